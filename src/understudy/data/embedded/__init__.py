@@ -1,0 +1,1 @@
+"""Embedded data sets: written by the project, generated deterministically, usable offline."""

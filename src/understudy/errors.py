@@ -1,0 +1,66 @@
+"""Every error that a user can cause, in one tree.
+
+```text
+UnderstudyError
+├── ConfigError          the recipe or the command line is wrong
+├── DataError            a file, a row or a split is wrong
+├── ModelError           a model or tokenizer cannot be used as asked
+│   └── VocabularyMismatch   the method needs one vocabulary and got two
+├── TeacherError         a teacher did not answer (`retryable` says whether asking again can help)
+└── RunError             a run folder, a stage or the machine under it failed
+```
+
+The command line prints `message` as one line and `hint` as a second; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class UnderstudyError(Exception):
+    """What went wrong in one line (`message`) and what to do about it (`hint`)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple:
+        """Survive the way home from a worker process with the hint intact."""
+        return (_rebuild, (type(self), self.message, self.__dict__))
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def _rebuild(kind: type[UnderstudyError], message: str, state: dict) -> UnderstudyError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(UnderstudyError):
+    """The recipe or the command line is wrong."""
+
+
+class DataError(UnderstudyError):
+    """A file, a row or a split is wrong."""
+
+
+class ModelError(UnderstudyError):
+    """A model or tokenizer cannot be used as asked."""
+
+
+class VocabularyMismatch(ModelError):
+    """The method needs teacher and student to share a vocabulary, and they do not."""
+
+
+class TeacherError(UnderstudyError):
+    """A teacher did not answer."""
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable
+
+
+class RunError(UnderstudyError):
+    """A run folder, a stage or the machine under it failed."""

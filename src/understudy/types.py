@@ -1,0 +1,102 @@
+"""The nouns of the house, and the legend of axes.
+
+```text
+B  rows of a batch          V  entries of a vocabulary (V_s student, V_t teacher)
+S  positions of a row       d  width of the student's hidden states
+N  target tokens            D  width of the teacher's hidden states
+```
+
+A *target token* is a token that the student learns to write. `[N, …]` tensors hold the target tokens of a whole
+batch one after the other, padding and prompt left out; row `n` of a hidden state is the state that *predicts*
+target token `n` (the shift by one position happens once, in `data/collate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of text; immutable.
+
+    Attributes:
+        id: unique within its data set.
+        question: what is asked; the last user turn where the row is a conversation.
+        answers: the right answers, the first being the one to learn; empty where the row is unlabelled.
+        context: text to read before answering.
+        choices: the options of a multiple-choice question; the right one stands in `answers`.
+        history: the turns before the question (system prompt, earlier turns).
+        rationales: explanations of the answer.
+        origin: who wrote `answers`: `gold` (the data set) or `teacher`.
+        meta: whatever else the row carries (kind, category, specification …), JSON-able.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    context: str | None = None
+    choices: tuple[str, ...] = ()
+    history: tuple[Message, ...] = ()
+    rationales: tuple[str, ...] = ()
+    origin: str = "gold"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the row has an answer to learn from."""
+        return bool(self.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """A data set cut into its four roles, with notes on what was found on the way (counts for the report)."""
+
+    train: tuple[Example, ...]
+    unlabelled: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Tokens(TypedDict):
+    """What one model eats, with its target positions beside it.
+
+    Attributes:
+        inputs: the keyword arguments of the model's own forward, `input_ids` and `attention_mask` `[B, S]`.
+        target_mask: `[B, S]` bool; true at position t where token t+1 is a target token.
+        target_ids: `[N]` the target tokens, in the order of `target_mask`.
+    """
+
+    inputs: dict[str, Tensor]
+    target_mask: Tensor
+    target_ids: Tensor
+
+
+class Batch(TypedDict, total=False):
+    """One batch for student and teacher.
+
+    Attributes:
+        student: what the student eats.
+        teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
+        gold_mask: `[N]` bool; whether a target token comes from the data set (not written by the teacher).
+        ids: the example ids, for messages.
+    """
+
+    student: Tokens
+    teacher: Tokens
+    gold_mask: Tensor
+    ids: list[str]
