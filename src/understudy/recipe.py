@@ -1,0 +1,350 @@
+"""A recipe: the validated, hashable description of a run, as a person writes it in YAML.
+
+Every field has a default that works and a sentence that says what it does; `understudy init` writes those
+sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from understudy.errors import ConfigError
+from understudy.files import fingerprint, read_text
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ContextOverflow = Literal["window", "refuse", "truncate"]
+Method = Literal["kd", "dskd", "dskd_cma"]
+Arm = Literal["sft", "seqkd", "kd_gold", "distilled"]
+
+METHODS: tuple[str, ...] = get_args(Method)
+ARMS: tuple[str, ...] = get_args(Arm)
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, docstrings are the documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where the examples come from and how they are split."""
+
+    source: str = "embedded:telecom"
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a hub data set id, or `embedded:telecom`."""
+    format: str = "auto"
+    """How to read it: auto, messages, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa, gsm8k."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Names of your own columns, for example `{question: Query, answer: Reply}`."""
+    password_env: str = ""
+    """The environment variable that holds the password of an encrypted zip (TeleQnA)."""
+    hub_split: str = "train"
+    """Which split of a hub data set to read."""
+    hub_config: str | None = None
+    """Which configuration of a hub data set to read."""
+    dev_source: str | None = None
+    """A file of your own for the development split; `dev` is then not cut from `source`."""
+    test_source: str | None = None
+    """A file of your own for the test split; `test` is then not cut from `source`."""
+    unlabelled_source: str | None = None
+    """A file of questions without answers; the teacher answers them for the student."""
+    dev: float = Field(0.1, ge=0, lt=1)
+    """Share of the rows for development: whatever is looked at while training."""
+    test: float = Field(0.1, ge=0, lt=1)
+    """Share of the rows held out for the final figures."""
+    gold_share: float = Field(1.0, gt=0, le=1)
+    """Share of the training rows that keep their answer; the rest become unlabelled questions."""
+    limit: int | None = Field(None, gt=0)
+    """Read at most this many rows, for a quick try."""
+    seed: int = 0
+    """Seed of the split, independent of the training seed."""
+    on_bad_row: Literal["error", "quarantine"] = "error"
+    """Stop at a bad row, or put bad rows into `quarantine.jsonl` and go on."""
+    context_overflow: ContextOverflow = "window"
+    """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
+    max_length: int = Field(512, gt=0)
+    """Longest prompt plus answer in tokens."""
+    max_answer_tokens: int = Field(128, gt=0)
+    """Longest answer in tokens, in training and in generation."""
+    system: str = ""
+    """A system prompt put before every question."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters instead of full fine-tuning (Hu et al., 2021)."""
+
+    r: int = Field(16, gt=0)
+    """Rank."""
+    lora_alpha: float | None = None
+    """Scale numerator; default: 2 × r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: str | list[str] = "all-linear"
+    """Which layers get an adapter."""
+    quantize_4bit: bool = False
+    """QLoRA: load the frozen weights in 4 bits (extra `understudy[qlora]`, CUDA only)."""
+
+
+class TrainConfig(Section):
+    """One stage of training."""
+
+    epochs: float = Field(2.0, gt=0)
+    """Passes over the data, unless `steps` is given."""
+    steps: int | None = Field(None, gt=0)
+    """Optimiser steps; wins over `epochs`."""
+    batch_size: int = Field(32, gt=0)
+    """Rows per optimiser step and process, accumulation included."""
+    micro_batch_size: int | None = Field(None, gt=0)
+    """Rows per forward; must divide `batch_size`. Default: all at once."""
+    learning_rate: float = Field(5e-4, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the learning rate after warm-up."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps that warm up."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    eval_every: int | None = Field(None, gt=0)
+    """Generate answers on the development split every so many steps; the best ROUGE-L is kept. Default: 3 times a run."""
+    eval_rows: int = Field(200, gt=0)
+    """How many development rows to answer each time."""
+    save_every: int | None = Field(None, gt=0)
+    """Write a checkpoint every so many steps; default: as often as it evaluates."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora: LoraConfig | None = None
+    """Train adapters instead of all weights."""
+
+
+class ModelConfig(Section):
+    """A causal language model and what is done to it before distillation."""
+
+    model: str
+    """A hub id, a folder, or `embedded:telecom-teacher`, `embedded:telecom-student`, `embedded:telecom-student-other`."""
+    tokenizer: str | None = None
+    """A tokenizer of its own, where it does not lie beside the model."""
+    init: Literal["pretrained", "fresh"] = "pretrained"
+    """`fresh` takes the architecture and the tokenizer, but random weights."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the architecture to change, with `init: fresh` only, for example `{num_hidden_layers: 2}`."""
+    dtype: Dtype = "auto"
+    """Floating-point type of the weights; auto: bfloat16 on a GPU that has it, else float32."""
+    chat_template: str | None = None
+    """A Jinja chat template that replaces the tokenizer's own."""
+    revision: str | None = None
+    """Revision of a hub id."""
+    trust_remote_code: bool = False
+    """Run code that comes with a hub model. Leave it off unless you have read that code."""
+    sft: TrainConfig | None = None
+    """Supervised fine-tuning on the gold answers before anything else."""
+
+
+class SeqkdConfig(Section):
+    """Sequence-level distillation: supervised fine-tuning on the teacher's own answers (Kim and Rush, 2016)."""
+
+    keep_gold: bool = True
+    """Where a question has a gold answer, learn that one; the teacher answers only the rest."""
+
+
+class DistilConfig(TrainConfig):
+    """Distillation from logits or hidden states."""
+
+    method: Method = "kd"
+    """kd (divergence of the output distributions), dskd (dual space, same vocabulary), dskd_cma (two vocabularies)."""
+    divergence: str = "forward_kl"
+    """forward_kl, reverse_kl, js, generalized_js, skew_forward_kl, skew_reverse_kl, adaptive_kl, total_variation."""
+    divergence_parameters: dict[str, float] = Field(default_factory=dict)
+    """Parameters of the divergence, for example `{beta: 0.5}` or `{skew: 0.1}`."""
+    loss_temperature: float = Field(1.0, gt=0)
+    """Divides the logits of both sides before the divergence."""
+    scale_by_temperature_squared: bool = False
+    """Multiply the divergence by the squared temperature (Hinton et al., 2015)."""
+    gold_weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the gold cross-entropy; the divergence gets the rest. Text the teacher wrote has no gold: divergence only."""
+    projector_learning_rate: float = Field(1e-3, gt=0)
+    """Learning rate of the objective's own parameters (the projectors of DSKD)."""
+
+
+class EvaluateConfig(Section):
+    """What is measured at the end."""
+
+    arms: tuple[Arm, ...] = ARMS
+    """Which students to train beside the distilled one: sft, seqkd, kd_gold (divergence on gold rows only), distilled."""
+    batch_size: int = Field(64, gt=0)
+    """Rows generated at once."""
+    rows: int | None = Field(None, gt=0)
+    """Evaluate only so many test rows."""
+    resamples: int = Field(10_000, ge=100)
+    """Resamples of the paired bootstrap."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Level of the intervals."""
+
+
+class Recipe(Section):
+    """The whole of a run."""
+
+    name: str = Field("understudy", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run folder."""
+    seed: int = 0
+    """Seed of the weights, the order of the rows and the dropout."""
+    data: DataConfig = DataConfig()
+    """Where the examples come from and how they are split."""
+    teacher: ModelConfig = ModelConfig(model="embedded:telecom-teacher", sft=TrainConfig())
+    """The large model."""
+    student: ModelConfig = ModelConfig(model="embedded:telecom-student")
+    """The small model. With `sft`, every arm starts from the fine-tuned student."""
+    seqkd: SeqkdConfig = SeqkdConfig()
+    """How the teacher's own answers are used."""
+    distil: DistilConfig = DistilConfig()
+    """How the student learns from the teacher; the other arms take the same steps, batch size and learning rate."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """What is measured at the end."""
+    output: str = "runs"
+    """The folder under which run folders stand."""
+    device: Device = "auto"
+    """auto, cpu, cuda or mps."""
+    workers: int = Field(1, gt=0)
+    """Independent stages run side by side in so many processes, the cores shared out among them."""
+    report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
+    """Trackers that get the training curves."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        stages = {"distil": self.distil, "teacher.sft": self.teacher.sft, "student.sft": self.student.sft}
+        for name, stage in stages.items():
+            micro = stage.micro_batch_size if stage else None
+            if stage and micro and stage.batch_size % micro:
+                raise ValueError(
+                    f"{name}.micro_batch_size {micro} does not divide batch_size {stage.batch_size}"
+                )
+        for name, model in {"teacher": self.teacher, "student": self.student}.items():
+            if model.config and model.init != "fresh":
+                raise ValueError(f"{name}.config changes the architecture, which needs {name}.init: fresh")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that can change a result: everything but where and how fast it is computed."""
+        return self.model_dump(mode="json", exclude={"output", "workers", "report_to", "device"})
+
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that name this recipe among others of the same name."""
+        return fingerprint(self.identity(), length=8)
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides (`distil.steps=100`, values in YAML).
+
+    Raises:
+        ConfigError: no such recipe, no YAML, an unknown key (the nearest known one is named) or a bad value.
+    """
+    return parse_recipe(load_yaml(path), overrides, origin=str(path))
+
+
+def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is absent or holds no mapping.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"no such recipe: {path}",
+            hint="`understudy recipes` lists the shipped ones, `understudy init` writes one",
+        )
+    try:
+        value = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = f"{path}:{line + 1}" if line is not None else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds a {type(value).__name__}, not a mapping of recipe fields")
+    return value
+
+
+def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: str = "recipe") -> Recipe:
+    """Validate a mapping, with overrides on top.
+
+    Raises:
+        ConfigError: an unknown key, a missing one or a bad value; every fault is named in one line.
+    """
+    for override in overrides:
+        value = _override(value, override)
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        faults = [_describe(fault) for fault in error.errors()]
+        raise ConfigError(
+            f"{origin}: " + "; ".join(faults),
+            hint="`understudy init` writes a recipe with every field explained",
+        ) from error
+
+
+def _override(value: dict[str, Any], override: str) -> dict[str, Any]:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise ConfigError(
+            f"cannot read the override {override!r}",
+            hint="write it as key=value, for example distil.steps=100",
+        )
+    try:
+        new = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of the override {override!r} is not valid YAML") from error
+    if isinstance(new, str):
+        new = _number(new)
+    result = dict(value)
+    node = result
+    *path, last = key.split(".")
+    for part in path:
+        child = node.get(part)
+        node[part] = dict(child) if isinstance(child, dict) else {}
+        node = node[part]
+    node[last] = new
+    return result
+
+
+def _number(text: str) -> Any:
+    """YAML 1.1 reads 5e-4 as text; a person means the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _describe(fault: Any) -> str:
+    path = ".".join(str(part) for part in fault["loc"]) or "the recipe"
+    if fault["type"] != "extra_forbidden":
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{path}: {message}" if fault["loc"] else message
+    known = _known_keys(fault["loc"][:-1])
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+    advice = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+    return f"unknown key `{path}`: {advice}"
+
+
+def _known_keys(path: Sequence[int | str]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for part in path:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *get_args(annotation)]
+        section = next(
+            option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
+        )
+    return list(section.model_fields)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, every field written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
