@@ -223,9 +223,7 @@ class Recipe(Section):
         for name, stage in stages.items():
             micro = stage.micro_batch_size if stage else None
             if stage and micro and stage.batch_size % micro:
-                raise ValueError(
-                    f"{name}.micro_batch_size {micro} does not divide batch_size {stage.batch_size}"
-                )
+                raise ValueError(f"{name}.micro_batch_size {micro} does not divide batch_size {stage.batch_size}")
         for name, model in {"teacher": self.teacher, "student": self.student}.items():
             if model.config and model.init != "fresh":
                 raise ValueError(f"{name}.config changes the architecture, which needs {name}.init: fresh")
@@ -339,9 +337,7 @@ def _known_keys(path: Sequence[int | str]) -> list[str]:
     for part in path:
         annotation = section.model_fields[str(part)].annotation
         options = [annotation, *get_args(annotation)]
-        section = next(
-            option for option in options if isinstance(option, type) and issubclass(option, BaseModel)
-        )
+        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
     return list(section.model_fields)
 
 

@@ -1,0 +1,183 @@
+"""A forward pass that stops before the head: last hidden states, and the head that would turn them into logits.
+
+The logits of a whole batch, `[B, S, V]`, are the largest tensor of distillation and nearly all of it is thrown
+away. Here they exist only when somebody asks (`Head.logits`). What lies between hidden state and logits – bias,
+softcap, scale, an adapter on the head – is read off the model once, and `probe` checks at load that nothing was missed.
+
+Legend: `B` rows, `S` positions, `N` target tokens, `d` width, `V` vocabulary (see `understudy.types`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from understudy.errors import ModelError
+from understudy.types import Tokens
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last linear map of a language model.
+
+    `logits = softcap · tanh(scale · (hidden · weightᵀ + bias) / softcap)`, without the tanh where `softcap` is None.
+
+    Attributes:
+        weight: `[V, d]`; a graph tensor where an adapter sits on the head, so that its gradient reaches the adapter.
+        bias: `[V]` or None.
+        softcap: bound of the logits (Gemma 2), or None.
+        scale: factor on the logits (Cohere, Granite).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float | None = None
+    scale: float = 1.0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """`[…, d]` hidden states to `[…, V]` logits, in full."""
+        logits = nn.functional.linear(hidden, self.weight, self.bias) * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def detached(self) -> Head:
+        """The same head as a constant."""
+        bias = None if self.bias is None else self.bias.detach()
+        return Head(self.weight.detach(), bias, self.softcap, self.scale)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model says of the target tokens of a batch.
+
+    Attributes:
+        hidden: `[N, d]`, the last hidden states that predict the target tokens.
+        head: turns them into logits.
+        target_ids: `[N]`, the target tokens in this model's vocabulary.
+        lengths: target tokens of each row, `B` integers that add up to `N`.
+        input_embeddings: `[N, d_e]`, embeddings of the tokens that stand at the predicting positions (detached), or None.
+        target_embeddings: `[N, d_e]`, embeddings of the target tokens (detached), or None.
+    """
+
+    hidden: Tensor
+    head: Head
+    target_ids: Tensor
+    lengths: tuple[int, ...]
+    input_embeddings: Tensor | None = None
+    target_embeddings: Tensor | None = None
+
+
+def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
+    """Run a causal language model up to its head and keep the states that predict target tokens.
+
+    Args:
+        model: a `PreTrainedModel` or a `PeftModel` around one.
+        tokens: what it eats.
+        embeddings: also gather the token embeddings (cross-model attention needs them).
+
+    Returns:
+        The states and the head; nothing of size `[N, V]`.
+    """
+    base = base_model(model)
+    backbone = getattr(base, base.base_model_prefix)
+    states = backbone(**tokens["inputs"], use_cache=False, return_dict=True).last_hidden_state
+    mask = tokens["target_mask"]
+    lengths = tuple(mask.sum(dim=1).tolist())
+    inner, outer = None, None
+    if embeddings:
+        with torch.no_grad():
+            table = base.get_input_embeddings()
+            inner = table(tokens["inputs"]["input_ids"][mask])
+            outer = table(tokens["target_ids"])
+    return Output(states[mask], head_of(model), tokens["target_ids"], lengths, inner, outer)
+
+
+def base_model(model: nn.Module) -> Any:
+    """The language model inside its adapter wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # pyright: ignore[reportCallIssue]
+
+
+def head_of(model: nn.Module) -> Head:
+    """Read the head off a model: weight, bias, softcap, scale and any adapter on it.
+
+    Raises:
+        ModelError: the model has no linear head, or an adapter with dropout sits on it (its effect cannot be written
+            as one weight).
+    """
+    base = base_model(model)
+    layer = base.get_output_embeddings()
+    if layer is None:
+        raise ModelError(f"{type(base).__name__} has no language-model head", hint="use a causal language model")
+    config = base.config.get_text_config()
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(_effective_weight(layer), _bias(layer), float(softcap) if softcap else None, scale)
+
+
+def _effective_weight(layer: Any) -> Tensor:
+    if hasattr(layer, "modules_to_save"):
+        layer = layer.modules_to_save[
+            layer.active_adapter[0] if isinstance(layer.active_adapter, list) else layer.active_adapter
+        ]
+    if not hasattr(layer, "lora_A"):
+        return layer.weight
+    weight = layer.base_layer.weight
+    if layer.disable_adapters or layer.merged:
+        return weight
+    for name in layer.active_adapters:
+        if name not in layer.lora_A:
+            continue
+        dropout = layer.lora_dropout[name]
+        if layer.training and getattr(dropout, "p", 0.0) > 0:
+            raise ModelError(
+                "an adapter with dropout sits on the head, and its effect is no single matrix",
+                hint="set lora.dropout to 0 or leave the head out of lora.target_modules",
+            )
+        if getattr(layer, "use_dora", {}).get(name):
+            raise ModelError("DoRA on the head is not supported", hint="leave the head out of the adapter's targets")
+        delta = layer.lora_B[name].weight @ layer.lora_A[name].weight
+        weight = weight + (layer.scaling[name] * delta).to(weight.dtype)
+    return weight
+
+
+def _bias(layer: Any) -> Tensor | None:
+    return getattr(getattr(layer, "base_layer", layer), "bias", None)
+
+
+@torch.no_grad()
+def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "model") -> float:
+    """Assert that `head(hidden)` is what the model itself computes, on a short real input.
+
+    Args:
+        model: the model, as it will be trained (adapters in place).
+        inputs: `input_ids` and `attention_mask` `[1, S]`.
+        name: how to call the model in the message.
+
+    Returns:
+        The largest difference, relative to the largest logit.
+
+    Raises:
+        ModelError: they differ: something between hidden state and logits is unknown to `head_of`.
+    """
+    training = model.training
+    model.eval()
+    try:
+        expected = model(**inputs, use_cache=False).logits.float()
+        base = base_model(model)
+        states = getattr(base, base.base_model_prefix)(**inputs, use_cache=False, return_dict=True).last_hidden_state
+        found = head_of(model).logits(states).float()
+    finally:
+        model.train(training)
+    if found.shape != expected.shape:
+        raise ModelError(f"{name}: the head gives {tuple(found.shape)}, the model {tuple(expected.shape)}")
+    gap = ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
+    tolerance = 1e-4 if expected.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 3e-2
+    if not gap <= tolerance:
+        raise ModelError(
+            f"{name}: head(hidden) differs from the model's own logits by {gap:.2%}",
+            hint="this architecture does something between hidden state and logits that understudy does not know",
+        )
+    return gap

@@ -1,0 +1,212 @@
+"""From a recipe's model section to a live model and a tokenizer that is ready to use."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from understudy.errors import ModelError
+from understudy.models.template import Template
+from understudy.recipe import LoraConfig, ModelConfig
+
+EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
+
+
+@dataclass
+class Loaded:
+    """A model with the template that speaks to it."""
+
+    model: PreTrainedModel
+    template: Template
+
+
+def resolve(name: str) -> str:
+    """Turn `embedded:NAME` into the folder of the shipped weights; leave hub ids and folders alone.
+
+    Raises:
+        ModelError: no such embedded model, or a path that looks local and does not exist.
+    """
+    if name.startswith("embedded:"):
+        short = name.removeprefix("embedded:")
+        if short not in EMBEDDED:
+            raise ModelError(
+                f"no embedded model {name!r}", hint="there are " + ", ".join(f"embedded:{n}" for n in EMBEDDED)
+            )
+        return str(resources.files("understudy.models") / "embedded" / short)
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    path = Path(name).expanduser()
+    if looks_local and not path.is_dir():
+        raise ModelError(
+            f"no such model folder: {name}", hint="give a folder that holds config.json, or a hub id like org/name"
+        )
+    return str(path) if path.is_dir() else name
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a recipe names; `auto` takes a GPU where there is one.
+
+    Raises:
+        ModelError: the named device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "device: cuda was asked for, but PyTorch sees no GPU",
+            hint="use device=auto, or install a CUDA build of torch",
+        )
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The floating-point type a recipe names; `auto` is bfloat16 on a GPU that has it, else float32."""
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return getattr(torch, name)
+
+
+def load_template(config: ModelConfig, *, weights: str | None = None) -> Template:
+    """The tokenizer of a model, with the recipe's own chat template where it gives one."""
+    source = resolve(config.tokenizer or weights or config.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot load the tokenizer of {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
+    if config.chat_template:
+        tokenizer.chat_template = config.chat_template
+    tokenizer.padding_side = "right"
+    return Template(tokenizer)
+
+
+def load_model(
+    config: ModelConfig, device: torch.device, *, weights: str | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """The model a recipe names, on its device.
+
+    Args:
+        config: the recipe's section.
+        device: where it goes.
+        weights: a folder that takes the place of `config.model` (an earlier stage's output).
+        seed: for `init: fresh`.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+    """
+    source = weights or resolve(config.model)
+    dtype = pick_dtype(config.dtype, device)
+    try:
+        if config.init == "fresh" and weights is None:
+            model = _fresh(config, source, seed)
+        else:
+            model = _pretrained(config, source, dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
+    model.config.use_cache = True
+    return model.to(device=device, dtype=None if _quantized(model) else dtype)  # pyright: ignore
+
+
+_LOAD_HINT = "give a folder that holds config.json and weights, or the id of a hub model this machine can reach"
+
+
+def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype) -> PreTrainedModel:
+    extra: dict[str, Any] = {}
+    if config.sft and config.sft.lora and config.sft.lora.quantize_4bit:
+        extra["quantization_config"] = quantization(dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+        return AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            revision=_revision(config, source),
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+            **extra,
+        )
+
+
+def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
+    architecture = AutoConfig.from_pretrained(
+        source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
+    )
+    for key, value in config.config.items():
+        if not hasattr(architecture, key):
+            raise ModelError(f"the architecture of {source} has no field {key!r}", hint="see its config.json")
+        setattr(architecture, key, value)
+    if "hidden_size" in config.config and "head_dim" not in config.config and hasattr(architecture, "head_dim"):
+        architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
+    if "num_hidden_layers" in config.config and getattr(architecture, "layer_types", None):
+        architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(architecture, trust_remote_code=config.trust_remote_code)
+
+
+def quantization(dtype: torch.dtype) -> Any:
+    """Four-bit NormalFloat loading for QLoRA (Dettmers et al., 2023).
+
+    Raises:
+        ModelError: bitsandbytes or a GPU is missing.
+    """
+    from transformers import BitsAndBytesConfig
+    from transformers.utils import is_bitsandbytes_available
+
+    if not (is_bitsandbytes_available() and torch.cuda.is_available()):
+        raise ModelError("quantize_4bit needs a CUDA GPU and bitsandbytes", hint="pip install 'understudy[qlora]'")
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
+    """Wrap a model so that only low-rank adapters are trained (by `peft`)."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if config.quantize_4bit:
+        model = prepare_model_for_kbit_training(model)
+    peft_config = PeftLoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha if config.lora_alpha is not None else 2 * config.r,  # pyright: ignore
+        lora_dropout=config.dropout,
+        target_modules=config.target_modules,
+        task_type="CAUSAL_LM",
+        ensure_weight_tying=False,
+    )
+    with warnings.catch_warnings():
+        # An adapter on a tied head is honoured by `head_of` and untied when it is merged.
+        warnings.filterwarnings("ignore", message=".*[Tt]ie.*|.*tied.*")
+        return get_peft_model(model, peft_config)
+
+
+def merged(model: Any) -> PreTrainedModel:
+    """The model with its adapters merged into its weights; a head that an adapter set apart is untied first."""
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    base = model.get_base_model()
+    head = base.get_output_embeddings()
+    embedding = base.get_input_embeddings()
+    embedding = getattr(embedding, "base_layer", embedding)
+    if hasattr(head, "lora_A") and head.base_layer.weight is embedding.weight:
+        head.base_layer.weight = torch.nn.Parameter(head.base_layer.weight.detach().clone(), requires_grad=False)
+        base.config.tie_word_embeddings = False
+        base.config.get_text_config().tie_word_embeddings = False
+    return model.merge_and_unload()
+
+
+def _quantized(model: PreTrainedModel) -> bool:
+    return getattr(model, "quantization_method", None) is not None
+
+
+def _revision(config: ModelConfig, source: str) -> str:
+    return config.revision or "main" if source == config.model else "main"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,157 @@
+"""How a model is spoken to: its chat template, its special tokens, and where the answer begins.
+
+Training and generation must cut at the same place: the prompt's ids are those of the prompt rendered alone, and the
+answer's ids follow. Where the tokenizer would merge across that border, prompt and answer are tokenised apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from understudy.errors import ModelError
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for m in messages %}"
+    "{% if m['role'] == 'user' %}Question: {{ m['content'] }}\nAnswer:"
+    "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% if not loop.last %}\n{% endif %}"
+    "{% else %}{{ m['content'] }}\n\n{% endif %}"
+    "{% endfor %}"
+)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt and its answer as token ids; the answer ends with the stop token."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and answer in a row."""
+        return self.prompt_ids + self.answer_ids
+
+
+@dataclass
+class Template:
+    """A tokenizer made ready to render conversations.
+
+    Attributes:
+        tokenizer: with a pad token and a chat template, whatever it came with.
+        notes: what had to be done about it, in sentences for the report.
+        stop_ids: tokens that end an answer.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    notes: list[str] = field(default_factory=list)
+    stop_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._ensure_end()
+        self._ensure_pad()
+        if not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = PLAIN_TEMPLATE
+            self.notes.append("the tokenizer has no chat template: questions are put as 'Question: … Answer:'")
+        self._end = self._end_of_turn()
+        self.stop_ids = tuple(dict.fromkeys([self._end, self.tokenizer.eos_token_id]))  # pyright: ignore
+
+    def prompt(self, messages: list[dict[str, str]]) -> str:
+        """The conversation as the model sees it, up to where it must answer."""
+        return self._render(messages, add_generation_prompt=True)
+
+    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+        """`prompt` as token ids."""
+        return self._encode(self.prompt(messages))
+
+    def encode(self, messages: list[dict[str, str]], answer: str) -> Prompted:
+        """Prompt and answer as ids, cut exactly where generation will start.
+
+        The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the
+        canonical form. Otherwise (a merge across the border, or a template that rewrites the prompt once an answer
+        follows) both are tokenised apart. Whatever the template puts behind the end-of-turn token is dropped.
+        """
+        prompt = self.prompt(messages)
+        prompt_ids = self._encode(prompt)
+        whole = self._render([*messages, {"role": "assistant", "content": answer}])
+        if whole.startswith(prompt):
+            ids = self._encode(whole)
+            if ids[: len(prompt_ids)] == prompt_ids:
+                return Prompted(prompt_ids, self._ended(ids[len(prompt_ids) :]))
+            return Prompted(prompt_ids, self._ended(self._encode(whole[len(prompt) :])))
+        return Prompted(prompt_ids, self._ended(self._encode(answer)))
+
+    def decode(self, ids: list[int]) -> str:
+        """Generated ids as clean text."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()  # pyright: ignore
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        if self._end in ids:
+            return ids[: ids.index(self._end) + 1]
+        return [*ids, self._end]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        try:
+            # Thinking models would put an empty or open thought into one model's prompt and not into the other's.
+            return self.tokenizer.apply_chat_template(  # pyright: ignore
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            )
+        except Exception as error:  # jinja raises whatever the template's author chose
+            roles = ", ".join(m["role"] for m in messages)
+            raise ModelError(
+                f"the chat template cannot render a conversation of the roles {roles}: {error}",
+                hint="set chat_template in the recipe, or leave out data.system if the template knows no system turn",
+            ) from error
+
+    def _ensure_end(self) -> None:
+        if self.tokenizer.eos_token_id is None:
+            end = self.tokenizer.sep_token or self.tokenizer.pad_token
+            if end is None:
+                raise ModelError(
+                    "the tokenizer has no end-of-sequence token", hint="set eos_token in tokenizer_config.json"
+                )
+            self.tokenizer.eos_token = end
+            self.notes.append(f"the tokenizer has no end token: {end!r} ends an answer")
+
+    def _ensure_pad(self) -> None:
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+            self.notes.append("the tokenizer has no pad token: the end token pads, and padding is masked by position")
+
+    def _end_of_turn(self) -> int:
+        """The special token that the template puts behind an answer, else the end-of-sequence token."""
+        marker = "answer"
+        whole = self._render([{"role": "user", "content": "question"}, {"role": "assistant", "content": marker}])
+        tail = self._encode(whole[whole.rindex(marker) + len(marker) :]) if marker in whole else []
+        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        return next((i for i in tail if i in special), self.tokenizer.eos_token_id)  # pyright: ignore
+
+
+def vocabulary_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str:
+    """Why two tokenizers are not one vocabulary, in words; empty where they are.
+
+    Equal size is not equality: each id must stand for the same string, and a probing text must be cut alike.
+    """
+    ours, theirs = student.get_vocab(), teacher.get_vocab()
+    if ours != theirs:
+        moved = [token for token in ours if token in theirs and ours[token] != theirs[token]]
+        absent = len(ours.keys() - theirs.keys()), len(theirs.keys() - ours.keys())
+        if moved or min(len(ours), len(theirs)) * 0.01 < sum(absent):
+            return (
+                f"student {len(ours):,} tokens, teacher {len(theirs):,}; {absent[0]:,} only the student's, "
+                f"{absent[1]:,} only the teacher's, {len(moved):,} under another id"
+            )
+    text = "The quick brown fox (AMF, N2) costs 12,345.60 €; naïve\n\tcafé 漢字 🙂 x_1 != y"
+    if _ids(student, text) != _ids(teacher, text):
+        return "equal vocabularies, but a text is cut differently (normaliser or merges differ)"
+    return ""
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Any:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
