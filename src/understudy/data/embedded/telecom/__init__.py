@@ -1,0 +1,30 @@
+"""Telecom question answering: facts that the project wrote down from the specifications, and questions made of them.
+
+```text
+facts/*.csv, relations/*.yaml     what is true, and how it is said and asked
+knowledge.py                      Fact, Relation: read, checked, fingerprinted
+questions.py                      facts -> Splits of questions (phrasing, two_step, context, choice)
+statements.py                     facts -> declarative text, and reading exercises with invented subjects
+```
+
+The base weights of `understudy.models.embedded` have read the statements; no question of the held-out kinds is
+among them. Everything here is deterministic and pure Python.
+"""
+
+from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
+from understudy.data.embedded.telecom.questions import KINDS, generate, gold_facts
+from understudy.data.embedded.telecom.statements import invented_readings, seed_questions, statements
+
+__all__ = [
+    "KINDS",
+    "Fact",
+    "Relation",
+    "facts_fingerprint",
+    "generate",
+    "gold_facts",
+    "invented_readings",
+    "load_facts",
+    "load_relations",
+    "seed_questions",
+    "statements",
+]

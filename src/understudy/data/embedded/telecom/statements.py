@@ -1,0 +1,104 @@
+"""Text that the base models read: statements of all facts, and exercises that teach how questions are laid out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from understudy.data.embedded.telecom.knowledge import NUM_TRAINING_PHRASINGS, Relation, load_facts, load_relations
+from understudy.data.embedded.telecom.questions import gold_facts
+from understudy.types import Example
+
+ONSETS = (
+    "b",
+    "br",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gr",
+    "h",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "r",
+    "s",
+    "st",
+    "t",
+    "v",
+    "z",
+)
+VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
+CODAS = ("", "", "k", "l", "m", "n", "r", "s", "x")
+
+
+def statements(seed: int = 0) -> list[str]:
+    """Every fact in each of its declarative wordings, in an order drawn with `seed`."""
+    relations = load_relations()
+    texts = [
+        template.format(subject=fact.subject, answer=fact.answer)
+        for fact in load_facts()
+        for template in relations[fact.relation].statements
+    ]
+    random.Random(f"statements:{seed}").shuffle(texts)
+    return texts
+
+
+def seed_questions(share: float = 0.5, seed: int = 0) -> list[Example]:
+    """A few gold facts as questions in training phrasings, so that a base model knows what an answer looks like.
+
+    Args:
+        share: how many of the gold facts; a base model that has seen none of them answers nothing.
+        seed: seed of the draw.
+    """
+    relations = load_relations()
+    chosen = [fact for fact in load_facts() if fact.id in gold_facts()]
+    chosen = random.Random(f"seed_questions:{seed}").sample(chosen, round(share * len(chosen)))
+    return [
+        Example(
+            id=f"{fact.id}:seed:{phrasing}",
+            question=relations[fact.relation].questions[phrasing].format(subject=fact.subject),
+            answers=fact.answers,
+        )
+        for fact in chosen
+        for phrasing in range(NUM_TRAINING_PHRASINGS)
+    ]
+
+
+def invented_readings(count: int, seed: int = 0, *, num_sentences: int = 3) -> list[Example]:
+    """Passages about invented subjects with a question about one of them: reading without anything to know.
+
+    The wordings are those of the training phrasings, the subjects exist nowhere, and the answers are drawn from all
+    answers of the relation, so that only the passage tells the right one.
+    """
+    draw = random.Random(f"invented_readings:{seed}")
+    relations = load_relations()
+    answers: dict[str, set[str]] = {name: set() for name in relations}
+    for fact in load_facts():
+        answers[fact.relation].add(fact.answer)
+    pools = {name: sorted(pool) for name, pool in answers.items() if len(pool) > 1}
+    names = sorted(pools)
+    return [
+        _reading(f"invented:{index}", relations[name], pools[name], num_sentences, draw)
+        for index in range(count)
+        for name in [draw.choice(names)]
+    ]
+
+
+def _reading(name: str, relation: Relation, pool: Sequence[str], num_sentences: int, draw: random.Random) -> Example:
+    pairs = [(_invented_subject(draw), draw.choice(pool)) for _ in range(num_sentences)]
+    subject, answer = draw.choice(pairs)
+    passage = " ".join(draw.choice(relation.statements).format(subject=s, answer=a) for s, a in pairs)
+    phrasing = draw.randrange(NUM_TRAINING_PHRASINGS)
+    question = relation.questions[phrasing].format(subject=subject)
+    return Example(id=name, question=question, answers=(answer,), context=passage)
+
+
+def _invented_subject(draw: random.Random) -> str:
+    syllables = "".join(draw.choice(ONSETS) + draw.choice(VOWELS) + draw.choice(CODAS) for _ in range(2))
+    return syllables.capitalize() + draw.choice(("", "", f"-{draw.randrange(1, 100)}", f"{draw.randrange(1, 10)}"))
