@@ -1,0 +1,173 @@
+"""Adapters for published data sets: SQuAD, TeleQnA, ORAN-Bench, MM-TelcoBench, CommonsenseQA, GSM8K."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from understudy.data.choices import chosen, option_columns, option_texts, read_choices
+from understudy.data.rows import (
+    BadRow,
+    Row,
+    as_mapping,
+    as_text,
+    as_texts,
+    leftovers,
+    lowered,
+    missing,
+    optional,
+    rationale_texts,
+    required,
+    row_id,
+)
+from understudy.types import Example
+
+UNANSWERABLE = "unanswerable"
+"""The answer to learn where the context does not answer the question (SQuAD 2.0, TeleQuAD)."""
+
+
+def squad(row: Row, labelled: bool) -> Example:
+    """SQuAD 1.1 and 2.0, in articles or flat. A question that the context leaves open gets `UNANSWERABLE`."""
+    fields = as_mapping(row)
+    question, context = required(fields, "question"), required(fields, "context")
+    meta = leftovers(fields, {"id", "question", "context", "answers", "is_impossible", "plausible_answers"})
+    answers: tuple[str, ...] = ()
+    if labelled:
+        answers = _squad_answers(fields)
+        if not answers:
+            answers, meta["impossible"] = (UNANSWERABLE,), True
+    return Example(row_id(fields, row), question, answers, context, meta=meta)
+
+
+def _squad_answers(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    impossible = fields.get("is_impossible")
+    if impossible is True:
+        return ()
+    if missing(fields.get("answers")):
+        raise BadRow("answers", "missing")
+    answers = tuple(dict.fromkeys(as_texts(fields["answers"], "answers")))
+    if not answers and impossible is False:
+        raise BadRow("answers", "empty, although `is_impossible` is false")
+    return answers
+
+
+def squad_questions(row: Row) -> Iterator[Row]:
+    """The questions of one article; a flat row comes back as it is, a broken part as a row with its fault."""
+    if row.fault or not isinstance(row.value, Mapping) or "paragraphs" not in row.value:
+        yield row
+        return
+    article = {"title": row.value["title"]} if not missing(row.value.get("title")) else {}
+    paragraphs = row.value["paragraphs"]
+    if not isinstance(paragraphs, list):
+        yield Row(row.value, row.where, row.id, fault="`paragraphs` is no list")
+        return
+    for place, paragraph in enumerate(paragraphs):
+        where = f"{row.where} paragraphs[{place}]"
+        if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
+            yield Row(paragraph, where, f"{row.id}-{place}", fault="no list `qas` of questions")
+            continue
+        context = {name: value for name, value in paragraph.items() if name == "context"}
+        for number, question in enumerate(paragraph["qas"]):
+            value = {**article, **context, **question} if isinstance(question, Mapping) else question
+            yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}")
+
+
+def teleqna(row: Row, labelled: bool) -> Example:
+    """TeleQnA: `question`, `option 1` …, `answer` as `option 3: …`, `explanation`, `category`."""
+    fields = as_mapping(row)
+    names = option_columns(fields)
+    return _multiple_choice(row, fields, option_texts(fields), labelled, {name.lower() for name in names})
+
+
+def telco_mcq(row: Row, labelled: bool) -> Example:
+    """MM-TelcoBench MCQ: `Question`, `Option 1` … `Option 4`, `Answer`, `Explanation` and where it comes from."""
+    fields = lowered(row)
+    names = [f"option {number}" for number in range(1, 5)]
+    choices = tuple(required(fields, name) for name in names)
+    return _multiple_choice(row, fields, choices, labelled, set(names))
+
+
+def _multiple_choice(
+    row: Row, fields: Mapping[str, Any], choices: tuple[str, ...], labelled: bool, used: set[str]
+) -> Example:
+    meta = leftovers(as_mapping(row), used | {"id", "question", "answer", "explanation"})
+    answers: tuple[str, ...] = ()
+    if labelled:
+        answers, place = chosen(required(fields, "answer"), choices, "answer")
+        meta |= place
+    return Example(
+        id=optional(fields, "id") or row.key or row.id,
+        question=required(fields, "question"),
+        answers=answers,
+        choices=choices,
+        rationales=rationale_texts(fields, "explanation"),
+        meta=meta,
+    )
+
+
+def telco_long(row: Row, labelled: bool) -> Example:
+    """MM-TelcoBench LONG: `Question` with three reference answers and where it comes from."""
+    fields = lowered(row)
+    names = [f"candidate answer {number}" for number in range(1, 4)]
+    return Example(
+        id=row_id(fields, row),
+        question=required(fields, "question"),
+        answers=tuple(required(fields, name) for name in names) if labelled else (),
+        meta=leftovers(as_mapping(row), {"id", "question", *names}),
+    )
+
+
+def oran_bench(row: Row, labelled: bool) -> Example:
+    """ORAN-Bench: `[question, ["1. …", …], "number"]`; the numbers go from the options."""
+    value = row.value
+    if not isinstance(value, list) or len(value) != 3:
+        raise BadRow("", "expected [question, [options], answer number]")
+    question = as_text(value[0], "question")
+    texts, _ = read_choices(value[1], "options")
+    choices = tuple(re.sub(rf"^{place}\s*[.)]\s*", "", text) for place, text in enumerate(texts, start=1))
+    answers: tuple[str, ...] = ()
+    meta: dict[str, Any] = {}
+    if labelled:
+        # The number of an option, never its text: options may themselves be numbers.
+        number = as_text(value[2], "answer")
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= len(choices):
+            raise BadRow("answer", f"{number!r} is not among the {len(choices)} options")
+        answers, meta = (choices[int(number) - 1],), {"answer_index": int(number) - 1}
+    return Example(row.id, question, answers, choices=choices, meta=meta)
+
+
+def csqa(row: Row, labelled: bool) -> Example:
+    """CommonsenseQA: the official nesting (`question.stem`, `question.choices`) and the flat one."""
+    fields = as_mapping(row)
+    nested = fields.get("question")
+    inner = nested if isinstance(nested, Mapping) else {**fields, "stem": nested}
+    if missing(inner.get("choices")):
+        raise BadRow("question.choices", "missing")
+    choices, labels = read_choices(inner["choices"], "question.choices")
+    meta = leftovers(inner, {"id", "stem", "question", "choices", "answerkey"})
+    answers: tuple[str, ...] = ()
+    if labelled:
+        answers, place = chosen(required(fields, "answerKey"), choices, "answerKey", labels)
+        meta |= place
+    return Example(
+        row_id(fields, row), as_text(inner.get("stem"), "question.stem"), answers, choices=choices, meta=meta
+    )
+
+
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+def gsm8k(row: Row, labelled: bool) -> Example:
+    """GSM8K: the answer stands after `####`, the worked solution before it; calculator marks `<<…>>` go."""
+    fields = as_mapping(row)
+    answers: tuple[str, ...] = ()
+    rationales: tuple[str, ...] = ()
+    if labelled:
+        solution, mark, answer = required(fields, "answer").rpartition("####")
+        if not mark:
+            raise BadRow("answer", "no `####` before the final answer")
+        answers = (as_text(answer, "answer"),)
+        rationales = (_CALCULATOR.sub("", solution).strip(),) if solution.strip() else ()
+    meta = leftovers(fields, {"id", "question", "answer"})
+    return Example(row_id(fields, row), required(fields, "question"), answers, rationales=rationales, meta=meta)

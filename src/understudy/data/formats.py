@@ -1,0 +1,122 @@
+"""The registry of formats: a raw row becomes an `Example`. `FORMATS` is all there is.
+
+An adapter reads the answer only where `labelled` is asked for; without it the example comes out as a question
+that somebody else will answer. Outer white space of every text goes, the rest stays as it was written.
+
+Left out on purpose: plain `text` rows. Every method here asks a question and learns an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.data.benchmark_formats import (
+    csqa,
+    gsm8k,
+    oran_bench,
+    squad,
+    squad_questions,
+    telco_long,
+    telco_mcq,
+    teleqna,
+)
+from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa
+from understudy.data.rows import Row
+from understudy.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one format is read.
+
+    Attributes:
+        adapt: `(row, labelled) -> Example`; raises `BadRow`.
+        fields: the fields it reads, for `data.columns` and for messages.
+        needs: fields without which no row can be read; `a|b` where either will do.
+        answer: the fields that a labelled row needs besides, in the same way.
+        matches: whether a raw row looks like this format.
+        expand: one raw row into several (an article of SQuAD into its questions).
+    """
+
+    adapt: Callable[[Row, bool], Example]
+    fields: tuple[str, ...]
+    needs: tuple[str, ...]
+    answer: tuple[str, ...]
+    matches: Callable[[Any], bool]
+    expand: Callable[[Row], Iterator[Row]] = lambda row: iter((row,))
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Mapping) and {str(key).strip().lower() for key in value} >= set(names)
+
+
+def _looks_squad(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    flat = {"question", "context", "answers"} <= set(value)
+    return "paragraphs" in value or (flat and isinstance(value["answers"], Mapping))
+
+
+def _looks_csqa(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("answerKey" in value or isinstance(value.get("question"), Mapping))
+
+
+def _looks_gsm8k(value: Any) -> bool:
+    return isinstance(value, Mapping) and "question" in value and "\n####" in str(value.get("answer"))
+
+
+def _looks_oran(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and isinstance(value[1], list)
+
+
+def _looks_teleqna(value: Any) -> bool:
+    return _has("question", "option 1")(value) and "option 1" in value
+
+
+FORMATS: dict[str, Format] = {
+    "messages": Format(messages, ("id", "messages", "context"), ("messages",), (), _has("messages")),
+    "prompt": Format(prompt, ("id", "prompt", "completion", "context"), ("prompt",), ("completion",), _has("prompt")),
+    "oran_bench": Format(oran_bench, (), (), (), _looks_oran),
+    "squad": Format(
+        squad,
+        ("id", "question", "context", "answers", "is_impossible"),
+        ("question", "context"),
+        ("answers|is_impossible",),
+        _looks_squad,
+        squad_questions,
+    ),
+    "csqa": Format(csqa, ("id", "question", "choices", "answerKey"), ("question",), ("answerKey",), _looks_csqa),
+    "gsm8k": Format(gsm8k, ("id", "question", "answer"), ("question",), ("answer",), _looks_gsm8k),
+    "telco_long": Format(
+        telco_long,
+        ("id", "Question", "Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
+        ("Question",),
+        ("Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
+        _has("question", "candidate answer 1"),
+    ),
+    "teleqna": Format(
+        teleqna,
+        ("id", "question", "option 1", "option 2", "option 3", "option 4", "option 5", "answer", "explanation"),
+        ("question", "option 1", "option 2"),
+        ("answer",),
+        _looks_teleqna,
+    ),
+    "telco_mcq": Format(
+        telco_mcq,
+        ("id", "Question", "Option 1", "Option 2", "Option 3", "Option 4", "Answer", "Explanation"),
+        ("Question", "Option 1", "Option 2", "Option 3", "Option 4"),
+        ("Answer",),
+        _has("question", "option 1", "option 4", "answer"),
+    ),
+    "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
+}
+"""Every format by the name that `data.format` takes, the most particular first: detection takes the first that fits."""
+
+
+def detect(values: Sequence[Any]) -> str | None:
+    """The format that most of the rows look like; the first of `FORMATS` among equals, None where none fits."""
+    counts = {name: sum(map(one.matches, values)) for name, one in FORMATS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] else None

@@ -1,0 +1,292 @@
+"""From a recipe's `data` section to `Splits`: read, adapt, set bad rows aside, cut.
+
+Nothing is lost on the way: rows read = examples + bad rows, and the notes say both.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from understudy.data.formats import FORMATS, Format, detect
+from understudy.data.read import Source, read_source
+from understudy.data.rows import BadRow, Row, dump_raw
+from understudy.data.split import count_duplicates, cut, refuse_leaks, unlabel, withhold
+from understudy.errors import ConfigError, DataError
+from understudy.files import atomic
+from understudy.recipe import DataConfig
+from understudy.types import Example, Splits
+
+EMBEDDED = "embedded:"
+"""What the name of a data set inside the package begins with."""
+
+
+class Fault(NamedTuple):
+    """A bad row: where it stands, which field is wrong, why, and the row as it was read."""
+
+    where: str
+    field: str
+    reason: str
+    row: Any
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field + ': ' if self.field else ''}{self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one source gave: examples, bad rows, the format they were read by, the fingerprint of the source."""
+
+    examples: tuple[Example, ...]
+    faults: tuple[Fault, ...]
+    format: str
+    fingerprint: str
+
+
+def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> Splits:
+    """Everything a run needs of its data.
+
+    Args:
+        config: the `data` section of a recipe.
+        quarantine_path: where bad rows go with `on_bad_row: quarantine`; without it they are only counted.
+
+    Returns:
+        The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
+        (groups, and rows beyond the first of each), `sizes`, `sources` (name, role, format, rows, fingerprint), and
+        whatever else was done (`ids_prefixed`, `answers_withheld`).
+
+    Raises:
+        DataError: a source is absent or empty, a row is bad (with `on_bad_row: error`), an id stands twice, or a
+            split made by hand shares questions with training.
+        ConfigError: an unknown format, embedded set or column name.
+    """
+    if config.source.startswith(EMBEDDED):
+        return _embedded(config)
+    sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
+    sources |= {"unlabelled": config.unlabelled_source}
+    readings = {
+        role: read_examples(config, name, labelled=role != "unlabelled") for role, name in sources.items() if name
+    }
+    _handle_faults(config, readings, quarantine_path)
+    readings, prefixed = _distinct_ids(readings)
+    rows = {role: reading.examples for role, reading in readings.items()}
+    shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
+    train, dev, test = cut(rows["source"], seed=config.seed, **shares)
+    held_out = {"dev": rows.get("dev", dev), "test": rows.get("test", test)}
+    given = rows.get("unlabelled", ())
+    if len(rows) > 1:
+        refuse_leaks(held_out, (*train, *given))
+    train, withheld = withhold(train, gold_share=config.gold_share, seed=config.seed)
+    notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
+    notes |= {"answers_withheld": len(withheld)} if withheld else {}
+    return _with_sizes(Splits(train, (*withheld, *given), held_out["dev"], held_out["test"], notes))
+
+
+def _embedded(config: DataConfig) -> Splits:
+    name = config.source.removeprefix(EMBEDDED)
+    if name != "telecom":
+        raise ConfigError(f"unknown embedded data set {config.source!r}", hint="known: embedded:telecom")
+    from understudy.data.embedded.telecom import generate
+
+    # The generator has a gold share of its own, made for its facts; the recipe's default would override it.
+    chosen = {"gold_share": config.gold_share} if "gold_share" in config.model_fields_set else {}
+    splits = generate(seed=config.seed, **chosen)
+    if config.limit is not None:
+        limit = config.limit
+        splits = Splits(
+            splits.train[:limit], splits.unlabelled[:limit], splits.dev[:limit], splits.test[:limit], splits.notes
+        )
+    return _with_sizes(splits)
+
+
+def _with_sizes(splits: Splits) -> Splits:
+    sizes = {name: len(getattr(splits, name)) for name in ("train", "unlabelled", "dev", "test")}
+    return replace(splits, notes={**splits.notes, "sizes": sizes})
+
+
+def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Reading:
+    """Read one source by the recipe's format and columns.
+
+    Args:
+        config: the `data` section of a recipe.
+        name: the file, folder or hub id.
+        labelled: whether every row must have an answer; otherwise answers are left out.
+
+    Raises:
+        DataError: the source is absent, empty, of no known format, lacks a column, or an id stands twice in it.
+        ConfigError: an unknown format or column name.
+    """
+    source = read_source(
+        name, password_env=config.password_env, hub_split=config.hub_split, hub_config=config.hub_config
+    )
+    rows = _rename(source, config.columns)
+    format_name = _format_name(config, source, rows)
+    form = FORMATS[format_name]
+    _check_columns(source, rows, form, config.columns, labelled)
+    expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
+    examples: list[Example] = []
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
+    for row in islice(expanded, config.limit):
+        try:
+            example = _adapt(form, row, labelled)
+            if example.id in seen:
+                raise BadRow("id", f"{example.id!r} already stands at {seen[example.id]}")
+            seen[example.id] = row.where
+            examples.append(example)
+        except BadRow as bad:
+            faults.append(Fault(row.where, _own_name(bad.field, row, config.columns), bad.reason, row.value))
+    if not expanded:
+        raise DataError(f"{name} is empty: it holds no questions")
+    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint)
+
+
+def _adapt(form: Format, row: Row, labelled: bool) -> Example:
+    if row.fault:
+        raise BadRow("", row.fault)
+    example = form.adapt(row, labelled)
+    return example if labelled else unlabel(example)
+
+
+def _own_name(field: str, row: Row, columns: Mapping[str, str]) -> str:
+    """The field under the name that stands in the user's file."""
+    if field in columns:
+        return columns[field]
+    names = row.value if isinstance(row.value, Mapping) else ()
+    return next((str(name) for name in names if str(name).strip().lower() == field.lower()), field)
+
+
+def _rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
+    """Give the user's own columns the names that the formats know."""
+    if not columns:
+        return source.rows
+    known = sorted({field for form in FORMATS.values() for field in form.fields})
+    for field in columns:
+        if field not in known:
+            near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+            raise ConfigError(
+                f"unknown field `{field}` in data.columns: "
+                + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"),
+                hint="write {field: your column}, for example {question: Query}",
+            )
+    present = _columns(source.rows)
+    for field, column in columns.items():
+        if column not in present:
+            raise _no_column(source, column, present, f" (data.columns.{field})")
+    mine = set(columns.values()) | set(columns)
+    return tuple(
+        replace(
+            row,
+            value={field: row.value[column] for field, column in columns.items() if column in row.value}
+            | {name: value for name, value in row.value.items() if name not in mine},
+        )
+        if isinstance(row.value, Mapping)
+        else row
+        for row in source.rows
+    )
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
+
+
+def _no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
+    shown = ", ".join(name for name in present if name) or "none"
+    return DataError(
+        f"{source.name} has no column {column!r}{where}; it has: {shown}",
+        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}",
+    )
+
+
+def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
+    if config.format in FORMATS:
+        return config.format
+    if config.format != "auto":
+        near = difflib.get_close_matches(config.format, ["auto", *FORMATS], n=1, cutoff=0.5)
+        advice = f"did you mean `{near[0]}`?" if near else f"known: auto, {', '.join(FORMATS)}"
+        raise ConfigError(f"unknown data.format `{config.format}`: {advice}")
+    sound = [row for row in rows if not row.fault]
+    found = detect([row.value for row in sound[:100]])
+    if found:
+        return found
+    if not sound:
+        raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
+    columns = ", ".join(_columns(sound)) or "no named columns"
+    raise DataError(
+        f"cannot tell the format of {source.name}; it has: {columns}",
+        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}, or set data.format",
+    )
+
+
+def _check_columns(
+    source: Source, rows: Sequence[Row], form: Format, columns: Mapping[str, str], labelled: bool
+) -> None:
+    """Name a column that no row has once, instead of calling every row bad."""
+    present = _columns(rows)
+    if not present or "paragraphs" in present:
+        return
+    lowered = {name.strip().lower() for name in present}
+    for need in (*form.needs, *(form.answer if labelled else ())):
+        if not any(field.lower() in lowered for field in need.split("|")):
+            raise _no_column(source, need.split("|")[0], _columns(source.rows))
+
+
+def _handle_faults(config: DataConfig, readings: Mapping[str, Reading], path: Path | None) -> None:
+    faults = [fault for reading in readings.values() for fault in reading.faults]
+    if faults and config.on_bad_row == "error":
+        more = f" (and {len(faults) - 1} more bad rows)" if len(faults) > 1 else ""
+        raise DataError(
+            f"{faults[0]}{more}",
+            hint="mend the row, or set data.on_bad_row=quarantine to put bad rows into quarantine.jsonl and go on",
+        )
+    if path is not None and faults:
+        with atomic(path) as handle:
+            handle.writelines(dump_raw(fault._asdict()) + "\n" for fault in faults)
+    elif path is not None:
+        path.unlink(missing_ok=True)
+    for reading in readings.values():
+        if not reading.examples:
+            raise DataError(f"every row is bad ({len(reading.faults)}); the first: {reading.faults[0]}")
+
+
+def _distinct_ids(readings: dict[str, Reading]) -> tuple[dict[str, Reading], list[str]]:
+    """Files that number their rows alike get their ids prefixed with the role: `test:17`."""
+    taken: set[str] = set()
+    prefixed: list[str] = []
+    result: dict[str, Reading] = {}
+    for role, reading in readings.items():
+        examples = reading.examples
+        if not taken.isdisjoint(example.id for example in examples):
+            prefixed.append(role)
+            examples = tuple(replace(example, id=f"{role}:{example.id}") for example in examples)
+        taken.update(example.id for example in examples)
+        result[role] = replace(reading, examples=examples)
+    return result, prefixed
+
+
+def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any]:
+    names = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
+    names |= {"unlabelled": config.unlabelled_source}
+    faults = [fault for reading in readings.values() for fault in reading.faults]
+    examples = [example for reading in readings.values() for example in reading.examples]
+    return {
+        "rows_read": len(examples) + len(faults),
+        "quarantined": len(faults),
+        "bad_rows": [str(fault) for fault in faults[:10]],
+        "duplicates": count_duplicates(examples),
+        "sources": [
+            {
+                "role": role,
+                "name": PurePosixPath(str(names[role])).name,
+                "format": reading.format,
+                "rows": len(reading.examples) + len(reading.faults),
+                "quarantined": len(reading.faults),
+                "fingerprint": reading.fingerprint,
+            }
+            for role, reading in readings.items()
+        ],
+    }

@@ -1,0 +1,145 @@
+"""Adapters for rows in the everyday layouts: `question`/`answer`, `messages`, `prompt`/`completion`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.data.choices import chosen, option_columns, option_texts, read_choices
+from understudy.data.rows import (
+    BadRow,
+    Row,
+    as_mapping,
+    as_text,
+    as_texts,
+    leftovers,
+    lowered,
+    missing,
+    optional,
+    rationale_texts,
+    required,
+    row_id,
+    unpack,
+)
+from understudy.types import Example, Message
+
+ROLES = ("system", "user", "assistant", "tool")
+"""Who may speak in a conversation."""
+
+
+QA_FIELDS = ("id", "question", "answer", "answers", "context", "choices", "rationale", "rationales", "system")
+
+
+def qa(row: Row, labelled: bool) -> Example:
+    """`question` with `answer` or `answers`, and if wanted `context`, `choices`, `rationale(s)`, `system`."""
+    fields = lowered(row)
+    question = required(fields, "question")
+    choices, labels, used = _choices(fields, row)
+    meta = leftovers(as_mapping(row), used)
+    answers: tuple[str, ...] = ()
+    if labelled:
+        field = "answers" if missing(fields.get("answer")) and "answers" in fields else "answer"
+        if missing(fields.get(field)):
+            raise BadRow(field, "empty" if field in fields else "missing")
+        if choices:
+            answers, place = chosen(_single(fields[field], field), choices, field, labels)
+            meta |= place
+        else:
+            answers = as_texts(fields[field], field)
+        if not answers:
+            raise BadRow(field, "empty")
+    system = optional(fields, "system")
+    return Example(
+        id=row_id(fields, row),
+        question=question,
+        answers=answers,
+        context=optional(fields, "context"),
+        choices=choices,
+        history=(Message("system", system),) if system else (),
+        rationales=rationale_texts(fields, "rationale", "rationales"),
+        meta=meta,
+    )
+
+
+def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tuple[str, ...], set[str]]:
+    """Options and labels out of `choices` or out of columns of their own, and the fields that are used up."""
+    used = set(QA_FIELDS)
+    if not missing(fields.get("choices")):
+        return *read_choices(fields["choices"], "choices"), used
+    names = option_columns(as_mapping(row))
+    if all(missing(as_mapping(row)[name]) for name in names):
+        return (), (), used
+    return option_texts(as_mapping(row)), (), used | {name.lower() for name in names}
+
+
+def _single(value: Any, field: str) -> Any:
+    """The one answer of a multiple-choice row, in a list or not."""
+    value = unpack(value, field)
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise BadRow(field, f"{len(value)} answers; a multiple-choice row has one")
+    return value[0]
+
+
+def _turns(value: Any, field: str) -> list[Message]:
+    value = unpack(value, field)
+    if not isinstance(value, list) or not value:
+        raise BadRow(field, "expected a list of messages with `role` and `content`")
+    turns = []
+    for place, turn in enumerate(value):
+        name = f"{field}[{place}]"
+        if not isinstance(turn, Mapping):
+            raise BadRow(name, "expected an object with `role` and `content`")
+        role = as_text(turn.get("role"), f"{name}.role")
+        if role not in ROLES:
+            raise BadRow(f"{name}.role", f"{role!r} is none of {', '.join(ROLES)}")
+        turns.append(Message(role, as_text(turn.get("content"), f"{name}.content")))
+    return turns
+
+
+def _conversation(row: Row, turns: list[Message], answers: tuple[str, ...], used: set[str], field: str) -> Example:
+    if not turns or turns[-1].role != "user":
+        raise BadRow(field, "the turn before the answer must be the user's")
+    fields = lowered(row)
+    return Example(
+        id=row_id(fields, row),
+        question=turns[-1].content,
+        answers=answers,
+        context=optional(fields, "context"),
+        history=tuple(turns[:-1]),
+        rationales=rationale_texts(fields, "rationale", "rationales"),
+        meta=leftovers(as_mapping(row), used | {"id", "context", "rationale", "rationales"}),
+    )
+
+
+def messages(row: Row, labelled: bool) -> Example:
+    """`messages`: turns of `role` and `content`; the last one, the assistant's, is the answer to learn."""
+    fields = lowered(row)
+    if "messages" not in fields:
+        raise BadRow("messages", "missing")
+    turns = _turns(fields["messages"], "messages")
+    answered = turns[-1].role == "assistant"
+    if labelled and not answered:
+        raise BadRow(f"messages[{len(turns) - 1}].role", "the last turn must be the assistant's answer")
+    answers = (turns[-1].content,) if labelled else ()
+    return _conversation(row, turns[:-1] if answered else turns, answers, {"messages"}, "messages")
+
+
+def prompt(row: Row, labelled: bool) -> Example:
+    """`prompt` and `completion`, each a text or a list of messages."""
+    fields = lowered(row)
+    answers: tuple[str, ...] = ()
+    if labelled:
+        completion = fields.get("completion")
+        if isinstance(unpack(completion, "completion"), list):
+            turns = _turns(completion, "completion")
+            if len(turns) != 1 or turns[0].role != "assistant":
+                raise BadRow("completion", "expected exactly one turn, the assistant's")
+            answers = (turns[0].content,)
+        else:
+            answers = (required(fields, "completion"),)
+    prompt = unpack(fields.get("prompt"), "prompt")
+    is_turns = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], Mapping)
+    turns = _turns(prompt, "prompt") if is_turns else [Message("user", required(fields, "prompt"))]
+    return _conversation(row, turns, answers, {"prompt", "completion"}, "prompt")

@@ -1,0 +1,180 @@
+"""A row as it was read, and the ways to take a field out of it or to say what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raw row with the place it came from.
+
+    Attributes:
+        value: what stands there: a mapping, a list, or the raw text of a line that could not be read.
+        where: file and line (or row number), as an error names them: `train.csv:17`.
+        id: the id that the row gets where it brings none: file stem and row number.
+        key: the row's key, where the file is one JSON object of rows (`question 12`).
+        fault: why the row could not even be read; empty for a sound row.
+    """
+
+    value: Any
+    where: str
+    id: str
+    key: str = ""
+    fault: str = ""
+
+
+class BadRow(Exception):
+    """A row that cannot become an example: the field, and what is wrong with it."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, blank text, or the NaN that a table puts into an empty cell."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def as_text(value: Any, field: str) -> str:
+    """A cell as text without outer white space; numbers are written out.
+
+    Raises:
+        BadRow: the cell is empty, no text, or text that is not valid Unicode.
+    """
+    if missing(value):
+        raise BadRow(field, "empty")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadRow(field, f"expected text, found {_kind(value)}")
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(field, f"not valid Unicode (lone surrogate at character {error.start + 1})") from error
+    return text
+
+
+def required(fields: Mapping[str, Any], field: str) -> str:
+    """The text of a field that must be there.
+
+    Raises:
+        BadRow: the field is absent, empty or no text.
+    """
+    if field not in fields:
+        raise BadRow(field, "missing")
+    return as_text(fields[field], field)
+
+
+def optional(fields: Mapping[str, Any], field: str) -> str | None:
+    """The text of a field that may be absent or empty.
+
+    Raises:
+        BadRow: the field is there, but no text.
+    """
+    value = fields.get(field)
+    return None if missing(value) else as_text(value, field)
+
+
+def as_texts(value: Any, field: str) -> tuple[str, ...]:
+    """Several texts: a list, a JSON list in a cell, a `{"text": […]}` mapping, or a single text.
+
+    Raises:
+        BadRow: an item is empty or no text; it is named by its place, counted from 0.
+    """
+    value = unpack(value, field)
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    if not isinstance(value, list | tuple):
+        return (as_text(value, field),)
+    items = (item.get("text") if isinstance(item, Mapping) else item for item in value)
+    return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(items))
+
+
+def unpack(value: Any, field: str) -> Any:
+    """A list or mapping that a table keeps as JSON text in a cell; anything else as it is.
+
+    Raises:
+        BadRow: the cell begins like a JSON list of texts or mappings, but is none.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        if value.lstrip().startswith(("[{", '["', '{"')):
+            raise BadRow(field, f"not valid JSON: {error.msg}") from error
+        return value
+
+
+def as_mapping(row: Row) -> Mapping[str, Any]:
+    """The row's fields.
+
+    Raises:
+        BadRow: the row is no mapping.
+    """
+    if not isinstance(row.value, Mapping):
+        raise BadRow("", f"expected an object of fields, found {_kind(row.value)}")
+    return row.value
+
+
+def lowered(row: Row) -> dict[str, Any]:
+    """The fields under lower-case names, so that a table may write `Question`; an exact name wins."""
+    fields = as_mapping(row)
+    exact = {str(name): value for name, value in fields.items()}
+    return {**{name.strip().lower(): value for name, value in exact.items()}, **exact}
+
+
+def row_id(fields: Mapping[str, Any], row: Row) -> str:
+    """The row's own id, or the one made from file and row number."""
+    return optional(fields, "id") or row.id
+
+
+def rationale_texts(fields: Mapping[str, Any], *names: str) -> tuple[str, ...]:
+    """The explanations in these fields, empty ones left out."""
+    return tuple(text for name in names if not missing(fields.get(name)) for text in as_texts(fields[name], name))
+
+
+def leftovers(fields: Mapping[str, Any], used: frozenset[str] | set[str]) -> dict[str, Any]:
+    """Every non-empty field that no one has used, JSON-able, for `Example.meta`."""
+    return {
+        name: jsonable(value)
+        for name, value in fields.items()
+        if name and name.lower() not in used and not missing(value)
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """The value with dates, bytes, decimals and the like written as text."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def dump_raw(value: Any) -> str:
+    """A raw row as one line of JSON that any reader can open, lone surrogates escaped."""
+    text = json.dumps(jsonable(value), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(jsonable(value))
+    return text
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "a truth value" if isinstance(value, bool) else "text" if isinstance(value, str) else type(value).__name__

@@ -1,0 +1,149 @@
+"""Cutting a data set into its roles, so that no test question stands in training.
+
+Rows that ask the same – the same question over the same context and conversation, letter case, spacing and
+punctuation apart – form a *group* and go into one split together. Where a group goes depends on its own text and
+the seed alone: not on the order of the rows, not on the other rows. A file that grows keeps every row where it
+was; the price is that the shares are met on average, not to the row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from understudy.errors import DataError
+from understudy.types import Example
+
+_LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
+
+
+def group_key(example: Example) -> str:
+    """What is asked, normalised: earlier turns (system prompt apart), context and question.
+
+    Choices do not count: the same question with other options is still the same question.
+    """
+    turns = [turn.content for turn in example.history if turn.role != "system"]
+    return "\x1f".join(_normalise(text) for text in (*turns, example.context or "", example.question))
+
+
+def _normalise(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # Signs of arithmetic and of code stay: "3 + 4" and "3 - 4" are two questions.
+    return " ".join(folded.translate(_LIGHT).split()) or " ".join(folded.split())
+
+
+def draw(seed: int, purpose: str, key: str) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    digest = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{key}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def grouped(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    """The rows by `group_key`."""
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[group_key(example)].append(example)
+    return dict(groups)
+
+
+def count_duplicates(examples: Iterable[Example]) -> dict[str, int]:
+    """How many groups hold more than one row, and how many rows stand in them beyond the first."""
+    sizes = [len(group) for group in grouped(examples).values() if len(group) > 1]
+    return {"groups": len(sizes), "rows": sum(sizes) - len(sizes)}
+
+
+def cut(
+    examples: Sequence[Example], *, dev: float, test: float, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
+    """Training, development and test rows.
+
+    A group with draw u goes to test where u < `test`, to development where u < `test` + `dev`, else to training.
+    A share above 0 never comes out empty: it gets the group with the next larger draw.
+
+    Args:
+        examples: the rows; each split keeps their order.
+        dev: share for development.
+        test: share for test.
+        seed: another seed, another cut.
+
+    Raises:
+        DataError: the shares leave nothing for training, or there are fewer different questions than splits.
+    """
+    if dev + test >= 1:
+        raise DataError(
+            f"data.dev {dev:g} and data.test {test:g} leave nothing for training", hint="their sum must be below 1"
+        )
+    draws = {key: draw(seed, "split", key) for key in grouped(examples)}
+    wanted = 1 + (dev > 0) + (test > 0)
+    if len(draws) < wanted:
+        raise DataError(
+            f"{len(draws)} different question{'s' if len(draws) != 1 else ''} cannot be cut into {wanted} splits",
+            hint="give more rows, or set data.dev or data.test to 0",
+        )
+    order = sorted(draws, key=lambda key: (draws[key], key))
+    num_test = max(sum(u < test for u in draws.values()), int(test > 0))
+    num_dev = max(sum(u < test + dev for u in draws.values()) - num_test, int(dev > 0))
+    num_dev = max(min(num_dev, len(order) - num_test - 1), int(dev > 0))
+    num_test = min(num_test, len(order) - num_dev - 1)
+    role = {
+        key: "test" if n < num_test else "dev" if n < num_test + num_dev else "train" for n, key in enumerate(order)
+    }
+    rows: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    for example in examples:
+        rows[role[group_key(example)]].append(example)
+    return tuple(rows["train"]), tuple(rows["dev"]), tuple(rows["test"])
+
+
+def withhold(
+    train: Sequence[Example], *, gold_share: float, seed: int
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Rows that keep their answer, and rows that become unlabelled: answers, rationales and answer place go.
+
+    Decided per group by a draw of its own, so the rows of one question are all gold or all unlabelled. At least one
+    group keeps its answers.
+    """
+    draws = {key: draw(seed, "gold", key) for key in grouped(train)}
+    least = min(draws.values(), default=0.0)
+    keeps = {key for key, u in draws.items() if u < gold_share or u == least}
+    gold = tuple(example for example in train if group_key(example) in keeps)
+    return gold, tuple(unlabel(example) for example in train if group_key(example) not in keeps)
+
+
+def unlabel(example: Example) -> Example:
+    """The question alone: without answers, rationales and what `meta` says of the answer."""
+    meta = {name: value for name, value in example.meta.items() if name not in ("answer_index", "impossible")}
+    return replace(example, answers=(), rationales=(), meta=meta)
+
+
+def refuse_leaks(held_out: Mapping[str, Sequence[Example]], learned: Sequence[Example]) -> None:
+    """Check a split that the user made.
+
+    Args:
+        held_out: the rows of `dev` and `test`.
+        learned: the rows of training and the unlabelled ones, whose answers the teacher will write.
+
+    Raises:
+        DataError: a held-out question also stands in training, or one of `test` in `dev`; the ids are named.
+    """
+    places = [("training", learned), *((name, rows) for name, rows in held_out.items() if name != "test")]
+    for name, rows in held_out.items():
+        for place, others in places:
+            if place != name:
+                _refuse_shared(name, rows, place, others)
+
+
+def _refuse_shared(name: str, rows: Sequence[Example], place: str, others: Sequence[Example]) -> None:
+    known = {key: group[0].id for key, group in grouped(others).items()}
+    shared = [(row.id, known[key]) for row in rows if (key := group_key(row)) in known]
+    if not shared:
+        return
+    shown = ", ".join(mine if mine == theirs else f"{mine} (= {theirs})" for mine, theirs in shared[:10])
+    more = f" and {len(shared) - 10} more" if len(shared) > 10 else ""
+    raise DataError(
+        f"{len(shared)} {name} question{'s' if len(shared) > 1 else ''} also stand{'' if len(shared) > 1 else 's'} "
+        f"in {place}: {shown}{more}",
+        hint="take these rows out of one of the files, or let data.test and data.dev cut the splits",
+    )
