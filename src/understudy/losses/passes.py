@@ -1,0 +1,295 @@
+"""The pass over chunks of tokens behind `fused_head`.
+
+Two sizes of piece: a *chunk* is large enough for the matrix products to run at full speed, a *block* of its rows
+small enough for the element-wise work to stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from understudy.losses.heads import HeadGradient, HeadSide, HeadSpec, floor, softmax_into
+from understudy.losses.kernels import Block, kernel_of
+
+CPU_CHUNK_BYTES, GPU_CHUNK_BYTES = 160 << 20, 512 << 20
+CPU_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What to compute on the two heads; see `fused_head`."""
+
+    divergence: Callable[[Tensor, Tensor], Tensor]
+    temperature: float = 1.0
+    token_weights: Tensor | None = None
+    gold_ids: Tensor | None = None
+    gold_weights: Tensor | None = None
+    teacher_gold_weights: Tensor | None = None
+    only_where_teacher_right: bool = False
+    statistics: bool = False
+    chunk_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """Which gradients are wanted."""
+
+    student_hidden: bool = False
+    student_weight: bool = False
+    student_bias: bool = False
+    teacher_hidden: bool = False
+
+
+class HeadPass:
+    """One pass over student and teacher head.
+
+    After `run`, `values` holds the per-token values by name and `gradients` those of student hidden states, weight
+    and bias and teacher hidden states; the latter still lack the factor `unit` where that is not None.
+    """
+
+    def __init__(self, terms: Terms, student: HeadSpec, teacher: HeadSpec | None, wants: Wants) -> None:
+        self.terms = terms
+        self.num_tokens, self.device = student.hidden.shape[0], student.hidden.device
+        self.columns = min(spec.weight.shape[0] for spec in (student, teacher) if spec is not None)
+        self._take_weights(student)
+        self._open_student(student, wants)
+        self._open_teacher(teacher, wants)
+        self.missing = self._missing()
+        self.kernel = kernel_of(terms.divergence)
+        self.divergence = torch.zeros(self.num_tokens, dtype=self.student.exact, device=self.device)
+        self.rows = torch.zeros_like(self.divergence)
+
+    def run(self) -> Tensor:
+        """Compute everything; returns the weighted total."""
+        with torch.autocast(self.device.type, enabled=False):
+            chunk, block = self._sizes()
+            self._reserve(chunk, block)
+            for start in range(0, self.num_tokens, chunk):
+                self._chunk(start, min(start + chunk, self.num_tokens), block)
+            return self._total()
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """The per-token values by their names in `HeadLosses`."""
+        found = {("gold" if name == "gold" else f"student_{name}"): v for name, v in self.student.values.items()}
+        if self.teacher is not None:
+            found |= {f"teacher_{name}": value for name, value in self.teacher.values.items()}
+            found["divergence"] = self.divergence
+        return found
+
+    @property
+    def gradients(self) -> list[Tensor | None]:
+        """Gradients of student hidden states, weight, bias, and teacher hidden states."""
+        own, other = self.student_gradient, self.teacher_gradient
+        return [own and own.hidden, own and own.weight, own and own.bias, other and other.hidden]  # type: ignore
+
+    def _take_weights(self, student: HeadSpec) -> None:
+        """The three weights `[N]`, divided by their largest where half precision would lose small ones."""
+        terms = self.terms
+        exact = torch.float64 if student.hidden.dtype == torch.float64 else torch.float32
+        ones = torch.ones(self.num_tokens, dtype=exact, device=self.device)
+        given = [terms.token_weights, terms.gold_weights, terms.teacher_gold_weights]
+        self.weights = [None if weights is None else weights.detach().to(exact) for weights in given]
+        self.weights[0] = ones if self.weights[0] is None else self.weights[0]
+        self.unit = None
+        if student.hidden.dtype == torch.float16 and self.num_tokens:
+            self.unit = torch.cat([weights.abs() for weights in self.weights if weights is not None]).amax()
+            self.unit = self.unit.clamp_min(torch.finfo(exact).tiny)
+            self.weights = [None if weights is None else weights / self.unit for weights in self.weights]
+
+    def _open_student(self, spec: HeadSpec, wants: Wants) -> None:
+        terms = self.terms
+        whole = terms.gold_ids is not None or terms.statistics
+        self.student = HeadSide(
+            spec,
+            columns=spec.weight.shape[0] if whole else self.columns,
+            temperature=terms.temperature,
+            gold_ids=terms.gold_ids,
+            gold_weights=self.weights[1],
+            statistics=terms.statistics,
+        )
+        asked = (
+            spec.hidden if wants.student_hidden else None,
+            spec.weight if wants.student_weight else None,
+            spec.bias if wants.student_bias else None,
+        )
+        wanted = any(tensor is not None for tensor in asked)
+        self.student_gradient = HeadGradient(self.student, *asked) if wanted else None
+
+    def _open_teacher(self, spec: HeadSpec | None, wants: Wants) -> None:
+        terms = self.terms
+        self.teacher = self.teacher_gradient = None
+        if spec is None:
+            return
+        with_gold = terms.teacher_gold_weights is not None or terms.only_where_teacher_right
+        with_gold = with_gold or (terms.statistics and terms.gold_ids is not None)
+        self.teacher = HeadSide(
+            spec,
+            columns=spec.weight.shape[0] if with_gold or terms.statistics else self.columns,
+            temperature=terms.temperature,
+            gold_ids=terms.gold_ids if with_gold else None,
+            gold_weights=self.weights[2],
+            statistics=terms.statistics,
+        )
+        if wants.teacher_hidden and terms.teacher_gold_weights is not None:
+            self.teacher_gradient = HeadGradient(self.teacher, spec.hidden, None, None)
+
+    def _missing(self) -> Tensor | None:
+        """The columns, among those both sides have, that a bias of −∞ takes away on either side."""
+        absent = [
+            side.absent[: self.columns] for side in (self.student, self.teacher) if side and side.absent is not None
+        ]
+        return None if not absent else absent[0] | absent[-1]
+
+    def _shares(self, side: HeadSide) -> bool:
+        """Whether the softmax of the divergence also serves the side's cross-entropy and statistics."""
+        alone = self.teacher is None
+        return not alone and self.terms.temperature == 1 and self.missing is None and side.columns == self.columns
+
+    def _sizes(self) -> tuple[int, int]:
+        """Tokens in a chunk and in a block."""
+        widest = max(self.student.columns, self.teacher.columns if self.teacher else 0)
+        on_cpu = self.device.type == "cpu"
+        chunk = self.terms.chunk_tokens
+        if chunk is None:
+            budget = CPU_CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES
+            most = max(64, budget // (widest * self.student.hidden.element_size()))
+            chunk = math.ceil(self.num_tokens / max(1, math.ceil(self.num_tokens / most)))
+        chunk = max(1, min(chunk, self.num_tokens))
+        block = max(2 * torch.get_num_threads(), CPU_BLOCK_BYTES // (widest * 4)) if on_cpu else chunk
+        return chunk, min(block, chunk)
+
+    def _reserve(self, chunk: int, block: int) -> None:
+        """Allocate what the chunks share."""
+        for side, gradient in ((self.student, self.student_gradient), (self.teacher, self.teacher_gradient)):
+            if side is not None:
+                # The teacher's gold gradient outlives the divergence, which uses up the softmax of the teacher.
+                lasting = side is self.teacher and gradient is not None
+                own = side.needs_own_softmax and (lasting or not self._shares(side))
+                side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
+        if self.teacher is not None:
+            exact = self.student.exact
+            self.scratch = [torch.empty(block, self.columns, dtype=exact, device=self.device) for _ in range(3)]
+
+    def _chunk(self, start: int, stop: int, block: int) -> None:
+        student, teacher = self.student, self.teacher
+        product = student.project(start, stop)
+        teacher_product = teacher.project(start, stop) if teacher else None
+        for first in range(0, stop - start, block):
+            piece = slice(first, min(first + block, stop - start))
+            rows = slice(start + piece.start, start + piece.stop)
+            self._block(rows, product[piece], None if teacher_product is None else teacher_product[piece])
+        if self.student_gradient:
+            self.student_gradient.add(product[:, : self._gradient_columns], start, stop, self.rows[start:stop])
+        if self.teacher_gradient and teacher and teacher_product is not None:
+            whole = torch.full_like(self.rows[start:stop], teacher.constant)
+            self.teacher_gradient.add(teacher_product, start, stop, whole)
+
+    @property
+    def _gradient_columns(self) -> int:
+        return self.student.columns if self.student.gold_weights is not None else self.columns
+
+    def _block(self, rows: slice, product: Tensor, teacher_product: Tensor | None) -> None:
+        """All terms of a few rows; afterwards the products hold the gradients with respect to the logits."""
+        student, teacher = self.student, self.teacher
+        logits, soft = self._own(student, rows, product)
+        block = None
+        if teacher is not None and teacher_product is not None:
+            teacher_logits, teacher_soft = self._own(teacher, rows, teacher_product)
+            block = self._common(rows, logits, teacher_logits)
+            self.divergence[rows] = self._diverge(block)
+            if self.teacher_gradient and teacher_soft is not None:
+                teacher.store(teacher.gold_gradient(rows, teacher_soft), teacher_product)
+        if self.student_gradient:
+            student.store(self._combine(rows, logits, soft, block), product)
+
+    def _own(self, side: HeadSide, rows: slice, product: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of one side and, where it needs one of its own, their softmax at temperature 1."""
+        logits = side.logits(product)
+        if side.soft is None:
+            return logits, None
+        soft = side.soft[: logits.shape[0]]
+        side.describe(rows, logits, soft, softmax_into(logits, soft))
+        return logits, soft
+
+    def _common(self, rows: slice, student: Tensor, teacher: Tensor) -> Block:
+        """The distributions that the divergence compares: common columns, at the temperature."""
+        views = []
+        for side, logits in ((self.student, student), (self.teacher, teacher)):
+            assert side is not None
+            view = logits[:, : self.columns]
+            if not side.tempered and self.terms.temperature != 1:
+                view.mul_(1 / self.terms.temperature)
+            views.append(view if self.missing is None else view.masked_fill_(self.missing, floor(view.dtype)))
+        q, p, spare = (buffer[: student.shape[0]] for buffer in self.scratch)
+        block = Block(*views, q, p, softmax_into(views[0], q), softmax_into(views[1], p), spare)
+        block.wants_gradient = self.student_gradient is not None
+        for side, logits, soft, lse in (
+            (self.student, student, q, block.student_lse),
+            (self.teacher, teacher, p, block.teacher_lse),
+        ):
+            if side is not None and side.needs_own_softmax and side.soft is None:
+                side.describe(rows, logits, soft, lse)
+        return block
+
+    def _diverge(self, block: Block) -> Tensor:
+        """Values `[R]`; the gradient, short of its constant, stays in `block.student`."""
+        if self.kernel is not None:
+            return self.kernel.run(block)
+        kept = slice(None) if self.missing is None else ~self.missing
+        student, teacher = block.student[:, kept].log_softmax(-1), block.teacher[:, kept].log_softmax(-1)
+        with torch.set_grad_enabled(block.wants_gradient):
+            leaf = block.student[:, kept].detach().clone().requires_grad_(block.wants_gradient)
+            value = self.terms.divergence(leaf.log_softmax(-1) if block.wants_gradient else student, teacher)
+            if block.wants_gradient:
+                block.student.zero_()
+                block.student[:, kept] = torch.autograd.grad(value.sum(), leaf)[0]
+        return value.detach()
+
+    def _combine(self, rows: slice, logits: Tensor, soft: Tensor | None, block: Block | None) -> Tensor:
+        """∂total/∂logits of the student, up to a factor per row that is left in `self.rows`."""
+        student = self.student
+        self.rows[rows] = student.constant
+        if block is None:
+            assert soft is not None
+            return student.gold_gradient(rows, soft)
+        weights = self._divergence_weights(rows) * (self.kernel.factor if self.kernel else 1.0)
+        if not student.tempered:
+            weights = weights / self.terms.temperature
+        if student.gold_weights is None:
+            self.rows[rows] *= weights
+            return block.student
+        block.student.mul_(weights[:, None])
+        if soft is None:
+            logits.addcmul_(block.q, student.gold_weights[rows])
+            return student.subtract_gold(rows, logits)
+        gold = student.gold_gradient(rows, soft)
+        block.student.add_(gold[:, : self.columns])
+        logits[:, self.columns :] = gold[:, self.columns :]
+        return logits
+
+    def _divergence_weights(self, rows: slice) -> Tensor:
+        weights = self.weights[0]
+        assert weights is not None
+        if self.terms.only_where_teacher_right and self.teacher:
+            return weights[rows] * self.teacher.values["right"][rows]
+        return weights[rows]
+
+    def _total(self) -> Tensor:
+        total = self.divergence.new_zeros(())
+        values, everything = self.values, slice(None)
+        for name, weights in (
+            ("divergence", self._divergence_weights(everything) if self.num_tokens else None),
+            ("gold", self.student.gold_weights),
+            ("teacher_gold", self.teacher.gold_weights if self.teacher else None),
+        ):
+            if name in values and weights is not None:
+                weights = weights.flatten()
+                # 0 · ∞ is 0 here: a token without weight adds nothing whatever its value.
+                total = total + (weights * values[name]).masked_fill(weights == 0, 0.0).sum()
+        return total if self.unit is None else total * self.unit
