@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from understudy.data.template import Template
 from understudy.models.forward import base_model
-from understudy.models.template import Template
 
 
 @dataclass(frozen=True)

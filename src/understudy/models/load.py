@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from understudy.data.template import Template
 from understudy.errors import ModelError
-from understudy.models.template import Template
 from understudy.recipe import LoraConfig, ModelConfig
 
 EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")

@@ -1,0 +1,105 @@
+"""What a person sees while a run goes on: a bar for each running stage on a terminal, a line for each in a log."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from understudy.run import Run
+
+TITLES = {
+    "data": "read and split the data",
+    "teacher_sft": "fine-tune the teacher",
+    "student_sft": "fine-tune the student first",
+    "answers": "teacher answers the questions",
+    "train:sft": "train SFT-only student",
+    "train:seqkd": "train SeqKD student",
+    "train:kd_gold": "distil on gold rows only",
+    "train:distilled": "distil",
+    "speed:teacher": "time the teacher",
+    "speed:base_student": "time the student",
+    "report": "write the report",
+}
+
+
+def title(stage: str) -> str:
+    """A stage in plain words."""
+    if stage.startswith("predict:"):
+        return f"evaluate {stage.removeprefix('predict:').replace('_', ' ')}"
+    return TITLES.get(stage, stage)
+
+
+class Console:
+    """Shows progress (the scheduler's `Display`).
+
+    Args:
+        quiet: show nothing (the other processes of an `accelerate launch`).
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = RichConsole(stderr=True, quiet=quiet, highlight=False)
+        self.bars = Progress(
+            TextColumn("{task.description:<30}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.begin = time.monotonic()
+
+    def __enter__(self) -> Console:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self.console.print(text, markup=False)
+
+    def start(self, stage: str) -> None:
+        """A stage begins."""
+        self.tasks[stage] = self.bars.add_task(title(stage), total=None, note="")
+        if not self.console.is_terminal:
+            self.say(f"{title(stage)} …")
+
+    def update(self, stage: str, done: int, total: int, note: str) -> None:
+        """A stage has come so far."""
+        if stage in self.tasks:
+            self.bars.update(self.tasks[stage], completed=done, total=total, note=note)
+
+    def finish(self, stage: str, seconds: float) -> None:
+        """A stage is done."""
+        if stage in self.tasks:
+            self.bars.remove_task(self.tasks.pop(stage))
+        self.say(f"✓ {title(stage)} ({seconds:.0f} s)")
+
+    def close_with(self, run: Run) -> None:
+        """The outcome in a few lines: a table of the arms, the headline, and where the files are."""
+        from rich.table import Table
+
+        summary: dict[str, Any] = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+        table = Table(title="held-out items", title_justify="left")
+        table.add_column("arm")
+        for name in summary["metrics"]:
+            table.add_column(name, justify="right")
+        for arm, values in summary["arms"].items():
+            table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary["metrics"]))
+        self.console.print(table)
+        for line in summary["headline"]:
+            self.say(line)
+        self.say(f"report:  {run.folder / 'report.html'}")
+        if (run.folder / "student").is_dir():
+            self.say(f"student: {run.folder / 'student'}")
+        self.say(f"took {time.monotonic() - self.begin:.0f} s")

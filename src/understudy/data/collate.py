@@ -1,0 +1,205 @@
+"""From examples to batches: template, tokenise, shift by one, mask. The shift and the padding mask happen here only.
+
+```text
+ids          p0 p1 p2 a0 a1 </s>        prompt p, answer a
+input_ids    p0 p1 p2 a0 a1             the last token predicts nothing that is learned
+target_mask   .  .  1  1  1             true where the NEXT token is learned
+target_ids         a0 a1 </s>
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from understudy.data.overflow import fit_context
+from understudy.data.prompts import answer_text, messages
+from understudy.data.template import Prompted, Template
+from understudy.errors import DataError, ModelError
+from understudy.recipe import DataConfig
+from understudy.types import Batch, Example, Tokens
+
+
+@dataclass
+class Encoder:
+    """Turns examples into token ids for one model.
+
+    Attributes:
+        template: speaks to the model.
+        data: lengths, system prompt and what to do with a context that is too long.
+        notes: counts of what had to be cut, for the report; nothing is cut silently.
+    """
+
+    template: Template
+    data: DataConfig
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def encode(self, example: Example, answer: str | None = None) -> Prompted:
+        """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
+
+        Raises:
+            DataError: the question alone is too long for `data.max_length`.
+        """
+        text = answer_text(example) if answer is None else answer
+        encoded = self.template.encode(self._messages(example), text)
+        limit = self.data.max_answer_tokens
+        if len(encoded.answer_ids) > limit:
+            self._count("answers cut at max_answer_tokens")
+            encoded = Prompted(encoded.prompt_ids, encoded.answer_ids[:limit])
+        return encoded
+
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The prompt alone, as generation starts from it."""
+        return self.template.prompt_ids(self._messages(example))
+
+    def prompt_text(self, example: Example) -> str:
+        """The prompt as the model reads it."""
+        return self.template.prompt(self._messages(example))
+
+    def _messages(self, example: Example) -> list[dict[str, str]]:
+        budget = self.data.max_length - self.data.max_answer_tokens
+        turns = messages(example, system=self.data.system)
+        length = len(self.template.prompt_ids(turns))
+        if length <= budget:
+            return turns
+        if not example.context:
+            raise DataError(
+                f"{example.id}: the question takes {length} tokens, and {budget} are left for it",
+                hint="raise data.max_length, or lower data.max_answer_tokens",
+            )
+        return self._fitted(example, length, budget)
+
+    def _fitted(self, example: Example, length: int, budget: int) -> list[dict[str, str]]:
+        """Shrink the context until the whole prompt fits: the frame around it is counted, not guessed."""
+        assert example.context is not None
+        room = budget - (length - self._tokens(example.context))
+        while room > 0:
+            context, _ = fit_context(
+                example.context, example.question, room, self._tokens, self.data.context_overflow, id=example.id
+            )
+            turns = messages(example, system=self.data.system, context=context)
+            excess = len(self.template.prompt_ids(turns)) - budget
+            if excess <= 0:
+                self._count(f"contexts reduced ({self.data.context_overflow})")
+                return turns
+            room -= excess
+        raise DataError(
+            f"{example.id}: no room is left for any context ({length} tokens, {budget} allowed)",
+            hint="raise data.max_length",
+        )
+
+    def _tokens(self, text: str) -> int:
+        return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
+
+    def _count(self, what: str) -> None:
+        self.notes[what] = self.notes.get(what, 0) + 1
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher."""
+
+    id: str
+    student: Prompted
+    teacher: Prompted | None
+    gold: bool
+
+
+def encode_rows(examples: Sequence[Example], student: Encoder, teacher: Encoder | None = None) -> list[EncodedRow]:
+    """Encode examples once, before training.
+
+    Args:
+        examples: rows with an answer.
+        student: the student's encoder.
+        teacher: the teacher's, where the method needs its logits or states.
+    """
+    rows = []
+    for example in examples:
+        ours = student.encode(example)
+        theirs = teacher.encode(example) if teacher else None
+        rows.append(EncodedRow(example.id, ours, theirs, example.origin == "gold"))
+    return rows
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows into a `Batch`; the teacher's tokens are the student's own object where both read the same ids.
+
+    Attributes:
+        student_pad: pad id of the student.
+        teacher_pad: pad id of the teacher; None without a teacher.
+        same_targets: whether the method compares position by position, so that both must learn the same ids.
+    """
+
+    student_pad: int
+    teacher_pad: int | None = None
+    same_targets: bool = True
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> Batch:
+        """Pad `rows` on the right.
+
+        Raises:
+            ModelError: the method needs equal target tokens and the two templates end an answer differently.
+        """
+        student = _tokens([row.student for row in rows], self.student_pad)
+        batch: Batch = {"student": student, "gold_mask": _gold_mask(rows), "ids": [row.id for row in rows]}
+        if self.teacher_pad is None:
+            return batch
+        theirs = [row.teacher for row in rows]
+        assert all(theirs), "rows were encoded without a teacher"
+        if all(row.teacher is not None and row.teacher.ids == row.student.ids for row in rows):
+            batch["teacher"] = student
+            return batch
+        batch["teacher"] = _tokens([t for t in theirs if t is not None], self.teacher_pad)
+        if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
+            raise ModelError(
+                "teacher and student cut the same answer into different tokens, though their vocabularies agree",
+                hint="give both the same chat_template in the recipe, or use method: dskd_cma",
+            )
+        return batch
+
+
+def _gold_mask(rows: Sequence[EncodedRow]) -> torch.Tensor:
+    return torch.tensor([row.gold for row in rows for _ in row.student.answer_ids])
+
+
+def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:
+    width = max(len(row.ids) for row in rows) - 1
+    inputs = torch.full((len(rows), width), pad_id)
+    attention = torch.zeros((len(rows), width), dtype=torch.long)
+    targets = torch.zeros((len(rows), width), dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids = row.ids
+        length = len(ids) - 1
+        inputs[index, :length] = torch.tensor(ids[:-1])
+        attention[index, :length] = 1
+        targets[index, len(row.prompt_ids) - 1 : length] = True
+    target_ids = torch.tensor([token for row in rows for token in row.answer_ids])
+    return {
+        "inputs": {"input_ids": inputs, "attention_mask": attention},
+        "target_mask": targets,
+        "target_ids": target_ids,
+    }
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """A batch on another device; what both models share stays shared."""
+    seen: dict[int, Any] = {}
+
+    def walk(value: Any) -> Any:
+        if id(value) in seen:
+            return seen[id(value)]
+        if isinstance(value, torch.Tensor):
+            moved = value.to(device)
+        elif isinstance(value, dict):
+            moved = {key: walk(inner) for key, inner in value.items()}
+        else:
+            moved = value
+        seen[id(value)] = moved
+        return moved
+
+    return walk(batch)

@@ -1,0 +1,140 @@
+"""Answers of one arm to the held-out items, and how fast and how large its model is."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy.data.collate import Encoder
+from understudy.metrics import score
+from understudy.models.forward import base_model
+from understudy.models.generate import choice_scores, generate
+from understudy.types import Example
+
+
+def predict(
+    model: nn.Module,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Answer every example greedily; score the choices of multiple-choice ones by likelihood.
+
+    Args:
+        model: a causal language model.
+        encoder: its template and the lengths.
+        examples: held-out rows with references.
+        batch_size: rows at once.
+        progress: called with the number of rows just answered.
+
+    Returns:
+        One JSON-able row an example, in order: a line of `predictions.jsonl`.
+    """
+    answers = generate(
+        model,
+        encoder.template,
+        [encoder.prompt_ids(example) for example in examples],
+        max_new_tokens=encoder.data.max_answer_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    choices = _choices(model, encoder, [e for e in examples if e.choices], batch_size)
+    return [
+        {
+            "id": example.id,
+            "kind": example.meta.get("kind"),
+            "gold_fact": example.meta.get("gold_fact"),
+            "group": _group(example),
+            "question": example.question,
+            "context": example.context,
+            "choices": list(example.choices),
+            "references": list(example.answers),
+            "prediction": answer.text,
+            "choice_scores": choices.get(example.id),
+            "tokens": answer.tokens,
+            "finished": answer.finished,
+            "seconds": round(answer.seconds, 6),
+        }
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+
+
+def _group(example: Example) -> str | None:
+    fact = example.meta.get("fact")
+    return " + ".join(fact) if isinstance(fact, list | tuple) else fact
+
+
+def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_size: int) -> dict[str, list[float]]:
+    rows = [[(e.prompt_ids, e.answer_ids) for e in (encoder.encode(x, c) for c in x.choices)] for x in examples]
+    pad = encoder.template.tokenizer.pad_token_id
+    scores = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []  # pyright: ignore
+    return {example.id: values for example, values in zip(examples, scores, strict=True)}
+
+
+def dev_scores(
+    encoder: Encoder, examples: Sequence[Example], *, batch_size: int
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A function that answers the development rows and gives their ROUGE-L and exact match, in 0..1."""
+    prompts = [encoder.prompt_ids(example) for example in examples]
+    references = [list(example.answers) for example in examples]
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        answers = generate(
+            model, encoder.template, prompts, max_new_tokens=encoder.data.max_answer_tokens, batch_size=batch_size
+        )
+        scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
+        return {name: value.value for name, value in scores.items()}
+
+    return measure
+
+
+def speed(model: nn.Module, encoder: Encoder, examples: Sequence[Example], *, batch_size: int) -> dict[str, float]:
+    """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
+
+    Args:
+        model: a causal language model.
+        encoder: its template.
+        examples: prompts to answer; the first 20 give the latency.
+        batch_size: rows at once for throughput.
+
+    Returns:
+        parameters, bytes of the weights, latency_ms (median of one answer), tokens_per_second (batched), and
+        peak_memory_mb (of the GPU, or of the process).
+    """
+    prompts = [encoder.prompt_ids(example) for example in examples]
+    limit = encoder.data.max_answer_tokens
+    generate(model, encoder.template, prompts[:2], max_new_tokens=limit, batch_size=2)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    singles = []
+    for prompt in prompts[:20]:
+        begin = time.perf_counter()
+        generate(model, encoder.template, [prompt], max_new_tokens=limit, batch_size=1)
+        singles.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    answers = generate(model, encoder.template, prompts, max_new_tokens=limit, batch_size=batch_size)
+    seconds = time.perf_counter() - begin
+    parameters = {id(p): p for p in base_model(model).parameters()}.values()
+    return {
+        "parameters": sum(p.numel() for p in parameters),
+        "bytes": sum(p.numel() * p.element_size() for p in parameters),
+        "latency_ms": 1000 * statistics.median(singles),
+        "tokens_per_second": sum(a.tokens for a in answers) / seconds,
+        "peak_memory_mb": _peak_memory() / 2**20,
+    }
+
+
+def _peak_memory() -> float:
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,1 @@
+"""Experiments: the stages of a run, who needs whom, and the scheduler that runs what is missing."""

@@ -1,0 +1,28 @@
+"""A teacher that lives in the same process."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from understudy.models.forward import Output, forward
+from understudy.types import Batch
+
+
+class LocalTeacher:
+    """A frozen model that answers with its last hidden states and its head, never with logits in full.
+
+    Args:
+        model: the teacher; put into evaluation mode and frozen.
+        embeddings: also hand over token embeddings (cross-model attention).
+    """
+
+    def __init__(self, model: nn.Module, *, embeddings: bool = False) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.embeddings = embeddings
+
+    def signal(self, batch: Batch) -> Output:
+        """What the teacher says of the target tokens of a batch, as constants."""
+        tokens = batch["teacher"]
+        with torch.no_grad():
+            return forward(self.model, tokens, embeddings=self.embeddings)

@@ -1,0 +1,216 @@
+"""Objectives: which losses are added up, with which weights, at which temperature. The only place that does so.
+
+An objective returns *sums* over target tokens; the trainer divides once, by the target tokens of the whole step.
+So neither accumulation nor the number of processes can change a value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from understudy.losses.divergences import Divergence
+from understudy.losses.dskd import CrossModelAttention, DualSpace, cma_losses, dual_space_losses
+from understudy.losses.fused import HeadLosses, fused_head
+from understudy.models.forward import Output
+from understudy.types import Batch
+
+
+class Need(Flag):
+    """What an objective needs of the two models."""
+
+    NOTHING = 0
+    HIDDEN = auto()
+    EMBEDDINGS = auto()
+    SAME_VOCABULARY = auto()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one pass gives.
+
+    Attributes:
+        total: scalar, the weighted sum over the target tokens of the batch; the only thing with a gradient.
+        sums: sum of each term over the target tokens (unweighted, for the log), `tokens`, and, where measured,
+            `agreement`, `student_entropy`, `teacher_entropy` with `measured_tokens`.
+    """
+
+    total: Tensor
+    sums: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Base of the objectives.
+
+    Attributes:
+        needs: what it needs, compared with what the models can give before any weight is loaded.
+        statistics: whether to measure agreement and entropies in this pass (they cost a little).
+    """
+
+    needs = Need.NOTHING
+    statistics: bool = False
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """Add up the losses of one batch."""
+        raise TypeError(f"{type(self).__name__} does not say how to add up its losses")
+
+
+class Gold(Objective):
+    """Cross-entropy with the given answers: supervised fine-tuning, and sequence-level distillation.
+
+    L = Σ_n −log q(gold_n), natural logarithm.
+    """
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        ones = torch.ones_like(student.target_ids, dtype=torch.float32)
+        losses = fused_head(**_student(student), gold_ids=student.target_ids, gold_weights=ones)
+        assert losses.gold is not None
+        return Result(losses.total, {"gold": losses.gold.sum(), "tokens": _count(student)})
+
+
+class OutputDivergence(Objective):
+    """Divergence of the output distributions beside gold cross-entropy: what is called KD.
+
+    L = Σ_n g_n · CE_n + (1 − g_n) · D(p_τ ‖ q_τ)_n, with g_n the gold weight where token n is gold and 0 where the
+    teacher wrote it (there is no gold to weigh); D times τ² if asked for (Hinton et al., 2015).
+
+    Args:
+        divergence: of log-probabilities, per token.
+        temperature: τ, divides the logits of both sides.
+        gold_weight: g.
+        scale_by_temperature_squared: the τ² switch.
+    """
+
+    needs = Need.HIDDEN | Need.SAME_VOCABULARY
+
+    def __init__(
+        self,
+        divergence: str | Divergence,
+        *,
+        temperature: float = 1.0,
+        gold_weight: float = 0.5,
+        scale_by_temperature_squared: bool = False,
+    ) -> None:
+        super().__init__()
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+        self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        gold = self.gold_weight * batch["gold_mask"].to(student.hidden.device, torch.float32)
+        losses = fused_head(
+            **_student(student),
+            **_teacher(signal),
+            divergence=self.divergence,
+            temperature=self.temperature,
+            token_weights=(1.0 - gold) * self.scale,
+            gold_ids=student.target_ids,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+        assert losses.gold is not None and losses.divergence is not None
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": _count(student)}
+        return Result(losses.total, sums | _statistics(losses, student))
+
+
+class DualSpaceObjective(Objective):
+    """DSKD for one vocabulary (arXiv 2406.17328): each side's states are also judged in the other's output space.
+
+    L = Σ_n g_n · CE_n + (1 − g_n) · (L_stu + L_tea + L_proj)_n, see `losses.dskd`.
+    """
+
+    needs = Need.HIDDEN | Need.SAME_VOCABULARY
+
+    def __init__(
+        self, spaces: DualSpace, divergence: str | Divergence, *, temperature: float, gold_weight: float
+    ) -> None:
+        super().__init__()
+        self.spaces = spaces
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        return _dual_result(self, dual_space_losses, student, signal, batch)
+
+
+class CrossModelObjective(Objective):
+    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`."""
+
+    needs = Need.HIDDEN | Need.EMBEDDINGS
+
+    def __init__(
+        self, spaces: CrossModelAttention, divergence: str | Divergence, *, temperature: float, gold_weight: float
+    ) -> None:
+        super().__init__()
+        self.spaces = spaces
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        return _dual_result(self, cma_losses, student, signal, batch)
+
+
+def _dual_result(objective: Any, losses_of: Any, student: Output, signal: Output, batch: Batch) -> Result:
+    gold = objective.gold_weight * batch["gold_mask"].to(student.hidden.device, torch.float32)
+    losses = losses_of(
+        objective.spaces,
+        student,
+        signal,
+        divergence=objective.divergence,
+        temperature=objective.temperature,
+        gold_weights=gold,
+        kd_weights=1.0 - gold,
+        statistics=objective.statistics,
+    )
+    return Result(losses.total, losses.sums | {"tokens": _count(student)})
+
+
+def _student(output: Output) -> dict[str, Any]:
+    head = output.head
+    return {
+        "student_hidden": output.hidden,
+        "student_weight": head.weight.to(output.hidden.dtype),
+        "student_bias": head.bias,
+        "student_softcap": head.softcap,
+        "student_scale": head.scale,
+    }
+
+
+def _teacher(output: Output) -> dict[str, Any]:
+    head = output.head
+    return {
+        "teacher_hidden": output.hidden,
+        "teacher_weight": head.weight,
+        "teacher_bias": head.bias,
+        "teacher_softcap": head.softcap,
+        "teacher_scale": head.scale,
+    }
+
+
+def _count(output: Output) -> Tensor:
+    return torch.tensor(float(len(output.target_ids)), device=output.hidden.device)
+
+
+def _statistics(losses: HeadLosses, student: Output) -> dict[str, Tensor]:
+    if losses.agreement is None or losses.student_entropy is None or losses.teacher_entropy is None:
+        return {}
+    return {
+        "agreement": losses.agreement.sum(),
+        "student_entropy": losses.student_entropy.sum(),
+        "teacher_entropy": losses.teacher_entropy.sum(),
+        "measured_tokens": _count(student),
+    }

@@ -1,0 +1,350 @@
+"""The one training loop: a small subclass of `transformers.Trainer`.
+
+Resume, FSDP, DeepSpeed, trackers and schedules are the Trainer's business. Ours is the single reduction (sum over
+target tokens divided by the target tokens of the whole accumulated step over all processes), the learning rate of
+the objective's own parameters, the best weights by ROUGE-L of generated answers, and checkpoints that are whole or
+do not count.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils.notebook import NotebookProgressCallback
+
+from understudy.data.collate import Collator, EncodedRow, move
+from understudy.errors import ConfigError, RunError
+from understudy.files import write_json, write_jsonl
+from understudy.recipe import TrainConfig
+from understudy.teachers.local import LocalTeacher
+from understudy.training.module import WEIGHTS_FILE, DistillationModule
+
+MARKER = "complete.json"
+Progress = Callable[[int, int, str], None]
+DevScore = Callable[[Any], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a training stage, worked out from its configuration and the size of its data."""
+
+    steps: int
+    micro_batch_size: int
+    accumulation: int
+    warmup_steps: int
+    eval_every: int
+    save_every: int
+    log_every: int
+
+
+def plan(config: TrainConfig, rows: int, *, processes: int = 1) -> Plan:
+    """Work out steps, accumulation and intervals.
+
+    Args:
+        config: the stage.
+        rows: training rows.
+        processes: data-parallel processes.
+
+    Raises:
+        ConfigError: there is nothing to train on.
+    """
+    if rows == 0:
+        raise ConfigError("there are no rows to train on", hint="lower data.dev and data.test, or check data.source")
+    per_epoch = math.ceil(rows / (config.batch_size * processes))
+    steps = config.steps or max(1, math.ceil(per_epoch * config.epochs))
+    micro = config.micro_batch_size or config.batch_size
+    eval_every = config.eval_every or max(1, math.ceil(steps / 3))
+    return Plan(
+        steps=steps,
+        micro_batch_size=micro,
+        accumulation=config.batch_size // micro,
+        warmup_steps=round(steps * config.warmup),
+        eval_every=eval_every,
+        save_every=config.save_every or eval_every,
+        log_every=max(1, steps // 50),
+    )
+
+
+class Rows(Dataset):
+    """Encoded rows as the Trainer wants them."""
+
+    def __init__(self, rows: Sequence[EncodedRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> EncodedRow:
+        return self.rows[index]
+
+
+class DistillationTrainer(Trainer):
+    """Trains a `DistillationModule`.
+
+    Args:
+        module: student and objective.
+        arguments: the Trainer's own arguments (see `training_arguments`).
+        rows: encoded training rows.
+        collator: pads them.
+        teacher: gives the signal; None for supervised fine-tuning.
+        dev_score: answers the development rows and returns their scores, `rougeL` among them.
+        objective_learning_rate: learning rate of the objective's own parameters.
+        progress: called with (step, steps, a short note) after each step.
+    """
+
+    def __init__(
+        self,
+        module: DistillationModule,
+        arguments: TrainingArguments,
+        rows: Sequence[EncodedRow],
+        collator: Collator,
+        *,
+        teacher: LocalTeacher | None = None,
+        dev_score: DevScore | None = None,
+        objective_learning_rate: float = 1e-3,
+        progress: Progress | None = None,
+    ) -> None:
+        self.teacher = teacher
+        self.dev_score = dev_score
+        self.objective_learning_rate = objective_learning_rate
+        self._sums: dict[str, torch.Tensor] = {}
+        super().__init__(
+            model=module,
+            args=arguments,
+            train_dataset=Rows(rows),
+            eval_dataset=Rows(rows[:1]) if dev_score else None,
+            data_collator=collator,
+            callbacks=[_ProgressCallback(progress)] if progress else None,
+        )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(NotebookProgressCallback)
+
+    @property
+    def module(self) -> DistillationModule:
+        """Student and objective, without the wrappers of DDP and the like."""
+        return self.accelerator.unwrap_model(self.model)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """Target tokens of the whole accumulated step, over all processes."""
+        count = torch.tensor(sum(len(batch["student"]["target_ids"]) for batch in batch_samples), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count  # pyright: ignore
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return move(inputs, self.args.device)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Sum of the losses over the target tokens of this micro-batch ÷ target tokens of the whole step.
+
+        Raises:
+            RunError: the loss is no finite number; step and rows are named.
+        """
+        step = self.state.global_step + 1
+        self.module.objective.statistics = step % self.args.logging_steps == 0 or step == self.state.max_steps
+        signal = self.teacher.signal(inputs) if self.teacher else None
+        result = model(inputs, signal)
+        if not torch.isfinite(result.total):
+            raise RunError(
+                f"the loss became {result.total.item()} at step {step}, on the rows {', '.join(inputs['ids'][:8])}",
+                hint="lower the learning rate, or look at these rows with `understudy inspect`",
+            )
+        for name, value in result.sums.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().double()
+        # DDP averages gradients over processes; the count already runs over all of them.
+        return result.total * self.args.world_size / num_items_in_batch
+
+    # -- optimiser, evaluation, log ------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with the objective's own learning rate for the objective's own parameters."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(trained))
+            groups: dict[tuple[bool, bool], list] = {}
+            for name, parameter in trained.named_parameters():
+                if parameter.requires_grad:
+                    groups.setdefault(("objective." in name, name in decayed), []).append(parameter)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = kind(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.objective_learning_rate if objective else self.args.learning_rate,
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                    }
+                    for (objective, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+                ],
+                **options,
+            )
+        return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Answer the development rows; keep the weights if their ROUGE-L is the best so far.
+
+        ROUGE-L of generated answers, not the loss: development loss rises while the text still gets better.
+        """
+        assert self.dev_score is not None
+        metrics = {f"eval_{name}": value for name, value in self.dev_score(self.module.student).items()}
+        if metrics["eval_rougeL"] > (self.state.best_metric if self.state.best_metric is not None else -math.inf):
+            self._keep_best()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _keep_best(self) -> None:
+        if not self.args.should_save:
+            return
+        target = Path(self.args.output_dir or ".") / "best"
+        fresh = target.with_name("best.part")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        with _writing(fresh):
+            self.module.save_trainable(fresh)
+        target.mkdir(exist_ok=True)
+        os.replace(fresh / WEIGHTS_FILE, target / WEIGHTS_FILE)
+        fresh.rmdir()
+
+    def load_best(self) -> None:
+        """Put the best weights back, where an evaluation has kept some."""
+        folder = Path(self.args.output_dir or ".") / "best"
+        if self.state.best_metric is not None and (folder / WEIGHTS_FILE).exists():
+            self.module.load_trainable(folder)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of each loss term since the last line; keep `metrics.jsonl` equal to the Trainer's history."""
+        if "loss" in logs and self._sums:
+            sums = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
+            tokens, measured = sums.pop("tokens"), sums.pop("measured_tokens", None)
+            for name, value in sums.items():
+                logs[name] = (value / (measured if name in STATISTICS and measured is not None else tokens)).item()
+            self._sums = {}
+        super().log(logs, start_time)
+        if self.args.should_save:
+            write_jsonl(Path(self.args.output_dir or ".") / "metrics.jsonl", self.state.log_history)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir or ".")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.module.save_trainable(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.module.load_trainable(resume_from_checkpoint)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
+        with _writing(folder):
+            super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            write_json(folder / MARKER, {"step": self.state.global_step})
+
+
+STATISTICS = ("agreement", "student_entropy", "teacher_entropy")
+
+
+class _writing:
+    """Turn the many ways in which a full disk shows itself into one sentence."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, OSError | SafetensorError | RuntimeError) and not isinstance(error, RunError):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunError(
+                f"cannot write the checkpoint {self.folder.name}: {reason}",
+                hint="free some space, then run the same command again: it goes on from the last whole checkpoint",
+            ) from error
+
+
+class _ProgressCallback(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.note = ""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step, state.max_steps, self.note)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.note = f"loss {logs['loss']:.3f}"
+
+
+def training_arguments(
+    config: TrainConfig,
+    numbers: Plan,
+    folder: Path,
+    *,
+    device: torch.device,
+    seed: int,
+    report_to: Sequence[str] = (),
+    name: str = "",
+    autocast: bool = False,
+    evaluate: bool = True,
+) -> TrainingArguments:
+    """The Trainer's arguments for a stage."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        return TrainingArguments(
+            output_dir=str(folder),
+            max_steps=numbers.steps,
+            per_device_train_batch_size=numbers.micro_batch_size,
+            gradient_accumulation_steps=numbers.accumulation,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type=config.schedule,
+            warmup_steps=numbers.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            gradient_checkpointing=config.gradient_checkpointing,
+            logging_steps=numbers.log_every,
+            logging_first_step=True,
+            logging_nan_inf_filter=False,
+            eval_strategy="steps" if evaluate else "no",
+            eval_steps=numbers.eval_every if evaluate else None,
+            metric_for_best_model="rougeL" if evaluate else None,
+            greater_is_better=True if evaluate else None,
+            save_strategy="steps",
+            save_steps=numbers.save_every,
+            save_total_limit=2,
+            seed=seed,
+            data_seed=seed,
+            use_cpu=device.type == "cpu",
+            bf16=autocast,
+            report_to=list(report_to) or "none",
+            run_name=name or None,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            dataloader_pin_memory=device.type == "cuda",
+            average_tokens_across_devices=True,
+        )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint under `folder`; half-written ones are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / MARKER).exists():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
