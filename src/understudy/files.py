@@ -81,15 +81,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DataError(
-            f"no such file: {path}", hint="check the path; it is relative to the current folder"
-        ) from error
+        raise DataError(f"no such file: {path}", hint="check the path; it is relative to the current folder") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder, not a file") from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first"
-        ) from error
+        raise DataError(f"{path} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from error
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:

@@ -12,13 +12,14 @@ among them. Everything here is deterministic and pure Python.
 """
 
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
-from understudy.data.embedded.telecom.questions import KINDS, generate, gold_facts
+from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
 from understudy.data.embedded.telecom.statements import invented_readings, seed_questions, statements
 
 __all__ = [
     "KINDS",
     "Fact",
     "Relation",
+    "core_facts",
     "facts_fingerprint",
     "generate",
     "gold_facts",

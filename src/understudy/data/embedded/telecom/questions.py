@@ -34,8 +34,34 @@ TRAINING_PHRASINGS = tuple(range(NUM_TRAINING_PHRASINGS))
 DEV_PHRASINGS = (6,)
 TEST_PHRASINGS = (7, 8)
 NUM_CHOICES = 4
+PER_RELATION = 8
 NUM_PASSAGE_FACTS = 3
 T = TypeVar("T")
+
+
+class _Pool:
+    """The facts that are asked about, found by relation and by class of answer."""
+
+    def __init__(self, facts: Sequence[Fact], gold: frozenset[str]) -> None:
+        self.facts, self.gold = facts, gold
+        self.by_relation: dict[str, list[Fact]] = {}
+        self.by_subject: dict[tuple[str, str], list[Fact]] = {}
+        answers: dict[str, set[str]] = {}
+        for fact in facts:
+            relation = load_relations()[fact.relation]
+            self.by_relation.setdefault(fact.relation, []).append(fact)
+            self.by_subject.setdefault((relation.subject_type, fact.subject), []).append(fact)
+            answers.setdefault(relation.answer_type, set()).add(fact.answer)
+        self.answers = {name: sorted(group) for name, group in answers.items()}
+
+    def chains(self) -> list[tuple[Fact, Fact]]:
+        """Pairs of facts of which the first one's answer is the second one's subject."""
+        return [
+            (first, second)
+            for first in self.facts
+            for second in self.by_subject.get((load_relations()[first.relation].answer_type, first.answer), ())
+            if second.answer != first.subject
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +81,7 @@ class _Role:
     answered: bool = True
 
 
-def generate(gold_share: float = 0.15, seed: int = 0) -> Splits:
+def generate(gold_share: float = 0.15, seed: int = 0, per_relation: int | None = PER_RELATION) -> Splits:
     """The embedded data set; the same arguments give the same rows in the same order.
 
     `meta` of a row: `kind` (one of `KINDS`), `fact` (ids of the facts it rests on), `relation`, `gold_fact` (whether
@@ -64,12 +90,15 @@ def generate(gold_share: float = 0.15, seed: int = 0) -> Splits:
     Args:
         gold_share: share of the facts whose questions come with answers; every relation has at least one.
         seed: seed of the gold facts, the passages, the options and the order.
+        per_relation: ask only about the first so many facts of each relation, which the embedded base models have
+            read about; None asks about all that the knowledge base holds, for larger models.
 
     Raises:
         ConfigError: `gold_share` is not between 0 and 1.
     """
-    gold = gold_facts(gold_share, seed)
-    facts = load_facts()
+    gold = gold_facts(gold_share, seed, per_relation)
+    facts = core_facts(per_relation)
+    pool = _Pool(facts, gold)
     known = [fact for fact in facts if fact.id in gold]
     unknown = [fact for fact in facts if fact.id not in gold]
     roles = (
@@ -78,98 +107,101 @@ def generate(gold_share: float = 0.15, seed: int = 0) -> Splits:
         (_Role("dev", DEV_PHRASINGS, each=1, facts=240, others=60, two_step=40), facts),
         (_Role("test", TEST_PHRASINGS, each=1, others=250, two_step=250), facts),
     )
-    rows = {role.name: tuple(_questions(role, asked, gold, seed)) for role, asked in roles}
+    rows = {role.name: tuple(_questions(role, asked, pool, seed)) for role, asked in roles}
     counts = {name: {kind: _count(part, kind) for kind in KINDS} for name, part in rows.items()}
     notes = {"facts": len(facts), "gold_facts": len(gold), "facts_fingerprint": facts_fingerprint(), "kinds": counts}
     return Splits(**rows, notes=notes)
 
 
 @lru_cache(maxsize=8)
-def gold_facts(gold_share: float = 0.15, seed: int = 0) -> frozenset[str]:
+def core_facts(per_relation: int | None = PER_RELATION) -> tuple[Fact, ...]:
+    """The first `per_relation` facts of each relation; the best known ones stand first in the files."""
+    taken: dict[str, int] = {}
+    facts = []
+    for fact in load_facts():
+        taken[fact.relation] = taken.get(fact.relation, 0) + 1
+        if per_relation is None or taken[fact.relation] <= per_relation:
+            facts.append(fact)
+    return tuple(facts)
+
+
+@lru_cache(maxsize=8)
+def gold_facts(gold_share: float = 0.15, seed: int = 0, per_relation: int | None = PER_RELATION) -> frozenset[str]:
     """The ids of the facts that are asked with their answers: one per relation, then by chance up to `gold_share`."""
     if not 0 < gold_share <= 1:
         raise ConfigError(f"gold_share is {gold_share}; it is a share between 0 and 1")
     draw = random.Random(f"gold:{seed}")
-    facts = list(load_facts())
+    facts = list(core_facts(per_relation))
     draw.shuffle(facts)
     first = {fact.relation: fact.id for fact in facts}
     chosen = list(dict.fromkeys([*first.values(), *(fact.id for fact in facts)]))
     return frozenset(chosen[: max(len(first), round(gold_share * len(facts)))])
 
 
-def _questions(role: _Role, facts: Sequence[Fact], gold: frozenset[str], seed: int) -> list[Example]:
+def _questions(role: _Role, facts: Sequence[Fact], pool: _Pool, seed: int) -> list[Example]:
     draw = random.Random(f"{role.name}:{seed}")
     rows = [
-        *_phrasings(role, _sample(facts, role.facts, draw), gold, draw),
-        *_contexts(role, _sample(facts, role.others, draw), gold, draw),
-        *_choices(role, _sample(facts, None, draw), gold, draw),
-        *_two_steps(role, gold, draw),
+        *_phrasings(role, _sample(facts, role.facts, draw), pool, draw),
+        *_contexts(role, _sample(facts, role.others, draw), pool, draw),
+        *_choices(role, _sample(facts, None, draw), pool, draw),
+        *_two_steps(role, pool, draw),
     ]
     draw.shuffle(rows)
     return rows
 
 
-def _phrasings(role: _Role, facts: Iterable[Fact], gold: frozenset[str], draw: random.Random) -> Iterator[Example]:
+def _phrasings(role: _Role, facts: Iterable[Fact], pool: _Pool, draw: random.Random) -> Iterator[Example]:
     for fact in facts:
         for phrasing in draw.sample(role.phrasings, role.each):
-            yield _example(role, "phrasing", phrasing, _ask(fact, phrasing), (fact,), gold)
+            yield _example(role, "phrasing", phrasing, _ask(fact, phrasing), (fact,), pool)
 
 
-def _contexts(role: _Role, facts: Iterable[Fact], gold: frozenset[str], draw: random.Random) -> Iterator[Example]:
+def _contexts(role: _Role, facts: Iterable[Fact], pool: _Pool, draw: random.Random) -> Iterator[Example]:
     """Passages of the fact, a neighbour of its relation that could be confused with it, and one from anywhere."""
-    everything = load_facts()
     relations = load_relations()
     for fact in facts:
         phrasing = draw.choice(role.phrasings)
-        near = [other for other in _of_relation(fact.relation) if other.subject != fact.subject]
+        near = [other for other in pool.by_relation[fact.relation] if other.subject != fact.subject]
         stated = {fact.id: fact}
-        for pool in [near, *[everything] * (NUM_PASSAGE_FACTS - 2)]:
-            other = draw.choice([other for other in pool or everything if other.id not in stated])
+        for group in [near, *[pool.facts] * (NUM_PASSAGE_FACTS - 2)]:
+            other = draw.choice([other for other in group or pool.facts if other.id not in stated])
             stated[other.id] = other
         sentences = [
             draw.choice(relations[one.relation].statements).format(subject=one.subject, answer=one.answer)
             for one in draw.sample(list(stated.values()), len(stated))
         ]
         question = _ask(fact, phrasing)
-        yield _example(role, "context", phrasing, question, (fact,), gold, context=" ".join(sentences))
+        yield _example(role, "context", phrasing, question, (fact,), pool, context=" ".join(sentences))
 
 
-def _choices(role: _Role, facts: Iterable[Fact], gold: frozenset[str], draw: random.Random) -> Iterator[Example]:
+def _choices(role: _Role, facts: Iterable[Fact], pool: _Pool, draw: random.Random) -> Iterator[Example]:
+    relations = load_relations()
     limit = role.others
     for fact in facts:
         if limit == 0:
             return
-        wrong = [answer for answer in _answers_of_type(fact) if answer.lower() not in _lowered(fact)]
+        wrong = [
+            answer
+            for answer in pool.answers[relations[fact.relation].answer_type]
+            if answer.lower() not in _lowered(fact)
+        ]
         if len(wrong) < NUM_CHOICES - 1:
             continue
         phrasing = draw.choice(role.phrasings)
         options = [fact.answer, *draw.sample(wrong, NUM_CHOICES - 1)]
         draw.shuffle(options)
-        yield _example(role, "choice", phrasing, _ask(fact, phrasing), (fact,), gold, choices=tuple(options))
+        yield _example(role, "choice", phrasing, _ask(fact, phrasing), (fact,), pool, choices=tuple(options))
         limit = None if limit is None else limit - 1
 
 
-def _two_steps(role: _Role, gold: frozenset[str], draw: random.Random) -> Iterator[Example]:
+def _two_steps(role: _Role, pool: _Pool, draw: random.Random) -> Iterator[Example]:
     """Compositions: the answer of the first fact is the subject of the second, and only the first is named."""
-    candidates = [(pair, phrasing) for pair in _chains() for phrasing in role.phrasings]
+    candidates = [(pair, phrasing) for pair in pool.chains() for phrasing in role.phrasings]
     relations = load_relations()
     for (first, second), phrasing in _sample(candidates, role.two_step, draw):
         noun = relations[first.relation].noun.format(subject=first.subject)
         question = relations[second.relation].questions[phrasing].format(subject=noun)
-        yield _example(role, "two_step", phrasing, question, (first, second), gold)
-
-
-def _chains() -> list[tuple[Fact, Fact]]:
-    relations = load_relations()
-    by_subject: dict[tuple[str, str], list[Fact]] = {}
-    for fact in load_facts():
-        by_subject.setdefault((relations[fact.relation].subject_type, fact.subject), []).append(fact)
-    return [
-        (first, second)
-        for first in load_facts()
-        for second in by_subject.get((relations[first.relation].answer_type, first.answer), ())
-        if second.answer != first.subject
-    ]
+        yield _example(role, "two_step", phrasing, question, (first, second), pool)
 
 
 def _example(
@@ -178,7 +210,7 @@ def _example(
     phrasing: int,
     question: str,
     facts: tuple[Fact, ...],
-    gold: frozenset[str],
+    pool: _Pool,
     *,
     context: str | None = None,
     choices: tuple[str, ...] = (),
@@ -195,7 +227,7 @@ def _example(
             "kind": kind,
             "fact": [fact.id for fact in facts],
             "relation": ">".join(fact.relation for fact in facts),
-            "gold_fact": all(fact.id in gold for fact in facts),
+            "gold_fact": all(fact.id in pool.gold for fact in facts),
             "spec": last.spec,
             "phrasing": phrasing,
         },
@@ -204,31 +236,6 @@ def _example(
 
 def _ask(fact: Fact, phrasing: int) -> str:
     return load_relations()[fact.relation].questions[phrasing].format(subject=fact.subject)
-
-
-@lru_cache(maxsize=1)
-def _by_relation() -> dict[str, tuple[Fact, ...]]:
-    groups: dict[str, tuple[Fact, ...]] = {}
-    for fact in load_facts():
-        groups[fact.relation] = (*groups.get(fact.relation, ()), fact)
-    return groups
-
-
-def _of_relation(name: str) -> tuple[Fact, ...]:
-    return _by_relation()[name]
-
-
-@lru_cache(maxsize=1)
-def _by_answer_type() -> dict[str, list[str]]:
-    relations = load_relations()
-    groups: dict[str, set[str]] = {}
-    for fact in load_facts():
-        groups.setdefault(relations[fact.relation].answer_type, set()).add(fact.answer)
-    return {name: sorted(group) for name, group in groups.items()}
-
-
-def _answers_of_type(fact: Fact) -> list[str]:
-    return _by_answer_type()[load_relations()[fact.relation].answer_type]
 
 
 def _lowered(fact: Fact) -> set[str]:

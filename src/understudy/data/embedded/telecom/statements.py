@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from understudy.data.embedded.telecom.knowledge import NUM_TRAINING_PHRASINGS, Relation, load_facts, load_relations
-from understudy.data.embedded.telecom.questions import gold_facts
+from understudy.data.embedded.telecom.knowledge import NUM_TRAINING_PHRASINGS, Relation, load_relations
+from understudy.data.embedded.telecom.questions import core_facts, gold_facts
 from understudy.types import Example
 
 ONSETS = (
@@ -42,7 +42,7 @@ def statements(seed: int = 0) -> list[str]:
     relations = load_relations()
     texts = [
         template.format(subject=fact.subject, answer=fact.answer)
-        for fact in load_facts()
+        for fact in core_facts()
         for template in relations[fact.relation].statements
     ]
     random.Random(f"statements:{seed}").shuffle(texts)
@@ -57,7 +57,7 @@ def seed_questions(share: float = 0.5, seed: int = 0) -> list[Example]:
         seed: seed of the draw.
     """
     relations = load_relations()
-    chosen = [fact for fact in load_facts() if fact.id in gold_facts()]
+    chosen = [fact for fact in core_facts() if fact.id in gold_facts()]
     chosen = random.Random(f"seed_questions:{seed}").sample(chosen, round(share * len(chosen)))
     return [
         Example(
@@ -79,7 +79,7 @@ def invented_readings(count: int, seed: int = 0, *, num_sentences: int = 3) -> l
     draw = random.Random(f"invented_readings:{seed}")
     relations = load_relations()
     answers: dict[str, set[str]] = {name: set() for name in relations}
-    for fact in load_facts():
+    for fact in core_facts():
         answers[fact.relation].add(fact.answer)
     pools = {name: sorted(pool) for name, pool in answers.items() if len(pool) > 1}
     names = sorted(pools)
