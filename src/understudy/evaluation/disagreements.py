@@ -1,0 +1,70 @@
+"""Example answers worth reading: items on which two arms differ most, in both directions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from understudy.evaluation.measure import Row, chosen_option
+from understudy.metrics import score
+
+CONTESTS: tuple[tuple[str, str], ...] = (("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled"))
+"""(better arm, worse arm): gains, losses, and what is still missing."""
+
+
+def disagreements(
+    arms: Mapping[str, Sequence[Row]],
+    *,
+    contests: Sequence[tuple[str, str]] = CONTESTS,
+    limit: int = 4,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Pick examples for each contest: the items where one arm's answer is better than the other's by most.
+
+    Quality is token F1 of the written answer, or right/wrong of the chosen option. Among equals the pick is random, so
+    nobody chose the examples.
+
+    Returns:
+        One dictionary a contest that has both arms: `better`, `worse`, `count` (items where so), `items` (of the test
+        set) and `examples`, each with id, kind, gold_fact, question, context, choices, references and `answers`
+        (arm -> text and quality between 0 and 1).
+    """
+    tables = {arm: {row["id"]: row for row in rows if row["references"]} for arm, rows in arms.items()}
+    shared = list(dict.fromkeys(key for table in tables.values() for key in table))
+    shared = [key for key in shared if all(key in table for table in tables.values())]
+    if not shared:
+        return []
+    answers = {arm: {key: _answer(table[key]) for key in shared} for arm, table in tables.items()}
+    quality = {arm: _quality(tables[arm], answers[arm]) for arm in tables}
+    found = []
+    for better, worse in contests:
+        if better not in tables or worse not in tables:
+            continue
+        lead = {key: quality[better][key] - quality[worse][key] for key in shared}
+        candidates = [key for key in shared if lead[key] > 0]
+        count = len(candidates)
+        random.Random(seed).shuffle(candidates)
+        candidates.sort(key=lambda key: -lead[key])
+        examples = [
+            {
+                **{name: tables[better][key].get(name) for name in _SHOWN},
+                "answers": {arm: {"text": answers[arm][key], "quality": quality[arm][key]} for arm in tables},
+            }
+            for key in candidates[:limit]
+        ]
+        found.append({"better": better, "worse": worse, "count": count, "items": len(shared), "examples": examples})
+    return found
+
+
+_SHOWN = ("id", "kind", "gold_fact", "question", "context", "choices", "references")
+
+
+def _answer(row: Row) -> str:
+    return row["prediction"] or chosen_option(row) or ""
+
+
+def _quality(table: Mapping[str, Row], answers: Mapping[str, str]) -> dict[str, float]:
+    references = [list(table[key]["references"]) for key in answers]
+    values = score(list(answers.values()), references, metrics=["token_f1"])["token_f1"].per_example
+    return dict(zip(answers, values, strict=True))

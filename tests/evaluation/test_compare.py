@@ -1,0 +1,244 @@
+"""Figures of several arms on the same items: hand-worked values, pairing, and the rules on when to keep silent."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from understudy.errors import DataError
+from understudy.evaluation.compare import compare, majority_baseline
+from understudy.evaluation.disagreements import disagreements
+from understudy.evaluation.gap import gap_recovered
+from understudy.evaluation.measure import chosen_option
+from understudy.metrics import bootstrap_interval, paired_bootstrap, score
+
+NAMES = ["AMF", "SMF", "UPF", "PCF", "UDM", "AUSF", "NRF", "NEF"]
+
+
+def row(number: int, prediction: str | None, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"q{number}",
+        "kind": "two_step" if number % 4 == 0 else "phrasing",
+        "gold_fact": number % 3 == 0,
+        "group": f"fact{number // 2}",
+        "question": f"Which function is number {number}?",
+        "context": None,
+        "choices": [],
+        "references": [f"the {NAMES[number % 8]} function"],
+        "prediction": prediction,
+        "choice_scores": None,
+        "seconds": 0.1,
+        **more,
+    }
+
+
+def arm(share: float, *, seed: int, items: int = 120) -> list[dict[str, Any]]:
+    """An arm that is right on about `share` of the items."""
+    right = np.random.default_rng(seed).uniform(size=items) < share
+    return [
+        row(k, f"{NAMES[k % 8]} function" if right[k] else f"{NAMES[(k + 1) % 8]} of the core network")
+        for k in range(items)
+    ]
+
+
+@pytest.fixture(scope="module")
+def arms() -> dict[str, list[dict[str, Any]]]:
+    shares = {"teacher": 0.95, "base_student": 0.05, "sft": 0.5, "seqkd": 0.7, "kd_gold": 0.55, "distilled": 0.8}
+    return {name: arm(share, seed=number) for number, (name, share) in enumerate(shares.items())}
+
+
+def choice(number: int, scores: list[float] | None) -> dict[str, Any]:
+    choices = ["AMF", "SMF", "UPF", "PCF"]
+    return row(number, "", choices=choices, references=[choices[number % 4]], choice_scores=scores, kind="choice")
+
+
+def test_table_equals_the_metrics_alone(arms) -> None:
+    found = compare(arms, resamples=1000)
+    groups = [item["group"] for item in arms["sft"]]
+    for name, rows in arms.items():
+        alone = score([item["prediction"] for item in rows], [item["references"] for item in rows])
+        for metric, result in alone.items():
+            expected = bootstrap_interval(result, groups=groups, resamples=1000)
+            ours = found.overall.table[name][metric]
+            assert (ours.value, ours.low, ours.high) == pytest.approx((expected.value, expected.low, expected.high))
+            assert ours.n == 120
+    assert found.overall.groups == 60
+
+
+def test_differences_equal_the_paired_test_alone(arms) -> None:
+    found = compare(arms, resamples=1000, metrics=("exact_match", "bleu"))
+    groups = [item["group"] for item in arms["sft"]]
+    for metric in ("exact_match", "bleu"):
+        a, b = (
+            score([item["prediction"] for item in arms[name]], [item["references"] for item in arms[name]])[metric]
+            for name in ("distilled", "sft")
+        )
+        expected = paired_bootstrap(a, b, groups=groups, resamples=1000)
+        ours = found.overall.differences["distilled", "sft", metric]
+        assert ours.to_dict() == pytest.approx(expected.to_dict())
+        assert ours.low > 0
+
+
+def test_slices_hold_their_own_items(arms) -> None:
+    found = compare(arms, resamples=200, metrics=("exact_match",))
+    assert {kind: part.items for kind, part in found.kinds.items()} == {"phrasing": 90, "two_step": 30}
+    assert {label: part.items for label, part in found.gold_facts.items()} == {"in_gold": 40, "not_in_gold": 80}
+    rows = [item for item in arms["sft"] if not item["gold_fact"]]
+    right = [item["prediction"].split()[0] in item["references"][0] for item in rows]
+    assert found.gold_facts["not_in_gold"].table["sft"]["exact_match"].value == pytest.approx(np.mean(right))
+    parts = [part.table["sft"]["exact_match"] for part in found.kinds.values()]
+    whole = found.overall.table["sft"]["exact_match"].value
+    assert sum(part.value * part.n for part in parts) / 120 == pytest.approx(whole)
+
+
+def test_order_of_rows_does_not_matter(arms) -> None:
+    turned = {name: rows[::-1] if name != "teacher" else rows for name, rows in arms.items()}
+    assert compare(turned, resamples=200).to_dict() == compare(arms, resamples=200).to_dict()
+
+
+def test_gap_recovered_by_hand(arms) -> None:
+    found = compare(arms, resamples=1000, metrics=("exact_match",)).overall
+    value = {name: found.table[name]["exact_match"].value for name in arms}
+    gap = found.gaps["exact_match"]
+    assert gap.value == pytest.approx((value["distilled"] - value["sft"]) / (value["teacher"] - value["sft"]))
+    assert gap.low < gap.value < gap.high
+    assert gap.reason == ""
+
+
+def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
+    near = compare({**arms, "teacher": arm(0.5, seed=2)}, resamples=300, metrics=("exact_match",))
+    assert near.overall.gaps["exact_match"].value is None
+    assert "not clearly better" in near.overall.gaps["exact_match"].reason
+    worse = compare({**arms, "teacher": arm(0.05, seed=8)}, resamples=300, metrics=("exact_match",))
+    assert "worse than the SFT-only" in worse.overall.gaps["exact_match"].reason
+    one = gap_recovered((1.0, np.ones(9)), (0.0, np.zeros(9)), (1.0, np.ones(9)), confidence=0.95, groups=1)
+    assert one.value is None
+    assert "too few" in one.reason
+
+
+def test_missing_arms_are_allowed(arms) -> None:
+    found = compare({"sft": arms["sft"], "distilled": arms["distilled"]}, resamples=200, metrics=("exact_match",))
+    assert set(found.overall.differences) == {("distilled", "sft", "exact_match")}
+    assert not found.overall.gaps
+    assert not compare({"sft": arms["sft"]}, resamples=100).overall.differences
+
+
+def test_multiple_choice_by_likelihood() -> None:
+    right = [[-9.0] * 4 for _ in range(8)]
+    for number, scores in enumerate(right):
+        scores[number % 4] = -1.0
+    half = [scores if number < 4 else scores[::-1] for number, scores in enumerate(right)]
+    found = compare(
+        {
+            "distilled": [choice(number, scores) for number, scores in enumerate(right)],
+            "sft": [choice(number, scores) for number, scores in enumerate(half)],
+        },
+        resamples=500,
+    )
+    assert found.chance == 0.25
+    assert set(found.overall.table["sft"]) == {"choice_accuracy"}
+    assert found.overall.table["distilled"]["choice_accuracy"].value == 1
+    assert found.overall.table["sft"]["choice_accuracy"].value == 0.5
+    assert found.overall.differences["distilled", "sft", "choice_accuracy"].difference == 0.5
+
+
+def test_choice_and_written_items_together(arms) -> None:
+    scores = [-1.0, -2.0, -3.0, -4.0]
+    mixed = {name: [*rows, *(choice(k, scores) for k in range(200, 220))] for name, rows in arms.items()}
+    found = compare(mixed, resamples=200)
+    alone = compare(arms, resamples=200)
+    assert found.overall.table["sft"]["bleu"].value == pytest.approx(alone.overall.table["sft"]["bleu"].value)
+    assert found.overall.table["sft"]["bleu"].n == 120
+    assert found.overall.table["sft"]["choice_accuracy"].value == 0.25
+    assert found.overall.table["sft"]["choice_accuracy"].n == 20
+    assert set(found.kinds["choice"].table["sft"]) == {"choice_accuracy"}
+
+
+def test_a_missing_likelihood_is_said_not_guessed() -> None:
+    scores = [-1.0, -2.0, -3.0, -4.0]
+    found = compare(
+        {
+            "teacher": [choice(0, scores), choice(1, scores)],
+            "sft": [choice(0, scores), choice(1, [-1.0, math.nan, -2.0, -3.0])],
+            "distilled": [choice(0, scores), choice(1, None)],
+        },
+        resamples=100,
+    )
+    assert set(found.overall.table) == {"teacher"}
+    assert [note.split(":")[0] for note in found.notes] == ["sft", "distilled"]
+    assert chosen_option(choice(1, [-4.0, -1.0, -9.0, -9.0])) == "SMF"
+
+
+def test_rows_without_an_answer_are_left_out_and_counted() -> None:
+    rows = [row(0, "AMF"), row(1, "SMF"), row(2, "x", references=[])]
+    found = compare({"sft": rows}, resamples=100)
+    assert found.overall.items == 2
+    assert found.notes == ("1 test items without a right answer were left out",)
+
+
+def test_everything_is_json(arms) -> None:
+    text = json.dumps(
+        compare({name: rows[:1] for name, rows in arms.items()}, resamples=100).to_dict(), allow_nan=False
+    )
+    assert json.loads(text)["overall"]["table"]["sft"]["exact_match"]["low"] is None
+
+
+def test_faults_are_named(arms) -> None:
+    with pytest.raises(DataError, match="no arms"):
+        compare({})
+    with pytest.raises(DataError, match="an arm without predictions"):
+        compare({"sft": []})
+    with pytest.raises(DataError, match=r"sft and seqkd answered different items.*'q119'"):
+        compare({"sft": arms["sft"], "seqkd": arms["seqkd"][:-1]})
+    with pytest.raises(DataError, match="two predictions for item 'q0'"):
+        compare({"sft": [row(0, "a"), row(0, "b")]})
+    with pytest.raises(DataError, match="no field 'prediction'"):
+        compare({"sft": [{"id": 1, "references": ["a"]}]})
+    with pytest.raises(DataError, match="different references for item 'q0'"):
+        compare({"sft": [row(0, "a")], "seqkd": [row(0, "a", references=["b"])]})
+    with pytest.raises(DataError, match="no test item has a right answer"):
+        compare({"sft": [row(0, "a", references=[])]})
+
+
+def test_majority_baseline_by_hand() -> None:
+    train = [
+        {"kind": "band", "references": ["TDD"]},
+        {"kind": "band", "references": ["FDD", "TDD"]},
+        {"kind": "band", "references": ["TDD"]},
+        {"kind": "timer", "references": ["5 s"]},
+        {"kind": "timer", "references": []},
+    ]
+    test = [row(0, "x", kind="band"), row(1, "y", kind="timer"), row(2, "z", kind="unseen")]
+    assert [item["prediction"] for item in majority_baseline(train, test, "kind")] == ["TDD", "5 s", ""]
+    assert test[0]["prediction"] == "x"
+    by_meta = majority_baseline(
+        [{"meta": {"relation": "r"}, "references": ["A"]}], [row(0, "x", meta={"relation": "r"})], "relation"
+    )
+    assert by_meta[0]["prediction"] == "A"
+    options = [row(0, "", kind="band", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
+    assert chosen_option(majority_baseline(train, options, lambda item: item["kind"])[0]) == "TDD"
+
+
+def test_examples_show_both_directions(arms) -> None:
+    found = disagreements(arms, limit=3)
+    assert [(part["better"], part["worse"]) for part in found] == [
+        ("distilled", "sft"),
+        ("sft", "distilled"),
+        ("teacher", "distilled"),
+    ]
+    for part in found:
+        assert len(part["examples"]) == 3
+        for example in part["examples"]:
+            quality = {name: answer["quality"] for name, answer in example["answers"].items()}
+            assert quality[part["better"]] > quality[part["worse"]]
+            assert set(quality) == set(arms)
+    better, worse = found[0]["count"], found[1]["count"]
+    table = compare(arms, resamples=100, metrics=("exact_match",)).overall.table
+    lead = table["distilled"]["exact_match"].value - table["sft"]["exact_match"].value
+    assert (better - worse) / 120 == pytest.approx(lead)
+    assert disagreements(arms, limit=3) == found
+    assert disagreements({"sft": arms["sft"]}) == []
