@@ -63,9 +63,10 @@ def qa(row: Row, labelled: bool) -> Example:
 
 def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tuple[str, ...], set[str]]:
     """Options and labels out of `choices` or out of columns of their own, and the fields that are used up."""
-    used = set(QA_FIELDS)
+    used: set[str] = set(QA_FIELDS)
     if not missing(fields.get("choices")):
-        return *read_choices(fields["choices"], "choices"), used
+        choices, labels = read_choices(fields["choices"], "choices")
+        return choices, labels, used
     names = option_columns(as_mapping(row))
     if all(missing(as_mapping(row)[name]) for name in names):
         return (), (), used

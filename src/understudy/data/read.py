@@ -190,7 +190,9 @@ def _load_dataset(source: str, split: str, config: str | None) -> Any:
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:
-        raise DataError(f"{source} has no split {split!r}; it has: {', '.join(saved)}", hint="set data.hub_split")
+        raise DataError(
+            f"{source} has no split {split!r}; it has: {', '.join(map(str, saved))}", hint="set data.hub_split"
+        )
     return saved[split]
 
 
