@@ -1,14 +1,24 @@
 """Losses of a student against a teacher: pure functions and small modules, without batches or trainers."""
 
 from understudy.losses.divergences import DIVERGENCES, divergence, register
-from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, lm_head_divergence
+from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
+from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
+from understudy.losses.heads import HeadSpec
+from understudy.losses.passes import Terms
 
 __all__ = [
     "DIVERGENCES",
+    "CrossModelAttention",
+    "DualSpace",
+    "DualSpaceLosses",
     "HeadLosses",
+    "HeadSpec",
+    "Terms",
+    "TokenViews",
     "divergence",
     "fused_head",
     "gold_cross_entropy",
+    "head_losses",
     "lm_head_divergence",
     "register",
 ]

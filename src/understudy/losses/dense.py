@@ -18,7 +18,7 @@ from understudy.losses.fused import HeadLosses
 def head_logits(
     hidden: Tensor, weight: Tensor, bias: Tensor | None = None, softcap: float | None = None, scale: float = 1.0
 ) -> Tensor:
-    """softcap · tanh(scale · (h Wᵀ + b) / softcap), `[N, V]` in float32 or float64; no cap where it is None."""
+    """Logits softcap · tanh(scale · (h Wᵀ + b) / softcap), `[N, V]` in float32 or float64; no cap where it is None."""
     logits = torch.nn.functional.linear(hidden, weight, bias)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scale
     return softcap * torch.tanh(logits / softcap) if softcap else logits

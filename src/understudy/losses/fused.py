@@ -53,8 +53,8 @@ class HeadLosses:
         return self.student_argmax == self.teacher_argmax
 
 
-STATISTICS = ("student_argmax", "teacher_argmax", "student_entropy", "teacher_entropy")
-_VALUES = ("divergence", "gold", "teacher_gold", "teacher_right", *STATISTICS)
+_VALUES = ("divergence", "gold", "teacher_gold", "teacher_right", "student_argmax", "teacher_argmax")
+_VALUES += ("student_entropy", "teacher_entropy")
 
 
 def lm_head_divergence(
@@ -161,8 +161,13 @@ def fused_head(
         teacher = HeadSpec(teacher_hidden, teacher_weight, teacher_bias, teacher_softcap, float(teacher_scale))
     elif teacher_hidden is not None or teacher_weight is not None:
         raise ValueError("teacher_hidden and teacher_weight go together")
+    return head_losses(student, teacher, terms)
+
+
+def head_losses(student: HeadSpec, teacher: HeadSpec | None, terms: Terms) -> HeadLosses:
+    """`fused_head` for callers that hold each side as one `HeadSpec`."""
     _check(terms, student, teacher)
-    tensors = (student_hidden, student_weight, student_bias, teacher_hidden)
+    tensors = (student.hidden, student.weight, student.bias, None if teacher is None else teacher.hidden)
     total, *values = _FusedHead.apply(terms, student, teacher, torch.is_grad_enabled(), *tensors)  # type: ignore
     return HeadLosses(total, **dict(zip(_VALUES, values, strict=True)))
 
@@ -215,9 +220,8 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor, *_):
-        keep = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)()
         factor = gradient if ctx.unit is None else gradient * ctx.unit
-        scaled = []
+        keep, scaled = _keeps_graph(), []
         for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True):
             if saved is None:
                 scaled.append(None)
@@ -225,6 +229,12 @@ class _FusedHead(torch.autograd.Function):
                 # Unless somebody keeps the graph it is used up, and a second copy of a whole weight is saved.
                 scaled.append((saved * factor if keep else saved.mul_(factor)).to(dtype))
         return (None, None, None, None, *scaled)
+
+
+def _keeps_graph() -> bool:
+    """Whether the running backward pass may be repeated; true where this torch does not tell."""
+    bindings = getattr(torch._C, "_autograd", None)
+    return getattr(bindings, "_get_current_graph_task_keep_graph", lambda: True)()
 
 
 def _check(terms: Terms, student: HeadSpec, teacher: HeadSpec | None) -> None:

@@ -22,8 +22,8 @@ class HeadSpec:
 class HeadSide:
     """A head at work on chunks of tokens.
 
-    A chunk's product goes to one buffer, in the dtype of the matrix product; everything after it happens in float32
-    (float64 for float64 inputs). Constants are folded into the hidden states where that loses nothing.
+    A chunk's product goes to one buffer, in the dtype of the matrix product; everything after it happens in `exact`.
+    Constants are folded into the hidden states where that loses nothing.
 
     Args:
         spec: the head.
@@ -32,6 +32,7 @@ class HeadSide:
         gold_ids: `[N]` right tokens, for the cross-entropy.
         gold_weights: `[N]` weights of its gradient.
         statistics: also report likeliest token and entropy.
+        exact: float32 or float64, the dtype of whatever is no matrix product.
     """
 
     def __init__(
@@ -43,9 +44,9 @@ class HeadSide:
         gold_ids: Tensor | None,
         gold_weights: Tensor | None,
         statistics: bool,
+        exact: torch.dtype,
     ) -> None:
-        dtype = _product_dtype(spec.hidden)
-        self.exact = torch.float64 if dtype == torch.float64 else torch.float32
+        dtype, self.exact = _product_dtype(spec.hidden), exact
         self.hidden = spec.hidden.detach().to(dtype)
         self.weight = spec.weight.detach().to(dtype)[:columns]
         self.bias = None if spec.bias is None else spec.bias.detach().to(dtype)[:columns]
@@ -169,7 +170,7 @@ class HeadGradient:
             torch.mul(gradient @ side.weight[:columns], rows[:, None], out=self.hidden[start:stop])
         if self.weight is not None:
             weighted = (side.hidden[start:stop] * rows[:, None]).to(gradient.dtype)
-            if gradient.dtype == side.exact:
+            if gradient.dtype == self.weight.dtype:
                 self.weight[:columns].addmm_(gradient.t(), weighted)
             else:
                 self.weight[:columns].add_(gradient.t() @ weighted)

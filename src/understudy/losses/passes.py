@@ -55,13 +55,15 @@ class HeadPass:
     def __init__(self, terms: Terms, student: HeadSpec, teacher: HeadSpec | None, wants: Wants) -> None:
         self.terms = terms
         self.num_tokens, self.device = student.hidden.shape[0], student.hidden.device
-        self.columns = min(spec.weight.shape[0] for spec in (student, teacher) if spec is not None)
+        specs = [spec for spec in (student, teacher) if spec is not None]
+        self.exact = torch.float64 if any(s.hidden.dtype == torch.float64 for s in specs) else torch.float32
+        self.columns = min(spec.weight.shape[0] for spec in specs)
         self._take_weights(student)
         self._open_student(student, wants)
         self._open_teacher(teacher, wants)
         self.missing = self._missing()
         self.kernel = kernel_of(terms.divergence)
-        self.divergence = torch.zeros(self.num_tokens, dtype=self.student.exact, device=self.device)
+        self.divergence = torch.zeros(self.num_tokens, dtype=self.exact, device=self.device)
         self.rows = torch.zeros_like(self.divergence)
 
     def run(self) -> Tensor:
@@ -91,7 +93,7 @@ class HeadPass:
     def _take_weights(self, student: HeadSpec) -> None:
         """The three weights `[N]`, divided by their largest where half precision would lose small ones."""
         terms = self.terms
-        exact = torch.float64 if student.hidden.dtype == torch.float64 else torch.float32
+        exact = self.exact
         ones = torch.ones(self.num_tokens, dtype=exact, device=self.device)
         given = [terms.token_weights, terms.gold_weights, terms.teacher_gold_weights]
         self.weights = [None if weights is None else weights.detach().to(exact) for weights in given]
@@ -112,6 +114,7 @@ class HeadPass:
             gold_ids=terms.gold_ids,
             gold_weights=self.weights[1],
             statistics=terms.statistics,
+            exact=self.exact,
         )
         asked = (
             spec.hidden if wants.student_hidden else None,
@@ -135,6 +138,7 @@ class HeadPass:
             gold_ids=terms.gold_ids if with_gold else None,
             gold_weights=self.weights[2],
             statistics=terms.statistics,
+            exact=self.exact,
         )
         if wants.teacher_hidden and terms.teacher_gold_weights is not None:
             self.teacher_gradient = HeadGradient(self.teacher, spec.hidden, None, None)
@@ -173,8 +177,7 @@ class HeadPass:
                 own = side.needs_own_softmax and (lasting or not self._shares(side))
                 side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
         if self.teacher is not None:
-            exact = self.student.exact
-            self.scratch = [torch.empty(block, self.columns, dtype=exact, device=self.device) for _ in range(3)]
+            self.scratch = [torch.empty(block, self.columns, dtype=self.exact, device=self.device) for _ in range(3)]
 
     def _chunk(self, start: int, stop: int, block: int) -> None:
         student, teacher = self.student, self.teacher
@@ -227,8 +230,16 @@ class HeadPass:
                 view.mul_(1 / self.terms.temperature)
             views.append(view if self.missing is None else view.masked_fill_(self.missing, floor(view.dtype)))
         q, p, spare = (buffer[: student.shape[0]] for buffer in self.scratch)
-        block = Block(*views, q, p, softmax_into(views[0], q), softmax_into(views[1], p), spare)
-        block.wants_gradient = self.student_gradient is not None
+        block = Block(
+            student=views[0],
+            teacher=views[1],
+            q=q,
+            p=p,
+            student_lse=softmax_into(views[0], q),
+            teacher_lse=softmax_into(views[1], p),
+            spare=spare,
+            wants_gradient=self.student_gradient is not None,
+        )
         for side, logits, soft, lse in (
             (self.student, student, q, block.student_lse),
             (self.teacher, teacher, p, block.teacher_lse),
