@@ -18,9 +18,11 @@ from collections.abc import Sequence
 K1 = 1.2
 B = 0.75
 STOP_WEIGHT = 0.1
-STOP_WORDS = frozenset(
-    ["a", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "how", "if", "in", "into", "is", "it", "its", "many", "may", "might", "more", "most", "much", "must", "no", "not", "of", "on", "one", "or", "other", "shall", "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "was", "were", "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your"]
-)
+_FUNCTION_WORDS = """
+    a an and any are as at be been but by can could did do does for from had has have how if in into is it its many
+    may might more most much must no not of on one or other shall should so some such than that the their them then
+    there these they this those to was were what when where which while who whom whose why will with would you your
+"""
 
 _TOKEN = re.compile(r"\w+(?:[-./]\w+)*")
 
@@ -63,4 +65,4 @@ def score(pieces: Sequence[str], question: str) -> list[float]:
     ]
 
 
-_STOPS = frozenset(map(_stem, STOP_WORDS))
+_STOPS = frozenset(map(_stem, _FUNCTION_WORDS.split()))

@@ -19,7 +19,7 @@ from understudy.recipe import ContextOverflow
 Span = tuple[int, int]
 CountTokens = Callable[[str], int]
 
-_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s+\S)|[。!?]|\n\s*(?=\S)")
+_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s+\S)|[。!?]|\n[ \t]*\n|\n(?=\s*(?:[-*•#|]|\d+[.)]\s))")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|cf|vs|etc|Fig|Figs|Sec|No|Nos|Eq|Ref|Rel|approx|resp|Dr|Mr|Mrs|Ms|St|Prof|cl)|\b[A-Z])\.$"
 )

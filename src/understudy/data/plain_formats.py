@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,7 +76,7 @@ def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tupl
 
 def _single(value: Any, field: str) -> Any:
     """The one answer of a multiple-choice row, in a list or not."""
-    value = unpack(value, field)
+    value = unpack(value, field) if field == "answers" else value
     if not isinstance(value, list):
         return value
     if len(value) != 1:
@@ -133,14 +134,24 @@ def prompt(row: Row, labelled: bool) -> Example:
     answers: tuple[str, ...] = ()
     if labelled:
         completion = fields.get("completion")
-        if isinstance(unpack(completion, "completion"), list):
+        if _is_turns(completion):
             turns = _turns(completion, "completion")
             if len(turns) != 1 or turns[0].role != "assistant":
                 raise BadRow("completion", "expected exactly one turn, the assistant's")
             answers = (turns[0].content,)
         else:
             answers = (required(fields, "completion"),)
-    prompt = unpack(fields.get("prompt"), "prompt")
-    is_turns = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], Mapping)
-    turns = _turns(prompt, "prompt") if is_turns else [Message("user", required(fields, "prompt"))]
+    asked = fields.get("prompt")
+    turns = _turns(asked, "prompt") if _is_turns(asked) else [Message("user", required(fields, "prompt"))]
     return _conversation(row, turns, answers, {"prompt", "completion"}, "prompt")
+
+
+def _is_turns(value: Any) -> bool:
+    """Whether a cell holds messages, as a list or as JSON; text that merely looks like JSON is text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.lstrip().startswith("[{") else value
+        except json.JSONDecodeError:
+            return False
+        return isinstance(value, list) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
+    return isinstance(value, list)

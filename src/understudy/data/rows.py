@@ -84,12 +84,15 @@ def optional(fields: Mapping[str, Any], field: str) -> str | None:
 
 
 def as_texts(value: Any, field: str) -> tuple[str, ...]:
-    """Several texts: a list, a JSON list in a cell, a `{"text": […]}` mapping, or a single text.
+    """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a cell.
+
+    JSON is looked for only in fields named in the plural: an `answer` may well be the text `["a", "b"]`.
 
     Raises:
         BadRow: an item is empty or no text; it is named by its place, counted from 0.
     """
-    value = unpack(value, field)
+    if field.endswith("s"):
+        value = unpack(value, field)
     if isinstance(value, Mapping) and "text" in value:
         value = value["text"]
     if not isinstance(value, list | tuple):
@@ -99,19 +102,21 @@ def as_texts(value: Any, field: str) -> tuple[str, ...]:
 
 
 def unpack(value: Any, field: str) -> Any:
-    """A list or mapping that a table keeps as JSON text in a cell; anything else as it is.
+    """A list of texts or objects, or an object, that a table keeps as JSON in a cell; anything else as it is.
 
     Raises:
-        BadRow: the cell begins like a JSON list of texts or mappings, but is none.
+        BadRow: the cell begins like such JSON, but is none.
     """
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
-        return json.loads(value)
+        found = json.loads(value)
     except json.JSONDecodeError as error:
         if value.lstrip().startswith(("[{", '["', '{"')):
             raise BadRow(field, f"not valid JSON: {error.msg}") from error
         return value
+    texts = isinstance(found, list) and all(isinstance(item, str | Mapping) for item in found)
+    return found if texts or isinstance(found, Mapping) else value
 
 
 def as_mapping(row: Row) -> Mapping[str, Any]:

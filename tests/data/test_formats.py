@@ -1,0 +1,321 @@
+"""Formats on small files written here: TeleQnA, TeleQuAD, the everyday layouts, and what makes a row bad."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.data.benchmark_formats import UNANSWERABLE
+from understudy.data.choices import resolve
+from understudy.data.formats import FORMATS, detect
+from understudy.data.load import read_examples
+from understudy.data.rows import BadRow, Row
+from understudy.errors import ConfigError, DataError
+from understudy.recipe import DataConfig
+from understudy.types import Example, Message
+
+TELEQNA = {
+    "question 0": {
+        "question": "Which function terminates N2? [3GPP Release 15]",
+        "option 1": "SMF",
+        "option 2": "AMF",
+        "option 3": "UPF",
+        "answer": "option 2: AMF",
+        "explanation": "N2 runs between the RAN and the AMF.",
+        "category": "Standards specifications",
+    },
+    "question 7": {
+        "question": "Which function anchors the user plane?",
+        "option 1": "UPF",
+        "option 2": "NRF",
+        "option 3": "UDM",
+        "option 4": "PCF",
+        "option 5": "AUSF",
+        "answer": "option 1: UPF",
+        "explanation": "The UPF is the anchor.",
+        "category": "Lexicon",
+    },
+}
+
+TELEQUAD = {
+    "version": "2.0",
+    "data": [
+        {
+            "title": "TS 23.501",
+            "paragraphs": [
+                {
+                    "context": "The AMF terminates N2. The SMF terminates N11.",
+                    "qas": [
+                        {
+                            "id": "t1",
+                            "question": "What terminates N2?",
+                            "answers": [{"text": "The AMF", "answer_start": 0}, {"text": "The AMF", "answer_start": 0}],
+                            "is_impossible": False,
+                            "type": "fact",
+                        },
+                        {
+                            "id": "t2",
+                            "question": "What terminates N6?",
+                            "answers": [],
+                            "plausible_answers": [{"text": "The SMF", "answer_start": 23}],
+                            "is_impossible": True,
+                            "type": "unanswerable",
+                        },
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+def read(tmp_path: Path, value: Any, *, name: str = "data.json", labelled: bool = True, **config: Any):
+    path = tmp_path / name
+    text = value if isinstance(value, str) else json.dumps(value, indent=1)
+    path.write_text(text, encoding="utf-8")
+    return read_examples(DataConfig(source=str(path), **config), str(path), labelled=labelled)
+
+
+def adapt(name: str, value: Any, labelled: bool = True) -> Example:
+    return FORMATS[name].adapt(Row(value, "file:1", "file-1"), labelled)
+
+
+@pytest.mark.parametrize("name", ["data.json", "TeleQnA.txt"])
+def test_teleqna(tmp_path: Path, name: str) -> None:
+    reading = read(tmp_path, TELEQNA, name=name)
+    assert reading.format == "teleqna"
+    first, second = reading.examples
+    assert (first.id, first.answers, first.choices) == ("question 0", ("AMF",), ("SMF", "AMF", "UPF"))
+    assert first.rationales == ("N2 runs between the RAN and the AMF.",)
+    assert first.meta == {"category": "Standards specifications", "answer_index": 1}
+    assert len(second.choices) == 5
+
+
+def test_teleqna_label_and_text_must_agree(tmp_path: Path) -> None:
+    wrong = {"question 0": TELEQNA["question 0"] | {"answer": "option 1: AMF"}, "question 7": TELEQNA["question 7"]}
+    (fault,) = read(tmp_path, wrong).faults
+    assert str(fault) == "data.json:2: answer: 'option 1: AMF' does not agree with option 1, 'SMF'"
+
+
+def test_an_option_between_two_others_may_not_be_empty() -> None:
+    row = TELEQNA["question 7"] | {"option 2": ""}
+    with pytest.raises(BadRow, match="option 2: empty"):
+        adapt("teleqna", row)
+    assert len(adapt("teleqna", TELEQNA["question 7"] | {"option 5": None}).choices) == 4
+
+
+def test_telequad_keeps_type_and_says_what_is_unanswerable(tmp_path: Path) -> None:
+    reading = read(tmp_path, TELEQUAD)
+    assert reading.format == "squad"
+    first, second = reading.examples
+    assert first.answers == ("The AMF",)
+    assert first.meta == {"title": "TS 23.501", "type": "fact"}
+    assert second.answers == (UNANSWERABLE,)
+    assert second.meta == {"title": "TS 23.501", "type": "unanswerable", "impossible": True}
+    assert first.context == second.context == "The AMF terminates N2. The SMF terminates N11."
+
+
+def test_unlabelled_telequad_does_not_tell_what_is_unanswerable(tmp_path: Path) -> None:
+    for example in read(tmp_path, TELEQUAD, labelled=False).examples:
+        assert example.answers == ()
+        assert "impossible" not in example.meta
+
+
+def test_flat_squad_of_the_hub() -> None:
+    row = {"id": "a", "context": "c d", "question": "q", "answers": {"text": ["c"], "answer_start": [0]}}
+    assert detect([row]) == "squad"
+    assert adapt("squad", row).answers == ("c",)
+    assert adapt("squad", row | {"answers": {"text": [], "answer_start": []}}).answers == (UNANSWERABLE,)
+
+
+def test_a_broken_paragraph_is_one_bad_row_with_its_place(tmp_path: Path) -> None:
+    article = TELEQUAD["data"][0]
+    broken = {"data": [article | {"paragraphs": [*article["paragraphs"], {"context": "c"}]}]}
+    reading = read(tmp_path, broken)
+    assert len(reading.examples) == 2
+    assert str(reading.faults[0]) == "data.json:3 paragraphs[1]: no list `qas` of questions"
+
+
+def test_messages_learn_the_last_turn() -> None:
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "N2?"), ("assistant", "AMF")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns], "kind": "chat"}
+    example = adapt("messages", row)
+    assert example.question == "N2?"
+    assert example.answers == ("AMF",)
+    assert example.history == (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"))
+    assert example.meta == {"kind": "chat"}
+    assert adapt("messages", row, labelled=False).question == "N2?"
+    assert adapt("messages", {"messages": json.dumps(row["messages"])}).answers == ("AMF",)  # a cell of a table
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([], r"^messages: expected a list"),
+        ([{"role": "user", "content": "q"}], r"^messages\[0\]\.role: the last turn"),
+        ([{"role": "boss", "content": "q"}], r"^messages\[0\]\.role: 'boss' is none of"),
+        ([{"role": "user", "content": ["q"]}], r"^messages\[0\]\.content: expected text, found a list"),
+        ([{"role": "assistant", "content": "a"}], r"^messages: the turn before the answer"),
+    ],
+)
+def test_bad_messages_are_named_by_turn(turns: list, message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        adapt("messages", {"messages": turns})
+
+
+def test_prompt_and_completion_in_both_forms() -> None:
+    turns = {
+        "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
+        "completion": [{"role": "assistant", "content": "a"}],
+    }
+    assert adapt("prompt", {"prompt": "q", "completion": "a"}).answers == ("a",)
+    example = adapt("prompt", turns)
+    assert (example.question, example.answers, example.history) == ("q", ("a",), (Message("system", "s"),))
+
+
+def test_prompt_that_begins_with_a_bracket_is_text() -> None:
+    assert adapt("prompt", {"prompt": "[N2] what is it?", "completion": "a"}).question == "[N2] what is it?"
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "place"),
+    [
+        (["a x", "b x", "c x"], "Option 3", 2),
+        (["a x", "b x", "c x"], "3", 2),
+        (["a x", "b x", "c x"], "(2)", 1),
+        (["a x", "b x", "c x"], "B", 1),
+        (["a x", "b x", "c x"], "b)", 1),
+        (["a x", "b x", "c x"], 0, 0),
+        (["a x", "b x", "c x"], "B x.", 1),
+        (["a x", "b x", "c x"], "C: c x", 2),
+        (["2", "3", "4"], "3", 1),  # the text goes before the number
+        (["C", "D", "A"], "A", 2),
+    ],
+)
+def test_ways_to_name_an_option(choices: list[str], answer: Any, place: int) -> None:
+    assert resolve(answer, choices, "answer") == place
+
+
+@pytest.mark.parametrize("answer", ["Option 4", "0", "D", 3, -1, "d x", "A: b x", "", None, True, 1.5])
+def test_an_answer_that_is_no_option_is_a_bad_row(answer: Any) -> None:
+    with pytest.raises(BadRow, match=r"^answer: "):
+        resolve(answer, ["a x", "b x", "c x"], "answer")
+
+
+def test_own_labels_go_before_everything_else() -> None:
+    choices = [{"label": "X", "text": "Y"}, {"label": "Y", "text": "X"}]
+    example = adapt("qa", {"question": "q", "choices": choices, "answer": "X"})
+    assert example.answers == ("Y",)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["one", "two"],
+        '["one", "two"]',
+        {"label": ["A", "B"], "text": ["one", "two"]},
+        [{"label": "A", "text": "one"}, {"label": "B", "text": "two"}],
+    ],
+)
+def test_choices_in_every_layout(choices: Any) -> None:
+    example = adapt("qa", {"question": "q", "choices": choices, "answer": "B"})
+    assert (example.choices, example.answers) == (("one", "two"), ("two",))
+
+
+def test_columns_that_merely_begin_like_options_are_none() -> None:
+    row = {"question": "q", "answer": "a", "options": "fast, cheap", "choices_note": "n"}
+    example = adapt("qa", row)
+    assert example.choices == ()
+    assert example.meta == {"options": "fast, cheap", "choices_note": "n"}
+
+
+def test_several_answers_and_a_system_prompt() -> None:
+    example = adapt("qa", {"question": "q", "answers": ["a", "b"], "system": "s", "rationale": "r"})
+    assert (example.answers, example.rationales, example.history) == (("a", "b"), ("r",), (Message("system", "s"),))
+
+
+def test_table_headers_may_be_capitalised(tmp_path: Path) -> None:
+    reading = read(tmp_path, "Question,Answer,Topic\nWhat?,That,x\n", name="t.csv")
+    assert reading.examples[0].answers == ("That",)
+    assert reading.examples[0].meta == {"Topic": "x"}
+
+
+def test_columns_are_renamed_and_errors_speak_of_the_users_own(tmp_path: Path) -> None:
+    text = "Query,Reply\nWhat?,That\nWho?,\n"
+    reading = read(tmp_path, text, name="t.csv", columns={"question": "Query", "answer": "Reply"})
+    assert reading.examples[0].question == "What?"
+    assert str(reading.faults[0]) == "t.csv:3: Reply: empty"
+
+
+def test_a_missing_column_is_one_line_with_those_there_are(tmp_path: Path) -> None:
+    text = "Query,Reply\nWhat?,That\n"
+    for config in ({"format": "qa"}, {"columns": {"question": "Quest", "answer": "Reply"}}, {}):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path, text, name="t.csv", **config)
+        assert "Query, Reply" in caught.value.message
+        assert "data.columns" in caught.value.hint
+
+
+def test_answers_are_needed_in_training_only(tmp_path: Path) -> None:
+    text = "question\nWhat?\n"
+    with pytest.raises(DataError, match="no column 'answer'"):
+        read(tmp_path, text, name="t.csv")
+    assert read(tmp_path, text, name="t.csv", labelled=False).examples[0].question == "What?"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"format": "squat"}, "did you mean `squad`"),
+        ({"columns": {"questoin": "q"}}, "did you mean `question`"),
+    ],
+)
+def test_misspelt_settings_name_the_nearest(tmp_path: Path, config: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, "q,answer\na,b\n", name="t.csv", **config)
+
+
+def test_an_id_that_stands_twice_is_a_bad_row(tmp_path: Path) -> None:
+    rows = [{"id": "x", "question": f"q{n}", "answer": "a"} for n in range(2)]
+    (fault,) = read(tmp_path, "\n".join(map(json.dumps, rows)), name="t.jsonl").faults
+    assert str(fault) == "t.jsonl:2: id: 'x' already stands at t.jsonl:1"
+
+
+def test_lone_surrogates_are_found_before_a_tokenizer_finds_them(tmp_path: Path) -> None:
+    rows = '{"question": "ok?", "answer": "a"}\n{"question": "bad \\ud800", "answer": "a"}\n'
+    (fault,) = read(tmp_path, rows, name="t.jsonl").faults
+    assert (fault.where, fault.field) == ("t.jsonl:2", "question")
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+
+
+@given(question=TEXT, answer=TEXT, context=TEXT)
+def test_text_of_any_script_comes_back(question: str, answer: str, context: str) -> None:
+    row = json.loads(json.dumps({"question": question, "answer": [answer], "context": context}))
+    row["answers"] = row.pop("answer")
+    example = adapt("qa", row)
+    assert (example.question, example.answers, example.context) == (
+        question.strip(),
+        (answer.strip(),),
+        context.strip(),
+    )
+
+
+@given(choices=st.lists(st.text("abcxyz ", min_size=2).map(str.strip).filter(lambda t: len(t) > 1), min_size=2))
+def test_every_option_is_found_by_text_number_and_letter(choices: list[str]) -> None:
+    for place, choice in enumerate(choices[:26]):
+        assert choices[resolve(choice, choices, "answer")] == choice
+        assert resolve(place, choices, "answer") == place
+        assert resolve(f"Option {place + 1}", choices, "answer") == place
+        assert resolve(f"{chr(65 + place)}", choices, "answer") == place
+
+
+def test_json_in_a_cell_is_read_where_several_texts_are_meant_and_only_there() -> None:
+    assert adapt("qa", {"question": "q", "answers": '["a", "b"]'}).answers == ("a", "b")
+    assert adapt("qa", {"question": "q", "answer": '["a", "b"]'}).answers == ('["a", "b"]',)
+    assert adapt("qa", {"question": "q", "answers": "[1, 2]"}).answers == ("[1, 2]",)
+    assert adapt("prompt", {"prompt": '["a"] is what?', "completion": '{"json": 1}'}).answers == ('{"json": 1}',)

@@ -1,0 +1,243 @@
+"""Files in, rows out: every kind of file, where each row came from, and files that cannot be read."""
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.data.json_rows import from_document, from_lines
+from understudy.data.load import read_examples
+from understudy.data.read import _records, read_source
+from understudy.errors import DataError
+from understudy.recipe import DataConfig
+
+ROWS = [{"question": f"Wo liegt {n}?", "answer": f"dört, «{n}»\nund hier"} for n in range(3)]
+
+
+def write(path: Path, kind: str) -> Path:
+    path = path / f"data.{kind}"
+    if kind == "jsonl":
+        path.write_text("\ufeff" + "\n\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS), "utf-8")
+    elif kind == "json":
+        path.write_text(json.dumps(ROWS, indent=2), "utf-8")
+    elif kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, ["question", "answer"], delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(ROWS)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    source = read_source(str(write(tmp_path, kind)))
+    assert [row.value for row in source.rows] == ROWS
+    assert [row.id for row in source.rows] == ["data-1", "data-2", "data-3"]
+    assert len(source.fingerprint) == 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [("jsonl", [1, 3, 5]), ("json", [2, 6, 10]), ("csv", [2, 4, 6]), ("tsv", [2, 4, 6]), ("parquet", [1, 2, 3])],
+)
+def test_every_row_knows_its_line(tmp_path: Path, kind: str, lines: list[int]) -> None:
+    source = read_source(str(write(tmp_path, kind)))
+    assert [row.where for row in source.rows] == [f"data.{kind}:{line}" for line in lines]
+
+
+def test_a_saved_datasets_folder(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_list(ROWS)
+    table.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": table, "test": table.select([0])}).save_to_disk(tmp_path / "two")
+    assert [row.value for row in read_source(str(tmp_path / "one")).rows] == ROWS
+    assert len(read_source(str(tmp_path / "two"), hub_split="test").rows) == 1
+    with pytest.raises(DataError, match="has no split 'dev'; it has: train, test"):
+        read_source(str(tmp_path / "two"), hub_split="dev")
+
+
+@pytest.mark.parametrize("name", ["no.csv", "no.jsonl", "no/such.zip"])
+def test_a_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=r"^no such file: ") as caught:
+        read_source(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "data.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="unknown kind of file"):
+        read_source(str(tmp_path / "data.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("e.jsonl", ""), ("e.json", " \n"), ("e.json", "[]"), ("e.csv", "question,answer\n"), ("e.jsonl", "\n\n")],
+)
+def test_an_empty_data_set_is_one_line(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="is empty"):
+        read_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("b.json", b'[\n{"a": 1},\n{"a" 2}]', r"^b\.json:3: not valid JSON"),
+        ("b.json", b"\xff\xfe[]", r"^b\.json is not UTF-8 \(byte 0\)"),
+        ("b.csv", b"a,a\n1,2\n", r"^b\.csv:1: the column 'a' stands twice"),
+        ("b.parquet", b"PAR0", r"^b\.parquet is not a readable Parquet file"),
+        ("b.zip", b"PK", r"b\.zip is not a readable zip"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_source(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_no_json_is_one_bad_row_and_its_text_is_kept() -> None:
+    good, bad, last = from_lines('{"a": 1}\n{"a": \n{"a": 2}')
+    assert (good.value, last.value, last.line) == ({"a": 1}, {"a": 2}, 3)
+    assert (bad.value, bad.line) == ('{"a": ', 2)
+    assert bad.fault.startswith("not valid JSON")
+
+
+def test_records_that_do_not_fit_the_header_keep_their_text_and_line() -> None:
+    text = 'a,b\n1,2\n1,2,3\n"x\ny",2\n\n"open" z,1\n7\n8,9\n'
+    items = list(_records(text, ",", "t.csv"))
+    assert [item.line for item in items] == [2, 3, 4, 7, 8, 9]
+    assert [bool(item.fault) for item in items] == [False, True, False, True, True, False]
+    assert items[1].value == "1,2,3\n"
+    assert items[1].fault == "3 cells under a header of 2"
+    assert items[2].value == {"a": "x\ny", "b": "2"}
+    assert items[-1].value == {"a": "8", "b": "9"}
+
+
+def test_semicolons_of_a_european_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("question;answer\nWhere, exactly?;here\n")
+    assert read_source(str(tmp_path / "t.csv")).rows[0].value == {"question": "Where, exactly?", "answer": "here"}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('["q", ["1. a", "2. b"], "2"]', [["q", ["1. a", "2. b"], "2"]]),  # one row of ORAN-Bench
+        ('["q", ["a"], "2"]\n["r", ["b"], "1"]', [["q", ["a"], "2"], ["r", ["b"], "1"]]),
+        ('[{"a": 1}, {"a": 2}]', [{"a": 1}, {"a": 2}]),
+        ('{"question 1": {"a": 1}, "question 2": {"a": 2}}', [{"a": 1}, {"a": 2}]),
+        ('{"question 1": {"a": 1}, "question 1": {"a": 2}}', [{"a": 1}, {"a": 2}]),  # equal keys: nothing is lost
+        ('{"version": "1.1", "data": [{"a": 1}, {"a": 2}]}', [{"a": 1}, {"a": 2}]),
+        (
+            '{"id": 1, "question": {"stem": "s"}, "answerKey": "A"}',
+            [{"id": 1, "question": {"stem": "s"}, "answerKey": "A"}],
+        ),
+    ],
+)
+def test_layouts_of_a_json_file(text: str, values: list) -> None:
+    assert [item.value for item in from_document(text, "f.json")] == values
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.text(), JSON, max_size=4), min_size=1, max_size=6),
+    indent=st.sampled_from([None, 2]),
+)
+def test_json_arrays_and_lines_give_back_what_was_written(rows: list[dict], indent: int | None) -> None:
+    array = list(from_document(json.dumps(rows, indent=indent, ensure_ascii=False), "f"))
+    assert [item.value for item in array] == rows
+    assert [item.value for item in from_lines("\n".join(map(json.dumps, rows)))] == rows
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
+
+
+@given(rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5), delimiter=st.sampled_from([",", "\t"]))
+def test_delimited_tables_give_back_what_was_written(rows: list[tuple[str, str]], delimiter: str) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerows([("a", "b"), *rows])
+    items = list(_records(buffer.getvalue(), delimiter, "f"))
+    assert [tuple(item.value.values()) for item in items] == rows
+
+
+# TeleQnA is published as one JSON text in an AES-encrypted zip.
+
+TELEQNA = {
+    f"question {n}": {"question": f"What is {n}?", "option 1": "a", "option 2": "b", "answer": "option 2: b"}
+    for n in range(4)
+}
+PASSWORD_ENV = "UNDERSTUDY_TEST_PASSWORD"
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Path:
+    pyzipper = pytest.importorskip("pyzipper", reason="the extra understudy[zip] is not installed")
+    path = tmp_path / "TeleQnA.zip"
+    with pyzipper.AESZipFile(path, "w", compression=pyzipper.ZIP_DEFLATED, encryption=pyzipper.WZ_AES) as archive:
+        archive.setpassword(b"right")
+        archive.writestr("TeleQnA.txt", json.dumps(TELEQNA, indent=1))
+    return path
+
+
+def _read_zip(path: Path, password_env: str = "") -> Any:
+    return read_examples(DataConfig(source=str(path), password_env=password_env), str(path))
+
+
+def test_an_encrypted_zip_opens_with_its_password(encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_ENV, "right")
+    reading = _read_zip(encrypted, PASSWORD_ENV)
+    assert reading.format == "teleqna"
+    assert [example.id for example in reading.examples] == list(TELEQNA)
+
+
+def test_a_wrong_password_is_one_line(encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_ENV, "a-guess")
+    with pytest.raises(DataError, match="the password does not open") as caught:
+        _read_zip(encrypted, PASSWORD_ENV)
+    assert "a-guess" not in str(caught.value)
+
+
+def test_a_password_that_nobody_gave(encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSWORD_ENV, raising=False)
+    with pytest.raises(DataError, match="needs a password"):
+        _read_zip(encrypted)
+    with pytest.raises(DataError, match=f"{PASSWORD_ENV} is empty or not set"):
+        _read_zip(encrypted, PASSWORD_ENV)
+
+
+def test_without_the_extra_the_line_says_what_to_install(encrypted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_ENV, "right")
+    monkeypatch.setitem(__import__("sys").modules, "pyzipper", None)
+    with pytest.raises(DataError, match="AES-encrypted") as caught:
+        _read_zip(encrypted, PASSWORD_ENV)
+    assert caught.value.hint == "pip install 'understudy[zip]'"
+
+
+def test_a_plain_zip_and_one_with_two_data_files(tmp_path: Path) -> None:
+    path = tmp_path / "plain.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README.txt", "words")
+        archive.writestr("inner/qa.csv", "question,answer\nq,a\n,a\n")
+    reading = _read_zip(path)
+    assert reading.examples[0].id == "qa-1"
+    assert str(reading.faults[0]) == "plain.zip/inner/qa.csv:3: question: empty"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.csv", "question,answer\nq,a\n")
+    with pytest.raises(DataError, match=r"exactly one data file; it holds inner/qa\.csv, more\.csv"):
+        _read_zip(path)
