@@ -1,0 +1,255 @@
+"""`ReportInputs` -> one self-contained `report.html`.
+
+The template only lays out; every figure, label and colour class is made here. Autoescape is on, so a model may write
+what it likes. Only the plots, which are ours, go in as markup.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from understudy.files import atomic
+from understudy.report import plots, words
+from understudy.report.inputs import ReportInputs
+from understudy.report.svg import colour
+
+_MODEL_COLUMNS = (
+    ("parameters", "Parameters"),
+    ("bytes", "Weights"),
+    ("tokens_per_second", "Tokens/s"),
+    ("latency_ms", "Median latency"),
+    ("peak_memory_mb", "Peak memory"),
+)
+
+
+def render_report(run: ReportInputs, path: str | os.PathLike[str]) -> None:
+    """Write the report, whole or not at all.
+
+    The same inputs give the same bytes: no date and no random id goes in.
+
+    Args:
+        run: what to show.
+        path: where the HTML file goes.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("understudy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.jinja").render(view(run))
+    with atomic(path) as handle:
+        handle.write(page)
+
+
+def view(run: ReportInputs) -> dict[str, Any]:
+    """All that the template prints, in the order in which it stands on the page."""
+    comparison = run.comparison
+    metric = words.primary_metric(comparison)
+    arms = words.ordered(comparison["arms"])
+    gold_facts = {words.GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
+    return {
+        "run": run,
+        "headline": words.headline(run),
+        "tiles": _tiles(run, metric) if metric else [],
+        "arms": [{"name": arm, "label": words.arm_label(arm), "colour": colour(arm)} for arm in arms],
+        "metrics": [_metric(comparison, name) for name in comparison["metrics"]],
+        "primary": words.metric_label(metric) if metric else "",
+        "table": [_table_row(comparison, arm) for arm in arms],
+        "pairs": _pairs(comparison),
+        "gaps": _gaps(comparison),
+        "slices": _slices(comparison, {**comparison["kinds"], **gold_facts}, metric) if metric else [],
+        "models": _models(run, arms),
+        "model_columns": [label for _, label in _MODEL_COLUMNS],
+        "contests": [_contest(contest, arms) for contest in run.examples],
+        "caveats": words.caveats(run),
+        "confidence": f"{comparison['settings']['confidence']:.0%}",
+        "plots": {
+            name: Markup(plot) if plot else ""
+            for name, plot in {
+                "curves": plots.curves_plot(run.curves),
+                "differences": plots.differences_plot(comparison),
+                "kinds": plots.slices_plot(comparison, comparison["kinds"], metric) if metric else None,
+                "gold_facts": plots.slices_plot(comparison, gold_facts, metric) if metric else None,
+                "cost": plots.cost_plot(run, metric) if metric else None,
+            }.items()
+        },
+    }
+
+
+def _metric(comparison: Mapping[str, Any], name: str) -> dict[str, Any]:
+    about = comparison["metrics"][name]
+    return {"name": name, "label": words.metric_label(name), "signature": about["signature"]}
+
+
+def _tiles(run: ReportInputs, metric: str) -> list[dict[str, str]]:
+    """The four figures that a reader looks for first."""
+    comparison = run.comparison
+    table, factor = comparison["overall"]["table"], words.scale(comparison, metric)
+    tiles = [
+        {
+            "label": words.arm_label(arm),
+            "value": words.number(table[arm][metric]["value"] * factor),
+            "note": _bounds(table[arm][metric], factor),
+            "colour": colour(arm),
+        }
+        for arm in ("sft", "distilled", "teacher")
+        if metric in table.get(arm, {})
+    ]
+    gap = comparison["overall"]["gaps"].get(metric)
+    if gap is not None:
+        value = words.number(None if gap["value"] is None else 100 * gap["value"], 0)
+        note = _bounds(gap, 100, digits=0) if gap["value"] is not None else "no clear gap to recover"
+        tiles.append({"label": "Gap recovered", "value": f"{value}%", "note": note, "colour": "currentColor"})
+    return tiles
+
+
+def _bounds(figures: Mapping[str, Any], factor: float, digits: int = 1, *, sign: bool = False) -> str:
+    if figures["low"] is None:
+        return "no interval"
+    low, high = (words.number(figures[end] * factor, digits, sign=sign) for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def _table_row(comparison: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    table = comparison["overall"]["table"]
+    cells = []
+    for name in comparison["metrics"]:
+        figures = table.get(arm, {}).get(name)
+        if figures is None:
+            cells.append({"value": words.number(None), "bounds": "not measured", "best": False, "share": 0.0})
+            continue
+        students = [row[name]["value"] for other, row in table.items() if other != "teacher" and name in row]
+        factor = words.scale(comparison, name)
+        cells.append(
+            {
+                "value": words.number(figures["value"] * factor),
+                "bounds": _bounds(figures, factor),
+                "best": arm != "teacher" and len(students) > 1 and figures["value"] == max(students),
+                "share": round(figures["value"] * factor, 1),
+            }
+        )
+    return {"arm": arm, "label": words.arm_label(arm), "colour": colour(arm), "cells": cells}
+
+
+def _pairs(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every pair of arms that was compared, each with one cell a metric."""
+    differences = comparison["overall"]["differences"]
+    pairs = list(dict.fromkeys((d["a"], d["b"]) for d in differences))
+    return [
+        {
+            "a": words.arm_label(a),
+            "b": words.arm_label(b),
+            "cells": [
+                _difference_cell(comparison, words.difference(comparison["overall"], a, b, name), name)
+                for name in comparison["metrics"]
+            ],
+        }
+        for a, b in pairs
+    ]
+
+
+def _difference_cell(comparison: Mapping[str, Any], found: Mapping[str, Any] | None, metric: str) -> dict[str, str]:
+    if found is None:
+        return {"value": words.number(None), "bounds": "", "p": "", "tone": "open"}
+    factor = words.scale(comparison, metric)
+    return {
+        "value": words.number(found["difference"] * factor, sign=True),
+        "bounds": _bounds(found, factor, sign=True),
+        "p": words.p_text(found["p_value"]),
+        "tone": words.tone(found),
+    }
+
+
+def _gaps(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for name, gap in comparison["overall"]["gaps"].items():
+        given = gap["value"] is not None
+        rows.append(
+            {
+                "label": words.metric_label(name),
+                "value": f"{words.number(100 * gap['value'], 0)}%" if given else words.number(None),
+                "bounds": f"{_bounds(gap, 100, 0)}%" if given and gap["low"] is not None else "",
+                "reason": gap["reason"],
+            }
+        )
+    return rows
+
+
+def _slices(
+    comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str
+) -> list[dict[str, Any]]:
+    """One row a slice: the primary metric of each arm and the difference distilled − SFT-only."""
+    factor = words.scale(comparison, metric)
+    rows = []
+    for label, part in slices.items():
+        values = [part["table"].get(arm, {}).get(metric) for arm in words.ordered(comparison["arms"])]
+        rows.append(
+            {
+                "label": label,
+                "items": part["items"],
+                "cells": [words.number(None if value is None else value["value"] * factor) for value in values],
+                "difference": _difference_cell(comparison, words.difference(part, "distilled", "sft", metric), metric),
+            }
+        )
+    return rows
+
+
+def _models(run: ReportInputs, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """Size and speed; students that share one line of figures share one row."""
+    groups: dict[int, list[str]] = {}
+    for arm in arms:
+        figures = run.model_of(arm)
+        if figures:
+            groups.setdefault(id(figures), []).append(arm)
+    rows = []
+    for members in groups.values():
+        figures = run.model_of(members[0])
+        rows.append(
+            {
+                "label": ", ".join(words.arm_label(arm) for arm in members),
+                "cells": [_model_cell(name, figures.get(name)) for name, _ in _MODEL_COLUMNS],
+            }
+        )
+    return rows
+
+
+def _model_cell(name: str, value: float | None) -> str:
+    if value is None or value != value:
+        return words.number(None)
+    units = {"bytes": "B", "latency_ms": " ms", "peak_memory_mb": " MB"}
+    if name in ("parameters", "bytes"):
+        return f"{words.compact(value)}{units.get(name, '')}"
+    return f"{value:,.0f}{units.get(name, '')}" if value >= 100 else f"{value:.3g}{units.get(name, '')}"
+
+
+def _contest(contest: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    better, worse = words.arm_label(contest["better"]), words.arm_label(contest["worse"])
+    examples = [
+        {
+            **example,
+            "gold_note": {True: "fact in the gold", False: "fact not in the gold"}.get(example.get("gold_fact"), ""),
+            "answers": [
+                {
+                    "label": words.arm_label(arm),
+                    "colour": colour(arm),
+                    "text": example["answers"][arm]["text"],
+                    "quality": words.number(100 * example["answers"][arm]["quality"], 0),
+                    "right": example["answers"][arm]["quality"] >= 0.999,
+                }
+                for arm in arms
+                if arm in example["answers"]
+            ],
+        }
+        for example in contest["examples"]
+    ]
+    return {**contest, "title": f"{better} better than {worse}", "examples": examples}

@@ -1,0 +1,213 @@
+"""The plots of a report, each an `<svg>` element as text; None where there is nothing to show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from understudy.report.inputs import ReportInputs
+from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
+from understudy.report.words import arm_label, metric_label, ordered, scale
+
+_STATISTICS = {
+    "step",
+    "epoch",
+    "learning_rate",
+    "grad_norm",
+    "agreement",
+    "student_entropy",
+    "teacher_entropy",
+    "stage",
+}
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+    """Loss terms, ROUGE-L on the development split, entropies and agreement of every stage; None without rows."""
+    terms = sorted({key for rows in curves.values() for row in rows for key in row if _is_term(key)}, key=_term_order)
+    panels: list[tuple[str, tuple[tuple[str, str], ...], float]] = [
+        (f"{term.replace('_', ' ').capitalize()}", ((term, "-"),), 1) for term in terms
+    ]
+    panels += [
+        ("ROUGE-L on the development split", (("eval_rougeL", "-"),), 100),
+        ("Agreement of the top token, %", (("agreement", "-"),), 100),
+        ("Entropy, nats (teacher dashed)", (("student_entropy", "-"), ("teacher_entropy", "--")), 1),
+    ]
+    panels = [
+        panel for panel in panels if any(_points(rows, key, 1)[0] for rows in curves.values() for key, _ in panel[1])
+    ]
+    if not panels:
+        return None
+    with style("curves"):
+        columns = min(3, len(panels))
+        rows_of = math.ceil(len(panels) / columns)
+        figure = Figure(figsize=(3.9 * columns, 2.5 * rows_of + 0.4), layout="constrained")
+        axes = figure.subplots(rows_of, columns, squeeze=False).ravel()
+        for axis, (title, lines, factor) in zip(axes, panels, strict=False):
+            axis.set_title(title)
+            for stage, rows in curves.items():
+                for key, dashes in lines:
+                    _curve(axis, rows, key, stage, dashes, factor)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        legend(figure, list(curves), arm_of=_stage_arm, label=_stage_label)
+        return svg(figure, "Training curves")
+
+
+def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, dashes: str, factor: float) -> None:
+    steps, values = _points(rows, key, factor)
+    if not steps:
+        return
+    marker = MARKERS.get(_stage_arm(stage), "o") if len(steps) < 12 else None
+    axis.plot(steps, values, dashes, color=colour(_stage_arm(stage)), linewidth=1.7, marker=marker, markersize=4)
+    if key.endswith("entropy"):
+        axis.set_ylim(bottom=0)
+
+
+def _points(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> tuple[list[float], list[float]]:
+    known = [(row["step"], row[key]) for row in rows if _finite(row.get(key)) and _finite(row.get("step"))]
+    return [step for step, _ in known], [value * factor for _, value in known]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_term(key: str) -> bool:
+    return key not in _STATISTICS and not key.startswith(("eval_", "train_", "total_"))
+
+
+def _term_order(term: str) -> tuple[int, str]:
+    known = ("loss", "gold", "divergence")
+    return (known.index(term) if term in known else len(known), term)
+
+
+def _stage_arm(stage: str) -> str:
+    arm = stage.rsplit(":", 1)[-1]
+    return {"teacher_sft": "teacher", "student_sft": "base_student"}.get(arm, arm)
+
+
+def _stage_label(stage: str) -> str:
+    arm = stage.rsplit(":", 1)[-1]
+    return {"teacher_sft": "Teacher SFT", "student_sft": "Student SFT"}.get(arm, arm_label(arm))
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def differences_plot(
+    comparison: Mapping[str, Any], baselines: Sequence[str] = ("sft", "seqkd", "kd_gold")
+) -> str | None:
+    """Forest plot: distilled minus each other student, all metrics on 0 to 100, with intervals."""
+    found = {
+        arm: [d for d in comparison["overall"]["differences"] if (d["a"], d["b"]) == ("distilled", arm)]
+        for arm in baselines
+    }
+    found = {arm: differences for arm, differences in found.items() if differences}
+    if not found:
+        return None
+    metrics = list(comparison["metrics"])
+    with style("differences"):
+        figure = Figure(figsize=(1.6 + 3.3 * len(found), 0.34 * len(metrics) + 1.1), layout="constrained")
+        axes = figure.subplots(1, len(found), sharey=True, sharex=True, squeeze=False).ravel()
+        for axis, (arm, differences) in zip(axes, found.items(), strict=True):
+            axis.set_title(f"Distilled \N{MINUS SIGN} {arm_label(arm)}")
+            axis.axvline(0, color=INK, linewidth=1)
+            axis.grid(axis="y", visible=False)
+            for d in differences:
+                factor = scale(comparison, d["metric"])
+                clear = d["low"] is not None and (d["low"] > 0 or d["high"] < 0)
+                _whisker(
+                    axis, d["difference"] * factor, _bounds(d, factor), metrics.index(d["metric"]), arm, filled=clear
+                )
+            axis.set_xlabel("points (0 to 100)")
+        axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
+        axes[0].set_ylim(len(metrics) - 0.4, -0.6)
+        return svg(figure, "Differences of the distilled student from the other students, with intervals")
+
+
+def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | None:
+    return None if figure["low"] is None else (figure["low"] * factor, figure["high"] * factor)
+
+
+def _whisker(
+    axis: Axes, value: float, bounds: tuple[float, float] | None, height: float, arm: str, *, filled: bool = True
+) -> None:
+    if bounds is not None:
+        axis.plot(bounds, (height, height), color=colour(arm), linewidth=2, solid_capstyle="round")
+    face = colour(arm) if filled else "none"
+    axis.plot([value], [height], MARKERS.get(arm, "o"), color=colour(arm), markerfacecolor=face, markersize=6.5)
+
+
+def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+    """Each arm on each set of items, one metric on 0 to 100, with intervals; None where nothing was measured."""
+    arms = ordered(
+        [arm for arm in comparison["arms"] if any(metric in part["table"].get(arm, {}) for part in slices.values())]
+    )
+    shown = {label: part for label, part in slices.items() if any(metric in row for row in part["table"].values())}
+    if not shown:
+        return None
+    factor = scale(comparison, metric)
+    height = 0.16 * len(arms) + 0.25
+    with style("slices"):
+        figure = Figure(figsize=(8.6, height * len(shown) + 1.1), layout="constrained")
+        axis = figure.subplots()
+        axis.grid(axis="y", visible=False)
+        for position, part in enumerate(shown.values()):
+            if position:
+                axis.axhline(position - 0.5, color=GRID, linewidth=0.8)
+            for number, arm in enumerate(arms):
+                figures = part["table"].get(arm, {}).get(metric)
+                if figures is not None:
+                    offset = ((number + 0.5) / len(arms) - 0.5) * 0.8
+                    _whisker(axis, figures["value"] * factor, _bounds(figures, factor), position + offset, arm)
+        axis.set_yticks(range(len(shown)), [f"{label}\n{part['items']:,} items" for label, part in shown.items()])
+        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.set_xlabel(f"{metric_label(metric)} (0 to 100)")
+        legend(figure, arms)
+        return svg(figure, f"{metric_label(metric)} by kind of item")
+
+
+def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
+    """Quality against latency, memory and size of each arm's model; None where no arm has either."""
+    comparison, table = inputs.comparison, inputs.comparison["overall"]["table"]
+    panels = [
+        ("latency_ms", "Median latency of one answer, ms", 1.0),
+        ("peak_memory_mb", "Peak memory, MB", 1.0),
+        ("bytes", "Weights, MB", 1e-6),
+    ]
+    arms = ordered([arm for arm in comparison["arms"] if metric in table.get(arm, {}) and inputs.model_of(arm)])
+    panels = [panel for panel in panels if any(inputs.model_of(arm).get(panel[0]) for arm in arms)]
+    if not panels:
+        return None
+    factor = scale(comparison, metric)
+    with style("cost"):
+        figure = Figure(figsize=(3.9 * len(panels), 3.3), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
+        for axis, (field, label, unit) in zip(axes, panels, strict=True):
+            axis.set_xlabel(label)
+            for arm in arms:
+                cost = inputs.model_of(arm).get(field)
+                if not cost:
+                    continue
+                figures = table[arm][metric]
+                bounds = _bounds(figures, factor)
+                if bounds is not None:
+                    axis.plot([cost * unit] * 2, bounds, color=colour(arm), linewidth=2, solid_capstyle="round")
+                axis.plot(
+                    [cost * unit],
+                    [figures["value"] * factor],
+                    MARKERS.get(arm, "o"),
+                    color=colour(arm),
+                    markersize=7.5,
+                )
+            axis.set_xlim(left=0, right=axis.get_xlim()[1] * 1.05)
+        axes[0].set_ylabel(f"{metric_label(metric)} (0 to 100)")
+        legend(figure, arms)
+        return svg(figure, "Quality against latency, memory and size")
