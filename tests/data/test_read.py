@@ -66,11 +66,19 @@ def test_a_saved_datasets_folder(tmp_path: Path) -> None:
         read_source(str(tmp_path / "two"), hub_split="dev")
 
 
-@pytest.mark.parametrize("name", ["no.csv", "no.jsonl", "no/such.zip"])
+@pytest.mark.parametrize("name", ["no.csv", "no.jsonl", "no/such.zip", "no-folder"])
 def test_a_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"^no such file: ") as caught:
         read_source(str(tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistyped_folder_is_not_sought_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/questions", "./questions"):
+        with pytest.raises(DataError, match=r"^no such file: "):
+            read_source(name)
 
 
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:

@@ -216,3 +216,11 @@ def test_the_fingerprint_follows_the_file(tmp_path: Path) -> None:
 def test_an_unknown_embedded_set() -> None:
     with pytest.raises(ConfigError, match="unknown embedded data set"):
         load_splits(DataConfig(source="embedded:nothing"))
+
+
+def test_the_embedded_set_keeps_its_own_gold_share_unless_told() -> None:
+    own, told = load_splits(DataConfig()), load_splits(DataConfig(gold_share=0.5))
+    assert 0 < len(own.train) < len(told.train)
+    assert len(own.unlabelled) > len(told.unlabelled) > 0
+    assert own.notes["sizes"]["test"] == len(own.test) > 400
+    assert load_splits(DataConfig(limit=7)).notes["sizes"] == dict.fromkeys(("train", "unlabelled", "dev", "test"), 7)

@@ -93,8 +93,8 @@ def _embedded(config: DataConfig) -> Splits:
     from understudy.data.embedded.telecom import generate
 
     # The generator has a gold share of its own, made for its facts; the recipe's default would override it.
-    chosen = {"gold_share": config.gold_share} if "gold_share" in config.model_fields_set else {}
-    splits = generate(seed=config.seed, **chosen)
+    share = config.gold_share if "gold_share" in config.model_fields_set else None
+    splits = generate(seed=config.seed) if share is None else generate(gold_share=share, seed=config.seed)
     if config.limit is not None:
         limit = config.limit
         splits = Splits(

@@ -62,7 +62,11 @@ def read_source(
 
 
 def _names_hub(source: str) -> bool:
-    return PurePosixPath(source).suffix.lower() not in SUFFIXES | {".zip"} and bool(_HUB_ID.fullmatch(source))
+    if PurePosixPath(source).suffix.lower() in SUFFIXES | {".zip"} or source.startswith("."):
+        return False
+    # `data/qa` beside a folder `data` is a mistyped path: nobody wants the network asked for it.
+    in_folder = "/" in source and Path(source).parent.is_dir()
+    return bool(_HUB_ID.fullmatch(source)) and not in_folder
 
 
 def _file_rows(path: Path, password_env: str) -> list[Row]:
