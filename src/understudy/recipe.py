@@ -59,8 +59,8 @@ class DataConfig(Section):
     """Share of the rows for development: whatever is looked at while training."""
     test: float = Field(0.1, ge=0, lt=1)
     """Share of the rows held out for the final figures."""
-    gold_share: float = Field(1.0, gt=0, le=1)
-    """Share of the training rows that keep their answer; the rest become unlabelled questions."""
+    gold_share: float | None = Field(None, gt=0, le=1)
+    """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
     limit: int | None = Field(None, gt=0)
     """Read at most this many rows, for a quick try."""
     seed: int = 0
@@ -114,7 +114,7 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this norm."""
     eval_every: int | None = Field(None, gt=0)
-    """Generate answers on the development split every so many steps; the best ROUGE-L is kept. Default: 3 times a run."""
+    """Answer the development rows every so many steps and keep the best ROUGE-L; default: 3 times a run."""
     eval_rows: int = Field(200, gt=0)
     """How many development rows to answer each time."""
     save_every: int | None = Field(None, gt=0)
@@ -129,7 +129,7 @@ class ModelConfig(Section):
     """A causal language model and what is done to it before distillation."""
 
     model: str
-    """A hub id, a folder, or `embedded:telecom-teacher`, `embedded:telecom-student`, `embedded:telecom-student-other`."""
+    """A hub id, a folder, or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model."""
     init: Literal["pretrained", "fresh"] = "pretrained"
@@ -153,6 +153,8 @@ class SeqkdConfig(Section):
 
     keep_gold: bool = True
     """Where a question has a gold answer, learn that one; the teacher answers only the rest."""
+    keep_unfinished: bool = False
+    """Keep answers that reached `data.max_answer_tokens` (learned without a stop token); else drop and count them."""
 
 
 class DistilConfig(TrainConfig):
@@ -169,7 +171,7 @@ class DistilConfig(TrainConfig):
     scale_by_temperature_squared: bool = False
     """Multiply the divergence by the squared temperature (Hinton et al., 2015)."""
     gold_weight: float = Field(0.5, ge=0, le=1)
-    """Weight of the gold cross-entropy; the divergence gets the rest. Text the teacher wrote has no gold: divergence only."""
+    """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
     projector_learning_rate: float = Field(1e-3, gt=0)
     """Learning rate of the objective's own parameters (the projectors of DSKD)."""
 
@@ -178,7 +180,7 @@ class EvaluateConfig(Section):
     """What is measured at the end."""
 
     arms: tuple[Arm, ...] = ARMS
-    """Which students to train beside the distilled one: sft, seqkd, kd_gold (divergence on gold rows only), distilled."""
+    """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled."""
     batch_size: int = Field(64, gt=0)
     """Rows generated at once."""
     rows: int | None = Field(None, gt=0)

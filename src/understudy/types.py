@@ -92,11 +92,11 @@ class Batch(TypedDict, total=False):
     Attributes:
         student: what the student eats.
         teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
-        gold_mask: `[N]` bool; whether a target token comes from the data set (not written by the teacher).
+        gold_rows: `[B]` bool; whether a row's answer comes from the data set (not written by the teacher).
         ids: the example ids, for messages.
     """
 
     student: Tokens
     teacher: Tokens
-    gold_mask: Tensor
+    gold_rows: Tensor
     ids: list[str]

@@ -57,7 +57,13 @@ def _section(section: type[BaseModel], prefix: str, depth: int) -> list[str]:
         if inner and value is not None:
             lines += [f"{indent}{name}:", *_section(inner, f"{path}.", depth + 1)]
         elif inner:
-            lines += [f"{indent}# {name}:", *("# ".join(("", l)) if l else l for l in _section(inner, f"{path}.", depth + 1))] if depth < 2 else [f"{indent}{name}: null"]
+            # An optional section that is off: shown, so that its fields are known, but commented out.
+            inside = (
+                [f"{indent}{name}:", *_section(inner, f"{path}.", depth + 1)]
+                if depth < 2
+                else [f"{indent}{name}: null"]
+            )
+            lines += [f"# {line}" if not line.lstrip().startswith("#") else line for line in inside]
         else:
             lines.append(f"{indent}{name}: {_inline(field, value)}")
         if depth == 0:

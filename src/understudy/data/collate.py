@@ -146,7 +146,11 @@ class Collator:
             ModelError: the method needs equal target tokens and the two templates end an answer differently.
         """
         student = _tokens([row.student for row in rows], self.student_pad)
-        batch: Batch = {"student": student, "gold_mask": _gold_mask(rows), "ids": [row.id for row in rows]}
+        batch: Batch = {
+            "student": student,
+            "gold_rows": torch.tensor([row.gold for row in rows]),
+            "ids": [row.id for row in rows],
+        }
         if self.teacher_pad is None:
             return batch
         theirs = [row.teacher for row in rows]
@@ -161,10 +165,6 @@ class Collator:
                 hint="give both the same chat_template in the recipe, or use method: dskd_cma",
             )
         return batch
-
-
-def _gold_mask(rows: Sequence[EncodedRow]) -> torch.Tensor:
-    return torch.tensor([row.gold for row in rows for _ in row.student.answer_ids])
 
 
 def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:

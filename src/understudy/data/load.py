@@ -80,7 +80,7 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     given = rows.get("unlabelled", ())
     if len(rows) > 1:
         refuse_leaks(held_out, (*train, *given))
-    train, withheld = withhold(train, gold_share=config.gold_share, seed=config.seed)
+    train, withheld = withhold(train, gold_share=config.gold_share or 1.0, seed=config.seed)
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
     return _with_sizes(Splits(train, (*withheld, *given), held_out["dev"], held_out["test"], notes))
@@ -93,7 +93,7 @@ def _embedded(config: DataConfig) -> Splits:
     from understudy.data.embedded.telecom import generate
 
     # The generator has a gold share of its own, made for its facts; the recipe's default would override it.
-    share = config.gold_share if "gold_share" in config.model_fields_set else None
+    share = config.gold_share
     splits = generate(seed=config.seed) if share is None else generate(gold_share=share, seed=config.seed)
     if config.limit is not None:
         limit = config.limit

@@ -208,7 +208,7 @@ class _Pool:
                 running.pop(name)
                 return RunError(
                     f"the process of stage {name} was killed (exit status {process.exitcode})",
-                    hint="if memory ran out: workers=1 or a smaller distil.micro_batch_size; then run the same command again",
+                    hint="out of memory? try workers=1 or a smaller distil.micro_batch_size, then run the same again",
                 )
         return None
 

@@ -12,7 +12,7 @@ def changed(run: Run) -> list[str]:
     """Source files whose content is no longer what the run was made from."""
     notes = read_json(run.folder / "data" / "notes.json")
     return [
-        path
-        for path, digest in notes.get("fingerprints", {}).items()
-        if Path(path).is_file() and fingerprint_file(path, length=len(digest)) != digest
+        source["name"]
+        for source in notes.get("sources", ())
+        if Path(source["name"]).is_file() and fingerprint_file(source["name"]) != source["fingerprint"]
     ]

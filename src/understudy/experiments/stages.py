@@ -28,6 +28,7 @@ from understudy.data.load import load_splits
 from understudy.data.template import Template
 from understudy.errors import DataError, RunError
 from understudy.evaluation.predict import dev_scores, predict, speed
+from understudy.experiments.summary import summarise
 from understudy.files import read_jsonl, write_json, write_jsonl
 from understudy.models.forward import probe
 from understudy.models.generate import generate
@@ -181,7 +182,7 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     for example, answer in zip(asked, given, strict=True):
         if not answer.text:
             dropped["empty"] += 1
-        elif not answer.finished:
+        elif not answer.finished and not recipe.seqkd.keep_unfinished:
             dropped["unfinished"] += 1
         else:
             kept.append(dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=()))
@@ -189,7 +190,7 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     if not kept:
         raise RunError(
             f"the teacher gave no finished answer to any of {len(asked)} questions",
-            hint="raise data.max_answer_tokens, or fine-tune the teacher first (teacher.sft)",
+            hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
         )
     return {"asked": len(asked), "kept": len(kept), "dropped": dropped}
 
@@ -201,6 +202,7 @@ class Counter:
         self.progress, self.total, self.note, self.done = progress, total, note, 0
 
     def __call__(self, count: int) -> None:
+        """`count` more are done."""
         self.done += count
         self.progress(self.done, self.total, self.note)
 
@@ -408,6 +410,12 @@ def speed_of(context: Context, which: str) -> dict[str, Any]:
     return {"speed": speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)}
 
 
+def report(context: Context, _: str) -> dict[str, Any]:
+    """Scores, report, and the student's folder."""
+    summarise(context.run, context.recipe)
+    return {}
+
+
 STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "data": data,
     "teacher_sft": teacher_sft,
@@ -416,4 +424,5 @@ STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "train": train,
     "predict": predict_arm,
     "speed": speed_of,
+    "report": report,
 }

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from understudy.losses.divergences import Divergence
-from understudy.losses.dskd import CrossModelAttention, DualSpace, cma_losses, dual_space_losses
-from understudy.losses.fused import HeadLosses, fused_head
+from understudy.losses import (
+    CrossModelAttention,
+    DualSpace,
+    DualSpaceLosses,
+    HeadLosses,
+    HeadSpec,
+    Terms,
+    TokenViews,
+    head_losses,
+)
+from understudy.losses.divergences import Divergence, forward_kl
 from understudy.models.forward import Output
 from understudy.types import Batch
 
@@ -68,7 +75,8 @@ class Gold(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         ones = torch.ones_like(student.target_ids, dtype=torch.float32)
-        losses = fused_head(**_student(student), gold_ids=student.target_ids, gold_weights=ones)
+        terms = Terms(forward_kl, gold_ids=student.target_ids, gold_weights=ones)
+        losses = head_losses(spec(student), None, terms)
         assert losses.gold is not None
         return Result(losses.total, {"gold": losses.gold.sum(), "tokens": _count(student)})
 
@@ -76,7 +84,7 @@ class Gold(Objective):
 class OutputDivergence(Objective):
     """Divergence of the output distributions beside gold cross-entropy: what is called KD.
 
-    L = Σ_n g_n · CE_n + (1 − g_n) · D(p_τ ‖ q_τ)_n, with g_n the gold weight where token n is gold and 0 where the
+    L = Σ_n g_n · CE_n + (1 − g_n) · D(p_τ, q_τ)_n, with g_n the gold weight where token n is gold and 0 where the
     teacher wrote it (there is no gold to weigh); D times τ² if asked for (Hinton et al., 2015).
 
     Args:
@@ -90,7 +98,7 @@ class OutputDivergence(Objective):
 
     def __init__(
         self,
-        divergence: str | Divergence,
+        divergence: Divergence,
         *,
         temperature: float = 1.0,
         gold_weight: float = 0.5,
@@ -105,18 +113,18 @@ class OutputDivergence(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        gold = self.gold_weight * batch["gold_mask"].to(student.hidden.device, torch.float32)
-        losses = fused_head(
-            **_student(student),
-            **_teacher(signal),
-            divergence=self.divergence,
+        gold = gold_weights(self.gold_weight, student, batch)
+        terms = Terms(
+            self.divergence,
             temperature=self.temperature,
             token_weights=(1.0 - gold) * self.scale,
             gold_ids=student.target_ids,
             gold_weights=gold,
             statistics=self.statistics,
         )
-        assert losses.gold is not None and losses.divergence is not None
+        losses = head_losses(spec(student), spec(signal), terms)
+        assert losses.gold is not None
+        assert losses.divergence is not None
         sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": _count(student)}
         return Result(losses.total, sums | _statistics(losses, student))
 
@@ -125,13 +133,17 @@ class DualSpaceObjective(Objective):
     """DSKD for one vocabulary (arXiv 2406.17328): each side's states are also judged in the other's output space.
 
     L = Σ_n g_n · CE_n + (1 − g_n) · (L_stu + L_tea + L_proj)_n, see `losses.dskd`.
+
+    Args:
+        spaces: the projectors.
+        divergence: D of L_stu.
+        temperature: τ of the two divergences; there is no τ².
+        gold_weight: g.
     """
 
     needs = Need.HIDDEN | Need.SAME_VOCABULARY
 
-    def __init__(
-        self, spaces: DualSpace, divergence: str | Divergence, *, temperature: float, gold_weight: float
-    ) -> None:
+    def __init__(self, spaces: DualSpace, divergence: Divergence, *, temperature: float, gold_weight: float) -> None:
         super().__init__()
         self.spaces = spaces
         self.divergence = divergence
@@ -141,16 +153,37 @@ class DualSpaceObjective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        return _dual_result(self, dual_space_losses, student, signal, batch)
+        gold = gold_weights(self.gold_weight, student, batch)
+        losses = self.spaces(
+            spec(student),
+            spec(signal),
+            student.target_ids,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=1.0 - gold,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+        return _dual_result(losses, student)
 
 
 class CrossModelObjective(Objective):
-    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`."""
+    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`.
+
+    L = Σ_s g_s · CE_s + (1 − g_s) · (L_stu + L_proj)_s + Σ_t (1 − g_t) · L_tea,t: the last sum runs over the teacher's
+    target tokens.
+
+    Args:
+        spaces: projectors and attention.
+        divergence: D of L_stu.
+        temperature: τ of the two divergences; there is no τ².
+        gold_weight: g.
+    """
 
     needs = Need.HIDDEN | Need.EMBEDDINGS
 
     def __init__(
-        self, spaces: CrossModelAttention, divergence: str | Divergence, *, temperature: float, gold_weight: float
+        self, spaces: CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
     ) -> None:
         super().__init__()
         self.spaces = spaces
@@ -161,44 +194,46 @@ class CrossModelObjective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        return _dual_result(self, cma_losses, student, signal, batch)
+        gold = gold_weights(self.gold_weight, student, batch)
+        losses = self.spaces(
+            _views(student),
+            _views(signal),
+            student.target_ids,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=1.0 - gold,
+            teacher_weights=1.0 - gold_weights(self.gold_weight, signal, batch),
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+        return _dual_result(losses, student)
 
 
-def _dual_result(objective: Any, losses_of: Any, student: Output, signal: Output, batch: Batch) -> Result:
-    gold = objective.gold_weight * batch["gold_mask"].to(student.hidden.device, torch.float32)
-    losses = losses_of(
-        objective.spaces,
-        student,
-        signal,
-        divergence=objective.divergence,
-        temperature=objective.temperature,
-        gold_weights=gold,
-        kd_weights=1.0 - gold,
-        statistics=objective.statistics,
-    )
-    return Result(losses.total, losses.sums | {"tokens": _count(student)})
+def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
+    """`[N]`: `weight` on the target tokens of gold rows, 0 on those the teacher wrote."""
+    lengths = torch.tensor(output.lengths, device=output.hidden.device)
+    rows = batch["gold_rows"].to(output.hidden.device, torch.float32)
+    return weight * rows.repeat_interleave(lengths)
 
 
-def _student(output: Output) -> dict[str, Any]:
+def spec(output: Output) -> HeadSpec:
+    """States and head as the losses take them; the product runs in the dtype of the states."""
     head = output.head
-    return {
-        "student_hidden": output.hidden,
-        "student_weight": head.weight.to(output.hidden.dtype),
-        "student_bias": head.bias,
-        "student_softcap": head.softcap,
-        "student_scale": head.scale,
-    }
+    return HeadSpec(output.hidden, head.weight.to(output.hidden.dtype), head.bias, head.softcap, head.scale)
 
 
-def _teacher(output: Output) -> dict[str, Any]:
-    head = output.head
-    return {
-        "teacher_hidden": output.hidden,
-        "teacher_weight": head.weight,
-        "teacher_bias": head.bias,
-        "teacher_softcap": head.softcap,
-        "teacher_scale": head.scale,
-    }
+def _views(output: Output) -> TokenViews:
+    assert output.input_embeddings is not None
+    assert output.target_embeddings is not None
+    return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)
+
+
+def _dual_result(losses: DualSpaceLosses, student: Output) -> Result:
+    """The dual-space terms are logged as they enter the sum: weighted by 1 − g."""
+    sums = {**losses.sums, "tokens": _count(student)}
+    assert losses.student.gold is not None
+    sums["gold"] = losses.student.gold.sum()
+    return Result(losses.total, sums | _statistics(losses.student, student))
 
 
 def _count(output: Output) -> Tensor:

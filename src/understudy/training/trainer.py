@@ -22,7 +22,6 @@ from safetensors import SafetensorError
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.utils.notebook import NotebookProgressCallback
 
 from understudy.data.collate import Collator, EncodedRow, move
 from understudy.errors import ConfigError, RunError
@@ -129,7 +128,6 @@ class DistillationTrainer(Trainer):
             callbacks=[_ProgressCallback(progress)] if progress else None,
         )
         self.remove_callback(PrinterCallback)
-        self.remove_callback(NotebookProgressCallback)
 
     @property
     def module(self) -> DistillationModule:

@@ -1,0 +1,198 @@
+"""The last stage: predictions to scores, scores to `report.html`, and the student's folder with its model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.evaluation.compare import compare, majority_baseline
+from understudy.evaluation.disagreements import disagreements
+from understudy.files import atomic, read_json, read_jsonl, write_json
+from understudy.recipe import Recipe, dump_recipe
+from understudy.report import ReportInputs, render_report
+from understudy.run import Run, whole_folder
+
+ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled")
+TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
+
+
+def summarise(run: Run, recipe: Recipe) -> None:
+    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
+    arms = predictions(run)
+    comparison = compare(
+        arms, resamples=recipe.evaluate.resamples, confidence=recipe.evaluate.confidence, seed=recipe.seed
+    ).to_dict()
+    write_json(run.folder / "scores.json", comparison)
+    write_json(run.folder / "summary.json", summary(comparison))
+    render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
+    if run.is_done("train:distilled"):
+        export_student(run, recipe, comparison)
+
+
+def predictions(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Prediction rows of each arm that was answered, the majority baseline behind them."""
+    arms = {
+        arm: read_jsonl(run.stage(f"predict:{arm}") / "predictions.jsonl")
+        for arm in ARMS
+        if run.is_done(f"predict:{arm}")
+    }
+    test = next(iter(arms.values()))
+    classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
+    gold = [
+        {"references": row["answers"], "class": _class(row)} for row in read_jsonl(run.folder / "data" / "train.jsonl")
+    ]
+    arms["majority"] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
+    return arms
+
+
+def _class(row: Mapping[str, Any]) -> str:
+    """What the majority baseline may know of a question: its relation or category, nothing else."""
+    meta = row.get("meta", {})
+    return str(meta.get("relation") or meta.get("category") or meta.get("kind") or "all")
+
+
+def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """What the terminal shows: a small table and the headline."""
+    table = {
+        arm: {name: interval["value"] for name, interval in values.items() if name in TABLE}
+        for arm, values in comparison["overall"]["table"].items()
+    }
+    shown = [name for name in TABLE if any(name in values for values in table.values())]
+    return {"metrics": shown, "arms": table, "headline": headline(comparison)}
+
+
+def headline(comparison: Mapping[str, Any]) -> list[str]:
+    """The outcome in sentences, each with its interval."""
+    level = f"{comparison['settings']['confidence']:.0%} interval"
+    lines = []
+    for found in comparison["overall"]["differences"]:
+        if found["metric"] == "exact_match" and found["a"] == "distilled":
+            lines.append(
+                f"distilled − {found['b']}: {found['difference']:+.3f} exact match "
+                f"({level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g})"
+            )
+    gap = comparison["overall"]["gaps"].get("exact_match")
+    if gap and gap.get("value") is not None:
+        lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
+    elif gap:
+        lines.append(f"gap recovered: not given – {gap.get('reason')}")
+    return lines
+
+
+def report_inputs(
+    run: Run, recipe: Recipe, arms: Mapping[str, list[dict[str, Any]]], comparison: Mapping[str, Any]
+) -> ReportInputs:
+    """Gather what the report shows from the run folder."""
+    notes = read_json(run.folder / "data" / "notes.json")
+    environment = read_json(run.folder / "environment.json")
+    rows = run.record("data")["rows"]
+    return ReportInputs(
+        name=recipe.name,
+        comparison=comparison,
+        recipe=dump_recipe(recipe),
+        curves=curves(run),
+        models={label: run.record(f"speed:{stage}")["speed"] for stage, label in SPEED_LABELS.items()},
+        examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
+        data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
+        fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
+        versions={
+            "understudy": environment["understudy"],
+            "python": environment["python"],
+            "platform": environment["platform"],
+            **environment["packages"],
+        },
+        notes=sentences(run, recipe),
+    )
+
+
+SPEED_LABELS = {"teacher": "teacher", "base_student": "student"}
+
+
+def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in notes.items() if isinstance(value, str | int | float) and value not in ("", 0)}
+    flat |= {key: "; ".join(value) for key, value in notes.items() if key.endswith("tokenizer") and value}
+    return flat
+
+
+def stage_notes(run: Run) -> dict[str, Any]:
+    """What was cut, dropped or shortened on the way, by stage."""
+    found: dict[str, Any] = {}
+    for path in sorted((run.folder / "stages").iterdir()):
+        record = run.record(path.name) if run.is_done(path.name) else {}
+        found |= {f"{path.name}: {what}": count for what, count in (record.get("notes") or {}).items()}
+        found |= {f"{path.name}: {what} answers dropped": n for what, n in (record.get("dropped") or {}).items() if n}
+    return found
+
+
+def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The training curves of each stage that trained."""
+    found = {}
+    for path in sorted((run.folder / "stages").glob("*/training/metrics.jsonl")):
+        found[path.parent.parent.name.removeprefix("train:")] = read_jsonl(path)
+    return found
+
+
+def sentences(run: Run, recipe: Recipe) -> list[str]:
+    """What a reader has to know to judge the figures."""
+    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled") if run.is_done(f"train:{arm}")]
+    steps = {run.record(f"train:{arm}")["plan"]["steps"] for arm in trained}
+    lines = (
+        [f"Every trained student took {steps.pop():,} optimiser steps of {recipe.distil.batch_size} rows."]
+        if steps
+        else []
+    )
+    if run.is_done("answers"):
+        record = run.record("answers")
+        lines.append(
+            f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
+            "SeqKD and distilled read the same prompts."
+        )
+    else:
+        lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
+    return lines
+
+
+# -- the student's folder --------------------------------------------------------------------------------------------
+
+
+def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
+    """Copy the distilled student to `student/`, with a model card."""
+    with whole_folder(run.folder / "student") as part:
+        shutil.copytree(run.stage("train:distilled") / "model", part, dirs_exist_ok=True)
+        with atomic(Path(part) / "README.md") as handle:
+            handle.write(model_card(recipe, comparison))
+
+
+def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
+    """A model card: what it was made from, how, and how well it does."""
+    table = comparison["overall"]["table"]
+    metrics = [name for name in TABLE if name in table.get("distilled", {})]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        f"base_model: {recipe.student.model}",
+        "tags: [understudy, distillation]",
+        "---",
+        f"# {recipe.name}",
+        "",
+        f"A student distilled by understudy: `{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature "
+        f"{recipe.distil.loss_temperature}.",
+        "",
+        f"- teacher: `{recipe.teacher.model}`{' after supervised fine-tuning' if recipe.teacher.sft else ''}",
+        f"- student: `{recipe.student.model}`{' (fresh weights)' if recipe.student.init == 'fresh' else ''}",
+        f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
+        "",
+        "Held-out items, with bootstrap intervals:",
+        "",
+        "| arm | " + " | ".join(metrics) + " |",
+        "|---" * (len(metrics) + 1) + "|",
+    ]
+    for arm, values in table.items():
+        cells = [
+            f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for v in (values[m] for m in metrics if m in values)
+        ]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
