@@ -56,7 +56,6 @@ def view(run: ReportInputs) -> dict[str, Any]:
     comparison = run.comparison
     metric = words.primary_metric(comparison)
     arms = words.ordered(comparison["arms"])
-    gold_facts = {words.GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
     return {
         "run": run,
         "headline": words.headline(run),
@@ -67,7 +66,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "table": [_table_row(comparison, arm) for arm in arms],
         "pairs": _pairs(comparison),
         "gaps": _gaps(comparison),
-        "slices": _slices(comparison, {**comparison["kinds"], **gold_facts}, metric) if metric else [],
+        "slices": _slices(comparison, metric) if metric else [],
         "models": _models(run, arms),
         "model_columns": [label for _, label in _MODEL_COLUMNS],
         "contests": [_contest(contest, arms) for contest in run.examples],
@@ -78,8 +77,8 @@ def view(run: ReportInputs) -> dict[str, Any]:
             for name, plot in {
                 "curves": plots.curves_plot(run.curves),
                 "differences": plots.differences_plot(comparison),
-                "kinds": plots.slices_plot(comparison, comparison["kinds"], metric) if metric else None,
-                "gold_facts": plots.slices_plot(comparison, gold_facts, metric) if metric else None,
+                "kinds": plots.slices_plot(comparison, words.kinds(comparison), metric) if metric else None,
+                "gold_facts": plots.slices_plot(comparison, words.gold_facts(comparison), metric) if metric else None,
                 "cost": plots.cost_plot(run, metric) if metric else None,
             }.items()
         },
@@ -185,13 +184,11 @@ def _gaps(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def _slices(
-    comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str
-) -> list[dict[str, Any]]:
+def _slices(comparison: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
     """One row a slice: the primary metric of each arm and the difference distilled − SFT-only."""
     factor = words.scale(comparison, metric)
     rows = []
-    for label, part in slices.items():
+    for label, part in words.slices(comparison).items():
         values = [part["table"].get(arm, {}).get(metric) for arm in words.ordered(comparison["arms"])]
         rows.append(
             {
@@ -237,6 +234,7 @@ def _contest(contest: Mapping[str, Any], arms: Sequence[str]) -> dict[str, Any]:
     examples = [
         {
             **example,
+            "kind": words.kind_label(example.get("kind") or ""),
             "gold_note": {True: "fact in the gold", False: "fact not in the gold"}.get(example.get("gold_fact"), ""),
             "answers": [
                 {

@@ -8,11 +8,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from understudy.report.inputs import ReportInputs
 from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
 from understudy.report.words import arm_label, metric_label, ordered, scale
 
+_TERMS = {"gold": "Gold cross-entropy"}
 _STATISTICS = {
     "step",
     "epoch",
@@ -32,7 +34,7 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
     """Loss terms, ROUGE-L on the development split, entropies and agreement of every stage; None without rows."""
     terms = sorted({key for rows in curves.values() for row in rows for key in row if _is_term(key)}, key=_term_order)
     panels: list[tuple[str, tuple[tuple[str, str], ...], float]] = [
-        (f"{term.replace('_', ' ').capitalize()}", ((term, "-"),), 1) for term in terms
+        (_TERMS.get(term, term.replace("_", " ").capitalize()), ((term, "-"),), 1) for term in terms
     ]
     panels += [
         ("ROUGE-L on the development split", (("eval_rougeL", "-"),), 100),
@@ -51,6 +53,7 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
         axes = figure.subplots(rows_of, columns, squeeze=False).ravel()
         for axis, (title, lines, factor) in zip(axes, panels, strict=False):
             axis.set_title(title)
+            axis.set_xlabel("step")
             for stage, rows in curves.items():
                 for key, dashes in lines:
                     _curve(axis, rows, key, stage, dashes, factor)
@@ -192,22 +195,27 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
         for axis, (field, label, unit) in zip(axes, panels, strict=True):
             axis.set_xlabel(label)
-            for arm in arms:
-                cost = inputs.model_of(arm).get(field)
-                if not cost:
-                    continue
-                figures = table[arm][metric]
-                bounds = _bounds(figures, factor)
-                if bounds is not None:
-                    axis.plot([cost * unit] * 2, bounds, color=colour(arm), linewidth=2, solid_capstyle="round")
-                axis.plot(
-                    [cost * unit],
-                    [figures["value"] * factor],
-                    MARKERS.get(arm, "o"),
-                    color=colour(arm),
-                    markersize=7.5,
-                )
-            axis.set_xlim(left=0, right=axis.get_xlim()[1] * 1.05)
+            costs = {arm: cost * unit for arm in arms if (cost := inputs.model_of(arm).get(field))}
+            for arm, cost in costs.items():
+                alike = [other for other in costs if costs[other] == cost]
+                shift = 8.0 * (alike.index(arm) - (len(alike) - 1) / 2)
+                _pin(axis, cost, table[arm][metric], factor, arm, shift=shift)
+            axis.set_xlim(left=0, right=max(costs.values(), default=1.0) * 1.1)
+        highest = max((table[arm][metric]["high"] or table[arm][metric]["value"]) * factor for arm in arms)
+        axes[0].set_ylim(-0.04 * highest, max(1.06 * highest, 1.0))
         axes[0].set_ylabel(f"{metric_label(metric)} (0 to 100)")
         legend(figure, arms)
         return svg(figure, "Quality against latency, memory and size")
+
+
+def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm: str, *, shift: float) -> None:
+    """One arm's quality at its cost, set `shift` points of print aside."""
+    canvas = axis.get_figure()
+    assert canvas is not None
+    aside = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
+    bounds = _bounds(figures, factor)
+    if bounds is not None:
+        axis.plot([cost] * 2, bounds, color=colour(arm), linewidth=2, solid_capstyle="round", transform=aside)
+    axis.plot(
+        [cost], [figures["value"] * factor], MARKERS.get(arm, "o"), color=colour(arm), markersize=7, transform=aside
+    )

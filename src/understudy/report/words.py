@@ -42,6 +42,15 @@ def metric_label(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
+def kind_label(kind: str) -> str:
+    """A kind of question in print."""
+    return kind.replace("_", " ")
+
+
+def _in_a_sentence(label: str) -> str:
+    return label if label in ("BLEU", "chrF") or label.startswith("ROUGE") else label[0].lower() + label[1:]
+
+
 def ordered(arms: list[str]) -> list[str]:
     """Arms from the teacher down to the baselines; unknown ones last."""
     known = [arm for arm in ARMS if arm in arms]
@@ -120,7 +129,7 @@ def headline(inputs: ReportInputs) -> Headline:
     found = difference(comparison["overall"], "distilled", "sft", metric) if metric else None
     if metric is None or found is None:
         return Headline("open", "No verdict: a distilled and an SFT-only student are needed to compare.", ())
-    factor, name = scale(comparison, metric), metric_label(metric)
+    factor, name = scale(comparison, metric), _in_a_sentence(metric_label(metric))
     verdict = {
         "better": "Yes: distillation beats fine-tuning on the gold answers alone.",
         "worse": "No: the distilled student is worse than one fine-tuned on the gold answers alone.",
@@ -163,6 +172,8 @@ def _rival_sentence(comparison: Mapping[str, Any], rival: str, metric: str) -> s
         "kd_gold": "Against distillation on the gold rows only",
     }[rival]
     outcome = {"better": "better", "worse": "worse", "open": "no clear difference"}[tone(found)]
+    if rival == "seqkd" and tone(found) == "open":
+        outcome += ", so what helps may be the teacher's answers as such"
     return f"{about} it is {_interval(found, scale(comparison, metric))} points: {outcome}."
 
 
@@ -173,7 +184,7 @@ def _gold_sentence(comparison: Mapping[str, Any], metric: str) -> str:
         return ""
     factor = scale(comparison, metric)
     return (
-        f"Where the gain sits: {_interval(inside, factor)} points on facts that the gold answers teach, "
+        f"Where the difference lies: {_interval(inside, factor)} points on facts that the gold answers teach, "
         f"{_interval(outside, factor)} on facts that only the teacher knew."
     )
 
@@ -211,11 +222,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         "The metrics compare words with references. They see neither whether a differently worded answer is right nor "
         "whether a fluent one is wrong; read the examples.",
     ]
-    small = [
-        f"{label} ({part['items']})"
-        for label, part in [*comparison["kinds"].items(), *_gold_parts(comparison)]
-        if part["items"] < _FEW_ITEMS
-    ]
+    small = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
     if small:
         texts.append(f"Few items, so read with care: {', '.join(small)}.")
     expected = ("teacher", "distilled", "seqkd", "kd_gold", "sft")
@@ -235,5 +242,16 @@ def caveats(inputs: ReportInputs) -> list[str]:
     return texts
 
 
-def _gold_parts(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(GOLD_FACTS[label], part) for label, part in comparison["gold_facts"].items()]
+def slices(comparison: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The parts of the test set by their names in print: kinds of question, facts in the gold and not."""
+    return {**kinds(comparison), **gold_facts(comparison)}
+
+
+def kinds(comparison: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Kinds of question by their names in print."""
+    return {kind_label(kind): part for kind, part in comparison["kinds"].items()}
+
+
+def gold_facts(comparison: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Facts in the gold and not in the gold, by their names in print."""
+    return {GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
