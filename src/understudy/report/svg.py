@@ -89,7 +89,7 @@ def svg(figure: Figure, title: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
-    text = re.sub(r'<(g|path) id="\w+_\d+"', r"<\1", text)
+    text = re.sub(r'<(g|path) id="[\w.]+_\d+"', r"<\1", text)
     width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2]
     pixels = f"{float(width) * 4 / 3:.0f}px"
     about = f'role="img" aria-label="{html.escape(title)}"'
