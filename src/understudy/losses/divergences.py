@@ -135,6 +135,8 @@ def register(name: str, function: Divergence) -> None:
 
 def teacher_head(p: Tensor, head_mass: float) -> Tensor:
     """The fewest columns whose probability reaches `head_mass`, `[N, V]` bool; of equals the first ones enter."""
+    if p.numel() == 0:
+        return torch.zeros_like(p, dtype=torch.bool)
     ordered = _descending(p)
     before = ordered.cumsum(-1) - ordered
     size = (before < head_mass).sum(-1, keepdim=True).clamp_min(1)

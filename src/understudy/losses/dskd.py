@@ -191,6 +191,7 @@ class CrossModelAttention(nn.Module):
         """h_t→s `[S, d]` and h_s→t `[T, D]`, each example attending within itself."""
         _check_lengths(student, teacher)
         dtype = self.query.weight.dtype
+        exact = torch.promote_types(dtype, torch.float32)
         query = self.query(torch.cat([student.inputs, student.targets], -1).detach().to(dtype))
         key = self._normalised(torch.cat([teacher.inputs, teacher.targets], -1), teacher.lengths)
         hidden = self._normalised(teacher.head.hidden, teacher.lengths)
@@ -207,7 +208,7 @@ class CrossModelAttention(nn.Module):
             strict=True,
         )
         for one_query, one_student, one_key, one_teacher in pairs:
-            scores = (one_query.float() @ one_key.float().t()) / one_key.shape[1] ** 0.5
+            scores = (one_query.to(exact) @ one_key.to(exact).t()) / one_key.shape[1] ** 0.5
             to_student.append(scores.softmax(-1).to(one_teacher.dtype) @ one_teacher)
             to_teacher.append(scores.t().softmax(-1).to(one_student.dtype) @ one_student)
         return torch.cat(to_student), torch.cat(to_teacher)
@@ -249,16 +250,21 @@ def _both_spaces(
     assert own.gold is not None
     assert own.teacher_gold is not None
     assert own.teacher_right is not None
-    assert terms.token_weights is not None
-    counted = terms.token_weights
+    counted, weights = terms.token_weights, terms.token_weights
+    if terms.only_where_teacher_right and weights is not None:
+        counted = weights * own.teacher_right
     sums = {
-        "student_space": (counted * own.teacher_right if terms.only_where_teacher_right else counted) @ own.divergence,
+        "student_space": _weighted(counted, own.divergence),
         "teacher_space": other.total.detach(),
-        "projection": counted @ own.teacher_gold,
+        "projection": _weighted(weights, own.teacher_gold),
     }
     if terms.gold_weights is not None:
-        sums["gold"] = terms.gold_weights @ own.gold
+        sums["gold"] = _weighted(terms.gold_weights, own.gold)
     return DualSpaceLosses(own.total + other.total, sums, own, other)
+
+
+def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:
+    return values.sum() if weights is None else (weights * values).masked_fill(weights == 0, 0.0).sum()
 
 
 def _project(projector: nn.Linear, hidden: Tensor, target: HeadSpec) -> HeadSpec:

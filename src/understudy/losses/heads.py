@@ -117,13 +117,13 @@ class HeadSide:
         return logits
 
     def describe(self, rows: slice, logits: Tensor, soft: Tensor, lse: Tensor) -> None:
-        """Report cross-entropy and statistics of some rows, given their softmax and log-sum."""
+        """Report cross-entropy and statistics of some rows, given what `softmax_into` made of them."""
         if self.gold_ids is not None:
             picked = logits.gather(1, self.gold_ids[rows])[:, 0]
             present = self.gold_present[rows]
             value = (lse - picked).masked_fill(picked <= floor(logits.dtype), torch.inf)
             self.put("gold", rows, value.masked_fill(~present, 0.0))
-            self.put("right", rows, (picked >= logits.amax(-1)) & present)
+            self.put("right", rows, (picked >= 0) & present)
         if self.statistics:
             self.put("argmax", rows, logits.argmax(-1))
             self.put("entropy", rows, lse - (soft * logits).sum(-1))
@@ -184,10 +184,13 @@ def floor(dtype: torch.dtype) -> float:
 
 
 def softmax_into(logits: Tensor, out: Tensor) -> Tensor:
-    """Softmax of each row into `out`; returns the log-sums `[R]`."""
-    top = logits.amax(-1)
+    """Softmax of each row into `out`; returns the log-sums `[R]` of the logits, which are shifted to a maximum of 0.
+
+    After the shift the likely tokens' log-probabilities keep all their digits, also at a low temperature.
+    """
+    logits.sub_(logits.amax(-1, keepdim=True))
     torch.softmax(logits, -1, out=out)
-    return top - out.amax(-1).log_()
+    return out.amax(-1).log_().neg_()
 
 
 def _product_dtype(hidden: Tensor) -> torch.dtype:
