@@ -158,7 +158,7 @@ def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str,
         return None
     factor = scale(comparison, metric)
     height = 0.16 * len(arms) + 0.25
-    with style("slices"):
+    with style("slices of " + ", ".join(shown)):  # two of them stand on a page
         figure = Figure(figsize=(8.6, height * len(shown) + 1.1), layout="constrained")
         axis = figure.subplots()
         axis.grid(axis="y", visible=False)

@@ -231,7 +231,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         texts.append(f"Not part of this run, so nothing is said about it: {', '.join(missing)}.")
     if inputs.models:
         texts.append(
-            "Speed and memory are of this machine, this batch size and whatever else ran beside; the order of the models "
+            "Speed and memory are of this machine, this batch size and whatever ran beside; the order of the models "
             "carries over to other machines better than the numbers do."
         )
     if comparison.get("chance") is not None:
