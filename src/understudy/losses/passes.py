@@ -16,8 +16,9 @@ from torch import Tensor
 from understudy.losses.heads import HeadGradient, HeadSide, HeadSpec, floor, softmax_into
 from understudy.losses.kernels import Block, kernel_of
 
-CPU_CHUNK_BYTES, GPU_CHUNK_BYTES = 160 << 20, 512 << 20
-CPU_BLOCK_BYTES = 4 << 20
+# Fewer tokens make the products slower, more cost memory and no longer help (benchmarks/loss.py).
+CPU_CHUNK_TOKENS, GPU_CHUNK_BYTES = 256, 512 << 20
+CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 4 << 20, 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,13 @@ class HeadPass:
         on_cpu = self.device.type == "cpu"
         chunk = self.terms.chunk_tokens
         if chunk is None:
-            budget = CPU_CHUNK_BYTES if on_cpu else GPU_CHUNK_BYTES
-            most = max(64, budget // (widest * self.student.hidden.element_size()))
+            most = CPU_CHUNK_TOKENS
+            if not on_cpu:
+                most = max(most, GPU_CHUNK_BYTES // (widest * self.student.hidden.element_size()))
             chunk = math.ceil(self.num_tokens / max(1, math.ceil(self.num_tokens / most)))
         chunk = max(1, min(chunk, self.num_tokens))
-        block = max(2 * torch.get_num_threads(), CPU_BLOCK_BYTES // (widest * 4)) if on_cpu else chunk
+        least, size = (2 * torch.get_num_threads(), CPU_BLOCK_BYTES) if on_cpu else (64, GPU_BLOCK_BYTES)
+        block = max(least, size // (widest * 4))
         return chunk, min(block, chunk)
 
     def _reserve(self, chunk: int, block: int) -> None:
