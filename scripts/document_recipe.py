@@ -1,0 +1,139 @@
+"""Write the list of recipe fields into docs/recipes.md, from the docstrings in `understudy.recipe`.
+
+    python scripts/document_recipe.py            # between the two markers of the page; the rest stays as it is
+
+A test checks that the page is up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from understudy.files import atomic
+from understudy.recipe import Recipe
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
+BEGIN, END = "<!-- fields: begin (python scripts/document_recipe.py) -->", "<!-- fields: end -->"
+BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+
+def updated(page: str) -> str:
+    """The page with the fields of today between its markers."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{fields()}\n{END}{after}"
+
+
+def fields() -> str:
+    """Every section as a table, the whole recipe first."""
+    tables, waiting, done = [], [Recipe], set()
+    while waiting:
+        section = waiting.pop(0)
+        if section not in done:
+            done.add(section)
+            tables.append(table(section))
+            waiting += [inner for field in section.model_fields.values() if (inner := section_of(field.annotation))]
+    return "\n".join(tables)
+
+
+def table(section: type[BaseModel]) -> str:
+    """One section: its heading, where it stands, its sentence, its fields."""
+    places = ", ".join(f"`{path}`" for path in sorted(set(paths(Recipe, section))))
+    where = f" Stands at {places}." if places else ""
+    lines = [f"### {section.__name__}", "", f"{(section.__doc__ or '').strip()}{where}", ""]
+    lines += ["| field | type | default | what it does |", "|---|---|---|---|"]
+    for name, field in own_fields(section).items():
+        cells = [f"`{name}`", kind(field), default(field), (field.description or "").replace("|", "\\|")]
+        lines.append("| " + " | ".join(cells) + " |")
+    if parent := extends(section):
+        lines += ["", f"And all fields of [{parent.__name__}](#{parent.__name__.lower()})."]
+    return "\n".join(lines) + "\n"
+
+
+def paths(root: type[BaseModel], wanted: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted path at which a section stands."""
+    found = []
+    for name, field in root.model_fields.items():
+        if inner := section_of(field.annotation):
+            found += [f"{prefix}{name}"] if inner is wanted else []
+            found += paths(inner, wanted, f"{prefix}{name}.")
+    return found
+
+
+def extends(section: type[BaseModel]) -> type[BaseModel] | None:
+    """The section whose fields this one takes over, if any."""
+    parent = section.__mro__[1]
+    return parent if getattr(parent, "model_fields", None) else None
+
+
+def own_fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields that a section adds to the one it extends."""
+    parent = extends(section)
+    inherited = parent.model_fields if parent else {}
+    return {name: field for name, field in section.model_fields.items() if name not in inherited}
+
+
+def kind(field: FieldInfo) -> str:
+    """The type in words, with its bounds."""
+    signs = [
+        (sign, getattr(item, key)) for item in field.metadata for key, sign in BOUNDS.items() if hasattr(item, key)
+    ]
+    bounds = ", ".join(f"{sign} {value:g}" for sign, value in signs)
+    text = words(field.annotation)
+    if not bounds:
+        return text
+    return f"{text.removesuffix(' or nothing')} {bounds}{', or nothing' if text.endswith(' or nothing') else ''}"
+
+
+def words(annotation: Any) -> str:
+    """A type as a person writes it in YAML."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (Union, UnionType):
+        return " or ".join("nothing" if option is NoneType else words(option) for option in inside)
+    if origin in (list, tuple):
+        return f"list of {words(inside[0])}"
+    if origin is dict:
+        return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return {str: "text", int: "integer", float: "number", bool: "yes or no"}[annotation]
+
+
+def default(field: FieldInfo) -> str:
+    """The default in YAML; a section's own defaults stand in its table."""
+    value = field.default
+    if value is PydanticUndefined:
+        if field.default_factory is None:
+            return "required"
+        value = field.default_factory()  # pyright: ignore
+    if isinstance(value, BaseModel):
+        changed = value.model_dump(mode="json", exclude_unset=True)
+        return f"`{json.dumps(changed)}`" if changed else "its defaults"
+    if value is None:
+        return "–"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}`"
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section inside an annotation such as `TrainConfig | None`."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def main() -> None:
+    text = updated(PAGE.read_text(encoding="utf-8"))
+    with atomic(PAGE) as handle:
+        handle.write(text)
+
+
+if __name__ == "__main__":
+    main()
