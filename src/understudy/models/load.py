@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -179,25 +181,33 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
         task_type="CAUSAL_LM",
         ensure_weight_tying=False,
     )
-    with warnings.catch_warnings():
-        # An adapter on a tied head is honoured by `head_of` and untied when it is merged.
-        warnings.filterwarnings("ignore", message=".*[Tt]ie.*|.*tied.*")
+    with _ties_are_ours():
         return get_peft_model(model, peft_config)
 
 
 def merged(model: Any) -> PreTrainedModel:
-    """The model with its adapters merged into its weights; a head that an adapter set apart is untied first."""
+    """The model with its adapters merged into its weights; a tie that an adapter on either side cut is undone first."""
     if not hasattr(model, "merge_and_unload"):
         return model
     base = model.get_base_model()
-    head = base.get_output_embeddings()
-    embedding = base.get_input_embeddings()
-    embedding = getattr(embedding, "base_layer", embedding)
-    if hasattr(head, "lora_A") and head.base_layer.weight is embedding.weight:
-        head.base_layer.weight = torch.nn.Parameter(head.base_layer.weight.detach().clone(), requires_grad=False)
+    layers = [base.get_output_embeddings(), base.get_input_embeddings()]
+    head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
+    if head.weight is embedding.weight and any(layer is not getattr(layer, "base_layer", layer) for layer in layers):
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         base.config.tie_word_embeddings = False
         base.config.get_text_config().tie_word_embeddings = False
-    return model.merge_and_unload()
+    with _ties_are_ours():
+        return model.merge_and_unload()
+
+
+@contextmanager
+def _ties_are_ours() -> Iterator[None]:
+    """Keep peft quiet on tied weights: `head_of` honours an adapter on a tied head, and `merged` unties it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Tt]ie.*|.*tied.*", category=UserWarning)
+        # peft still asks the model by a name that transformers is about to drop.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+        yield
 
 
 def _quantized(model: PreTrainedModel) -> bool:

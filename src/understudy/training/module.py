@@ -48,19 +48,28 @@ class DistillationModule(nn.Module):
         return getattr(base_model(self.student), "_no_split_modules", None)
 
     @property
-    def is_gradient_checkpointing(self) -> bool:
+    def is_activation_checkpointing(self) -> bool:
         """Whether the student recomputes its activations."""
-        return base_model(self.student).is_gradient_checkpointing
+        return any(getattr(layer, "gradient_checkpointing", False) for layer in self.student.modules())
 
-    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+    def activation_checkpointing_enable(self, kwargs: dict[str, Any] | None = None, **named: Any) -> None:
         """Pass the request on to the student; inputs of a frozen base then need gradients for its adapters."""
-        self.student.gradient_checkpointing_enable(*args, **kwargs)
+        base = base_model(self.student)
+        # Positional, because the keyword changed its name with the method (transformers 5.23).
+        wanted = kwargs or named.get("activation_checkpointing_kwargs") or named.get("gradient_checkpointing_kwargs")
+        getattr(base, "activation_checkpointing_enable", base.gradient_checkpointing_enable)(wanted)
         if hasattr(self.student, "peft_config"):
-            self.student.enable_input_require_grads()
+            base.enable_input_require_grads()
 
-    def gradient_checkpointing_disable(self) -> None:
+    def activation_checkpointing_disable(self) -> None:
         """Pass the request on to the student."""
-        self.student.gradient_checkpointing_disable()
+        base = base_model(self.student)
+        getattr(base, "activation_checkpointing_disable", base.gradient_checkpointing_disable)()
+
+    # The names of transformers before 5.23.
+    is_gradient_checkpointing = is_activation_checkpointing
+    gradient_checkpointing_enable = activation_checkpointing_enable
+    gradient_checkpointing_disable = activation_checkpointing_disable
 
     def save_pretrained(self, folder: str, **kwargs: Any) -> None:
         """Write the student alone, as a model folder."""

@@ -119,6 +119,7 @@ class DistillationTrainer(Trainer):
         self.dev_score = dev_score
         self.objective_learning_rate = objective_learning_rate
         self._sums: dict[str, torch.Tensor] = {}
+        self._seen: tuple[int, list[str]] = (0, [])
         super().__init__(
             model=module,
             args=arguments,
@@ -153,18 +154,23 @@ class DistillationTrainer(Trainer):
             RunError: the loss is no finite number; step and rows are named.
         """
         step = self.state.global_step + 1
+        self._seen = (step, (self._seen[1] if self._seen[0] == step else []) + inputs["ids"])
         self.module.objective.statistics = step % self.args.logging_steps == 0 or step == self.state.max_steps
         signal = self.teacher.signal(inputs) if self.teacher else None
         result = model(inputs, signal)
         if not torch.isfinite(result.total):
-            raise RunError(
-                f"the loss became {result.total.item()} at step {step}, on the rows {', '.join(inputs['ids'][:8])}",
-                hint="lower the learning rate, or look at these rows with `understudy inspect`",
-            )
+            raise _diverged("loss", result.total, step, inputs["ids"])
         for name, value in result.sums.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach().double()
         # DDP averages gradients over processes; the count already runs over all of them.
         return result.total * self.args.world_size / num_items_in_batch
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Stop before a gradient that is no finite number reaches the weights: then no later batch takes the blame."""
+        norm = super()._clip_grad_norm(model)  # pyright: ignore
+        if not torch.isfinite(torch.as_tensor(norm)):
+            raise _diverged("gradient", norm, *self._seen)
+        return norm
 
     # -- optimiser, evaluation, log ------------------------------------------------------------------------------
 
@@ -249,8 +255,20 @@ class DistillationTrainer(Trainer):
         folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
         with _writing(folder):
             super()._save_checkpoint(model, trial)
+        # Every process writes the state of its own random generators.
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
             write_json(folder / MARKER, {"step": self.state.global_step})
+            for older in folder.parent.glob("checkpoint-*"):
+                if older != folder:
+                    shutil.rmtree(older, ignore_errors=True)
+
+
+def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
+    return RunError(
+        f"the {what} became {float(value)} at step {step}, on the rows {', '.join(ids)}",
+        hint="lower the learning rate, or look at these rows with `understudy inspect`",
+    )
 
 
 STATISTICS = ("agreement", "student_entropy", "teacher_entropy")
@@ -323,7 +341,6 @@ def training_arguments(
             greater_is_better=True if evaluate else None,
             save_strategy="steps",
             save_steps=numbers.save_every,
-            save_total_limit=2,
             seed=seed,
             data_seed=seed,
             use_cpu=device.type == "cpu",

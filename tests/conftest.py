@@ -1,0 +1,49 @@
+"""What several parts test with: tiny real models, their tokenizers, and the folder of real data where there is one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny tensors gain nothing from more, and sums in a fixed order repeat to the last bit."""
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data that nobody here wrote."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real data (../shared/data) is not here")
+    return SHARED
+
+
+@pytest.fixture
+def tokenizer():
+    """A byte-level BPE of 300 entries with pad, end and start tokens and no chat template."""
+    from tiny import tokenizer
+
+    return tokenizer(300)
+
+
+@pytest.fixture
+def template(tokenizer):
+    """The same, ready to speak to a model."""
+    from understudy.data.template import Template
+
+    return Template(tokenizer)
+
+
+@pytest.fixture(params=["tied", "untied"])
+def model(request, tokenizer):
+    """A Llama of a few thousand parameters, once with one matrix for embedding and head, once with two."""
+    from tiny import llama
+
+    return llama(len(tokenizer), tied=request.param == "tied")

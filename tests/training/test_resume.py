@@ -1,0 +1,87 @@
+"""A run that is killed, at whatever moment, and started again ends with the weights of a run that was not."""
+
+import json
+import multiprocessing
+import signal
+
+import pytest
+import torch
+from runs import MOMENTS, run
+from safetensors.torch import load_file
+
+from tiny import pair, trainer
+from understudy.errors import RunError
+from understudy.training.trainer import MARKER, last_checkpoint
+
+FIELDS = {"batch_size": 4, "micro_batch_size": 2, "save_every": 1}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A server that has imported everything once and forks each run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["understudy.training.trainer", "understudy.build", "peft", "accelerate"])
+    return context
+
+
+def start(processes, *arguments):
+    process = processes.Process(target=run, args=arguments)
+    process.start()
+    process.join(120)
+    code = process.exitcode
+    process.close()
+    return code
+
+
+@pytest.fixture(scope="module")
+def unbroken(processes, tmp_path_factory):
+    """Weights and metrics of the run that nobody killed."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert start(processes, folder, folder / "final.safetensors", None, FIELDS) == 0
+    return load_file(folder / "final.safetensors"), lines(folder)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_started_again(processes, unbroken, tmp_path, moment):
+    result = tmp_path / "final.safetensors"
+    assert start(processes, tmp_path, result, moment, FIELDS) == -signal.SIGKILL
+    assert not result.exists()
+    assert (tmp_path / "started-from").read_text() == "nothing"
+    assert start(processes, tmp_path, result, None, FIELDS) == 0
+    assert (tmp_path / "started-from").read_text() == MOMENTS[moment]
+    expected, metrics = unbroken
+    found = load_file(result)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-7, msg=name)
+    assert [row["step"] for row in lines(tmp_path)] == [row["step"] for row in metrics]
+    for ours, theirs in zip(lines(tmp_path)[:-1], metrics[:-1], strict=True):
+        assert ours == pytest.approx(theirs)
+    whole = last_checkpoint(tmp_path)
+    assert whole is not None
+    assert whole.name == "checkpoint-4"
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_half_written_checkpoints_are_ignored_and_removed(tmp_path):
+    for name in ("checkpoint-9", "checkpoint-10"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MARKER).write_text("{}")
+    (tmp_path / "checkpoint-11").mkdir()
+    (tmp_path / "checkpoint-11" / "optimizer.pt").write_bytes(b"half")
+    whole = last_checkpoint(tmp_path)
+    assert whole is not None
+    assert whole.name == "checkpoint-10"
+    assert not (tmp_path / "checkpoint-11").exists()
+    assert last_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    trainer(tmp_path, "kd", steps=1).train()
+    other = trainer(tmp_path, "dskd", made=pair("dskd"), steps=2)
+    with pytest.raises(RunError, match="other parameters"):
+        other.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
