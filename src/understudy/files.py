@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from understudy.errors import DataError, RunError
+
+PART = ".part"
+"""What a file or folder is called behind its name until it is whole."""
 
 
 @contextmanager
@@ -27,7 +31,7 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -50,6 +54,20 @@ def _unwritable(path: Path, error: OSError) -> RunError:
         f"cannot write {path}: {error.strerror or error}",
         hint="free some space or choose another folder, then run the same command again: it goes on from here",
     )
+
+
+_REFUSALS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+_TENSOR_WRITERS = ("PytorchStreamWriter", "unexpected pos", "iostream error")
+
+
+def disk_fault(error: BaseException) -> str:
+    """Why the disk refused to take more, in the system's words; empty if the error tells of something else.
+
+    The writers of tensors and tokenizers wrap the system's word in exceptions of their own, some as plain `Exception`.
+    """
+    text = str(error)
+    found = next((reason for reason in _REFUSALS if reason in text), "")
+    return found or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -125,3 +143,18 @@ def fingerprint_file(path: str | os.PathLike[str], length: int = 16) -> str:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:length]
+
+
+def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
+    """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too."""
+    found = []
+    for file in sorted(Path(path).iterdir()):
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        with open(file, "rb") as handle:
+            head = handle.read(1 << 20)
+            handle.seek(max(0, size - (1 << 20)))
+            ends = hashlib.sha256(head + handle.read())
+        found.append([file.name, size, ends.hexdigest()])
+    return fingerprint(found, length)

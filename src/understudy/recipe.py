@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,7 +32,7 @@ ARMS: tuple[str, ...] = get_args(Arm)
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, docstrings are the documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -229,6 +230,8 @@ class Recipe(Section):
         for name, model in {"teacher": self.teacher, "student": self.student}.items():
             if model.config and model.init != "fresh":
                 raise ValueError(f"{name}.config changes the architecture, which needs {name}.init: fresh")
+        if len(set(self.evaluate.arms)) < len(self.evaluate.arms):
+            raise ValueError("evaluate.arms names an arm twice")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -261,7 +264,7 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
             hint="`understudy recipes` lists the shipped ones, `understudy init` writes one",
         )
     try:
-        value = yaml.safe_load(read_text(path))
+        value = _parse_yaml(read_text(path))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
@@ -299,11 +302,9 @@ def _override(value: dict[str, Any], override: str) -> dict[str, Any]:
             hint="write it as key=value, for example distil.steps=100",
         )
     try:
-        new = yaml.safe_load(text)
+        new = _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of the override {override!r} is not valid YAML") from error
-    if isinstance(new, str):
-        new = _number(new)
     result = dict(value)
     node = result
     *path, last = key.split(".")
@@ -315,12 +316,32 @@ def _override(value: dict[str, Any], override: str) -> dict[str, Any]:
     return result
 
 
-def _number(text: str) -> Any:
-    """YAML 1.1 reads 5e-4 as text; a person means the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+class _Loader(yaml.SafeLoader):
+    """YAML in which 5e-4 is a number, as people and YAML 1.2 mean it, and a key that stands twice is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node.
+
+        Raises:
+            yaml.YAMLError: a key stands twice.
+        """
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # a SafeLoader: plain values only
 
 
 def _describe(fault: Any) -> str:

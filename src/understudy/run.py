@@ -5,7 +5,7 @@ runs/NAME-1a2b3c4d/        the recipe's name and fingerprint
   recipe.yaml              as validated, every field written out
   environment.json         versions, platform, command
   data/                    train, unlabelled, dev, test; quarantine.jsonl; notes.json
-  stages/STAGE/            one folder a stage; it is done when done.json stands in it
+  stages/STAGE/            one folder a stage; begun.json names what it is made from, done.json says that it is done
   student/                 the distilled student with its model card
   scores.json  report.html
 ```
@@ -18,18 +18,20 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from understudy import __version__
 from understudy.errors import ConfigError, RunError
-from understudy.files import atomic, read_json, write_json
+from understudy.files import PART, atomic, disk_fault, read_json, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
 
-DONE = "done.json"
+BEGUN, DONE = "begun.json", "done.json"
+AGAIN = "free some space, then run the same command again: it goes on from here"
 
 
 class Run:
@@ -45,7 +47,7 @@ class Run:
     @classmethod
     def of(cls, recipe: Recipe) -> Run:
         """The run folder that belongs to a recipe, whether it exists or not."""
-        return cls(Path(recipe.output) / f"{recipe.name}-{recipe.fingerprint()}")
+        return cls(Path(recipe.output).expanduser() / f"{recipe.name}-{recipe.fingerprint()}")
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -64,22 +66,55 @@ class Run:
         return load_recipe(self.folder / "recipe.yaml")
 
     def prepare(self, recipe: Recipe) -> None:
-        """Create the folder and write down what is run and on what."""
-        with atomic(self.folder / "recipe.yaml") as handle:
-            handle.write(dump_recipe(recipe))
-        write_json(self.folder / "environment.json", environment())
+        """Write down what is run and on what, and sweep away what a killed process left half-written.
+
+        What stands there already is not written again, so that a run with nothing left to do touches nothing.
+        """
+        for part in [*self.folder.rglob(f"*{PART}")]:
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        if not (self.folder / "recipe.yaml").is_file():
+            with atomic(self.folder / "recipe.yaml") as handle:
+                handle.write(dump_recipe(recipe))
+        path, now = self.folder / "environment.json", environment()
+        before = read_json(path) if path.is_file() else {}
+        if before.get("packages") != now["packages"] or before.get("understudy") != now["understudy"]:
+            write_json(path, now)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second process out of this folder; the lock dies with the process that holds it.
 
+        A run that fails before any of its stages is done leaves no folder behind.
+
         Raises:
-            RunError: somebody else works here.
+            RunError: somebody else works here, or the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as handle:
+        new = not self.folder.parent.exists()
+        with self._locked():
+            try:
+                yield
+            finally:
+                if not any(self.folder.glob(f"stages/*/{DONE}")):
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                    with suppress(OSError):
+                        if new:
+                            self.folder.parent.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.folder / ".lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle = open(path, "w")  # noqa: SIM115
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.folder}: {error.strerror or error}", hint="choose another folder with output=…"
+            ) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The holder before us may just have removed the folder, and the lock with it.
+                os.stat(path)
             except OSError as error:
                 raise RunError(
                     f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
@@ -94,9 +129,30 @@ class Run:
         """Whether a stage has finished."""
         return (self.stage(name) / DONE).is_file()
 
+    def is_current(self, name: str, needs: Sequence[str]) -> bool:
+        """Whether a stage has finished, and what it was made from has not been made anew since."""
+        return (
+            self.is_done(name)
+            and all(self.is_done(need) for need in needs)
+            and self.record(name).get("from") == self._makes(needs)
+        )
+
+    def begin(self, name: str, needs: Sequence[str]) -> None:
+        """Make a stage's folder ready; checkpoints of an earlier attempt stay only if made from the same."""
+        folder, makes = self.stage(name), self._makes(needs)
+        if not (folder / BEGUN).is_file() or read_json(folder / BEGUN) != makes:
+            # The marker goes first: whatever a kill leaves of the rest then counts for nothing.
+            (folder / DONE).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            write_json(folder / BEGUN, makes)
+
     def mark_done(self, name: str, record: dict[str, Any]) -> None:
-        """Write the last word of a stage."""
-        write_json(self.stage(name) / DONE, record)
+        """Write the last word of a stage, with a mark of this making that its dependants take down."""
+        makes = read_json(self.stage(name) / BEGUN)
+        write_json(self.stage(name) / DONE, {**record, "made": uuid.uuid4().hex[:12], "from": makes})
+
+    def _makes(self, needs: Sequence[str]) -> dict[str, Any]:
+        return {need: self.record(need).get("made") for need in needs}
 
     def record(self, name: str) -> dict[str, Any]:
         """What a finished stage said of itself."""
@@ -105,19 +161,28 @@ class Run:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder that takes its name only once everything in it is written."""
-    part = target.with_name(target.name + ".part")
+    """A folder that takes its name only once everything in it is written and on the disk.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    part = target.with_name(target.name + PART)
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {target}: {error.strerror or error}",
-            hint="free some space, then run the same command again: it goes on from here",
-        ) from error
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        reason = disk_fault(error) or (isinstance(error, OSError) and (error.strerror or str(error)))
+        if not reason or isinstance(error, RunError):
+            raise
+        raise RunError(f"cannot write {target}: {reason}", hint=AGAIN) from error
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,6 @@ from understudy.errors import UnderstudyError
 app = typer.Typer(
     name="understudy",
     help="Train a small model to stand in for a large one, and prove how well it does.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,12 +42,35 @@ def _options(
 def main() -> None:
     """Entry point: one clear line for what a user can mend, a traceback for a bug, 130 for Ctrl-C."""
     try:
-        app()
+        # Not standalone, or the framework would answer Ctrl-C before us, and a mistyped option in its own style.
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="understudy", standalone_mode=False)
     except UnderstudyError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
+        complain(error.message, error.hint)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except _UsageError as error:
+        complain(
+            error.format_message(), "`understudy --help` lists the commands, `understudy COMMAND --help` its options"
+        )
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
         print("\ninterrupted; run the same command again and it goes on from here", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+# Typer brings a copy of click or depends on it, by version; its own errors tell which.
+_UsageError = typer.BadParameter.__bases__[0]
+
+
+def complain(message: str, hint: str = "") -> None:
+    """One `error:` line and one hint line on standard error, whatever characters the texts are made of."""
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    if hint:
+        print(f"  hint: {one_line(hint)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Line breaks become spaces; other control characters, which could steer the terminal, are written out."""
+    text = " ".join(part.strip() for part in text.splitlines() if part.strip())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

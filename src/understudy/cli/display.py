@@ -42,15 +42,15 @@ class Console:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = RichConsole(stderr=True, quiet=quiet, highlight=False)
+        self.console = RichConsole(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.bars = Progress(
-            TextColumn("{task.description:<30}"),
+            TextColumn("{task.description:<30}", markup=False),
             BarColumn(bar_width=28),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
         )
@@ -68,7 +68,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """A line above the bars."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def start(self, stage: str) -> None:
         """A stage begins."""
@@ -98,7 +98,7 @@ class Console:
             table.add_column(name, justify="right")
         for arm, values in summary["arms"].items():
             table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary["metrics"]))
-        self.console.print(table)
+        self.console.print(table, soft_wrap=False)
         for line in summary["headline"]:
             self.say(line)
         self.say(f"report:  {run.folder / 'report.html'}")

@@ -6,11 +6,14 @@ once; with one worker they run right here.
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
 import os
-import queue
+import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,22 +91,31 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
 
 
 def execute(run: Run, recipe: Recipe, display: Display) -> None:
-    """Run whatever is missing.
+    """Run whatever is missing, and whatever was made from something that has been made anew.
 
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
-    runner = _inline if recipe.workers == 1 or _launched() else _Pool(recipe.workers).run
+    runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
     runner(run, recipe, [Stage("data")], display)
-    _check_sources(run)
+    _check_sources(run, recipe)
     unlabelled = run.record("data")["rows"]["unlabelled"] > 0
     runner(run, recipe, stages(recipe, unlabelled=unlabelled), display)
 
 
-def _check_sources(run: Run) -> None:
+def missing(run: Run, plan: Iterable[Stage]) -> list[Stage]:
+    """The stages of a plan that are not done, or that need one that is about to be done again."""
+    found: dict[str, Stage] = {}
+    for stage in plan:
+        if not found.keys().isdisjoint(stage.needs) or not run.is_current(stage.name, stage.needs):
+            found[stage.name] = stage
+    return list(found.values())
+
+
+def _check_sources(run: Run, recipe: Recipe) -> None:
     from understudy.experiments.sources import changed
 
-    paths = changed(run)
+    paths = changed(run, recipe)
     if paths:
         raise RunError(
             f"{', '.join(paths)} changed since this run was begun",
@@ -117,15 +129,18 @@ def _launched() -> bool:
 
 
 def _inline(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
-    from understudy.experiments.stages import run_stage
-
+    """Run the stages one after the other, right here."""
     with _gang() as (first, wait):
-        for stage in plan:
-            if run.is_done(stage.name):
-                continue
+        wait()
+        # All processes look before the first one changes anything, or they would not wait for the same stages.
+        todo = missing(run, plan)
+        wait()
+        if todo:
+            from understudy.experiments.stages import run_stage
+        for stage in todo:
             if first or stage.distributed:
                 display.start(stage.name)
-                run_stage(stage.name, recipe, run.folder, _bound(display, stage.name))
+                run_stage(stage.name, stage.needs, recipe, run.folder, _bound(display, stage.name), first=first)
                 display.finish(stage.name, run.record(stage.name)["seconds"] if first else 0.0)
             wait()
 
@@ -146,108 +161,135 @@ def _bound(display: Display, name: str) -> Callable[[int, int, str], None]:
     return lambda done, total, note: display.update(name, done, total, note)
 
 
-class _Pool:
-    """A few processes, one stage each, the cores shared out among them."""
-
-    def __init__(self, workers: int) -> None:
-        import multiprocessing
-
-        self.workers = workers
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["understudy.experiments.stages"])
-        self.messages: Any = self.context.Queue()
-
-    def run(self, run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
-        waiting = [stage for stage in plan if not run.is_done(stage.name)]
-        running: dict[str, Any] = {}
-        failure: Exception | None = None
-        try:
-            while running or (waiting and failure is None):
-                for stage in _ready(waiting, running, run, self.workers) if failure is None else ():
-                    waiting.remove(stage)
-                    display.start(stage.name)
-                    alone = stage.exclusive
-                    running[stage.name] = (self._start(stage, recipe, run, alone), stage)
-                failure = self._listen(running, run, display) or failure
-        finally:
-            for process, _ in running.values():
-                process.terminate()
-            for process, _ in running.values():
-                process.join()
-        if failure is not None:
-            raise failure
-
-    def _start(self, stage: Stage, recipe: Recipe, run: Run, alone: bool) -> Any:
-        cores = os.cpu_count() or 1
-        threads = cores if alone else max(1, cores // self.workers)
-        process = self.context.Process(
-            target=_work, args=(stage.name, recipe, run.folder, self.messages, threads), name=stage.name
-        )
-        process.start()
-        return process
-
-    def _listen(self, running: dict[str, Any], run: Run, display: Display) -> Exception | None:
-        try:
-            name, kind, value = self.messages.get(timeout=0.2)
-        except queue.Empty:
-            return self._dead(running)
-        if kind == "progress":
-            display.update(name, *value)
-            return None
-        process, _ = running.pop(name)
-        process.join()
-        if kind == "failed":
-            return value
-        display.finish(name, run.record(name)["seconds"])
-        return None
-
-    def _dead(self, running: dict[str, Any]) -> Exception | None:
-        """A worker that ended without a word was killed from outside, most often for memory."""
-        for name, (process, _) in list(running.items()):
-            if not process.is_alive() and self.messages.empty():
-                running.pop(name)
-                return RunError(
-                    f"the process of stage {name} was killed (exit status {process.exitcode})",
-                    hint="out of memory? try workers=1 or a smaller distil.micro_batch_size, then run the same again",
-                )
-        return None
+# -- several processes -----------------------------------------------------------------------------------------------
 
 
-def _ready(waiting: Sequence[Stage], running: dict[str, Any], run: Run, workers: int) -> list[Stage]:
-    if any(stage.exclusive for _, stage in running.values()):
+@dataclass(frozen=True)
+class _Worker:
+    """A process at work on a stage, and the end of the pipe that it speaks into."""
+
+    stage: Stage
+    process: Any
+    channel: Any
+
+
+def _side_by_side(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
+    """Run the stages in a few processes, one stage each, the cores shared out among them."""
+    waiting = missing(run, plan)
+    running: dict[Any, _Worker] = {}
+    context = _forkserver() if waiting else None
+    try:
+        while waiting or running:
+            for stage in _ready(waiting, [worker.stage for worker in running.values()], recipe.workers):
+                waiting.remove(stage)
+                display.start(stage.name)
+                worker = _start(context, stage, recipe, run)
+                running[worker.channel] = worker
+            for channel in multiprocessing.connection.wait(list(running)):
+                if _listen(running[channel], run, display):
+                    del running[channel]
+    finally:
+        _end([worker.process for worker in running.values()])
+
+
+def _forkserver() -> Any:
+    """The server that has loaded torch and forks the workers.
+
+    Ctrl-C reaches every process of a terminal; this one and its children leave it to the parent, which ends them.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["understudy.experiments.stages"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _ready(waiting: Sequence[Stage], running: Sequence[Stage], workers: int) -> list[Stage]:
+    """The stages that can start now; one that measures time waits until it has the machine to itself."""
+    if any(stage.exclusive for stage in running):
         return []
-    free = workers - len(running)
-    ready = [stage for stage in waiting if all(run.is_done(need) for need in stage.needs)]
+    outstanding = {stage.name for stage in (*waiting, *running)}
+    ready = [stage for stage in waiting if outstanding.isdisjoint(stage.needs)]
     shared = [stage for stage in ready if not stage.exclusive]
     if shared:
-        return shared[:free]
-    return ready[:1] if ready and not running else []
+        return shared[: workers - len(running)]
+    return ready[:1] if not running else []
 
 
-def _work(name: str, recipe: Recipe, folder: Path, messages: Any, threads: int) -> None:
+def _start(context: Any, stage: Stage, recipe: Recipe, run: Run) -> _Worker:
+    channel, speaking_end = context.Pipe(duplex=False)
+    threads = _cores() if stage.exclusive else max(1, _cores() // recipe.workers)
+    arguments = (stage.name, stage.needs, recipe, run.folder, speaking_end, threads)
+    process = context.Process(target=_work, args=arguments, name=stage.name)
+    process.start()
+    # Ours must be closed, or the pipe would not end with the worker.
+    speaking_end.close()
+    return _Worker(stage, process, channel)
+
+
+def _cores() -> int:
+    """Cores this process may use; a thread count set from outside wins."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
+
+
+def _listen(worker: _Worker, run: Run, display: Display) -> bool:
+    """Take one message; true once the stage is done.
+
+    Raises:
+        RunError: the worker was killed from outside, most often for memory.
+    """
+    name = worker.stage.name
+    try:
+        kind, value = worker.channel.recv()
+    except (EOFError, OSError) as error:
+        worker.process.join()
+        raise RunError(
+            f"the process of stage {name} was killed (exit status {worker.process.exitcode})",
+            hint="out of memory? try workers=1 or a smaller distil.micro_batch_size, then run the same again",
+        ) from error
+    if kind == "progress":
+        display.update(name, *value)
+        return False
+    worker.process.join()
+    if kind == "failed":
+        raise value
+    display.finish(name, run.record(name)["seconds"])
+    return True
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """End workers that are no longer wanted; what they had finished stays, and checkpoints go on from there."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(timeout=5)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _work(name: str, needs: tuple[str, ...], recipe: Recipe, folder: Path, channel: Any, threads: int) -> None:
     """The body of a worker process."""
-    import multiprocessing
-    import signal
-
     import torch
 
     from understudy.experiments.stages import run_stage
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        run_stage(name, recipe, folder, lambda *progress: messages.put((name, "progress", progress)))
+        run_stage(name, needs, recipe, folder, lambda *progress: channel.send(("progress", progress)))
     except UnderstudyError as error:
-        messages.put((name, "failed", error))
+        channel.send(("failed", error))
     except BaseException:
-        messages.put((name, "failed", RuntimeError(f"stage {name} failed:\n{traceback.format_exc()}")))
+        channel.send(("failed", RuntimeError(f"stage {name} failed:\n{traceback.format_exc()}")))
     else:
-        messages.put((name, "done", None))
-    messages.close()
-    messages.join_thread()
+        channel.send(("done", None))
 
 
 def _die_with(parent: Any) -> None:

@@ -1,18 +1,28 @@
-"""Whether the files a run was made from are still what they were; no torch here."""
+"""Whether the files and models a run was made from are still what they were; no torch here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from understudy.files import fingerprint_file, read_json
+from understudy.files import fingerprint_file, fingerprint_folder, read_json
+from understudy.recipe import Recipe
 from understudy.run import Run
 
 
-def changed(run: Run) -> list[str]:
-    """Source files whose content is no longer what the run was made from."""
-    notes = read_json(run.folder / "data" / "notes.json")
-    return [
-        source["name"]
-        for source in notes.get("sources", ())
-        if Path(source["name"]).is_file() and fingerprint_file(source["name"]) != source["fingerprint"]
-    ]
+def changed(run: Run, recipe: Recipe) -> list[str]:
+    """Data files and model folders whose content is no longer what the run was made from.
+
+    What is no longer there cannot be compared and is passed over: a finished run does not need it.
+    """
+    data = recipe.data
+    names = {"source": data.source, "dev": data.dev_source, "test": data.test_source}
+    names |= {"unlabelled": data.unlabelled_source}
+    found = []
+    for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
+        name = names.get(source.get("role"))
+        if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
+            found.append(name)
+    for model in run.record("data").get("models", ()):
+        if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
+            found.append(model["folder"])
+    return found

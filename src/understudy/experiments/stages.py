@@ -14,7 +14,8 @@ import dataclasses
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ from understudy import build
 from understudy.data.collate import Collator, Encoder, encode_rows
 from understudy.data.load import load_splits
 from understudy.data.template import Template
-from understudy.errors import DataError, RunError
+from understudy.errors import DataError, RunError, UnderstudyError
 from understudy.evaluation.predict import dev_scores, predict, speed
 from understudy.experiments.summary import summarise
-from understudy.files import read_jsonl, write_json, write_jsonl
+from understudy.files import disk_fault, fingerprint_folder, read_jsonl, write_json, write_jsonl
 from understudy.models.forward import probe
 from understudy.models.generate import generate
-from understudy.models.load import add_lora, load_model, load_template, merged, pick_device, pick_dtype
+from understudy.models.load import add_lora, load_model, load_template, merged, pick_device, pick_dtype, resolve
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
-from understudy.run import Run, whole_folder
+from understudy.run import AGAIN, Run, whole_folder
 from understudy.teachers.local import LocalTeacher
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need, Objective
@@ -58,24 +59,53 @@ class Context:
         return pick_device(self.recipe.device)
 
 
-def run_stage(name: str, recipe: Recipe, folder: Path, progress: Progress) -> None:
+def run_stage(
+    name: str, needs: Sequence[str], recipe: Recipe, folder: Path, progress: Progress, *, first: bool = True
+) -> None:
     """Run one stage to its end and mark it done.
 
     Args:
         name: `data`, `train:distilled` …; what stands before the colon picks the function.
+        needs: the stages that it is made from.
         recipe: the run's recipe.
         folder: the run folder.
         progress: called with (done, total, note).
+        first: whether this is the first of several processes, the one that keeps the folder.
+
+    Raises:
+        UnderstudyError: for a reason that a user can mend; a full disk and exhausted memory are among them.
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     run = Run(folder)
     kind, _, argument = name.partition(":")
     seed_all(recipe.seed)
-    run.stage(name).mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
-    record = STAGES[kind](Context(run, recipe, progress), argument) or {}
-    run.mark_done(name, {"stage": name, "seconds": round(time.perf_counter() - begin, 3), **record})
+    with _mendable(name):
+        if first:
+            run.begin(name, needs)
+        record = STAGES[kind](Context(run, recipe, progress), argument) or {}
+        if first:
+            run.mark_done(name, {"stage": name, "seconds": round(time.perf_counter() - begin, 3), **record})
+
+
+@contextmanager
+def _mendable(name: str) -> Iterator[None]:
+    """Say in one sentence what is no fault of the program: the disk or the memory is full."""
+    try:
+        yield
+    except UnderstudyError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RunError(
+            f"stage {name} ran out of memory",
+            hint="lower its micro_batch_size or evaluate.batch_size, then run the same command again",
+        ) from error
+    except Exception as error:
+        reason = disk_fault(error)
+        if not reason:
+            raise
+        raise RunError(f"stage {name} cannot write: {reason}", hint=AGAIN) from error
 
 
 def seed_all(seed: int) -> None:
@@ -104,7 +134,17 @@ def data(context: Context, _: str) -> dict[str, Any]:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     notes = {**splits.notes, "student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
     write_json(folder / "notes.json", notes)
-    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}}
+    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}, "models": model_folders(recipe)}
+
+
+def model_folders(recipe: Recipe) -> list[dict[str, str]]:
+    """The folders that the two models come from, with their fingerprints; a model of the hub has none."""
+    folders = {Path(resolve(config.model)) for config in (recipe.teacher, recipe.student)}
+    return [
+        {"folder": str(folder.resolve()), "fingerprint": fingerprint_folder(folder)}
+        for folder in sorted(folders)
+        if folder.is_dir()
+    ]
 
 
 ROLES = ("train", "unlabelled", "dev", "test")

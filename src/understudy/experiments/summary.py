@@ -149,7 +149,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
             "SeqKD and distilled read the same prompts."
         )
-    else:
+    if "distilled" in trained and not run.record("data")["rows"]["unlabelled"]:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
 
