@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,20 +40,29 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def registries_stay() -> Iterator[None]:
+    """A page that registers a divergence or a metric leaves the registries to other tests as they were."""
+    from understudy.losses import DIVERGENCES
+    from understudy.metrics import METRICS
+
+    before = [(registry, dict(registry)) for registry in (DIVERGENCES, METRICS)]
+    yield
+    for registry, entries in before:
+        registry.clear()
+        registry.update(entries)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
-    before = _divergences()
-    try:
-        for block in blocks(page):
-            where = f"{page.name}:{block.line}"
-            if block.mark.startswith("file: "):
-                _write_and_read(block, tmp_path)
-            elif block.language in RUN and not block.mark.startswith("not run: "):
-                _run(block, namespace, where)
-    finally:
-        _restore(before)
+    for block in blocks(page):
+        where = f"{page.name}:{block.line}"
+        if block.mark.startswith("file: "):
+            _write_and_read(block, tmp_path)
+        elif block.language in RUN and not block.mark.startswith("not run: "):
+            _run(block, namespace, where)
 
 
 def _run(block: Block, namespace: dict[str, object], where: str) -> None:
@@ -82,20 +92,6 @@ def _write_and_read(block: Block, folder: Path) -> None:
         assert all(example.answers for example in reading.examples)
     elif name.endswith(".yaml"):
         load_recipe(path)
-
-
-def _divergences() -> dict:
-    from understudy.losses import DIVERGENCES
-
-    return dict(DIVERGENCES)
-
-
-def _restore(before: dict) -> None:
-    """A page that registers a divergence leaves the registry to other tests as it was."""
-    from understudy.losses import DIVERGENCES
-
-    DIVERGENCES.clear()
-    DIVERGENCES.update(before)
 
 
 def test_marks_are_ones_that_are_known() -> None:

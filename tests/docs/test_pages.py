@@ -1,0 +1,128 @@
+"""What the pages say stays true: links lead somewhere, generated parts and counts are those of the code."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from understudy.data.embedded.telecom import generate, load_facts, load_relations
+from understudy.data.formats import FORMATS
+from understudy.files import read_json
+from understudy.losses import DIVERGENCES
+from understudy.metrics import METRICS
+from understudy.recipe import ARMS, METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as the usual hosts make them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if link.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert ROOT in target.parents, f"{page.name}: {link} leads out of the repository"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    waiting, seen = [ROOT / "README.md"], set()
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        for link in LINK.findall(prose(page)):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.exists() and target not in seen:
+                waiting.append(target)
+    assert {page for page in DOCS.glob("*.md") if page.name not in ("results.md", "inspect.md")} <= seen
+
+
+def test_the_recipe_fields_are_those_of_today() -> None:
+    path = ROOT / "scripts" / "document_recipe.py"
+    spec = importlib.util.spec_from_file_location("document_recipe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    assert script.updated(page) == page, "run: python scripts/document_recipe.py"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("losses.md", (*DIVERGENCES, *METHODS)),
+        ("metrics.md", METRICS),
+        ("data.md", FORMATS),
+        ("recipes.md", ARMS),
+        ("evaluation.md", ARMS),
+    ],
+)
+def test_a_page_names_all_that_there_is(page: str, names: tuple[str, ...]) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def test_the_counts_of_the_embedded_set_are_those_of_its_generator() -> None:
+    notes = generate().notes
+    readme, page = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", DOCS / "embedded.md"))
+    assert f"{len(load_facts()):,} facts about mobile networks in {len(load_relations())} relations" in page
+    test_rows = sum(notes["kinds"]["test"].values())
+    for text in (f"{notes['facts']} facts", f"{notes['gold_facts']} facts are *gold*", f"{test_rows:,} held-out"):
+        assert text in readme, text
+    for role, counts in notes["kinds"].items():
+        cells = " | ".join(f"{counts[kind]:,}" for kind in ("phrasing", "context", "choice", "two_step"))
+        assert f"| `{role}` | {cells} |" in page, (role, counts)
+
+
+@pytest.mark.parametrize("model", ["telecom-teacher", "telecom-student", "telecom-student-other"])
+def test_the_embedded_models_are_as_large_as_the_page_says(model: str) -> None:
+    folder = ROOT / "src" / "understudy" / "models" / "embedded" / model
+    config = read_json(folder / "config.json")
+    page = (DOCS / "embedded.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith(f"| `{model}` "))
+    assert f"| {read_json(folder / 'provenance.json')['parameters']:,} |" in row
+    assert row.endswith(f"| {config['num_hidden_layers']} × {config['hidden_size']} |")
+    assert f"{config['vocab_size']:,}" in row or "the teacher's" in row
+
+
+def test_files_named_in_the_tree_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = next(block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "src/understudy/" in block)
+    inside, stack = False, []
+    for line in tree.splitlines():
+        names, depth = line.strip().split("  ")[0].split(), len(line) - len(line.lstrip())
+        inside = inside or "src/understudy/" in names
+        if depth == 0:
+            stack = [(0, ROOT / names[0])]
+            assert stack[0][1].exists(), line
+            continue
+        while stack[-1][0] >= depth:
+            stack.pop()
+        for name in names:
+            assert (stack[-1][1] / name).exists(), line
+        stack.append((depth, stack[-1][1] / names[0]))
+    assert inside
+
+
+def test_no_page_names_a_path_of_some_machine() -> None:
+    for page in PAGES:
+        found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home)/", page.read_text(encoding="utf-8"))
+        assert not found, f"{page.name}: {found}"
