@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +11,11 @@ import typer
 def inspect(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE.html", help="Keep the output as HTML.")] = None,
 ) -> None:
     """Show what is prompt, what is learned, what is masked; templates, head probe, gradients, memory and time."""
     from understudy.cli.recipes import find
     from understudy.experiments.inspection import inspect_recipe
     from understudy.recipe import load_recipe
 
-    inspect_recipe(load_recipe(find(recipe), overrides or ()))
+    inspect_recipe(load_recipe(find(recipe), overrides or ()), save=save)
