@@ -1,0 +1,181 @@
+"""How much a whole distillation step costs beyond the two models themselves.
+
+```sh
+python benchmarks/step.py                # two threads
+python benchmarks/step.py --gpu          # larger shapes, bfloat16, on a CUDA device
+```
+
+The yardstick is what nobody can avoid: the teacher's forward pass and the student's forward and backward pass, both
+heads included, without any loss (the student's logits receive a fixed gradient). Every row runs in a process of its
+own that takes turns between the row and the yardstick, so that a disturbance hits both; the ratio is the median over
+the turns. No optimiser step on either side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+YARDSTICK = "teacher forward, student forward and backward"
+ROWS = {
+    "kd forward_kl": {"method": "kd", "divergence": "forward_kl"},
+    "kd js": {"method": "kd", "divergence": "js"},
+    "kd adaptive_kl": {"method": "kd", "divergence": "adaptive_kl"},
+    "dskd forward_kl": {"method": "dskd", "divergence": "forward_kl"},
+}
+CPU = {"rows": 8, "length": 128, "vocabulary": 32_000, "student": (512, 6), "teacher": (1024, 8)}
+GPU = {"rows": 8, "length": 1024, "vocabulary": 128_256, "student": (2048, 16), "teacher": (4096, 16)}
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.child:
+        print("RESULT " + json.dumps(_measure(arguments)))
+        return
+    shape = GPU if arguments.gpu else CPU
+    print(f"{shape['rows']} rows of {shape['length']} tokens, vocabulary {shape['vocabulary']:,}; (width, layers):")
+    print(f"student {shape['student']}, teacher {shape['teacher']}")
+    results = []
+    for row in (YARDSTICK, *ROWS):
+        result = _run(arguments, row)
+        results.append(result)
+        print(f"{row:48} {result['seconds'] * 1e3:8.0f} ms {result['ratio']:6.2f}x", flush=True)
+    if arguments.json:
+        record = {"command": " ".join(sys.argv), "threads": arguments.threads, "rows": results}
+        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--repeats", type=int, default=7, help="measured turns of each row (default 7)")
+    parser.add_argument("--gpu", action="store_true", help="bfloat16 on a CUDA device")
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace, row: str) -> dict:
+    command = [sys.executable, __file__, "--child", row, "--threads", str(arguments.threads)]
+    command += ["--repeats", str(arguments.repeats), *(["--gpu"] if arguments.gpu else [])]
+    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            return json.loads(line.removeprefix("RESULT "))
+    sys.exit(f"{row} failed:\n{done.stderr}")
+
+
+def _measure(arguments: argparse.Namespace) -> dict:
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    shape = GPU if arguments.gpu else CPU
+    device = torch.device("cuda" if arguments.gpu else "cpu")
+    student, teacher = (_model(shape, side, device) for side in ("student", "teacher"))
+    batch = _batch(shape, device)
+    yardstick = _models_alone(student, teacher, batch)
+    alone = arguments.child == YARDSTICK
+    step = yardstick if alone else _step(student, teacher, batch, ROWS[arguments.child])
+    for warm in (step, yardstick):
+        _turn(warm, student, device)
+    times, ratios = [], []
+    for _ in range(arguments.repeats):
+        unit = _turn(yardstick, student, device)
+        seconds = unit if alone else _turn(step, student, device)
+        times.append(seconds)
+        ratios.append(seconds / unit)
+    return {
+        "row": arguments.child,
+        "seconds": statistics.median(times),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def _turn(step, student, device) -> float:
+    import torch
+
+    student.zero_grad(set_to_none=True)
+    begin = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def _model(shape: dict, side: str, device):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    width, layers = shape[side]
+    config = LlamaConfig(
+        vocab_size=shape["vocabulary"],
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        max_position_embeddings=shape["length"],
+        tie_word_embeddings=False,
+    )
+    return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
+def _batch(shape: dict, device):
+    """Rows without prompt or padding: every position is a target, the worst case for the heads."""
+    import torch
+
+    rows, length = shape["rows"], shape["length"]
+    ids = torch.randint(shape["vocabulary"], (rows, length + 1), device=device)
+    tokens = {
+        "inputs": {
+            "input_ids": ids[:, :-1],
+            "attention_mask": torch.ones(rows, length, dtype=torch.long, device=device),
+        },
+        "target_mask": torch.ones(rows, length, dtype=torch.bool, device=device),
+        "target_ids": ids[:, 1:].reshape(-1),
+    }
+    return {"student": tokens, "teacher": tokens, "gold_rows": torch.ones(rows, dtype=torch.bool), "ids": []}
+
+
+def _models_alone(student, teacher, batch):
+    import torch
+
+    inputs = batch["student"]["inputs"]
+    gradient = torch.randn(*inputs["input_ids"].shape, student.config.vocab_size, device=student.device)
+    gradient = gradient.to(student.dtype) / gradient.numel()
+
+    def run() -> None:
+        with torch.no_grad():
+            teacher(**inputs, use_cache=False)
+        student(**inputs, use_cache=False).logits.backward(gradient)
+
+    return run
+
+
+def _step(student, teacher, batch, settings: dict):
+    from understudy import build
+    from understudy.recipe import DistilConfig
+    from understudy.teachers.local import LocalTeacher
+    from understudy.training.module import DistillationModule
+
+    objective = build.objective(DistilConfig(**settings), student, teacher).to(student.device, student.dtype)
+    module = DistillationModule(student, objective)
+    local = LocalTeacher(teacher)
+
+    def run() -> None:
+        module(batch, local.signal(batch)).total.backward()
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
