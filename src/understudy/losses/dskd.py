@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from understudy.losses.divergences import Divergence, divergence, forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadSpec
-from understudy.losses.passes import Terms
+from understudy.losses.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from understudy.losses.divergences import divergence as by_name
 from understudy.losses.heads import HeadSpec
-from understudy.losses.passes import HeadPass, Terms, Wants
+from understudy.losses.passes import HeadPass
+from understudy.losses.terms import Terms, Wants
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,43 +7,17 @@ small enough for the element-wise work to stay in the processor's cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from understudy.losses.heads import HeadGradient, HeadSide, HeadSpec, floor, softmax_into
 from understudy.losses.kernels import Block, kernel_of
+from understudy.losses.terms import Terms, Wants
 
 # Fewer tokens make the products slower, more cost memory and no longer help (benchmarks/loss.py).
 CPU_CHUNK_TOKENS, GPU_CHUNK_BYTES = 256, 512 << 20
-CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 4 << 20, 256 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What to compute on the two heads; see `fused_head`."""
-
-    divergence: Callable[[Tensor, Tensor], Tensor]
-    temperature: float = 1.0
-    token_weights: Tensor | None = None
-    gold_ids: Tensor | None = None
-    gold_weights: Tensor | None = None
-    teacher_gold_weights: Tensor | None = None
-    only_where_teacher_right: bool = False
-    statistics: bool = False
-    chunk_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wants:
-    """Which gradients are wanted."""
-
-    student_hidden: bool = False
-    student_weight: bool = False
-    student_bias: bool = False
-    teacher_hidden: bool = False
+CPU_BLOCK_BYTES, GPU_BLOCK_BYTES = 8 << 20, 256 << 20
 
 
 class HeadPass:
