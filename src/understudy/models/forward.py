@@ -58,7 +58,7 @@ class Output:
         head: turns them into logits.
         target_ids: `[N]`, the target tokens in this model's vocabulary.
         lengths: target tokens of each row, `B` integers that add up to `N`.
-        input_embeddings: `[N, d_e]`, embeddings of the tokens that stand at the predicting positions (detached), or None.
+        input_embeddings: `[N, d_e]`, embeddings of the tokens at the predicting positions (detached), or None.
         target_embeddings: `[N, d_e]`, embeddings of the target tokens (detached), or None.
     """
 
@@ -163,8 +163,11 @@ def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "mod
         ModelError: they differ: something between hidden state and logits is unknown to `head_of`.
     """
     training = model.training
-    model.eval()
     try:
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            # Dropout on the head shows itself in training alone.
+            head_of(model.train())
+        model.eval()
         expected = model(**inputs, use_cache=False).logits.float()
         base = base_model(model)
         states = getattr(base, base.base_model_prefix)(**inputs, use_cache=False, return_dict=True).last_hidden_state

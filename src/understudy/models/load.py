@@ -159,7 +159,7 @@ def quantization(dtype: torch.dtype) -> Any:
         ModelError: bitsandbytes or a GPU is missing.
     """
     from transformers import BitsAndBytesConfig
-    from transformers.utils import is_bitsandbytes_available
+    from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not (is_bitsandbytes_available() and torch.cuda.is_available()):
         raise ModelError("quantize_4bit needs a CUDA GPU and bitsandbytes", hint="pip install 'understudy[qlora]'")

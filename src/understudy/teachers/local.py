@@ -23,6 +23,6 @@ class LocalTeacher:
 
     def signal(self, batch: Batch) -> Output:
         """What the teacher says of the target tokens of a batch, as constants."""
-        tokens = batch["teacher"]
+        tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         with torch.no_grad():
             return forward(self.model, tokens, embeddings=self.embeddings)

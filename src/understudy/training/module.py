@@ -35,7 +35,8 @@ class DistillationModule(nn.Module):
 
     def forward(self, batch: Batch, signal: Output | None = None) -> Result:
         """One pass: the sum of the losses over the target tokens of this batch, term by term."""
-        output = forward(self.student, batch["student"], embeddings=Need.EMBEDDINGS in self.objective.needs)
+        tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        output = forward(self.student, tokens, embeddings=Need.EMBEDDINGS in self.objective.needs)
         return self.objective(output, signal, batch)
 
     @property

@@ -212,7 +212,8 @@ class CrossModelObjective(Objective):
 def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
     """`[N]`: `weight` on the target tokens of gold rows, 0 on those the teacher wrote."""
     lengths = torch.tensor(output.lengths, device=output.hidden.device)
-    rows = batch["gold_rows"].to(output.hidden.device, torch.float32)
+    of_gold = batch["gold_rows"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    rows = of_gold.to(output.hidden.device, torch.float32)
     return weight * rows.repeat_interleave(lengths)
 
 

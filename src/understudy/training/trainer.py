@@ -125,7 +125,7 @@ class DistillationTrainer(Trainer):
             args=arguments,
             train_dataset=Rows(rows),
             eval_dataset=Rows(rows[:1]) if dev_score else None,
-            data_collator=collator,
+            data_collator=collator,  # pyright: ignore[reportArgumentType]
             callbacks=[_ProgressCallback(progress)] if progress else None,
         )
         self.remove_callback(PrinterCallback)
@@ -177,7 +177,7 @@ class DistillationTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with the objective's own learning rate for the objective's own parameters."""
         if self.optimizer is None:
-            trained = self.model if model is None else model
+            trained: Any = self.model if model is None else model
             decayed = set(self.get_decay_parameter_names(trained))
             groups: dict[tuple[bool, bool], list] = {}
             for name, parameter in trained.named_parameters():
@@ -232,7 +232,7 @@ class DistillationTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each loss term since the last line; keep `metrics.jsonl` equal to the Trainer's history."""
         if "loss" in logs and self._sums:
-            sums = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
+            sums: dict[str, Any] = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
             tokens, measured = sums.pop("tokens"), sums.pop("measured_tokens", None)
             for name, value in sums.items():
                 logs[name] = (value / (measured if name in STATISTICS and measured is not None else tokens)).item()
