@@ -1,1 +1,1 @@
-
+"""Data: files to examples, examples to splits, splits to batches."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from understudy.data.collate import Encoder
@@ -107,14 +104,11 @@ def speed(model: nn.Module, encoder: Encoder, examples: Sequence[Example], *, ba
         batch_size: rows at once for throughput.
 
     Returns:
-        parameters, bytes of the weights, latency_ms (median of one answer), tokens_per_second (batched), and
-        peak_memory_mb (of the GPU, or of the process).
+        parameters, bytes of the weights, latency_ms (median of one answer) and tokens_per_second (batched).
     """
     prompts = [encoder.prompt_ids(example) for example in examples]
     limit = encoder.data.max_answer_tokens
     generate(model, encoder.template, prompts[:2], max_new_tokens=limit, batch_size=2)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     singles = []
     for prompt in prompts[:20]:
         begin = time.perf_counter()
@@ -129,12 +123,4 @@ def speed(model: nn.Module, encoder: Encoder, examples: Sequence[Example], *, ba
         "bytes": sum(p.numel() * p.element_size() for p in parameters),
         "latency_ms": 1000 * statistics.median(singles),
         "tokens_per_second": sum(a.tokens for a in answers) / seconds,
-        "peak_memory_mb": _peak_memory() / 2**20,
     }
-
-
-def _peak_memory() -> float:
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)

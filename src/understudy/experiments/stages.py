@@ -28,6 +28,7 @@ from understudy.data.collate import Collator, Encoder, encode_rows
 from understudy.data.load import load_splits
 from understudy.data.template import Template
 from understudy.errors import DataError, RunError, UnderstudyError
+from understudy.evaluation.memory import PeakMemory
 from understudy.evaluation.predict import dev_scores, predict, speed
 from understudy.experiments.summary import summarise
 from understudy.files import disk_fault, fingerprint_folder, read_jsonl, write_json, write_jsonl
@@ -159,8 +160,8 @@ def as_row(example: Example) -> dict[str, Any]:
 def from_row(row: dict[str, Any]) -> Example:
     """The example that `as_row` wrote."""
     history = tuple(Message(**turn) for turn in row.get("history", ()))
-    texts = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales")}
-    rest = {key: row[key] for key in ("id", "question", "context", "origin", "meta") if key in row}
+    texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales")}
+    rest: dict[str, Any] = {key: row[key] for key in ("id", "question", "context", "origin", "meta") if key in row}
     return Example(**rest, **texts, history=history)
 
 
@@ -445,9 +446,11 @@ def predict_arm(context: Context, arm: str) -> dict[str, Any]:
 
 def speed_of(context: Context, which: str) -> dict[str, Any]:
     """Size and speed of the teacher, or of the student (all arms of the student share one architecture)."""
+    memory = PeakMemory()
     model, encoder = _arm(context, which)
     rows = held_out(context.run, context.recipe)[:200]
-    return {"speed": speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)}
+    figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)
+    return {"speed": {**figures, "peak_memory_mb": memory.bytes() / 2**20}}
 
 
 def report(context: Context, _: str) -> dict[str, Any]:
