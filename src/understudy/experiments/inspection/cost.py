@@ -27,7 +27,7 @@ from understudy.training.objective import Need
 from understudy.training.trainer import Plan, plan
 from understudy.types import Batch
 
-ENOUGH_SECONDS = 4.0
+ENOUGH_SECONDS, ENOUGH_PASSES = 4.0, 12
 BYTES_TRAINED = 16
 """Weight, gradient and the two moments of AdamW, in float32."""
 
@@ -61,7 +61,7 @@ def measure_step(
     training: TrainConfig,
     mixed: Any,
     teacher: Any = None,
-) -> tuple[float, int | None]:
+) -> tuple[float, int]:
     """(seconds, peak bytes) of an optimiser step that changes nothing: AdamW at learning rate 0.
 
     The first pass allocates gradients and moments and gives the memory; time is the best of the passes that fit in a
@@ -72,18 +72,18 @@ def measure_step(
     module.train()
     if training.gradient_checkpointing:
         module.gradient_checkpointing_enable()
-    best, spent = float("inf"), 0.0
-    peak: int | None = None
-    while spent < ENOUGH_SECONDS and (peak is None or spent < 20 * best):
-        with peak_memory(device) as memory:
-            passes, update = _step(module, batch, teacher, optimizer, mixed)
-        peak = memory[0] if peak is None else peak
-        spent += passes + update
+    with peak_memory(device) as memory:
+        passes, update = _step(module, batch, teacher, optimizer, mixed)
+    best = passes * numbers.accumulation + update
+    spent = passes + update
+    while spent < min(ENOUGH_SECONDS, ENOUGH_PASSES * best):
+        passes, update = _step(module, batch, teacher, optimizer, mixed)
         best = min(best, passes * numbers.accumulation + update)
+        spent += passes + update
     module.zero_grad(set_to_none=True)
     if training.gradient_checkpointing:
         module.gradient_checkpointing_disable()
-    return best, peak
+    return best, memory[0]
 
 
 def _step(module: DistillationModule, batch: Batch, teacher: Any, optimizer: Any, mixed: Any) -> tuple[float, float]:

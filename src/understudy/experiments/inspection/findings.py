@@ -128,10 +128,12 @@ def of_losses(losses: Losses, recipe: Recipe) -> list[Finding]:
     if losses.tokens == 0:
         return [warning("the batch has no target tokens: nothing is learned")]
     said = []
-    weight = recipe.distil.gold_weight
+    weight, masked = recipe.distil.gold_weight, recipe.distil.method == "dskd_cma"
     for term in [*losses.terms, losses.total]:
         off = weight == 0 if term.name == "gold" else weight == 1 and term is not losses.total
-        said += _of_term(term.name, term.entering, [term.student_gradient, term.objective_gradient or 0.0], off=off)
+        said += _of_term(
+            term.name, term.entering, [term.student_gradient, term.objective_gradient or 0.0], off=off, masked=masked
+        )
     if not losses.total.student_gradient > 0 and math.isfinite(losses.total.entering):
         said.append(warning("the loss has no gradient on the student: it would not learn"))
     if losses.total.objective_gradient == 0:
@@ -139,23 +141,29 @@ def of_losses(losses: Losses, recipe: Recipe) -> list[Finding]:
     if losses.kl is not None and losses.kl < SAME_WEIGHTS:
         said.append(warning("KL between teacher and student is 0 before training: are these the same weights?"))
     elif losses.teacher_gold >= losses.student_gold:
-        planned = "; teacher.sft is planned and may mend it" if recipe.teacher.sft else "; give it teacher.sft"
-        said.append(
-            warning(
-                f"the gold answers cost the teacher {losses.teacher_gold:.1f} nats each and the student "
-                f"{losses.student_gold:.1f}: the teacher is not fit to teach{planned}"
-            )
-        )
+        said.append(_unfit(losses, recipe))
     return said
 
 
-def _of_term(name: str, value: float, gradients: list[float], *, off: bool) -> list[Finding]:
+def _unfit(losses: Losses, recipe: Recipe) -> Finding:
+    costs = (
+        f"the gold answers cost the teacher {losses.teacher_gold:.1f} nats each and the student "
+        f"{losses.student_gold:.1f}: "
+    )
+    if recipe.teacher.sft:
+        return note(costs + "this teacher is not fit to teach before teacher.sft, which is planned")
+    return warning(costs + "the teacher is not fit to teach; give it teacher.sft")
+
+
+def _of_term(name: str, value: float, gradients: list[float], *, off: bool, masked: bool) -> list[Finding]:
     if not math.isfinite(value):
         return [warning(f"{name}: the value is {value}")]
     if not all(math.isfinite(gradient) for gradient in gradients):
         return [warning(f"{name}: the gradient is not finite though the value is")]
     if off:
         return [note(f"{name}: without weight in this recipe (distil.gold_weight), so it is 0 on gold rows")]
+    if value == 0 and name == "student_space" and masked:
+        return [note("student_space: 0 until the teacher's states, carried over, first put a gold token first")]
     if value == 0:
         return [warning(f"{name}: the value is exactly 0")]
     if name != "total" and not any(gradients):

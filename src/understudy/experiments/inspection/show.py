@@ -20,8 +20,8 @@ from understudy.experiments.inspection.terms import HeadProbe, Losses, SecondOpi
 from understudy.experiments.inspection.tokens import Alignment, Piece, Piecewise, Row, visible
 
 # Neighbouring tokens take turns between two grounds, so that their borders show.
-PROMPT = ("#8a93a3 on #1b1f27", "#8a93a3 on #262b35")
-LEARNED = ("#a6f0b5 on #12401f", "#a6f0b5 on #1b5a2d")
+PROMPT = ("#9aa3b3 on #1a1e26", "#9aa3b3 on #303846")
+LEARNED = ("#a6f0b5 on #12401f", "#a6f0b5 on #1f6a35")
 SPECIAL = "bold #ff9ddb"
 PADDING = "#6b5f3a on #211d12"
 DIFFERS = "bold #ffd166 on #4a3200"
@@ -33,7 +33,7 @@ def section(number: int, title: str, *body: RenderableType) -> Panel:
     """A part of the inspection."""
     return Panel(
         Group(*body),
-        title=Text(f" {number}  {title} ", style="bold"),
+        title=Text(f" {number}  {title} ", style=NAME),
         title_align="left",
         border_style="#3d4657",
         box=box.ROUNDED,
@@ -101,7 +101,7 @@ def legend() -> Text:
     for sample, style, meaning in (
         (" prompt ", PROMPT[1], "read only  "),
         (" learned ", LEARNED[1], "counted in the loss, between ⟦ and ⟧  "),
-        (" <special> ", f"{SPECIAL} on #262b35", "special token  "),
+        (" <special> ", f"{SPECIAL} on #303846", "special token  "),
         (" pad ", PADDING, "masked"),
     ):
         text.append(sample, style).append(f" {meaning} ", QUIET)
@@ -184,15 +184,16 @@ def show_alignment(alignment: Alignment, sample: Sample, *, by_position: bool) -
             f"{alignment.student_tokens:,} of the student, {alignment.teacher_tokens:,} of the teacher (× {ratio:.2f})"
         )
         rows.append(("target tokens", f"{told} in {alignment.rows} rows, aligned by attention"))
-    if alignment.first_difference:
-        name, ours, theirs = alignment.first_difference
-        rows += [(f"  {name}", Text(f"student  {ours}")), ("", Text(f"teacher  {theirs}"))]
     rows.append(("whole rows", f"{alignment.same_reading} of {alignment.rows} are the very same ids to both models"))
     rows.append(("looked at", f"{sample.looked_at:,} of {sample.of:,} rows"))
     rows.append(("lengths", f"prompts {_spread(sample.prompts)}, answers {_spread(sample.answers)} tokens"))
     cuts = [f"{model}: {what} × {count}" for model, counts in sample.cut.items() for what, count in counts.items()]
     rows.append(("cut", "; ".join(cuts) or Text("nothing", style=GOOD)))
-    return pairs(rows)
+    if alignment.first_difference is None:
+        return pairs(rows)
+    name, ours, theirs = alignment.first_difference
+    first = Text.assemble(("for example ", QUIET), (visible(name), NAME))
+    return Group(pairs(rows), Text(), first, pairs([("  student", ours), ("  teacher", theirs)]))
 
 
 def _spread(lengths: Sequence[int]) -> str:
