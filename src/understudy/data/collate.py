@@ -42,10 +42,15 @@ class Encoder:
         """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
 
         Raises:
-            DataError: the question alone is too long for `data.max_length`.
+            DataError: the question alone is too long for `data.max_length`, or renders to nothing.
         """
         text = answer_text(example) if answer is None else answer
         encoded = self.template.encode(self._messages(example), text)
+        if not encoded.prompt_ids:
+            raise DataError(
+                f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
+                hint="give the row a question, or the model a chat_template that says something",
+            )
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:
             self._count("answers cut at max_answer_tokens")

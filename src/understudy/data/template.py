@@ -17,7 +17,7 @@ PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
     "{% for m in messages %}"
     "{% if m['role'] == 'user' %}Question: {{ m['content'] }}\nAnswer:"
-    "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% if not loop.last %}\n{% endif %}"
+    "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% if not loop.last %}{{ '\n' }}{% endif %}"
     "{% else %}{{ m['content'] }}\n\n{% endif %}"
     "{% endfor %}"
 )
