@@ -13,7 +13,14 @@ among them. Everything here is deterministic and pure Python.
 
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
 from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
-from understudy.data.embedded.telecom.statements import invented_readings, seed_questions, statements
+from understudy.data.embedded.telecom.statements import (
+    invented_readings,
+    known_questions,
+    seed_facts,
+    seed_questions,
+    statements,
+    text_fingerprint,
+)
 
 __all__ = [
     "KINDS",
@@ -24,8 +31,11 @@ __all__ = [
     "generate",
     "gold_facts",
     "invented_readings",
+    "known_questions",
     "load_facts",
     "load_relations",
+    "seed_facts",
     "seed_questions",
     "statements",
+    "text_fingerprint",
 ]

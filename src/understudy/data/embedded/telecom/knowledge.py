@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +34,9 @@ class Relation:
         answer_type: class of the answers; facts of one class lend each other distractors.
         subject_type: class of the subjects; where it equals another relation's `answer_type`, the two compose.
         statements: declarative wordings with `{subject}` and `{answer}`.
-        questions: wordings of the question with `{subject}`; the first six train, the last three are held out.
+        questions: wordings of the question with `{subject}`; the first six train, the last three are held out. Held
+            out are those whose words the other wordings cover best: a tiny model that has read nothing but this
+            knowledge base cannot be asked in words that it has never met.
         noun: a noun phrase with `{subject}` that stands for the answer.
         few_classes: whether fewer than six different answers exist, so that a majority baseline says something.
         topic: name of the file it stands in.
@@ -120,7 +124,7 @@ def _relation(path: Path, name: str, fields: dict[str, Any]) -> Relation:
             answer_type=fields["answer_type"],
             subject_type=fields["subject_type"],
             statements=tuple(fields["statements"]),
-            questions=tuple(fields["questions"]),
+            questions=_held_out_last(fields["questions"], fields["statements"]),
             noun=fields["noun"],
             few_classes=bool(fields.get("few_classes", False)),
             topic=path.stem,
@@ -130,6 +134,29 @@ def _relation(path: Path, name: str, fields: dict[str, Any]) -> Relation:
     if len(relation.statements) != NUM_STATEMENTS or len(relation.questions) != NUM_PHRASINGS:
         raise DataError(f"{path}: relation {name!r} needs {NUM_STATEMENTS} statements and {NUM_PHRASINGS} questions")
     return relation
+
+
+def _held_out_last(questions: list[str], statements: list[str]) -> tuple[str, ...]:
+    """Move the wordings to the end that say least that the remaining ones and the statements do not say."""
+    training, held_out = list(questions), []
+    while len(held_out) < NUM_PHRASINGS - NUM_TRAINING_PHRASINGS:
+        covered = [
+            _coverage(question, [*training[:i], *training[i + 1 :], *statements]) for i, question in enumerate(training)
+        ]
+        held_out.append(training.pop(covered.index(max(covered))))
+    return (*training, *held_out)
+
+
+def _coverage(question: str, others: list[str]) -> float:
+    """Share of the question's word pairs and words that occur in the other sentences."""
+    known = {piece for other in others for piece in _pieces(other)}
+    pieces = _pieces(question)
+    return sum(piece in known for piece in pieces) / len(pieces)
+
+
+def _pieces(sentence: str) -> list[str]:
+    words = ["^", *re.findall(r"\{?\w+\}?", sentence.lower()), "$"]
+    return [*words, *(" ".join(pair) for pair in pairwise(words))]
 
 
 def _fact(path: Path, line: int, row: dict[str, str | None]) -> Fact:

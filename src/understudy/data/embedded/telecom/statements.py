@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from understudy.data.embedded.telecom.knowledge import NUM_TRAINING_PHRASINGS, Relation, load_relations
-from understudy.data.embedded.telecom.questions import core_facts, gold_facts
+from understudy.data.embedded.telecom.knowledge import NUM_TRAINING_PHRASINGS, Fact, Relation, load_relations
+from understudy.data.embedded.telecom.questions import PER_RELATION, core_facts
+from understudy.files import fingerprint
 from understudy.types import Example
 
+NUM_SEED_FACTS = 3
 ONSETS = (
     "b",
     "br",
@@ -37,37 +39,50 @@ VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
 CODAS = ("", "", "k", "l", "m", "n", "r", "s", "x")
 
 
+def seed_facts(count: int = NUM_SEED_FACTS) -> tuple[Fact, ...]:
+    """Up to `count` facts of each relation that the data set does not ask about: those behind the core ones."""
+    core = {fact.id for fact in core_facts()}
+    return tuple(fact for fact in core_facts(PER_RELATION + count) if fact.id not in core)
+
+
 def statements(seed: int = 0) -> list[str]:
     """Every fact in each of its declarative wordings, in an order drawn with `seed`."""
     relations = load_relations()
     texts = [
         template.format(subject=fact.subject, answer=fact.answer)
-        for fact in core_facts()
+        for fact in (*core_facts(), *seed_facts())
         for template in relations[fact.relation].statements
     ]
     random.Random(f"statements:{seed}").shuffle(texts)
     return texts
 
 
-def seed_questions(share: float = 0.5, seed: int = 0) -> list[Example]:
-    """A few gold facts as questions in training phrasings, so that a base model knows what an answer looks like.
+def known_questions() -> list[Example]:
+    """Core and seed facts as questions in training phrasings: what a model may have read before it is ever asked."""
+    return _asked((*core_facts(), *seed_facts()), "known")
 
-    Args:
-        share: how many of the gold facts; a base model that has seen none of them answers nothing.
-        seed: seed of the draw.
-    """
+
+def seed_questions() -> list[Example]:
+    """The seed facts as questions in training phrasings, so that a base model has an idea of what an answer is."""
+    return _asked(seed_facts(), "seed")
+
+
+def _asked(facts: Sequence[Fact], role: str) -> list[Example]:
     relations = load_relations()
-    chosen = [fact for fact in core_facts() if fact.id in gold_facts()]
-    chosen = random.Random(f"seed_questions:{seed}").sample(chosen, round(share * len(chosen)))
     return [
         Example(
-            id=f"{fact.id}:seed:{phrasing}",
+            id=f"{fact.id}:{role}:{phrasing}",
             question=relations[fact.relation].questions[phrasing].format(subject=fact.subject),
             answers=fact.answers,
         )
-        for fact in chosen
+        for fact in facts
         for phrasing in range(NUM_TRAINING_PHRASINGS)
     ]
+
+
+def text_fingerprint() -> str:
+    """Digest of all that the base models read about real facts; their provenance names it."""
+    return fingerprint([sorted(statements()), [[one.question, one.answers[0]] for one in known_questions()]])
 
 
 def invented_readings(count: int, seed: int = 0, *, num_sentences: int = 3) -> list[Example]:

@@ -1,0 +1,312 @@
+"""Make the base weights of `understudy.models.embedded` from this repository alone.
+
+```
+python scripts/pretrain_embedded.py tokenizers
+python scripts/pretrain_embedded.py teacher          # and: student, student-other; each one thread
+```
+
+Everything is seeded: the same machine and library versions give the same files. A model reads
+
+- every fact of the knowledge base in its declarative wordings,
+- exercises that only need reading: a passage about invented subjects and a question about one of them,
+- a few questions whose answers are gold in the embedded data set, so that it answers a little before fine-tuning,
+
+and never a held-out wording or a composition of two facts. `provenance.json` beside the weights says what made them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE, Unigram
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
+from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from understudy.data.embedded.telecom import (
+    invented_readings,
+    known_questions,
+    seed_questions,
+    statements,
+    text_fingerprint,
+)
+from understudy.data.prompts import render_question
+from understudy.files import write_json
+from understudy.types import Example
+
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "understudy" / "models" / "embedded"
+SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+ROW_TOKENS = 160
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Shape and schedule of one model."""
+
+    vocabulary: str
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    steps: int
+    statements_per_epoch: int
+    texts_per_epoch: int
+    readings_per_epoch: int
+    questions_per_epoch: int
+    learning_rate: float
+    batch_rows: int = 12
+    seed: int = 0
+
+
+PLANS = {
+    "telecom-teacher": Plan(
+        "bpe",
+        192,
+        512,
+        4,
+        6,
+        steps=700,
+        readings_per_epoch=150,
+        questions_per_epoch=300,
+        statements_per_epoch=1300,
+        texts_per_epoch=1200,
+        learning_rate=2.5e-3,
+    ),
+    "telecom-student": Plan(
+        "bpe",
+        96,
+        256,
+        3,
+        3,
+        steps=600,
+        readings_per_epoch=150,
+        questions_per_epoch=300,
+        statements_per_epoch=1300,
+        texts_per_epoch=1200,
+        learning_rate=3e-3,
+    ),
+    "telecom-student-other": Plan(
+        "unigram",
+        96,
+        256,
+        3,
+        3,
+        steps=600,
+        readings_per_epoch=150,
+        questions_per_epoch=300,
+        statements_per_epoch=1300,
+        texts_per_epoch=1200,
+        learning_rate=3e-3,
+    ),
+}
+
+
+def corpus() -> Iterator[str]:
+    """The text that the vocabularies are made of."""
+    yield from statements()
+    for example in [*known_questions(), *invented_readings(300, seed=1)]:
+        yield render_question(example)
+        yield example.answers[0]
+
+
+def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    """A lossless byte-level tokenizer: `bpe` of 2,028 entries or `unigram` of 1,536; digits stand alone."""
+    tokenizer = Tokenizer(BPE() if kind == "bpe" else Unigram())
+    # The prefix space makes an answer at the start of a turn the same tokens as inside a sentence.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    shared = {"special_tokens": list(SPECIAL), "initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet())}
+    if kind == "bpe":
+        trainer = BpeTrainer(vocab_size=2028, show_progress=False, **shared)
+    else:
+        trainer = UnigramTrainer(vocab_size=1536, show_progress=False, unk_token="<|pad|>", **shared)
+    tokenizer.train_from_iterator(corpus(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        bos_token="<|begin|>",
+        eos_token="<|end|>",
+        additional_special_tokens=list(SPECIAL[3:]),
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+    )
+
+
+@dataclass(frozen=True)
+class Document:
+    """Token ids and, of each, whether it is learned."""
+
+    ids: list[int]
+    learned: list[bool]
+
+
+def statement_document(text: str, tokenizer: PreTrainedTokenizerBase) -> Document:
+    ids = tokenizer(f"<|begin|>{text}<|end|>")["input_ids"]
+    return Document(ids, [False] + [True] * (len(ids) - 1))
+
+
+def question_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> Document:
+    """A question and its answer as they stand in plain text, not in a conversation."""
+    ids = tokenizer(f"<|begin|>{example.question} {example.answers[0]}<|end|>")["input_ids"]
+    asked = len(tokenizer(f"<|begin|>{example.question}")["input_ids"])
+    return Document(ids, [False] * asked + [True] * (len(ids) - asked))
+
+
+def question_document(example: Example, tokenizer: PreTrainedTokenizerBase) -> Document:
+    turns = [
+        {"role": "user", "content": render_question(example)},
+        {"role": "assistant", "content": example.answers[0]},
+    ]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    ids = tokenizer(text)["input_ids"]
+    answer = ids.index(tokenizer.convert_tokens_to_ids("<|assistant|>")) + 1
+    return Document(ids, [False] * answer + [True] * (len(ids) - answer))
+
+
+def pack(documents: Sequence[Document], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fill rows of `ROW_TOKENS` with whole documents, first fit; returns ids and labels (-100: not learned)."""
+    rows: list[list[Document]] = []
+    room: list[int] = []
+    for document in documents:
+        size = len(document.ids)
+        # Looking back a few rows only keeps neighbours in the order neighbours in the rows.
+        index = next((i for i in range(max(0, len(rows) - 16), len(rows)) if room[i] >= size), len(rows))
+        if index == len(rows):
+            rows.append([])
+            room.append(ROW_TOKENS)
+        rows[index].append(document)
+        room[index] -= size
+    ids = torch.full((len(rows), ROW_TOKENS), pad)
+    labels = torch.full((len(rows), ROW_TOKENS), -100)
+    for index, row in enumerate(rows):
+        flat = torch.tensor([i for document in row for i in document.ids])
+        mask = torch.tensor([m for document in row for m in document.learned])
+        ids[index, : len(flat)] = flat
+        labels[index, : len(flat)] = flat.where(mask, -100)
+    return ids, labels
+
+
+def batches(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Epochs without end: all statements and seed questions, and a fresh part of the invented readings."""
+    fixed = [statement_document(text, tokenizer) for text in statements(plan.seed)]
+    questions = [question_document(example, tokenizer) for example in seed_questions()]
+    texts = [question_text(example, tokenizer) for example in known_questions()]
+    draw = random.Random(f"batches:{plan.seed}")
+    epoch = 0
+    while True:
+        epoch += 1
+        fresh = invented_readings(plan.readings_per_epoch, seed=1000 * plan.seed + epoch)
+        documents = draw.sample(fixed, plan.statements_per_epoch) + draw.sample(texts, plan.texts_per_epoch)
+        documents += draw.sample(questions, plan.questions_per_epoch)
+        documents += [question_document(example, tokenizer) for example in fresh]
+        documents = [document for document in documents if len(document.ids) <= ROW_TOKENS]
+        draw.shuffle(documents)
+        ids, labels = pack(documents, tokenizer.pad_token_id)
+        for start in range(0, len(ids) - plan.batch_rows + 1, plan.batch_rows):
+            yield ids[start : start + plan.batch_rows], labels[start : start + plan.batch_rows]
+
+
+def make_model(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    torch.manual_seed(plan.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=plan.hidden_size,
+            intermediate_size=plan.intermediate_size,
+            num_hidden_layers=plan.num_hidden_layers,
+            num_attention_heads=plan.num_attention_heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            initializer_range=0.02 if plan.hidden_size > 128 else 0.03,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def next_token_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the learned tokens; only their positions go through the head."""
+    targets = labels[:, 1:]
+    learned = targets != -100
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][learned]
+    return cross_entropy(model.lm_head(hidden), targets[learned])
+
+
+def one_cycle(plan: Plan) -> Callable[[int], float]:
+    warmup = max(1, plan.steps // 20)
+    return lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, step / plan.steps))) + 0.02)
+
+
+def pretrain(name: str, plan: Plan) -> None:
+    """Train one model and write it in half precision with its provenance."""
+    torch.set_num_threads(1)
+    folder = FOLDER / name
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = make_model(plan, tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(plan))
+    model.train()
+    started, losses = time.monotonic(), []
+    for step, (ids, labels) in zip(range(plan.steps), batches(plan, tokenizer), strict=False):
+        loss = next_token_loss(model, ids, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        losses.append(loss.item())
+        if step % 50 == 49:
+            recent, seconds = sum(losses[-50:]) / 50, time.monotonic() - started
+            print(f"{name} step {step + 1}/{plan.steps} loss {recent:.3f} {seconds:.0f} s", flush=True)
+    save(name, plan, model, sum(losses[-50:]) / len(losses[-50:]))
+
+
+def save(name: str, plan: Plan, model: LlamaForCausalLM, final_loss: float) -> None:
+    model.half().save_pretrained(FOLDER / name)
+    provenance = {
+        "script": "scripts/pretrain_embedded.py",
+        "model": name,
+        "plan": asdict(plan),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": plan.seed,
+        "steps": plan.steps,
+        "final_loss": round(final_loss, 4),
+        "text": text_fingerprint(),
+        "torch": torch.__version__,
+    }
+    write_json(FOLDER / name / "provenance.json", provenance)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tokenizers", *(name.removeprefix("telecom-") for name in PLANS)])
+    what = parser.parse_args().what
+    if what == "tokenizers":
+        for name, plan in PLANS.items():
+            make_tokenizer(plan.vocabulary).save_pretrained(FOLDER / name)
+    else:
+        pretrain(f"telecom-{what}", PLANS[f"telecom-{what}"])
+
+
+if __name__ == "__main__":
+    main()
