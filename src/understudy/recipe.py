@@ -56,13 +56,13 @@ class DataConfig(Section):
     """A file of your own for the test split; `test` is then not cut from `source`."""
     unlabelled_source: str | None = None
     """A file of questions without answers; the teacher answers them for the student."""
-    dev: float = Field(0.1, ge=0, lt=1)
+    dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows for development: whatever is looked at while training."""
-    test: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows held out for the final figures."""
-    gold_share: float | None = Field(None, gt=0, le=1)
+    gold_share: float | None = Field(default=None, gt=0, le=1)
     """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
-    limit: int | None = Field(None, gt=0)
+    limit: int | None = Field(default=None, gt=0)
     """Read at most this many rows, for a quick try."""
     seed: int = 0
     """Seed of the split, independent of the training seed."""
@@ -70,9 +70,9 @@ class DataConfig(Section):
     """Stop at a bad row, or put bad rows into `quarantine.jsonl` and go on."""
     context_overflow: ContextOverflow = "window"
     """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
-    max_length: int = Field(512, gt=0)
+    max_length: int = Field(default=512, gt=0)
     """Longest prompt plus answer in tokens."""
-    max_answer_tokens: int = Field(128, gt=0)
+    max_answer_tokens: int = Field(default=128, gt=0)
     """Longest answer in tokens, in training and in generation."""
     system: str = ""
     """A system prompt put before every question."""
@@ -81,44 +81,44 @@ class DataConfig(Section):
 class LoraConfig(Section):
     """Low-rank adapters instead of full fine-tuning (Hu et al., 2021)."""
 
-    r: int = Field(16, gt=0)
+    r: int = Field(default=16, gt=0)
     """Rank."""
     lora_alpha: float | None = None
     """Scale numerator; default: 2 × r."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter."""
     quantize_4bit: bool = False
-    """QLoRA: load the frozen weights in 4 bits (extra `understudy[qlora]`, CUDA only)."""
+    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy[qlora]`)."""
 
 
 class TrainConfig(Section):
     """One stage of training."""
 
-    epochs: float = Field(2.0, gt=0)
+    epochs: float = Field(default=2.0, gt=0)
     """Passes over the data, unless `steps` is given."""
-    steps: int | None = Field(None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
     """Optimiser steps; wins over `epochs`."""
-    batch_size: int = Field(32, gt=0)
+    batch_size: int = Field(default=32, gt=0)
     """Rows per optimiser step and process, accumulation included."""
-    micro_batch_size: int | None = Field(None, gt=0)
+    micro_batch_size: int | None = Field(default=None, gt=0)
     """Rows per forward; must divide `batch_size`. Default: all at once."""
-    learning_rate: float = Field(5e-4, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate after warm-up."""
-    warmup: float = Field(0.05, ge=0, lt=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps that warm up."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """AdamW weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
-    eval_every: int | None = Field(None, gt=0)
+    eval_every: int | None = Field(default=None, gt=0)
     """Answer the development rows every so many steps and keep the best ROUGE-L; default: 3 times a run."""
-    eval_rows: int = Field(200, gt=0)
+    eval_rows: int = Field(default=200, gt=0)
     """How many development rows to answer each time."""
-    save_every: int | None = Field(None, gt=0)
+    save_every: int | None = Field(default=None, gt=0)
     """Write a checkpoint every so many steps; default: as often as it evaluates."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -167,35 +167,35 @@ class DistilConfig(TrainConfig):
     """forward_kl, reverse_kl, js, generalized_js, skew_forward_kl, skew_reverse_kl, adaptive_kl, total_variation."""
     divergence_parameters: dict[str, float] = Field(default_factory=dict)
     """Parameters of the divergence, for example `{beta: 0.5}` or `{skew: 0.1}`."""
-    loss_temperature: float = Field(1.0, gt=0)
+    loss_temperature: float = Field(default=1.0, gt=0)
     """Divides the logits of both sides before the divergence."""
     scale_by_temperature_squared: bool = False
     """Multiply the divergence by the squared temperature (Hinton et al., 2015)."""
-    gold_weight: float = Field(0.5, ge=0, le=1)
+    gold_weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
-    projector_learning_rate: float = Field(1e-3, gt=0)
+    projector_learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of the objective's own parameters (the projectors of DSKD)."""
 
 
 class EvaluateConfig(Section):
     """What is measured at the end."""
 
-    arms: tuple[Arm, ...] = ARMS
+    arms: tuple[Arm, ...] = get_args(Arm)
     """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled."""
-    batch_size: int = Field(64, gt=0)
+    batch_size: int = Field(default=64, gt=0)
     """Rows generated at once."""
-    rows: int | None = Field(None, gt=0)
+    rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
-    resamples: int = Field(10_000, ge=100)
+    resamples: int = Field(default=10_000, ge=100)
     """Resamples of the paired bootstrap."""
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
 
 
 class Recipe(Section):
     """The whole of a run."""
 
-    name: str = Field("understudy", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="understudy", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run folder."""
     seed: int = 0
     """Seed of the weights, the order of the rows and the dropout."""
@@ -215,7 +215,7 @@ class Recipe(Section):
     """The folder under which run folders stand."""
     device: Device = "auto"
     """auto, cpu, cuda or mps."""
-    workers: int = Field(1, gt=0)
+    workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""

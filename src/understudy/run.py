@@ -105,7 +105,7 @@ class Run:
         path = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(path, "w")  # noqa: SIM115
+            handle = open(path, "a")  # noqa: SIM115
         except OSError as error:
             raise RunError(
                 f"cannot write {self.folder}: {error.strerror or error}", hint="choose another folder with output=…"

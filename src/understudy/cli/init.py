@@ -10,7 +10,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 import yaml
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from understudy.errors import ConfigError
 from understudy.files import atomic
@@ -36,47 +35,60 @@ def init(
     typer.echo(f"wrote {path}; edit data.source and the two models, then: understudy run {path}")
 
 
+HEAD = """\
+# A recipe for `understudy run`. Every field is here; what stands at its default may be removed.
+# A `#` right before a name turns that field off: take it away to turn the field on.
+"""
+
+
 def commented_recipe() -> str:
     """The text of a recipe with every field explained."""
     from understudy.recipe import Recipe
 
-    lines = ["# A recipe for `understudy run`. Every field is here; what stands at its default may be removed.", ""]
-    lines += _section(Recipe, "", 0)
-    return "\n".join(lines) + "\n"
+    return "\n".join([HEAD, *_section(Recipe, Recipe(), "")])
 
 
-def _section(section: type[BaseModel], prefix: str, depth: int) -> list[str]:
+def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, off: bool = False) -> list[str]:
+    """The lines of a section and of those within it, each indented by its depth.
+
+    Args:
+        section: the section's class.
+        defaults: what its fields stand at; None for a section that is off.
+        prefix: path of the section, with the dot behind it.
+        off: whether the section is written but commented out.
+    """
     lines: list[str] = []
-    indent = "  " * depth
+    indent = "  " * prefix.count(".")
+    mark = f"{indent}#" if off else indent
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
-        for sentence in textwrap.wrap(field.description or "", 100):
-            lines.append(f"{indent}# {sentence}")
+        lines += [f"{indent}# {line}" for line in _sentence(field.description or "")]
         inner = _inner(field.annotation)
-        value = SUGGESTED.get(path, field.default)
-        if inner and value is not None:
-            lines += [f"{indent}{name}:", *_section(inner, f"{path}.", depth + 1)]
+        value = getattr(defaults, name) if defaults else _default(field)
+        if inner and value is None and off:
+            lines.append(f"{mark}{name}: null")
         elif inner:
-            # An optional section that is off: shown, so that its fields are known, but commented out.
-            inside = (
-                [f"{indent}{name}:", *_section(inner, f"{path}.", depth + 1)]
-                if depth < 2
-                else [f"{indent}{name}: null"]
-            )
-            lines += [f"# {line}" if not line.lstrip().startswith("#") else line for line in inside]
+            below = value is None
+            lines += [f"{indent}#{name}:" if below else f"{mark}{name}:"]
+            lines += _section(inner, value, f"{path}.", off or below)
         else:
-            lines.append(f"{indent}{name}: {_inline(field, value)}")
-        if depth == 0:
+            lines.append(f"{mark}{name}: {_inline(SUGGESTED.get(path, value))}")
+        if not prefix:
             lines.append("")
     return lines
 
 
-def _inline(field: Any, value: Any) -> str:
-    if value is PydanticUndefined:
-        value = field.default_factory() if field.default_factory else None
-    if isinstance(value, tuple):
-        value = list(value)
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]
+def _sentence(text: str) -> list[str]:
+    return textwrap.wrap(text, 108, break_on_hyphens=False, break_long_words=False)
+
+
+def _default(field: Any) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _inline(value: Any) -> str:
+    value = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True).splitlines()[0]
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:

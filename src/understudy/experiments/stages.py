@@ -11,6 +11,7 @@ data ─┬─ teacher_sft ─┬─ answers ─┬─ train:seqkd ───┬�
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import shutil
 import time
@@ -338,7 +339,8 @@ def _train(
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.load_best()
     if trainer.args.should_save:
-        save_model(trainer.module.student, template, folder / "model")
+        base = functools.partial(load_model, config, device, weights=weights, seed=recipe.seed)
+        save_model(trainer.module.student, template, folder / "model", reload=base)
         remove_checkpoints(folder / "training")
     return _record(numbers, rows, encoder, trainer, result)
 
@@ -373,7 +375,8 @@ def _trainable(
     dtype = pick_dtype(config.dtype, device)
     full = training.lora is None
     chosen = config.model_copy(update={"dtype": "float32"}) if full else config
-    model = load_model(chosen, device, weights=weights, seed=seed)
+    quantize = training.lora is not None and training.lora.quantize_4bit
+    model = load_model(chosen, device, weights=weights, seed=seed, quantize=quantize)
     if training.lora:
         model = add_lora(model, training.lora)
     return model, full and dtype == torch.bfloat16
@@ -394,9 +397,9 @@ def _processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
-def save_model(model: Any, template: Template, folder: Path) -> None:
+def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
     """Write a model folder that `AutoModelForCausalLM.from_pretrained` opens, adapters merged; whole or not at all."""
-    final = merged(model)
+    final = merged(model, reload)
     final.generation_config.pad_token_id = template.tokenizer.pad_token_id
     final.generation_config.eos_token_id = list(template.stop_ids)
     with whole_folder(folder) as part:

@@ -77,7 +77,7 @@ def headline(comparison: Mapping[str, Any]) -> list[str]:
     if gap and gap.get("value") is not None:
         lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
     elif gap:
-        lines.append(f"gap recovered: not given – {gap.get('reason')}")
+        lines.append(f"gap recovered: {gap['reason']}")
     return lines
 
 

@@ -1,0 +1,45 @@
+"""The error tree: what the docstring draws is what there is, and an error survives the way between processes."""
+
+import pickle
+import re
+
+import pytest
+
+from understudy import errors
+from understudy.errors import DataError, RunError, TeacherError, UnderstudyError, VocabularyMismatch
+
+
+def classes() -> set[type[UnderstudyError]]:
+    return {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, UnderstudyError)}
+
+
+def drawn() -> dict[str, int]:
+    """Name to depth, as the docstring draws them."""
+    picture = (errors.__doc__ or "").split("```text\n")[1].split("```")[0]
+    found = [re.match(r"([ │├└─]*)(\w+)", line) for line in picture.splitlines()]
+    return {match[2]: len(match[1]) // 4 for match in found if match}
+
+
+def test_the_docstring_draws_every_class_at_its_depth() -> None:
+    depth = {kind.__name__: len(kind.__mro__) - len(UnderstudyError.__mro__) for kind in classes()}
+    assert drawn() == depth
+
+
+@pytest.mark.parametrize("kind", sorted(classes(), key=lambda kind: kind.__name__))
+def test_an_error_comes_home_whole_from_another_process(kind: type[UnderstudyError]) -> None:
+    error = kind("what [went] wrong", hint="what to do")
+    home = pickle.loads(pickle.dumps(error))
+    assert (type(home), home.message, home.hint, str(home)) == (kind, error.message, error.hint, str(error))
+
+
+def test_retryable_comes_home_too() -> None:
+    assert pickle.loads(pickle.dumps(TeacherError("slow down", retryable=True))).retryable is True
+
+
+def test_text_has_the_hint_in_brackets_only_if_there_is_one() -> None:
+    assert str(DataError("no rows")) == "no rows"
+    assert str(RunError("no room", hint="make some")) == "no room (make some)"
+
+
+def test_a_vocabulary_mismatch_is_a_model_error() -> None:
+    assert issubclass(VocabularyMismatch, errors.ModelError)
