@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -90,7 +90,7 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
 
 
 def load_model(
-    config: ModelConfig, device: torch.device, *, weights: str | None = None, seed: int = 0
+    config: ModelConfig, device: torch.device, *, weights: str | None = None, seed: int = 0, quantize: bool = False
 ) -> PreTrainedModel:
     """The model a recipe names, on its device.
 
@@ -99,6 +99,7 @@ def load_model(
         device: where it goes.
         weights: a folder that takes the place of `config.model` (an earlier stage's output).
         seed: for `init: fresh`.
+        quantize: hold the weights in four bits (QLoRA).
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -109,20 +110,18 @@ def load_model(
         if config.init == "fresh" and weights is None:
             model = _fresh(config, source, seed)
         else:
-            model = _pretrained(config, source, dtype)
+            model = _pretrained(config, source, dtype, quantize)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
     model.config.use_cache = True
-    return model.to(device=device, dtype=None if _quantized(model) else dtype)  # pyright: ignore
+    return model if is_quantized(model) else model.to(device=device, dtype=dtype)  # pyright: ignore
 
 
 _LOAD_HINT = "give a folder that holds config.json and weights, or the id of a hub model this machine can reach"
 
 
-def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype) -> PreTrainedModel:
-    extra: dict[str, Any] = {}
-    if config.sft and config.sft.lora and config.sft.lora.quantize_4bit:
-        extra["quantization_config"] = quantization(dtype)
+def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, quantize: bool) -> PreTrainedModel:
+    extra: dict[str, Any] = {"quantization_config": quantization(dtype)} if quantize else {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch_dtype.*")
         return AutoModelForCausalLM.from_pretrained(
@@ -156,13 +155,13 @@ def quantization(dtype: torch.dtype) -> Any:
     """Four-bit NormalFloat loading for QLoRA (Dettmers et al., 2023).
 
     Raises:
-        ModelError: bitsandbytes or a GPU is missing.
+        ModelError: bitsandbytes is missing.
     """
     from transformers import BitsAndBytesConfig
     from transformers.utils.import_utils import is_bitsandbytes_available
 
-    if not (is_bitsandbytes_available() and torch.cuda.is_available()):
-        raise ModelError("quantize_4bit needs a CUDA GPU and bitsandbytes", hint="pip install 'understudy[qlora]'")
+    if not is_bitsandbytes_available():
+        raise ModelError("quantize_4bit needs bitsandbytes", hint="pip install 'understudy[qlora]'")
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
@@ -185,10 +184,18 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
         return get_peft_model(model, peft_config)
 
 
-def merged(model: Any) -> PreTrainedModel:
-    """The model with its adapters merged into its weights; a tie that an adapter on either side cut is undone first."""
+def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> PreTrainedModel:
+    """The model with its adapters merged into its weights; a tie that an adapter on either side cut is undone first.
+
+    Args:
+        model: a model, with or without adapters.
+        reload: loads the base in full precision; adapters that were trained over four-bit weights are merged into it,
+            for a merge into the four bits would round them away.
+    """
     if not hasattr(model, "merge_and_unload"):
         return model
+    if is_quantized(model.get_base_model()) and reload is not None:
+        model = _moved(model, reload())
     base = model.get_base_model()
     layers = [base.get_output_embeddings(), base.get_input_embeddings()]
     head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
@@ -198,6 +205,16 @@ def merged(model: Any) -> PreTrainedModel:
         base.config.get_text_config().tie_word_embeddings = False
     with _ties_are_ours():
         return model.merge_and_unload()
+
+
+def _moved(model: Any, base: PreTrainedModel) -> Any:
+    """The adapters of `model` on another base."""
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    with _ties_are_ours():
+        onto = PeftModel(base, model.peft_config["default"])
+        set_peft_model_state_dict(onto, get_peft_model_state_dict(model))
+    return onto
 
 
 @contextmanager
@@ -210,7 +227,8 @@ def _ties_are_ours() -> Iterator[None]:
         yield
 
 
-def _quantized(model: PreTrainedModel) -> bool:
+def is_quantized(model: PreTrainedModel) -> bool:
+    """Whether the weights are held in few bits."""
     return getattr(model, "quantization_method", None) is not None
 
 
