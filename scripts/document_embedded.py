@@ -36,7 +36,7 @@ def counts() -> str:
     notes = generate().notes
     lines = [
         f"The knowledge base holds {len(load_facts()):,} facts in {len(load_relations())} relations. "
-        f"With the defaults the data set asks about {notes['facts']:,} of them; {notes['gold_facts']} of these are gold:",
+        f"With the defaults the data set asks about {notes['facts']:,} of them, {notes['gold_facts']} being gold:",
         "",
         "| split | " + " | ".join(f"`{kind}`" for kind in KINDS) + " | all | asks |",
         "|---" * (len(KINDS) + 3) + "|",
