@@ -18,8 +18,9 @@ from understudy.experiments.inspection import batch_rows, found, inspect_recipe,
 from understudy.experiments.inspection import findings as judge
 from understudy.experiments.inspection.cost import peak_memory
 from understudy.experiments.inspection.projection import Projected, in_time, project, wall_time
+from understudy.experiments.inspection.second import second_opinion
 from understudy.experiments.inspection.show import show_row
-from understudy.experiments.inspection.terms import gradient_norms, measure_losses, second_opinion, take_apart
+from understudy.experiments.inspection.terms import gradient_norms, measure_losses, take_apart
 from understudy.experiments.inspection.tokens import align, check_answers, compare_texts, rows_of, visible
 from understudy.experiments.scheduler import Stage
 from understudy.losses.divergences import divergence

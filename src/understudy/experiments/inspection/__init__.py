@@ -1,10 +1,10 @@
 """`understudy inspect`: is my loss silently wrong? Answered on the user's own models and data, before hours are spent.
 
 ```text
-pair      what is inspected            tokens      batch, templates, alignment, as people read them
-terms     losses and gradients         cost        tokens, seconds, memory of a step
-                                       projection  of the whole training
-findings  what to make of it           show        the screen
+pair        what is inspected                      tokens  batch, templates, alignment, as people read them
+terms       each loss term and its gradient        second  heads and loss, computed another way
+cost        tokens, seconds, memory of a step      show    the screen
+projection  time of the whole training             findings  what to make of it
 ```
 
 Nothing is written into the run folder.
@@ -32,7 +32,8 @@ from understudy.experiments.inspection.cost import free_bytes, student_costs, te
 from understudy.experiments.inspection.findings import Finding
 from understudy.experiments.inspection.pair import Found, Live, Sample, Texts, found, load_live, load_texts, take_sample
 from understudy.experiments.inspection.projection import project
-from understudy.experiments.inspection.terms import measure_losses, probe_heads, second_opinion
+from understudy.experiments.inspection.second import probe_heads, second_opinion
+from understudy.experiments.inspection.terms import measure_losses
 from understudy.experiments.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
 from understudy.experiments.stages import seed_all
 from understudy.files import atomic

@@ -10,7 +10,8 @@ from typing import Literal
 from understudy.experiments.inspection.cost import Cost
 from understudy.experiments.inspection.pair import Found, Sample
 from understudy.experiments.inspection.projection import in_bytes
-from understudy.experiments.inspection.terms import HeadProbe, Losses, SecondOpinion
+from understudy.experiments.inspection.second import HeadProbe, SecondOpinion
+from understudy.experiments.inspection.terms import Losses
 from understudy.experiments.inspection.tokens import Alignment, Answers
 from understudy.recipe import Recipe
 

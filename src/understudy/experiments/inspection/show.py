@@ -16,7 +16,8 @@ from understudy.experiments.inspection.cost import Cost
 from understudy.experiments.inspection.findings import Finding
 from understudy.experiments.inspection.pair import Found, Sample
 from understudy.experiments.inspection.projection import Projection, in_bytes, in_time
-from understudy.experiments.inspection.terms import HeadProbe, Losses, SecondOpinion, Term
+from understudy.experiments.inspection.second import HeadProbe, SecondOpinion
+from understudy.experiments.inspection.terms import Losses, Term
 from understudy.experiments.inspection.tokens import Alignment, Piece, Piecewise, Row, visible
 
 # Neighbouring tokens take turns between two grounds, so that their borders show.

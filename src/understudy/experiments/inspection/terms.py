@@ -1,28 +1,24 @@
-"""The loss of one real micro-batch, taken apart: each term with its value and its gradient, and a second opinion.
+"""The loss of one real micro-batch, taken apart: each term with its value and its gradient.
 
 `take_apart` writes the objectives out once more, each term by itself. With the fused heads this gives the gradient of
-each term; with full logits and plain autograd (`losses.dense`) it is the oracle that the objective's own value and
-gradient are compared with.
+each term; with full logits it gives `second` the oracle that the objective itself is compared with.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from understudy.data.collate import move
-from understudy.errors import ModelError
-from understudy.experiments.inspection.pair import Live, Sample, Texts
+from understudy.experiments.inspection.pair import Live
 from understudy.losses import HeadLosses, HeadSpec, Terms, TokenViews, head_losses
-from understudy.losses.dense import dense_head, head_logits
 from understudy.losses.divergences import forward_kl
-from understudy.models.forward import Output, forward, probe
+from understudy.models.forward import Output, forward
 from understudy.training.objective import (
     CrossModelObjective,
     DualSpaceObjective,
@@ -35,20 +31,6 @@ from understudy.training.objective import (
 from understudy.types import Batch
 
 Heads = Callable[[HeadSpec, HeadSpec | None, Terms], HeadLosses]
-DENSE_BYTES = 512 << 20
-"""Room for the full logits of the second opinion, with what autograd keeps of them."""
-
-
-def dense_losses(student: HeadSpec, teacher: HeadSpec | None, terms: Terms) -> HeadLosses:
-    """`head_losses` by full logits and plain autograd."""
-    given = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
-    unused = ("statistics", "chunk_tokens")
-    arguments = {name: value for name, value in given.items() if name not in unused}
-    return dense_head(_logits(student), None if teacher is None else _logits(teacher), **arguments)
-
-
-def _logits(head: HeadSpec) -> Tensor:
-    return head_logits(head.hidden, head.weight, head.bias, head.softcap, head.scale)
 
 
 def take_apart(
@@ -174,7 +156,7 @@ def measure_losses(live: Live) -> Losses:
         result = objective(output, signal, batch)
         parts = take_apart(objective, output, signal, batch)
     tokens = len(output.target_ids)
-    student, own = _parameters(live)
+    student, own = trained(live)
 
     def reading(name: str, value: Tensor) -> Term:
         logged = result.sums[name].item() / max(1, tokens) if name in result.sums else None
@@ -211,128 +193,26 @@ def _gold_per_answer(output: Output) -> float:
     return losses.total.item() / max(1, len(output.lengths))
 
 
-def _parameters(live: Live) -> tuple[list[Tensor], list[Tensor]]:
+def trained(live: Live) -> tuple[list[Tensor], list[Tensor]]:
+    """Trained parameters of the student, and those of the objective."""
     student = [p for p in live.module.student.parameters() if p.requires_grad]
     return student, [p for p in live.module.objective.parameters() if p.requires_grad]
 
 
 def gradient_norms(value: Tensor, student: Sequence[Tensor], own: Sequence[Tensor]) -> tuple[float, float | None]:
     """Norm of ∂value on the student's parameters and on the objective's own (None where it has none)."""
-    found = _gradients(value, [*student, *own])
-    norms = [_norm(found[: len(student)]), _norm(found[len(student) :])]
+    found = gradients(value, [*student, *own])
+    norms = [norm(found[: len(student)]), norm(found[len(student) :])]
     return norms[0], norms[1] if own else None
 
 
-def _gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+def gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """∂value, None where it does not depend on a parameter; the graph is kept."""
     if not value.requires_grad or not parameters:
         return [None] * len(parameters)
     return list(torch.autograd.grad(value, list(parameters), retain_graph=True, allow_unused=True))
 
 
-def _norm(gradients: Sequence[Tensor | None]) -> float:
-    return math.sqrt(sum(g.detach().double().square().sum().item() for g in gradients if g is not None))
-
-
-@dataclass(frozen=True)
-class SecondOpinion:
-    """The objective's own loss against the same loss by full logits and plain autograd.
-
-    Attributes:
-        tokens: target tokens compared.
-        objective: the objective's loss per token.
-        dense: the other one.
-        value_gap: |difference| relative to the dense value.
-        gradient_gap: norm of the difference of the gradients relative to the dense gradient.
-        tolerance: what rounding alone can explain at this precision.
-    """
-
-    tokens: int
-    objective: float
-    dense: float
-    value_gap: float
-    gradient_gap: float
-    tolerance: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether rounding explains the difference; NaN does not agree with anything."""
-        return self.value_gap <= self.tolerance and self.gradient_gap <= self.tolerance
-
-
-def second_opinion(live: Live, texts: Texts, sample: Sample) -> SecondOpinion | None:
-    """Compare objective and oracle on as many rows as full logits have room for; None for an unknown objective."""
-    objective, module = live.module.objective, live.module
-    batch = move(texts.collator(_few(sample, texts, live)), live.device)
-    with live.mixed():
-        signal = live.teacher.signal(batch)
-        output = forward(module.student, batch["student"], embeddings=Need.EMBEDDINGS in objective.needs)
-        total = objective(output, signal, batch).total
-        parts = take_apart(objective, output, signal, batch, dense_losses)
-    if not parts:
-        return None
-    dense = torch.stack(list(parts.values())).sum()
-    student, own = _parameters(live)
-    pairs = list(zip(_gradients(total, [*student, *own]), _gradients(dense, [*student, *own]), strict=True))
-    size = _norm([b for _, b in pairs])
-    zero = total.new_zeros(())
-    apart = _norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
-    tokens = len(output.target_ids)
-    exact = not live.autocast and output.hidden.dtype in (torch.float32, torch.float64)
-    return SecondOpinion(
-        tokens=tokens,
-        objective=total.item() / max(1, tokens),
-        dense=dense.item() / max(1, tokens),
-        value_gap=_relative(abs(total.item() - dense.item()), abs(dense.item())),
-        gradient_gap=_relative(apart, size),
-        tolerance=1e-3 if exact else 5e-2,
-    )
-
-
-def _relative(gap: float, size: float) -> float:
-    return gap / size if size else gap
-
-
-def _few(sample: Sample, texts: Texts, live: Live) -> list:
-    vocabulary = max(len(texts.student.template.tokenizer), len(texts.teacher.template.tokenizer))
-    room = DENSE_BYTES // (vocabulary * 4 * 16)
-    rows, tokens = [], 0
-    for row in sample.rows[: len(live.batch["ids"])]:
-        tokens += max(len(row.student.answer_ids), len(row.teacher.answer_ids))
-        if rows and tokens > room:
-            break
-        rows.append(row)
-    return rows
-
-
-@dataclass(frozen=True)
-class HeadProbe:
-    """Whether the head that the losses use is the model's own.
-
-    Attributes:
-        gap: largest difference of the logits relative to the largest logit; None where the probe failed.
-        fault: what the probe said then.
-    """
-
-    gap: float | None
-    fault: str = ""
-
-
-def probe_heads(live: Live, sample: Sample) -> Mapping[str, HeadProbe]:
-    """Probe both heads on the first row.
-
-    Raises:
-        ModelError: the student's head is not understood, which `run` refuses too.
-    """
-    row = sample.rows[0]
-    assert row.teacher is not None
-    found = {"student": HeadProbe(probe(live.module.student, _short(row.student.ids, live), name="student"))}
-    try:
-        found["teacher"] = HeadProbe(probe(live.teacher.model, _short(row.teacher.ids, live), name="teacher"))  # pyright: ignore
-    except ModelError as error:
-        found["teacher"] = HeadProbe(None, error.message)
-    return found
-
-
-def _short(ids: list[int], live: Live) -> dict[str, Tensor]:
-    tokens = torch.tensor([ids[:64]], device=live.device)
-    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+def norm(found: Sequence[Tensor | None]) -> float:
+    """Euclidean norm over all of them, absent ones counting as 0."""
+    return math.sqrt(sum(g.detach().double().square().sum().item() for g in found if g is not None))
