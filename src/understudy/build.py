@@ -40,7 +40,7 @@ def objective(config: DistilConfig, student: Any, teacher: Any) -> Objective:
         teacher: the teacher's model.
     """
     measure = divergence(config.divergence, **config.divergence_parameters)
-    shared = {"temperature": config.loss_temperature, "gold_weight": config.gold_weight}
+    shared = {"temperature": config.temperature, "gold_weight": config.gold_weight}
     if config.method == "kd":
         return OutputDivergence(measure, scale_by_temperature_squared=config.scale_by_temperature_squared, **shared)
     if config.scale_by_temperature_squared:

@@ -176,6 +176,11 @@ class DistilConfig(TrainConfig):
     projector_learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of the objective's own parameters (the projectors of DSKD)."""
 
+    @property
+    def temperature(self) -> float:
+        """`loss_temperature`, or the one its method is published with."""
+        return self.loss_temperature or (1.0 if self.method == "kd" else 2.0)
+
 
 class EvaluateConfig(Section):
     """What is measured at the end."""

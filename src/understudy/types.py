@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ class Batch(TypedDict, total=False):
         ids: the example ids, for messages.
     """
 
-    student: Tokens
+    student: Required[Tokens]
     teacher: Tokens
-    gold_rows: Tensor
-    ids: list[str]
+    gold_rows: Required[Tensor]
+    ids: Required[list[str]]

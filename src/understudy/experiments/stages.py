@@ -307,7 +307,7 @@ def _train(
     teacher_encoder, teacher, needs = None, None, Need.NOTHING
     if objective is None:
         teacher, teacher_encoder, needs = _teacher(context)
-    model, autocast = _trainable(config, training, device, weights, recipe.seed)
+    model, autocast = trainable(config, training, device, weights, recipe.seed)
     encoded = encode_rows(rows, encoder, teacher_encoder)
     _probe(model, encoded[0].student.ids, device, stage)
     if objective is None:
@@ -329,7 +329,7 @@ def _train(
             evaluate=bool(dev),
         ),
         encoded,
-        _collator(template, teacher_encoder, needs),
+        collator(template, teacher_encoder, needs),
         teacher=teacher,
         dev_score=dev_scores(encoder, dev, batch_size=recipe.evaluate.batch_size) if dev else None,
         objective_learning_rate=recipe.distil.projector_learning_rate,
@@ -368,7 +368,7 @@ def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:
     return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), encoder, needs
 
 
-def _trainable(
+def trainable(
     config: ModelConfig, training: TrainConfig, device: torch.device, weights: str | None, seed: int
 ) -> tuple[Any, bool]:
     """A model whose trained weights are float32; half precision then comes by autocast."""
@@ -387,7 +387,8 @@ def _probe(model: Any, ids: list[int], device: torch.device, stage: str) -> None
     probe(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, name=stage)
 
 
-def _collator(template: Template, teacher: Encoder | None, needs: Need) -> Collator:
+def collator(template: Template, teacher: Encoder | None, needs: Need) -> Collator:
+    """What pads the rows for a student and, where there is one, its teacher."""
     pad: Any = template.tokenizer.pad_token_id
     teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None
     return Collator(pad, teacher_pad, same_targets=Need.SAME_VOCABULARY in needs)

@@ -179,7 +179,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         f"# {recipe.name}",
         "",
         f"A student distilled by understudy: `{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature "
-        f"{recipe.distil.loss_temperature}.",
+        f"{recipe.distil.temperature}.",
         "",
         f"- teacher: `{recipe.teacher.model}`{' after supervised fine-tuning' if recipe.teacher.sft else ''}",
         f"- student: `{recipe.student.model}`{' (fresh weights)' if recipe.student.init == 'fresh' else ''}",

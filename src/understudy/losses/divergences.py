@@ -92,6 +92,7 @@ DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "total_variation": total_variation,
 }
 
+_SORT_ENTRIES = 1 << 18
 _RANGES = {"beta": ("[0, 1]", 0.0, 1.0), "skew": ("[0, 1)", 0.0, math.nextafter(1.0, 0.0))}
 _RANGES["head_mass"] = ("(0, 1)", math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0))
 
@@ -137,8 +138,14 @@ def teacher_head(p: Tensor, head_mass: float) -> Tensor:
     """The fewest columns whose probability reaches `head_mass`, `[N, V]` bool; of equals the first ones enter."""
     if p.numel() == 0:
         return torch.zeros_like(p, dtype=torch.bool)
+    # Sorting needs several copies, so on a CPU it takes a few rows at a time.
+    rows = max(1, _SORT_ENTRIES // p.shape[1]) if p.device.type == "cpu" else len(p)
+    return torch.cat([_head(piece, head_mass) for piece in p.split(rows)])
+
+
+def _head(p: Tensor, head_mass: float) -> Tensor:
     ordered = _descending(p)
-    before = ordered.cumsum(-1) - ordered
+    before = ordered.cumsum(-1).sub_(ordered)
     size = (before < head_mass).sum(-1, keepdim=True).clamp_min(1)
     threshold = ordered.gather(-1, size - 1)
     head = p >= threshold
@@ -150,9 +157,9 @@ def teacher_head(p: Tensor, head_mass: float) -> Tensor:
 
 
 def head_weight(gap: Tensor, head: Tensor) -> Tensor:
-    """g_h/(g_h+g_t) `[N]` from the gaps and the head, both `[N, V]`; ½ where there is no gap at all."""
+    """g_h/(g_h+g_t) `[N]` from the gaps, which are used up, and the head, both `[N, V]`; ½ where there is no gap."""
     whole = gap.sum(-1)
-    share = (gap * head).sum(-1) / whole
+    share = gap.mul_(head).sum(-1) / whole
     return torch.where(whole > 0, share, 0.5)
 
 

@@ -185,7 +185,7 @@ def _gold_sentence(comparison: Mapping[str, Any], metric: str) -> str:
     factor = scale(comparison, metric)
     return (
         f"Where the difference lies: {_interval(inside, factor)} points on facts that the gold answers teach, "
-        f"{_interval(outside, factor)} on facts that only the teacher knew."
+        f"{_interval(outside, factor)} on facts outside the gold answers."
     )
 
 

@@ -265,8 +265,9 @@ class DistillationTrainer(Trainer):
 
 
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
+    named = ", ".join(ids[:32]) + (f" and {len(ids) - 32} more" if len(ids) > 32 else "")
     return RunError(
-        f"the {what} became {float(value)} at step {step}, on the rows {', '.join(ids)}",
+        f"the {what} became {torch.as_tensor(value).item()} at step {step}, on the rows {named}",
         hint="lower the learning rate, or look at these rows with `understudy inspect`",
     )
 
