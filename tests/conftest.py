@@ -1,5 +1,6 @@
 """What several parts test with: tiny real models, their tokenizers, and the folder of real data where there is one."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ def one_thread():
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    # The Trainer collects garbage at the end of each run; what was imported need not be looked at every time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
