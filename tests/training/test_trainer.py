@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from tiny import EVERY_LINEAR, llama, pair, trainer, weights
+from tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
+from understudy.data.collate import Encoder
 from understudy.data.template import Template
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
@@ -46,9 +47,6 @@ def test_a_loss_that_is_no_number_stops_with_its_rows_named(tmp_path):
     run = trainer(tmp_path, "dskd_cma", steps=4, batch_size=4, micro_batch_size=2)
     seen = []
 
-    class Poison(torch.nn.Module):
-        pass
-
     real = run.data_collator
 
     def collate(rows):
@@ -68,7 +66,6 @@ def test_a_loss_that_is_no_number_stops_with_its_rows_named(tmp_path):
 def test_a_gradient_that_is_no_number_stops_before_the_update(tmp_path):
     """The loss is still finite; the next one would not be, and would blame rows that did nothing."""
     run = trainer(tmp_path, "kd", steps=4, batch_size=4, micro_batch_size=2, save_every=1)
-    before = {}
 
     class Overflow(torch.autograd.Function):
         @staticmethod
@@ -91,8 +88,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_update(tmp_path):
     with pytest.raises(RunError, match=r"the gradient became (nan|inf) at step 2") as caught:
         run.train()
     assert rows_named(str(caught.value)) == set(batches[2] + batches[3])
-    before = weights(run)
-    assert all(torch.isfinite(value).all() for value in before.values())
+    assert all(torch.isfinite(value).all() for value in weights(run).values())
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------
@@ -115,10 +111,6 @@ def test_metrics_hold_every_term(tmp_path, method, terms):
     frame = {"loss", "grad_norm", "learning_rate", "epoch", "step"}
     for row in rows:
         assert row.keys() == terms | statistics | frame
-    if method == "kd":
-        gold = sum(r.gold * len(r.student.answer_ids) for r in pair("kd").rows("kd"))
-        assert gold > 0
-        assert rows[0]["teacher_entropy"] > 0
 
 
 def test_logged_terms_are_means_over_target_tokens(tmp_path):
@@ -163,7 +155,7 @@ def test_real_answers_are_scored_on_the_way(tmp_path):
     run = trainer(tmp_path, "kd", made=made, steps=2, eval_every=2, dev_score=score)
     run.train()
     row = next(row for row in lines(tmp_path) if "eval_rougeL" in row)
-    assert row["eval_rougeL"] >= 0
+    assert 0 <= row["eval_rougeL"] <= 1
     assert run.module.student.training
 
 
@@ -178,6 +170,15 @@ def test_without_evaluation_the_last_weights_stay(tmp_path):
 # -- memory and precision ----------------------------------------------------------------------------------------------
 
 
+def watch_gradients(module):
+    """The gradient of each trained parameter, as the backward pass leaves it and before it is clipped."""
+    gradients = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(lambda gradient, name=name: gradients.__setitem__(name, gradient.clone()))
+    return gradients
+
+
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("method", ["kd", "dskd_cma"])
 def test_recomputed_activations_give_equal_gradients(tmp_path, method, lora):
@@ -185,10 +186,7 @@ def test_recomputed_activations_give_equal_gradients(tmp_path, method, lora):
     for recompute in (False, True):
         made = pair(method, lora=lora)
         run = trainer(tmp_path, method, made=made, steps=1, gradient_checkpointing=recompute, learning_rate=1e-3)
-        gradients = {}
-        for name, parameter in run.module.named_parameters():
-            if parameter.requires_grad:
-                parameter.register_hook(lambda gradient, name=name: gradients.__setitem__(name, gradient.clone()))
+        gradients = watch_gradients(run.module)
         run.train()
         assert run.module.is_activation_checkpointing is recompute
         found[recompute] = gradients
