@@ -16,6 +16,7 @@ import yaml
 
 from tiny import FACTS, llama, tokenizer
 from understudy.cli import main
+from understudy.files import read_jsonl
 
 ENVIRONMENT = {
     **os.environ,
@@ -144,3 +145,20 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Outcome(int(end.value.code or 0), shown.out, shown.err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
+    """A house with one finished run, through a real process; nobody may change it."""
+    house = House(tmp_path_factory.mktemp("whole"), models)
+    house.write_data()
+    house.run()
+    return house
+
+
+def answers(folder: Path) -> dict[str, list[tuple]]:
+    """What every arm answered, without the time it took."""
+    return {
+        path.parent.name: [(row["id"], row["prediction"], row["tokens"]) for row in read_jsonl(path)]
+        for path in sorted(folder.glob("stages/predict:*/predictions.jsonl"))
+    }

@@ -11,21 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import House
+from conftest import House, answers
 from understudy.experiments.stages import distilled_rows, seqkd_rows
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
 
 ARMS = ("sft", "seqkd", "kd_gold", "distilled")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
-    """A house with one finished run, through a real process; nobody may change it."""
-    house = House(tmp_path_factory.mktemp("whole"), models)
-    house.write_data()
-    house.run()
-    return house
 
 
 @pytest.fixture
@@ -39,14 +30,6 @@ def copy(finished: House, tmp_path: Path) -> House:
 
 def stamps(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-
-
-def answers(folder: Path) -> dict[str, list[tuple]]:
-    """What every arm answered, without the time it took."""
-    return {
-        path.parent.name: [(row["id"], row["prediction"], row["tokens"]) for row in read_jsonl(path)]
-        for path in sorted(folder.glob("stages/predict:*/predictions.jsonl"))
-    }
 
 
 # -- what there is afterwards ----------------------------------------------------------------------------------------

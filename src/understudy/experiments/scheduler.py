@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -199,6 +200,8 @@ def _forkserver() -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["understudy.experiments.stages"])
+    # Started by itself first, for it unblocks the signal once it has started.
+    multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         multiprocessing.forkserver.ensure_running()

@@ -69,10 +69,12 @@ def headline(comparison: Mapping[str, Any]) -> list[str]:
     lines = []
     for found in comparison["overall"]["differences"]:
         if found["metric"] == "exact_match" and found["a"] == "distilled":
-            lines.append(
-                f"distilled − {found['b']}: {found['difference']:+.3f} exact match "
-                f"({level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g})"
+            interval = (
+                f"{level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g}"
+                if found["low"] is not None
+                else "too few items for an interval"
             )
+            lines.append(f"distilled − {found['b']}: {found['difference']:+.3f} exact match ({interval})")
     gap = comparison["overall"]["gaps"].get("exact_match")
     if gap and gap.get("value") is not None:
         lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
@@ -191,8 +193,14 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         "|---" * (len(metrics) + 1) + "|",
     ]
     for arm, values in table.items():
-        cells = [
-            f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for v in (values[m] for m in metrics if m in values)
-        ]
+        cells = [_cell(values.get(name)) for name in metrics]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(interval: Mapping[str, Any] | None) -> str:
+    """A value with its interval; too few items have none."""
+    if interval is None or interval["value"] is None:
+        return "–"
+    around = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
+    return f"{interval['value']:.3f}{around}"

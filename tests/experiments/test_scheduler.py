@@ -1,0 +1,129 @@
+"""The stages of a run: who needs whom, what is missing, and what may run beside what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.experiments.scheduler import Stage, _ready, missing, stages
+from understudy.recipe import ARMS, Recipe, parse_recipe
+from understudy.run import Run
+
+SFT = {"steps": 1}
+
+
+def plan(unlabelled: bool = True, **sections: dict) -> dict[str, Stage]:
+    found = stages(parse_recipe(sections), unlabelled=unlabelled)
+    assert len({stage.name for stage in found}) == len(found)
+    return {stage.name: stage for stage in found}
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.sampled_from(ARMS), unique=True),
+)
+def test_each_stage_comes_after_what_it_needs(unlabelled: bool, teacher: bool, student: bool, arms: list[str]) -> None:
+    seen: set[str] = set()
+    found = plan(
+        unlabelled,
+        teacher={"model": "t", "sft": SFT if teacher else None},
+        student={"model": "s", "sft": SFT if student else None},
+        evaluate={"arms": arms},
+    )
+    for stage in found.values():
+        assert seen >= set(stage.needs)
+        seen.add(stage.name)
+    assert list(found)[-1] == "report"
+    assert set(found["report"].needs) == seen - {"report"}
+    assert ("train:kd_gold" in found) == ("kd_gold" in arms and unlabelled)
+    assert ("answers" in found) == bool({"seqkd", "distilled"} & set(arms))
+
+
+def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:
+    found = plan(teacher={"model": "t", "sft": SFT}, student={"model": "s", "sft": SFT})
+    assert found["train:sft"].needs == ("student_sft",)
+    assert set(found["train:distilled"].needs) == {"answers", "student_sft"}
+    assert set(found["train:kd_gold"].needs) == {"teacher_sft", "student_sft"}
+    assert found["answers"].needs == found["predict:teacher"].needs == ("teacher_sft",)
+    assert found["predict:base_student"].needs == ("data",)
+
+
+def test_what_measures_time_runs_alone() -> None:
+    found = list(plan().values())
+    clock = [stage for stage in found if stage.exclusive]
+    assert [stage.name for stage in clock] == ["speed:teacher", "speed:base_student"]
+    other = Stage("other")
+    assert _ready([clock[0]], [other], 4) == []
+    assert _ready([other], [clock[0]], 4) == []
+    assert _ready([Stage("a"), Stage("b"), Stage("c")], [], 2) == [Stage("a"), Stage("b")]
+    free = [Stage("x", exclusive=True), Stage("y", exclusive=True)]
+    assert _ready(free, [], 4) == free[:1]
+
+
+@given(st.integers(1, 4))
+def test_every_stage_gets_its_turn_once(workers: int) -> None:
+    waiting, running, done = stages(Recipe(), unlabelled=True), [], []
+    while waiting or running:
+        for stage in _ready(waiting, running, workers):
+            assert set(stage.needs) <= {finished.name for finished in done}
+            waiting.remove(stage)
+            running.append(stage)
+        assert 0 < len(running) <= workers
+        done.append(running.pop(0))
+    assert len(done) == len(stages(Recipe(), unlabelled=True))
+
+
+# -- what is missing -------------------------------------------------------------------------------------------------
+
+CHAIN = [Stage("a"), Stage("b", ("a",)), Stage("c", ("b",)), Stage("d", ("a",))]
+
+
+def make(run: Run, *names: str) -> None:
+    for stage in CHAIN:
+        if stage.name in names:
+            run.begin(stage.name, stage.needs)
+            run.mark_done(stage.name, {})
+
+
+def names(run: Run) -> str:
+    return "".join(stage.name for stage in missing(run, CHAIN))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_all_is_missing_at_first_and_nothing_at_last(run: Run) -> None:
+    assert names(run) == "abcd"
+    make(run, "a", "b")
+    assert names(run) == "cd"
+    make(run, "c", "d")
+    assert names(run) == ""
+
+
+def test_what_was_made_from_something_older_is_missing(run: Run) -> None:
+    make(run, "a", "b", "c", "d")
+    (run.stage("b") / "done.json").unlink()
+    assert names(run) == "bc"
+    make(run, "b")
+    assert names(run) == "c"
+    make(run, "a")
+    assert names(run) == "bcd"
+
+
+def test_leftovers_stay_only_for_the_same_ingredients(run: Run) -> None:
+    make(run, "a")
+    run.begin("b", ("a",))
+    checkpoint = run.stage("b") / "checkpoint"
+    checkpoint.write_text("half way")
+    run.begin("b", ("a",))
+    assert checkpoint.exists()
+    make(run, "a")
+    run.begin("b", ("a",))
+    assert not checkpoint.exists()
