@@ -56,7 +56,11 @@ def _class(row: Mapping[str, Any]) -> str:
 def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
     """What the terminal shows: a small table and the headline."""
     table = {
-        arm: {name: interval["value"] for name, interval in values.items() if name in TABLE}
+        arm: {
+            name: interval["value"]
+            for name, interval in values.items()
+            if name in TABLE and interval["value"] is not None
+        }
         for arm, values in comparison["overall"]["table"].items()
     }
     shown = [name for name in TABLE if any(name in values for values in table.values())]
