@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from understudy.data.template import Template
@@ -111,7 +112,7 @@ def load_model(
             model = _fresh(config, source, seed)
         else:
             model = _pretrained(config, source, dtype, quantize)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
     model.config.use_cache = True
     return model if is_quantized(model) else model.to(device=device, dtype=dtype)  # pyright: ignore

@@ -1,0 +1,143 @@
+"""From a recipe's model section to a live model: what is found, what is changed, and what is said when it fails."""
+
+import pytest
+import torch
+
+from tiny import EVERY_LINEAR, llama, tokenizer
+from understudy.errors import ModelError
+from understudy.models.forward import probe
+from understudy.models.load import add_lora, load_model, load_template, merged, pick_device, pick_dtype, resolve
+from understudy.recipe import LoraConfig, ModelConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder as `save_pretrained` writes it."""
+    model = llama(300, tied=True)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer(300).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_folder_loads_with_its_weights(folder):
+    model = load_model(ModelConfig(model=str(folder)), CPU)
+    expected = llama(300, tied=True).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.dtype == torch.float32
+    assert model.config.use_cache
+
+
+def test_another_folder_of_weights_takes_its_place(folder, tmp_path):
+    llama(300, tied=True, seed=9).save_pretrained(tmp_path / "tuned")
+    config = ModelConfig(model=str(folder))
+    tuned = load_model(config, CPU, weights=str(tmp_path / "tuned"))
+    assert torch.equal(tuned.model.norm.weight, llama(300, seed=9).model.norm.weight)
+    assert not torch.equal(tuned.lm_head.weight, load_model(config, CPU).lm_head.weight)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_weights_come_in_the_asked_type(folder, name):
+    assert load_model(ModelConfig(model=str(folder), dtype=name), CPU).dtype == getattr(torch, name)
+
+
+def test_fresh_weights_follow_the_seed_and_leave_the_generator_alone(folder):
+    config = ModelConfig(model=str(folder), init="fresh", config={"hidden_size": 32, "num_hidden_layers": 1})
+    before = torch.random.get_rng_state()
+    first, again, other = (load_model(config, CPU, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert first.config.hidden_size == 32
+    assert len(first.model.layers) == 1
+    assert first.config.head_dim * first.config.num_attention_heads == 32
+    assert torch.equal(first.lm_head.weight, again.lm_head.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+    ids = torch.arange(5)[None]
+    assert probe(first, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}) < 1e-5
+
+
+def test_a_field_the_architecture_lacks_is_named(folder):
+    config = ModelConfig(model=str(folder), init="fresh", config={"hiden_size": 32})
+    with pytest.raises(ModelError, match="no field 'hiden_size'"):
+        load_model(config, CPU)
+
+
+def test_the_template_comes_with_the_recipes_own_words(folder):
+    template = load_template(
+        ModelConfig(model=str(folder), chat_template="{% for m in messages %}{{ m.content }}!{% endfor %}")
+    )
+    assert template.prompt([{"role": "user", "content": "N2"}]) == "N2!"
+    assert template.tokenizer.padding_side == "right"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("embedded:telecom-tutor", "no embedded model 'embedded:telecom-tutor'"),
+        ("./nowhere", "no such model folder: ./nowhere"),
+        ("some/deep/folder", "no such model folder: some/deep/folder"),
+    ],
+)
+def test_names_that_lead_nowhere_are_said_to(name, said):
+    with pytest.raises(ModelError, match=said) as caught:
+        resolve(name)
+    assert caught.value.hint
+
+
+def test_a_hub_id_is_left_alone(tmp_path):
+    assert resolve("org/name") == "org/name"
+    assert resolve(str(tmp_path)) == str(tmp_path)
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path):
+    for load in (lambda config: load_model(config, CPU), load_template):
+        with pytest.raises(ModelError) as caught:
+            load(ModelConfig(model=str(tmp_path)))
+        assert "\n" not in caught.value.message
+        assert str(tmp_path) in caught.value.message
+
+
+def test_truncated_weights_are_one_line(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError) as caught:
+        load_model(ModelConfig(model=str(folder)), CPU)
+    assert "\n" not in caught.value.message
+
+
+def test_no_pickled_weights(folder):
+    """A pickle can run code as it is read."""
+    torch.save(llama(300).state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError):
+        load_model(ModelConfig(model=str(folder)), CPU)
+
+
+def test_devices_and_types():
+    assert pick_device("cpu") == CPU
+    assert pick_dtype("auto", CPU) == torch.float32
+    assert pick_dtype("bfloat16", CPU) == torch.bfloat16
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="no GPU"):
+            pick_device("cuda")
+
+
+@pytest.mark.parametrize("targets", ["all-linear", EVERY_LINEAR])
+def test_adapters_alone_are_trained_and_start_as_nothing(targets):
+    model = llama(300)
+    ids = torch.arange(3, 12)[None]
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        adapted = add_lora(model, LoraConfig(r=4, target_modules=targets))
+        torch.testing.assert_close(adapted(input_ids=ids).logits, expected)
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert adapted.peft_config["default"].lora_alpha == 8
+    assert any("lm_head" in name for name in trained) == (targets is EVERY_LINEAR)
+
+
+def test_a_model_without_adapters_is_merged_already():
+    model = llama(300)
+    assert merged(model) is model
