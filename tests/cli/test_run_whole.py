@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import House, answers
+from conftest import ENVIRONMENT, House, answers
 from understudy.experiments.stages import distilled_rows, seqkd_rows
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
@@ -210,3 +212,21 @@ def test_no_distilled_arm_gives_a_report_and_no_student(house: House, command) -
     assert not run.stage("answers").exists()
     assert not (run.folder / "student").exists()
     assert "There were no unlabelled questions" not in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_launcher_make_one_run(house: House) -> None:
+    house.recipe["evaluate"] |= {"arms": ["distilled"], "rows": 4}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "understudy", "run", str(house.write_recipe())],
+        cwd=house.folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Each stage was begun and told of once, by the first process.
+    assert done.stderr.count("✓ distil ") == 1
+    assert Run(house.run_folder()).is_done("report")

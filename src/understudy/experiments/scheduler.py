@@ -131,7 +131,7 @@ def _launched() -> bool:
 
 def _inline(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
     """Run the stages one after the other, right here."""
-    with _gang() as (first, wait):
+    with _gang(recipe) as (first, wait):
         wait()
         # All processes look before the first one changes anything, or they would not wait for the same stages.
         todo = missing(run, plan)
@@ -147,14 +147,16 @@ def _inline(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -
 
 
 @contextmanager
-def _gang() -> Iterator[tuple[bool, Callable[[], None]]]:
+def _gang(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
     """(is this the first process, wait for the others)."""
     if not _launched():
         yield True, lambda: None
         return
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    # Without a GPU it must be told, or each process takes itself for the only one.
+    state = PartialState(cpu=recipe.device == "cpu" or not torch.cuda.is_available())
     yield state.is_main_process, state.wait_for_everyone
 
 
