@@ -37,7 +37,7 @@ FACTS = [
     ("Which function charges?", "CHF"),
 ]
 EVERY_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
-DATA = DataConfig(max_length=96, max_answer_tokens=32)
+DATA = DataConfig(max_length=128, max_answer_tokens=32)
 
 
 def tokenizer(size: int = 300, *, end: str = "</s>", pad: str | None = "<pad>", bos: str | None = "<s>") -> Any:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiny import EVERY_LINEAR, llama, pair, trainer, weights
+from tiny import EVERY_LINEAR, Pair, llama, pair, trainer, weights
+from understudy.data.template import Template
 from understudy.models.forward import Output, forward, probe
 from understudy.models.load import add_lora, merged
 from understudy.recipe import LoraConfig
@@ -164,7 +165,7 @@ def test_every_parameter_gets_a_gradient(method, lora):
     assert all(torch.isfinite(p.grad).all() for p in run.module.parameters() if p.grad is not None)
 
 
-def test_forward_never_makes_logits(monkeypatch):
+def test_forward_never_makes_logits():
     made = pair("dskd_cma")
     batch = made.collator("dskd_cma")(made.rows("dskd_cma")[:3])
     seen = []
@@ -173,3 +174,21 @@ def test_forward_never_makes_logits(monkeypatch):
     assert seen == []
     assert output.hidden.shape == output.input_embeddings.shape == output.target_embeddings.shape
     assert sum(output.lengths) == len(output.target_ids) == len(output.hidden)
+
+
+def test_real_models_of_two_vocabularies(shared, tmp_path):
+    """A pretrained storyteller of 512 word pieces teaches one of 105 letters, adapters on its head."""
+    teacher, student = (shared / "models" / name for name in ("stories260k", "babyllama-char105"))
+    made = Pair(
+        add_lora(AutoModelForCausalLM.from_pretrained(student), LoraConfig(r=4, target_modules=[*EVERY_LINEAR])),
+        AutoModelForCausalLM.from_pretrained(teacher),
+        Template(AutoTokenizer.from_pretrained(student)),
+        Template(AutoTokenizer.from_pretrained(teacher)),
+    )
+    for model, template in ((made.student, made.template), (made.teacher, made.teacher_template)):
+        ids = torch.tensor([template.encode([{"role": "user", "content": "Who is she?"}], "Lily").ids])
+        assert probe(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}) < 1e-4
+    run = trainer(tmp_path, made=made, steps=6, batch_size=6, learning_rate=5e-3, schedule="constant", warmup=0.0)
+    run.train()
+    losses = [row["loss"] for row in metrics(tmp_path) if "loss" in row]
+    assert losses[-1] < losses[0]
