@@ -19,7 +19,8 @@ from understudy.recipe import DataConfig, DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Gold, Need
-from understudy.training.trainer import DistillationTrainer, plan, training_arguments
+from understudy.training.plan import plan, training_arguments
+from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
 
 FACTS = [

@@ -13,7 +13,7 @@ from transformers.trainer_callback import TrainerState
 
 from tiny import pair, trainer, weights
 from understudy.training import module
-from understudy.training.trainer import last_checkpoint
+from understudy.training.checkpoints import last_checkpoint
 
 # Each moment, and the checkpoint from which the next start goes on.
 MOMENTS = {

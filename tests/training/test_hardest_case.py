@@ -13,8 +13,8 @@ from understudy.data.template import Template
 from understudy.models.forward import Output, forward, probe
 from understudy.models.load import add_lora, merged
 from understudy.recipe import LoraConfig
+from understudy.training.checkpoints import MARKER, last_checkpoint
 from understudy.training.module import WEIGHTS_FILE
-from understudy.training.trainer import MARKER, last_checkpoint
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tiny import pair, trainer
 from understudy.errors import RunError
-from understudy.training.trainer import MARKER, last_checkpoint
+from understudy.training.checkpoints import MARKER, last_checkpoint
 
 FIELDS = {"batch_size": 4, "micro_batch_size": 2, "save_every": 1}
 

@@ -12,7 +12,8 @@ from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
 from understudy.models.load import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
-from understudy.training.trainer import last_checkpoint, plan
+from understudy.training.checkpoints import last_checkpoint
+from understudy.training.plan import plan
 
 
 def lines(folder):

@@ -39,9 +39,11 @@ from understudy.models.load import add_lora, load_model, load_template, merged, 
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.run import AGAIN, Run, whole_folder
 from understudy.teachers.local import LocalTeacher
+from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need, Objective
-from understudy.training.trainer import DistillationTrainer, Plan, last_checkpoint, plan, training_arguments
+from understudy.training.plan import Plan, plan, training_arguments
+from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example, Message
 
 Progress = Callable[[int, int, str], None]

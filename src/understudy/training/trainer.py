@@ -11,69 +11,24 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from understudy.data.collate import Collator, EncodedRow, move
-from understudy.errors import ConfigError, RunError
-from understudy.files import write_json, write_jsonl
-from understudy.recipe import TrainConfig
+from understudy.errors import RunError
+from understudy.files import write_jsonl
 from understudy.teachers.local import LocalTeacher
+from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
 
-MARKER = "complete.json"
 Progress = Callable[[int, int, str], None]
 DevScore = Callable[[Any], Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The numbers of a training stage, worked out from its configuration and the size of its data."""
-
-    steps: int
-    micro_batch_size: int
-    accumulation: int
-    warmup_steps: int
-    eval_every: int
-    save_every: int
-    log_every: int
-
-
-def plan(config: TrainConfig, rows: int, *, processes: int = 1) -> Plan:
-    """Work out steps, accumulation and intervals.
-
-    Args:
-        config: the stage.
-        rows: training rows.
-        processes: data-parallel processes.
-
-    Raises:
-        ConfigError: there is nothing to train on.
-    """
-    if rows == 0:
-        raise ConfigError("there are no rows to train on", hint="lower data.dev and data.test, or check data.source")
-    per_epoch = math.ceil(rows / (config.batch_size * processes))
-    steps = config.steps or max(1, math.ceil(per_epoch * config.epochs))
-    micro = config.micro_batch_size or config.batch_size
-    eval_every = config.eval_every or max(1, math.ceil(steps / 3))
-    return Plan(
-        steps=steps,
-        micro_batch_size=micro,
-        accumulation=config.batch_size // micro,
-        warmup_steps=round(steps * config.warmup),
-        eval_every=eval_every,
-        save_every=config.save_every or eval_every,
-        log_every=max(1, steps // 50),
-    )
 
 
 class Rows(Dataset):
@@ -217,7 +172,7 @@ class DistillationTrainer(Trainer):
         fresh = target.with_name("best.part")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        with _writing(fresh):
+        with writing(fresh):
             self.module.save_trainable(fresh)
         target.mkdir(exist_ok=True)
         os.replace(fresh / WEIGHTS_FILE, target / WEIGHTS_FILE)
@@ -253,15 +208,12 @@ class DistillationTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
-        with _writing(folder):
+        with writing(folder):
             super()._save_checkpoint(model, trial)
         # Every process writes the state of its own random generators.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_json(folder / MARKER, {"step": self.state.global_step})
-            for older in folder.parent.glob("checkpoint-*"):
-                if older != folder:
-                    shutil.rmtree(older, ignore_errors=True)
+            mark_whole(folder, self.state.global_step)
 
 
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
@@ -275,25 +227,6 @@ def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
 STATISTICS = ("agreement", "student_entropy", "teacher_entropy")
 
 
-class _writing:
-    """Turn the many ways in which a full disk shows itself into one sentence."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, OSError | SafetensorError | RuntimeError) and not isinstance(error, RunError):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RunError(
-                f"cannot write the checkpoint {self.folder.name}: {reason}",
-                hint="free some space, then run the same command again: it goes on from the last whole checkpoint",
-            ) from error
-
-
 class _ProgressCallback(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -305,62 +238,3 @@ class _ProgressCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self.note = f"loss {logs['loss']:.3f}"
-
-
-def training_arguments(
-    config: TrainConfig,
-    numbers: Plan,
-    folder: Path,
-    *,
-    device: torch.device,
-    seed: int,
-    report_to: Sequence[str] = (),
-    name: str = "",
-    autocast: bool = False,
-    evaluate: bool = True,
-) -> TrainingArguments:
-    """The Trainer's arguments for a stage."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        return TrainingArguments(
-            output_dir=str(folder),
-            max_steps=numbers.steps,
-            per_device_train_batch_size=numbers.micro_batch_size,
-            gradient_accumulation_steps=numbers.accumulation,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
-            warmup_steps=numbers.warmup_steps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            gradient_checkpointing=config.gradient_checkpointing,
-            logging_steps=numbers.log_every,
-            logging_first_step=True,
-            logging_nan_inf_filter=False,
-            eval_strategy="steps" if evaluate else "no",
-            eval_steps=numbers.eval_every if evaluate else None,
-            metric_for_best_model="rougeL" if evaluate else None,
-            greater_is_better=True if evaluate else None,
-            save_strategy="steps",
-            save_steps=numbers.save_every,
-            seed=seed,
-            data_seed=seed,
-            use_cpu=device.type == "cpu",
-            bf16=autocast,
-            report_to=list(report_to) or "none",
-            run_name=name or None,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            dataloader_pin_memory=device.type == "cuda",
-            average_tokens_across_devices=True,
-        )
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint under `folder`; half-written ones are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / MARKER).exists():
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)

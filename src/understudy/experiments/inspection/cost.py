@@ -24,7 +24,7 @@ from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
-from understudy.training.trainer import Plan, plan
+from understudy.training.plan import Plan, plan
 from understudy.types import Batch
 
 ENOUGH_SECONDS, ENOUGH_PASSES = 4.0, 12

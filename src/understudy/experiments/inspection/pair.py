@@ -25,7 +25,7 @@ from understudy.recipe import Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
-from understudy.training.trainer import plan
+from understudy.training.plan import plan
 from understudy.types import Batch, Example, Splits
 
 MOST_ROWS = 400

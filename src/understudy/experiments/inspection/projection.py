@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from understudy.experiments.scheduler import Stage, stages
 from understudy.recipe import Recipe, TrainConfig
-from understudy.training.trainer import plan
+from understudy.training.plan import plan
 
 
 @dataclass(frozen=True)
