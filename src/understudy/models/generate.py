@@ -86,6 +86,8 @@ def _batch(model: nn.Module, template: Template, prompts: list[list[int]], max_n
         temperature=None,
         top_p=None,
         top_k=None,
+        # Some models bring a penalty along; greedy here means the likeliest token.
+        repetition_penalty=1.0,
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )

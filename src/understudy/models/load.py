@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,12 @@ def pick_device(name: str) -> torch.device:
             "device: cuda was asked for, but PyTorch sees no GPU",
             hint="use device=auto, or install a CUDA build of torch",
         )
-    return torch.device(name)
+    # Each process of a launcher has a GPU of its own; without a launcher there is no LOCAL_RANK.
+    return (
+        torch.device(name, int(os.environ["LOCAL_RANK"]))
+        if name == "cuda" and "LOCAL_RANK" in os.environ
+        else torch.device(name)
+    )
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
