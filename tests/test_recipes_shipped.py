@@ -67,6 +67,6 @@ def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pyte
     assert end.value.code == 0
     [folder] = tmp_path.iterdir()
     for arm in load_recipe(shipped()[name]).evaluate.arms:
-        assert read_json(folder / "stages" / f"train:{arm}" / "done.json")["plan"]["steps"] == 2
+        assert read_json(folder / "stages" / f"train-{arm}" / "done.json")["plan"]["steps"] == 2
     assert "distilled" in read_json(folder / "scores.json")["overall"]["table"]
     assert (folder / "report.html").stat().st_size > 10_000

@@ -160,5 +160,5 @@ def answers(folder: Path) -> dict[str, list[tuple]]:
     """What every arm answered, without the time it took."""
     return {
         path.parent.name: [(row["id"], row["prediction"], row["tokens"]) for row in read_jsonl(path)]
-        for path in sorted(folder.glob("stages/predict:*/predictions.jsonl"))
+        for path in sorted(folder.glob("stages/predict-*/predictions.jsonl"))
     }

@@ -55,9 +55,9 @@ def test_no_room_for_the_recipe_or_the_data(house: House, command) -> None:
 @pytest.mark.parametrize(
     ("stage", "size", "said"),
     [
-        ("train:distilled", 10_000, "cannot write the checkpoint"),
-        ("train:distilled", 60_000, "cannot write the checkpoint"),
-        ("predict:distilled", 1_000, "predictions.jsonl: File too large"),
+        ("train-distilled", 10_000, "cannot write the checkpoint"),
+        ("train-distilled", 60_000, "cannot write the checkpoint"),
+        ("predict-distilled", 1_000, "predictions.jsonl: File too large"),
         ("report", 20_000, "File too large"),
     ],
 )
@@ -80,7 +80,7 @@ def test_no_room_for_the_model_of_a_stage(tmp_path: Path, finished: House) -> No
     from transformers import AutoModelForCausalLM
 
     from understudy.errors import RunError
-    from understudy.experiments.stages import save_model
+    from understudy.experiments.stages.training import save_model
     from understudy.models.load import load_template
     from understudy.recipe import ModelConfig
 

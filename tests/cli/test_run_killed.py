@@ -61,7 +61,7 @@ def endless(house: House) -> tuple[str, ...]:
 
 def training(house: House) -> Callable[[], bool]:
     """Whether an arm has a checkpoint behind it."""
-    return lambda: any(house.folder.rglob("train:*/training/checkpoint-*/complete.json"))
+    return lambda: any(house.folder.rglob("train-*/training/checkpoint-*/complete.json"))
 
 
 @pytest.mark.parametrize(

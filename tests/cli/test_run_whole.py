@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conftest import ENVIRONMENT, House, answers
-from understudy.experiments.stages import distilled_rows, seqkd_rows
+from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
 
@@ -40,9 +40,9 @@ def stamps(folder: Path) -> dict[str, int]:
 def test_every_stage_is_there_and_done(finished: House) -> None:
     folder = finished.run_folder()
     stages = {path.parent.name for path in folder.glob("stages/*/done.json")}
-    arms = {f"{kind}:{arm}" for kind in ("train", "predict") for arm in ARMS}
-    others = {"data", "teacher_sft", "answers", "predict:teacher", "predict:base_student", "report"}
-    assert stages == arms | others | {"speed:teacher", "speed:base_student"}
+    arms = {f"{kind}-{arm}" for kind in ("train", "predict") for arm in ARMS}
+    others = {"data", "teacher_sft", "answers", "predict-teacher", "predict-base_student", "report"}
+    assert stages == arms | others | {"speed-teacher", "speed-base_student"}
     assert not list(folder.rglob("*.part"))
     assert not list(folder.rglob("checkpoint-*"))
 
@@ -51,7 +51,7 @@ def test_every_arm_answers_the_same_held_out_rows(finished: House) -> None:
     folder = finished.run_folder()
     test = [row["id"] for row in read_jsonl(folder / "data" / "test.jsonl")]
     given = answers(folder)
-    assert set(given) == {f"predict:{arm}" for arm in ("teacher", "base_student", *ARMS)}
+    assert set(given) == {f"predict-{arm}" for arm in ("teacher", "base_student", *ARMS)}
     for rows in given.values():
         assert [row[0] for row in rows] == test
     trained = {row["id"] for role in ("train", "unlabelled") for row in read_jsonl(folder / "data" / f"{role}.jsonl")}
@@ -85,20 +85,20 @@ def test_the_student_opens_and_carries_its_card(finished: House) -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     for word in ("forward_kl", finished.recipe["teacher"]["model"], "| distilled |", "library_name: transformers"):
         assert word in card
-    trained = AutoModelForCausalLM.from_pretrained(finished.run_folder() / "stages" / "train:distilled" / "model")
+    trained = AutoModelForCausalLM.from_pretrained(finished.run_folder() / "stages" / "train-distilled" / "model")
     for (name, ours), theirs in zip(model.state_dict().items(), trained.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
 
 
 def test_arms_take_equal_steps_and_seqkd_reads_the_prompts_of_distilled(finished: House) -> None:
     run = Run(finished.run_folder())
-    assert {run.record(f"train:{arm}")["plan"]["steps"] for arm in ARMS} == {6}
+    assert {run.record(f"train-{arm}")["plan"]["steps"] for arm in ARMS} == {6}
     ours, theirs = seqkd_rows(run, run.recipe), distilled_rows(run, run.recipe)
     assert [(row.id, row.question) for row in ours] == [(row.id, row.question) for row in theirs]
-    assert run.record("train:seqkd")["rows"] == run.record("train:distilled")["rows"] == len(ours)
+    assert run.record("train-seqkd")["rows"] == run.record("train-distilled")["rows"] == len(ours)
     data = run.record("data")["rows"]
     assert data["unlabelled"] > 0
-    assert run.record("train:sft")["rows"] == run.record("train:kd_gold")["rows"] == data["train"]
+    assert run.record("train-sft")["rows"] == run.record("train-kd_gold")["rows"] == data["train"]
     assert run.record("answers")["asked"] == data["unlabelled"]
     assert {row.origin for row in theirs} == {"gold", "teacher"}
 
@@ -118,12 +118,12 @@ def test_running_again_touches_nothing_and_loads_no_torch(finished: House) -> No
 def test_a_stage_without_its_marker_is_done_again_and_so_is_what_needs_it(copy: House, command) -> None:
     folder = copy.run_folder()
     before, said = stamps(folder), answers(folder)
-    (folder / "stages" / "train:distilled" / "done.json").unlink()
+    (folder / "stages" / "train-distilled" / "done.json").unlink()
     done = command("run", str(copy.write_recipe()))
     assert done.code == 0, done.err
     after = stamps(folder)
     again = {name.split("/")[1] for name in before if after[name] != before[name] and name.startswith("stages/")}
-    assert again == {"train:distilled", "predict:distilled", "speed:teacher", "speed:base_student", "report"}
+    assert again == {"train-distilled", "predict-distilled", "speed-teacher", "speed-base_student", "report"}
     assert answers(folder) == said
     for name in ("data/train.jsonl", "recipe.yaml", "environment.json"):
         assert before[name] == after[name]
@@ -135,14 +135,14 @@ def test_half_a_redo_does_not_pass_for_a_whole_one(copy: House, command) -> None
     before = stamps(folder)
     marker = folder / "stages" / "answers" / "done.json"
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "made": "another"}))
-    stale = folder / "stages" / "train:seqkd" / "training" / "checkpoint-4"
+    stale = folder / "stages" / "train-seqkd" / "training" / "checkpoint-4"
     stale.mkdir(parents=True)
     (stale / "complete.json").write_text("{}")
     assert command("run", str(copy.write_recipe())).code == 0
     after = stamps(folder)
     again = {name.split("/")[1] for name in before if after.get(name) != before[name] and name.startswith("stages/")}
-    assert again >= {"train:seqkd", "train:distilled", "predict:seqkd", "predict:distilled", "report"}
-    assert not again & {"data", "teacher_sft", "train:sft", "train:kd_gold", "predict:teacher", "predict:sft"}
+    assert again >= {"train-seqkd", "train-distilled", "predict-seqkd", "predict-distilled", "report"}
+    assert not again & {"data", "teacher_sft", "train-sft", "train-kd_gold", "predict-teacher", "predict-sft"}
 
 
 def test_a_changed_source_is_refused(copy: House, command) -> None:
@@ -184,7 +184,7 @@ def test_without_unlabelled_questions_there_is_no_kd_gold_arm(house: House, comm
     run = Run(house.run_folder())
     assert not list(run.folder.glob("stages/*kd_gold"))
     assert not run.stage("teacher_sft").exists()
-    assert len({run.record(f"train:{arm}")["plan"]["steps"] for arm in ("sft", "seqkd", "distilled")}) == 1
+    assert len({run.record(f"train-{arm}")["plan"]["steps"] for arm in ("sft", "seqkd", "distilled")}) == 1
     ours, theirs = seqkd_rows(run, run.recipe), distilled_rows(run, run.recipe)
     assert [row.question for row in ours] == [row.question for row in theirs]
     assert {row.origin for row in theirs} == {"gold"}
@@ -199,8 +199,8 @@ def test_one_arm_alone_and_across_vocabularies(house: House, command) -> None:
     done = command("run", str(house.write_recipe()))
     assert done.code == 0, done.err
     run = Run(house.run_folder())
-    assert {path.name for path in run.folder.glob("stages/train:*")} == {"train:distilled"}
-    assert len(read_jsonl(run.stage("predict:distilled") / "predictions.jsonl")) == 3
+    assert {path.name for path in run.folder.glob("stages/train-*")} == {"train-distilled"}
+    assert len(read_jsonl(run.stage("predict-distilled") / "predictions.jsonl")) == 3
 
 
 def test_no_distilled_arm_gives_a_report_and_no_student(house: House, command) -> None:

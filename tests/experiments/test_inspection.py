@@ -363,10 +363,10 @@ def test_projection_follows_the_stages_of_run(folders: dict[str, Path]) -> None:
     assert steps == {
         "teacher_sft": (7, None),
         "student_sft": (2, 16.0),
-        "train:sft": (50, 50.0),
-        "train:seqkd": (50, 50.0),
-        "train:kd_gold": (50, 100.0),
-        "train:distilled": (50, 100.0),
+        "train-sft": (50, 50.0),
+        "train-seqkd": (50, 50.0),
+        "train-kd_gold": (50, 100.0),
+        "train-distilled": (50, 100.0),
     }
     assert projection.wall == 158.0
     assert in_time(projection.wall) == "3 min"

@@ -40,23 +40,23 @@ def test_each_stage_comes_after_what_it_needs(unlabelled: bool, teacher: bool, s
         seen.add(stage.name)
     assert list(found)[-1] == "report"
     assert set(found["report"].needs) == seen - {"report"}
-    assert ("train:kd_gold" in found) == ("kd_gold" in arms and unlabelled)
+    assert ("train-kd_gold" in found) == ("kd_gold" in arms and unlabelled)
     assert ("answers" in found) == bool({"seqkd", "distilled"} & set(arms))
 
 
 def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:
     found = plan(teacher={"model": "t", "sft": SFT}, student={"model": "s", "sft": SFT})
-    assert found["train:sft"].needs == ("student_sft",)
-    assert set(found["train:distilled"].needs) == {"answers", "student_sft"}
-    assert set(found["train:kd_gold"].needs) == {"teacher_sft", "student_sft"}
-    assert found["answers"].needs == found["predict:teacher"].needs == ("teacher_sft",)
-    assert found["predict:base_student"].needs == ("data",)
+    assert found["train-sft"].needs == ("student_sft",)
+    assert set(found["train-distilled"].needs) == {"answers", "student_sft"}
+    assert set(found["train-kd_gold"].needs) == {"teacher_sft", "student_sft"}
+    assert found["answers"].needs == found["predict-teacher"].needs == ("teacher_sft",)
+    assert found["predict-base_student"].needs == ("data",)
 
 
 def test_what_measures_time_runs_alone() -> None:
     found = list(plan().values())
     clock = [stage for stage in found if stage.exclusive]
-    assert [stage.name for stage in clock] == ["speed:teacher", "speed:base_student"]
+    assert [stage.name for stage in clock] == ["speed-teacher", "speed-base_student"]
     other = Stage("other")
     assert _ready([clock[0]], [other], 4) == []
     assert _ready([other], [clock[0]], 4) == []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from understudy.experiments.stages import save_model
+from understudy.experiments.stages.training import save_model
 from understudy.models.load import add_lora, is_quantized, load_model, load_template
 from understudy.recipe import LoraConfig, ModelConfig
 

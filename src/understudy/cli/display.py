@@ -17,20 +17,20 @@ TITLES = {
     "teacher_sft": "fine-tune the teacher",
     "student_sft": "fine-tune the student first",
     "answers": "teacher answers the questions",
-    "train:sft": "train SFT-only student",
-    "train:seqkd": "train SeqKD student",
-    "train:kd_gold": "distil on gold rows only",
-    "train:distilled": "distil",
-    "speed:teacher": "time the teacher",
-    "speed:base_student": "time the student",
+    "train-sft": "train SFT-only student",
+    "train-seqkd": "train SeqKD student",
+    "train-kd_gold": "distil on gold rows only",
+    "train-distilled": "distil",
+    "speed-teacher": "time the teacher",
+    "speed-base_student": "time the student",
     "report": "write the report",
 }
 
 
 def title(stage: str) -> str:
     """A stage in plain words."""
-    if stage.startswith("predict:"):
-        return f"evaluate {stage.removeprefix('predict:').replace('_', ' ')}"
+    if stage.startswith("predict-"):
+        return f"evaluate {stage.removeprefix('predict-').replace('_', ' ')}"
     return TITLES.get(stage, stage)
 
 

@@ -75,18 +75,18 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
         student = ("student_sft",)
     arms = [arm for arm in recipe.evaluate.arms if unlabelled or arm != "kd_gold"]
     if "sft" in arms:
-        plan.append(Stage("train:sft", student, distributed=True))
+        plan.append(Stage("train-sft", student, distributed=True))
     if set(TRAINED_FROM_ANSWERS) & set(arms):
         plan.append(Stage("answers", teacher))
     for arm in arms:
         if arm != "sft":
             source = ("answers",) if arm in TRAINED_FROM_ANSWERS else teacher
-            plan.append(Stage(f"train:{arm}", source + student, distributed=True))
-    plan.append(Stage("predict:teacher", teacher))
-    plan.append(Stage("predict:base_student", ("data",)))
-    plan += [Stage(f"predict:{arm}", (f"train:{arm}",)) for arm in arms]
+            plan.append(Stage(f"train-{arm}", source + student, distributed=True))
+    plan.append(Stage("predict-teacher", teacher))
+    plan.append(Stage("predict-base_student", ("data",)))
+    plan += [Stage(f"predict-{arm}", (f"train-{arm}",)) for arm in arms]
     trained = tuple(stage.name for stage in plan)
-    plan += [Stage(f"speed:{name}", trained, exclusive=True) for name in ("teacher", "base_student")]
+    plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in ("teacher", "base_student")]
     plan.append(Stage("report", tuple(stage.name for stage in plan)))
     return plan
 

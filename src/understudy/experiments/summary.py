@@ -27,16 +27,16 @@ def summarise(run: Run, recipe: Recipe) -> None:
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
     render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
-    if run.is_done("train:distilled"):
+    if run.is_done("train-distilled"):
         export_student(run, recipe, comparison)
 
 
 def predictions(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Prediction rows of each arm that was answered, the majority baseline behind them."""
     arms = {
-        arm: read_jsonl(run.stage(f"predict:{arm}") / "predictions.jsonl")
+        arm: read_jsonl(run.stage(f"predict-{arm}") / "predictions.jsonl")
         for arm in ARMS
-        if run.is_done(f"predict:{arm}")
+        if run.is_done(f"predict-{arm}")
     }
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
@@ -99,7 +99,7 @@ def report_inputs(
         comparison=comparison,
         recipe=dump_recipe(recipe),
         curves=curves(run),
-        models={label: run.record(f"speed:{stage}")["speed"] for stage, label in SPEED_LABELS.items()},
+        models={label: run.record(f"speed-{stage}")["speed"] for stage, label in SPEED_LABELS.items()},
         examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
@@ -136,14 +136,14 @@ def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
     """The training curves of each stage that trained."""
     found = {}
     for path in sorted((run.folder / "stages").glob("*/training/metrics.jsonl")):
-        found[path.parent.parent.name.removeprefix("train:")] = read_jsonl(path)
+        found[path.parent.parent.name.removeprefix("train-")] = read_jsonl(path)
     return found
 
 
 def sentences(run: Run, recipe: Recipe) -> list[str]:
     """What a reader has to know to judge the figures."""
-    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled") if run.is_done(f"train:{arm}")]
-    steps = {run.record(f"train:{arm}")["plan"]["steps"] for arm in trained}
+    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled") if run.is_done(f"train-{arm}")]
+    steps = {run.record(f"train-{arm}")["plan"]["steps"] for arm in trained}
     lines = (
         [f"Every trained student took {steps.pop():,} optimiser steps of {recipe.distil.batch_size} rows."]
         if steps
@@ -166,7 +166,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
 def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
     """Copy the distilled student to `student/`, with a model card."""
     with whole_folder(run.folder / "student") as part:
-        shutil.copytree(run.stage("train:distilled") / "model", part, dirs_exist_ok=True)
+        shutil.copytree(run.stage("train-distilled") / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:
             handle.write(model_card(recipe, comparison))
 

@@ -18,8 +18,8 @@ from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows, 
 from understudy.data.load import load_splits
 from understudy.data.template import vocabulary_difference
 from understudy.errors import DataError
-from understudy.experiments.stages import collator as collator_of
-from understudy.experiments.stages import trainable
+from understudy.experiments.stages.training import collator as collator_of
+from understudy.experiments.stages.training import trainable
 from understudy.models.load import load_model, load_template, pick_device
 from understudy.recipe import Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher

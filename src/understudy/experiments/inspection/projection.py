@@ -47,7 +47,7 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         config, kind = _training(stage.name, recipe)
         if config is None:
             continue
-        rows = sizes["train"] + (sizes["unlabelled"] if stage.name.startswith("train:") else 0)
+        rows = sizes["train"] + (sizes["unlabelled"] if stage.name.startswith("train-") else 0)
         steps = plan(config, rows).steps
         step = seconds.get(kind)
         if step is not None and stage.name == "student_sft":
@@ -62,9 +62,9 @@ def _training(stage: str, recipe: Recipe) -> tuple[TrainConfig | None, str]:
         return recipe.teacher.sft, "teacher SFT"
     if stage == "student_sft":
         return recipe.student.sft, "student SFT"
-    if stage in ("train:sft", "train:seqkd"):
+    if stage in ("train-sft", "train-seqkd"):
         return recipe.distil, "student SFT"
-    return (recipe.distil, "distillation") if stage.startswith("train:") else (None, "")
+    return (recipe.distil, "distillation") if stage.startswith("train-") else (None, "")
 
 
 def wall_time(order: Sequence[Stage], found: Sequence[Projected], workers: int) -> float:

@@ -1,0 +1,99 @@
+"""The stages of a run. Each reads what earlier ones wrote, writes its own folder, and knows nothing of the others.
+
+```text
+data ─┬─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
+      ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
+      │               ├─ train-sft ─────────────────┤                   │
+      │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
+```
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from understudy.errors import RunError, UnderstudyError
+from understudy.experiments.stages.answers import answers
+from understudy.experiments.stages.context import Context, Progress
+from understudy.experiments.stages.evaluation import predict_arm, report, speed_of
+from understudy.experiments.stages.preparation import data
+from understudy.experiments.stages.training import student_sft, teacher_sft, train
+from understudy.files import disk_fault
+from understudy.recipe import Recipe
+from understudy.run import AGAIN, Run
+
+STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
+    "data": data,
+    "teacher_sft": teacher_sft,
+    "student_sft": student_sft,
+    "answers": answers,
+    "train": train,
+    "predict": predict_arm,
+    "speed": speed_of,
+    "report": report,
+}
+
+
+def run_stage(
+    name: str, needs: Sequence[str], recipe: Recipe, folder: Path, progress: Progress, *, first: bool = True
+) -> None:
+    """Run one stage to its end and mark it done.
+
+    Args:
+        name: `data`, `train-distilled` …; what stands before the dash picks the function.
+        needs: the stages that it is made from.
+        recipe: the run's recipe.
+        folder: the run folder.
+        progress: called with (done, total, note).
+        first: whether this is the first of several processes, the one that keeps the folder.
+
+    Raises:
+        UnderstudyError: for a reason that a user can mend; a full disk and exhausted memory are among them.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    run = Run(folder)
+    kind, _, argument = name.partition("-")
+    seed_all(recipe.seed)
+    begin = time.perf_counter()
+    with _mendable(name):
+        if first:
+            run.begin(name, needs)
+        record = STAGES[kind](Context(run, recipe, progress), argument) or {}
+        if first:
+            run.mark_done(name, {"stage": name, "seconds": round(time.perf_counter() - begin, 3), **record})
+
+
+@contextmanager
+def _mendable(name: str) -> Iterator[None]:
+    """Say in one sentence what is no fault of the program: the disk or the memory is full."""
+    try:
+        yield
+    except UnderstudyError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RunError(
+            f"stage {name} ran out of memory",
+            hint="lower its micro_batch_size or evaluate.batch_size, then run the same command again",
+        ) from error
+    except Exception as error:
+        reason = disk_fault(error)
+        if not reason:
+            raise
+        raise RunError(f"stage {name} cannot write: {reason}", hint=AGAIN) from error
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that a stage may draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

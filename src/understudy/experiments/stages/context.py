@@ -1,0 +1,73 @@
+"""What the stages of a run share: the context they are given, and the rows and weights that earlier ones left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from understudy.files import read_jsonl
+from understudy.models.load import pick_device
+from understudy.recipe import Recipe
+from understudy.run import Run
+from understudy.types import Example, Message
+
+Progress = Callable[[int, int, str], None]
+ROLES = ("train", "unlabelled", "dev", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What every stage is given."""
+
+    run: Run
+    recipe: Recipe
+    progress: Progress
+
+    @property
+    def device(self) -> torch.device:
+        """Where models go."""
+        return pick_device(self.recipe.device)
+
+
+class Counter:
+    """Adds up what a worker reports piece by piece."""
+
+    def __init__(self, progress: Progress, total: int, note: str) -> None:
+        self.progress, self.total, self.note, self.done = progress, total, note, 0
+
+    def __call__(self, count: int) -> None:
+        """`count` more are done."""
+        self.done += count
+        self.progress(self.done, self.total, self.note)
+
+
+def as_row(example: Example) -> dict[str, Any]:
+    """An example as JSON."""
+    row = dataclasses.asdict(example)
+    return {key: value for key, value in row.items() if value not in (None, (), {}) or key == "question"}
+
+
+def from_row(row: dict[str, Any]) -> Example:
+    """The example that `as_row` wrote."""
+    history = tuple(Message(**turn) for turn in row.get("history", ()))
+    texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales")}
+    rest: dict[str, Any] = {key: row[key] for key in ("id", "question", "context", "origin", "meta") if key in row}
+    return Example(**rest, **texts, history=history)
+
+
+def rows_of(run: Run, role: str) -> list[Example]:
+    """One split of a run."""
+    return [from_row(row) for row in read_jsonl(run.folder / "data" / f"{role}.jsonl")]
+
+
+def teacher_weights(run: Run, recipe: Recipe) -> str | None:
+    """The folder of the fine-tuned teacher, or None where it is used as it came."""
+    return str(run.stage("teacher_sft") / "model") if recipe.teacher.sft else None
+
+
+def student_weights(run: Run, recipe: Recipe) -> str | None:
+    """The folder of the student that the arms start from, or None where it is used as it came."""
+    return str(run.stage("student_sft") / "model") if recipe.student.sft else None

@@ -1,0 +1,43 @@
+"""The first stage: read and split the data, and check that the two models fit the method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from understudy import build
+from understudy.data.load import load_splits
+from understudy.errors import DataError
+from understudy.experiments.stages.context import ROLES, Context, as_row
+from understudy.files import fingerprint_folder, write_json, write_jsonl
+from understudy.models.load import load_template, resolve
+from understudy.recipe import Recipe
+
+
+def data(context: Context, _: str) -> dict[str, Any]:
+    """Load, split, and check that the two models fit the method, before any weight is loaded."""
+    recipe, folder = context.recipe, context.run.folder / "data"
+    student, teacher = load_template(recipe.student), load_template(recipe.teacher)
+    build.check_pair(recipe, student, teacher)
+    context.progress(1, 3, "read")
+    splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl")
+    if not splits.test:
+        raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
+    if not splits.train:
+        raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
+    context.progress(2, 3, "write")
+    for role in ROLES:
+        write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
+    notes = {**splits.notes, "student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
+    write_json(folder / "notes.json", notes)
+    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}, "models": model_folders(recipe)}
+
+
+def model_folders(recipe: Recipe) -> list[dict[str, str]]:
+    """The folders that the two models come from, with their fingerprints; a model of the hub has none."""
+    folders = {Path(resolve(config.model)) for config in (recipe.teacher, recipe.student)}
+    return [
+        {"folder": str(folder.resolve()), "fingerprint": fingerprint_folder(folder)}
+        for folder in sorted(folders)
+        if folder.is_dir()
+    ]

@@ -1,0 +1,190 @@
+"""The stages that train: fine-tuning before distillation, and the arms."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy import build
+from understudy.data.collate import Collator, Encoder, encode_rows
+from understudy.data.template import Template
+from understudy.evaluation.predict import dev_scores
+from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
+from understudy.experiments.stages.context import Context, rows_of, student_weights, teacher_weights
+from understudy.models.forward import probe
+from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
+from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.run import Run, whole_folder
+from understudy.teachers.local import LocalTeacher
+from understudy.training.checkpoints import last_checkpoint
+from understudy.training.module import DistillationModule
+from understudy.training.objective import Need, Objective
+from understudy.training.plan import Plan, plan, training_arguments
+from understudy.training.trainer import DistillationTrainer
+from understudy.types import Example
+
+
+def teacher_sft(context: Context, _: str) -> dict[str, Any]:
+    """Fine-tune the teacher on the gold answers."""
+    return _sft_before(context, "teacher_sft", context.recipe.teacher)
+
+
+def student_sft(context: Context, _: str) -> dict[str, Any]:
+    """Fine-tune the student on the gold answers; every arm starts from it."""
+    return _sft_before(context, "student_sft", context.recipe.student)
+
+
+def _sft_before(context: Context, stage: str, config: ModelConfig) -> dict[str, Any]:
+    assert config.sft is not None
+    return _train(context, stage, config, None, config.sft, rows_of(context.run, "train"), build.gold_objective())
+
+
+def train(context: Context, arm: str) -> dict[str, Any]:
+    """Train one arm. All arms take the same number of steps; SeqKD and distilled read the same prompts."""
+    run, recipe = context.run, context.recipe
+    gold = rows_of(run, "train")
+    steps = equal_steps(run, recipe)
+    config = recipe.distil.model_copy(update={"steps": steps})
+    stage, weights = f"train-{arm}", student_weights(run, recipe)
+    if arm in ("sft", "seqkd"):
+        rows = gold if arm == "sft" else seqkd_rows(run, recipe)
+        return _train(context, stage, recipe.student, weights, config, rows, build.gold_objective())
+    rows = gold if arm == "kd_gold" else distilled_rows(run, recipe)
+    return _train(context, stage, recipe.student, weights, config, rows, None)
+
+
+def equal_steps(run: Run, recipe: Recipe) -> int:
+    """Optimiser steps of every arm: `distil.steps`, or `distil.epochs` over what the distilled student reads."""
+    if recipe.distil.steps:
+        return recipe.distil.steps
+    return plan(recipe.distil, len(rows_of(run, "train")) + len(rows_of(run, "unlabelled"))).steps
+
+
+def _train(
+    context: Context,
+    stage: str,
+    config: ModelConfig,
+    weights: str | None,
+    training: TrainConfig,
+    rows: Sequence[Example],
+    objective: Objective | None,
+) -> dict[str, Any]:
+    """Train `config`'s model on `rows`; `objective` None means: distil as the recipe says."""
+    recipe, folder, device = context.recipe, context.run.stage(stage), context.device
+    context.progress(0, 1, "load")
+    template = load_template(config, weights=weights)
+    encoder = Encoder(template, recipe.data)
+    teacher_encoder, teacher, needs = None, None, Need.NOTHING
+    if objective is None:
+        teacher, teacher_encoder, needs = _teacher(context)
+    model, autocast = trainable(config, training, device, weights, recipe.seed)
+    encoded = encode_rows(rows, encoder, teacher_encoder)
+    _probe(model, encoded[0].student.ids, device, stage)
+    if objective is None:
+        assert teacher is not None
+        objective = build.objective(recipe.distil, model, teacher.model)
+    numbers = plan(training, len(encoded), processes=_processes())
+    dev = rows_of(context.run, "dev")[: training.eval_rows]
+    trainer = DistillationTrainer(
+        DistillationModule(model, objective.to(device)),
+        training_arguments(
+            training,
+            numbers,
+            folder / "training",
+            device=device,
+            seed=recipe.seed,
+            report_to=recipe.report_to,
+            name=f"{recipe.name}-{stage}",
+            autocast=autocast,
+            evaluate=bool(dev),
+        ),
+        encoded,
+        collator(template, teacher_encoder, needs),
+        teacher=teacher,
+        dev_score=dev_scores(encoder, dev, batch_size=recipe.evaluate.batch_size) if dev else None,
+        objective_learning_rate=recipe.distil.projector_learning_rate,
+        progress=context.progress,
+    )
+    checkpoint = last_checkpoint(folder / "training")
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.load_best()
+    if trainer.args.should_save:
+        base = functools.partial(load_model, config, device, weights=weights, seed=recipe.seed)
+        save_model(trainer.module.student, template, folder / "model", reload=base)
+        remove_checkpoints(folder / "training")
+    return _record(numbers, rows, encoder, trainer, result)
+
+
+def _record(numbers: Plan, rows: Sequence[Example], encoder: Encoder, trainer: Any, result: Any) -> dict[str, Any]:
+    tokens = sum(len(row.student.answer_ids) for row in trainer.train_dataset.rows)
+    return {
+        "plan": dataclasses.asdict(numbers),
+        "rows": len(rows),
+        "target_tokens": tokens,
+        "best_rougeL": trainer.state.best_metric,
+        "best_step": trainer.state.best_global_step,
+        "train_seconds": result.metrics["train_runtime"],
+        "notes": encoder.notes,
+    }
+
+
+def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:
+    recipe = context.recipe
+    weights = teacher_weights(context.run, recipe)
+    needs = build.NEEDS[recipe.distil.method]
+    template = load_template(recipe.teacher, weights=weights)
+    model = load_model(recipe.teacher, context.device, weights=weights, seed=recipe.seed)
+    encoder = Encoder(template, recipe.data)
+    return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), encoder, needs
+
+
+def trainable(
+    config: ModelConfig, training: TrainConfig, device: torch.device, weights: str | None, seed: int
+) -> tuple[Any, bool]:
+    """A model whose trained weights are float32; half precision then comes by autocast."""
+    dtype = pick_dtype(config.dtype, device)
+    full = training.lora is None
+    chosen = config.model_copy(update={"dtype": "float32"}) if full else config
+    quantize = training.lora is not None and training.lora.quantize_4bit
+    model = load_model(chosen, device, weights=weights, seed=seed, quantize=quantize)
+    if training.lora:
+        model = add_lora(model, training.lora)
+    return model, full and dtype == torch.bfloat16
+
+
+def _probe(model: Any, ids: list[int], device: torch.device, stage: str) -> None:
+    tokens = torch.tensor([ids[:64]], device=device)
+    probe(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, name=stage)
+
+
+def collator(template: Template, teacher: Encoder | None, needs: Need) -> Collator:
+    """What pads the rows for a student and, where there is one, its teacher."""
+    pad: Any = template.tokenizer.pad_token_id
+    teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None
+    return Collator(pad, teacher_pad, same_targets=Need.SAME_VOCABULARY in needs)
+
+
+def _processes() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
+    """Write a model folder that `AutoModelForCausalLM.from_pretrained` opens, adapters merged; whole or not at all."""
+    final = merged(model, reload)
+    final.generation_config.pad_token_id = template.tokenizer.pad_token_id
+    final.generation_config.eos_token_id = list(template.stop_ids)
+    with whole_folder(folder) as part:
+        final.save_pretrained(part)
+        template.tokenizer.save_pretrained(part)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Checkpoints are for resuming; a finished stage keeps its model and its curves."""
+    for path in [*folder.glob("checkpoint-*"), folder / "best"]:
+        shutil.rmtree(path, ignore_errors=True)
