@@ -29,7 +29,14 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from understudy.data.embedded.telecom import (
     invented_readings,
@@ -39,7 +46,7 @@ from understudy.data.embedded.telecom import (
     text_fingerprint,
 )
 from understudy.data.prompts import render_question
-from understudy.files import write_json
+from understudy.files import read_json, write_json
 from understudy.types import Example
 
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "understudy" / "models" / "embedded"
@@ -67,6 +74,8 @@ class Plan:
     readings_per_epoch: int
     questions_per_epoch: int
     learning_rate: float
+    cycles: int = 1
+    later_rate: float = 0.6
     batch_rows: int = 12
     seed: int = 0
 
@@ -78,11 +87,12 @@ PLANS = {
         512,
         4,
         6,
-        steps=700,
+        steps=650,
+        cycles=4,
         readings_per_epoch=150,
         questions_per_epoch=300,
-        statements_per_epoch=1300,
-        texts_per_epoch=1200,
+        statements_per_epoch=1000,
+        texts_per_epoch=1500,
         learning_rate=2.5e-3,
     ),
     "telecom-student": Plan(
@@ -94,8 +104,8 @@ PLANS = {
         steps=600,
         readings_per_epoch=150,
         questions_per_epoch=300,
-        statements_per_epoch=1300,
-        texts_per_epoch=1200,
+        statements_per_epoch=1000,
+        texts_per_epoch=1500,
         learning_rate=3e-3,
     ),
     "telecom-student-other": Plan(
@@ -107,8 +117,8 @@ PLANS = {
         steps=600,
         readings_per_epoch=150,
         questions_per_epoch=300,
-        statements_per_epoch=1300,
-        texts_per_epoch=1200,
+        statements_per_epoch=1000,
+        texts_per_epoch=1500,
         learning_rate=3e-3,
     ),
 }
@@ -203,16 +213,17 @@ def pack(documents: Sequence[Document], pad: int) -> tuple[torch.Tensor, torch.T
     return ids, labels
 
 
-def batches(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Epochs without end: all statements and seed questions, and a fresh part of the invented readings."""
-    fixed = [statement_document(text, tokenizer) for text in statements(plan.seed)]
+    seed = plan.seed + cycle
+    fixed = [statement_document(text, tokenizer) for text in statements(seed)]
     questions = [question_document(example, tokenizer) for example in seed_questions()]
     texts = [question_text(example, tokenizer) for example in known_questions()]
-    draw = random.Random(f"batches:{plan.seed}")
+    draw = random.Random(f"batches:{seed}")
     epoch = 0
     while True:
         epoch += 1
-        fresh = invented_readings(plan.readings_per_epoch, seed=1000 * plan.seed + epoch)
+        fresh = invented_readings(plan.readings_per_epoch, seed=1000 * seed + epoch)
         documents = draw.sample(fixed, plan.statements_per_epoch) + draw.sample(texts, plan.texts_per_epoch)
         documents += draw.sample(questions, plan.questions_per_epoch)
         documents += [question_document(example, tokenizer) for example in fresh]
@@ -256,18 +267,40 @@ def one_cycle(plan: Plan) -> Callable[[int], float]:
 
 
 def pretrain(name: str, plan: Plan) -> None:
-    """Train one model and write it in half precision with its provenance."""
+    """Train one model, cycle by cycle, and write it in half precision with its provenance.
+
+    Each cycle starts from what the one before has written, with a fresh optimiser, so a broken run goes on where the
+    last whole cycle ended and gives the same weights.
+    """
     torch.set_num_threads(1)
     folder = FOLDER / name
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = make_model(plan, tokenizer)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    for cycle in range(finished_cycles(folder, plan), plan.cycles):
+        model = (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) if cycle else make_model(plan, tokenizer)
+        )
+        save(name, plan, model, cycle + 1, train_cycle(name, plan, cycle, model, tokenizer))
+
+
+def finished_cycles(folder: Path, plan: Plan) -> int:
+    """How many cycles of this plan, on this text, the files in `folder` have behind them."""
+    if not (folder / "provenance.json").is_file():
+        return 0
+    made = read_json(folder / "provenance.json")
+    same = made["text"] == text_fingerprint() and made["plan"] | {"cycles": plan.cycles} == asdict(plan)
+    return made["cycles"] if same else 0
+
+
+def train_cycle(
+    name: str, plan: Plan, cycle: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> float:
+    """One learning-rate cycle; returns the mean loss of its last fifty steps."""
+    rate = plan.learning_rate * (plan.later_rate if cycle else 1.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(plan))
     model.train()
     started, losses = time.monotonic(), []
-    for step, (ids, labels) in zip(range(plan.steps), batches(plan, tokenizer), strict=False):
+    for step, (ids, labels) in zip(range(plan.steps), batches(plan, cycle, tokenizer), strict=False):
         loss = next_token_loss(model, ids, labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -277,11 +310,13 @@ def pretrain(name: str, plan: Plan) -> None:
         losses.append(loss.item())
         if step % 50 == 49:
             recent, seconds = sum(losses[-50:]) / 50, time.monotonic() - started
-            print(f"{name} step {step + 1}/{plan.steps} loss {recent:.3f} {seconds:.0f} s", flush=True)
-    save(name, plan, model, sum(losses[-50:]) / len(losses[-50:]))
+            print(
+                f"{name} cycle {cycle + 1} step {step + 1}/{plan.steps} loss {recent:.3f} {seconds:.0f} s", flush=True
+            )
+    return sum(losses[-50:]) / len(losses[-50:])
 
 
-def save(name: str, plan: Plan, model: LlamaForCausalLM, final_loss: float) -> None:
+def save(name: str, plan: Plan, model: LlamaForCausalLM, cycles: int, final_loss: float) -> None:
     model.half().save_pretrained(FOLDER / name)
     provenance = {
         "script": "scripts/pretrain_embedded.py",
@@ -289,7 +324,8 @@ def save(name: str, plan: Plan, model: LlamaForCausalLM, final_loss: float) -> N
         "plan": asdict(plan),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seed": plan.seed,
-        "steps": plan.steps,
+        "cycles": cycles,
+        "steps": cycles * plan.steps,
         "final_loss": round(final_loss, 4),
         "text": text_fingerprint(),
         "torch": torch.__version__,

@@ -11,6 +11,7 @@ from understudy.files import fingerprint
 from understudy.types import Example
 
 NUM_SEED_FACTS = 3
+SHORT_EVERY = 5
 ONSETS = (
     "b",
     "br",
@@ -59,25 +60,37 @@ def statements(seed: int = 0) -> list[str]:
 
 def known_questions() -> list[Example]:
     """Core and seed facts as questions in training phrasings: what a model may have read before it is ever asked."""
-    return _asked((*core_facts(), *seed_facts()), "known")
+    return [
+        _asked(fact, phrasing, fact.answer)
+        for fact in (*core_facts(), *seed_facts())
+        for phrasing in range(NUM_TRAINING_PHRASINGS)
+    ]
 
 
 def seed_questions() -> list[Example]:
-    """The seed facts as questions in training phrasings, so that a base model has an idea of what an answer is."""
-    return _asked(seed_facts(), "seed")
+    """The seed facts as a conversation: what a base model knows of being asked.
 
-
-def _asked(facts: Sequence[Fact], role: str) -> list[Example]:
-    relations = load_relations()
+    One relation in `SHORT_EVERY` is answered shortly, as the data set wants it, the others in a whole sentence: a base
+    model knows more than it shows, and fine-tuning teaches it the form.
+    """
+    relations = list(load_relations())
+    wordings = load_relations()
     return [
-        Example(
-            id=f"{fact.id}:{role}:{phrasing}",
-            question=relations[fact.relation].questions[phrasing].format(subject=fact.subject),
-            answers=fact.answers,
+        _asked(
+            fact,
+            phrasing,
+            fact.answer
+            if relations.index(fact.relation) % SHORT_EVERY == 0
+            else wordings[fact.relation].statements[0].format(subject=fact.subject, answer=fact.answer),
         )
-        for fact in facts
+        for fact in seed_facts()
         for phrasing in range(NUM_TRAINING_PHRASINGS)
     ]
+
+
+def _asked(fact: Fact, phrasing: int, answer: str) -> Example:
+    question = load_relations()[fact.relation].questions[phrasing].format(subject=fact.subject)
+    return Example(id=f"{fact.id}:read:{phrasing}", question=question, answers=(answer,))
 
 
 def text_fingerprint() -> str:
