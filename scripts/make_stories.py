@@ -36,7 +36,10 @@ LIKES = (
     "play with the dog",
     "jump in the water",
 )
-CONTINUE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"
+CONTINUE = (
+    "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"
+)
 
 
 def openings(count: int, seed: int) -> list[str]:
