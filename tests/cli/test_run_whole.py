@@ -42,7 +42,7 @@ def test_every_stage_is_there_and_done(finished: House) -> None:
     stages = {path.parent.name for path in folder.glob("stages/*/done.json")}
     arms = {f"{kind}-{arm}" for kind in ("train", "predict") for arm in ARMS}
     others = {"data", "teacher_sft", "answers", "predict-teacher", "predict-base_student", "report"}
-    assert stages == arms | others | {"speed-teacher", "speed-base_student"}
+    assert stages == arms | others | {"speed-teacher", "speed-student"}
     assert not list(folder.rglob("*.part"))
     assert not list(folder.rglob("checkpoint-*"))
 
@@ -123,7 +123,7 @@ def test_a_stage_without_its_marker_is_done_again_and_so_is_what_needs_it(copy: 
     assert done.code == 0, done.err
     after = stamps(folder)
     again = {name.split("/")[1] for name in before if after[name] != before[name] and name.startswith("stages/")}
-    assert again == {"train-distilled", "predict-distilled", "speed-teacher", "speed-base_student", "report"}
+    assert again == {"train-distilled", "predict-distilled", "speed-teacher", "speed-student", "report"}
     assert answers(folder) == said
     for name in ("data/train.jsonl", "recipe.yaml", "environment.json"):
         assert before[name] == after[name]

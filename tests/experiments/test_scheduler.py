@@ -56,7 +56,7 @@ def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:
 def test_what_measures_time_runs_alone() -> None:
     found = list(plan().values())
     clock = [stage for stage in found if stage.exclusive]
-    assert [stage.name for stage in clock] == ["speed-teacher", "speed-base_student"]
+    assert [stage.name for stage in clock] == ["speed-teacher", "speed-student"]
     other = Stage("other")
     assert _ready([clock[0]], [other], 4) == []
     assert _ready([other], [clock[0]], 4) == []

@@ -22,9 +22,12 @@ TITLES = {
     "train-kd_gold": "distil on gold rows only",
     "train-distilled": "distil",
     "speed-teacher": "time the teacher",
-    "speed-base_student": "time the student",
+    "speed-student": "time the student",
     "report": "write the report",
 }
+
+# Short, so that the table fits into 80 columns.
+HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "bleu": "BLEU", "choice_accuracy": "choice"}
 
 
 def title(stage: str) -> str:
@@ -93,9 +96,9 @@ class Console:
 
         summary: dict[str, Any] = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
         table = Table(title="held-out items", title_justify="left")
-        table.add_column("arm")
+        table.add_column("arm", no_wrap=True, min_width=max(map(len, summary["arms"])))
         for name in summary["metrics"]:
-            table.add_column(name, justify="right")
+            table.add_column(HEADERS.get(name, name), justify="right")
         for arm, values in summary["arms"].items():
             table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary["metrics"]))
         self.console.print(table, soft_wrap=False)

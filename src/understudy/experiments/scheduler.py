@@ -86,7 +86,7 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
     plan.append(Stage("predict-base_student", ("data",)))
     plan += [Stage(f"predict-{arm}", (f"train-{arm}",)) for arm in arms]
     trained = tuple(stage.name for stage in plan)
-    plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in ("teacher", "base_student")]
+    plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in ("teacher", "student")]
     plan.append(Stage("report", tuple(stage.name for stage in plan)))
     return plan
 

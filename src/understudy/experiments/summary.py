@@ -99,7 +99,7 @@ def report_inputs(
         comparison=comparison,
         recipe=dump_recipe(recipe),
         curves=curves(run),
-        models={label: run.record(f"speed-{stage}")["speed"] for stage, label in SPEED_LABELS.items()},
+        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED},
         examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
@@ -113,7 +113,7 @@ def report_inputs(
     )
 
 
-SPEED_LABELS = {"teacher": "teacher", "base_student": "student"}
+TIMED = ("teacher", "student")
 
 
 def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,9 +48,13 @@ def predict_arm(context: Context, arm: str) -> dict[str, Any]:
 
 
 def speed_of(context: Context, which: str) -> dict[str, Any]:
-    """Size and speed of the teacher, or of the student (all arms of the student share one architecture)."""
+    """Size and speed of the teacher, or of the student.
+
+    All students share one architecture; a trained one is timed, for an untrained one does not know when to stop.
+    """
+    trained = [arm for arm in reversed(context.recipe.evaluate.arms) if context.run.is_done(f"train-{arm}")]
     memory = PeakMemory()
-    model, encoder = _arm(context, which)
+    model, encoder = _arm(context, which if which == "teacher" else (trained or ["base_student"])[0])
     rows = held_out(context.run, context.recipe)[:200]
     figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)
     return {"speed": {**figures, "peak_memory_mb": memory.bytes() / 2**20}}
