@@ -98,7 +98,7 @@ class Console:
         table = Table(title="held-out items", title_justify="left")
         table.add_column("arm", no_wrap=True, min_width=max(map(len, summary["arms"])))
         for name in summary["metrics"]:
-            table.add_column(HEADERS.get(name, name), justify="right")
+            table.add_column(HEADERS.get(str(name), str(name)), justify="right")
         for arm, values in summary["arms"].items():
             table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary["metrics"]))
         self.console.print(table, soft_wrap=False)
