@@ -12,6 +12,7 @@ from understudy.evaluation.disagreements import disagreements
 from understudy.files import atomic, read_json, read_jsonl, write_json
 from understudy.recipe import Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
+from understudy.report.words import metric_label, primary_metric
 from understudy.run import Run, whole_folder
 
 ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled")
@@ -68,18 +69,21 @@ def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def headline(comparison: Mapping[str, Any]) -> list[str]:
-    """The outcome in sentences, each with its interval."""
+    """The outcome in sentences, each with its interval, by the metric that the report puts first."""
+    metric = primary_metric(comparison)
+    if metric is None:
+        return []
     level = f"{comparison['settings']['confidence']:.0%} interval"
     lines = []
     for found in comparison["overall"]["differences"]:
-        if found["metric"] == "exact_match" and found["a"] == "distilled":
+        if found["metric"] == metric and found["a"] == "distilled":
             interval = (
                 f"{level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g}"
                 if found["low"] is not None
                 else "too few items for an interval"
             )
-            lines.append(f"distilled − {found['b']}: {found['difference']:+.3f} exact match ({interval})")
-    gap = comparison["overall"]["gaps"].get("exact_match")
+            lines.append(f"distilled − {found['b']}: {found['difference']:+.3f} {metric_label(metric)} ({interval})")
+    gap = comparison["overall"]["gaps"].get(metric)
     if gap and gap.get("value") is not None:
         lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
     elif gap:
