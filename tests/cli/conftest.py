@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,7 +60,17 @@ class House:
         return path
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen:
-        """Start the command line in a process group of its own, as a terminal does."""
+        """Start the command line in a process group of its own, as a terminal does.
+
+        Whoever starts the tests in the background may have them ignore Ctrl-C; the command must not inherit that.
+        """
+        limit = options.pop("preexec_fn", None)
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if limit is not None:
+                limit()
+
         return subprocess.Popen(
             [sys.executable, "-m", "understudy", *arguments],
             cwd=self.folder,
@@ -68,6 +79,7 @@ class House:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=prepare,
             **options,
         )
 

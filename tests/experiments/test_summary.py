@@ -22,7 +22,7 @@ def comparison(num: int, **right: int) -> dict[str, Any]:
 
 def test_the_headline_gives_the_difference_and_its_interval() -> None:
     lines = headline(comparison(40, teacher=40, sft=10, seqkd=20, distilled=30))
-    assert lines[0].startswith("distilled − sft: +0.500 exact match (95% interval +0.")
+    assert lines[0].startswith("distilled − sft: +0.500 Exact match (95% interval +0.")
     # (30 − 10) / (40 − 10)
     assert lines[-1].startswith("gap recovered: 67% (95% interval ")
 
