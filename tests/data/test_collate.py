@@ -199,3 +199,14 @@ def test_a_prompt_without_tokens_is_refused():
     encoder = Encoder(Template(reader), DATA)
     with pytest.raises(DataError, match="empty-1: the prompt has no tokens"):
         encoder.encode(Example("empty-1", "", ("AMF",)))
+
+
+def test_an_answer_the_teacher_did_not_finish_teaches_no_stop():
+    encoder = Encoder(Template(tokenizer()), DATA)
+    whole = Example("a", "why?", ("one two",), origin="teacher")
+    cut = dataclasses.replace(whole, meta={"unfinished": True})
+    assert encoder.encode(whole).answer_ids[-1] in encoder.template.stop_ids
+    assert encoder.encode(cut).answer_ids == encoder.encode(whole).answer_ids[:-1]
+    # A field of the same name in somebody's gold data means nothing.
+    gold = dataclasses.replace(cut, origin="gold")
+    assert encoder.encode(gold).answer_ids == encoder.encode(whole).answer_ids

@@ -51,6 +51,9 @@ class Encoder:
                 f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
                 hint="give the row a question, or the model a chat_template that says something",
             )
+        if example.origin == "teacher" and example.meta.get("unfinished") and len(encoded.answer_ids) > 1:
+            # The teacher did not stop here, so the student must not learn to.
+            encoded = Prompted(encoded.prompt_ids, encoded.answer_ids[:-1])
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:
             self._count("answers cut at max_answer_tokens")

@@ -21,9 +21,10 @@ class PeakMemory:
     Elsewhere, growth of the process's own all-time mark, which can only understate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         gc.collect()
-        if torch.cuda.is_available():
+        self.cuda = device.type == "cuda"
+        if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             self.before = float(torch.cuda.memory_allocated())
         elif STATUS.exists():
@@ -38,7 +39,7 @@ class PeakMemory:
 
     def bytes(self) -> float:
         """The mark, above what was held before."""
-        if torch.cuda.is_available():
+        if self.cuda:
             peak = float(torch.cuda.max_memory_allocated())
         else:
             peak = _status("VmHWM") if STATUS.exists() else _all_time()

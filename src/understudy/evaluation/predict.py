@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from understudy.data.collate import Encoder
+from understudy.data.split import group_key
+from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
 from understudy.models.generate import choice_scores, generate
@@ -65,9 +67,12 @@ def predict(
     ]
 
 
-def _group(example: Example) -> str | None:
+def _group(example: Example) -> str:
+    """What an item shares with others, so that they are resampled together: its facts, its context, or its question."""
     fact = example.meta.get("fact")
-    return " + ".join(fact) if isinstance(fact, list | tuple) else fact
+    if fact:
+        return " + ".join(fact) if isinstance(fact, list | tuple) else str(fact)
+    return fingerprint(example.context or group_key(example))
 
 
 def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_size: int) -> dict[str, list[float]]:

@@ -73,7 +73,8 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
     if recipe.student.sft:
         plan.append(Stage("student_sft", ("data",), distributed=True))
         student = ("student_sft",)
-    arms = [arm for arm in recipe.evaluate.arms if unlabelled or arm != "kd_gold"]
+    asked = recipe.evaluate.arms
+    arms = [arm for arm in asked if unlabelled or arm != "kd_gold" or "distilled" not in asked]
     if "sft" in arms:
         plan.append(Stage("train-sft", student, distributed=True))
     if set(TRAINED_FROM_ANSWERS) & set(arms):
@@ -238,7 +239,9 @@ def _start(context: Any, stage: Stage, recipe: Recipe, run: Run) -> _Worker:
 def _cores() -> int:
     """Cores this process may use; a thread count set from outside wins."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() and int(wanted) else len(os.sched_getaffinity(0))
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listen(worker: _Worker, run: Run, display: Display) -> bool:

@@ -71,7 +71,7 @@ def training_arguments(
     """The Trainer's arguments for a stage."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(folder),
             max_steps=numbers.steps,
             per_device_train_batch_size=numbers.micro_batch_size,
@@ -102,3 +102,7 @@ def training_arguments(
             dataloader_pin_memory=device.type == "cuda",
             average_tokens_across_devices=True,
         )
+    if arguments.n_gpu > 1:
+        # nn.DataParallel cannot split our batches; several GPUs are used through a launcher.
+        arguments._n_gpu = 1
+    return arguments

@@ -116,7 +116,8 @@ class DistillationTrainer(Trainer):
         if not torch.isfinite(result.total):
             raise _diverged("loss", result.total, step, inputs["ids"])
         for name, value in result.sums.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach().double()
+            exact = torch.float32 if value.device.type == "mps" else torch.float64
+            self._sums[name] = self._sums.get(name, 0) + value.detach().to(exact)
         # DDP averages gradients over processes; the count already runs over all of them.
         return result.total * self.args.world_size / num_items_in_batch
 

@@ -41,7 +41,10 @@ def answers(context: Context, _: str) -> dict[str, Any]:
         elif not answer.finished and not recipe.seqkd.keep_unfinished:
             dropped["unfinished"] += 1
         else:
-            kept.append(dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=()))
+            meta = example.meta if answer.finished else {**example.meta, "unfinished": True}
+            kept.append(
+                dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
+            )
     write_jsonl(run.stage("answers") / "answers.jsonl", (as_row(example) for example in kept))
     if not kept:
         raise RunError(

@@ -53,7 +53,7 @@ def speed_of(context: Context, which: str) -> dict[str, Any]:
     All students share one architecture; a trained one is timed, for an untrained one does not know when to stop.
     """
     trained = [arm for arm in reversed(context.recipe.evaluate.arms) if context.run.is_done(f"train-{arm}")]
-    memory = PeakMemory()
+    memory = PeakMemory(context.device)
     model, encoder = _arm(context, which if which == "teacher" else (trained or ["base_student"])[0])
     rows = held_out(context.run, context.recipe)[:200]
     figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from understudy import build
+from understudy.data.collate import Collator, Encoder, encode_rows
 from understudy.data.load import load_splits
+from understudy.data.template import Template
 from understudy.errors import DataError
 from understudy.experiments.stages.context import ROLES, Context, as_row
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.load import load_template, resolve
 from understudy.recipe import Recipe
+from understudy.training.objective import Need
+from understudy.types import Splits
 
 
 def data(context: Context, _: str) -> dict[str, Any]:
@@ -25,12 +29,31 @@ def data(context: Context, _: str) -> dict[str, Any]:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
-    context.progress(2, 3, "write")
+    context.progress(2, 3, "check")
+    check_rows(recipe, splits, student, teacher)
     for role in ROLES:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     notes = {**splits.notes, "student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
     write_json(folder / "notes.json", notes)
     return {"rows": {role: len(getattr(splits, role)) for role in ROLES}, "models": model_folders(recipe)}
+
+
+def check_rows(recipe: Recipe, splits: Splits, student: Template, teacher: Template) -> None:
+    """Render every row for both models, so that what cannot be rendered stops the run now and not after hours.
+
+    Raises:
+        DataError: a question is too long for `data.max_length`; the row is named.
+        ModelError: the method compares token by token, and the two templates make different tokens of one answer.
+    """
+    encoders = [Encoder(template, recipe.data) for template in (student, teacher)]
+    for role in ROLES:
+        for example in getattr(splits, role):
+            for encoder in encoders:
+                encoder.prompt_ids(example)
+    same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
+    if same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
+        pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
+        Collator(*pads)(encode_rows(splits.train[:32], *encoders))
 
 
 def model_folders(recipe: Recipe) -> list[dict[str, str]]:

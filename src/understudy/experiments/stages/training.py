@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from understudy import build
 from understudy.data.collate import Collator, Encoder, encode_rows
@@ -63,7 +64,8 @@ def equal_steps(run: Run, recipe: Recipe) -> int:
     """Optimiser steps of every arm: `distil.steps`, or `distil.epochs` over what the distilled student reads."""
     if recipe.distil.steps:
         return recipe.distil.steps
-    return plan(recipe.distil, len(rows_of(run, "train")) + len(rows_of(run, "unlabelled"))).steps
+    rows = len(rows_of(run, "train")) + len(rows_of(run, "unlabelled"))
+    return plan(recipe.distil, rows, processes=_processes()).steps
 
 
 def _train(
@@ -177,8 +179,12 @@ def _processes() -> int:
 def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
     """Write a model folder that `AutoModelForCausalLM.from_pretrained` opens, adapters merged; whole or not at all."""
     final = merged(model, reload)
-    final.generation_config.pad_token_id = template.tokenizer.pad_token_id
-    final.generation_config.eos_token_id = list(template.stop_ids)
+    # Answers are greedy: sampling fields stay behind, and with them the ones that transformers refuses to save.
+    final.generation_config = GenerationConfig(
+        bos_token_id=template.tokenizer.bos_token_id,
+        pad_token_id=template.tokenizer.pad_token_id,
+        eos_token_id=list(template.stop_ids),
+    )
     with whole_folder(folder) as part:
         final.save_pretrained(part)
         template.tokenizer.save_pretrained(part)
