@@ -25,7 +25,8 @@ def test_a_held_out_question_that_is_too_long_is_named_at_once() -> None:
 
 def test_templates_that_cut_one_answer_differently_are_refused_at_once() -> None:
     teacher = tokenizer()
-    teacher.chat_template = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}!{{ eos_token }}{% endif %}{% endfor %}"
+    turn = "{{ m['content'] }}{% if m['role'] == 'assistant' %}!{{ eos_token }}{% endif %}"
+    teacher.chat_template = "{% for m in messages %}" + turn + "{% endfor %}"
     with pytest.raises(ModelError, match="different tokens"):
         check_rows(RECIPE, splits("short?"), Template(tokenizer()), Template(teacher))
     only_text = parse_recipe({"evaluate": {"arms": ["sft", "seqkd"]}})
