@@ -13,9 +13,9 @@ target token `n` (the shift by one position happens once, in `data/collate`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,3 +100,62 @@ class Batch(TypedDict, total=False):
     teacher: Tokens
     gold_rows: Required[Tensor]
     ids: Required[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a language model that answers in text.
+
+    Attributes:
+        id: the caller's own name for it, unique within one call of `Completer.complete`.
+        messages: the conversation.
+        schema: JSON schema of the answer; an answer that breaks it is asked for again, then counts as missing.
+        sample: which of several answers to the same messages; answers are cached by everything but `id`.
+        temperature: sampling temperature; None: the completer's own.
+        max_tokens: longest answer; None: the completer's own.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+    sample: int = 0
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What became of a request: an answer, or the reason why there is none.
+
+    Attributes:
+        id: the request's.
+        text: the answer; None where there is none.
+        value: the answer parsed and checked, where the request has a schema.
+        reason: why there is no answer; empty where there is one.
+        input_tokens: tokens read, as the endpoint counts them.
+        output_tokens: tokens written.
+        seconds: from sending to answer, retries included; 0 from the cache.
+        cached: whether it was paid for earlier.
+    """
+
+    id: str
+    text: str | None
+    value: Any = None
+    reason: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+
+
+class Completer(Protocol):
+    """A language model that turns messages into text: in this process or behind an endpoint."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, for signatures."""
+        ...
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion a request, in the order in which they are ready; requests are taken as they are needed."""
+        ...

@@ -1,7 +1,7 @@
 """How good a text is, and how sure that is. Imports neither torch nor a model."""
 
 from understudy.metrics.registry import METRICS, TEXT_METRICS, Metric, score
-from understudy.metrics.scores import Score, Texts, mean_score
+from understudy.metrics.scores import Score, Texts, Tools, mean_score, not_measured
 from understudy.metrics.significance import Difference, Interval, bootstrap_interval, paired_bootstrap
 
 __all__ = [
@@ -12,8 +12,10 @@ __all__ = [
     "Metric",
     "Score",
     "Texts",
+    "Tools",
     "bootstrap_interval",
     "mean_score",
+    "not_measured",
     "paired_bootstrap",
     "score",
 ]

@@ -8,7 +8,7 @@ from functools import partial
 
 from understudy.errors import ConfigError
 from understudy.metrics import ngram
-from understudy.metrics.scores import Score, Texts
+from understudy.metrics.scores import Score, Texts, Tools
 
 Metric = Callable[[Texts], Score]
 
@@ -32,14 +32,20 @@ def score(
     predictions: Sequence[str],
     references: Iterable[Sequence[str]],
     *,
+    questions: Sequence[str] | None = None,
+    contexts: Sequence[str | None] | None = None,
     metrics: Iterable[str] = TEXT_METRICS,
+    tools: Tools | None = None,
 ) -> dict[str, Score]:
     """Score predictions against their references.
 
     Args:
         predictions: one text an item.
         references: the right answers of each item, at least one.
+        questions: what was asked; judged metrics need it.
+        contexts: the text that was to be read; `faithfulness` and `context_relevance` need it.
         metrics: names out of `METRICS`.
+        tools: the models that some metrics need.
 
     Returns:
         One score a metric, in the order asked for.
@@ -48,7 +54,13 @@ def score(
         ConfigError: no metric of that name (the nearest one is named).
         DataError: nothing to score, lengths differ, or an item has no reference.
     """
-    texts = Texts(tuple(predictions), tuple(() if isinstance(item, str) else tuple(item) for item in references))
+    texts = Texts(
+        tuple(predictions),
+        tuple(() if isinstance(item, str) else tuple(item) for item in references),
+        None if questions is None else tuple(questions),
+        None if contexts is None else tuple(contexts),
+        tools or Tools(),
+    )
     return {name: _metric(name)(texts) for name in metrics}
 
 

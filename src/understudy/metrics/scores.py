@@ -7,22 +7,53 @@ sums* give the aggregate: (value, 1) for a mean, n-gram counts for corpus BLEU. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from understudy.errors import DataError
+from understudy.types import Completer
 
 FromTotals = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
+class Tools:
+    """The models that some metrics need; a metric whose tool is absent says *not measured*.
+
+    Attributes:
+        embedding_model: sentence embeddings for `answer_similarity`: folder or hub id; `auto`: the MiniLM of the extra
+            `understudy[offline]`, where it is installed.
+        bertscore_model: encoder for `bertscore_f1`, likewise.
+        judge: the language model behind the judged metrics.
+        judge_repeats: how often it judges each item.
+    """
+
+    embedding_model: str = "auto"
+    bertscore_model: str = "auto"
+    judge: Completer | None = None
+    judge_repeats: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
-    """What a metric may look at: one prediction an item and the right answers beside it."""
+    """What a metric may look at: one prediction an item and the right answers beside it.
+
+    Attributes:
+        predictions: one text an item.
+        references: the right answers of each item, at least one.
+        questions: what was asked, where that is known.
+        contexts: the text that was to be read; None for an item without.
+        tools: models for the metrics that need one.
+    """
 
     predictions: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
+    questions: tuple[str, ...] | None = None
+    contexts: tuple[str | None, ...] | None = None
+    tools: Tools = field(default_factory=Tools)
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.references):
@@ -30,6 +61,9 @@ class Texts:
                 f"{len(self.predictions)} predictions, but references for {len(self.references)} items",
                 hint="give one list of references for each prediction, in the same order",
             )
+        for name, values in (("questions", self.questions), ("contexts", self.contexts)):
+            if values is not None and len(values) != len(self.predictions):
+                raise DataError(f"{len(self.predictions)} predictions, but {len(values)} {name}")
         if not self.predictions:
             raise DataError("nothing to score: the list of predictions is empty")
         for number, references in enumerate(self.references):
@@ -53,6 +87,9 @@ class Score:
         signature: library, version and options, in print.
         maximum: 1 or 100, as the library that computes it has it.
         higher_is_better: the direction of good.
+        reason: why nothing was measured; empty where something was. A single item that could not be measured is NaN
+            in `per_example` and a row of zeros in `statistics`, so that no mean ever counts it.
+        details: whatever else a metric found out, JSON-able: a judge's variance, its unparseable verdicts.
     """
 
     name: str
@@ -63,16 +100,25 @@ class Score:
     signature: str
     maximum: float = 1.0
     higher_is_better: bool = True
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """`[n]` bool: which items have a value."""
+        return ~np.isnan(np.asarray(self.per_example, dtype=np.float64))
 
     def to_dict(self) -> dict[str, object]:
         """What goes into `scores.json`: everything but the resampling statistics."""
         return {
             "name": self.name,
-            "value": self.value,
+            "value": _known(self.value),
             "maximum": self.maximum,
             "higher_is_better": self.higher_is_better,
             "signature": self.signature,
-            "per_example": list(self.per_example),
+            "per_example": [_known(value) for value in self.per_example],
+            "reason": self.reason,
+            "details": dict(self.details),
         }
 
 
@@ -83,7 +129,20 @@ def mean_from_totals(totals: np.ndarray) -> np.ndarray:
 
 
 def mean_score(name: str, values: Sequence[float] | np.ndarray, signature: str) -> Score:
-    """A score that is the plain mean of its per-item values, each between 0 and 1."""
+    """A score that is the plain mean of its per-item values, each between 0 and 1; NaN marks an item not measured."""
     array = np.asarray(values, dtype=np.float64)
-    statistics = np.stack([array, np.ones_like(array)], axis=-1)
-    return Score(name, float(array.mean()), tuple(array.tolist()), statistics, mean_from_totals, signature)
+    known = ~np.isnan(array)
+    statistics = np.stack([np.where(known, array, 0.0), known.astype(np.float64)], axis=-1)
+    value = float(mean_from_totals(statistics.sum(axis=0)))
+    return Score(name, value, tuple(array.tolist()), statistics, mean_from_totals, signature)
+
+
+def not_measured(name: str, items: int, reason: str, *, maximum: float = 1.0) -> Score:
+    """The score of a metric whose tool is absent: no value, and the reason in words."""
+    nothing = np.zeros((items, 2))
+    blank = (float("nan"),) * items
+    return Score(name, float("nan"), blank, nothing, mean_from_totals, "not measured", maximum, reason=reason)
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value

@@ -1,4 +1,4 @@
-"""A recipe: the validated, hashable description of a run, as a person writes it in YAML.
+"""The sections of a recipe, one pydantic model each.
 
 Every field has a default that works and a sentence that says what it does; `understudy init` writes those
 sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
@@ -6,18 +6,11 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from understudy.errors import ConfigError
-from understudy.files import fingerprint, read_text
+from understudy.files import fingerprint
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -182,9 +175,57 @@ class DistilConfig(TrainConfig):
         return self.loss_temperature or (1.0 if self.method == "kd" else 2.0)
 
 
+class EndpointConfig(Section):
+    """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
+
+    model: str
+    """The model's name at the endpoint; without `base_url`, a hub id, a folder or an embedded model."""
+    base_url: str | None = None
+    """The endpoint, for example http://localhost:8000/v1. Default: load `model` in this process."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; keys never stand in a recipe."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature."""
+    max_tokens: int = Field(default=1024, gt=0)
+    """Longest answer in tokens."""
+    concurrency: int = Field(default=8, gt=0)
+    """Requests under way at once."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds until an unanswered request is given up and tried again."""
+    max_retries: int = Field(default=6, ge=0)
+    """How often a request is tried again after 429, 5xx, a timeout or an answer that breaks its schema."""
+    max_calls: int | None = Field(default=None, gt=0)
+    """Budget in calls; what is left is listed as missing."""
+    max_total_tokens: int | None = Field(default=None, gt=0)
+    """Budget in tokens, read and written."""
+
+
+class JudgeConfig(EndpointConfig):
+    """The language model that judges answers."""
+
+    repeats: int = Field(default=1, gt=0)
+    """How often each item is judged; with two or more, the report gives the judge's own variance."""
+
+
 class EvaluateConfig(Section):
     """What is measured at the end."""
 
+    metrics: tuple[str, ...] | Literal["all"] = (
+        "exact_match",
+        "token_f1",
+        "bleu",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "chrf",
+    )
+    """Metrics of written answers, names out of `understudy.metrics.METRICS`, or `all`."""
+    embedding_model: str = "auto"
+    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    bertscore_model: str = "auto"
+    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    judge: JudgeConfig | None = None
+    """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[Arm, ...] = get_args(Arm)
     """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled."""
     batch_size: int = Field(default=64, gt=0)
@@ -246,129 +287,3 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
         return fingerprint(self.identity(), length=8)
-
-
-def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `key=value` overrides (`distil.steps=100`, values in YAML).
-
-    Raises:
-        ConfigError: no such recipe, no YAML, an unknown key (the nearest known one is named) or a bad value.
-    """
-    return parse_recipe(load_yaml(path), overrides, origin=str(path))
-
-
-def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the mapping in a YAML file.
-
-    Raises:
-        ConfigError: the file is absent or holds no mapping.
-    """
-    if not Path(path).is_file():
-        raise ConfigError(
-            f"no such recipe: {path}",
-            hint="`understudy recipes` lists the shipped ones, `understudy init` writes one",
-        )
-    try:
-        value = _parse_yaml(read_text(path))
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f"{path}:{line + 1}" if line is not None else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds a {type(value).__name__}, not a mapping of recipe fields")
-    return value
-
-
-def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: str = "recipe") -> Recipe:
-    """Validate a mapping, with overrides on top.
-
-    Raises:
-        ConfigError: an unknown key, a missing one or a bad value; every fault is named in one line.
-    """
-    for override in overrides:
-        value = _override(value, override)
-    try:
-        return Recipe.model_validate(value)
-    except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
-        raise ConfigError(
-            f"{origin}: " + "; ".join(faults),
-            hint="`understudy init` writes a recipe with every field explained",
-        ) from error
-
-
-def _override(value: dict[str, Any], override: str) -> dict[str, Any]:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise ConfigError(
-            f"cannot read the override {override!r}",
-            hint="write it as key=value, for example distil.steps=100",
-        )
-    try:
-        new = _parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {override!r} is not valid YAML") from error
-    result = dict(value)
-    node = result
-    *path, last = key.split(".")
-    for part in path:
-        child = node.get(part)
-        node[part] = dict(child) if isinstance(child, dict) else {}
-        node = node[part]
-    node[last] = new
-    return result
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 5e-4 is a number, as people and YAML 1.2 mean it, and a key that stands twice is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of a node.
-
-        Raises:
-            yaml.YAMLError: a key stands twice.
-        """
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # a SafeLoader: plain values only
-
-
-def _describe(fault: Any) -> str:
-    path = ".".join(str(part) for part in fault["loc"]) or "the recipe"
-    if fault["type"] != "extra_forbidden":
-        message = fault["msg"].removeprefix("Value error, ")
-        return f"{path}: {message}" if fault["loc"] else message
-    known = _known_keys(fault["loc"][:-1])
-    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
-    advice = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key `{path}`: {advice}"
-
-
-def _known_keys(path: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(section.model_fields)
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as YAML, every field written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)

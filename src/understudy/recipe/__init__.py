@@ -1,0 +1,52 @@
+"""A recipe: the validated, hashable description of a run, as a person writes it in YAML.
+
+Every field has a default that works and a sentence that says what it does; `understudy init` writes those
+sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
+"""
+
+from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
+from understudy.recipe.sections import (
+    ARMS,
+    METHODS,
+    Arm,
+    ContextOverflow,
+    DataConfig,
+    Device,
+    DistilConfig,
+    Dtype,
+    EndpointConfig,
+    EvaluateConfig,
+    JudgeConfig,
+    LoraConfig,
+    Method,
+    ModelConfig,
+    Recipe,
+    Section,
+    SeqkdConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "ARMS",
+    "METHODS",
+    "Arm",
+    "ContextOverflow",
+    "DataConfig",
+    "Device",
+    "DistilConfig",
+    "Dtype",
+    "EndpointConfig",
+    "EvaluateConfig",
+    "JudgeConfig",
+    "LoraConfig",
+    "Method",
+    "ModelConfig",
+    "Recipe",
+    "Section",
+    "SeqkdConfig",
+    "TrainConfig",
+    "dump_recipe",
+    "load_recipe",
+    "load_yaml",
+    "parse_recipe",
+]
