@@ -116,6 +116,11 @@ class EncodedRow:
     teacher: Prompted | None
     gold: bool
 
+    @property
+    def length(self) -> int:
+        """Tokens of the longer side, prompt and answer."""
+        return max(len(side.ids) for side in (self.student, self.teacher) if side)
+
 
 def encode_rows(examples: Sequence[Example], student: Encoder, teacher: Encoder | None = None) -> list[EncodedRow]:
     """Encode examples once, before training.

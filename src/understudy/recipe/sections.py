@@ -96,7 +96,7 @@ class TrainConfig(Section):
     batch_size: int = Field(default=32, gt=0)
     """Rows per optimiser step and process, accumulation included."""
     micro_batch_size: int | None = Field(default=None, gt=0)
-    """Rows per forward; must divide `batch_size`. Default: all at once."""
+    """Rows per forward; must divide `batch_size`. A step's rows are cut by length, so it also saves padding."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -26,6 +26,7 @@ from understudy.files import write_jsonl
 from understudy.teachers.local import LocalTeacher
 from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
+from understudy.training.order import StepSampler
 
 Progress = Callable[[int, int, str], None]
 DevScore = Callable[[Any], Mapping[str, float]]
@@ -89,6 +90,10 @@ class DistillationTrainer(Trainer):
     def module(self) -> DistillationModule:
         """Student and objective, without the wrappers of DDP and the like."""
         return self.accelerator.unwrap_model(self.model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return StepSampler([row.length for row in self.train_dataset.rows], rows, self.args.seed)  # pyright: ignore
 
     # -- one step ------------------------------------------------------------------------------------------------
 
