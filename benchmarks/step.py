@@ -8,7 +8,8 @@ python benchmarks/step.py --gpu          # larger shapes, bfloat16, on a CUDA de
 The yardstick is what nobody can avoid: the teacher's forward pass and the student's forward and backward pass, both
 heads included, without any loss (the student's logits receive a fixed gradient). Every row runs in a process of its
 own that takes turns between the row and the yardstick, so that a disturbance hits both; the ratio is the median over
-the turns. No optimiser step on either side.
+the turns. No optimiser step on either side. DSKD also reads each side's states through the other's head; its second
+ratio is to the yardstick with those products (two projections, two heads, their gradients) in it, again without loss.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def main() -> None:
     for row in (YARDSTICK, *ROWS):
         result = _run(arguments, row)
         results.append(result)
-        print(f"{row:48} {result['seconds'] * 1e3:8.0f} ms {result['ratio']:6.2f}x", flush=True)
+        own = f"   {result['own_ratio']:.2f}x with its own products" if "own_ratio" in result else ""
+        print(f"{row:48} {result['seconds'] * 1e3:8.0f} ms {result['ratio']:6.2f}x{own}", flush=True)
     if arguments.json:
         record = {"command": " ".join(sys.argv), "threads": arguments.threads, "rows": results}
         Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
@@ -84,19 +86,24 @@ def _measure(arguments: argparse.Namespace) -> dict:
     yardstick = _models_alone(student, teacher, batch)
     alone = arguments.child == YARDSTICK
     step = yardstick if alone else _step(student, teacher, batch, ROWS[arguments.child])
-    for warm in (step, yardstick):
-        _turn(warm, student, device)
-    times, ratios = [], []
+    dual = _models_alone(student, teacher, batch, dual=True) if "dskd" in arguments.child else None
+    for warm in (step, yardstick, dual):
+        if warm:
+            _turn(warm, student, device)
+    times, ratios, own = [], [], []
     for _ in range(arguments.repeats):
         unit = _turn(yardstick, student, device)
         seconds = unit if alone else _turn(step, student, device)
         times.append(seconds)
         ratios.append(seconds / unit)
+        if dual:
+            own.append(seconds / _turn(dual, student, device))
     return {
         "row": arguments.child,
         "seconds": statistics.median(times),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        **({"own_ratio": statistics.median(own), "own_ratios": own} if own else {}),
     }
 
 
@@ -146,17 +153,27 @@ def _batch(shape: dict, device):
     return {"student": tokens, "teacher": tokens, "gold_rows": torch.ones(rows, dtype=torch.bool), "ids": []}
 
 
-def _models_alone(student, teacher, batch):
+def _models_alone(student, teacher, batch, *, dual: bool = False):
+    """Both models and both heads without a loss; `dual` adds each side's projected states read by the other's head."""
     import torch
 
     inputs = batch["student"]["inputs"]
     gradient = torch.randn(*inputs["input_ids"].shape, student.config.vocab_size, device=student.device)
     gradient = gradient.to(student.dtype) / gradient.numel()
+    widths = student.config.hidden_size, teacher.config.hidden_size
+    to_teacher = torch.nn.Linear(*widths).to(student.device, student.dtype)
+    to_student = torch.nn.Linear(*widths[::-1]).to(student.device, student.dtype)
 
     def run() -> None:
         with torch.no_grad():
-            teacher(**inputs, use_cache=False)
-        student(**inputs, use_cache=False).logits.backward(gradient)
+            theirs = teacher.model(**inputs, use_cache=False).last_hidden_state
+            teacher.lm_head(theirs)
+        ours = student.model(**inputs, use_cache=False).last_hidden_state
+        logits = [student.lm_head(ours)]
+        if dual:
+            logits.append(to_student(theirs) @ student.lm_head.weight.detach().t())
+            logits.append(to_teacher(ours) @ teacher.lm_head.weight.detach().t())
+        torch.autograd.backward(logits, [gradient] * len(logits))
 
     return run
 

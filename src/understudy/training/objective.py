@@ -143,47 +143,8 @@ class DualSpaceObjective(Objective):
 
     needs = Need.HIDDEN | Need.SAME_VOCABULARY
 
-    def __init__(self, spaces: DualSpace, divergence: Divergence, *, temperature: float, gold_weight: float) -> None:
-        super().__init__()
-        self.spaces = spaces
-        self.divergence = divergence
-        self.temperature = temperature
-        self.gold_weight = gold_weight
-
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
-        """See the class."""
-        assert signal is not None
-        gold = gold_weights(self.gold_weight, student, batch)
-        losses = self.spaces(
-            spec(student),
-            spec(signal),
-            student.target_ids,
-            divergence=self.divergence,
-            temperature=self.temperature,
-            weights=1.0 - gold,
-            gold_weights=gold,
-            statistics=self.statistics,
-        )
-        return _dual_result(losses, student)
-
-
-class CrossModelObjective(Objective):
-    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`.
-
-    L = Σ_s g_s · CE_s + (1 − g_s) · (L_stu + L_proj)_s + Σ_t (1 − g_t) · L_tea,t: the last sum runs over the teacher's
-    target tokens.
-
-    Args:
-        spaces: projectors and attention.
-        divergence: D of L_stu.
-        temperature: τ of the two divergences; there is no τ².
-        gold_weight: g.
-    """
-
-    needs = Need.HIDDEN | Need.EMBEDDINGS
-
     def __init__(
-        self, spaces: CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
+        self, spaces: DualSpace | CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
     ) -> None:
         super().__init__()
         self.spaces = spaces
@@ -194,8 +155,38 @@ class CrossModelObjective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        gold = gold_weights(self.gold_weight, student, batch)
-        losses = self.spaces(
+        losses = self.losses(student, signal, batch, gold_weights(self.gold_weight, student, batch))
+        assert losses.student.gold is not None
+        # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
+        sums = {**losses.sums, "tokens": _count(student), "gold": losses.student.gold.sum()}
+        return Result(losses.total, sums | _statistics(losses.student, student))
+
+    def losses(self, student: Output, signal: Output, batch: Batch, gold: Tensor) -> DualSpaceLosses:
+        """The terms in both spaces; `gold` is g of each target token."""
+        return self.spaces(
+            spec(student),
+            spec(signal),
+            student.target_ids,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=1.0 - gold,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+
+
+class CrossModelObjective(DualSpaceObjective):
+    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`.
+
+    L = Σ_s g_s · CE_s + (1 − g_s) · (L_stu + L_proj)_s + Σ_t (1 − g_t) · L_tea,t: the last sum runs over the teacher's
+    target tokens. Arguments as in `DualSpaceObjective`; `spaces` holds projectors and attention.
+    """
+
+    needs = Need.HIDDEN | Need.EMBEDDINGS
+
+    def losses(self, student: Output, signal: Output, batch: Batch, gold: Tensor) -> DualSpaceLosses:
+        """The terms in both spaces; `gold` is g of each of the student's target tokens."""
+        return self.spaces(
             _views(student),
             _views(signal),
             student.target_ids,
@@ -206,7 +197,6 @@ class CrossModelObjective(Objective):
             gold_weights=gold,
             statistics=self.statistics,
         )
-        return _dual_result(losses, student)
 
 
 def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
@@ -227,14 +217,6 @@ def _views(output: Output) -> TokenViews:
     assert output.input_embeddings is not None
     assert output.target_embeddings is not None
     return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)
-
-
-def _dual_result(losses: DualSpaceLosses, student: Output) -> Result:
-    """The dual-space terms are logged as they enter the sum: weighted by 1 − g."""
-    sums = {**losses.sums, "tokens": _count(student)}
-    assert losses.student.gold is not None
-    sums["gold"] = losses.student.gold.sum()
-    return Result(losses.total, sums | _statistics(losses.student, student))
 
 
 def _count(output: Output) -> Tensor:
