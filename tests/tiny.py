@@ -129,6 +129,7 @@ def trainer(
     seed: int = 5,
     num: int = len(FACTS),
     processes: int = 1,
+    report_to: tuple[str, ...] = (),
     **fields: Any,
 ) -> DistillationTrainer:
     """A trainer as a stage of a run builds it."""
@@ -151,6 +152,7 @@ def trainer(
             device=torch.device("cpu"),
             seed=seed,
             autocast=autocast,
+            report_to=report_to,
             evaluate=dev_score is not None,
         )
     return kind(

@@ -98,6 +98,9 @@ def execute(run: Run, recipe: Recipe, display: Display) -> None:
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
+    from understudy.experiments.sources import check_trackers
+
+    check_trackers(recipe)
     runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
     runner(run, recipe, [Stage("data")], display)
     _check_sources(run, recipe)

@@ -1,9 +1,11 @@
-"""Whether the files and models a run was made from are still what they were; no torch here."""
+"""Whether what a run needs is there, and still what it was made from; no torch here."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
+from understudy.errors import ConfigError
 from understudy.files import fingerprint_file, fingerprint_folder, read_json
 from understudy.recipe import Recipe
 from understudy.run import Run
@@ -26,3 +28,16 @@ def changed(run: Run, recipe: Recipe) -> list[str]:
         if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
             found.append(model["folder"])
     return found
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Whether the trackers of `report_to` are installed.
+
+    Raises:
+        ConfigError: one is not; the Trainer would only say so after the first stage.
+    """
+    for tracker in recipe.report_to:
+        if find_spec(tracker) is None:
+            raise ConfigError(
+                f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
+            )
