@@ -90,6 +90,14 @@ def _embedded(config: DataConfig) -> Splits:
     name = config.source.removeprefix(EMBEDDED)
     if name != "telecom":
         raise ConfigError(f"unknown embedded data set {config.source!r}", hint="known: embedded:telecom")
+    own = DataConfig()
+    moved = [field for field in ("dev", "test", "format") if getattr(config, field) != getattr(own, field)]
+    moved += [f"{role}_source" for role in ("dev", "test", "unlabelled") if getattr(config, f"{role}_source")]
+    if moved:
+        raise ConfigError(
+            f"embedded:telecom has its own splits; data.{moved[0]} does not apply to it",
+            hint="leave the field out, or bring your own data.source",
+        )
     from understudy.data.embedded.telecom import generate
 
     # The generator has a gold share of its own, made for its facts; the recipe's default would override it.
@@ -141,7 +149,7 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
         except BadRow as bad:
             faults.append(Fault(row.where, _own_name(bad.field, row, config.columns), bad.reason, row.value))
     if not expanded:
-        raise DataError(f"{name} is empty: it holds no questions")
+        raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
     return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint)
 
 

@@ -57,7 +57,9 @@ def read_source(
     else:
         raise DataError(f"no such file: {source}", hint="check the path; it is relative to the current folder")
     if not rows:
-        raise DataError(f"{source} is empty: it holds no rows")
+        raise DataError(
+            f"{source} is empty: it holds no rows", hint="check data.source and, for a hub id, data.hub_split"
+        )
     return Source(source, tuple(rows), digest)
 
 

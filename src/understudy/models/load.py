@@ -43,8 +43,9 @@ def resolve(name: str) -> str:
                 f"no embedded model {name!r}", hint="there are " + ", ".join(f"embedded:{n}" for n in EMBEDDED)
             )
         return str(resources.files("understudy.models") / "embedded" / short)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     path = Path(name).expanduser()
+    # A hub id has one slash too, but nobody keeps a local folder named like its organisation.
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or ("/" in name and path.parent.is_dir())
     if looks_local and not path.is_dir():
         raise ModelError(
             f"no such model folder: {name}", hint="give a folder that holds config.json, or a hub id like org/name"

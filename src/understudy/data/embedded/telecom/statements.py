@@ -95,7 +95,8 @@ def _asked(fact: Fact, phrasing: int, answer: str) -> Example:
 
 def text_fingerprint() -> str:
     """Digest of all that the base models read about real facts; their provenance names it."""
-    return fingerprint([sorted(statements()), [[one.question, one.answers[0]] for one in known_questions()]])
+    asked = [[one.question, one.answers[0]] for one in (*known_questions(), *seed_questions())]
+    return fingerprint([sorted(statements()), asked])
 
 
 def invented_readings(count: int, seed: int = 0, *, num_sentences: int = 3) -> list[Example]:
