@@ -1,0 +1,139 @@
+"""One call over HTTP, with OpenAI's own client: bytes out, bytes back, every fault by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit
+
+from understudy.errors import TeacherError
+from understudy.recipe import EndpointConfig
+from understudy.teachers.answers import read_body
+from understudy.teachers.cache import Answer, clean
+from understudy.teachers.faults import Fault, status_fault
+from understudy.teachers.usage import Usage
+from understudy.types import Request
+
+_LONGEST_MESSAGE = 300
+
+
+class Wire:
+    """Sends requests to one endpoint.
+
+    An endpoint that does not know a parameter is asked without it from then on, and the usage says so: not all
+    know `response_format`, some have renamed `max_tokens`, some choose the temperature themselves.
+    """
+
+    def __init__(self, client: AsyncOpenAI, config: EndpointConfig, key: str, usage: Usage) -> None:
+        self._client = client
+        self._config = config
+        self._key = key
+        self._usage = usage
+        self._unknown: set[str] = set()
+        self._headers = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
+        if not key:
+            self._headers["Authorization"] = Omit()
+
+    async def send(self, request: Request) -> Answer:
+        """Ask once.
+
+        Raises:
+            Fault: no answer, by kind.
+            TeacherError: the endpoint will answer nothing at all.
+        """
+        while True:
+            body = self._body(request)
+            try:
+                return await self._send(body)
+            except APIStatusError as error:
+                message = self._words(error)
+                if error.status_code in (400, 422) and self._learn(body, message):
+                    continue
+                raise status_fault(
+                    error.status_code, message, error.response.headers, key_variable=self._config.api_key_env
+                ) from error
+
+    async def _send(self, body: dict[str, Any]) -> Answer:
+        begin = time.perf_counter()
+        try:
+            # The client's own timeout counts from byte to byte; an endpoint that trickles would hold on for ever.
+            async with asyncio.timeout(self._config.timeout):
+                response = await self._client.chat.completions.with_raw_response.create(
+                    **body, extra_headers=self._headers
+                )
+        except (TimeoutError, APITimeoutError) as error:
+            reason = f"no answer within {self._config.timeout:g} s"
+            raise Fault("timeout", reason, again=True, charged=not _never_sent(error)) from error
+        except APIConnectionError as error:
+            reason = f"{type(error.__cause__).__name__} {error.__cause__}".strip()
+            raise Fault("connection", reason, again=True, charged=not _never_sent(error)) from error
+        return read_body(response.http_response.content, time.perf_counter() - begin)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        config = self._config
+        longest = config.max_tokens if request.max_tokens is None else request.max_tokens
+        body: dict[str, Any] = {
+            "model": config.model,
+            "messages": [{"role": turn.role, "content": clean(turn.content)} for turn in request.messages],
+            "temperature": config.temperature if request.temperature is None else request.temperature,
+            "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens": longest,
+        }
+        if request.schema is not None:
+            form = {"name": "answer", "schema": dict(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        for name in self._unknown & {"temperature", "response_format"}:
+            body.pop(name, None)
+        return body
+
+    def _learn(self, body: dict[str, Any], message: str) -> bool:
+        """Whether the endpoint complained of a parameter that it can be asked without."""
+        named = {"response_format": ("response_format", "json_schema"), "temperature": ("temperature",)}
+        named["max_tokens"] = ("max_completion_tokens",)
+        for parameter, words in named.items():
+            if parameter in body and any(word in message for word in words):
+                self._unknown.add(parameter)
+                self._usage.note(f"the endpoint does not take {parameter}; it was asked without ({message})")
+                return True
+        return False
+
+    def _words(self, error: APIStatusError) -> str:
+        """The endpoint's message in one line, without the key, whatever form it came in."""
+        body = error.body
+        message = body.get("message") if isinstance(body, dict) else body
+        text = " ".join(clean(str(message or "")).split())[:_LONGEST_MESSAGE]
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _never_sent(error: Exception) -> bool:
+    import httpx2
+
+    return isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+
+
+@asynccontextmanager
+async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIterator[Wire]:
+    """A wire that is closed at the end.
+
+    Raises:
+        TeacherError: the address is none.
+    """
+    import httpx2
+
+    limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
+    try:
+        client = AsyncOpenAI(
+            # Without one the client would look for a key of its own; the header is left out with every call.
+            api_key=key or "none",
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=config.timeout,
+            http_client=DefaultAsyncHttpxClient(limits=limits, timeout=config.timeout),
+        )
+    except Exception as error:
+        raise TeacherError(f"cannot speak to {config.base_url}: {error}", hint="check base_url") from error
+    async with client:
+        yield Wire(client, config, key, usage)
