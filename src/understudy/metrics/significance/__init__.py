@@ -1,4 +1,7 @@
-"""How sure a figure is."""
+"""How sure a figure is.
+
+`compare_systems` and `compare_many` answer whole questions; the rest are the parts they are made of.
+"""
 
 from understudy.metrics.significance.bootstrap import (
     Difference,
@@ -11,6 +14,10 @@ from understudy.metrics.significance.bootstrap import (
     resampled_totals,
 )
 from understudy.metrics.significance.compare import compare_many, compare_systems
+from understudy.metrics.significance.effects import cohen_dz, odds_ratio, rank_biserial
+from understudy.metrics.significance.many import adjusted, friedman_test
+from understudy.metrics.significance.paired import PairedTest, mcnemar_test, randomisation_test, wilcoxon_test
+from understudy.metrics.significance.power import Power, power_analysis
 from understudy.metrics.significance.results import (
     Effect,
     Friedman,
@@ -32,15 +39,26 @@ __all__ = [
     "MetricComparison",
     "NotMeasured",
     "PairTest",
+    "PairedTest",
+    "Power",
     "Settings",
     "SystemComparison",
     "SystemsComparison",
+    "adjusted",
     "bootstrap_interval",
+    "cohen_dz",
     "compare_many",
     "compare_systems",
     "difference_of",
+    "friedman_test",
+    "mcnemar_test",
     "num_groups",
+    "odds_ratio",
     "paired_bootstrap",
     "percentile_bounds",
+    "power_analysis",
+    "randomisation_test",
+    "rank_biserial",
     "resampled_totals",
+    "wilcoxon_test",
 ]

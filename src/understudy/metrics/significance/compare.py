@@ -1,12 +1,35 @@
-"""Whole comparisons: two systems on every metric, or all pairs of several."""
+"""Whole comparisons: two systems on every metric, or all pairs of several, everything from one set of draws."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
+import numpy as np
+
+from understudy.errors import DataError
 from understudy.metrics.scores import Score
-from understudy.metrics.significance.results import SystemComparison, SystemsComparison
+from understudy.metrics.significance.bootstrap import difference_of
+from understudy.metrics.significance.draws import Columns, randomise, resample, tail_share
+from understudy.metrics.significance.effects import dz_columns, dz_of, rank_biserial_of
+from understudy.metrics.significance.many import adjusted, friedman_test
+from understudy.metrics.significance.paired import is_binary, mcnemar_of, swappable, wilcoxon_p
+from understudy.metrics.significance.pairing import Paired, group_numbers, pair_rows, tidy
+from understudy.metrics.significance.power import bootstrap_error, items_needed, minimal_detectable, standard_error
+from understudy.metrics.significance.results import (
+    Friedman,
+    MetricComparison,
+    NotMeasured,
+    PairTest,
+    Settings,
+    SystemComparison,
+    SystemsComparison,
+)
+
+Systems = Mapping[str, Mapping[str, Score]]
+Key = tuple[str, str, str]
 
 
 def compare_systems(
@@ -19,12 +42,29 @@ def compare_systems(
     power: float = 0.8,
     seed: int = 0,
 ) -> SystemComparison:
-    """Compare two systems on every metric that both have, with one set of draws."""
-    raise NotImplementedError
+    """Compare two systems on every metric that both have, with one set of draws.
+
+    Args:
+        scores_a: metric -> score of the first system, as `understudy.metrics.score` gives them.
+        scores_b: likewise of the second, items in the same order.
+        groups: the group of each item; groups are drawn and exchanged whole. Default: each item is its own.
+        resamples: number of bootstrap draws, and of random exchanges.
+        confidence: level of all intervals; 1 − confidence is the level of the power analysis.
+        power: power of the minimal detectable effect and of the number of items needed.
+        seed: seed of the draws.
+
+    Raises:
+        DataError: the two sides have no items, not the same number, or no metric in common.
+    """
+    settings = _settings({"a": scores_a, "b": scores_b}, groups, resamples, confidence, power, seed)
+    pairs, passed_over = _pairs({"a": scores_a, "b": scores_b}, groups)
+    found = _compare({"a": scores_a, "b": scores_b}, pairs, settings)
+    metrics = {metric: comparison for (_, _, metric), comparison in found.items()}
+    return SystemComparison(metrics, passed_over, settings)
 
 
 def compare_many(
-    systems: Mapping[str, Mapping[str, Score]],
+    systems: Systems,
     *,
     groups: Sequence[Hashable] | None = None,
     resamples: int = 10_000,
@@ -33,5 +73,198 @@ def compare_many(
     seed: int = 0,
     family_test: Literal["randomisation", "bootstrap"] = "randomisation",
 ) -> SystemsComparison:
-    """Compare all pairs of systems on all metrics; p-values adjusted over the whole family."""
-    raise NotImplementedError
+    """Compare all pairs of systems on all metrics; p-values adjusted over the whole family.
+
+    Args:
+        systems: name -> metric -> score; at least two, items in the same order.
+        groups: as in `compare_systems`.
+        resamples: as in `compare_systems`; the least p-value is 1 / (resamples + 1), so a family of m tests needs
+            well over 20·m of them before Holm can find anything at the 5% level.
+        confidence: as in `compare_systems`; 1 − confidence is also the level of `better`, Friedman and Nemenyi.
+        power: as in `compare_systems`.
+        seed: as in `compare_systems`.
+        family_test: the p-value that is adjusted.
+
+    Raises:
+        DataError: fewer than two systems, no items, lengths differ, or no metric that two systems share.
+    """
+    settings = _settings(systems, groups, resamples, confidence, power, seed)
+    pairs, passed_over = _pairs(systems, groups)
+    found = _compare(systems, pairs, settings)
+    by_test = {"randomisation": "p_randomisation", "bootstrap": "p_bootstrap"}[family_test]
+    p_values = {key: getattr(comparison, by_test) for key, comparison in found.items()}
+    holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
+    tests = tuple(
+        PairTest(*key, comparison, p_values[key], holm[key], bh[key], _better(key, comparison, holm[key], settings))
+        for key, comparison in found.items()
+    )
+    metrics = tuple(dict.fromkeys(test.metric for test in tests))
+    return SystemsComparison(
+        systems=tuple(systems),
+        metrics=metrics,
+        tests=tests,
+        family_test=family_test,
+        family_size=len(tests),
+        friedman={} if len(systems) < 3 else _rankings(systems, metrics, groups, settings.alpha),
+        not_measured=passed_over,
+        settings=settings,
+    )
+
+
+def _settings(
+    systems: Systems,
+    groups: Sequence[Hashable] | None,
+    resamples: int,
+    confidence: float,
+    power: float,
+    seed: int,
+) -> Settings:
+    if len(systems) < 2:
+        raise DataError("a comparison needs at least two systems")
+    if resamples < 1 or not 0 < confidence < 1 or not 0 < power < 1:
+        raise DataError(
+            f"cannot compare with {resamples} resamples, confidence {confidence} and power {power}",
+            hint="resamples is at least 1; confidence and power lie between 0 and 1",
+        )
+    lengths = {len(score.per_example) for scores in systems.values() for score in scores.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise DataError(
+            f"the systems have {' and '.join(map(str, sorted(lengths))) or 'no'} items",
+            hint="all systems need the same items in the same order, at least one",
+        )
+    items = lengths.pop()
+    numbers = group_numbers(groups, items)
+    count = items if numbers is None else int(numbers.max()) + 1
+    return Settings(resamples, confidence, round(1 - confidence, 12), power, seed, items, count)
+
+
+def _pairs(systems: Systems, groups: Sequence[Hashable] | None) -> tuple[dict[Key, Paired], tuple[NotMeasured, ...]]:
+    """Every pair of systems on every metric that both have, and what was passed over."""
+    names = list(dict.fromkeys(metric for scores in systems.values() for metric in scores))
+    passed_over, usable = [], {}
+    for system, scores in systems.items():
+        for metric in names:
+            score = scores.get(metric)
+            if score is None or not score.measured.any():
+                why = "not scored" if score is None else score.reason or "no item was measured"
+                passed_over.append(NotMeasured(system, metric, why))
+            else:
+                usable[system, metric] = score
+    items = next(len(score.per_example) for scores in systems.values() for score in scores.values())
+    numbers = group_numbers(groups, items)
+    pairs: dict[Key, Paired] = {}
+    for a, b in combinations(systems, 2):
+        for metric in names:
+            if (a, metric) not in usable or (b, metric) not in usable:
+                continue
+            if (usable[a, metric].measured & usable[b, metric].measured).any():
+                pairs[a, b, metric] = pair_rows(usable[a, metric], usable[b, metric], numbers)
+            else:
+                passed_over.append(NotMeasured(f"{a} and {b}", metric, "no item that both have"))
+    if not set.intersection(*(set(scores) for scores in systems.values())) and not pairs:
+        raise DataError("the systems share no metric", hint="score all of them with the same metrics")
+    return pairs, tuple(passed_over)
+
+
+@dataclass(slots=True)
+class _Table:
+    """Figures to be resampled, each once however many pairs ask for it."""
+
+    columns: list[Columns]
+    numbers: dict[tuple, int]
+
+    def add(self, key: tuple, columns: Columns) -> int:
+        if key not in self.numbers:
+            self.numbers[key] = len(self.columns)
+            self.columns.append(columns)
+        return self.numbers[key]
+
+
+def _compare(systems: Systems, pairs: dict[Key, Paired], settings: Settings) -> dict[Key, MetricComparison]:
+    if not pairs:
+        return {}
+    table, places = _Table([], {}), {}
+    for key, paired in pairs.items():
+        a, b, metric = key
+        mask = (paired.rows.tobytes(), paired.n) if paired.missing else ()
+        places[key] = (
+            table.add((a, metric, mask), Columns(paired.totals_a, paired.from_a)),
+            table.add((b, metric, mask), Columns(paired.totals_b, paired.from_b)),
+            table.add(key, dz_columns(paired)),
+        )
+    drawn = resample(table.columns, resamples=settings.resamples, seed=settings.seed)
+    exchanged = randomise(
+        [swappable(paired) for paired in pairs.values()], resamples=settings.resamples, seed=settings.seed
+    )
+    found = {}
+    for (key, paired), swapped in zip(pairs.items(), exchanged, strict=True):
+        scores = systems[key[0]][key[2]], systems[key[1]][key[2]]
+        at_a, at_b, at_dz = places[key]
+        dz = table.columns[at_dz], drawn[at_dz]
+        found[key] = _comparison(key[2], scores, paired, (drawn[at_a], drawn[at_b]), dz, swapped, settings)
+    return found
+
+
+def _comparison(
+    metric: str,
+    scores: tuple[Score, Score],
+    paired: Paired,
+    drawn: tuple[np.ndarray, np.ndarray],
+    dz: tuple[Columns, np.ndarray],
+    swapped: np.ndarray,
+    settings: Settings,
+) -> MetricComparison:
+    n, groups, confidence = paired.n, paired.groups, settings.confidence
+    a, b = paired.value_a, paired.value_b
+    bootstrap = difference_of((a, drawn[0]), (b, drawn[1]), n=n, groups=groups, confidence=confidence)
+    error = standard_error(paired)
+    if np.isnan(error):
+        error = bootstrap_error(drawn[0] - drawn[1], groups)
+    means = tidy(paired.group_means(paired.differences))
+    levels = {"power": settings.power, "alpha": settings.alpha}
+    return MetricComparison(
+        metric=metric,
+        value_a=a,
+        value_b=b,
+        difference=a - b,
+        low=bootstrap.low,
+        high=bootstrap.high,
+        p_bootstrap=bootstrap.p_value,
+        p_randomisation=tail_share(swapped, a - b, abs(a) + abs(b)),
+        p_wilcoxon=wilcoxon_p(means),
+        mcnemar=mcnemar_of(paired, confidence) if is_binary(paired) else None,
+        cohen_dz=dz_of(*dz, groups, confidence),
+        rank_biserial=rank_biserial_of(means, confidence),
+        minimal_detectable=minimal_detectable(error, groups, **levels),
+        items_needed=items_needed(a - b, error, groups, items=n, **levels),
+        n=n,
+        missing=paired.missing,
+        groups=groups,
+        maximum=scores[0].maximum,
+        higher_is_better=scores[0].higher_is_better,
+        signatures=tuple(dict.fromkeys(score.signature for score in scores)),
+    )
+
+
+def _better(key: Key, comparison: MetricComparison, p_value: float, settings: Settings) -> str:
+    if not p_value < settings.alpha or comparison.difference == 0:
+        return ""
+    return key[0] if (comparison.difference > 0) == comparison.higher_is_better else key[1]
+
+
+def _rankings(
+    systems: Systems, metrics: Sequence[str], groups: Sequence[Hashable] | None, alpha: float
+) -> dict[str, Friedman]:
+    """Systems that have the metric, ranked on the items that all of them have; metrics without such items left out."""
+    rankings = {}
+    for metric in metrics:
+        having = {
+            name: scores[metric]
+            for name, scores in systems.items()
+            if metric in scores and scores[metric].measured.any()
+        }
+        common = np.logical_and.reduce([score.measured for score in having.values()])
+        if len(having) > 2 and common.any():
+            direction = next(iter(having.values())).higher_is_better
+            rankings[metric] = friedman_test(having, groups=groups, higher_is_better=direction, alpha=alpha)
+    return rankings

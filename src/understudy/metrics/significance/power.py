@@ -1,0 +1,161 @@
+"""What it would take to be sure: the least difference that so many items can show, and how many items it takes.
+
+For paired differences with standard error s over g independent groups, Student's t rejects with probability
+
+    P(|T'(g − 1, δ/s)| > t_{1−α/2, g−1}),    T' noncentral t,
+
+for a true difference δ. Where items hang together, s is that of group totals, so g groups count and not n items. A
+corpus metric has no per-item differences; its s is that of the bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from understudy.metrics.significance.draws import Columns, resample
+from understudy.metrics.significance.pairing import Paired, Values, pair
+from understudy.metrics.significance.results import Record
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Power(Record):
+    """What the items at hand can show.
+
+    Attributes:
+        difference: a minus b, as observed.
+        standard_error: of the difference, over whole groups.
+        minimal_detectable: the least true difference that is found with the power asked for.
+        items_needed: how many items would find a true difference as large as the observed one with that power; NaN
+            where it is 0. An estimate as uncertain as the difference itself.
+        n: number of items.
+        groups: number of independent groups they form.
+        power: the power asked for.
+        alpha: level of the two-sided test.
+    """
+
+    difference: float
+    standard_error: float
+    minimal_detectable: float
+    items_needed: float
+    n: int
+    groups: int
+    power: float
+    alpha: float
+
+
+def power_analysis(
+    a: Values,
+    b: Values,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Power:
+    """What the items at hand can show of two systems; arguments as in `randomisation_test`."""
+    paired = pair(a, b, groups)
+    error = standard_error(paired)
+    if math.isnan(error) and paired.groups > 1:
+        sides = Columns(paired.totals_a, paired.from_a), Columns(paired.totals_b, paired.from_b)
+        drawn = resample(sides, resamples=resamples, seed=seed)
+        error = bootstrap_error(drawn[0] - drawn[1], paired.groups)
+    difference = paired.value_a - paired.value_b
+    return Power(
+        difference=difference,
+        standard_error=error,
+        minimal_detectable=minimal_detectable(error, paired.groups, power=power, alpha=alpha),
+        items_needed=items_needed(difference, error, paired.groups, items=paired.n, power=power, alpha=alpha),
+        n=paired.n,
+        groups=paired.groups,
+        power=power,
+        alpha=alpha,
+    )
+
+
+def standard_error(paired: Paired) -> float:
+    """Standard error of a mean difference over whole groups: sqrt(g/(g − 1)·Σ_g (Σ_{i∈g} dᵢ − d̄)²)/n.
+
+    NaN for a corpus metric, or with fewer than two groups.
+    """
+    groups = paired.groups
+    if not paired.is_mean or groups < 2:
+        return _NAN
+    differences = paired.differences
+    sums = np.bincount(paired.rows, weights=differences - differences.mean())
+    return float(np.sqrt(groups / (groups - 1) * (sums**2).sum())) / paired.n
+
+
+def bootstrap_error(drawn: np.ndarray, groups: int) -> float:
+    """Standard error as the spread of bootstrap draws, which g groups show too small by sqrt((g − 1)/g)."""
+    known = drawn[np.isfinite(drawn)]
+    return float(known.std() * np.sqrt(groups / (groups - 1))) if len(known) and groups > 1 else _NAN
+
+
+def minimal_detectable(error: float, groups: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The least true difference that a two-sided test of level `alpha` finds with probability `power`.
+
+    Args:
+        error: standard error of the difference.
+        groups: number of independent groups behind it.
+        power: probability of finding it.
+        alpha: level of the test.
+    """
+    return _NAN if groups < 2 or math.isnan(error) else noncentrality(groups - 1, power, alpha) * error
+
+
+def items_needed(
+    difference: float, error: float, groups: int, *, items: int, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """How many items would find a true difference of this size, if they vary and hang together as these do.
+
+    A whole number; NaN where the difference is 0 or nothing is known of its error.
+    """
+    if groups < 2 or math.isnan(error) or difference == 0:
+        return _NAN
+    spread = error * math.sqrt(groups)
+    needed = 2.0
+    for _ in range(50):  # contracts quickly: noncentrality hardly depends on the degrees of freedom
+        before, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
+        if abs(needed - before) < 0.5:
+            break
+    return float(math.ceil(math.ceil(needed - 1e-9) * items / groups))
+
+
+def power_of(difference: float, error: float, groups: int, *, alpha: float = 0.05) -> float:
+    """Probability that a two-sided t-test of level `alpha` finds a true difference of this size."""
+    if groups < 2 or math.isnan(error):
+        return _NAN
+    if error == 0:
+        return 1.0 if difference else alpha
+    return _power(abs(difference) / error, groups - 1, alpha)
+
+
+@lru_cache(maxsize=4096)
+def noncentrality(freedom: int, power: float, alpha: float) -> float:
+    """The true difference, in standard errors, that is found with probability `power`."""
+    from scipy.optimize import brentq
+
+    top = 10.0
+    while _power(top, freedom, alpha) < power:
+        top *= 2
+    root: Any = brentq(lambda shift: _power(shift, freedom, alpha) - power, 0.0, top)
+    return float(root)
+
+
+def _power(shift: float, freedom: int, alpha: float) -> float:
+    from scipy.special import nctdtr, ndtr, stdtrit
+
+    edge = float(stdtrit(freedom, 1 - alpha / 2))
+    if freedom > 100_000:
+        return float(ndtr(shift - edge) + ndtr(-shift - edge))
+    wrong_side = nctdtr(freedom, shift, -edge) if shift < 5 else 0.0  # below 1e-6 there, and scipy loses it
+    return float(1 - nctdtr(freedom, shift, edge) + wrong_side)
