@@ -1,26 +1,28 @@
-"""Metrics that compare words or characters: exact match, token F1, BLEU, ROUGE, chrF, accuracy.
+"""Metrics of words, one value an item: exact match, accuracy, token F1, ROUGE.
 
-Where a library is the standard, the values are that library's (sacrebleu, rouge-score) to the last digit; the tests
-hold them together. With several references, BLEU clips against all of them at once (its own form); every other metric
-takes the best reference of each item.
+Where a library is the standard, the values are that library's to the last digit; the tests hold them together. Of
+several references each item takes the best.
 """
 
 from __future__ import annotations
 
 import re
 import string
-from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from understudy.metrics.overlap import Groups, matches, numbered, totals
 from understudy.metrics.scores import Score, Texts, mean_score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ALPHANUMERIC = re.compile(r"[a-z0-9]+")
+
+References = tuple[tuple[str, ...], ...]
 
 
 def accuracy(texts: Texts) -> Score:
@@ -34,14 +36,16 @@ def accuracy(texts: Texts) -> Score:
 
 def exact_match(texts: Texts) -> Score:
     """Share of predictions that equal a reference after SQuAD normalisation (Rajpurkar et al., 2016)."""
-    values = _best(texts, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
+    values = best_reference(texts, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
     return mean_score("exact_match", values, "exact_match|normalise:squad|references:best")
 
 
 def token_f1(texts: Texts) -> Score:
     """Mean F1 of the bags of normalised words (Rajpurkar et al., 2016; the empty answer as in SQuAD 2.0)."""
-    values = _best(texts, _bag_f1)
-    return mean_score("token_f1", values, "token_f1|normalise:squad|references:best")
+    pairs = _pairs(texts.predictions, texts.references, _normal_words)
+    values = _f1(matches(pairs, 1)[:, 0], pairs.lengths[0::2], pairs.lengths[1::2])
+    values[(pairs.lengths[0::2] == 0) & (pairs.lengths[1::2] == 0)] = 1.0
+    return mean_score("token_f1", _best(values, texts), "token_f1|normalise:squad|references:best")
 
 
 @lru_cache(maxsize=1 << 16)
@@ -50,15 +54,12 @@ def normalise(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def _bag_f1(prediction: str, reference: str) -> float:
-    predicted, right = normalise(prediction).split(), normalise(reference).split()
-    if not predicted or not right:
-        return float(predicted == right)
-    common = sum((Counter(predicted) & Counter(right)).values())
-    return 2 * common / (len(predicted) + len(right))
+def _normal_words(text: str) -> list[str]:
+    return normalise(text).split()
 
 
-def _best(texts: Texts, compare: Callable[[str, str], float]) -> list[float]:
+def best_reference(texts: Texts, compare: Callable[[str, str], float]) -> list[float]:
+    """`compare` of each prediction with the reference that suits it best."""
     pairs = zip(texts.predictions, texts.references, strict=True)
     return [max(compare(prediction, reference) for reference in references) for prediction, references in pairs]
 
@@ -68,147 +69,96 @@ def _best(texts: Texts, compare: Callable[[str, str], float]) -> list[float]:
 
 def rouge_n(texts: Texts, *, order: int) -> Score:
     """Mean F1 of n-gram overlap (Lin, 2004), words stemmed by Porter; equal to rouge-score's `rouge{order}`."""
-    values = _best(texts, partial(_ngram_f1, order=order))
-    return mean_score(f"rouge{order}", values, _rouge_signature())
+    pairs = _pairs(texts.predictions, texts.references, rouge_words)
+    found = _rouge_matches(texts.predictions, texts.references, max(order, 2))[:, order - 1]
+    grams = totals(pairs.lengths, order)[:, order - 1]
+    return mean_score(f"rouge{order}", _best(_f1(found, grams[0::2], grams[1::2]), texts), _rouge_signature())
 
 
 def rouge_l(texts: Texts) -> Score:
     """Mean F1 of the longest common subsequence of words (Lin, 2004), stemmed; equal to rouge-score's `rougeL`."""
-    return mean_score("rougeL", _best(texts, _subsequence_f1), _rouge_signature())
+    pairs = _pairs(texts.predictions, texts.references, rouge_words)
+    ids, offsets = pairs.tokens.tolist(), pairs.offsets.tolist()
+    common = [
+        longest_common_subsequence(ids[start:middle], ids[middle:end])
+        for start, middle, end in zip(offsets[0::2], offsets[1::2], offsets[2::2], strict=False)
+    ]
+    values = _f1(np.array(common), pairs.lengths[0::2], pairs.lengths[1::2])
+    return mean_score("rougeL", _best(values, texts), _rouge_signature())
 
 
 def _rouge_signature() -> str:
-    return f"rouge-score:{version('rouge-score')}|stemmer:porter|value:f1|references:best"
+    return (
+        f"rouge-score:{version('rouge-score')}|nltk:{version('nltk')}|tokenizer:a-z0-9|stemmer:porter|value:f1"
+        "|references:best"
+    )
 
 
-def _ngram_f1(prediction: str, reference: str, *, order: int) -> float:
-    predicted, right = _ngrams(prediction, order), _ngrams(reference, order)
-    common = sum(min(count, right[ngram]) for ngram, count in predicted.items() if ngram in right)
-    return _f1(common, predicted.total(), right.total())
+@lru_cache(maxsize=2)
+def _rouge_matches(predictions: tuple[str, ...], references: References, orders: int) -> np.ndarray:
+    return matches(_pairs(predictions, references, rouge_words), orders)
 
 
-def _subsequence_f1(prediction: str, reference: str) -> float:
-    predicted, right = _stems(prediction), _stems(reference)
-    return _f1(longest_common_subsequence(predicted, right), len(predicted), len(right))
+def rouge_words(text: str) -> list[str]:
+    """rouge-score's tokens: lower case, runs of a–z and 0–9, those of more than three letters stemmed."""
+    return [porter_stem(word) if len(word) > 3 else word for word in _ALPHANUMERIC.findall(text.lower())]
 
 
-def _f1(common: int, predicted: int, right: int) -> float:
-    return 2 * common / (predicted + right) if common else 0.0
-
-
-@lru_cache(maxsize=1 << 16)
-def _stems(text: str) -> tuple[str, ...]:
-    from rouge_score import tokenize  # brings nltk along, half a second that only ROUGE should pay
-
-    return tuple(tokenize.tokenize(text, _Stemmer))
-
-
-@lru_cache(maxsize=1 << 14)
-def _ngrams(text: str, order: int) -> Counter[tuple[str, ...]]:
-    stems = _stems(text)
-    return Counter(stems[start : start + order] for start in range(len(stems) - order + 1))
-
-
-class _Stemmer:
-    """Porter's stemmer with a memory: stemming is most of ROUGE's time and words repeat."""
-
-    @staticmethod
-    @lru_cache(maxsize=1 << 17)
-    def stem(word: str) -> str:
-        return _porter().stem(word)
+@lru_cache(maxsize=1 << 17)
+def porter_stem(word: str) -> str:
+    """Porter's stem with a memory: stemming is most of ROUGE's and METEOR's time, and words repeat."""
+    return _porter().stem(word)
 
 
 @lru_cache(maxsize=1)
 def _porter() -> Any:
-    from nltk.stem import porter
+    from nltk.stem import porter  # half a second that only those who stem should pay
 
     return porter.PorterStemmer()
 
 
-def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+# Pairs of a prediction and one reference ------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def _pairs(predictions: tuple[str, ...], references: References, split: Callable[[str], Sequence[str]]) -> Groups:
+    """Every prediction beside each of its references, each distinct text split once."""
+    once = lru_cache(maxsize=None)(split)
+    flat = (
+        once(text)
+        for prediction, right in zip(predictions, references, strict=True)
+        for reference in right
+        for text in (prediction, reference)
+    )
+    return numbered(flat, [2] * sum(map(len, references)))
+
+
+def _f1(common: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return 2 * common / np.maximum(predicted + right, 1)
+
+
+def _best(values: np.ndarray, texts: Texts) -> np.ndarray:
+    """`[pairs] -> [items]`, the largest value of each item's references."""
+    sizes = [len(references) for references in texts.references]
+    return np.maximum.reduceat(values, np.concatenate([[0], np.cumsum(sizes[:-1], dtype=np.int64)]))
+
+
+def longest_common_subsequence(first: Sequence[object], second: Sequence[object]) -> int:
     """Length of the longest common subsequence, one whole row of the table held in the bits of one integer.
 
     Bit i of `row` is 0 where the table's value steps up at element i of `first` (Hyyrö, 2004), so a row costs a few
     operations on integers instead of a loop over `first`.
     """
-    positions: dict[str, int] = {}
-    for index, token in enumerate(first):
-        positions[token] = positions.get(token, 0) | 1 << index
-    full = (1 << len(first)) - 1
+    positions: dict[object, int] = {}
+    bit = 1
+    for token in first:
+        positions[token] = positions.get(token, 0) | bit
+        bit <<= 1
+    full = bit - 1
     row = full
     for token in second:
-        matches = row & positions.get(token, 0)
-        row = (row + matches) | (row - matches)
+        found = positions.get(token)
+        if found is not None:
+            both = row & found
+            row = (row + both) | (row - both)
     return len(first) - (row & full).bit_count()
-
-
-# BLEU and chrF --------------------------------------------------------------------------------------------------------
-
-
-def bleu(texts: Texts) -> Score:
-    """Corpus BLEU by sacrebleu (Papineni et al., 2002; Post, 2018), 0 to 100; `per_example` is sentence BLEU.
-
-    `statistics` holds [length, reference length, 4 correct, 4 total] an item.
-    """
-    from sacrebleu.metrics.bleu import BLEU
-
-    metric = BLEU(force=True)
-    counts = _sacrebleu_counts(metric, texts)
-    value = float(bleu_from_counts(counts.sum(axis=0)))
-    sentences = tuple(bleu_from_counts(counts, effective_order=True).tolist())
-    signature = f"sacrebleu|{metric.get_signature()}"
-    return Score("bleu", value, sentences, counts, bleu_from_counts, signature, maximum=100.0)
-
-
-def chrf(texts: Texts) -> Score:
-    """Corpus chrF2 by sacrebleu (Popović, 2015), 0 to 100; `per_example` is sentence chrF.
-
-    `statistics` holds [in prediction, in reference, matched] for each of six orders of character n-grams.
-    """
-    from sacrebleu.metrics.chrf import CHRF
-
-    metric = CHRF()
-    counts = _sacrebleu_counts(metric, texts)
-    value = float(chrf_from_counts(counts.sum(axis=0)))
-    sentences = tuple(chrf_from_counts(counts).tolist())
-    return Score(
-        "chrf", value, sentences, counts, chrf_from_counts, f"sacrebleu|{metric.get_signature()}", maximum=100.0
-    )
-
-
-def _sacrebleu_counts(metric: Any, texts: Texts) -> np.ndarray:
-    """One row of counts an item; the same call by which sacrebleu's own significance tests get theirs."""
-    width = max(len(references) for references in texts.references)
-    streams = [
-        [references[column] if column < len(references) else None for references in texts.references]
-        for column in range(width)
-    ]
-    return np.asarray(metric._extract_corpus_statistics(texts.predictions, streams), dtype=np.float64)
-
-
-def bleu_from_counts(counts: np.ndarray, *, effective_order: bool = False) -> np.ndarray:
-    """BLEU = BP · exp(mean log precision) of `[..., 10]` summed counts, exponential smoothing, 0 to 100.
-
-    With `effective_order` only the orders that the prediction is long enough for are averaged (sentence BLEU).
-    """
-    length, reference_length = counts[..., 0], counts[..., 1]
-    correct, total = counts[..., 2:6], counts[..., 6:10]
-    missed = (correct == 0) & (total > 0)
-    smoothed = np.where(missed, 0.5 ** np.cumsum(missed, axis=-1), correct)
-    log_precision = np.log(np.where(total > 0, smoothed, 1.0)) - np.log(np.maximum(total, 1.0))
-    orders = (total > 0).sum(axis=-1)
-    mean = log_precision.sum(axis=-1) / (np.maximum(orders, 1) if effective_order else 4)
-    brevity = np.minimum(0.0, 1 - reference_length / np.maximum(length, 1))
-    defined = correct.any(axis=-1) & ((orders == 4) | effective_order)
-    return np.where(defined, 100 * np.exp(brevity + mean), 0.0)
-
-
-def chrf_from_counts(counts: np.ndarray, *, beta: float = 2.0) -> np.ndarray:
-    """chrF_β = (1 + β²)PR / (β²P + R) of `[..., 18]` summed counts, P and R averaged over the orders, 0 to 100."""
-    predicted, right, matched = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
-    defined = (predicted > 0) & (right > 0)
-    orders = np.maximum(defined.sum(axis=-1), 1)
-    precision = np.where(defined, matched / np.maximum(predicted, 1), 0).sum(axis=-1) / orders
-    recall = np.where(defined, matched / np.maximum(right, 1), 0).sum(axis=-1) / orders
-    below = beta**2 * precision + recall
-    return np.where(below > 0, 100 * (1 + beta**2) * precision * recall / np.where(below > 0, below, 1), 0.0)

@@ -5,27 +5,79 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib import import_module
 
 from understudy.errors import ConfigError
-from understudy.metrics import ngram
+from understudy.metrics import corpus, embedding, meteor, ngram
 from understudy.metrics.scores import Score, Texts, Tools
 
 Metric = Callable[[Texts], Score]
 
+NGRAM: tuple[str, ...] = ("bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "token_f1")
+"""Metrics of words and characters."""
+
+EMBEDDING: tuple[str, ...] = ("bertscore_f1", "answer_similarity")
+"""Metrics of vectors; they need an encoder."""
+
+JUDGED: tuple[str, ...] = (
+    "faithfulness",
+    "answer_relevance",
+    "context_relevance",
+    "factual_correctness",
+    "answer_correctness",
+)
+"""Metrics that a language model decides; they need a judge."""
+
+FOURTEEN: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
+"""The fourteen of the telecom study, family by family."""
+
+TEXT_METRICS: tuple[str, ...] = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "chrf")
+"""What is measured unless something else is asked for; `accuracy` is for answers chosen from a list."""
+
+
+def _judged(name: str, texts: Texts) -> Score:
+    """A judged metric, its module loaded when it is first asked for."""
+    metric: Metric = getattr(import_module("understudy.metrics.judge"), name)
+    return metric(texts)
+
+
 METRICS: dict[str, Metric] = {
     "exact_match": ngram.exact_match,
     "token_f1": ngram.token_f1,
-    "bleu": ngram.bleu,
+    "bleu": corpus.bleu,
     "rouge1": partial(ngram.rouge_n, order=1),
     "rouge2": partial(ngram.rouge_n, order=2),
     "rougeL": ngram.rouge_l,
-    "chrf": ngram.chrf,
+    "meteor": meteor.meteor,
+    "chrf": corpus.chrf,
     "accuracy": ngram.accuracy,
+    "bertscore_f1": embedding.bertscore_f1,
+    "answer_similarity": embedding.answer_similarity,
+    **{name: partial(_judged, name) for name in JUDGED},
 }
-"""Name -> metric. Add your own: `METRICS["mine"] = my_metric`, a callable from `Texts` to `Score`."""
+"""Name -> metric. Add your own with `register`, or replace one: `METRICS["bleu"] = my_bleu`."""
 
-TEXT_METRICS: tuple[str, ...] = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "chrf")
-"""The metrics of written answers; `accuracy` is for answers chosen from a list."""
+
+def register(name: str, metric: Metric) -> None:
+    """Add a metric under a name of its own, so that `score`, recipes and reports know it.
+
+    Args:
+        name: the name, which the `Score` carries too.
+        metric: from `Texts` to `Score`; `mean_score` makes one of the latter from a value an item.
+
+    Raises:
+        ConfigError: the name is taken, empty or `all`, or the metric cannot be called.
+    """
+    if name in METRICS:
+        raise ConfigError(
+            f"there is a metric named {name!r} already",
+            hint=f"choose another name; to replace it on purpose, assign METRICS[{name!r}]",
+        )
+    if not name.strip() or name == "all":
+        raise ConfigError(f"a metric cannot be named {name!r}")
+    if not callable(metric):
+        raise ConfigError(f"metric {name!r} is no function", hint="a metric is called with Texts and returns a Score")
+    METRICS[name] = metric
 
 
 def score(
@@ -44,14 +96,15 @@ def score(
         references: the right answers of each item, at least one.
         questions: what was asked; judged metrics need it.
         contexts: the text that was to be read; `faithfulness` and `context_relevance` need it.
-        metrics: names out of `METRICS`.
-        tools: the models that some metrics need.
+        metrics: names out of `METRICS`, or `"all"` for every one that is there.
+        tools: the models that some metrics need; a metric whose model is absent comes back as *not measured*.
 
     Returns:
         One score a metric, in the order asked for.
 
     Raises:
-        ConfigError: no metric of that name (the nearest one is named).
+        ConfigError: no metric of that name (the nearest one is named), one named twice, or a registered metric that
+            returns something else than the score of these items.
         DataError: nothing to score, lengths differ, or an item has no reference.
     """
     texts = Texts(
@@ -61,7 +114,21 @@ def score(
         None if contexts is None else tuple(contexts),
         tools or Tools(),
     )
-    return {name: _metric(name)(texts) for name in metrics}
+    return {name: _checked(name, metric(texts), len(texts.predictions)) for name, metric in _chosen(metrics).items()}
+
+
+def _chosen(names: Iterable[str]) -> dict[str, Metric]:
+    """The metrics of these names, all looked up before the first one runs."""
+    if isinstance(names, str):
+        if names != "all":
+            raise ConfigError(f"metrics is the text {names!r}", hint=f"give a list: metrics=[{names!r}], or 'all'")
+        return dict(METRICS)
+    chosen: dict[str, Metric] = {}
+    for name in names:
+        if name in chosen:
+            raise ConfigError(f"metric {name!r} is asked for twice", hint="name each metric once")
+        chosen[name] = _metric(name)
+    return chosen
 
 
 def _metric(name: str) -> Metric:
@@ -72,3 +139,22 @@ def _metric(name: str) -> Metric:
         f"no metric named {name!r}",
         hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(METRICS)}",
     )
+
+
+def _checked(name: str, found: Score, items: int) -> Score:
+    """The score itself, once it is known to fit: what is resampled later must have one row an item."""
+    if not isinstance(found, Score):
+        raise ConfigError(
+            f"metric {name!r} returned {type(found).__name__}, not a Score", hint="mean_score makes one from values"
+        )
+    if len(found.per_example) != items or len(found.statistics) != items:
+        raise ConfigError(
+            f"metric {name!r} returned {len(found.per_example)} values and {len(found.statistics)} rows of statistics "
+            f"for {items} items",
+            hint="one of each an item; NaN and a row of zeros where an item cannot be measured",
+        )
+    if found.name != name:
+        raise ConfigError(
+            f"metric {name!r} returned a score named {found.name!r}", hint="register it under the name of its score"
+        )
+    return found
