@@ -47,13 +47,20 @@ class ApiCompleter:
     """
 
     def __init__(
-        self, config: EndpointConfig, cache_folder: str | os.PathLike[str] | None = None, *, backoff: float = 0.5
+        self,
+        config: EndpointConfig,
+        cache_folder: str | os.PathLike[str] | None = None,
+        *,
+        account: str = "",
+        backoff: float = 0.5,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
 
         Args:
             config: the endpoint, its limits and the budget.
-            cache_folder: where answers and spending are kept; without it, as long as this object lives.
+            cache_folder: where answers are kept; without it, as long as this object lives.
+            account: what the budget is for, such as the name of a run: all completers of that account and that folder
+                spend from it, resumed ones too. Default: this object has a budget of its own.
             backoff: seconds; the n-th wait is drawn from 0 to backoff · 2ⁿ, at most 30 s.
 
         Raises:
@@ -66,6 +73,8 @@ class ApiCompleter:
         self.config = config
         self.usage = Usage()
         self._cache = AnswerCache(cache_folder)
+        self._ledger = self._cache if account else AnswerCache()
+        self._account = f"{account}/{config.model}"
         self._backoff = backoff
 
     @property
@@ -94,7 +103,7 @@ class ApiCompleter:
         from understudy.teachers.wire import open_wire
 
         key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
-        budget = Budget(self._cache, self.config.model, self.config.max_calls, self.config.max_total_tokens)
+        budget = Budget(self._ledger, self._account, self.config.max_calls, self.config.max_total_tokens)
         async with open_wire(self.config, key, self.usage) as wire:
             yield _Session(self.config, wire.send, self._cache, budget, self.usage, self._backoff).answer
 

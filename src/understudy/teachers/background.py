@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ class _Raised:
     error: BaseException
 
 
-def as_ready(items: Iterable[Item], open_work: OpenWork, *, window: int) -> Iterator[Result]:
+def as_ready(items: Iterable[Item], open_work: OpenWork, *, window: int) -> Iterator[Any]:
     """Apply asynchronous work to items; yield results in the order in which they are ready.
 
     Args:

@@ -1,0 +1,167 @@
+"""A language model in this process, as a `Completer`: greedy, in batches, with the same cache and the same checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from understudy.errors import ConfigError
+from understudy.recipe import EndpointConfig, ModelConfig
+from understudy.teachers.answers import read_value
+from understudy.teachers.budget import Budget, most_tokens
+from understudy.teachers.cache import Answer, AnswerCache, request_key
+from understudy.teachers.faults import Fault
+from understudy.teachers.usage import Usage
+from understudy.types import Completion, Request
+
+if TYPE_CHECKING:
+    from understudy.models.load import Loaded
+
+
+class LocalCompleter:
+    """Answers with a model of this process; loaded at the first question that the cache cannot answer.
+
+    Requests are drawn and answered `concurrency` at a time. Decoding is greedy, so every sample of a request is the
+    same answer, and an answer that breaks its schema is not asked for again.
+
+    Attributes:
+        config: the model and its limits.
+        usage: what was asked so far.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, cache_folder: str | os.PathLike[str] | None = None, *, account: str = ""
+    ) -> None:
+        """Prepare to answer; nothing is loaded yet. Arguments as in `completers.completer`.
+
+        Raises:
+            ConfigError: a temperature above 0.
+        """
+        _refuse_sampling(config.temperature)
+        self.config = config
+        self.usage = Usage()
+        self._cache = AnswerCache(cache_folder)
+        ledger = self._cache if account else AnswerCache()
+        self._budget = Budget(ledger, f"{account}/{config.model}", config.max_calls, config.max_total_tokens)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.model
+
+    def __repr__(self) -> str:
+        return f"LocalCompleter({self.config.model!r})"
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion a request, batch by batch.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            ConfigError: a request asks for a temperature above 0.
+        """
+        source = iter(requests)
+        while batch := list(islice(source, self.config.concurrency)):
+            keys = [self._key(request) for request in batch]
+            known = {key: self._cache.get(key) for key in keys}
+            new = {key: request for key, request in zip(keys, batch, strict=True) if known[key] is None}
+            found: dict[str, Answer | Fault] = {key: answer for key, answer in known.items() if answer is not None}
+            found |= self._answer(new)
+            for key, request in zip(keys, batch, strict=True):
+                # The first of several equal requests paid for all.
+                yield self._completion(request, found[key], paid=new.pop(key, None) is not None)
+
+    def _key(self, request: Request) -> str:
+        _refuse_sampling(request.temperature or 0.0)
+        return request_key(self.config.model, request, temperature=0.0, max_tokens=self.config.max_tokens)
+
+    @cached_property
+    def _model(self) -> Loaded:
+        from understudy.models.load import Loaded, load_model, load_template, pick_device
+
+        section = ModelConfig(model=self.config.model)
+        return Loaded(load_model(section, pick_device("auto")), load_template(section))
+
+    def _answer(self, requests: dict[str, Request]) -> dict[str, Answer | Fault]:
+        """Answers of the model, or faults, by key; requests of one length limit go through the model together."""
+        found: dict[str, Answer | Fault] = {}
+        groups: dict[int, dict[str, list[int]]] = {}
+        reserved: dict[str, int] = {}
+        for key, request in requests.items():
+            longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
+            prompt = self._prompt(request)
+            room = getattr(self._model.model.config, "max_position_embeddings", None)
+            if room is not None and len(prompt) + longest > room:
+                reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
+                found[key] = Fault("request", reason)
+            elif not self._budget.try_reserve(most_tokens(request, longest)):
+                found[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
+            else:
+                reserved[key] = most_tokens(request, longest)
+                groups.setdefault(longest, {})[key] = prompt
+        for longest, prompts in groups.items():
+            for key, answer in self._generate(prompts, longest).items():
+                found[key] = self._settled(key, requests[key], answer, reserved[key])
+        return found
+
+    def _prompt(self, request: Request) -> list[int]:
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        return self._model.template.prompt_ids(turns)
+
+    def _generate(self, prompts: dict[str, list[int]], longest: int) -> dict[str, tuple[Answer, bool]]:
+        from understudy.models.generate import generate
+
+        answers = generate(
+            self._model.model,
+            self._model.template,
+            list(prompts.values()),
+            max_new_tokens=longest,
+            batch_size=self.config.concurrency,
+        )
+        pairs = zip(prompts.items(), answers, strict=True)
+        return {
+            key: (Answer(answer.text, len(ids), answer.tokens, answer.seconds), answer.finished)
+            for (key, ids), answer in pairs
+        }
+
+    def _settled(self, key: str, request: Request, found: tuple[Answer, bool], reserved: int) -> Answer | Fault:
+        answer, finished = found
+        self.usage.calls += 1
+        self.usage.input_tokens += answer.input_tokens
+        self.usage.output_tokens += answer.output_tokens
+        self._budget.settle(reserved, answer.input_tokens + answer.output_tokens)
+        try:
+            if not finished:
+                raise Fault("unfinished", "the answer reached max_tokens")
+            if not answer.text:
+                raise Fault("empty", "the model wrote nothing")
+            if request.schema is not None:
+                read_value(answer.text, request.schema)
+        except Fault as fault:
+            self.usage.faults[fault.kind] += 1
+            return fault
+        self._cache.put(key, self.config.model, answer)
+        return answer
+
+    def _completion(self, request: Request, found: Answer | Fault, *, paid: bool) -> Completion:
+        self.usage.requests += 1
+        if isinstance(found, Fault):
+            self.usage.missing[found.kind] += 1
+            return Completion(request.id, None, reason=str(found))
+        self.usage.answered += 1
+        self.usage.cached += not paid
+        value = None if request.schema is None else read_value(found.text, request.schema)
+        seconds = found.seconds if paid else 0.0
+        return Completion(
+            request.id, found.text, value, "", found.input_tokens, found.output_tokens, seconds, cached=not paid
+        )
+
+
+def _refuse_sampling(temperature: float) -> None:
+    if temperature > 0:
+        raise ConfigError(
+            f"a model in this process answers greedily; temperature {temperature:g} cannot be kept",
+            hint="set temperature: 0, or serve the model behind an endpoint and give base_url",
+        )
