@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from understudy.evaluation.gap import Gap, gap_recovered
 from understudy.evaluation.measure import Measured, Row, align, chance, group_numbers, measure
-from understudy.metrics import TEXT_METRICS, Difference, Interval
+from understudy.metrics import TEXT_METRICS, Difference, Interval, Tools
 from understudy.metrics.significance import difference_of, num_groups, percentile_bounds, resampled_totals
 
 Sampled = tuple[float, np.ndarray]
@@ -78,6 +78,7 @@ class Comparison:
         chance: expected `choice_accuracy` of guessing; None without multiple-choice items.
         settings: resamples, confidence and seed of the bootstrap.
         notes: what was left out, in words.
+        not_measured: metrics that were asked for and not measured on any arm, with the reason.
     """
 
     arms: tuple[str, ...]
@@ -88,6 +89,7 @@ class Comparison:
     chance: float | None
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    not_measured: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what `report` reads."""
@@ -100,6 +102,7 @@ class Comparison:
             "chance": self.chance,
             "settings": dict(self.settings),
             "notes": list(self.notes),
+            "not_measured": dict(self.not_measured),
         }
 
 
@@ -107,6 +110,7 @@ def compare(
     arms: Mapping[str, Sequence[Row]],
     *,
     metrics: Iterable[str] = TEXT_METRICS,
+    tools: Tools | None = None,
     pairs: Sequence[tuple[str, str]] = PAIRS,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -120,6 +124,7 @@ def compare(
     Args:
         arms: name -> prediction rows; the items must be the same, their order may differ. Arms may be missing.
         metrics: metrics of written answers.
+        tools: the models that some metrics need.
         pairs: which differences to report; a pair with a missing arm is passed over.
         resamples: draws of the bootstrap.
         confidence: level of every interval.
@@ -130,7 +135,7 @@ def compare(
     """
     aligned, notes = align(arms)
     first = next(iter(aligned.values()))
-    measured = measure(aligned, tuple(metrics), notes)
+    measured = measure(aligned, tuple(metrics), notes, tools)
     groups = np.array(group_numbers(first))
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
 
@@ -150,6 +155,7 @@ def compare(
         chance=chance(aligned),
         settings=settings,
         notes=tuple(notes),
+        not_measured={name: why for (_, name), why in measured.missing.items() if name not in measured.about},
     )
 
 
@@ -181,6 +187,8 @@ def _slice(
         samples[key] = (value, result.from_totals(totals[:, start:stop]))
         start = stop
     table: dict[str, dict[str, Interval]] = defaultdict(dict)
+    # Judged metrics can lack every item of a small slice: then there is no figure.
+    samples = {key: sampled for key, sampled in samples.items() if sampled[0] == sampled[0]}
     for (arm, name), (value, drawn) in samples.items():
         n, groups_of = counts[name]
         table[arm][name] = Interval(value, *percentile_bounds(drawn, confidence, groups_of), n)

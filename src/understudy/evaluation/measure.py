@@ -8,13 +8,13 @@ fact asked for stood in the gold answers; null where that means nothing), `group
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics import Score, score
+from understudy.metrics import Score, Tools, score
 
 Row = Mapping[str, Any]
 
@@ -24,14 +24,21 @@ CHOICE_ACCURACY = "choice_accuracy"
 
 @dataclass
 class Measured:
-    """Statistics of every arm and metric over all items; rows of zeros where a metric does not apply to an item."""
+    """Statistics of every arm and metric over all items; rows of zeros where a metric does not apply to an item.
+
+    `missing` holds (arm, metric) -> why it was not measured.
+    """
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     applies: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[tuple[str, str], tuple[np.ndarray, Score]] = field(default_factory=dict)
+    missing: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, arm: str, name: str, result: Score, applies: np.ndarray) -> None:
         """Take in the score of one arm on the items for which `applies` holds."""
+        if result.reason or not result.measured.any():
+            self.missing[arm, name] = result.reason or "not one item could be measured"
+            return
         self.about[name] = {
             "maximum": result.maximum,
             "higher_is_better": result.higher_is_better,
@@ -41,6 +48,16 @@ class Measured:
         statistics = np.zeros((len(applies), result.statistics.shape[1]))
         statistics[applies] = result.statistics
         self.scores[arm, name] = (statistics, result)
+
+    def over_all(self, arm: str) -> dict[str, Score]:
+        """The scores of an arm, each over all items: NaN and a row of zeros where a metric does not apply."""
+        found = {}
+        for (other, name), (statistics, result) in self.scores.items():
+            if other == arm:
+                values = np.full(len(statistics), np.nan)
+                values[self.applies[name]] = result.per_example
+                found[name] = replace(result, statistics=statistics, per_example=tuple(values.tolist()))
+        return found
 
 
 def align(arms: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list[str]]:
@@ -83,7 +100,9 @@ def _by_id(arm: str, rows: Sequence[Row]) -> dict[str, Row]:
     return table
 
 
-def measure(arms: Mapping[str, list[Row]], metrics: Sequence[str], notes: list[str]) -> Measured:
+def measure(
+    arms: Mapping[str, list[Row]], metrics: Sequence[str], notes: list[str], tools: Tools | None = None
+) -> Measured:
     """Score written answers by `metrics` and choices by likelihood; what an arm lacks is noted, never guessed."""
     items = list(zip(*arms.values(), strict=True))
     is_choice = np.array([any(row.get("choice_scores") for row in rows) for rows in items])
@@ -95,7 +114,7 @@ def measure(arms: Mapping[str, list[Row]], metrics: Sequence[str], notes: list[s
         if any(row["prediction"] is None for row in written):
             notes.append(f"{arm}: written answers not measured, some are missing")
         elif written:
-            for name, result in score(*_texts(written), metrics=metrics).items():
+            for name, result in score(**_texts(written), metrics=metrics, tools=tools).items():
                 measured.add(arm, name, result, is_text)
         chosen = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
         options = [chosen_option(row) for row in chosen]
@@ -108,8 +127,15 @@ def measure(arms: Mapping[str, list[Row]], metrics: Sequence[str], notes: list[s
     return measured
 
 
-def _texts(rows: Sequence[Row]) -> tuple[list[str], list[Sequence[str]]]:
-    return [row["prediction"] for row in rows], [row["references"] for row in rows]
+def _texts(rows: Sequence[Row]) -> dict[str, Any]:
+    """The arguments of `score`; questions and contexts go along where there are any."""
+    questions, contexts = ([row.get(name) for row in rows] for name in ("question", "context"))
+    return {
+        "predictions": [row["prediction"] for row in rows],
+        "references": [row["references"] for row in rows],
+        "questions": [question or "" for question in questions] if any(questions) else None,
+        "contexts": contexts if any(contexts) else None,
+    }
 
 
 def chosen_option(row: Row) -> str | None:

@@ -24,7 +24,15 @@ METRICS = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
+    "meteor": "METEOR",
     "chrf": "chrF",
+    "bertscore_f1": "BERTScore F1",
+    "answer_similarity": "Answer similarity",
+    "faithfulness": "Faithfulness",
+    "answer_relevance": "Answer relevance",
+    "context_relevance": "Context relevance",
+    "factual_correctness": "Factual correctness",
+    "answer_correctness": "Answer correctness",
     "choice_accuracy": "Choice accuracy",
 }
 GOLD_FACTS = {"in_gold": "Facts in the gold", "not_in_gold": "Facts not in the gold"}
@@ -47,8 +55,9 @@ def kind_label(kind: str) -> str:
     return kind.replace("_", " ")
 
 
-def _in_a_sentence(label: str) -> str:
-    return label if label in ("BLEU", "chrF") or label.startswith("ROUGE") else label[0].lower() + label[1:]
+def in_a_sentence(label: str) -> str:
+    """A label inside a sentence: abbreviations keep their capitals."""
+    return label if label == "chrF" or label[:2].isupper() else label[:1].lower() + label[1:]
 
 
 def ordered(arms: list[str]) -> list[str]:
@@ -129,7 +138,7 @@ def headline(inputs: ReportInputs) -> Headline:
     found = difference(comparison["overall"], "distilled", "sft", metric) if metric else None
     if metric is None or found is None:
         return Headline("open", "No verdict: a distilled and an SFT-only student are needed to compare.", ())
-    factor, name = scale(comparison, metric), _in_a_sentence(metric_label(metric))
+    factor, name = scale(comparison, metric), in_a_sentence(metric_label(metric))
     verdict = {
         "better": "Yes: distillation beats fine-tuning on the gold answers alone.",
         "worse": "No: the distilled student is worse than one fine-tuned on the gold answers alone.",
@@ -234,6 +243,9 @@ def caveats(inputs: ReportInputs) -> list[str]:
             "Speed and memory are of this machine, this batch size and whatever ran beside; the order of the models "
             "carries over to other machines better than the numbers do."
         )
+    if comparison.get("not_measured"):
+        reasons = [f"{metric_label(name)} ({why})" for name, why in comparison["not_measured"].items()]
+        texts.append(f"Not measured: {'; '.join(reasons)}.")
     if comparison.get("chance") is not None:
         texts.append(
             f"Guessing among the options would score {number(100 * comparison['chance'])} choice accuracy. An option's "

@@ -1,0 +1,149 @@
+"""Scores and comparisons in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from understudy.report import verdicts, words
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _line(text: str) -> Text:
+    """A text that cannot steer the terminal, whatever a file or a model put into it."""
+    from understudy.cli import one_line
+
+    return Text(one_line(text))
+
+
+def _table(title: str, columns: Sequence[str], left: Sequence[int] = (0,)) -> Table:
+    table = Table(title=_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        justify = "left" if number in left else "right"
+        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=number == 0)
+    return table
+
+
+def scores(found: Mapping[str, Any]) -> None:
+    """Every score with its interval, one column a system; signatures; what was not measured and why."""
+    console, systems = _console(), found["systems"]
+    level = f"{found['settings']['confidence']:.0%}"
+    counts = {system["items"] for system in systems.values()}
+    items = f"{counts.pop():,} items" if len(counts) == 1 else "items of each system's own"
+    metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
+    names = list(systems)
+    beside = max(1, (console.width - 20) // 12)
+    for start in range(0, len(names), beside):
+        part = names[start : start + beside]
+        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(words.arm_label, part)])
+        for name in metrics:
+            cells = (_score(systems[system]["metrics"].get(name)) for system in part)
+            table.add_row(_line(words.metric_label(name)), *cells)
+        console.print(table)
+    console.print(_line("how each was computed:"))
+    for name in metrics:
+        about = next(system["metrics"][name] for system in systems.values() if name in system["metrics"])
+        console.print(Text("  ") + _line(f"{words.metric_label(name)}: {about['signature']}"), soft_wrap=True)
+    _missing(console, found["not_measured"], list(systems))
+    _notes(console, found["notes"])
+
+
+def _score(figures: Mapping[str, Any] | None) -> Text:
+    if figures is None or figures["value"] is None:
+        return Text("–")
+    factor = 100 / figures["maximum"]
+    text = words.number(figures["value"] * factor)
+    if figures["low"] is not None:
+        text += f"\n{words.number(figures['low'] * factor)}–{words.number(figures['high'] * factor)}"
+    return Text(text, justify="right")
+
+
+def _missing(console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str]) -> None:
+    for metric, reasons in not_measured.items():
+        for why in dict.fromkeys(reasons.values()):
+            who = [words.arm_label(name) for name in systems if reasons.get(name) == why]
+            of = "" if len(who) == len(systems) else f" ({', '.join(who)})"
+            console.print(_line(f"not measured: {words.metric_label(metric)}{of}: {why}"), soft_wrap=True)
+
+
+def _notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(_line(f"note: {note}"), soft_wrap=True)
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def comparison(found: Mapping[str, Any]) -> None:
+    """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
+    console, level = _console(), f"{found['comparison']['settings']['confidence']:.0%}"
+    for a, b in verdicts.pairs_of(found):
+        table = _table(
+            f"{words.arm_label(a)} − {words.arm_label(b)}",
+            ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
+            left=(0, 4),
+        )
+        for test in verdicts.tests_of(found):
+            if (test["a"], test["b"]) == (a, b):
+                table.add_row(*_test(found, test))
+        console.print(table)
+    _seeds(console, found)
+    _missing(console, found["not_measured"], [system["name"] for system in found["systems"]])
+    _notes(console, found["notes"])
+    outcome = verdicts.headline(found)
+    for sentence in (outcome.verdict, *outcome.sentences):
+        console.print(_line(sentence), soft_wrap=True)
+
+
+def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
+    figures, factor = test["comparison"], words.scale(found, test["metric"])
+    values = " against ".join(words.number(figures[side] * factor) for side in ("value_a", "value_b"))
+    difference, _, bounds = verdicts.spread(figures, factor).partition(" ")
+    colour = {"better": "green", "worse": "red", "open": ""}[verdicts.tone(test)]
+    least = figures["minimal_detectable"]
+    return [
+        Text(f"{words.metric_label(test['metric'])}\n  {values}"),
+        Text(f"{difference}\n{bounds.strip('()')}"),
+        Text(words.p_text(test["p_holm"]).removeprefix("p ").removeprefix("= ")),
+        Text(f"{words.number(figures['cohen_dz']['value'], 2, sign=True)}\n{verdicts.around(figures['cohen_dz'])}"),
+        Text(verdicts.verdict_of_pair(test), style=colour)
+        + Text("" if not least else f"\ndetectable: ±{words.number(least * factor)}", style="dim"),
+    ]
+
+
+def _seeds(console: Console, found: Mapping[str, Any]) -> None:
+    if not found["seeds"]:
+        return
+    systems = list(found["seeds"])
+    table = _table("mean ± standard deviation over seeds", ["metric", *map(words.arm_label, systems)])
+    for metric in found["metrics"]:
+        factor, cells = words.scale(found, metric), []
+        for name in systems:
+            figures = found["seeds"][name].get(metric)
+            if figures is None or figures["mean"] is None:
+                cells.append("–")
+            else:
+                cells.append(f"{words.number(figures['mean'] * factor)} ± {words.number(figures['sd'] * factor)}")
+        table.add_row(*map(_line, [words.metric_label(metric), *cells]))
+    console.print(table)
+
+
+def tasks(found: Mapping[str, Any]) -> None:
+    """Figures of lm-eval tasks with their standard errors."""
+    console = _console()
+    table = _table(f"lm-eval {found['version']}", ["task", "metric", "value", "standard error"], left=(0, 1))
+    for task, figures in found["tasks"].items():
+        for metric, value in figures.items():
+            error = value["standard_error"]
+            table.add_row(
+                *map(_line, [task, metric, f"{value['value']:.4f}", "–" if error is None else f"{error:.4f}"])
+            )
+    console.print(table)

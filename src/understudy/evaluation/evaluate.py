@@ -1,0 +1,51 @@
+"""Scores of each system by itself: values, intervals, signatures, one value an item, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.evaluation.comparison import versions
+from understudy.evaluation.scoring import score_systems
+from understudy.evaluation.systems import System
+from understudy.metrics import Tools
+
+
+def evaluation(
+    systems: Sequence[System],
+    metrics: Sequence[str],
+    tools: Tools | None = None,
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score every system on its own items; they need not be the same.
+
+    Returns:
+        JSON-able: `systems` (name -> items, ids and `metrics`: each score with its interval and per-example values),
+        `not_measured` (metric -> system -> reason), `notes`, `settings`, `versions`.
+    """
+    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    found: dict[str, Any] = {"systems": {}, "not_measured": {}, "notes": []}
+    for system in systems:
+        scored = score_systems([system], metrics, tools)
+        intervals = scored.intervals(**settings)[system.name]
+        found["systems"][system.name] = {
+            "origin": system.origin,
+            "items": len(scored.rows),
+            "groups": len(set(scored.groups)),
+            "ids": [row["id"] for row in scored.rows],
+            "metrics": {
+                name: {
+                    **result.to_dict(),
+                    "low": intervals[name].to_dict()["low"],
+                    "high": intervals[name].to_dict()["high"],
+                }
+                for name, result in scored.scores[system.name].items()
+            },
+        }
+        for metric, reasons in scored.not_measured.items():
+            found["not_measured"].setdefault(metric, {}).update(reasons)
+        found["notes"] += [note for note in scored.notes if note not in found["notes"]]
+    return {**found, "settings": settings, "versions": versions()}

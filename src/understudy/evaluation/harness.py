@@ -1,0 +1,80 @@
+"""Public benchmarks for a student: tasks of lm-eval, the optional extra `understudy[lm-eval]`.
+
+The harness loads the model, downloads the task's data from the hub and scores by its own rules; here its figures are
+only gathered. Its own comparator of two models is unpaired: compare with `log_samples` files through
+`understudy compare` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import ConfigError, DataError
+
+INSTALL = 'pip install "understudy[lm-eval]"'
+
+
+def run_tasks(
+    folder: Path, tasks: Sequence[str], *, limit: int | None = None, batch_size: int = 8, device: str | None = None
+) -> dict[str, Any]:
+    """Run lm-eval tasks on a student folder.
+
+    Args:
+        folder: a folder with a model and its tokenizer, or a run whose student is taken.
+        tasks: names of tasks, as `lm_eval ls tasks` lists them.
+        limit: items a task, for a quick try.
+        batch_size: rows at once.
+        device: where to run; default: lm-eval's choice.
+
+    Returns:
+        JSON-able: `tasks` (task -> metric -> value and standard error), `model`, `limit`, `version`.
+
+    Raises:
+        ConfigError: lm-eval is not installed, no student at `folder`, or a task that it does not know.
+        DataError: the data of a task cannot be had.
+    """
+    folder = folder / "student" if (folder / "recipe.yaml").is_file() else folder
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} holds no model", hint="give the `student` folder of a run, or any model folder")
+    try:
+        lm_eval = import_module("lm_eval")
+    except ImportError as error:
+        raise ConfigError("lm-eval is not installed", hint=INSTALL) from error
+    try:
+        results = lm_eval.simple_evaluate(
+            model="hf",
+            model_args={"pretrained": str(folder)},
+            tasks=list(tasks),
+            limit=limit,
+            batch_size=batch_size,
+            device=device,
+        )
+    except KeyError as error:
+        raise ConfigError(f"lm-eval knows no task {error}", hint="`lm_eval ls tasks` lists them") from error
+    except (ConnectionError, FileNotFoundError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error
+    return {
+        "model": str(folder),
+        "limit": limit,
+        "version": getattr(lm_eval, "__version__", ""),
+        "tasks": gathered((results or {}).get("results", {})),
+    }
+
+
+def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Task -> metric -> value and standard error, out of lm-eval's `acc,none` and `acc_stderr,none`."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for task, figures in results.items():
+        for key, value in figures.items():
+            name, comma, rule = key.partition(",")
+            if not comma or name.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            error = figures.get(f"{name}_stderr,{rule}")
+            label = name if rule == "none" else f"{name} ({rule})"
+            known = float(error) if isinstance(error, int | float) else None
+            found.setdefault(task, {})[label] = {"value": float(value), "standard_error": known}
+    return found

@@ -1,0 +1,136 @@
+"""Scores of any systems on their items, kept item by item so that everything after this only adds numbers up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from understudy.evaluation.measure import Row, align, group_numbers, measure
+from understudy.evaluation.systems import System, same_items
+from understudy.metrics import Interval, Score, Tools, bootstrap_interval
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Systems on one set of items.
+
+    Attributes:
+        systems: the systems, in the order given; several runs of one system with other seeds stand as one.
+        rows: the items, as the first system's rows have them, those without a right answer left out.
+        predictions: system -> what it answered, item by item; of several seeds, the first.
+        scores: system -> metric -> score over all items; of several seeds, their mean item by item.
+        by_seed: system -> seed -> metric -> score, where a system was trained with several seeds.
+        groups: the group of each item; items of one group are no independent evidence.
+        not_measured: metric -> system -> why there is no figure.
+        notes: what was left out, in words.
+    """
+
+    systems: tuple[System, ...]
+    rows: Sequence[Row]
+    predictions: Mapping[str, Sequence[Row]]
+    scores: Mapping[str, Mapping[str, Score]]
+    by_seed: Mapping[str, Mapping[int, Mapping[str, Score]]]
+    groups: Sequence[int]
+    not_measured: Mapping[str, Mapping[str, str]]
+    notes: tuple[str, ...]
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Metric -> maximum, direction and signature, of all metrics that some system was measured on."""
+        found: dict[str, dict[str, Any]] = {}
+        for scores in self.scores.values():
+            for name, result in scores.items():
+                about = {"maximum": result.maximum, "higher_is_better": result.higher_is_better}
+                found.setdefault(name, {**about, "signature": result.signature})
+        return found
+
+    def intervals(
+        self, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    ) -> dict[str, dict[str, Interval]]:
+        """System -> metric -> figure with its bootstrap interval, whole groups drawn together."""
+        return {
+            name: {metric: self._interval(result, resamples, confidence, seed) for metric, result in scores.items()}
+            for name, scores in self.scores.items()
+        }
+
+    def _interval(self, result: Score, resamples: int, confidence: float, seed: int) -> Interval:
+        keep = result.measured
+        part = replace(result, statistics=result.statistics[keep])
+        groups = [group for group, kept in zip(self.groups, keep, strict=True) if kept]
+        return bootstrap_interval(part, resamples=resamples, confidence=confidence, seed=seed, groups=groups)
+
+
+def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Tools | None = None) -> Scored:
+    """Measure systems on the same items.
+
+    Args:
+        systems: what to measure; systems of one name are one system trained with several seeds.
+        metrics: names of metrics of written answers; options chosen by likelihood are measured besides.
+        tools: the models that some metrics need.
+
+    Raises:
+        DataError: the systems cannot be paired, or there is nothing to score.
+        ConfigError: a metric that is not known.
+    """
+    systems = same_items(systems)
+    keys = {_key(system): system for system in systems}
+    aligned, notes = align({key: system.rows for key, system in keys.items()})
+    measured = measure(aligned, tuple(metrics), notes, tools)
+    first = next(iter(aligned.values()))
+    families: dict[str, list[str]] = {}
+    for key, system in keys.items():
+        families.setdefault(system.name, []).append(key)
+    scores = {key: measured.over_all(key) for key in keys}
+    reasons: dict[str, dict[str, str]] = {}
+    for (key, name), why in measured.missing.items():
+        reasons.setdefault(name, {})[keys[key].name] = why
+    return Scored(
+        systems=tuple(keys[members[0]] for members in families.values()),
+        rows=first,
+        predictions={name: aligned[members[0]] for name, members in families.items()},
+        scores={name: _mean([scores[key] for key in members]) for name, members in families.items()},
+        by_seed={
+            name: {keys[key].seed or 0: scores[key] for key in members}
+            for name, members in families.items()
+            if len(members) > 1
+        },
+        groups=group_numbers(first),
+        not_measured=reasons,
+        notes=(*(note for system in systems for note in system.notes), *notes),
+    )
+
+
+def _key(system: System) -> str:
+    return system.name if system.seed is None else f"{system.name} (seed {system.seed})"
+
+
+def _mean(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
+    """Scores of one system averaged over its seeds: statistics and values, item by item."""
+    if len(scores) == 1:
+        return dict(scores[0])
+    shared = [name for name in scores[0] if all(name in other for other in scores)]
+    return {name: mean_over_seeds([other[name] for other in scores]) for name in shared}
+
+
+def mean_over_seeds(scores: Sequence[Score]) -> Score:
+    """One score for several runs of a system: statistics averaged item by item, the aggregate taken from their sums.
+
+    For a mean metric that is the mean over the seeds; a corpus metric is that of all seeds' answers together. What
+    the choice of seed could move is not in its interval: for that there are the standard deviation and the mixed model.
+    """
+    values = np.array([score.per_example for score in scores], dtype=np.float64)
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        means = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+    statistics = np.mean([score.statistics for score in scores], axis=0)
+    first = scores[0]
+    return replace(
+        first,
+        value=float(first.from_totals(statistics.sum(axis=0))),
+        per_example=tuple(means.tolist()),
+        statistics=statistics,
+        signature=f"{first.signature}|seeds:{len(scores)}",
+        details={},
+    )

@@ -1,0 +1,262 @@
+"""Systems to measure: the arms of runs, or files of predictions from any tool, each with a name of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import ConfigError, DataError
+from understudy.evaluation.compare import majority_baseline
+from understudy.evaluation.plain import read_predictions
+from understudy.files import fingerprint, read_jsonl
+from understudy.recipe import Recipe
+from understudy.run import Run
+
+ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled")
+MAJORITY = "majority"
+
+
+@dataclass(frozen=True)
+class System:
+    """One system's predictions.
+
+    Attributes:
+        name: what it is called in print, unique among those compared.
+        rows: prediction rows (`evaluation.measure` says what is in one).
+        origin: the run folder or file that they come from.
+        arm: which arm of a run; empty for a file.
+        recipe: name of the run's recipe.
+        has_ids: whether items go by names of their own; else they are paired by their order.
+        seed: the training seed, where a recipe tells it.
+        family: fingerprint of the recipe without its seed, and the arm: runs that differ only in seed share it.
+        notes: what a reader has to know of these predictions, in words.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    origin: str
+    arm: str = ""
+    recipe: str = ""
+    has_ids: bool = True
+    seed: int | None = None
+    family: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_systems(sources: Sequence[str], *, arm: str | None = None, references: Sequence[Path] = ()) -> list[System]:
+    """Read everything that is to be measured.
+
+    Args:
+        sources: run folders, `RUN:arm`, or files of predictions. One run folder alone gives all its arms.
+        arm: which arm to take of every run that names none; default: `distilled`, or all where there is one run, or
+            where all runs share one recipe but for the seed.
+        references: right answers, for files that hold none.
+
+    Raises:
+        ConfigError: no such file or run, a run without that arm, or references for a run.
+        DataError: a file cannot be read.
+    """
+    found: list[System] = []
+    runs = [source for source in sources if run_of(source)[0] is not None]
+    if references and runs:
+        raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
+    for source in sources:
+        run, named = run_of(source)
+        if run is None:
+            found += _file_systems(source, references)
+        else:
+            found += _run_systems(run, named or arm)
+    if arm is None and len(runs) > 1 and not _same_but_for_the_seed(found):
+        named = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
+        found = [s for s in found if not s.arm or s.origin in named or s.arm == "distilled"]
+        silent = [str(run.folder) for source in runs if (run := run_of(source)[0]) and not _has(found, run)]
+        if silent:
+            raise ConfigError(f"{silent[0]} has no arm `distilled`", hint="say which one to take: RUN:arm, or --arm")
+    return _named(found)
+
+
+def _has(systems: Sequence[System], run: Run) -> bool:
+    return any(system.origin == str(run.folder) for system in systems)
+
+
+def _same_but_for_the_seed(systems: Sequence[System]) -> bool:
+    """Whether all are arms of one recipe, run with different seeds."""
+    recipes = {system.family.split("/")[0] for system in systems}
+    return len(recipes) == 1 and "" not in recipes
+
+
+def run_of(source: str) -> tuple[Run | None, str | None]:
+    """The run that a source names, and its arm; (None, None) for a file."""
+    folder, colon, arm = source.rpartition(":")
+    if (Path(source) / "recipe.yaml").is_file():
+        return Run.open(Path(source)), None
+    if colon and (Path(folder) / "recipe.yaml").is_file():
+        return Run.open(Path(folder)), arm
+    return None, None
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def run_arms(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Prediction rows of each arm that was answered, the majority baseline behind them.
+
+    Raises:
+        ConfigError: no arm was answered yet.
+    """
+    arms = {
+        arm: read_jsonl(run.stage(f"predict-{arm}") / "predictions.jsonl")
+        for arm in ARMS
+        if run.is_done(f"predict-{arm}")
+    }
+    if not arms:
+        raise ConfigError(
+            f"{run.folder} holds no predictions yet", hint="call `understudy run` with its recipe until it is done"
+        )
+    test = next(iter(arms.values()))
+    classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
+    gold = [
+        {"references": row["answers"], "class": _class(row)} for row in read_jsonl(run.folder / "data" / "train.jsonl")
+    ]
+    arms[MAJORITY] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
+    return arms
+
+
+def _class(row: Mapping[str, Any]) -> str:
+    """What the majority baseline may know of a question: its relation or category, nothing else."""
+    meta = row.get("meta", {})
+    return str(meta.get("relation") or meta.get("category") or meta.get("kind") or "all")
+
+
+def family(recipe: Recipe) -> str:
+    """A fingerprint that runs share which differ only in name and training seed."""
+    return fingerprint({key: value for key, value in recipe.identity().items() if key not in ("seed", "name")})
+
+
+def _run_systems(run: Run, arm: str | None) -> list[System]:
+    arms, recipe = run_arms(run), run.recipe
+    if arm is not None and arm not in arms:
+        raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+    return [
+        System(
+            name=name,
+            rows=rows,
+            origin=str(run.folder),
+            arm=name,
+            recipe=recipe.name,
+            seed=recipe.seed,
+            family=f"{family(recipe)}/{name}",
+        )
+        for name, rows in arms.items()
+        if arm in (None, name)
+    ]
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
+    path = Path(source)
+    if path.is_dir():
+        raise ConfigError(
+            f"{source} is no run folder", hint="give a folder that `understudy run` printed, or a file of predictions"
+        )
+    if not path.is_file():
+        raise ConfigError(f"no such run or file: {source}", hint="check the path; it is relative to the current folder")
+    table = read_predictions(path, references)
+    systems: dict[str, list[dict[str, Any]]] = {}
+    for row in table.rows:
+        systems.setdefault(row.get("system") or path.stem, []).append(row)
+    if not table.has_ids:
+        for rows in systems.values():
+            for number, row in enumerate(rows, start=1):
+                row["id"] = str(number)
+    return [
+        System(name, rows, source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        for name, rows in systems.items()
+    ]
+
+
+def _unanswered(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """An item without a prediction is one that the system failed on: an empty answer, and it is said."""
+    count = sum(row["prediction"] is None for row in rows)
+    for row in rows:
+        row["prediction"] = row["prediction"] or ""
+    return (f"{name}: {count:,} of {len(rows):,} items have no prediction and count as empty answers",) * bool(count)
+
+
+# Names and pairs ------------------------------------------------------------------------------------------------------
+
+
+def _named(systems: list[System]) -> list[System]:
+    """Give every system the shortest name that is its own; runs of one recipe with other seeds keep one name.
+
+    Raises:
+        ConfigError: something is given twice.
+    """
+    for again, count in Counter((system.origin, system.arm or system.name) for system in systems).items():
+        if count > 1:
+            raise ConfigError(f"{again[0]} is given twice" + (f" ({again[1]})" if again[1] else ""))
+    seeds = Counter((system.family, system.seed) for system in systems if system.family)
+    if any(count > 1 for count in seeds.values()):
+        raise ConfigError("two of these runs have the same recipe and the same seed", hint="one of them is enough")
+    folders: dict[str, str] = {}
+    for system in systems:
+        folders.setdefault(system.family, Path(system.origin).name)
+    several = len({system.family.split("/")[0] for system in systems if system.family}) > 1
+    names: list[str] = []
+    for level in range(1 if several else 0, 4):
+        names = [_label(system, level, folders[system.family]) for system in systems]
+        owners: dict[str, set[str]] = {}
+        for name, system in zip(names, systems, strict=True):
+            owners.setdefault(name, set()).add(system.family or f"{system.origin}/{system.name}")
+        if all(len(who) == 1 for who in owners.values()):
+            break
+    return [replace(system, name=name) for system, name in zip(systems, names, strict=True)]
+
+
+def _label(system: System, level: int, folder: str) -> str:
+    if system.arm:
+        return (
+            system.arm,
+            f"{system.recipe}:{system.arm}",
+            f"{folder}:{system.arm}",
+            f"{system.origin}:{system.arm}",
+        )[level]
+    path = Path(system.origin)
+    parent = path.parent.name or "."
+    near = f"{parent}/{path.stem}" if system.name == path.stem else f"{path.stem}/{system.name}"
+    return (system.name, system.name, near, f"{system.origin}: {system.name}")[level]
+
+
+def same_items(systems: Sequence[System]) -> list[System]:
+    """The systems with their rows under one set of ids, so that each item of one has its pair in the others.
+
+    Items go by id where all systems have ids, else by their order, if the right answers agree throughout.
+
+    Raises:
+        DataError: neither is possible.
+    """
+    if all(system.has_ids for system in systems):
+        return list(systems)
+    first = next((system for system in systems if system.has_ids), systems[0])
+    found = []
+    for system in systems:
+        if len(system.rows) != len(first.rows):
+            raise DataError(
+                f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
+                hint="give both files a column `id`, or the same items in the same order",
+            )
+        for number, (row, other) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
+            if sorted(row["references"]) != sorted(other["references"]):
+                raise DataError(
+                    f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
+                    "both have ids",
+                    hint="give both files a column `id`, or the same items in the same order",
+                )
+        rows = [{**row, "id": other["id"]} for row, other in zip(system.rows, first.rows, strict=True)]
+        found.append(replace(system, rows=rows))
+    return found

@@ -1,0 +1,275 @@
+"""The plots of a comparison: forest, heat map, critical differences, radar – each an `<svg>` element as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
+from understudy.report.verdicts import Comparison, pairs_of, test_of
+from understudy.report.words import ARMS, arm_label, metric_label, number, scale
+
+_PALETTE = (
+    *("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#0e9aa7"),
+    *("#7c8594", "#a9906f", "#6b8e23", "#b0468e"),
+)
+_SHAPES = ("o", "v", "^", "s", "X", "D", "P", "<", ">", "h")
+_LONGEST = 26
+MOST_PAIRS = 6
+"""As many pairs as the forest plot shows."""
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each system: the arms keep theirs, others get one each."""
+    if all(name in ARMS for name in names):
+        return {name: colour(name) for name in names}
+    return {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(names)}
+
+
+def shapes(names: Sequence[str]) -> dict[str, str]:
+    """A mark for each system, likewise."""
+    if all(name in ARMS for name in names):
+        return {name: MARKERS.get(name, "o") for name in names}
+    return {name: _SHAPES[number % len(_SHAPES)] for number, name in enumerate(names)}
+
+
+def short(name: str, longest: int = _LONGEST) -> str:
+    """A system's name where there is little room: the middle gives way."""
+    label = " ".join(arm_label(name).split())
+    if len(label) <= longest:
+        return label
+    head = (longest - 1) // 2
+    return f"{label[:head]}…{label[len(label) - (longest - 1 - head) :]}"
+
+
+# Differences ----------------------------------------------------------------------------------------------------------
+
+
+def forest_plot(comparison: Comparison) -> str | None:
+    """Forest plot: each pair's difference on every metric with its interval, on 0 to 100; None without a test."""
+    pairs, metrics = pairs_of(comparison)[:MOST_PAIRS], list(comparison["comparison"]["metrics"])
+    if not pairs or not metrics:
+        return None
+    columns = min(2, len(pairs)) if len(pairs) != 3 else 3
+    rows = math.ceil(len(pairs) / columns)
+    width = {1: 6.4, 2: 4.4, 3: 3.3}[columns]
+    with style("forest"):
+        figure = Figure(figsize=(1.6 + width * columns, rows * (0.32 * len(metrics) + 0.9)), layout="constrained")
+        axes = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False).ravel()
+        for axis, (a, b) in zip(axes, pairs, strict=False):
+            _forest(axis, comparison, a, b, metrics, longest={1: 60, 2: 42, 3: 32}[columns])
+        for axis in axes[len(pairs) :]:
+            axis.set_visible(False)
+        axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
+        axes[0].set_ylim(len(metrics) - 0.4, -0.6)
+        for axis in axes[-columns:]:
+            axis.set_xlabel("points (0 to 100)")
+        return svg(figure, "Differences of each pair of systems on every metric, with intervals")
+
+
+def _forest(axis: Axes, comparison: Comparison, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
+    shown = colours([system["name"] for system in comparison["systems"]])
+    left, right = (short(name, longest // 2) for name in (a, b))
+    axis.set_title(f"{left} \N{MINUS SIGN} {right}")
+    axis.axvline(0, color=INK, linewidth=1)
+    axis.grid(axis="y", visible=False)
+    for height, metric in enumerate(metrics):
+        test = test_of(comparison, a, b, metric)
+        if test is None or test["comparison"]["difference"] is None:
+            continue
+        found, factor = test["comparison"], scale(comparison, metric)
+        ink = shown[test["better"]] if test["better"] else INK
+        if found["low"] is not None:
+            bounds = (found["low"] * factor, found["high"] * factor)
+            axis.plot(bounds, (height, height), color=ink, linewidth=2, solid_capstyle="round")
+        face = ink if test["better"] else "none"
+        axis.plot([found["difference"] * factor], [height], "o", color=ink, markerfacecolor=face, markersize=6)
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+
+def heat_map(comparison: Comparison) -> str | None:
+    """System × metric: the value in each cell, its colour by how near it comes to the metric's best system.
+
+    A star marks the best system of a metric, a ring those that are not significantly worse than it.
+    """
+    names, metrics = [system["name"] for system in comparison["systems"]], list(comparison["metrics"])
+    if len(names) < 2 or not metrics:
+        return None
+    with style("heat map"):
+        figure = Figure(figsize=(1.9 + 0.74 * len(metrics), 1.1 + 0.42 * len(names)), layout="constrained")
+        axis = figure.subplots()
+        axis.grid(visible=False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        for column, metric in enumerate(metrics):
+            _column(axis, comparison, names, metric, column)
+        axis.set_xlim(-0.5, len(metrics) - 0.5)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_yticks(range(len(names)), [short(name) for name in names])
+        labels = [metric_label(name) for name in metrics]
+        axis.set_xticks(range(len(metrics)), labels, rotation=40, ha="left", rotation_mode="anchor")
+        axis.xaxis.tick_top()
+        return svg(figure, "Every system on every metric, coloured by its distance from the best")
+
+
+def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: str, column: int) -> None:
+    values = {name: (comparison["table"][name].get(metric) or {}).get("value") for name in names}
+    known = {name: value for name, value in values.items() if value is not None}
+    if not known:
+        return
+    higher, factor = comparison["metrics"][metric]["higher_is_better"], scale(comparison, metric)
+    best = (max if higher else min)(known, key=lambda name: known[name])
+    reach = max(known.values()) - min(known.values())
+    for row, name in enumerate(names):
+        if name not in known:
+            axis.text(column, row, "–", ha="center", va="center", color=INK)
+            continue
+        near = 1.0 if not reach else 1 - abs(known[name] - known[best]) / reach
+        box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.06 + 0.44 * near)
+        axis.add_patch(box)
+        mark = " ★" if name == best else " ○" if _alike(comparison, best, name, metric) else ""
+        axis.text(column, row, f"{number(known[name] * factor)}{mark}", ha="center", va="center", fontsize=9)
+
+
+def _alike(comparison: Comparison, best: str, name: str, metric: str) -> bool:
+    """Whether a test was made and did not show the best system ahead of this one."""
+    test = test_of(comparison, best, name, metric) or test_of(comparison, name, best, metric)
+    return test is not None and not test["better"]
+
+
+def radar_plot(comparison: Comparison) -> str | None:
+    """All metrics as spokes from 0 to the best system's value; None with fewer than three.
+
+    Drawn by hand on a plain axis, so that labels of spokes stay within the figure.
+    """
+    names = [system["name"] for system in comparison["systems"]]
+    shares = {metric: _shares(comparison, metric, names) for metric in comparison["metrics"]}
+    metrics = [metric for metric, values in shares.items() if all(name in values for name in names)]
+    if len(metrics) < 3 or len(names) > len(_PALETTE):
+        return None
+    angles = [math.pi / 2 - 2 * math.pi * number / len(metrics) for number in range(len(metrics))]
+    ink, mark = colours(names), shapes(names)
+    with style("radar"):
+        figure = Figure(figsize=(6.6, 5.2), layout="constrained")
+        axis = figure.subplots()
+        axis.set_aspect("equal")
+        axis.axis("off")
+        for ring in (0.25, 0.5, 0.75, 1.0):
+            _ring(axis, angles, [ring] * len(metrics), color=GRID, linewidth=0.8)
+            if ring < 1:
+                axis.text(0.02, ring, f"{ring:.0%}", fontsize=7.5, va="bottom", alpha=0.7)
+        for angle, metric in zip(angles, metrics, strict=True):
+            axis.plot([0, math.cos(angle)], [0, math.sin(angle)], color=GRID, linewidth=0.8)
+            _spoke_label(axis, angle, metric_label(metric))
+        for name in names:
+            _ring(
+                axis,
+                angles,
+                [shares[metric][name] for metric in metrics],
+                color=ink[name],
+                linewidth=1.7,
+                marker=mark[name],
+                markersize=4.5,
+            )
+        axis.set_xlim(-1.75, 1.75)
+        axis.set_ylim(-1.2, 1.25)
+        _legend(figure, names)
+        return svg(figure, "Every metric as a share of its best system")
+
+
+def _shares(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, float]:
+    """Each system's value as a share of the best one; nothing where lower is better, or the best is 0."""
+    figures = {name: (comparison["table"][name].get(metric) or {}).get("value") for name in names}
+    known = {name: value for name, value in figures.items() if value is not None}
+    best = max(known.values(), default=0.0)
+    if best <= 0 or not comparison["metrics"][metric]["higher_is_better"]:
+        return {}
+    return {name: value / best for name, value in known.items()}
+
+
+def _ring(axis: Axes, angles: Sequence[float], radii: Sequence[float], **line: Any) -> None:
+    points = [(r * math.cos(angle), r * math.sin(angle)) for angle, r in zip(angles, radii, strict=True)]
+    xs, ys = zip(*points, points[0], strict=True)
+    axis.plot(xs, ys, **line)
+
+
+def _spoke_label(axis: Axes, angle: float, label: str) -> None:
+    x, y = math.cos(angle), math.sin(angle)
+    ha = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
+    va = "center" if abs(y) < 0.8 else "bottom" if y > 0 else "top"
+    axis.text(1.07 * x, 1.07 * y, label, ha=ha, va=va, fontsize=9)
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    if all(name in ARMS for name in names):
+        legend(figure, names)
+        return
+    from matplotlib.lines import Line2D
+
+    ink, mark = colours(names), shapes(names)
+    handles = [Line2D([], [], color=ink[name], marker=mark[name], linewidth=1.7, label=short(name)) for name in names]
+    columns = 2 if max(len(short(name)) for name in names) > 16 else 4
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns), handlelength=1.6)
+
+
+# Ranks ----------------------------------------------------------------------------------------------------------------
+
+
+def critical_difference_plot(comparison: Comparison, metric: str | None) -> str | None:
+    """Average ranks of the systems on one metric; a bar joins those that Nemenyi's test cannot tell apart."""
+    found: Mapping[str, Any] | None = comparison["comparison"]["friedman"].get(metric)
+    if found is None or any(rank is None for rank in found["average_ranks"]):
+        return None
+    names, ranks = found["systems"], found["average_ranks"]
+    half = math.ceil(len(names) / 2)
+    cliques = found["cliques"]
+    shown = colours([system["name"] for system in comparison["systems"]])
+    with style("ranks"):
+        height = 1.35 + 0.3 * half + 0.14 * len(cliques)
+        figure = Figure(figsize=(7.2, height))
+        axis = figure.add_axes((0, 0, 1, 1))
+        axis.axis("off")
+        low, high = 1, len(names)
+        axis.plot((low, high), (0, 0), color=INK, linewidth=1.2)
+        for rank in range(low, high + 1):
+            axis.plot((rank, rank), (0, 0.12), color=INK, linewidth=1.2)
+            axis.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=9)
+        _critical_bar(axis, found["critical_difference"], high - low)
+        place = dict(zip(names, ranks, strict=True))
+        for level, clique in enumerate(cliques):
+            ends = sorted(place[name] for name in clique)
+            depth = -0.16 - 0.16 * level
+            axis.plot((ends[0] - 0.02, ends[-1] + 0.02), (depth, depth), color=INK, linewidth=4, alpha=0.55)
+        below = -0.3 - 0.16 * len(cliques)
+        reach = 0.06 * (high - low)
+        for number_, (name, rank) in enumerate(place.items()):
+            left = number_ < half
+            depth = below - 0.32 * (number_ if left else len(names) - 1 - number_)
+            edge = low - reach if left else high + reach
+            axis.plot((rank, rank, edge), (0, depth, depth), color=shown[name], linewidth=1.4)
+            axis.plot([rank], [0], "o", color=shown[name], markersize=5)
+            label = f"{short(name)}  {rank:.2f}" if left else f"{rank:.2f}  {short(name)}"
+            axis.text(
+                edge + (-1 if left else 1) * 0.1 * reach, depth, label, ha="right" if left else "left", va="center"
+            )
+        axis.set_xlim(low - 7 * reach, high + 7 * reach)
+        axis.set_ylim(below - 0.32 * half, 1.15)
+        return svg(figure, f"Average ranks on {metric_label(metric or '')}")
+
+
+def _critical_bar(axis: Axes, width: float | None, reach: float) -> None:
+    if width is None:
+        return
+    shown = min(width, reach)
+    axis.plot((1, 1 + shown), (0.72, 0.72), color=INK, linewidth=1.6)
+    for end in (1, 1 + shown):
+        axis.plot((end, end), (0.66, 0.78), color=INK, linewidth=1.6)
+    beyond = " (wider than the axis)" if width > reach else ""
+    axis.text(1, 0.84, f"critical difference {width:.2f}{beyond}", ha="left", va="bottom", fontsize=9)

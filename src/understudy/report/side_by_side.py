@@ -1,0 +1,209 @@
+"""`SideBySide.to_dict()` -> one self-contained HTML page.
+
+As in `html.py`: the template only lays out, autoescape is on, and only our own plots go in as markup.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from understudy.files import atomic
+from understudy.report import comparison_plots as plots
+from understudy.report import limits, verdicts, words
+from understudy.report.verdicts import Comparison
+
+
+def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, title: str = "") -> None:
+    """Write the report of a comparison, whole or not at all; the same input gives the same bytes.
+
+    Args:
+        comparison: `SideBySide.to_dict()`, or a saved `comparison.json`.
+        path: where the HTML file goes.
+        title: heading of the page; default: the names of the systems.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("understudy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("comparison.html.jinja").render(view(comparison, title))
+    with atomic(path) as handle:
+        handle.write(page)
+
+
+def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
+    """All that the template prints, in the order in which it stands on the page."""
+    names = [system["name"] for system in comparison["systems"]]
+    metric, pairs = verdicts.headline_metric(comparison), verdicts.pairs_of(comparison)
+    return {
+        "title": title or f"{verdicts.listed([words.arm_label(name) for name in names])}",
+        "headline": verdicts.headline(comparison),
+        "systems": comparison["systems"],
+        "items": comparison["items"],
+        "groups": comparison["groups"],
+        "primary": words.metric_label(metric) if metric else "",
+        "confidence": f"{comparison['comparison']['settings']['confidence']:.0%}",
+        "metrics": [{"label": words.metric_label(name), **about} for name, about in comparison["metrics"].items()],
+        "table": [_row(comparison, name) for name in names],
+        "pairs": [_pair(comparison, a, b) for a, b in pairs],
+        "hidden_pairs": max(0, len(pairs) - plots.MOST_PAIRS),
+        "ranks": _ranks(comparison, metric),
+        "seeds": _seeds(comparison),
+        "seed_effects": _seed_effects(comparison, metric),
+        "judge": _judge(comparison),
+        "contests": [_contest(contest, names) for contest in comparison["examples"]],
+        "notes": comparison["notes"],
+        "limits": limits.limits(comparison),
+        "methods": limits.methods(comparison),
+        "signatures": limits.signatures(comparison),
+        "plots": {
+            name: Markup(plot) if plot else ""
+            for name, plot in {
+                "forest": plots.forest_plot(comparison),
+                "heat": plots.heat_map(comparison),
+                "ranks": plots.critical_difference_plot(comparison, metric),
+                "radar": plots.radar_plot(comparison),
+            }.items()
+        },
+    }
+
+
+def _row(comparison: Comparison, name: str) -> dict[str, Any]:
+    ink = plots.colours([system["name"] for system in comparison["systems"]])
+    cells = []
+    for metric in comparison["metrics"]:
+        figures = comparison["table"][name].get(metric)
+        if figures is None or figures["value"] is None:
+            cells.append({"value": words.number(None), "bounds": "not measured"})
+            continue
+        factor = words.scale(comparison, metric)
+        bounds = "no interval"
+        if figures["low"] is not None:
+            bounds = f"{words.number(figures['low'] * factor)} to {words.number(figures['high'] * factor)}"
+        cells.append({"value": words.number(figures["value"] * factor), "bounds": bounds})
+    return {"label": words.arm_label(name), "colour": ink[name], "cells": cells}
+
+
+def _pair(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
+    tests = [test for test in verdicts.tests_of(comparison) if (test["a"], test["b"]) == (a, b)]
+    rows = []
+    for test in tests:
+        found, factor = test["comparison"], words.scale(comparison, test["metric"])
+        effect, least = found["cohen_dz"], found["minimal_detectable"]
+        values = (words.number(found[side] * factor) for side in ("value_a", "value_b"))
+        rows.append(
+            {
+                "metric": words.metric_label(test["metric"]),
+                "values": " against ".join(values),
+                "difference": words.number(found["difference"] * factor, sign=True),
+                "bounds": verdicts.spread(found, factor).partition(" ")[2].strip("()"),
+                "p": words.p_text(test["p_holm"]),
+                "effect": words.number(effect["value"], 2, sign=True),
+                "size": verdicts.around(effect),
+                "least": "–" if not least else f"±{words.number(least * factor)}",
+                "verdict": verdicts.verdict_of_pair(test),
+                "tone": verdicts.tone(test),
+            }
+        )
+    return {"a": words.arm_label(a), "b": words.arm_label(b), "rows": rows}
+
+
+def _ranks(comparison: Comparison, metric: str | None) -> dict[str, Any] | None:
+    found = comparison["comparison"]["friedman"].get(metric)
+    if found is None:
+        return None
+    return {
+        "items": found["n"],
+        "p": words.p_text(found["p_value"]),
+        "statistic": words.number(found["statistic"]),
+        "alike": [verdicts.listed([words.arm_label(name) for name in clique], most=8) for clique in found["cliques"]],
+    }
+
+
+def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
+    """Rows of mean ± standard deviation over seeds, one a system, one cell a metric."""
+    rows = []
+    for name, figures in comparison["seeds"].items():
+        cells = []
+        for metric in comparison["metrics"]:
+            found = figures.get(metric)
+            factor = words.scale(comparison, metric)
+            text = words.number(None)
+            if found is not None and found["mean"] is not None:
+                text = f"{words.number(found['mean'] * factor)} ± {words.number(found['sd'] * factor)}"
+            cells.append(text)
+        seeds = next(system["seeds"] for system in comparison["systems"] if system["name"] == name)
+        rows.append({"label": words.arm_label(name), "seeds": ", ".join(map(str, seeds)), "cells": cells})
+    return rows
+
+
+def _seed_effects(comparison: Comparison, metric: str | None) -> list[str]:
+    """What the mixed model says of the headline metric, a sentence a system."""
+    model = comparison["seeds_model"].get(metric)
+    if model is None or metric is None:
+        return []
+    factor, base = words.scale(comparison, metric), words.arm_label(model["baseline"])
+    how = (
+        "seeds and items both drawn at random"
+        if model["method"] == "mixed"
+        else "these seeds averaged; nothing is said of other seeds"
+    )
+    return [
+        f"{words.arm_label(effect['system'])} − {base} in {words.in_a_sentence(words.metric_label(metric))}: "
+        f"{verdicts.spread(effect, factor)} points, {words.p_text(effect['p_value'])} ({how})."
+        for effect in model["effects"]
+    ]
+
+
+def _judge(comparison: Comparison) -> list[dict[str, Any]]:
+    """What the judged metrics found out about their judge, one row a metric and system."""
+    rows = []
+    for metric, systems in comparison["judge"].items():
+        for name, details in systems.items():
+            facts = {key.replace("_", " "): _fact(value) for key, value in details.items()}
+            facts = {key: text for key, text in facts.items() if text}
+            rows.append({"metric": words.metric_label(metric), "system": words.arm_label(name), "facts": facts})
+    return rows
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no"}.get(value, "") if value is not None else ""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else ""
+
+
+def _contest(contest: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    ink = plots.colours(names)
+    better, worse = words.arm_label(contest["better"]), words.arm_label(contest["worse"])
+    examples = [
+        {
+            **example,
+            "kind": words.kind_label(example.get("kind") or ""),
+            "answers": [
+                {
+                    "label": words.arm_label(name),
+                    "colour": ink[name],
+                    "text": answer["text"],
+                    "quality": words.number(100 * answer["quality"], 0),
+                    "right": answer["quality"] >= 0.999,
+                }
+                for name, answer in example["answers"].items()
+            ],
+        }
+        for example in contest["examples"]
+    ]
+    return {**contest, "title": f"{better} better than {worse}", "examples": examples}
