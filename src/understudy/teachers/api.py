@@ -130,6 +130,7 @@ class _Session:
         self._under_way: dict[str, asyncio.Future[Answer | Fault]] = {}
         self._pause_until = 0.0
         self._refusals = 0
+        self._fatal: TeacherError | None = None
 
     async def answer(self, request: Request) -> Completion:
         """The completion of one request, whatever happens to it."""
@@ -202,6 +203,8 @@ class _Session:
 
     async def _once(self, request: Request) -> Answer:
         """One call on the budget."""
+        if self._fatal:
+            raise self._fatal
         while (pause := self._pause_until - time.monotonic()) > 0:
             await asyncio.sleep(pause)
         longest = self._config.max_tokens if request.max_tokens is None else request.max_tokens
@@ -216,7 +219,8 @@ class _Session:
             self._count(*fault.tokens or (0, 0))
             self._look_out(fault)
             raise
-        except TeacherError:
+        except TeacherError as error:
+            self._fatal = error
             self._budget.settle(reserved, 0, calls=0)
             raise
         # An endpoint that does not count is taken to have cost what it could.

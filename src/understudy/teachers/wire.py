@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, Omit
 
 from understudy.errors import TeacherError
 from understudy.recipe import EndpointConfig
@@ -65,13 +65,32 @@ class Wire:
                 response = await self._client.chat.completions.with_raw_response.create(
                     **body, extra_headers=self._headers
                 )
-        except (TimeoutError, APITimeoutError) as error:
-            reason = f"no answer within {self._config.timeout:g} s"
-            raise Fault("timeout", reason, again=True, charged=not _never_sent(error)) from error
+        except TimeoutError as error:
+            raise self._timeout(charged=True) from error
         except APIConnectionError as error:
-            reason = f"{type(error.__cause__).__name__} {error.__cause__}".strip()
-            raise Fault("connection", reason, again=True, charged=not _never_sent(error)) from error
+            raise self._unconnected(error) from error
         return read_body(response.http_response.content, time.perf_counter() - begin)
+
+    def _unconnected(self, error: APIConnectionError) -> Fault:
+        """What kept an answer from coming, by its first cause: the layers above rename it."""
+        import aiohttp
+
+        causes: list[BaseException] = [error]
+        while causes[-1].__cause__ is not None:
+            causes.append(causes[-1].__cause__)
+
+        def among(*kinds: type[BaseException]) -> bool:
+            return any(isinstance(cause, kinds) for cause in causes)
+
+        never_sent = among(aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        if among(aiohttp.ServerTimeoutError):
+            return self._timeout(charged=not never_sent)
+        cause = causes[-1]
+        reason = " ".join(f"{type(cause).__name__} {clean(str(cause))}".split())
+        return Fault("connection", reason[:_LONGEST_MESSAGE], again=True, charged=not never_sent)
+
+    def _timeout(self, *, charged: bool) -> Fault:
+        return Fault("timeout", f"no answer within {self._config.timeout:g} s", again=True, charged=charged)
 
     def _body(self, request: Request) -> dict[str, Any]:
         config = self._config
@@ -108,12 +127,6 @@ class Wire:
         return text.replace(self._key, "***") if self._key else text
 
 
-def _never_sent(error: Exception) -> bool:
-    import httpx2
-
-    return isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-
-
 @asynccontextmanager
 async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIterator[Wire]:
     """A wire that is closed at the end.
@@ -123,6 +136,8 @@ async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIter
     """
     import httpx2
 
+    # aiohttp beneath: it drops a connection on which more came than was asked for, where the usual transport takes the
+    # surplus for the answer to the next question; and it needs less time a call.
     limits = httpx2.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
     try:
         client = AsyncOpenAI(
@@ -131,7 +146,7 @@ async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIter
             base_url=config.base_url,
             max_retries=0,
             timeout=config.timeout,
-            http_client=DefaultAsyncHttpxClient(limits=limits, timeout=config.timeout),
+            http_client=DefaultAioHttpClient(limits=limits, timeout=config.timeout),
         )
     except Exception as error:
         raise TeacherError(f"cannot speak to {config.base_url}: {error}", hint="check base_url") from error
