@@ -1,0 +1,280 @@
+"""Several training seeds of each system: what would another seed and another set of items say?
+
+One run answers "is this student better than that one"; the question is mostly "is this method better". Then seeds are
+a sample like items are, and both are random effects:
+
+    y[s, r, i] = μ + β_s + item_i + (system × item)_{s,i} + seed_{s,r} + noise,    all but μ and β_s random.
+
+`statsmodels.MixedLM` fits it by restricted maximum likelihood. Its effort grows with the cube of the number of items,
+so items are first averaged in at most thirty blocks drawn at random; equal blocks leave the form of the model as it is
+and only divide the item and noise variances by their size. Where items come in groups, blocks are made of whole groups.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import DataError
+from understudy.metrics.significance.pairing import Values, group_numbers, per_item
+from understudy.metrics.significance.results import Record
+
+_BLOCKS = 30
+_LEAST_SEEDS = 3
+_LIKELIHOOD_LOST = 0.01  # a random effect that the log-likelihood misses less than this has no variance
+_PARTS = ("seed", "item", "system_item")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemEffect(Record):
+    """One system minus the baseline, over seeds and items.
+
+    Attributes:
+        system: name.
+        difference: mean over seeds and items minus the baseline's.
+        standard_error: of the difference.
+        low: lower bound of its interval (Student's t).
+        high: upper bound.
+        p_value: two-sided.
+        degrees_of_freedom: by Satterthwaite's rule: few seeds mean few.
+    """
+
+    system: str
+    difference: float
+    standard_error: float
+    low: float
+    high: float
+    p_value: float
+    degrees_of_freedom: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeedsModel(Record):
+    """Systems compared over their seeds.
+
+    Attributes:
+        baseline: the system that the others are compared with.
+        effects: one for each other system.
+        variances: of `seed`, `item`, `system_item` (both of a block's mean) and `noise`; empty in the fallback.
+        method: `mixed`; or `item_means`, a paired t-test of means over seeds, which takes the seeds at hand for all
+            there are.
+        converged: whether the fit ended as it should; in the fallback True.
+        seeds: system -> number of seeds.
+        items: number of items that all runs have.
+        missing: number of items that some run lacks; left out.
+        blocks: number of blocks of items.
+        notes: what to know before reading it.
+    """
+
+    baseline: str
+    effects: tuple[SystemEffect, ...]
+    variances: Mapping[str, float]
+    method: str
+    converged: bool
+    seeds: Mapping[str, int]
+    items: int
+    missing: int
+    blocks: int
+    notes: tuple[str, ...]
+
+
+def seeds_model(
+    runs: Mapping[str, Sequence[Values]],
+    *,
+    baseline: str | None = None,
+    groups: Sequence[Hashable] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> SeedsModel:
+    """Compare systems over several training seeds each, on per-item values.
+
+    Args:
+        runs: system -> one `Score`, or one value an item, for each of its seeds; items in the same order everywhere.
+        baseline: the system that the others are compared with; default the first.
+        groups: the group of each item. Default: each item is its own.
+        confidence: level of the intervals.
+        seed: seed of the blocks.
+
+    Raises:
+        DataError: fewer than two systems, an unknown baseline, lengths that differ, no item or only one that all have.
+    """
+    first = baseline or next(iter(runs), "")
+    table, systems, missing, numbers = _table(runs, first, groups)
+    notes: list[str] = []
+    blocks = _blocks(numbers, np.random.default_rng(seed))
+    means = np.stack([np.bincount(blocks, weights=row) for row in table]) / np.bincount(blocks)
+    few = sorted({name for name in systems if systems.count(name) < _LEAST_SEEDS})
+    fitted = None
+    if few:
+        notes.append(
+            f"fewer than {_LEAST_SEEDS} seeds of {', '.join(few)}: seeds are averaged and the result speaks of these "
+            "runs only, not of another seed"
+        )
+    else:
+        fitted = _fit(means, systems, first, notes)
+    if fitted is None:
+        per_group = np.stack([np.bincount(numbers, weights=row) for row in table]) / np.bincount(numbers)
+        effects = _item_means(per_group, systems, first, confidence)
+    else:
+        effects = _effects(fitted, means.shape, systems, first, confidence)
+    return SeedsModel(
+        baseline=first,
+        effects=effects,
+        variances={} if fitted is None else fitted.variances,
+        method="item_means" if fitted is None else "mixed",
+        converged=fitted is None or fitted.converged,
+        seeds={name: systems.count(name) for name in runs},
+        items=table.shape[1],
+        missing=missing,
+        blocks=means.shape[1],
+        notes=tuple(notes),
+    )
+
+
+def _table(
+    runs: Mapping[str, Sequence[Values]], baseline: str, groups: Sequence[Hashable] | None
+) -> tuple[np.ndarray, list[str], int, np.ndarray]:
+    """`[runs, items]` values that all runs have, each run's system, how many items are missing, each item's group."""
+    if len(runs) < 2 or not all(len(seeds) for seeds in runs.values()):
+        raise DataError("a comparison over seeds needs at least two systems with a run each")
+    if baseline not in runs:
+        raise DataError(f"no system {baseline!r}", hint=f"there are: {', '.join(runs)}")
+    rows = [(name, per_item(values)) for name, seeds in runs.items() for values in seeds]
+    if len({len(row) for _, row in rows}) > 1:
+        raise DataError("the runs do not have the same number of items")
+    table = np.stack([row for _, row in rows])
+    known = np.asarray(~np.isnan(table).any(axis=0))
+    numbers = group_numbers(groups, len(known))
+    numbers = np.arange(len(known)) if numbers is None else numbers
+    kept = np.asarray(np.unique(numbers[known], return_inverse=True)[1])
+    if len(kept) == 0 or kept.max() < 1:
+        raise DataError("fewer than two items (groups) that all runs have")
+    return table[:, known], [name for name, _ in rows], int((~known).sum()), kept
+
+
+def _blocks(numbers: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Block of each item; whole groups stay together."""
+    count = int(numbers.max()) + 1
+    return (generator.permutation(count) % min(count, _BLOCKS))[numbers]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    """What a fit says: differences from the baseline with their errors, and the variances."""
+
+    differences: np.ndarray
+    errors: np.ndarray
+    variances: dict[str, float]
+    converged: bool
+
+
+def _fit(means: np.ndarray, systems: list[str], baseline: str, notes: list[str]) -> _Fitted | None:
+    """The fitted model; None, with a note, where the fit broke down.
+
+    Fits often fail to settle where a variance is 0. Such a part is then left out, which changes no estimate.
+    """
+    import pandas
+
+    runs, blocks = means.shape
+    names = [baseline, *(name for name in dict.fromkeys(systems) if name != baseline)]
+    system = np.repeat([names.index(name) for name in systems], blocks)
+    block = np.tile(np.arange(blocks), runs)
+    unit = float(means.std()) or 1.0  # the optimiser's tolerances are made for numbers near 1
+    frame = pandas.DataFrame(
+        {"y": (means / unit).ravel(), "system": system, "seed": np.repeat(np.arange(runs), blocks)}
+    )
+    frame = frame.assign(item=block, system_item=system * blocks + block)
+    parts = list(_PARTS)
+    fitted, said = _restricted_likelihood(frame, parts)
+    if fitted is None:
+        notes.append(f"the mixed model could not be fitted ({said[0]}); seeds are averaged instead")
+        return None
+    while not fitted.converged and len(parts) > 1:
+        least = min(parts, key=_shares(fitted).__getitem__)
+        parts.remove(least)
+        smaller, said_then = _restricted_likelihood(frame, parts)
+        if smaller is None or smaller.llf < fitted.llf - _LIKELIHOOD_LOST:
+            break
+        fitted, said = smaller, said_then
+        notes.append(f"{least.replace('_', ' × ')}: no variance that these runs show; left out of the model")
+    shares = _shares(fitted)
+    if not fitted.converged:
+        notes.append("the fit of the mixed model did not converge: do not rely on its p-values")
+    notes.extend(said)
+    variances = {name: float(shares.get(name, 0.0) * fitted.scale * unit**2) for name in _PARTS}
+    return _Fitted(
+        fitted.fe_params.to_numpy()[1:] * unit,
+        fitted.bse_fe.to_numpy()[1:] * unit,
+        {**variances, "noise": float(fitted.scale) * unit**2},
+        bool(fitted.converged),
+    )
+
+
+def _shares(fitted: Any) -> dict[str, float]:
+    """Each random effect's variance as a multiple of the noise."""
+    return dict(zip(fitted.model.exog_vc.names, (fitted.vcomp / fitted.scale).tolist(), strict=True))
+
+
+def _restricted_likelihood(frame: Any, parts: Sequence[str]) -> tuple[Any, list[str]]:
+    """The fit and what statsmodels had to say about it; no fit, and why, where it broke down."""
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    formulas = {name: f"0 + C({name})" for name in parts}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = MixedLM.from_formula(
+                "y ~ C(system)", frame, groups=np.ones(len(frame)), re_formula="0", vc_formula=formulas
+            )
+            fitted = model.fit(reml=True)
+        except (np.linalg.LinAlgError, ValueError, ZeroDivisionError) as error:
+            return None, [str(error)]
+    if not np.isfinite(fitted.bse_fe).all():
+        return None, ["no standard errors"]
+    return fitted, list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _effects(
+    fitted: _Fitted, shape: tuple[int, int], systems: list[str], baseline: str, confidence: float
+) -> tuple[SystemEffect, ...]:
+    others = [name for name in dict.fromkeys(systems) if name != baseline]
+    parts, (runs, blocks), kinds = fitted.variances, shape, len(others) + 1
+    found = []
+    for number, name in enumerate(others):
+        seeds = 2 / (1 / systems.count(name) + 1 / systems.count(baseline))
+        # Var = 2·(MS_seed + MS_system_item − MS_noise)/(seeds·blocks), mean squares as a balanced design has them.
+        squares = np.array([blocks * parts["seed"], seeds * parts["system_item"], 0.0]) + parts["noise"]
+        freedoms = np.array([runs - kinds, (kinds - 1) * (blocks - 1), (runs - kinds) * (blocks - 1)])
+        whole = squares[0] + squares[1] - squares[2]
+        freedom = float(whole**2 / (squares**2 / freedoms).sum())
+        difference, error = float(fitted.differences[number]), float(fitted.errors[number])
+        found.append(_effect(name, difference, error, freedom, confidence))
+    return tuple(found)
+
+
+def _item_means(
+    per_group: np.ndarray, systems: list[str], baseline: str, confidence: float
+) -> tuple[SystemEffect, ...]:
+    of = {
+        name: per_group[[index for index, system in enumerate(systems) if system == name]].mean(axis=0)
+        for name in dict.fromkeys(systems)
+    }
+    found = []
+    for name in of:
+        if name != baseline:
+            apart = of[name] - of[baseline]
+            error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
+            found.append(_effect(name, float(apart.mean()), error, len(apart) - 1, confidence))
+    return tuple(found)
+
+
+def _effect(name: str, difference: float, error: float, freedom: float, confidence: float) -> SystemEffect:
+    from scipy.special import stdtr, stdtrit
+
+    reach = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    p_value = float(2 * stdtr(freedom, -abs(difference) / error)) if error > 0 else float(difference == 0)
+    return SystemEffect(name, difference, error, difference - reach, difference + reach, p_value, freedom)
