@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from understudy.report import verdicts, words
+from understudy.metrics.registry import JUDGED
+from understudy.report import judges, verdicts, words
 
 
 def _console() -> Console:
@@ -39,10 +40,7 @@ def scores(found: Mapping[str, Any]) -> None:
     counts = {system["items"] for system in systems.values()}
     items = f"{counts.pop():,} items" if len(counts) == 1 else "items of each system's own"
     metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
-    names = list(systems)
-    beside = max(1, (console.width - 20) // 12)
-    for start in range(0, len(names), beside):
-        part = names[start : start + beside]
+    for part in _beside(console, list(systems), 12):
         table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(words.arm_label, part)])
         for name in metrics:
             cells = (_score(systems[system]["metrics"].get(name)) for system in part)
@@ -52,6 +50,11 @@ def scores(found: Mapping[str, Any]) -> None:
     for name in metrics:
         about = next(system["metrics"][name] for system in systems.values() if name in system["metrics"])
         console.print(Text("  ") + _line(f"{words.metric_label(name)}: {about['signature']}"), soft_wrap=True)
+    for name, system in systems.items():
+        for metric, figures in system["metrics"].items():
+            if metric in JUDGED:
+                about = "; ".join(judges.reliability(figures["details"]))
+                console.print(_line(f"{words.metric_label(metric)}, {words.arm_label(name)}: {about}"), soft_wrap=True)
     _missing(console, found["not_measured"], list(systems))
     _notes(console, found["notes"])
 
@@ -122,18 +125,24 @@ def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
 def _seeds(console: Console, found: Mapping[str, Any]) -> None:
     if not found["seeds"]:
         return
-    systems = list(found["seeds"])
-    table = _table("mean ± standard deviation over seeds", ["metric", *map(words.arm_label, systems)])
-    for metric in found["metrics"]:
-        factor, cells = words.scale(found, metric), []
-        for name in systems:
-            figures = found["seeds"][name].get(metric)
-            if figures is None or figures["mean"] is None:
-                cells.append("–")
-            else:
-                cells.append(f"{words.number(figures['mean'] * factor)} ± {words.number(figures['sd'] * factor)}")
-        table.add_row(*map(_line, [words.metric_label(metric), *cells]))
-    console.print(table)
+    for part in _beside(console, list(found["seeds"]), 14):
+        table = _table("mean ± standard deviation over seeds", ["metric", *map(words.arm_label, part)])
+        for metric in found["metrics"]:
+            factor, cells = words.scale(found, metric), []
+            for name in part:
+                figures = found["seeds"][name].get(metric)
+                if figures is None or figures["mean"] is None:
+                    cells.append("–")
+                else:
+                    cells.append(f"{words.number(figures['mean'] * factor)} ± {words.number(figures['sd'] * factor)}")
+            table.add_row(*map(_line, [words.metric_label(metric), *cells]))
+        console.print(table)
+
+
+def _beside(console: Console, names: list[str], width: int) -> list[list[str]]:
+    """The systems in parts that fit side by side, a column of so many characters each."""
+    fit = max(1, (console.width - 20) // width)
+    return [names[start : start + fit] for start in range(0, len(names), fit)]
 
 
 def tasks(found: Mapping[str, Any]) -> None:

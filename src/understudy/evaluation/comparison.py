@@ -20,6 +20,7 @@ from understudy.evaluation.compare import PAIRS
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.scoring import Scored
 from understudy.evaluation.systems import MAJORITY
+from understudy.metrics.registry import JUDGED
 from understudy.metrics.significance import PairTest, SystemsComparison, compare_many
 from understudy.metrics.significance.many import adjusted
 from understudy.metrics.significance.mixed import seeds_model
@@ -211,9 +212,8 @@ def _judge(scored: Scored) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, scores in scored.scores.items():
         for metric, result in scores.items():
-            if result.details:
-                missing = int((~result.measured).sum())
-                found.setdefault(metric, {})[name] = {**result.details, "missing_items": missing}
+            if metric in JUDGED:
+                found.setdefault(metric, {})[name] = dict(result.details)
     return found
 
 

@@ -98,8 +98,18 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Tool
         },
         groups=group_numbers(first),
         not_measured=reasons,
-        notes=(*(note for system in systems for note in system.notes), *notes),
+        notes=(*(note for system in systems for note in system.notes), *notes, *_cut(scores)),
     )
+
+
+def _cut(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
+    """Texts that an encoder did not read to their end."""
+    return [
+        f"{key}, {name}: {count:,} texts are longer than the encoder reads; the rest of them was not compared"
+        for key, found in scores.items()
+        for name, result in found.items()
+        if (count := result.details.get("truncated_texts"))
+    ]
 
 
 def _key(system: System) -> str:

@@ -95,7 +95,7 @@ def _forest(axis: Axes, comparison: Comparison, a: str, b: str, metrics: Sequenc
 
 
 def heat_map(comparison: Comparison) -> str | None:
-    """System × metric: the value in each cell, its colour by how near it comes to the metric's best system.
+    """System × metric: the value in each cell, its colour by the share of the metric's best value that it is.
 
     A star marks the best system of a metric, a ring those that are not significantly worse than it.
     """
@@ -116,7 +116,7 @@ def heat_map(comparison: Comparison) -> str | None:
         labels = [metric_label(name) for name in metrics]
         axis.set_xticks(range(len(metrics)), labels, rotation=40, ha="left", rotation_mode="anchor")
         axis.xaxis.tick_top()
-        return svg(figure, "Every system on every metric, coloured by its distance from the best")
+        return svg(figure, "Every system on every metric, coloured by its share of the best")
 
 
 def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: str, column: int) -> None:
@@ -126,16 +126,23 @@ def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: st
         return
     higher, factor = comparison["metrics"][metric]["higher_is_better"], scale(comparison, metric)
     best = (max if higher else min)(known, key=lambda name: known[name])
-    reach = max(known.values()) - min(known.values())
     for row, name in enumerate(names):
         if name not in known:
             axis.text(column, row, "–", ha="center", va="center", color=INK)
             continue
-        near = 1.0 if not reach else 1 - abs(known[name] - known[best]) / reach
-        box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.06 + 0.44 * near)
+        near = _share_of_best(known[name], known[best], higher=higher)
+        box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.04 + 0.46 * near**2)
         axis.add_patch(box)
         mark = " ★" if name == best else " ○" if _alike(comparison, best, name, metric) else ""
         axis.text(column, row, f"{number(known[name] * factor)}{mark}", ha="center", va="center", fontsize=9)
+
+
+def _share_of_best(value: float, best: float, *, higher: bool) -> float:
+    """How much of the best value a system reaches, between 0 and 1."""
+    if value == best:
+        return 1.0
+    small, large = (value, best) if higher else (best, value)
+    return min(1.0, max(0.0, small / large)) if large > 0 else 0.0
 
 
 def _alike(comparison: Comparison, best: str, name: str, metric: str) -> bool:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from understudy.files import atomic
 from understudy.report import comparison_plots as plots
-from understudy.report import limits, verdicts, words
+from understudy.report import judges, limits, verdicts, words
 from understudy.report.verdicts import Comparison
 
 
@@ -165,25 +165,17 @@ def _seed_effects(comparison: Comparison, metric: str | None) -> list[str]:
     ]
 
 
-def _judge(comparison: Comparison) -> list[dict[str, Any]]:
+def _judge(comparison: Comparison) -> list[dict[str, str]]:
     """What the judged metrics found out about their judge, one row a metric and system."""
-    rows = []
-    for metric, systems in comparison["judge"].items():
-        for name, details in systems.items():
-            facts = {key.replace("_", " "): _fact(value) for key, value in details.items()}
-            facts = {key: text for key, text in facts.items() if text}
-            rows.append({"metric": words.metric_label(metric), "system": words.arm_label(name), "facts": facts})
-    return rows
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no"}.get(value, "") if value is not None else ""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return value if isinstance(value, str) else ""
+    return [
+        {
+            "metric": words.metric_label(metric),
+            "system": words.arm_label(name),
+            "found": "; ".join(judges.reliability(details)),
+        }
+        for metric, systems in comparison["judge"].items()
+        for name, details in systems.items()
+    ]
 
 
 def _contest(contest: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.report.words import Headline, in_a_sentence, metric_label, number, p_text, primary_metric, scale
+from understudy.report.words import (
+    Headline,
+    arm_label,
+    in_a_sentence,
+    metric_label,
+    number,
+    p_text,
+    primary_metric,
+    scale,
+)
 
 Comparison = Mapping[str, Any]
 Test = Mapping[str, Any]
@@ -46,10 +55,19 @@ def verdict(test: Test) -> str:
     if test["p_holm"] is None or found["low"] is None:
         return "too few items to tell"
     if test["better"]:
-        return f"{test['better']} is better"
+        return f"{arm_label(test['better'])} is better"
     if not found["difference"]:
         return "no difference"
+    if alone(test):
+        return f"not significant after correction{alone(test)}; {needed(found)}"
     return f"not significant; {needed(found)}"
+
+
+def alone(test: Test) -> str:
+    """The p-value of a test by itself, where only the correction for many tests takes its significance away."""
+    if test["better"] or test["p_value"] is None or test["p_value"] >= 0.05 or test["p_holm"] == test["p_value"]:
+        return ""
+    return f" ({p_text(test['p_value'])} alone)"
 
 
 def verdict_of_pair(test: Test) -> str:
@@ -65,7 +83,7 @@ def needed(found: Mapping[str, Any]) -> str:
     if items > _MANY:
         return "over a million items would be needed"
     if items <= found["n"]:
-        return "clear alone, but not after correction for the number of tests"
+        return f"as many as these {found['n']:,} items should show it, if no other test were made"
     return f"{rounded_up(items):,} items would be needed"
 
 
@@ -115,17 +133,18 @@ def _of_pair(comparison: Comparison, a: str, b: str, metric: str) -> Headline:
     if test is None:
         return Headline("open", f"No verdict: {a} and {b} were not both measured.", ())
     found, factor = test["comparison"], scale(comparison, metric)
-    name = in_a_sentence(metric_label(metric))
+    name, left, right = in_a_sentence(metric_label(metric)), arm_label(a), arm_label(b)
     verdict_ = {
-        "better": f"{a} is better than {b}.",
-        "worse": f"{a} is worse than {b}.",
-        "open": f"Not shown: {a} and {b} cannot be told apart here.",
+        "better": f"{left} is better than {right}.",
+        "worse": f"{left} is worse than {right}.",
+        "open": f"Not shown: {left} and {right} cannot be told apart here.",
     }[tone(test)]
     level = f"{comparison['comparison']['settings']['confidence']:.0%}"
     figures = (
-        f"On {found['n']:,} items {a} reaches {number(found['value_a'] * factor)} in {name}, {b} "
+        f"On {found['n']:,} items {left} reaches {number(found['value_a'] * factor)} in {name}, {right} "
         f"{number(found['value_b'] * factor)}: a difference of {spread(found, factor)} points ({level} interval), "
-        f"{p_text(test['p_holm'])} after correction for {comparison['comparison']['family_size']:,} tests."
+        f"{p_text(test['p_holm'])} after correction for {comparison['comparison']['family_size']:,} tests"
+        f"{alone(test)}."
     )
     return Headline(
         tone(test), verdict_, tuple(filter(None, (figures, _power(test, factor), _tally(comparison, a, b))))
@@ -137,6 +156,8 @@ def _power(test: Test, factor: float) -> str:
     found = test["comparison"]
     if found["minimal_detectable"] is None:
         return "There are too few items to say what they could show."
+    if not found["minimal_detectable"]:
+        return "The two do not differ on a single item, so nothing can be said of how small a difference would show."
     least = f"So many items show a true difference of {number(found['minimal_detectable'] * factor)} points or more"
     least += " four times in five"
     if test["better"] or not found["difference"]:
@@ -150,10 +171,8 @@ def _tally(comparison: Comparison, a: str, b: str) -> str:
     rest = len(tests) - sum(counts.values())
     if len(tests) == 1:
         return ""
-    return (
-        f"Of {len(tests)} metrics, {a} is significantly better on {counts[a]}, {b} on {counts[b]}; "
-        f"{rest} {'show' if rest != 1 else 'shows'} nothing either way."
-    )
+    better = f"{arm_label(a)} is significantly better on {counts[a]}, {arm_label(b)} on {counts[b]}"
+    return f"Of {len(tests)} metrics, {better}; {rest} {'show' if rest != 1 else 'shows'} nothing either way."
 
 
 def _of_many(comparison: Comparison, metric: str) -> Headline:
@@ -170,8 +189,8 @@ def _of_many(comparison: Comparison, metric: str) -> Headline:
     if figures["low"] is not None:
         bounds = f" ({number(figures['low'] * factor)} to {number(figures['high'] * factor)})"
     sentences = [
-        f"On {comparison['items']:,} items {best} reaches {number(figures['value'] * factor)}{bounds} in {label}, "
-        f"the best of {len(known)} systems."
+        f"On {comparison['items']:,} items {arm_label(best)} reaches {number(figures['value'] * factor)}{bounds} in "
+        f"{label}, the best of {len(known)} systems."
     ]
     if len(known) > 1:
         sentences.append(_runner_up(comparison, best, known[1], metric))
@@ -181,10 +200,12 @@ def _of_many(comparison: Comparison, metric: str) -> Headline:
         sentences.append(f"It cannot be told apart from {listed(alike)}{_most_needed(tests)}.")
     clear = bool(tests) and not alike
     if clear:
-        return Headline("better", f"{best} is the best of {len(known)} systems.", tuple(filter(None, sentences)))
+        return Headline(
+            "better", f"{arm_label(best)} is the best of {len(known)} systems.", tuple(filter(None, sentences))
+        )
     return Headline(
         "open",
-        f"{best} comes first, but not clearly ahead of {listed(alike) or 'the others'}.",
+        f"{arm_label(best)} comes first, but not clearly ahead of {listed(alike) or 'the others'}.",
         tuple(filter(None, sentences)),
     )
 
@@ -201,8 +222,8 @@ def _runner_up(comparison: Comparison, best: str, second: str, metric: str) -> s
         found = {**found, **swapped}
     tests = comparison["comparison"]["family_size"]
     return (
-        f"Ahead of {second}, the next, by {spread(found, factor)} points, {p_text(test['p_holm'])} after correction "
-        f"for {tests:,} tests."
+        f"Ahead of {arm_label(second)}, the next, by {spread(found, factor)} points, {p_text(test['p_holm'])} after "
+        f"correction for {tests:,} tests{alone(test)}."
     )
 
 
@@ -216,7 +237,7 @@ def _most_needed(tests: Sequence[Test]) -> str:
 
 def listed(names: Sequence[str], most: int = 4) -> str:
     """Names in a sentence: a, b and c."""
-    names = list(names)
+    names = [arm_label(name) for name in names]
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

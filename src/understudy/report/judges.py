@@ -1,0 +1,49 @@
+"""How far a judge can be relied on, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.report.words import number
+
+
+def reliability(details: Mapping[str, Any]) -> list[str]:
+    """What a judged metric found out about its judge, in phrases.
+
+    Args:
+        details: `Score.details` of a judged metric.
+    """
+    asked, cached = details.get("asked") or 0, details.get("cached") or 0
+    phrases = [f"judge {details['judge']}" if details.get("judge") else "", _asked(asked, cached)]
+    share = details.get("unparseable_share")
+    if asked and share is not None:
+        phrases.append(f"{number(100 * share)}% of its verdicts could not be read")
+    missing = details.get("missing") or {}
+    phrases.append(
+        "no item missing"
+        if not missing
+        else "items missing: " + ", ".join(f"{count:,} ({reason})" for reason, count in missing.items())
+    )
+    phrases += _repeats(details)
+    return [phrase for phrase in phrases if phrase]
+
+
+def _asked(asked: int, cached: int) -> str:
+    if not asked:
+        return ""
+    return f"{asked:,} questions" + (f", {cached:,} answered from the cache" if cached else "")
+
+
+def _repeats(details: Mapping[str, Any]) -> list[str]:
+    repeats = details.get("repeats") or 1
+    if repeats < 2:
+        return ["each item judged once, so its own variance is not known"]
+    phrases = [f"each item judged {repeats} times"]
+    if details.get("varied_share") is not None:
+        phrases.append(f"verdicts differ on {number(100 * details['varied_share'])}% of the items")
+    if details.get("repeat_variance") is not None:
+        phrases.append(f"standard deviation of a verdict {number(details['repeat_variance'] ** 0.5, 3)}")
+    if details.get("reliability") is not None:
+        phrases.append(f"reliability (ICC) {number(details['reliability'], 2)}")
+    return phrases
