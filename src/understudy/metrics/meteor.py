@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 from understudy.metrics.ngram import best_reference, porter_stem
 from understudy.metrics.scores import Score, Texts, mean_score
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
-_WORD = re.compile(r"\w+|[^\w\s]+")  # nltk's wordpunct tokenizer, which needs no data
+_WORD = re.compile(r"\w+|[^\w\s]+")
+_PLAIN = re.compile(r"[\t-\r -~]*")
 
 Synonyms = Callable[[str], frozenset[str]]
 
@@ -43,8 +45,12 @@ def meteor(texts: Texts) -> Score:
 
 @lru_cache(maxsize=1 << 16)
 def words(text: str) -> tuple[str, ...]:
-    """Lower-cased words and runs of punctuation."""
-    return tuple([word.lower() for word in _WORD.findall(text)])
+    """Words and runs of punctuation by nltk's `wordpunct_tokenize`, which needs no data; then in lower case."""
+    if _PLAIN.fullmatch(text):  # here all engines of regular expressions agree, and order does not matter
+        return tuple(_WORD.findall(text.lower()))
+    from nltk.tokenize import wordpunct_tokenize
+
+    return tuple([word.lower() for word in wordpunct_tokenize(text)])
 
 
 def single(prediction: Sequence[str], reference: Sequence[str], synonyms: Synonyms | None = None) -> float:
@@ -55,7 +61,7 @@ def single(prediction: Sequence[str], reference: Sequence[str], synonyms: Synony
         return 0.0
     precision, recall = len(matched) / len(prediction), len(matched) / len(reference)
     chunks = 1
-    for (left, right), (next_left, next_right) in zip(matched, matched[1:], strict=False):
+    for (left, right), (next_left, next_right) in pairwise(matched):
         chunks += next_left != left + 1 or next_right != right + 1
     mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
     return (1 - GAMMA * (chunks / len(matched)) ** BETA) * mean
@@ -64,19 +70,17 @@ def single(prediction: Sequence[str], reference: Sequence[str], synonyms: Synony
 def align(prediction: Sequence[str], reference: Sequence[str], synonyms: Synonyms | None = None) -> list[int]:
     """For each word of the prediction, the position of its partner in the reference; −1 where it has none."""
     aligned = [-1] * len(prediction)
-    open_left = list(enumerate(prediction))
-    open_right = list(enumerate(reference))
-    open_left, open_right = _stage(open_left, open_right, aligned)
-    if open_left and open_right:
-        open_left = [(index, porter_stem(word)) for index, word in open_left]
-        open_right = [(index, porter_stem(word)) for index, word in open_right]
-        open_left, open_right = _stage(open_left, open_right, aligned)
-    if synonyms and open_left and open_right:
-        _synonym_stage(open_left, open_right, aligned, synonyms)
+    left, right = _stage(list(enumerate(prediction)), list(enumerate(reference)), aligned)
+    if left and right:
+        left = [(index, porter_stem(word)) for index, word in left]
+        right = [(index, porter_stem(word)) for index, word in right]
+        left, right = _stage(left, right, aligned)
+    if synonyms and left and right:
+        _synonym_stage(left, right, aligned, synonyms)
     return aligned
 
 
-Open = list[tuple[int, str]]
+Open = list[tuple[int, str]]  # words without a partner, with their positions, in order
 
 
 def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
@@ -90,8 +94,8 @@ def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
         else:
             still.append((index, word))
     still.reverse()
-    free = {place for found in places.values() for place in found}
-    return still, [entry for entry in right if entry[0] in free]
+    taken = set(aligned)
+    return still, [entry for entry in right if entry[0] not in taken]
 
 
 def _synonym_stage(left: Open, right: Open, aligned: list[int], synonyms: Synonyms) -> None:
@@ -113,12 +117,14 @@ def _places(entries: Open) -> dict[str, list[int]]:
 @lru_cache(maxsize=1)
 def _wordnet() -> tuple[Synonyms | None, str]:
     """How to look synonyms up, and WordNet's version; None and `absent` where it is not installed."""
-    from nltk.corpus import wordnet
+    from nltk import data
 
     try:
-        wordnet.ensure_loaded()
+        data.find("corpora/wordnet.zip")  # both forms of it: nltk looks for the unpacked folder first
     except LookupError:
         return None, "absent"
+    from nltk.corpus import wordnet
+
     return synonyms_of(wordnet), str(wordnet.get_version())
 
 

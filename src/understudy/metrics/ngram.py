@@ -51,11 +51,15 @@ def token_f1(texts: Texts) -> Score:
 @lru_cache(maxsize=1 << 16)
 def normalise(text: str) -> str:
     """SQuAD's normal form: lower case, without ASCII punctuation and articles, single blanks."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_normal_words(text))
 
 
 def _normal_words(text: str) -> list[str]:
-    return normalise(text).split()
+    bare = text.lower().translate(_PUNCTUATION)
+    words = bare.split()
+    if bare.isascii() and "".join(words).isalnum():  # then an article is a whole word, and no search is needed
+        return [word for word in words if word not in ("a", "an", "the")]
+    return _ARTICLES.sub(" ", bare).split()
 
 
 def best_reference(texts: Texts, compare: Callable[[str, str], float]) -> list[float]:

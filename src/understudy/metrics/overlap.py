@@ -9,9 +9,9 @@ and nothing can collide.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -125,6 +125,10 @@ def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np
     runs = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     often = np.diff(runs, append=len(keys))
     keys = keys[runs]
+    if side_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
+        both = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
+        common = np.minimum(often[both], often[both + 1])
+        return np.bincount(keys[both] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
     side = keys & ((1 << side_bits) - 1)
     keys = keys >> side_bits
     heads = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
