@@ -271,20 +271,22 @@ def test_requests_are_drawn_as_they_are_needed_and_closing_ends_all() -> None:
 
 
 def test_what_is_ready_does_not_wait_for_a_slow_source() -> None:
+    drawn_before_the_first = 0
     with Server() as server:
-        given: list[str] = []
+        asked = completer(server, concurrency=500)
+        list(asked.complete([question("warm up")]))
 
         def source():
-            yield question("q0")
-            deadline = time.monotonic() + 10
-            while not given and time.monotonic() < deadline:
-                # Drawn one at a time: while this waits, the first answer cannot be passed on; so wait a little only.
-                time.sleep(0.02)
-                yield question(f"q{len(given)}-{time.monotonic()}")
+            nonlocal drawn_before_the_first
+            while not given and drawn_before_the_first < 900:
+                drawn_before_the_first += 1
+                time.sleep(0.01)
+                yield question(f"q{drawn_before_the_first}")
 
-        for completion in completer(server, concurrency=64).complete(source()):
-            given.append(completion.id)
-    assert "q0" in given
+        given: list[str] = []
+        given.extend(completion.id for completion in itertools.islice(asked.complete(source()), 1))
+    assert given == ["q1"]
+    assert drawn_before_the_first < 900, "the window holds 1,000"
 
 
 def test_a_fault_of_the_source_is_raised_and_ends_all() -> None:
