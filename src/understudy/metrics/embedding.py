@@ -92,6 +92,8 @@ def sentence_embeddings(sentences: Sequence[str], model: str = "auto") -> np.nda
         ModelError: the library or the weights are not there; the hint says what to install.
     """
     encoder, _ = _sentence_model(*_located("sentence embeddings", model))
+    if not sentences:
+        return np.zeros((0, 0))
     with _without_bars():
         vectors = encoder.encode(list(sentences), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(vectors, dtype=np.float64).reshape(len(sentences), -1)
