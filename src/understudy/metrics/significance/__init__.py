@@ -15,7 +15,9 @@ from understudy.metrics.significance.bootstrap import (
 )
 from understudy.metrics.significance.compare import compare_many, compare_systems
 from understudy.metrics.significance.effects import cohen_dz, odds_ratio, rank_biserial
+from understudy.metrics.significance.factorial import Anova, factorial_anova
 from understudy.metrics.significance.many import adjusted, friedman_test
+from understudy.metrics.significance.mixed import SeedsModel, seeds_model
 from understudy.metrics.significance.paired import PairedTest, mcnemar_test, randomisation_test, wilcoxon_test
 from understudy.metrics.significance.power import Power, power_analysis
 from understudy.metrics.significance.results import (
@@ -31,6 +33,7 @@ from understudy.metrics.significance.results import (
 )
 
 __all__ = [
+    "Anova",
     "Difference",
     "Effect",
     "Friedman",
@@ -41,6 +44,7 @@ __all__ = [
     "PairTest",
     "PairedTest",
     "Power",
+    "SeedsModel",
     "Settings",
     "SystemComparison",
     "SystemsComparison",
@@ -50,6 +54,7 @@ __all__ = [
     "compare_many",
     "compare_systems",
     "difference_of",
+    "factorial_anova",
     "friedman_test",
     "mcnemar_test",
     "num_groups",
@@ -60,5 +65,6 @@ __all__ = [
     "randomisation_test",
     "rank_biserial",
     "resampled_totals",
+    "seeds_model",
     "wilcoxon_test",
 ]

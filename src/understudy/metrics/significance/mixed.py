@@ -12,6 +12,7 @@ and only divide the item and noise variances by their size. Where items come in 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from understudy.metrics.significance.results import Record
 _BLOCKS = 30
 _LEAST_SEEDS = 3
 _LIKELIHOOD_LOST = 0.01  # a random effect that the log-likelihood misses less than this has no variance
+_ATTEMPT = re.compile("failed|Retrying")
 _PARTS = ("seed", "item", "system_item")
 
 
@@ -114,6 +116,8 @@ def seeds_model(
             f"fewer than {_LEAST_SEEDS} seeds of {', '.join(few)}: seeds are averaged and the result speaks of these "
             "runs only, not of another seed"
         )
+    elif all(np.ptp(table[[name == system for name in systems]], axis=0).max() == 0 for system in runs):
+        notes.append("the seeds of each system are alike to the last digit: there is no spread to model")
     else:
         fitted = _fit(means, systems, first, notes)
     if fitted is None:
@@ -235,7 +239,9 @@ def _restricted_likelihood(frame: Any, parts: Sequence[str]) -> tuple[Any, list[
             return None, [str(error)]
     if not np.isfinite(fitted.bse_fe).all():
         return None, ["no standard errors"]
-    return fitted, list(dict.fromkeys(str(warning.message) for warning in caught))
+    said = dict.fromkeys(str(warning.message) for warning in caught)
+    # A fit that settled at the second or third attempt has settled.
+    return fitted, [text for text in said if not (fitted.converged and _ATTEMPT.search(text))]
 
 
 def _effects(

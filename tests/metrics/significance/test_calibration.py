@@ -1,0 +1,157 @@
+"""Do the tests reject as seldom, and do the intervals cover as often, as they promise?
+
+`make test-slow` runs the 2,000 trials behind the tables of docs/statistics.md; `-s` prints their rows. What
+`make test` runs is one small case.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from simulation import comparisons, expected_overlap, grouped, overlap, right_or_wrong
+
+from understudy.metrics.significance import adjusted, power_analysis, seeds_model
+from understudy.metrics.significance.power import minimal_detectable
+
+TRIALS = 2000
+NULLS = {
+    "right 60%": right_or_wrong(0.6, 0.6),
+    "right 95%": right_or_wrong(0.95, 0.95),
+    "overlap": overlap(0.3, 0.1),
+    "overlap, mostly 0": overlap(0.8, 0.02),
+}
+DIFFERENT = {
+    "right 90% and 70%": (right_or_wrong(0.9, 0.7), 0.2),
+    "overlap, unlike": (overlap(0.2, 0.3, (0.5, 0.05)), expected_overlap(0.2, 0.3) - expected_overlap(0.5, 0.05)),
+}
+P_VALUES = {
+    "bootstrap": lambda found: found.p_bootstrap,
+    "randomisation": lambda found: found.p_randomisation,
+    "Wilcoxon": lambda found: found.p_wilcoxon,
+    "McNemar exact": lambda found: found.mcnemar.p_exact if found.mcnemar else np.nan,
+    "McNemar mid-p": lambda found: found.mcnemar.p_mid if found.mcnemar else np.nan,
+}
+
+
+def rejections(found: list) -> dict[str, float]:
+    """Share of trials that each test rejects at the 5% level; tests that do not apply left out."""
+    p_values = {name: np.array([p_value(one) for one in found]) for name, p_value in P_VALUES.items()}
+    return {name: float((values < 0.05).mean()) for name, values in p_values.items() if not np.isnan(values).any()}
+
+
+def coverage(found: list, true: float = 0.0) -> float:
+    return float(np.mean([one.low <= true + 1e-12 and one.high >= true - 1e-12 for one in found]))
+
+
+def show(*cells: object) -> None:
+    print("|", " | ".join(f"{100 * cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells), "|")
+
+
+def test_null_is_rarely_rejected() -> None:
+    found = list(comparisons(NULLS["right 60%"], trials=300, items=120, resamples=400))
+    assert all(share <= 0.05 + 3.5 * 0.0126 for share in rejections(found).values())  # standard error of 300 trials
+    assert 0.90 <= coverage(found) <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [50, 100, 200, 500])
+@pytest.mark.parametrize("name", NULLS)
+def test_null_is_rejected_no_more_often_than_promised(name: str, items: int) -> None:
+    found = list(comparisons(NULLS[name], trials=TRIALS, items=items))
+    shares = rejections(found)
+    show(name, items, *(shares.get(test, "") for test in P_VALUES), coverage(found))
+    assert all(share <= 0.065 for share in shares.values())
+    if "McNemar exact" in shares:
+        assert shares["McNemar exact"] <= 0.05
+    if name != "overlap, mostly 0" and not (name, items) == ("right 95%", 50):  # few items differ: see the page
+        assert 0.935 <= coverage(found) <= 0.965
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [50, 100, 200, 500])
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_intervals_cover_the_true_difference(name: str, items: int) -> None:
+    sampler, true = DIFFERENT[name]
+    found = list(comparisons(sampler, trials=TRIALS, items=items))
+    show(name, items, coverage(found, true))
+    assert 0.935 <= coverage(found, true) <= 0.965
+
+
+@pytest.mark.slow
+def test_groups_hold_the_level_where_items_hang_together() -> None:
+    sampler = grouped(overlap(0.3, 0.1), size=5, spread=0.2)
+    whole = list(comparisons(sampler, trials=TRIALS, items=300, groups=5))
+    single = list(comparisons(sampler, trials=TRIALS, items=300))
+    show("groups of 5", 300, *(rejections(whole).values()), coverage(whole))
+    show("the same, as single items", 300, *(rejections(single).values()), coverage(single))
+    assert all(share <= 0.065 for share in rejections(whole).values())
+    assert 0.935 <= coverage(whole) <= 0.965
+    assert rejections(single)["randomisation"] > 0.15
+
+
+@pytest.mark.slow
+def test_families_hold_what_they_promise() -> None:
+    """Families of 20 tests, 5 of them true findings: Holm's family-wise error and Benjamini and Hochberg's share."""
+    null = iter(comparisons(NULLS["overlap"], trials=15 * TRIALS, items=60, resamples=1000, seed=3))
+    real = iter(comparisons(overlap(0.3, 0.1, (0.6, 0.02)), trials=5 * TRIALS, items=60, resamples=1000, seed=4))
+    any_false, false_share, uncorrected = [], [], []
+    for _ in range(TRIALS):
+        family = {("null", k): next(null).p_bootstrap for k in range(15)}
+        family |= {("real", k): next(real).p_bootstrap for k in range(5)}
+        holm = [name for name, p_value in adjusted(family, "holm").items() if p_value < 0.05]
+        bh = [name for name, p_value in adjusted(family, "bh").items() if p_value < 0.05]
+        any_false.append(any(kind == "null" for kind, _ in holm))
+        false_share.append(np.mean([kind == "null" for kind, _ in bh]) if bh else 0.0)
+        uncorrected.append(any(p_value < 0.05 for (kind, _), p_value in family.items() if kind == "null"))
+    show("families", float(np.mean(uncorrected)), float(np.mean(any_false)), float(np.mean(false_share)))
+    assert np.mean(any_false) <= 0.05 + 0.015
+    assert np.mean(false_share) <= 0.05
+    assert np.mean(uncorrected) > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [60, 300])
+def test_minimal_detectable_difference_is_detected_as_often_as_promised(items: int) -> None:
+    """A shift of just that size, added to overlap values, is found by the t-based tests in 80% of trials."""
+    base = overlap(0.3, 0.1)
+    spread = float(np.subtract(*base(np.random.default_rng(0), 200, 1000)).std())
+    shift = minimal_detectable(spread / np.sqrt(items), items)
+
+    def shifted(generator: np.random.Generator, trials: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        one, two = base(generator, trials, count)
+        return one + shift, two
+
+    found = list(comparisons(shifted, trials=TRIALS, items=items))
+    power = rejections(found)["randomisation"]
+    show("power at the minimal detectable difference", items, power, rejections(found)["bootstrap"])
+    assert power == pytest.approx(0.8, abs=0.03)
+    estimates = np.array([one.minimal_detectable for one in found])
+    assert np.median(estimates) == pytest.approx(shift, rel=0.05)
+
+
+@pytest.mark.slow
+def test_items_needed_give_the_power_asked_for() -> None:
+    sampler = right_or_wrong(0.75, 0.68)
+    pilot = sampler(np.random.default_rng(5), 1, 20_000)
+    needed = int(power_analysis(pilot[0][0], pilot[1][0]).items_needed)
+    found = list(comparisons(sampler, trials=TRIALS, items=needed))
+    show("power at the items needed", needed, rejections(found)["bootstrap"])
+    assert rejections(found)["bootstrap"] == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.slow
+def test_seeds_as_a_random_effect_hold_the_level() -> None:
+    """300 trials of 4 seeds: seeds differ, systems do not; one run of each would say otherwise."""
+    generator = np.random.default_rng(7)
+    rejected = naive = 0
+    for _ in range(300):
+        item = generator.normal(0, 0.2, 60)
+        runs = {
+            name: [item + generator.normal(0, 0.05) + generator.normal(0, 0.15, 60) for _ in range(4)] for name in "ab"
+        }
+        rejected += seeds_model(runs).effects[0].p_value < 0.05
+        single = (runs["a"][0] - runs["b"][0]).mean() / ((runs["a"][0] - runs["b"][0]).std(ddof=1) / np.sqrt(60))
+        naive += abs(single) > 2.0
+    show("seeds", rejected / 300, naive / 300)
+    assert rejected / 300 <= 0.05 + 3 * 0.0126
+    assert naive / 300 > 0.2

@@ -1,0 +1,189 @@
+"""Whole comparisons say what their parts say, whatever else is compared beside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from understudy.errors import DataError
+from understudy.metrics import Score, mean_score, not_measured, score
+from understudy.metrics.significance import (
+    adjusted,
+    cohen_dz,
+    compare_many,
+    compare_systems,
+    friedman_test,
+    mcnemar_test,
+    paired_bootstrap,
+    power_analysis,
+    randomisation_test,
+    rank_biserial,
+    wilcoxon_test,
+)
+
+WORDS = [
+    "the",
+    "core",
+    "network",
+    "function",
+    "selects",
+    "a",
+    "session",
+    "policy",
+    "for",
+    "each",
+    "slice",
+    "of",
+    "the",
+    "user",
+    "plane",
+]
+ITEMS = 60
+
+
+@pytest.fixture(scope="module")
+def systems() -> dict[str, dict[str, Score]]:
+    generator = np.random.default_rng(8)
+    references = [[" ".join(generator.choice(WORDS, 8))] for _ in range(ITEMS)]
+    found = {}
+    for name, share in (("good", 0.95), ("fair", 0.8), ("same", 0.8)):
+        answers = [
+            " ".join(word if generator.random() < share else "other" for word in reference[0].split())
+            for reference in references
+        ]
+        found[name] = score(answers, references, metrics=["exact_match", "token_f1", "bleu"])
+        judged = np.where(generator.random(ITEMS) < 0.1, np.nan, generator.random(ITEMS))
+        found[name]["faithfulness"] = mean_score("faithfulness", judged, "judge")
+    return found
+
+
+@pytest.fixture(scope="module")
+def groups() -> list[int]:
+    return [number // 2 for number in range(ITEMS)]
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "token_f1", "bleu"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_comparison_is_its_parts(systems, groups, metric: str, grouped: bool) -> None:
+    chosen = groups if grouped else None
+    a, b = systems["good"][metric], systems["fair"][metric]
+    found = compare_systems(systems["good"], systems["fair"], groups=chosen, resamples=500).metrics[metric]
+    draws = {"resamples": 500, "groups": chosen}
+    bootstrap = paired_bootstrap(a, b, **draws)
+    assert (found.value_a, found.value_b, found.difference) == pytest.approx(
+        (bootstrap.mean_a, bootstrap.mean_b, bootstrap.difference)
+    )
+    assert (found.low, found.high, found.p_bootstrap) == pytest.approx(
+        (bootstrap.low, bootstrap.high, bootstrap.p_value)
+    )
+    assert found.p_randomisation == randomisation_test(a, b, **draws).p_value
+    assert found.p_wilcoxon == wilcoxon_test(a, b, groups=chosen).p_value
+    assert found.cohen_dz.to_dict() == pytest.approx(cohen_dz(a, b, **draws).to_dict())
+    assert found.rank_biserial == rank_biserial(a, b, groups=chosen)
+    power = power_analysis(a, b, **draws)
+    assert found.minimal_detectable == pytest.approx(power.minimal_detectable)
+    assert found.items_needed == power.items_needed
+    assert found.mcnemar == (mcnemar_test(a, b, groups=chosen) if metric == "exact_match" else None)
+    assert (found.n, found.missing, found.groups) == (ITEMS, 0, 30 if grouped else ITEMS)
+
+
+def test_missing_items_are_out_on_both_sides(systems) -> None:
+    a, b = systems["good"]["faithfulness"], systems["fair"]["faithfulness"]
+    found = compare_systems(systems["good"], systems["fair"], resamples=4000).metrics["faithfulness"]
+    both = a.measured & b.measured
+    assert (found.n, found.missing) == (int(both.sum()), int((~both).sum()))
+    assert found.value_a == pytest.approx(np.asarray(a.per_example)[both].mean())
+    alone = paired_bootstrap(a, b, resamples=4000)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+    assert found.p_wilcoxon == wilcoxon_test(a, b).p_value
+
+
+def test_what_was_not_measured_is_passed_over_and_listed(systems) -> None:
+    first = {**systems["good"], "meteor": not_measured("meteor", ITEMS, "no judge"), "chrf": systems["good"]["bleu"]}
+    second = {**systems["fair"], "meteor": not_measured("meteor", ITEMS, "no judge")}
+    found = compare_systems(first, second, resamples=50)
+    assert list(found.metrics) == list(systems["good"])
+    assert {(item.system, item.metric, item.reason) for item in found.not_measured} == {
+        ("a", "meteor", "no judge"),
+        ("b", "meteor", "no judge"),
+        ("b", "chrf", "not scored"),
+    }
+    halves = np.arange(ITEMS) < 30
+    apart = [{"x": mean_score("x", np.where(half, 1.0, np.nan), "")} for half in (halves, ~halves)]
+    assert compare_systems(*apart, resamples=50).not_measured[0].reason == "no item that both have"
+
+
+def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
+    found = compare_many(systems, groups=groups, resamples=400)
+    assert [(test.a, test.b) for test in found.tests[::4]] == [("good", "fair"), ("good", "same"), ("fair", "same")]
+    assert found.family_size == 12
+    p_values = {(test.a, test.b, test.metric): test.p_value for test in found.tests}
+    for method in ("holm", "bh"):
+        expected = adjusted(p_values, method)
+        ours = {(test.a, test.b, test.metric): getattr(test, f"p_{method}") for test in found.tests}
+        assert ours == expected
+    pair = compare_systems(systems["good"], systems["same"], groups=groups, resamples=400)
+    for test in found.tests[4:8]:
+        assert test.comparison == pair.metrics[test.metric]
+        assert test.p_value == test.comparison.p_randomisation
+    expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, groups=groups)
+    assert found.friedman["bleu"] == expected
+    assert compare_many({name: systems[name] for name in ("good", "fair")}, resamples=20).friedman == {}
+
+
+def test_better_names_the_better_system(systems) -> None:
+    tests = {(test.b, test.metric): test for test in compare_many(systems, resamples=2000).tests[:8]}
+    assert tests["fair", "token_f1"].better == "good"
+    turned = {
+        name: {"error": replace(scores["token_f1"], name="error", higher_is_better=False)}
+        for name, scores in systems.items()
+    }
+    worse = compare_many(turned, resamples=2000)
+    assert worse.tests[0].better == "fair"
+    assert worse.friedman["error"].systems[-1] == "good"
+    by_bootstrap = compare_many(systems, resamples=100, family_test="bootstrap").tests[0]
+    assert by_bootstrap.p_value == by_bootstrap.comparison.p_bootstrap
+
+
+def test_records_are_json_without_nan(systems) -> None:
+    one = {"a": {"x": mean_score("x", [1.0], "")}, "b": {"x": mean_score("x", [0.0], "")}}
+    for found in (compare_many(systems, resamples=50), compare_many(one, resamples=50)):
+        record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert record["tests"][0]["comparison"]["metric"] == found.metrics[0]
+    assert record["tests"][0]["comparison"]["low"] is None
+
+
+def test_order_of_items_changes_no_figure(systems) -> None:
+    order = np.random.default_rng(0).permutation(ITEMS)
+
+    def shuffled(one: Score) -> Score:
+        values = tuple(np.asarray(one.per_example)[order].tolist())
+        return replace(one, per_example=values, statistics=one.statistics[order])
+
+    turned = {name: {key: shuffled(one) for key, one in scores.items()} for name, scores in systems.items()}
+    for before, after in zip(
+        compare_many(systems, resamples=50).tests, compare_many(turned, resamples=50).tests, strict=True
+    ):
+        first, second = before.comparison, after.comparison
+        assert first.difference == pytest.approx(second.difference)
+        assert first.p_wilcoxon == pytest.approx(second.p_wilcoxon)
+        assert first.mcnemar == second.mcnemar
+        assert first.rank_biserial.value == pytest.approx(second.rank_biserial.value)
+
+
+def test_faults_are_named(systems) -> None:
+    with pytest.raises(DataError, match="at least two systems"):
+        compare_many({"good": systems["good"]})
+    with pytest.raises(DataError, match="1 and 60 items"):
+        compare_systems(systems["good"], {"exact_match": mean_score("exact_match", [1.0], "")})
+    with pytest.raises(DataError, match="share no metric"):
+        compare_systems({"bleu": systems["good"]["bleu"]}, {"token_f1": systems["fair"]["token_f1"]})
+    with pytest.raises(DataError, match="3 group names for 60 items"):
+        compare_systems(systems["good"], systems["fair"], groups=["x"] * 3)
+    with pytest.raises(DataError, match="cannot compare with 0 resamples"):
+        compare_systems(systems["good"], systems["fair"], resamples=0)
+    with pytest.raises(DataError, match="no items"):
+        compare_systems({}, {})
