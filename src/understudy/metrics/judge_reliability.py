@@ -144,8 +144,8 @@ class Agreement:
         skipped: how many lack one of them.
         share: of equal verdicts; for ratings None.
         value: Cohen's kappa, or Spearman's rank correlation; None where undefined (one side is constant).
-        low: lower end of the 95% interval.
-        high: upper end.
+        low: lower end of the 95% interval; None where the items are too few for one.
+        high: upper end, likewise.
         statistic: `cohen_kappa` or `spearman`.
     """
 
@@ -184,9 +184,13 @@ def label_agreement(judged: Sequence[str | bool | None], labels: Sequence[str | 
         return Agreement(len(pairs), skipped, share, None, None, None, "cohen_kappa")
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    found: Any = cohens_kappa(table)
-    low, high = max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp))
-    return Agreement(len(pairs), skipped, share, float(found.kappa), low, high, "cohen_kappa")
+    # Few items leave no variance to divide by; then there is a kappa, but no interval.
+    with np.errstate(all="ignore"):
+        found: Any = cohens_kappa(table)
+        low, high = max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp))
+    known = bool(np.isfinite([found.kappa_low, found.kappa_upp]).all() and found.std_kappa > 0)
+    kappa = float(found.kappa)
+    return Agreement(len(pairs), skipped, share, kappa, low if known else None, high if known else None, "cohen_kappa")
 
 
 def rating_agreement(judged: Sequence[float | None], ratings: Sequence[float | None]) -> Agreement:
