@@ -1,0 +1,213 @@
+"""Systems side by side on what real models answered: identities, hand-worked families, and what is said besides."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+
+from embedded_answers import NAMES, embedded_answers
+from understudy.errors import ConfigError
+from understudy.evaluation.comparison import corrected, only, side_by_side, turned
+from understudy.evaluation.evaluate import evaluation
+from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
+from understudy.evaluation.systems import System
+from understudy.evaluation.tools import judge_cache, metric_names, tools_for
+from understudy.metrics import METRICS, score
+from understudy.recipe import EvaluateConfig
+
+METRIC_NAMES = ("exact_match", "token_f1", "bleu", "chrf")
+
+
+def systems(*names: str, seed: int | None = None) -> list[System]:
+    return [System(name, embedded_answers()[name], f"{name}.jsonl", seed=seed) for name in names or NAMES]
+
+
+@pytest.fixture(scope="module")
+def scored() -> Scored:
+    return score_systems(systems(), METRIC_NAMES)
+
+
+def test_scores_are_those_of_the_metrics_themselves(scored: Scored) -> None:
+    for name in NAMES:
+        rows = embedded_answers()[name]
+        plain = score([r["prediction"] for r in rows], [r["references"] for r in rows], metrics=METRIC_NAMES)
+        for metric, result in plain.items():
+            assert scored.scores[name][metric].value == pytest.approx(result.value)
+            assert scored.scores[name][metric].per_example == pytest.approx(result.per_example)
+
+
+def test_the_order_of_items_changes_nothing(scored: Scored) -> None:
+    shuffled = []
+    for number, system in enumerate(systems()):
+        rows = list(system.rows)
+        random.Random(number).shuffle(rows)
+        shuffled.append(replace(system, rows=rows))
+    other = score_systems(shuffled, METRIC_NAMES)
+    for name in NAMES:
+        for metric in METRIC_NAMES:
+            assert other.scores[name][metric].value == pytest.approx(scored.scores[name][metric].value)
+    here, there = (side_by_side(s, resamples=500).found.tests for s in (scored, other))
+    assert [t.comparison.difference for t in here] == pytest.approx([t.comparison.difference for t in there])
+
+
+def test_a_perfect_system_has_the_maximum_on_every_text_metric() -> None:
+    rows = [{**row, "prediction": row["references"][0]} for row in embedded_answers()[NAMES[0]]]
+    found = evaluation([System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resamples=100)
+    assert [s["value"] for s in found["systems"]["perfect"]["metrics"].values()] == [1.0, 1.0, 1.0]
+
+
+def test_every_pair_is_tested_on_every_metric(scored: Scored) -> None:
+    found = side_by_side(scored, resamples=500).found
+    assert len(found.tests) == found.family_size == 3 * len(METRIC_NAMES)
+    assert set(found.friedman) == set(METRIC_NAMES)
+
+
+def test_a_baseline_makes_a_smaller_family(scored: Scored) -> None:
+    everything = side_by_side(scored, resamples=500).found
+    found = side_by_side(scored, baseline=NAMES[1], resamples=500).found
+    assert {(t.a, t.b) for t in found.tests} == {(NAMES[0], NAMES[1]), (NAMES[2], NAMES[1])}
+    assert found.family_size == 2 * len(METRIC_NAMES)
+    same = {(t.a, t.b, t.metric): t for t in everything.tests}
+    for test in found.tests:
+        other = same.get((test.a, test.b, test.metric)) or turned(same[test.b, test.a, test.metric])
+        assert test.p_value == other.p_value
+        assert test.p_holm <= other.p_holm + 1e-12
+        assert test.comparison.difference == pytest.approx(other.comparison.difference)
+
+
+def test_turning_a_test_twice_gives_it_back_and_once_the_other_order(scored: Scored) -> None:
+    here, graded = side_by_side(scored, resamples=500).found.tests[:2]
+    assert turned(turned(graded)) == graded
+    names = (NAMES[1], NAMES[0], NAMES[2])
+    there = side_by_side(score_systems(systems(*names), METRIC_NAMES), resamples=500).found.tests[0]
+    mirrored = turned(here)
+    assert (there.a, there.b) == (mirrored.a, mirrored.b)
+    for field in ("value_a", "difference", "low", "high", "p_randomisation", "p_wilcoxon"):
+        assert getattr(there.comparison, field) == pytest.approx(getattr(mirrored.comparison, field)), field
+    ours, theirs = there.comparison.mcnemar, mirrored.comparison.mcnemar
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.only_a, ours.only_b) == (theirs.only_a, theirs.only_b)
+    assert ours.odds_ratio.value == pytest.approx(theirs.odds_ratio.value)
+
+
+def test_the_family_is_corrected_by_hand_worked_values(scored: Scored) -> None:
+    tests = side_by_side(scored, resamples=500).found.tests[:4]
+    raw = [0.01, 0.04, 0.03, float("nan")]
+    found = corrected([replace(t, p_value=p) for t, p in zip(tests, raw, strict=True)], alpha=0.05)
+    assert [t.p_holm for t in found[:3]] == pytest.approx([0.03, 0.06, 0.06])
+    assert [t.p_bh for t in found[:3]] == pytest.approx(false_discovery_control(raw[:3]))
+    assert np.isnan(found[3].p_holm)
+    assert [bool(t.better) for t in found] == [bool(tests[0].comparison.difference), False, False, False]
+
+
+def test_pairs_with_an_absent_system_are_passed_over(scored: Scored) -> None:
+    found = side_by_side(scored, resamples=500).found
+    assert only(found, [("nobody", NAMES[0])]).tests == ()
+
+
+def test_one_system_or_an_unknown_baseline_is_refused(scored: Scored) -> None:
+    with pytest.raises(ConfigError, match="one system only"):
+        side_by_side(score_systems(systems(NAMES[0]), ("exact_match",)))
+    with pytest.raises(ConfigError, match="no system named 'x'"):
+        side_by_side(scored, baseline="x")
+
+
+# -- seeds -----------------------------------------------------------------------------------------------------------
+
+
+def seeded() -> list[System]:
+    """Two systems with three seeds each: the embedded models, some of whose answers are swapped by seed."""
+    found = []
+    for name, other in ((NAMES[0], NAMES[1]), (NAMES[1], NAMES[2])):
+        for seed in range(3):
+            rows = [
+                (theirs if number % 7 == seed else ours)
+                for number, (ours, theirs) in enumerate(
+                    zip(embedded_answers()[name], embedded_answers()[other], strict=True)
+                )
+            ]
+            found.append(System(name, rows, f"{name}-{seed}", arm="distilled", seed=seed, family=f"{name}/distilled"))
+    return found
+
+
+def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
+    scored = score_systems(seeded(), ("exact_match", "bleu"))
+    assert [system.name for system in scored.systems] == list(NAMES[:2])
+    found = side_by_side(scored, resamples=500).to_dict()
+    for name in NAMES[:2]:
+        alone = [
+            score([r["prediction"] for r in s.rows], [r["references"] for r in s.rows], metrics=["exact_match"])
+            for s in seeded()
+            if s.name == name
+        ]
+        values = [result["exact_match"].value for result in alone]
+        figures = found["seeds"][name]["exact_match"]
+        assert list(figures["values"].values()) == pytest.approx(values)
+        assert (figures["mean"], figures["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+        assert found["table"][name]["exact_match"]["value"] == pytest.approx(np.mean(values))
+    model = found["seeds_model"]["exact_match"]
+    assert model["seeds"] == {NAMES[0]: 3, NAMES[1]: 3}
+    difference = found["table"][NAMES[1]]["exact_match"]["value"] - found["table"][NAMES[0]]["exact_match"]["value"]
+    assert model["effects"][0]["difference"] == pytest.approx(difference, abs=0.02)
+
+
+def test_the_mean_over_equal_runs_is_the_run(scored: Scored) -> None:
+    for metric in METRIC_NAMES:
+        one = scored.scores[NAMES[0]][metric]
+        both = mean_over_seeds([one, one])
+        assert both.value == pytest.approx(one.value)
+        assert both.per_example == pytest.approx(one.per_example)
+        assert both.signature.endswith("|seeds:2")
+
+
+# -- what is said besides --------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_measured_is_said_with_its_reason() -> None:
+    found = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resamples=100)
+    assert list(found["systems"][NAMES[0]]["metrics"]) == ["exact_match"]
+    assert "judge" in found["not_measured"]["faithfulness"][NAMES[0]]
+
+
+def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) -> None:
+    found = side_by_side(scored, resamples=500).to_dict(examples=2)
+    rows = {row["id"]: row for row in embedded_answers()[NAMES[0]]}
+    assert {(c["better"], c["worse"]) for c in found["examples"]} >= {(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])}
+    for contest in found["examples"]:
+        for example in contest["examples"]:
+            answers = example["answers"]
+            assert answers[contest["better"]]["quality"] > answers[contest["worse"]]["quality"]
+            assert example["question"] == rows[example["id"]]["question"]
+    constant = found["constant_answer"]
+    hits = sum(constant["answer"] in [text.strip().lower() for text in row["references"]] for row in rows.values())
+    assert constant["share"] == hits / len(rows)
+
+
+def test_names_of_metrics() -> None:
+    everything = metric_names("all")
+    assert set(everything) == set(METRICS) - {"accuracy"}
+    assert set(metric_names("text")) <= set(everything)
+    assert not {"bertscore_f1", "faithfulness"} & set(metric_names("text"))
+    assert metric_names("rougeL, bleu,rougeL") == ("rougeL", "bleu")
+    with pytest.raises(ConfigError) as caught:
+        metric_names("rougel")
+    assert caught.value.hint == "did you mean 'rougeL'?"
+    with pytest.raises(ConfigError, match="no metric asked for"):
+        metric_names("")
+
+
+def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+    assert judge_cache() == tmp_path / "judge"
+    config = EvaluateConfig.model_validate(
+        {"judge": {"model": "scripted", "base_url": "http://localhost:1/v1", "repeats": 3}, "bertscore_model": "x"}
+    )
+    tools = tools_for(config)
+    assert tools.judge is not None
+    assert (tools.judge.name, tools.judge_repeats, tools.bertscore_model) == ("scripted", 3, "x")
+    assert tools_for(EvaluateConfig()).judge is None
