@@ -84,7 +84,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Keep a second process out of this folder; the lock dies with the process that holds it.
 
-        A run that fails before any of its stages is done leaves no folder behind.
+        A run that fails before its data and models are found to be in order leaves no folder behind.
 
         Raises:
             RunError: somebody else works here, or the folder cannot be written.
@@ -94,7 +94,7 @@ class Run:
             try:
                 yield
             finally:
-                if not any(self.folder.glob(f"stages/*/{DONE}")):
+                if all(path.parent.name == "data" for path in self.folder.glob(f"stages/*/{DONE}")):
                     shutil.rmtree(self.folder, ignore_errors=True)
                     with suppress(OSError):
                         if new:
@@ -143,7 +143,9 @@ class Run:
         if not (folder / BEGUN).is_file() or read_json(folder / BEGUN) != makes:
             # The marker goes first: whatever a kill leaves of the rest then counts for nothing.
             (folder / DONE).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            # What is in it, not the folder itself: in a grid it is a link to a stage that several runs share.
+            for path in folder.iterdir() if folder.is_dir() else ():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             write_json(folder / BEGUN, makes)
 
     def mark_done(self, name: str, record: dict[str, Any]) -> None:

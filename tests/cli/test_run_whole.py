@@ -41,7 +41,7 @@ def test_every_stage_is_there_and_done(finished: House) -> None:
     folder = finished.run_folder()
     stages = {path.parent.name for path in folder.glob("stages/*/done.json")}
     arms = {f"{kind}-{arm}" for kind in ("train", "predict") for arm in ARMS}
-    others = {"data", "teacher_sft", "answers", "predict-teacher", "predict-base_student", "report"}
+    others = {"data", "pair", "teacher_sft", "answers", "predict-teacher", "predict-base_student", "report"}
     assert stages == arms | others | {"speed-teacher", "speed-student"}
     assert not list(folder.rglob("*.part"))
     assert not list(folder.rglob("checkpoint-*"))

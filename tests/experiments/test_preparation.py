@@ -7,14 +7,13 @@ from understudy.data.template import Template
 from understudy.errors import DataError, ModelError
 from understudy.experiments.stages.preparation import check_rows
 from understudy.recipe import parse_recipe
-from understudy.types import Example, Splits
+from understudy.types import Example
 
 RECIPE = parse_recipe({"data": {"max_length": 64, "max_answer_tokens": 16}})
 
 
-def splits(question: str) -> Splits:
-    row = Example("a", "why?", ("because",))
-    return Splits((row,), (), (), (Example("long", question, ("so",)),))
+def splits(question: str) -> dict[str, tuple[Example, ...]]:
+    return {"train": (Example("a", "why?", ("because",)),), "test": (Example("long", question, ("so",)),)}
 
 
 def test_a_held_out_question_that_is_too_long_is_named_at_once() -> None:

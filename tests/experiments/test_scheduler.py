@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.experiments.scheduler import Stage, _ready, missing, stages
+from understudy.experiments.scheduler import Stage, missing, ready, stages
 from understudy.recipe import ARMS, Recipe, parse_recipe
 from understudy.run import Run
 
@@ -59,18 +59,18 @@ def test_what_measures_time_runs_alone() -> None:
     clock = [stage for stage in found if stage.exclusive]
     assert [stage.name for stage in clock] == ["speed-teacher", "speed-student"]
     other = Stage("other")
-    assert _ready([clock[0]], [other], 4) == []
-    assert _ready([other], [clock[0]], 4) == []
-    assert _ready([Stage("a"), Stage("b"), Stage("c")], [], 2) == [Stage("a"), Stage("b")]
+    assert ready([clock[0]], [other], 4) == []
+    assert ready([other], [clock[0]], 4) == []
+    assert ready([Stage("a"), Stage("b"), Stage("c")], [], 2) == [Stage("a"), Stage("b")]
     free = [Stage("x", exclusive=True), Stage("y", exclusive=True)]
-    assert _ready(free, [], 4) == free[:1]
+    assert ready(free, [], 4) == free[:1]
 
 
 @given(st.integers(1, 4))
 def test_every_stage_gets_its_turn_once(workers: int) -> None:
     waiting, running, done = stages(Recipe(), unlabelled=True), [], []
     while waiting or running:
-        for stage in _ready(waiting, running, workers):
+        for stage in ready(waiting, running, workers):
             assert set(stage.needs) <= {finished.name for finished in done}
             waiting.remove(stage)
             running.append(stage)

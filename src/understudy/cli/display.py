@@ -14,6 +14,9 @@ from understudy.run import Run
 
 TITLES = {
     "data": "read and split the data",
+    "pair": "check that data and models fit",
+    "teacher_pretrain": "pretrain the teacher on raw text",
+    "student_pretrain": "pretrain the student on raw text",
     "teacher_sft": "fine-tune the teacher",
     "student_sft": "fine-tune the student first",
     "answers": "teacher answers the questions",

@@ -22,6 +22,9 @@ SUGGESTED: dict[str, Any] = {
     "distil.epochs": 3.0,
 }
 
+# What stands at a field that has no default, in sections that are off.
+EXAMPLES = {"source": "documents", "model": "judge"}
+
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
@@ -72,7 +75,9 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
             lines += [f"{indent}#{name}:" if below else f"{mark}{name}:"]
             lines += _section(inner, value, f"{path}.", off or below)
         else:
-            lines.append(f"{mark}{name}: {_inline(SUGGESTED.get(path, value))}")
+            lines.append(
+                f"{mark}{name}: {_inline(SUGGESTED.get(path, EXAMPLES.get(name) if field.is_required() and defaults is None else value))}"
+            )
         if not prefix:
             lines.append("")
     return lines

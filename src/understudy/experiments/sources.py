@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from understudy.data.documents import fingerprint_documents
 from understudy.errors import ConfigError
 from understudy.files import fingerprint_file, fingerprint_folder, read_json
 from understudy.recipe import Recipe
@@ -24,9 +25,13 @@ def changed(run: Run, recipe: Recipe) -> list[str]:
         name = names.get(source.get("role"))
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
             found.append(name)
-    for model in run.record("data").get("models", ()):
+    for model in run.record("pair")["models"] if run.is_done("pair") else ():
         if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
             found.append(model["folder"])
+    for stage in ("teacher_pretrain", "student_pretrain"):
+        source = run.record(stage)["source"] if run.is_done(stage) else {}
+        if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
+            found.append(source["name"])
     return found
 
 

@@ -95,7 +95,7 @@ def report_inputs(
     run: Run, recipe: Recipe, arms: Mapping[str, list[dict[str, Any]]], comparison: Mapping[str, Any]
 ) -> ReportInputs:
     """Gather what the report shows from the run folder."""
-    notes = read_json(run.folder / "data" / "notes.json")
+    notes = {**read_json(run.folder / "data" / "notes.json"), **run.record("pair")["tokenizers"]}
     environment = read_json(run.folder / "environment.json")
     rows = run.record("data")["rows"]
     return ReportInputs(
@@ -103,7 +103,7 @@ def report_inputs(
         comparison=comparison,
         recipe=dump_recipe(recipe),
         curves=curves(run),
-        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED},
+        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED if recipe.evaluate.speed},
         examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},

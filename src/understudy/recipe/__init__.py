@@ -4,6 +4,7 @@ Every field has a default that works and a sentence that says what it does; `und
 sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
+from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
 from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
 from understudy.recipe.sections import (
     ARMS,
@@ -20,6 +21,7 @@ from understudy.recipe.sections import (
     LoraConfig,
     Method,
     ModelConfig,
+    PretrainConfig,
     Recipe,
     Section,
     SeqkdConfig,
@@ -30,6 +32,7 @@ __all__ = [
     "ARMS",
     "METHODS",
     "Arm",
+    "Cell",
     "ContextOverflow",
     "DataConfig",
     "Device",
@@ -37,16 +40,22 @@ __all__ = [
     "Dtype",
     "EndpointConfig",
     "EvaluateConfig",
+    "Grid",
+    "GridConfig",
     "JudgeConfig",
     "LoraConfig",
     "Method",
     "ModelConfig",
+    "PretrainConfig",
     "Recipe",
     "Section",
     "SeqkdConfig",
     "TrainConfig",
     "dump_recipe",
+    "is_grid",
+    "load_grid",
     "load_recipe",
     "load_yaml",
+    "parse_grid",
     "parse_recipe",
 ]

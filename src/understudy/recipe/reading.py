@@ -56,8 +56,10 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     Raises:
         ConfigError: an unknown key, a missing one or a bad value; every fault is named in one line.
     """
-    for override in overrides:
-        value = _override(value, override)
+    if "axes" in value:
+        raise ConfigError(f"{origin} has axes: it is a grid, not one run", hint="`understudy run` takes it as it is")
+    for text in overrides:
+        value = override(value, text)
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
@@ -68,20 +70,30 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
         ) from error
 
 
-def _override(value: dict[str, Any], override: str) -> dict[str, Any]:
-    key, sign, text = override.partition("=")
+def override(value: dict[str, Any], given: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:
+    """A mapping with one `key=value` on top.
+
+    Args:
+        value: the mapping; it stays as it is.
+        given: the override.
+        whole: first parts behind which the rest of the key is one name, dots and all.
+
+    Raises:
+        ConfigError: it has no `=`, or its value is not YAML.
+    """
+    key, sign, text = given.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"cannot read the override {override!r}",
+            f"cannot read the override {given!r}",
             hint="write it as key=value, for example distil.steps=100",
         )
     try:
         new = _parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {override!r} is not valid YAML") from error
+        raise ConfigError(f"the value of the override {given!r} is not valid YAML") from error
     result = dict(value)
     node = result
-    *path, last = key.split(".")
+    *path, last = key.split(".", 1) if key.partition(".")[0] in whole else key.split(".")
     for part in path:
         child = node.get(part)
         node[part] = dict(child) if isinstance(child, dict) else {}

@@ -119,6 +119,17 @@ class TrainConfig(Section):
     """Train adapters instead of all weights."""
 
 
+class PretrainConfig(TrainConfig):
+    """Continued pretraining on raw text of the domain: the next token of every position is learned."""
+
+    source: str
+    """A file (.txt, .md: one document; .jsonl: one a line) or a folder of such files."""
+    text_field: str = "text"
+    """The field that holds the text in a .jsonl file."""
+    max_length: int | None = Field(default=None, gt=1)
+    """Documents are set one behind the other and cut into rows of so many tokens; default: `data.max_length`."""
+
+
 class ModelConfig(Section):
     """A causal language model and what is done to it before distillation."""
 
@@ -138,8 +149,10 @@ class ModelConfig(Section):
     """Revision of a hub id."""
     trust_remote_code: bool = False
     """Run code that comes with a hub model. Leave it off unless you have read that code."""
+    pretrain: PretrainConfig | None = None
+    """Continued pretraining on raw text of the domain, before anything else."""
     sft: TrainConfig | None = None
-    """Supervised fine-tuning on the gold answers before anything else."""
+    """Supervised fine-tuning on the gold answers before distillation."""
 
 
 class SeqkdConfig(Section):
@@ -236,6 +249,8 @@ class EvaluateConfig(Section):
     """Resamples of the paired bootstrap."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
+    speed: bool = True
+    """Time teacher and student at the end, each alone on the machine; best left off in a grid."""
 
 
 class Recipe(Section):
@@ -268,7 +283,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        stages = {"distil": self.distil, "teacher.sft": self.teacher.sft, "student.sft": self.student.sft}
+        stages: dict[str, TrainConfig | None] = {"distil": self.distil}
+        for name, model in {"teacher": self.teacher, "student": self.student}.items():
+            stages |= {f"{name}.pretrain": model.pretrain, f"{name}.sft": model.sft}
         for name, stage in stages.items():
             micro = stage.micro_batch_size if stage else None
             if stage and micro and stage.batch_size % micro:

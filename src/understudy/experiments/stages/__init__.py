@@ -1,7 +1,9 @@
 """The stages of a run. Each reads what earlier ones wrote, writes its own folder, and knows nothing of the others.
 
 ```text
-data ─┬─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
+SIDE_pretrain ─┐
+data ─┬─ pair  │
+      ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
       ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
       │               ├─ train-sft ─────────────────┤                   │
       │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
@@ -25,7 +27,8 @@ from understudy.errors import RunError, UnderstudyError
 from understudy.experiments.stages.answers import answers
 from understudy.experiments.stages.context import Context, Progress
 from understudy.experiments.stages.evaluation import predict_arm, report, speed_of
-from understudy.experiments.stages.preparation import data
+from understudy.experiments.stages.preparation import data, pair
+from understudy.experiments.stages.pretraining import student_pretrain, teacher_pretrain
 from understudy.experiments.stages.training import student_sft, teacher_sft, train
 from understudy.files import disk_fault
 from understudy.recipe import Recipe
@@ -33,6 +36,9 @@ from understudy.run import AGAIN, Run
 
 STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "data": data,
+    "pair": pair,
+    "teacher_pretrain": teacher_pretrain,
+    "student_pretrain": student_pretrain,
     "teacher_sft": teacher_sft,
     "student_sft": student_sft,
     "answers": answers,

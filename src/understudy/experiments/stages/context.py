@@ -10,7 +10,7 @@ import torch
 
 from understudy.files import read_jsonl
 from understudy.models.load import pick_device
-from understudy.recipe import Recipe
+from understudy.recipe import ModelConfig, Recipe
 from understudy.run import Run
 from understudy.types import Example, Message
 
@@ -64,10 +64,20 @@ def rows_of(run: Run, role: str) -> list[Example]:
 
 
 def teacher_weights(run: Run, recipe: Recipe) -> str | None:
-    """The folder of the fine-tuned teacher, or None where it is used as it came."""
-    return str(run.stage("teacher_sft") / "model") if recipe.teacher.sft else None
+    """The folder of the pretrained or fine-tuned teacher, or None where it is used as it came."""
+    return _weights(run, recipe.teacher, "teacher")
 
 
 def student_weights(run: Run, recipe: Recipe) -> str | None:
     """The folder of the student that the arms start from, or None where it is used as it came."""
-    return str(run.stage("student_sft") / "model") if recipe.student.sft else None
+    return _weights(run, recipe.student, "student")
+
+
+def _weights(run: Run, model: ModelConfig, side: str) -> str | None:
+    last = "sft" if model.sft else "pretrain" if model.pretrain else ""
+    return str(run.stage(f"{side}_{last}") / "model") if last else None
+
+
+def pretrained_weights(run: Run, model: ModelConfig, side: str) -> str | None:
+    """The folder of a model after continued pretraining, or None where there is none."""
+    return _weights(run, model.model_copy(update={"sft": None}), side)

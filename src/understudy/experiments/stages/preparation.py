@@ -1,7 +1,8 @@
-"""The first stage: read and split the data, and check that the two models fit the method."""
+"""The first two stages: read and split the data; check that the two models fit it and the method."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +11,41 @@ from understudy.data.collate import Collator, Encoder, encode_rows
 from understudy.data.load import load_splits
 from understudy.data.template import Template
 from understudy.errors import DataError
-from understudy.experiments.stages.context import ROLES, Context, as_row
+from understudy.experiments.stages.context import ROLES, Context, as_row, rows_of
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.load import load_template, resolve
 from understudy.recipe import Recipe
 from understudy.training.objective import Need
-from understudy.types import Splits
+from understudy.types import Example
 
 
 def data(context: Context, _: str) -> dict[str, Any]:
-    """Load, split, and check that the two models fit the method, before any weight is loaded."""
+    """Load and split."""
     recipe, folder = context.recipe, context.run.folder / "data"
-    student, teacher = load_template(recipe.student), load_template(recipe.teacher)
-    build.check_pair(recipe, student, teacher)
-    context.progress(1, 3, "read")
+    context.progress(0, 1, "read")
     splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl")
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
-    context.progress(2, 3, "check")
-    check_rows(recipe, splits, student, teacher)
     for role in ROLES:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
-    notes = {**splits.notes, "student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
-    write_json(folder / "notes.json", notes)
-    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}, "models": model_folders(recipe)}
+    write_json(folder / "notes.json", dict(splits.notes))
+    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}}
 
 
-def check_rows(recipe: Recipe, splits: Splits, student: Template, teacher: Template) -> None:
+def pair(context: Context, _: str) -> dict[str, Any]:
+    """Check that the two models fit the method and the rows, before any weight is loaded."""
+    recipe = context.recipe
+    student, teacher = load_template(recipe.student), load_template(recipe.teacher)
+    build.check_pair(recipe, student, teacher)
+    context.progress(0, 1, "check")
+    check_rows(recipe, {role: rows_of(context.run, role) for role in ROLES}, student, teacher)
+    tokenizers = {"student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
+    return {"tokenizers": tokenizers, "models": model_folders(recipe)}
+
+
+def check_rows(recipe: Recipe, rows: Mapping[str, Sequence[Example]], student: Template, teacher: Template) -> None:
     """Render every row for both models, so that what cannot be rendered stops the run now and not after hours.
 
     Raises:
@@ -46,14 +53,14 @@ def check_rows(recipe: Recipe, splits: Splits, student: Template, teacher: Templ
         ModelError: the method compares token by token, and the two templates make different tokens of one answer.
     """
     encoders = [Encoder(template, recipe.data) for template in (student, teacher)]
-    for role in ROLES:
-        for example in getattr(splits, role):
+    for examples in rows.values():
+        for example in examples:
             for encoder in encoders:
                 encoder.prompt_ids(example)
     same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
     if same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
         pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
-        Collator(*pads)(encode_rows(splits.train[:32], *encoders))
+        Collator(*pads)(encode_rows(rows["train"][:32], *encoders))
 
 
 def model_folders(recipe: Recipe) -> list[dict[str, str]]:

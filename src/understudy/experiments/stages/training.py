@@ -1,4 +1,4 @@
-"""The stages that train: fine-tuning before distillation, and the arms."""
+"""The stages that train on questions and answers: fine-tuning before distillation, and the arms."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import torch
 from transformers import GenerationConfig
 
 from understudy import build
-from understudy.data.collate import Collator, Encoder, encode_rows
+from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows
 from understudy.data.template import Template
 from understudy.evaluation.predict import dev_scores
 from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
-from understudy.experiments.stages.context import Context, rows_of, student_weights, teacher_weights
+from understudy.experiments.stages.context import (
+    Context,
+    pretrained_weights,
+    rows_of,
+    student_weights,
+    teacher_weights,
+)
 from understudy.models.forward import probe
 from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
@@ -26,24 +32,25 @@ from understudy.teachers.local import LocalTeacher
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need, Objective
-from understudy.training.plan import Plan, plan, training_arguments
-from understudy.training.trainer import DistillationTrainer
+from understudy.training.plan import plan, training_arguments
+from understudy.training.trainer import DevScore, DistillationTrainer
 from understudy.types import Example
 
 
 def teacher_sft(context: Context, _: str) -> dict[str, Any]:
     """Fine-tune the teacher on the gold answers."""
-    return _sft_before(context, "teacher_sft", context.recipe.teacher)
+    return _sft_before(context, "teacher", context.recipe.teacher)
 
 
 def student_sft(context: Context, _: str) -> dict[str, Any]:
     """Fine-tune the student on the gold answers; every arm starts from it."""
-    return _sft_before(context, "student_sft", context.recipe.student)
+    return _sft_before(context, "student", context.recipe.student)
 
 
-def _sft_before(context: Context, stage: str, config: ModelConfig) -> dict[str, Any]:
+def _sft_before(context: Context, side: str, config: ModelConfig) -> dict[str, Any]:
     assert config.sft is not None
-    return _train(context, stage, config, None, config.sft, rows_of(context.run, "train"), build.gold_objective())
+    rows, weights = rows_of(context.run, "train"), pretrained_weights(context.run, config, side)
+    return _train(context, f"{side}_sft", config, weights, config.sft, rows, build.gold_objective())
 
 
 def train(context: Context, arm: str) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def _train(
     objective: Objective | None,
 ) -> dict[str, Any]:
     """Train `config`'s model on `rows`; `objective` None means: distil as the recipe says."""
-    recipe, folder, device = context.recipe, context.run.stage(stage), context.device
+    recipe, device = context.recipe, context.device
     context.progress(0, 1, "load")
     template = load_template(config, weights=weights)
     encoder = Encoder(template, recipe.data)
@@ -87,14 +94,53 @@ def _train(
         teacher, teacher_encoder, needs = _teacher(context)
     model, autocast = trainable(config, training, device, weights, recipe.seed)
     encoded = encode_rows(rows, encoder, teacher_encoder)
-    _probe(model, encoded[0].student.ids, device, stage)
     if objective is None:
         assert teacher is not None
         objective = build.objective(recipe.distil, model, teacher.model)
-    numbers = plan(training, len(encoded), processes=_processes())
     dev = rows_of(context.run, "dev")[: training.eval_rows]
+    material = Material(
+        encoded,
+        collator(template, teacher_encoder, needs),
+        teacher,
+        dev_scores(encoder, dev, batch_size=recipe.evaluate.batch_size) if dev else None,
+    )
+    module = DistillationModule(model, objective.to(device))
+    record = fit(context, stage, training, module, material, autocast=autocast)
+    if record.pop("saves"):
+        base = functools.partial(load_model, config, device, weights=weights, seed=recipe.seed)
+        keep(context, stage, module, template, base)
+    return {**record, "rows": len(rows), "notes": encoder.notes}
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a training stage learns from: encoded rows, what pads them, who gives the signal, who scores the answers."""
+
+    rows: Sequence[EncodedRow]
+    collator: Collator
+    teacher: LocalTeacher | None = None
+    dev_score: DevScore | None = None
+
+
+def fit(
+    context: Context,
+    stage: str,
+    training: TrainConfig,
+    module: DistillationModule,
+    material: Material,
+    *,
+    autocast: bool = False,
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint where there is one; the best weights are in the module afterwards.
+
+    Returns:
+        What the stage says of itself; `saves` tells whether this process is the one that writes the model.
+    """
+    recipe, folder, device = context.recipe, context.run.stage(stage), context.device
+    _probe(module.student, material.rows[0].student.ids, device, stage)
+    numbers = plan(training, len(material.rows), processes=_processes())
     trainer = DistillationTrainer(
-        DistillationModule(model, objective.to(device)),
+        module,
         training_arguments(
             training,
             numbers,
@@ -104,36 +150,35 @@ def _train(
             report_to=recipe.report_to,
             name=f"{recipe.name}-{stage}",
             autocast=autocast,
-            evaluate=bool(dev),
+            evaluate=material.dev_score is not None,
         ),
-        encoded,
-        collator(template, teacher_encoder, needs),
-        teacher=teacher,
-        dev_score=dev_scores(encoder, dev, batch_size=recipe.evaluate.batch_size) if dev else None,
+        material.rows,
+        material.collator,
+        teacher=material.teacher,
+        dev_score=material.dev_score,
         objective_learning_rate=recipe.distil.projector_learning_rate,
         progress=context.progress,
     )
     checkpoint = last_checkpoint(folder / "training")
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.load_best()
-    if trainer.args.should_save:
-        base = functools.partial(load_model, config, device, weights=weights, seed=recipe.seed)
-        save_model(trainer.module.student, template, folder / "model", reload=base)
-        remove_checkpoints(folder / "training")
-    return _record(numbers, rows, encoder, trainer, result)
-
-
-def _record(numbers: Plan, rows: Sequence[Example], encoder: Encoder, trainer: Any, result: Any) -> dict[str, Any]:
-    tokens = sum(len(row.student.answer_ids) for row in trainer.train_dataset.rows)
     return {
+        "saves": trainer.args.should_save,
         "plan": dataclasses.asdict(numbers),
-        "rows": len(rows),
-        "target_tokens": tokens,
+        "target_tokens": sum(len(row.student.answer_ids) for row in material.rows),
         "best_rougeL": trainer.state.best_metric,
         "best_step": trainer.state.best_global_step,
         "train_seconds": result.metrics["train_runtime"],
-        "notes": encoder.notes,
     }
+
+
+def keep(
+    context: Context, stage: str, module: DistillationModule, template: Template, reload: Callable[[], Any]
+) -> None:
+    """Write the trained model into the stage's folder; checkpoints go."""
+    folder = context.run.stage(stage)
+    save_model(module.student, template, folder / "model", reload=reload)
+    remove_checkpoints(folder / "training")
 
 
 def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:

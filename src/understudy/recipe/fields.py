@@ -1,0 +1,109 @@
+"""Fields of a recipe by dotted path: which there are, what stands at one, and how one is set."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from understudy.recipe.sections import Recipe
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section inside an annotation such as `TrainConfig | None`."""
+    options = (annotation, *get_args(annotation))
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def known_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted path of a recipe, sections and fields."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        inner = section_of(field.annotation)
+        if inner:
+            yield from known_paths(inner, f"{prefix}{name}.")
+
+
+def leaves(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted path at which no section stands."""
+    for name, field in section.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner:
+            yield from leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def section_at(path: str) -> type[BaseModel] | None:
+    """The section that stands at a path; None where a plain field does."""
+    section: type[BaseModel] | None = Recipe
+    for part in path.split("."):
+        if section is None or part not in section.model_fields:
+            return None
+        section = section_of(section.model_fields[part].annotation)
+    return section
+
+
+def is_known(path: str) -> bool:
+    """Whether a recipe has such a field; a mapping (`student.config`) takes any key below it."""
+    section: type[BaseModel] | None = Recipe
+    for part in path.split("."):
+        if section is None or part not in section.model_fields:
+            return False
+        annotation = section.model_fields[part].annotation
+        if getattr(annotation, "__origin__", None) is dict:
+            return True
+        section = section_of(annotation)
+    return True
+
+
+def nearest(path: str) -> str:
+    """The known path that a mistyped one most resembles; empty where none does."""
+    known = list(known_paths())
+    last = path.rpartition(".")[2]
+    same_end = [name for name in known if name.rpartition(".")[2] == last]
+    near = difflib.get_close_matches(path, same_end or known, n=1, cutoff=0.0 if same_end else 0.6)
+    return near[0] if near else ""
+
+
+def put(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
+    """A copy of a recipe's mapping in which a field is set.
+
+    `true` on a section keeps the settings it has, or switches it on with its defaults; `false` switches it off; a
+    mapping on a section sets the fields it names.
+    """
+    if section_at(path) is not None and isinstance(new, dict):
+        value = put(value, path, True)
+        for name, inner in new.items():
+            value = put(value, f"{path}.{name}", inner)
+        return value
+    if section_at(path) is not None and isinstance(new, bool):
+        before = get(value, path)
+        new = (before if isinstance(before, dict) else {}) if new else None
+    result = _written_out(value, path)
+    node = result
+    *above, last = path.split(".")
+    for part in above:
+        child = node.get(part)
+        node[part] = dict(child) if isinstance(child, dict) else {}
+        node = node[part]
+    node[last] = new
+    return result
+
+
+def get(value: dict[str, Any], path: str) -> Any:
+    """What stands at a path of a recipe's mapping, or by default; None for what is off."""
+    node: Any = _written_out(value, path)
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _written_out(value: dict[str, Any], path: str) -> dict[str, Any]:
+    """A copy in which the first section of a path is there: what a recipe leaves out is what the default recipe has."""
+    first = path.partition(".")[0]
+    if first in value or section_at(first) is None:
+        return dict(value)
+    return {**value, first: getattr(Recipe(), first).model_dump(mode="json")}
