@@ -173,6 +173,11 @@ def test_no_word_at_all_is_no_maximum_where_the_library_says_so() -> None:
     }
 
 
+def test_perfect_single_word_has_no_pair_of_words() -> None:
+    found = score(["one"], [["one"]], metrics=["rouge1", "rouge2", "rougeL"])
+    assert [result.value for result in found.values()] == [1, 0, 1]
+
+
 def test_perfect_but_short_corpus_has_no_bleu() -> None:
     short = score(["one two three"], [["one two three"]], metrics=["bleu"])["bleu"]
     assert short.value == 0  # no four-gram anywhere: corpus BLEU is not defined, sacrebleu says 0
