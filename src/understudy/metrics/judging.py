@@ -138,22 +138,21 @@ class Hearing:
         names = {str(number): case for number, case in enumerate(cases)}
         verdicts: dict[Case, Verdict] = {}
         for completion in self.judge.complete(self._requests(prompt, cases)):
-            self._count(completion)
-            missing = Missing(completion.reason or "unparseable: the judge's answer was not parsed")
-            answered = not completion.reason and isinstance(completion.value, Mapping)
-            verdicts[names[completion.id]] = completion.value if answered else missing
+            case = names[completion.id]
+            verdicts[case] = _verdict(completion, cases[case][1])
+            self._count(completion, verdicts[case])
         return {case: verdicts.get(case, Missing("lost: the judge gave no completion")) for case in cases}
 
     def _requests(self, prompt: str, cases: Mapping[Case, tuple[Mapping[str, Any], Any]]) -> Iterator[Request]:
         for number, (case, (variables, schema)) in enumerate(cases.items()):
             yield Request(str(number), render(prompt, variables), schema, sample=case[1])
 
-    def _count(self, completion: Completion) -> None:
+    def _count(self, completion: Completion, verdict: Verdict) -> None:
         self._asked += 1
         self._cached += completion.cached
-        if completion.reason:
-            self._kinds[Missing(completion.reason).kind] += 1
-        elif not completion.cached:
+        if isinstance(verdict, Missing):
+            self._kinds[verdict.kind] += 1
+        if not completion.cached:
             self._read += completion.input_tokens
             self._written += completion.output_tokens
 
@@ -193,6 +192,17 @@ class Hearing:
         if self.repeats > 1:
             details |= repeat_variance(values)
         return details
+
+
+def _verdict(completion: Completion, schema: Mapping[str, Any]) -> Verdict:
+    """The answer, checked again: a completer of somebody's own may not have looked."""
+    from jsonschema import Draft202012Validator
+
+    if completion.reason or completion.text is None:
+        return Missing(completion.reason or "empty: the judge gave no text")
+    if Draft202012Validator(schema).is_valid(completion.value):
+        return completion.value
+    return Missing("unparseable: the judge's answer breaks its schema")
 
 
 def judge_signature(judge: Completer, *prompts: str, repeats: int = 1) -> str:
