@@ -70,7 +70,7 @@ class SideBySide:
             "judge": _judge(scored),
             "constant_answer": _constant_answer(scored),
             "examples": _examples(scored, self.found, examples),
-            "notes": list(scored.notes),
+            "notes": [*scored.notes, *_resolution(self.found)],
             "versions": versions(),
         }
 
@@ -176,6 +176,17 @@ def corrected(tests: Sequence[PairTest], *, alpha: float) -> list[PairTest]:
 
 
 # What else a reader has to know ---------------------------------------------------------------------------------------
+
+
+def _resolution(found: SystemsComparison) -> list[str]:
+    """A warning where so many tests share so few resamples that none could come out significant."""
+    least = found.family_size / (found.settings.resamples + 1)
+    if least < found.settings.alpha:
+        return []
+    return [
+        f"With {found.settings.resamples:,} resamples no corrected p-value of {found.family_size:,} tests can fall "
+        f"below {min(1.0, least):.2f}, so none can be significant: ask for more resamples or fewer metrics"
+    ]
 
 
 def _seeds(scored: Scored) -> dict[str, dict[str, dict[str, Any]]]:

@@ -87,9 +87,11 @@ def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     if path.is_dir():
         raise DataError(f"{path} is a folder, neither a run nor a file of predictions")
     if path.suffix.lower() not in TABLES:
-        lines = read_text(path).splitlines()
-        if not lines:
+        text = read_text(path)
+        if not text:
             raise DataError(f"{path} is empty")
+        # Not `splitlines`, which also cuts at characters that may stand inside an answer.
+        lines = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
         return [{"prediction": line} for line in lines], {"prediction": "prediction"}
     found = []
     for row in read_source(str(path)).rows:

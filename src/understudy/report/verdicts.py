@@ -59,7 +59,8 @@ def verdict(test: Test) -> str:
     if not found["difference"]:
         return "no difference"
     if alone(test):
-        return f"not significant after correction{alone(test)}; {needed(found)}"
+        enough = (found["items_needed"] or 0) <= found["n"]
+        return f"not significant after correction{alone(test)}" + ("" if enough else f"; {needed(found)}")
     return f"not significant; {needed(found)}"
 
 
@@ -82,8 +83,6 @@ def needed(found: Mapping[str, Any]) -> str:
         return "no number of items would show it"
     if items > _MANY:
         return "over a million items would be needed"
-    if items <= found["n"]:
-        return f"as many as these {found['n']:,} items should show it, if no other test were made"
     return f"{rounded_up(items):,} items would be needed"
 
 
@@ -162,6 +161,8 @@ def _power(test: Test, factor: float) -> str:
     least += " four times in five"
     if test["better"] or not found["difference"]:
         return f"{least}."
+    if found["items_needed"] is not None and found["items_needed"] <= found["n"]:
+        return f"{least}."
     return f"{least}; for one of the size seen here, {needed(found)}."
 
 
@@ -197,7 +198,7 @@ def _of_many(comparison: Comparison, metric: str) -> Headline:
     if beaten:
         sentences.append(f"It is significantly better than {listed(beaten)}.")
     if alike:
-        sentences.append(f"It cannot be told apart from {listed(alike)}{_most_needed(tests)}.")
+        sentences.append(f"It cannot be told apart from {listed(alike)}{_most_needed(comparison, tests)}.")
     clear = bool(tests) and not alike
     if clear:
         return Headline(
@@ -205,7 +206,7 @@ def _of_many(comparison: Comparison, metric: str) -> Headline:
         )
     return Headline(
         "open",
-        f"{arm_label(best)} comes first, but not clearly ahead of {listed(alike) or 'the others'}.",
+        f"{arm_label(best)} comes first, but not clearly ahead of {listed(alike, most=3) or 'the others'}.",
         tuple(filter(None, sentences)),
     )
 
@@ -227,9 +228,9 @@ def _runner_up(comparison: Comparison, best: str, second: str, metric: str) -> s
     )
 
 
-def _most_needed(tests: Sequence[Test]) -> str:
+def _most_needed(comparison: Comparison, tests: Sequence[Test]) -> str:
     counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
-    counts = [count for count in counts if count is not None and count <= _MANY]
+    counts = [count for count in counts if count is not None and comparison["items"] < count <= _MANY]
     if not counts:
         return ""
     return f"; {rounded_up(max(counts)):,} items would be needed to be sure of the differences seen"

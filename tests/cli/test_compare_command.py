@@ -1,0 +1,279 @@
+"""`evaluate`, `compare` and `report` as a person calls them: on a whole run, on its arms, and on plain files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ENVIRONMENT, House, Outcome
+from embedded_answers import NAMES, write
+from understudy.files import read_json
+
+QUICK = ("--metrics", "exact_match,rougeL,chrf", "--resamples", "200")
+
+
+def understudy(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "understudy", *arguments],
+        cwd=folder,
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+Good = Callable[..., str]
+
+
+@pytest.fixture
+def good(command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> Good:
+    """Call the command line in a folder, in this process, expect a good end and give what it printed."""
+
+    def call(folder: Path, *arguments: str) -> str:
+        monkeypatch.chdir(folder)
+        done = command(*arguments)
+        assert done.code == 0, done.err
+        assert done.err == ""
+        return done.out
+
+    return call
+
+
+@pytest.fixture
+def run(finished: House, tmp_path: Path) -> Path:
+    """A copy of the finished run, free to be written to."""
+    return Path(shutil.copytree(finished.run_folder(), tmp_path / finished.run_folder().name))
+
+
+def other_run(run: Path, folder_name: str, **fields: Any) -> Path:
+    """The same run as another recipe would have left it."""
+    folder = Path(shutil.copytree(run, run.parent / folder_name))
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({**recipe, **fields}), encoding="utf-8")
+    return folder
+
+
+# -- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_scores_every_arm_of_a_run(run: Path, good: Good) -> None:
+    out = good(run.parent, "evaluate", run.name, *QUICK)
+    found = read_json(run / "evaluation" / "scores.json")
+    before = read_json(run / "scores.json")["overall"]["table"]
+    assert set(found["systems"]) == set(before)
+    for arm, system in found["systems"].items():
+        for metric, figures in system["metrics"].items():
+            assert figures["value"] == pytest.approx(before[arm][metric]["value"]), (arm, metric)
+            assert len(figures["per_example"]) == len(system["ids"]) == system["items"]
+    for word in ("SFT-only", "Majority answer", "ROUGE-L", "rouge-score"):
+        assert word in out
+
+
+def test_evaluate_reads_the_files_of_other_tools(tmp_path: Path, good: Good) -> None:
+    (tmp_path / "a.csv").write_text("Question,Response,Ground Truth\nq,AMF,AMF\nr,SMF,UPF\n", encoding="utf-8")
+    out = good(tmp_path, "evaluate", "a.csv", "--metrics", "exact_match,faithfulness,answer_correctness")
+    assert "50.0" in out
+    assert re.search(r"not measured: Faithfulness: .*judge", out)
+    found = read_json(tmp_path / "a.scores.json")
+    assert found["systems"]["a"]["metrics"]["exact_match"]["per_example"] == [1.0, 0.0]
+    assert set(found["not_measured"]) == {"faithfulness", "answer_correctness"}
+
+
+def test_evaluate_reads_two_text_files_line_by_line(tmp_path: Path, good: Good) -> None:
+    (tmp_path / "hyp.txt").write_text("the AMF\nSMF\n", encoding="utf-8")
+    (tmp_path / "ref.txt").write_text("the AMF\nUPF\n", encoding="utf-8")
+    good(tmp_path, "evaluate", "hyp.txt", "--references", "ref.txt", *QUICK, "--out", "x.json")
+    assert read_json(tmp_path / "x.json")["systems"]["hyp"]["metrics"]["exact_match"]["value"] == 0.5
+
+
+# -- compare ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_run_alone_compares_its_arms(run: Path, good: Good) -> None:
+    out = good(run.parent, "compare", run.name, *QUICK)
+    found = read_json(run.parent / "comparison" / "comparison.json")
+    pairs = {(test["a"], test["b"]) for test in found["comparison"]["tests"]}
+    assert ("distilled", "sft") in pairs
+    assert ("distilled", "majority") in pairs
+    assert ("majority", "teacher") not in pairs
+    before = {
+        (d["a"], d["b"], d["metric"]): d["difference"] for d in read_json(run / "scores.json")["overall"]["differences"]
+    }
+    for test in found["comparison"]["tests"]:
+        key = test["a"], test["b"], test["metric"]
+        assert key not in before or test["comparison"]["difference"] == pytest.approx(before[key]), key
+    assert "Distilled − SFT-only" in out
+
+
+def test_runs_that_differ_only_in_seed_are_one_system_each(run: Path, good: Good) -> None:
+    again = other_run(run, "again", seed=1)
+    out = good(run.parent, "compare", run.name, again.name, *QUICK)
+    found = read_json(run.parent / "comparison" / "comparison.json")
+    assert {tuple(system["seeds"]) for system in found["systems"]} == {(0, 1)}
+    assert "mean ± standard deviation over seeds" in out
+    figures = found["seeds"]["distilled"]["chrf"]
+    assert (len(figures["values"]), figures["sd"]) == (2, 0.0)
+
+
+def test_runs_of_two_recipes_are_compared_on_the_distilled_arm(run: Path, good: Good) -> None:
+    other = other_run(run, "other", name="hotter", distil={**yaml_of(run)["distil"], "loss_temperature": 4.0})
+    good(run.parent, "compare", run.name, other.name, *QUICK)
+    found = read_json(run.parent / "comparison" / "comparison.json")
+    assert [system["name"] for system in found["systems"]] == ["tiny:distilled", "hotter:distilled"]
+    good(run.parent, "compare", run.name, other.name, "--arm", "sft", *QUICK, "--out", "sft")
+    found = read_json(run.parent / "sft" / "comparison.json")
+    assert [system["name"] for system in found["systems"]] == ["tiny:sft", "hotter:sft"]
+
+
+def test_an_arm_of_a_run_against_another(run: Path, good: Good) -> None:
+    good(run.parent, "compare", f"{run.name}:teacher", f"{run.name}:sft", *QUICK)
+    found = read_json(run.parent / "comparison" / "comparison.json")
+    assert [system["name"] for system in found["systems"]] == ["teacher", "sft"]
+
+
+def yaml_of(run: Path) -> dict[str, Any]:
+    return yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+
+
+def test_plain_files_give_a_table_json_csv_latex_and_a_page(tmp_path: Path, good: Good) -> None:
+    paths = write(tmp_path)
+    done = understudy(tmp_path, "compare", *paths, *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    out = done.stdout
+    found = read_json(tmp_path / "comparison" / "comparison.json")
+    assert len(found["comparison"]["tests"]) == 9
+    with open(tmp_path / "comparison" / "comparison.csv", encoding="utf-8", newline="") as handle:
+        assert len(list(csv.DictReader(handle))) == 9
+    assert r"\toprule" in (tmp_path / "comparison" / "comparison.tex").read_text(encoding="utf-8")
+    value = found["table"][NAMES[0]]["exact_match"]["value"]
+    assert f"{NAMES[0]} reaches {100 * value:.1f}" in out
+    good(tmp_path, "report", "comparison")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    good(tmp_path, "report", *paths, *QUICK, "--out", "again.html")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_a_baseline_leaves_the_other_pairs_out(tmp_path: Path, good: Good) -> None:
+    good(tmp_path, "compare", *write(tmp_path), *QUICK, "--baseline", NAMES[2])
+    tests = read_json(tmp_path / "comparison" / "comparison.json")["comparison"]["tests"]
+    assert {test["b"] for test in tests} == {NAMES[2]}
+
+
+def test_too_few_resamples_for_so_many_tests_are_said(tmp_path: Path, good: Good) -> None:
+    out = good(tmp_path, "compare", *write(tmp_path), "--metrics", "text", "--resamples", "100")
+    assert "With 100 resamples no corrected p-value of 24 tests can fall below 0.24" in out
+
+
+# -- judges ----------------------------------------------------------------------------------------------------------
+
+
+def judged(call: Any) -> Any:
+    """A scripted judge: the smallest answer that its schema allows, every verdict true."""
+    from servers import Reply
+
+    text = json.dumps(call.body)
+    schema = call.body["response_format"]["json_schema"]["schema"]
+    assert "AMF" in text
+    return Reply(json.dumps(_smallest(schema)))
+
+
+def _smallest(schema: dict[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema.get("type")
+    if kind == "object":
+        return {name: _smallest(part) for name, part in schema["properties"].items()}
+    if kind == "array":
+        return [_smallest(schema["items"])] * max(1, schema.get("minItems", 1))
+    return {"boolean": True, "string": "The AMF terminates N2.", "integer": 1, "number": 1.0}[str(kind)]
+
+
+def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
+    from servers import Server
+
+    row = {"id": "1", "question": "What ends N2?", "prediction": "AMF", "reference": "AMF", "context": "AMF ends N2."}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with Server(judged) as server:
+        asked = ("--judge-url", server.base_url, "--judge-model", "scripted", "--metrics", "faithfulness")
+        first = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", OPENAI_API_KEY="k")
+        assert first.returncode == 0, first.stderr
+        calls = len(server.calls)
+        assert calls > 0
+        again = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", OPENAI_API_KEY="k")
+        assert len(server.calls) == calls
+    found = read_json(tmp_path / "a.scores.json")["systems"]["a"]["metrics"]["faithfulness"]
+    assert found["value"] == 1.0
+    assert "scripted" in found["signature"]
+    assert "judge scripted" in first.stdout
+    assert "answered from the cache" in again.stdout
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (["evaluate", "nothing.jsonl"], "no such run or file: nothing.jsonl", "check the path"),
+        (["evaluate", "empty"], "empty is no run folder", "understudy run"),
+        (["evaluate", "a.jsonl", "--metrics", "rougel"], "no metric named 'rougel'", "did you mean 'rougeL'?"),
+        (["evaluate", "a.jsonl", "--judge-url", "http://x"], "the judge has no model", "--judge-model"),
+        (["evaluate", "empty", "--lm-eval", "arc"], "empty holds no model", "student"),
+        (["compare", "a.jsonl"], "one system only", "understudy evaluate"),
+        (["compare", "a.jsonl", "b.jsonl"], "answered different items", "the same items"),
+        (["compare", "a.jsonl", "c.jsonl"], "cannot pair", "column `id`"),
+        (["compare", "a.jsonl", "a.jsonl"], "a.jsonl is given twice", ""),
+        (["compare", "a.jsonl", "a2.jsonl", "--baseline", "z"], "no system named 'z'", "there are: a, a2"),
+        (["report", "bare.jsonl"], "no column with right answers", "--references"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, command, monkeypatch, arguments: list[str], error: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    rows = {
+        "a": {"id": "1", "prediction": "x", "reference": "AMF"},
+        "a2": {"id": "1", "prediction": "y", "reference": "AMF"},
+        "b": {"id": "2", "prediction": "x", "reference": "AMF"},
+        "c": {"prediction": "x", "reference": "SMF"},
+        "bare": {"prediction": "x"},
+    }
+    for name, row in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    before = set(os.listdir(tmp_path))
+    done = command(*arguments)
+    assert done.code == 1, done.err
+    lines = done.err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert error in lines[0]
+    assert hint in (lines[1] if len(lines) > 1 else "")
+    assert len(lines) <= 2
+    assert set(os.listdir(tmp_path)) == before
+
+
+def test_a_run_without_that_arm_or_without_predictions(run: Path, command, monkeypatch) -> None:
+    monkeypatch.chdir(run.parent)
+    assert "has no arm 'sftt'" in command("compare", f"{run.name}:sftt", f"{run.name}:sft").err
+    shutil.rmtree(run / "stages")
+    assert "holds no predictions yet" in command("evaluate", run.name).err
+
+
+def test_lm_eval_that_is_not_there_is_one_line_with_the_command(run: Path, command, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    done = command("evaluate", str(run), "--lm-eval", "arc_easy")
+    assert done.code == 1
+    assert done.err == 'error: lm-eval is not installed\n  hint: pip install "understudy[lm-eval]"\n'
