@@ -142,9 +142,11 @@ def _libraries(arguments: argparse.Namespace, names: tuple[str, ...]) -> Callabl
     def run(predictions: list[str], references: list[list[str]]) -> tuple[Found, Callable]:
         width = max(map(len, references))
         streams = [[item[k] if k < len(item) else None for item in references] for k in range(width)]
-        bleu = sacrebleu.BLEU(force=True)
-        chrf = sacrebleu.CHRF()
-        found = {"bleu": bleu.corpus_score(predictions, streams).score}
+        found, counts = {}, {}
+        corpus = {"bleu": sacrebleu.BLEU(force=True), "chrf": sacrebleu.CHRF()}
+        for name, metric in corpus.items():  # the two steps of corpus_score, the counts kept for its bootstrap
+            counts[name] = metric._extract_corpus_statistics(predictions, streams)
+            found[name] = metric._aggregate_and_compute(counts[name]).score
         scorer = rouge_scorer.RougeScorer(rouges, use_stemmer=True)
         rouge = [scorer.score_multi(right, text) for text, right in zip(predictions, references, strict=True)]
         found |= {name: float(np.mean([item[name].fmeasure for item in rouge])) for name in rouges}
@@ -153,16 +155,13 @@ def _libraries(arguments: argparse.Namespace, names: tuple[str, ...]) -> Callabl
             for text, right in zip(predictions, references, strict=True)
         ]
         found["meteor"] = float(np.mean(meteor))
-        found["chrf"] = chrf.corpus_score(predictions, streams).score
         f1 = [max(_squad_f1(text, one) for one in right) for text, right in zip(predictions, references, strict=True)]
         found["token_f1"] = float(np.mean(f1))
 
         def resample() -> dict[str, tuple[float, float]]:
             intervals = {}
-            for name, metric in (("bleu", bleu), ("chrf", chrf)):
-                # What corpus_score(n_bootstrap=...) does; the counts were made above and are made again, as there.
-                counts = metric._extract_corpus_statistics(predictions, streams)
-                portions = [_bootstrap_resample(counts, metric, arguments.resamples // 10)[1] for _ in range(10)]
+            for name, metric in corpus.items():
+                portions = [_bootstrap_resample(counts[name], metric, arguments.resamples // 10)[1] for _ in range(10)]
                 drawn = [one.score for portion in portions for one in portion]
                 intervals[name] = tuple(np.percentile(drawn, [2.5, 97.5]))
             aggregator = scoring.BootstrapAggregator(n_samples=arguments.resamples)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,14 +126,42 @@ def test_a_perfect_answer_of_m_words(perfect: list[str]) -> None:
     assert score([text], [[text]], metrics=["meteor"])["meteor"].value == pytest.approx(expected)
 
 
+@pytest.fixture(params=["folder", "archive"])
+def nltk_data(request, tmp_path: Path) -> Path:
+    """A WordNet of one synset in WordNet's own format, unpacked or as nltk downloads it."""
+    folder = tmp_path / "corpora" / "wordnet"
+    folder.mkdir(parents=True)
+    for part in ("noun", "verb", "adj", "adv"):
+        for name in (f"index.{part}", f"data.{part}", f"{part}.exc"):
+            (folder / name).write_text("")
+    for name in ("index.sense", "cntlist.rev"):
+        (folder / name).write_text("")
+    (folder / "lexnames").write_text("00\tnoun.artifact\t1\n")
+    (folder / "data.noun").write_text("00000000 00 n 02 car 0 auto 0 000 | a vehicle\n")
+    (folder / "index.noun").write_text("auto n 1 0 1 0 00000000  \ncar n 1 0 1 0 00000000  \n")
+    (folder / "data.adj").write_text("  1 WordNet 3.0 Copyright\n")
+    if request.param == "archive":
+        shutil.make_archive(str(folder), "zip", folder.parent, "wordnet")
+        shutil.rmtree(folder)
+    return tmp_path
+
+
+def test_an_installed_wordnet_is_used(nltk_data: Path) -> None:
+    code = """
+from understudy.metrics import score
+found = score(["the car", "a"], [["the auto"], ["b"]], metrics=["meteor"])["meteor"]
+print(found.per_example, found.signature)
+"""
+    environment = {**os.environ, "NLTK_DATA": str(nltk_data)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(0.9375, 0.0) ")
+    assert "|stages:exact,stem:porter,synonym|wordnet:3.0|" in done.stdout
+
+
 def test_signature_says_whether_there_is_a_wordnet() -> None:
     signature = score(["a"], [["a"]], metrics=["meteor"])["meteor"].signature
     assert f"nltk:{nltk.__version__}" in signature
     assert "tokenizer:wordpunct" in signature
-    try:
-        nltk.data.find("corpora/wordnet.zip")
-    except LookupError:
-        assert "stages:exact,stem:porter|wordnet:absent" in signature
-    else:
-        assert "synonym|wordnet:" in signature
-        assert "absent" not in signature
+    assert ("|wordnet:absent|" in signature) == (",synonym|" not in signature)

@@ -117,15 +117,21 @@ def _places(entries: Open) -> dict[str, list[int]]:
 @lru_cache(maxsize=1)
 def _wordnet() -> tuple[Synonyms | None, str]:
     """How to look synonyms up, and WordNet's version; None and `absent` where it is not installed."""
-    from nltk import data
-
-    try:
-        data.find("corpora/wordnet.zip")  # both forms of it: nltk looks for the unpacked folder first
-    except LookupError:
+    if not any(map(_installed, ("corpora/wordnet", "corpora/wordnet.zip"))):
         return None, "absent"
     from nltk.corpus import wordnet
 
     return synonyms_of(wordnet), str(wordnet.get_version())
+
+
+def _installed(resource: str) -> bool:
+    from nltk import data
+
+    try:
+        data.find(resource)
+    except LookupError:
+        return False
+    return True
 
 
 def synonyms_of(wordnet: Any) -> Synonyms:
