@@ -12,6 +12,7 @@ from understudy.errors import ConfigError
 from understudy.teachers.cache import Answer, clean
 from understudy.teachers.faults import Fault
 
+_THOUGHT = re.compile(r"\A<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 
 
@@ -44,17 +45,18 @@ def read_body(body: bytes, seconds: float) -> Answer:
 
 
 def read_value(text: str, schema: Mapping[str, Any]) -> Any:
-    """The JSON value in a text, checked; a code fence around it is tolerated.
+    """The JSON value in a text, checked; a thought before it and a code fence around it are tolerated.
 
     Raises:
         Fault: `unparseable`: no JSON, or JSON that breaks the schema.
     """
-    fenced = _FENCE.match(text.strip())
+    told = _THOUGHT.sub("", text.strip(), count=1).strip()
+    fenced = _FENCE.match(told)
     try:
         # NaN and Infinity are Python's own, not JSON's.
-        value = json.loads(fenced[1] if fenced else text, parse_constant=_no_constant)
+        value = json.loads(fenced[1] if fenced else told, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Fault("unparseable", f"the answer is no JSON: {text.strip()[:80]!r}", broken=True) from error
+        raise Fault("unparseable", f"the answer is no JSON: {told[:80]!r}", broken=True) from error
     fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the answer"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ class AnswerCache:
             # A kill loses nothing; only a power cut can lose the last answers, never the file.
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)
+        weakref.finalize(self, self._database.close)
 
     def get(self, key: str) -> Answer | None:
         """The answer under a key, or None."""

@@ -1,0 +1,103 @@
+"""How fast the completer asks, and how much memory it takes to ask for long.
+
+```sh
+python benchmarks/completer.py                  # throughput at 200 ms, the ceiling at 0 ms, memory at 1,000 and 100,000
+python benchmarks/completer.py --few            # the same with a tenth of the calls, to try it out
+```
+
+The server (`tests/servers.py`) runs in a process of its own and gives every question back; each row asks it from a
+fresh process. With 64 requests under way and 200 ms an answer, 320 calls a second are the most there can be. Memory is
+the high-water mark of resident memory of the asking process; with the cache in use, as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONCURRENCY, DELAY = 64, 0.2
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.child:
+        print(json.dumps(_ask(arguments.child, arguments.url)))
+        return
+    share = 10 if arguments.few else 1
+    rows = [("200 ms", DELAY, 9_600 // share), ("0 ms", 0.0, 20_000 // share)]
+    rows += [("memory", 0.0, 1_000 // share), ("memory", 0.0, 100_000 // share)]
+    results = []
+    print(f"{'':8} {'calls':>8} {'seconds':>8} {'calls/s':>8} {'of ideal':>9} {'CPU s':>7} {'memory':>10}")
+    for name, delay, calls in rows:
+        found = {"row": name, "delay": delay, **_row(calls, delay)}
+        found["of_ideal"] = found["per_second"] * delay / CONCURRENCY if delay else None
+        results.append(found)
+        ideal = f"{found['of_ideal']:9.1%}" if delay else " " * 9
+        print(
+            f"{name:8} {calls:8,} {found['seconds']:8.1f} {found['per_second']:8.0f} {ideal} "
+            f"{found['cpu_seconds']:7.1f} {found['memory_mib']:6.0f} MiB",
+            flush=True,
+        )
+    if arguments.json:
+        versions = {name: version(name) for name in ("openai", "aiohttp", "tenacity")}
+        record = {"concurrency": CONCURRENCY, "cores": os.cpu_count(), "versions": versions, "rows": results}
+        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--few", action="store_true", help="a tenth of the calls")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _row(calls: int, delay: float) -> dict[str, float]:
+    with _server(delay) as url:
+        command = [sys.executable, __file__, "--child", str(calls), "--url", url]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@contextmanager
+def _server(delay: float) -> Iterator[str]:
+    command = [sys.executable, str(ROOT / "tests" / "servers.py"), "--delay", str(delay)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+def _ask(calls: int, url: str) -> dict[str, float]:
+    from understudy.recipe import EndpointConfig
+    from understudy.teachers.api import ApiCompleter
+    from understudy.types import Message, Request
+
+    requests = (Request(str(n), (Message("user", f"question {n} " + "word " * 50),)) for n in range(calls))
+    with tempfile.TemporaryDirectory() as folder:
+        config = EndpointConfig(model="m", base_url=url, concurrency=CONCURRENCY, api_key_env="")
+        asked = ApiCompleter(config, folder)
+        # The first call imports the client; what is measured is asking.
+        next(asked.complete([Request("warm", (Message("user", "warm"),))]))
+        begin, cpu = time.perf_counter(), time.process_time()
+        answered = sum(completion.text is not None for completion in asked.complete(requests))
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
+    assert answered == calls, asked.usage
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
+    rate = calls / seconds
+    return {"calls": calls, "seconds": seconds, "per_second": rate, "cpu_seconds": cpu_seconds, "memory_mib": memory}
+
+
+if __name__ == "__main__":
+    main()
