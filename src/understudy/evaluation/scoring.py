@@ -50,16 +50,13 @@ class Scored:
         self, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
     ) -> dict[str, dict[str, Interval]]:
         """System -> metric -> figure with its bootstrap interval, whole groups drawn together."""
+        settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
         return {
-            name: {metric: self._interval(result, resamples, confidence, seed) for metric, result in scores.items()}
+            name: {
+                metric: bootstrap_interval(result, groups=self.groups, **settings) for metric, result in scores.items()
+            }
             for name, scores in self.scores.items()
         }
-
-    def _interval(self, result: Score, resamples: int, confidence: float, seed: int) -> Interval:
-        keep = result.measured
-        part = replace(result, statistics=result.statistics[keep])
-        groups = [group for group, kept in zip(self.groups, keep, strict=True) if kept]
-        return bootstrap_interval(part, resamples=resamples, confidence=confidence, seed=seed, groups=groups)
 
 
 def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Tools | None = None) -> Scored:
