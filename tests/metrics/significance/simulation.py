@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from understudy.metrics import mean_score
+from understudy.metrics import Score, mean_score, score
 from understudy.metrics.significance import MetricComparison, compare_systems
 
 Side = tuple[np.ndarray, np.ndarray]
@@ -64,6 +64,28 @@ def grouped(sampler: Sampler, size: int, spread: float) -> Sampler:
         )
 
     return draw
+
+
+def bleu_comparisons(*, trials: int, items: int, resamples: int = 1000, seed: int = 12) -> Iterator[MetricComparison]:
+    """`trials` comparisons by corpus BLEU of two systems that are alike, from counts drawn for them."""
+    generator = np.random.default_rng(seed)
+    bleu_from_counts = score(["a b c d"], [["a b c d"]], metrics=["bleu"])["bleu"].from_totals
+    for start in range(0, trials, BATCH):
+        systems: tuple[dict[str, Score], dict[str, Score]] = ({}, {})
+        for trial in range(BATCH):
+            quality = generator.beta(4, 2, size=items)  # how hard an item is, for both
+            reference = generator.integers(6, 30, size=items)
+            for side in systems:
+                length = np.maximum(4, reference + generator.integers(-3, 4, size=items))
+                totals = length[:, None] - np.arange(4)
+                correct = [generator.binomial(totals[:, 0], quality)]
+                for order in range(1, 4):
+                    correct.append(generator.binomial(np.minimum(correct[-1], totals[:, order]), quality))
+                counts = np.column_stack([length, reference, *correct, totals]).astype(float)
+                sentences = tuple(np.atleast_1d(bleu_from_counts(counts)).tolist())
+                value = float(bleu_from_counts(counts.sum(axis=0)))
+                side[str(trial)] = Score("bleu", value, sentences, counts, bleu_from_counts, "", maximum=100.0)
+        yield from compare_systems(*systems, resamples=resamples, seed=start).metrics.values()
 
 
 def comparisons(

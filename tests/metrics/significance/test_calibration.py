@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulation import comparisons, expected_overlap, grouped, overlap, right_or_wrong
+from scipy import stats
+from simulation import bleu_comparisons, comparisons, expected_overlap, grouped, overlap, right_or_wrong
 
-from understudy.metrics.significance import adjusted, power_analysis, seeds_model
-from understudy.metrics.significance.power import minimal_detectable
+from understudy.metrics.significance import adjusted, bootstrap_interval, power_analysis, seeds_model
+from understudy.metrics.significance.power import items_needed, minimal_detectable
 
 TRIALS = 2000
 NULLS = {
@@ -63,8 +64,9 @@ def test_null_is_rejected_no_more_often_than_promised(name: str, items: int) -> 
     assert all(share <= 0.065 for share in shares.values())
     if "McNemar exact" in shares:
         assert shares["McNemar exact"] <= 0.05
-    if name != "overlap, mostly 0" and not (name, items) == ("right 95%", 50):  # few items differ: see the page
-        assert 0.935 <= coverage(found) <= 0.965
+    # With few items that differ intervals are too short: the page says so. Steps of 1/50 are coarse, to the safe side.
+    few = name == "overlap, mostly 0" and items <= 100
+    assert (0.88 if few else 0.935) <= coverage(found) <= (0.99 if items == 50 else 0.965)
 
 
 @pytest.mark.slow
@@ -75,6 +77,37 @@ def test_intervals_cover_the_true_difference(name: str, items: int) -> None:
     found = list(comparisons(sampler, trials=TRIALS, items=items))
     show(name, items, coverage(found, true))
     assert 0.935 <= coverage(found, true) <= 0.965
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [50, 100, 200])
+@pytest.mark.parametrize("name", ["right 95%", "overlap", "overlap, mostly 0"])
+def test_expanded_percentiles_cover_no_worse_than_scipys_intervals(name: str, items: int) -> None:
+    """Why these intervals: on skewed values that often tie, the refined ones (BCa) are shorter and cover less."""
+    trials = 1000
+    generator = np.random.default_rng(21)
+    differences = np.subtract(*NULLS[name](generator, trials, items))
+    differences = differences[np.ptp(differences, axis=1) > 0]  # where nothing varies scipy gives none
+    theirs = {}
+    for method in ("percentile", "BCa"):
+        drawn = stats.bootstrap((differences,), np.mean, axis=-1, n_resamples=1000, method=method, batch=50, rng=1)
+        bounds = drawn.confidence_interval
+        theirs[method] = float(((bounds.low <= 1e-12) & (bounds.high >= -1e-12)).mean())
+    intervals = [bootstrap_interval(row, resamples=1000, seed=seed) for seed, row in enumerate(differences)]
+    ours = float(np.mean([one.low <= 1e-12 and one.high >= -1e-12 for one in intervals]))
+    show("intervals", name, items, theirs["percentile"], theirs["BCa"], ours)
+    assert ours >= theirs["BCa"] + (0.005 if items <= 100 else -0.01)
+    assert ours >= theirs["percentile"] - 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", [50, 200])
+def test_corpus_bleu_holds_the_level(items: int) -> None:
+    found = list(bleu_comparisons(trials=TRIALS, items=items))
+    shares = rejections(found)
+    show("corpus BLEU", items, *(shares.get(test, "") for test in P_VALUES), coverage(found))
+    assert all(share <= 0.065 for share in shares.values())
+    assert 0.935 <= coverage(found) <= 0.965
 
 
 @pytest.mark.slow
@@ -132,8 +165,9 @@ def test_minimal_detectable_difference_is_detected_as_often_as_promised(items: i
 @pytest.mark.slow
 def test_items_needed_give_the_power_asked_for() -> None:
     sampler = right_or_wrong(0.75, 0.68)
-    pilot = sampler(np.random.default_rng(5), 1, 20_000)
-    needed = int(power_analysis(pilot[0][0], pilot[1][0]).items_needed)
+    first, second = sampler(np.random.default_rng(5), 1, 20_000)
+    error = power_analysis(first[0], second[0]).standard_error
+    needed = int(items_needed(0.07, error, 20_000, items=20_000))
     found = list(comparisons(sampler, trials=TRIALS, items=needed))
     show("power at the items needed", needed, rejections(found)["bootstrap"])
     assert rejections(found)["bootstrap"] == pytest.approx(0.8, abs=0.04)
@@ -141,17 +175,17 @@ def test_items_needed_give_the_power_asked_for() -> None:
 
 @pytest.mark.slow
 def test_seeds_as_a_random_effect_hold_the_level() -> None:
-    """300 trials of 4 seeds: seeds differ, systems do not; one run of each would say otherwise."""
+    """300 trials of 4 seeds and 20 items: seeds differ, systems do not; one run of each would say otherwise."""
     generator = np.random.default_rng(7)
     rejected = naive = 0
     for _ in range(300):
-        item = generator.normal(0, 0.2, 60)
+        item = generator.normal(0, 0.2, 20)
         runs = {
-            name: [item + generator.normal(0, 0.05) + generator.normal(0, 0.15, 60) for _ in range(4)] for name in "ab"
+            name: [item + generator.normal(0, 0.05) + generator.normal(0, 0.1, 20) for _ in range(4)] for name in "ab"
         }
         rejected += seeds_model(runs).effects[0].p_value < 0.05
-        single = (runs["a"][0] - runs["b"][0]).mean() / ((runs["a"][0] - runs["b"][0]).std(ddof=1) / np.sqrt(60))
-        naive += abs(single) > 2.0
+        single = (runs["a"][0] - runs["b"][0]).mean() / ((runs["a"][0] - runs["b"][0]).std(ddof=1) / np.sqrt(20))
+        naive += abs(single) > 2.1
     show("seeds", rejected / 300, naive / 300)
     assert rejected / 300 <= 0.05 + 3 * 0.0126
     assert naive / 300 > 0.2

@@ -18,7 +18,7 @@ from understudy.metrics.significance.effects import odds_ratio
 from understudy.metrics.significance.pairing import Paired, Values, pair, tidy
 from understudy.metrics.significance.results import McNemar, Record
 
-_EXACT_RANKS = 200  # up to so many ranks the exact distribution takes milliseconds
+_EXACT_RANKS = 100  # up to so many ranks the exact distribution takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def swappable(paired: Paired) -> Swappable:
 def wilcoxon_test(a: Values, b: Values, *, groups: Sequence[Hashable] | None = None) -> PairedTest:
     """Wilcoxon's signed-rank test (1945) of per-item values (group means); zeros are dropped, ties share their rank.
 
-    With up to 200 differences that are not zero the distribution over all signs is computed exactly, ties and all;
+    With up to 100 differences that are not zero the distribution over all signs is computed exactly, ties and all;
     beyond that scipy's normal approximation is used.
     """
     paired = pair(a, b, groups)
