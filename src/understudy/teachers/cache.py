@@ -34,6 +34,12 @@ CREATE TABLE IF NOT EXISTS spending (
 ) WITHOUT ROWID;
 """
 
+_SPEND = """
+UPDATE spending SET calls = calls + 1, tokens = tokens + :tokens WHERE account = :account
+AND (:max_calls IS NULL OR calls < :max_calls)
+AND (:max_tokens IS NULL OR tokens + :tokens <= :max_tokens OR (:alone AND tokens < :max_tokens))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -134,22 +140,19 @@ class AnswerCache:
 
         With `alone`, the last call may pass `max_tokens`, provided that something was left before it.
         """
+        limits = {
+            "account": account,
+            "tokens": tokens,
+            "max_calls": max_calls,
+            "max_tokens": max_tokens,
+            "alone": alone,
+        }
         with self._faults(), self._lock:
-            self._database.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (account,))
-            changed = self._database.execute(
-                "UPDATE spending SET calls = calls + 1, tokens = tokens + :tokens WHERE account = :account"
-                " AND (:max_calls IS NULL OR calls < :max_calls)"
-                " AND (:max_tokens IS NULL OR tokens + :tokens <= :max_tokens"
-                "      OR (:alone AND tokens < :max_tokens))",
-                {
-                    "account": account,
-                    "tokens": tokens,
-                    "max_calls": max_calls,
-                    "max_tokens": max_tokens,
-                    "alone": alone,
-                },
-            )
-        return changed.rowcount == 1
+            if self._database.execute(_SPEND, limits).rowcount:
+                return True
+            # Not admitted, or the account's first call.
+            opened = self._database.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (account,)).rowcount
+            return bool(opened) and self._database.execute(_SPEND, limits).rowcount == 1
 
     def correct(self, account: str, *, calls: int, tokens: int) -> None:
         """Add to an account's spending, mostly something below zero: the estimate was too high."""
