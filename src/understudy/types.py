@@ -86,6 +86,20 @@ class Tokens(TypedDict):
     target_ids: Tensor
 
 
+class Alignment(TypedDict, total=False):
+    """Which target tokens of teacher and student belong together; −1 is none.
+
+    Attributes:
+        partners: `[N_s]` the teacher's target token beside each of the student's; of a group, of one token alone.
+        student_groups: `[N_s]` the student's target token that stands for each token's group.
+        teacher_groups: `[N_t]` the *student's* target token that stands for the group of each of the teacher's.
+    """
+
+    partners: Required[Tensor]
+    student_groups: Tensor
+    teacher_groups: Tensor
+
+
 class Batch(TypedDict, total=False):
     """One batch for student and teacher.
 
@@ -94,10 +108,12 @@ class Batch(TypedDict, total=False):
         teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
         gold_rows: `[B]` bool; whether a row's answer comes from the data set (not written by the teacher).
         ids: the example ids, for messages.
+        alignment: which target tokens belong together, where the method asks for it.
     """
 
     student: Required[Tokens]
     teacher: Tokens
+    alignment: Alignment
     gold_rows: Required[Tensor]
     ids: Required[list[str]]
 

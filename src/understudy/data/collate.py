@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
+from understudy.data.align import Bridge, RowAlignment
 from understudy.data.overflow import fit_context
 from understudy.data.prompts import answer_text, messages
 from understudy.data.template import Prompted, Template
 from understudy.errors import DataError, ModelError
 from understudy.recipe import DataConfig
-from understudy.types import Batch, Example, Tokens
+from understudy.types import Alignment, Batch, Example, Tokens
 
 
 @dataclass
@@ -38,14 +40,18 @@ class Encoder:
     data: DataConfig
     notes: dict[str, int] = field(default_factory=dict)
 
-    def encode(self, example: Example, answer: str | None = None) -> Prompted:
+    def encode(self, example: Example, answer: str | None = None, *, cuts: bool = False) -> Prompted:
         """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
+
+        `cuts` also tells where in the answer's text each token ends, which alignment needs.
 
         Raises:
             DataError: the question alone is too long for `data.max_length`, or renders to nothing.
         """
         text = answer_text(example) if answer is None else answer
-        encoded = self.template.encode(self._messages(example), text)
+        encoded = self.template.encode(self._messages(example), text, cuts=cuts)
+        if cuts and not encoded.cuts:
+            self._count("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
             raise DataError(
                 f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
@@ -53,11 +59,11 @@ class Encoder:
             )
         if example.origin == "teacher" and example.meta.get("unfinished") and len(encoded.answer_ids) > 1:
             # The teacher did not stop here, so the student must not learn to.
-            encoded = Prompted(encoded.prompt_ids, encoded.answer_ids[:-1])
+            encoded = encoded.first(len(encoded.answer_ids) - 1)
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:
             self._count("answers cut at max_answer_tokens")
-            encoded = Prompted(encoded.prompt_ids, encoded.answer_ids[:limit])
+            encoded = encoded.first(limit)
         return encoded
 
     def prompt_ids(self, example: Example) -> list[int]:
@@ -109,12 +115,16 @@ class Encoder:
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher."""
+    """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
+
+    `alignment` says which of the two's answer tokens belong together, where the method asks for it.
+    """
 
     id: str
     student: Prompted
     teacher: Prompted | None
     gold: bool
+    alignment: RowAlignment | None = None
 
     @property
     def length(self) -> int:
@@ -122,19 +132,23 @@ class EncodedRow:
         return max(len(side.ids) for side in (self.student, self.teacher) if side)
 
 
-def encode_rows(examples: Sequence[Example], student: Encoder, teacher: Encoder | None = None) -> list[EncodedRow]:
-    """Encode examples once, before training.
+def encode_rows(
+    examples: Sequence[Example], student: Encoder, teacher: Encoder | None = None, bridge: Bridge | None = None
+) -> list[EncodedRow]:
+    """Encode examples, and align them where two vocabularies meet, once, before training.
 
     Args:
         examples: rows with an answer.
         student: the student's encoder.
         teacher: the teacher's, where the method needs its logits or states.
+        bridge: between the two tokenizers, where the method needs answers to be aligned.
     """
-    rows = []
+    rows, cuts = [], bridge is not None and bridge.kind != "start"
     for example in examples:
-        ours = student.encode(example)
-        theirs = teacher.encode(example) if teacher else None
-        rows.append(EncodedRow(example.id, ours, theirs, example.origin == "gold"))
+        ours = student.encode(example, cuts=cuts)
+        theirs = teacher.encode(example, cuts=cuts) if teacher else None
+        aligned = bridge.align(ours, theirs, answer_text(example)) if bridge and theirs else None
+        rows.append(EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned))
     return rows
 
 
@@ -168,6 +182,10 @@ class Collator:
             return batch
         theirs = [row.teacher for row in rows]
         assert all(theirs), "rows were encoded without a teacher"
+        aligned = [row.alignment for row in rows if row.alignment is not None]
+        if len(aligned) == len(rows):
+            lengths = [[len(side.answer_ids) for side in sides if side] for sides in _both(rows)]
+            batch["alignment"] = _alignment(aligned, *lengths)
         if all(row.teacher is not None and row.teacher.ids == row.student.ids for row in rows):
             batch["teacher"] = student
             return batch
@@ -175,9 +193,28 @@ class Collator:
         if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
             raise ModelError(
                 "teacher and student cut the same answer into different tokens, though their vocabularies agree",
-                hint="give both the same chat_template in the recipe, or use method: dskd_cma",
+                hint="give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma",
             )
         return batch
+
+
+def _both(rows: Sequence[EncodedRow]) -> tuple[list[Prompted], list[Prompted | None]]:
+    return [row.student for row in rows], [row.teacher for row in rows]
+
+
+def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[int]) -> Alignment:
+    """The alignments of rows, shifted to where the rows' target tokens stand in the batch."""
+    starts, teacher_starts = (np.cumsum([0, *lengths[:-1]]) for lengths in (student, teacher))
+
+    def flat(pieces: list, shifts: Any) -> torch.Tensor:
+        moved = [np.where(piece < 0, -1, piece + shift) for piece, shift in zip(pieces, shifts, strict=True)]
+        return torch.from_numpy(np.concatenate(moved))
+
+    found: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
+    if any(len(row.student_groups) for row in rows):
+        found["student_groups"] = flat([row.student_groups for row in rows], starts)
+        found["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
+    return found
 
 
 def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:

@@ -6,11 +6,13 @@ answer's ids follow. Where the tokenizer would merge across that border, prompt 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from understudy.data.boundaries import UNKNOWN, Boundaries
 from understudy.errors import ModelError
 
 PLAIN_TEMPLATE = (
@@ -25,10 +27,25 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Prompted:
-    """A prompt and its answer as token ids; the answer ends with the stop token."""
+    """A prompt and its answer as token ids; the answer ends with the stop token.
+
+    Attributes:
+        prompt_ids: the prompt.
+        answer_ids: the answer.
+        cuts: bytes of the answer's stripped text, one more than there are answer tokens: token i covers what lies
+            between `cuts[i]` and `cuts[i + 1]`. Negative in what the template puts before the answer; the stop token
+            covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
+        lead: what the template puts between the prompt and the answer's text, where there are cuts.
+    """
 
     prompt_ids: list[int]
     answer_ids: list[int]
+    cuts: list[int] = field(default_factory=list)
+    lead: str = ""
+
+    def first(self, count: int) -> Prompted:
+        """The same with the first `count` tokens of the answer."""
+        return Prompted(self.prompt_ids, self.answer_ids[:count], self.cuts[: count + 1], self.lead)
 
     @property
     def ids(self) -> list[int]:
@@ -67,22 +84,51 @@ class Template:
         """`prompt` as token ids."""
         return self._encode(self.prompt(messages))
 
-    def encode(self, messages: list[dict[str, str]], answer: str) -> Prompted:
+    def encode(self, messages: list[dict[str, str]], answer: str, *, cuts: bool = False) -> Prompted:
         """Prompt and answer as ids, cut exactly where generation will start.
 
         The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the
         canonical form. Otherwise (a merge across the border, or a template that rewrites the prompt once an answer
         follows) both are tokenised apart. Whatever the template puts behind the end-of-turn token is dropped.
+
+        Args:
+            messages: the conversation before the answer.
+            answer: the answer.
+            cuts: also tell where in the answer's text each token ends.
         """
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
+        text, before, ids = answer, 0, None
         if whole.startswith(prompt):
             ids = self._encode(whole)
-            if ids[: len(prompt_ids)] == prompt_ids:
-                return Prompted(prompt_ids, self._ended(ids[len(prompt_ids) :]))
-            return Prompted(prompt_ids, self._ended(self._encode(whole[len(prompt) :])))
-        return Prompted(prompt_ids, self._ended(self._encode(answer)))
+            text, before = whole, len(prompt_ids)
+            if ids[:before] != prompt_ids:
+                text, before, ids = whole[len(prompt) :], 0, None
+        ids = self._encode(text) if ids is None else ids
+        answer_ids = self._ended(ids[before:])
+        if not cuts:
+            return Prompted(prompt_ids, answer_ids)
+        start = len(prompt) if text is whole else 0
+        place = text.find(answer.strip(), start)
+        ends = self.boundaries.ends(text, ids) if place >= 0 else None
+        if ends is None:
+            return Prompted(prompt_ids, answer_ids)
+        # The prompt's last token ends where the prompt does, whatever a lossy tokenizer drops there.
+        zero, first, length = (len(piece.encode()) for piece in (text[:place], text[:start], answer.strip()))
+        inner = ends[before : before + len(answer_ids) - 1]
+        inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
+        return Prompted(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
+
+    @functools.cached_property
+    def boundaries(self) -> Boundaries:
+        """Tells where in a text the tokenizer cuts."""
+        return Boundaries(self.tokenizer)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
+        return self._end
 
     def decode(self, ids: list[int]) -> str:
         """Generated ids as clean text."""

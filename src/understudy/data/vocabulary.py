@@ -1,0 +1,284 @@
+"""What the entries of a vocabulary stand for, and which entry of one vocabulary is nearest to one of another.
+
+Tokens are compared by the bytes they write, with the space that begins a word: `Ġthe`, `▁the` and a WordPiece `the`
+are all the bytes of " the".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import process
+from rapidfuzz.distance import Levenshtein
+from transformers import PreTrainedTokenizerBase
+
+from understudy.errors import ModelError, RunError
+from understudy.files import atomic, fingerprint
+
+_VERSION = 1
+_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id")
+_PAIRS_AT_ONCE = 1 << 25
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+@dataclass(frozen=True)
+class VocabularyMap:
+    """Which of the student's entries stands for which of the teacher's; −1 where none does.
+
+    Attributes:
+        nearest: `[V_t]` the student's id with the smallest edit distance to the teacher's token; several of the
+            teacher's ids may share one.
+        exact: `[V_t]` the student's id that writes the same bytes; one to one.
+    """
+
+    nearest: NDArray[np.int64]
+    exact: NDArray[np.int64]
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
+    """The bytes that each id writes; None for special tokens and for ids that nothing stands at.
+
+    Raises:
+        ModelError: the tokenizer is not one of the `tokenizers` library.
+    """
+    vocabulary = tokenizer.get_vocab()
+    added = tokenizer.added_tokens_decoder
+    special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    spell = _speller(description(tokenizer))
+    found: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    for token, i in vocabulary.items():
+        if i not in special:
+            found[i] = added[i].content.encode() if i in added else spell(token)
+    return found
+
+
+def description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the `tokenizers` library says of itself, as its own JSON.
+
+    Raises:
+        ModelError: the tokenizer is not one of that library.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} is a slow tokenizer, which does not tell where in the text a token stands",
+            hint="give the model a tokenizer.json (transformers converts most tokenizers when asked for a fast one)",
+        )
+    return json.loads(backend.to_str())
+
+
+def _speller(parts: dict[str, Any]) -> Any:
+    """How this kind of tokenizer writes bytes as tokens, read backwards."""
+    kinds = set(_types(parts.get("decoder"))) | set(_types(parts.get("pre_tokenizer")))
+    if "ByteLevel" in kinds:
+        table = {character: byte for byte, character in byte_characters().items()}
+        return lambda token: bytes(table[c] for c in token) if all(c in table for c in token) else token.encode()
+    if parts["model"].get("type") == "WordPiece":
+        return lambda token: _word_piece(token, parts["model"].get("continuing_subword_prefix") or "##")
+    return _sentence_piece
+
+
+def _sentence_piece(token: str) -> bytes:
+    byte = _BYTE_TOKEN.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+
+
+def _word_piece(token: str, prefix: str) -> bytes:
+    if token.startswith(prefix) and len(token) > len(prefix):
+        return token[len(prefix) :].encode()
+    # A word begins after a space; signs do so too seldom.
+    return (" " + token if token[:1].isalnum() else token).encode()
+
+
+def _types(part: Any) -> Iterable[str]:
+    if isinstance(part, dict):
+        if "type" in part:
+            yield part["type"]
+        for value in part.values():
+            yield from _types(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _types(value)
+
+
+def byte_characters() -> dict[int, str]:
+    """The printable character that byte-level tokenizers write for each byte."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {b: chr(b) for b in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+
+
+def vocabulary_map(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, ends: tuple[int, int] | None = None
+) -> VocabularyMap:
+    """The map from the teacher's vocabulary to the student's, computed once for a pair and kept on the disk.
+
+    Equal bytes come first; then what the student's own normaliser makes of the teacher's token (lower case, accents
+    stripped); then the smallest edit distance over the bytes, of equals the lowest id. A token that has no byte in
+    common with any of the student's has no counterpart, and a special token only one of the same role or name.
+
+    Args:
+        student: the student's tokenizer.
+        teacher: the teacher's.
+        ends: the ids that end an answer, student's and teacher's; they are taken for one and the same.
+
+    Raises:
+        ModelError: one of them is not a tokenizer of the `tokenizers` library.
+    """
+    sides = [(token_bytes(tokenizer), _names(tokenizer)) for tokenizer in (student, teacher)]
+    roles = _roles(student, teacher, ends)
+    normaliser = json.dumps(description(student).get("normalizer"))
+    # A list of 100,000 tokens is named by its bytes, not by a JSON of them.
+    key = fingerprint([_VERSION, normaliser, sorted(roles.items()), [_digest(*side) for side in sides]])
+    path = cache_folder() / "vocabulary-maps" / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return VocabularyMap(stored["nearest"], stored["exact"])
+    except (OSError, ValueError, KeyError):
+        pass
+    found = _map(sides[0], sides[1], roles, _normalise(student))
+    try:
+        with atomic(path, "wb") as handle:
+            np.savez(handle, nearest=found.nearest, exact=found.exact)
+    except RunError:
+        pass  # A cache that cannot be written costs time, nothing else.
+    return found
+
+
+def cache_folder() -> Path:
+    """The folder of what commands keep for one another; `UNDERSTUDY_CACHE` puts it elsewhere."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UNDERSTUDY_CACHE") or f"{home}/understudy").expanduser()
+
+
+def _names(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:
+    vocabulary = tokenizer.get_vocab()
+    names: list[str | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    for token, i in vocabulary.items():
+        names[i] = token
+    return names
+
+
+def _digest(spelled: Sequence[bytes | None], names: Sequence[str | None]) -> str:
+    return fingerprint(repr((spelled, names)))
+
+
+def _normalise(tokenizer: PreTrainedTokenizerBase) -> Any:
+    normaliser = tokenizer.backend_tokenizer.normalizer  # pyright: ignore[reportAttributeAccessIssue]
+    return None if normaliser is None else normaliser.normalize_str
+
+
+def _roles(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, ends: tuple[int, int] | None
+) -> dict[int, int]:
+    """Teacher's id → student's id for what ends an answer and for special tokens of one role."""
+    found: dict[int, int] = {} if ends is None else {ends[1]: ends[0]}
+    for role in _ROLES:
+        ours, theirs = getattr(student, role, None), getattr(teacher, role, None)
+        if ours is not None and theirs is not None and theirs not in found and ours not in found.values():
+            found[theirs] = ours
+    return found
+
+
+def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any) -> VocabularyMap:
+    (ours, our_names), (theirs, their_names) = student, teacher
+    exact = np.full(len(theirs), -1, np.int64)
+    same_name = {name: i for i, name in enumerate(our_names) if name is not None}
+    by_bytes: dict[bytes, int] = {}
+    for i, spelled in enumerate(ours):
+        # Of several that write the same bytes, a spare for single bytes comes last.
+        if spelled is not None and (spelled not in by_bytes or _BYTE_TOKEN.fullmatch(our_names[by_bytes[spelled]])):
+            by_bytes[spelled] = i
+    taken: set[int] = set()
+
+    def pair(i: int, own: int | None) -> None:
+        if own is not None and exact[i] < 0 and own not in taken:
+            exact[i] = own
+            taken.add(own)
+
+    for i, own in roles.items():
+        pair(i, own)
+    for i, (spelled, name) in enumerate(zip(theirs, their_names, strict=True)):
+        own = same_name.get(name)  # The same name of the same kind of token, and where both are special.
+        if own is not None and ours[own] == spelled:
+            pair(i, own)
+    for i, spelled in enumerate(theirs):
+        if spelled is not None:
+            pair(i, by_bytes.get(spelled))
+    return VocabularyMap(_nearest(ours, theirs, exact, by_bytes, normalise), exact)
+
+
+def _nearest(
+    ours: Sequence[bytes | None],
+    theirs: Sequence[bytes | None],
+    exact: NDArray[np.int64],
+    by_bytes: dict[bytes, int],
+    normalise: Any,
+) -> NDArray[np.int64]:
+    nearest = exact.copy()
+    left: dict[bytes, list[int]] = {}
+    for i, spelled in enumerate(theirs):
+        if spelled and nearest[i] < 0:
+            nearest[i] = by_bytes.get(spelled, _normalised(spelled, by_bytes, normalise))
+            if nearest[i] < 0:
+                left.setdefault(spelled, []).append(i)
+    for spelled, own in _by_distance(list(left), by_bytes).items():
+        nearest[left[spelled]] = own
+    return nearest
+
+
+def _normalised(spelled: bytes, by_bytes: dict[bytes, int], normalise: Any) -> int:
+    """The student's id for what its normaliser makes of a teacher's token, with or without the space before it."""
+    try:
+        text = spelled.decode()
+    except UnicodeDecodeError:
+        return -1
+    forms = [text, text.lstrip(" ")]
+    if normalise is not None:
+        forms += [(" " if text.startswith(" ") else "") + normalise(text.strip(" ")).replace("▁", " ").strip(" ")]
+        forms += [forms[-1].lstrip(" ")]
+    return next((by_bytes[form.encode()] for form in forms if form and form.encode() in by_bytes), -1)
+
+
+def _by_distance(wanted: list[bytes], by_bytes: dict[bytes, int]) -> dict[bytes, int]:
+    """The nearest by edit distance: within 1, then 2, 4, …, each time among tokens of about the same length."""
+    choices = sorted((spelled for spelled in by_bytes if spelled), key=len)
+    lengths = np.array([len(spelled) for spelled in choices])
+    ids = np.array([by_bytes[spelled] for spelled in choices])
+    found: dict[bytes, int] = {}
+    left, cutoff = sorted(wanted, key=len), 1
+    while left and choices:
+        for queries in _of_one_length(left):
+            length = len(queries[0])
+            low, high = np.searchsorted(lengths, [length - cutoff, length + cutoff + 1])
+            if low == high:
+                continue
+            distances = process.cdist(
+                queries, choices[low:high], scorer=Levenshtein.distance, score_cutoff=cutoff, dtype=np.uint16
+            )
+            for query, row in zip(queries, distances, strict=True):
+                best = row.min()
+                if best <= cutoff and best < max(length, 1):
+                    found[query] = int(ids[low:high][row == best].min())
+        # Beyond its own length a token keeps no byte.
+        left = [query for query in left if query not in found and len(query) > cutoff]
+        cutoff *= 2
+    return found
+
+
+def _of_one_length(ordered: list[bytes]) -> Iterable[list[bytes]]:
+    """Runs of one length, and no longer than memory likes."""
+    start = 0
+    for stop in range(1, len(ordered) + 1):
+        last = stop == len(ordered)
+        if last or len(ordered[stop]) != len(ordered[start]) or stop - start >= _PAIRS_AT_ONCE >> 17:
+            yield ordered[start:stop]
+            start = stop
