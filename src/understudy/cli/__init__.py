@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import compare, evaluate, init, inspect, recipes, report, run
+from understudy.cli import compare, evaluate, grid, init, inspect, recipes, report, run
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("inspect")(inspect.inspect)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.add_typer(grid.app, name="grid")
 
 
 def _version(asked: bool) -> None:

@@ -75,9 +75,9 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
             lines += [f"{indent}#{name}:" if below else f"{mark}{name}:"]
             lines += _section(inner, value, f"{path}.", off or below)
         else:
-            lines.append(
-                f"{mark}{name}: {_inline(SUGGESTED.get(path, EXAMPLES.get(name) if field.is_required() and defaults is None else value))}"
-            )
+            missing = field.is_required() and defaults is None
+            value = EXAMPLES.get(name) if missing else value
+            lines.append(f"{mark}{name}: {_inline(SUGGESTED.get(path, value))}")
         if not prefix:
             lines.append("")
     return lines

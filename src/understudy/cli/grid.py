@@ -1,0 +1,208 @@
+"""`understudy grid status` and `understudy grid table`; a grid itself is run by `understudy run`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from understudy.experiments.grid import CellStatus
+    from understudy.experiments.grid.plan import Unit
+    from understudy.recipe import Grid
+
+app = typer.Typer(help="Look at a grid: how far it is, and what came out.", no_args_is_help=True)
+
+Where = Annotated[str, typer.Argument(metavar="GRID", help="A grid's folder, or its recipe.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until nothing runs any more; Ctrl-C ends.")]
+Arm = Annotated[str, typer.Option("--arm", help="Which arm to show and write, or `all`.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
+HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
+COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
+
+
+@app.command("status")
+def status(grid: Where, watch: Watch = False) -> None:
+    """Cells, stages at work, seconds, scores and errors, read from the files of the grid."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from understudy.experiments.grid import grid_status
+
+    folder, console = folder_of(grid), Console(highlight=False, markup=False, emoji=False)
+    found = grid_status(folder)
+    if watch and console.is_terminal:
+        with Live(_status(found), console=console, auto_refresh=False) as live:
+            while not all(cell.state in ("done", "failed") for cell in found):
+                time.sleep(2)
+                found = grid_status(folder)
+                live.update(_status(found), refresh=True)
+    else:
+        console.print(_status(found))
+    for cell in found:
+        if cell.error:
+            console.print(_line(f"{_words(cell.levels)}: {cell.error}"), soft_wrap=True)
+
+
+@app.command("table")
+def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
+    """Cells × metrics of what is finished, on the screen and as table.csv and table.json."""
+    from understudy.experiments.grid import write_table
+
+    folder = folder_of(grid)
+    arms = None if arm == "all" else [arm]
+    _show(folder, arms)
+    typer.echo("table: " + ", ".join(map(str, write_table(folder, out, arms))))
+
+
+def _show(folder: Path, arms: list[str] | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from understudy.experiments.grid import grid_table
+    from understudy.experiments.grid.table import unfinished
+
+    rows, waiting = grid_table(folder, arms), unfinished(folder)
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    shown = Table(box=None, pad_edge=False)
+    for title in [*(rows[0].levels if rows else ()), "arm"]:
+        shown.add_column(_line(title), overflow="fold")
+    for name in names:
+        shown.add_column(_line(HEADERS.get(name, name)), justify="right", overflow="fold")
+    for row in rows:
+        values = (row.metrics.get(name) for name in names)
+        cells = ("–" if value is None else f"{value:.4f}" for value in values)
+        shown.add_row(*map(_line, (*row.levels.values(), row.arm, *cells)))
+    Console(highlight=False, markup=False, emoji=False).print(shown)
+    if waiting:
+        typer.echo(f"{len(waiting)} cells are not finished: understudy grid status {folder}")
+
+
+def folder_of(grid: str) -> Path:
+    """The folder of a grid that is named by its folder or its recipe."""
+    from understudy.cli.recipes import find
+    from understudy.recipe import load_grid
+
+    return Path(grid) if Path(grid).is_dir() else load_grid(find(grid)).folder
+
+
+def _status(cells: list[CellStatus]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    states = [cell.state for cell in cells]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
+    metric = next((cell.metric for cell in cells if cell.metric), "score")
+    shown = Table(title=f"{len(cells)} cells: {counts}", title_justify="left", box=None, pad_edge=False)
+    for title in cells[0].levels:
+        shown.add_column(_line(title))
+    for title in ("state", "stages", "at work", "seconds", metric):
+        shown.add_column(title, justify="left" if title in ("state", "at work") else "right")
+    for cell in cells:
+        work = "; ".join(_at_work(stage, how) for stage, how in cell.stages.items())
+        score = "" if cell.score is None else f"{cell.score:.4f}"
+        figures = (f"{cell.done}/{cell.total}", work, f"{cell.seconds:.0f}", score)
+        shown.add_row(*map(_line, cell.levels.values()), Text(cell.state, COLOURS[cell.state]), *map(_line, figures))
+    return shown
+
+
+def _at_work(stage: str, how: Any) -> str:
+    far = f" {how['done']}/{how['total']}" if how["total"] else ""
+    return f"{stage}{far}{' ' + how['note'] if how['note'] else ''}"
+
+
+def _line(text: str) -> Any:
+    from rich.text import Text
+
+    from understudy.cli import one_line
+
+    return Text(one_line(text))
+
+
+def _words(levels: Any) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in levels.items())
+
+
+# -- `understudy run` with a grid --------------------------------------------------------------------------------------
+
+
+class GridConsole:
+    """Shows what a grid does: a line for each stage that begins, ends or fails."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.done = self.missing = 0
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(_line(text))
+
+    def planned(self, units: int, missing: int) -> None:
+        """See `Events`."""
+        self.done, self.missing = 0, missing
+
+    def started(self, unit: Unit) -> None:
+        """See `Events`."""
+        if self.console.is_terminal:
+            self.say(f"  {_unit(unit)} …")
+
+    def progress(self, id: str, done: int, total: int, note: str) -> None:
+        """Progress is for `understudy grid status`."""
+
+    def finished(self, unit: Unit, seconds: float) -> None:
+        """See `Events`."""
+        self.done += 1
+        self.say(f"✓ {self.done}/{self.missing} {_unit(unit)} ({seconds:.0f} s)")
+
+    def failed(self, unit: Unit, error: Exception) -> None:
+        """See `Events`."""
+        reason = getattr(error, "message", str(error).strip().splitlines()[-1] if str(error).strip() else repr(error))
+        self.say(f"✗ {_unit(unit)}: {reason}")
+
+
+def _unit(unit: Unit) -> str:
+    from understudy.cli.display import title
+
+    users = len(unit.users)
+    of = f"for {users} cells" if users > 1 else _words(unit.host.levels[0])
+    return f"{title(unit.name)} · {of}"
+
+
+def run(grid: Grid) -> None:
+    """Run a grid and show its table."""
+    from understudy.experiments.grid import run_grid
+
+    console = GridConsole()
+    console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")
+    folder = run_grid(grid, console)
+    _show(folder.path, ["distilled"])
+    console.say(f"table of all arms: {folder.path / 'table.csv'}")
+
+
+def show_plan(grid: Grid) -> None:
+    """The cells of a grid, the stages that several of them share, and what is there already; runs nothing."""
+    from understudy.experiments.grid import GridFolder, cell_runs
+    from understudy.experiments.grid.plan import missing, units
+
+    cells, folder = cell_runs(grid), GridFolder(grid.folder)
+    found = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)
+    absent = {unit.id for unit in missing(found, lambda unit: folder.is_current(unit, found))}
+    left_out = f", {grid.excluded} excluded" if grid.excluded else ""
+    typer.echo(f"{len(grid.cells)} cells{left_out}, {len(cells)} runs under {folder.cells}")
+    for cell in cells:
+        own = [unit for unit in found.values() if cell.name in unit.users]
+        there = sum(unit.id not in absent for unit in own)
+        for levels in cell.levels:
+            typer.echo(f"  {_words(levels)}: {cell.name}, {there} of {len(own)} stages are there")
+    typer.echo("stages that several runs share:")
+    for unit in found.values():
+        if len(unit.users) > 1:
+            typer.echo(f"  {unit.id}: {len(unit.users)} runs, {'to be run' if unit.id in absent else 'there'}")
+    alone = sum(len(unit.users) for unit in found.values())
+    typer.echo(f"{len(found)} stages instead of {alone}; {len(absent)} have to be run")
