@@ -11,13 +11,16 @@ from scipy.stats import false_discovery_control
 
 from embedded_answers import NAMES, embedded_answers
 from understudy.errors import ConfigError
+from understudy.evaluation.compare import compare
 from understudy.evaluation.comparison import corrected, only, side_by_side, turned
 from understudy.evaluation.evaluate import evaluation
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
 from understudy.evaluation.tools import judge_cache, metric_names, tools_for
-from understudy.metrics import METRICS, score
+from understudy.metrics import METRICS, Tools, score
 from understudy.recipe import EvaluateConfig
+from understudy.report import ReportInputs
+from understudy.report.words import caveats
 
 METRIC_NAMES = ("exact_match", "token_f1", "bleu", "chrf")
 
@@ -172,6 +175,14 @@ def test_what_is_not_measured_is_said_with_its_reason() -> None:
     found = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resamples=100)
     assert list(found["systems"][NAMES[0]]["metrics"]) == ["exact_match"]
     assert "judge" in found["not_measured"]["faithfulness"][NAMES[0]]
+
+
+def test_the_figures_of_a_run_say_it_too() -> None:
+    arms = {arm: embedded_answers()[name] for arm, name in zip(("distilled", "sft"), NAMES, strict=False)}
+    found = compare(arms, metrics=("exact_match", "faithfulness"), tools=Tools(), resamples=100).to_dict()
+    assert list(found["metrics"]) == ["exact_match"]
+    assert list(found["not_measured"]) == ["faithfulness"]
+    assert "Not measured: Faithfulness (" in " ".join(caveats(ReportInputs("run", found)))
 
 
 def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) -> None:

@@ -38,7 +38,7 @@ def scores(found: Mapping[str, Any]) -> None:
     console, systems = _console(), found["systems"]
     level = f"{found['settings']['confidence']:.0%}"
     counts = {system["items"] for system in systems.values()}
-    items = f"{counts.pop():,} items" if len(counts) == 1 else "items of each system's own"
+    items = words.items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
     metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
     for part in _beside(console, list(systems), 12):
         table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(words.arm_label, part)])

@@ -27,7 +27,7 @@ def run_tasks(
         tasks: names of tasks, as `lm_eval ls tasks` lists them.
         limit: items a task, for a quick try.
         batch_size: rows at once.
-        device: where to run; default: lm-eval's choice.
+        device: where to run; default: a GPU where there is one (lm-eval itself would insist on one).
 
     Returns:
         JSON-able: `tasks` (task -> metric -> value and standard error), `model`, `limit`, `version`.
@@ -43,6 +43,8 @@ def run_tasks(
         lm_eval = import_module("lm_eval")
     except ImportError as error:
         raise ConfigError("lm-eval is not installed", hint=INSTALL) from error
+    from understudy.models.load import pick_device
+
     try:
         results = lm_eval.simple_evaluate(
             model="hf",
@@ -50,10 +52,11 @@ def run_tasks(
             tasks=list(tasks),
             limit=limit,
             batch_size=batch_size,
-            device=device,
+            device=device or str(pick_device("auto")),
         )
     except KeyError as error:
-        raise ConfigError(f"lm-eval knows no task {error}", hint="`lm_eval ls tasks` lists them") from error
+        reason = error.args[0] if error.args else "unknown task"
+        raise ConfigError(f"lm-eval: {reason}", hint="`lm_eval ls tasks` lists the tasks") from error
     except (ConnectionError, FileNotFoundError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error

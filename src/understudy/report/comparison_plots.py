@@ -133,7 +133,7 @@ def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: st
         near = _share_of_best(known[name], known[best], higher=higher)
         box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.04 + 0.46 * near**2)
         axis.add_patch(box)
-        mark = " ★" if name == best else " ○" if _alike(comparison, best, name, metric) else ""
+        mark = " ★" if known[name] == known[best] else " ○" if _alike(comparison, best, name, metric) else ""
         axis.text(column, row, f"{number(known[name] * factor)}{mark}", ha="center", va="center", fontsize=9)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from understudy.report.verdicts import Comparison, headline_metric, listed, tests_of
-from understudy.report.words import in_a_sentence, kind_label, metric_label, number, scale
+from understudy.report.words import in_a_sentence, items_text, kind_label, metric_label, number, scale
 
 _FEW_ITEMS = 200
 
@@ -51,7 +51,7 @@ def _sample(comparison: Comparison) -> str:
         return ""
     least = [test["comparison"]["minimal_detectable"] for test in tests_of(comparison) if test["metric"] == metric]
     least = [value for value in least if value is not None]
-    text = f"There are {items:,} items"
+    text = f"The test set has {items_text(items)}"
     text += f" in {groups:,} independent groups. " if groups < items else ". "
     if least:
         points = number(max(least) * scale(comparison, metric))

@@ -12,6 +12,7 @@ from understudy.report.words import (
     Headline,
     arm_label,
     in_a_sentence,
+    items_text,
     metric_label,
     number,
     p_text,
@@ -140,7 +141,7 @@ def _of_pair(comparison: Comparison, a: str, b: str, metric: str) -> Headline:
     }[tone(test)]
     level = f"{comparison['comparison']['settings']['confidence']:.0%}"
     figures = (
-        f"On {found['n']:,} items {left} reaches {number(found['value_a'] * factor)} in {name}, {right} "
+        f"On {items_text(found['n'])} {left} reaches {number(found['value_a'] * factor)} in {name}, {right} "
         f"{number(found['value_b'] * factor)}: a difference of {spread(found, factor)} points ({level} interval), "
         f"{p_text(test['p_holm'])} after correction for {comparison['comparison']['family_size']:,} tests"
         f"{alone(test)}."
@@ -190,8 +191,8 @@ def _of_many(comparison: Comparison, metric: str) -> Headline:
     if figures["low"] is not None:
         bounds = f" ({number(figures['low'] * factor)} to {number(figures['high'] * factor)})"
     sentences = [
-        f"On {comparison['items']:,} items {arm_label(best)} reaches {number(figures['value'] * factor)}{bounds} in "
-        f"{label}, the best of {len(known)} systems."
+        f"On {items_text(comparison['items'])} {arm_label(best)} reaches {number(figures['value'] * factor)}{bounds} "
+        f"in {label}, the best of {len(known)} systems."
     ]
     if len(known) > 1:
         sentences.append(_runner_up(comparison, best, known[1], metric))

@@ -76,6 +76,11 @@ def number(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
     return text.replace("-", _MINUS)
 
 
+def items_text(count: int) -> str:
+    """A number of items in print."""
+    return f"{count:,} item" + ("" if count == 1 else "s")
+
+
 def p_text(value: float | None) -> str:
     """A p-value in print."""
     if value is None:
