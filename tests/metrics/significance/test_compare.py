@@ -134,6 +134,18 @@ def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
     assert compare_many({name: systems[name] for name in ("good", "fair")}, resamples=20).friedman == {}
 
 
+def test_each_pair_has_its_own_missing_items() -> None:
+    """Two partners that lack different items of one group: the third system's figures are others beside each."""
+    values = np.random.default_rng(0).uniform(size=(3, 40))
+    values[1, 0] = values[2, 1] = np.nan
+    systems = {name: {"x": mean_score("x", row, "")} for name, row in zip("abc", values, strict=True)}
+    names = [number // 2 for number in range(40)]
+    many = compare_many(systems, groups=names, resamples=100)
+    for test in many.tests:
+        alone = compare_systems(systems[test.a], systems[test.b], groups=names, resamples=100)
+        assert test.comparison == alone.metrics["x"]
+
+
 def test_better_names_the_better_system(systems) -> None:
     tests = {(test.b, test.metric): test for test in compare_many(systems, resamples=2000).tests[:8]}
     assert tests["fair", "token_f1"].better == "good"
