@@ -208,16 +208,20 @@ def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with Server(judged) as server:
         asked = ("--judge-url", server.base_url, "--judge-model", "scripted", "--metrics", "faithfulness")
-        first = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", OPENAI_API_KEY="k")
+        asked = (*asked, "--judge", "repeats=2", "--judge", "temperature=0.7", "--judge", "api_key_env=KEY")
+        first = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", KEY="k")
         assert first.returncode == 0, first.stderr
         calls = len(server.calls)
         assert calls > 0
-        again = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", OPENAI_API_KEY="k")
+        again = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", KEY="k")
         assert len(server.calls) == calls
     found = read_json(tmp_path / "a.scores.json")["systems"]["a"]["metrics"]["faithfulness"]
     assert found["value"] == 1.0
     assert "scripted" in found["signature"]
     assert "judge scripted" in first.stdout
+    assert "each item judged 2 times" in first.stdout
+    assert {call.headers["authorization"] for call in server.calls} == {"Bearer k"}
+    assert {call.body["temperature"] for call in server.calls} == {0.7}
     assert "answered from the cache" in again.stdout
 
 
@@ -231,6 +235,12 @@ def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
         (["evaluate", "empty"], "empty is no run folder", "understudy run"),
         (["evaluate", "a.jsonl", "--metrics", "rougel"], "no metric named 'rougel'", "did you mean 'rougeL'?"),
         (["evaluate", "a.jsonl", "--judge-url", "http://x"], "the judge has no model", "--judge-model"),
+        (["evaluate", "a.jsonl", "--judge-model", "m", "--judge", "repeat=2"], "judge.repeat: Extra", "repeats"),
+        (
+            ["evaluate", "a.jsonl", "--judge-model", "m", "--judge", "repeats"],
+            "cannot read --judge 'repeats'",
+            "KEY=VALUE",
+        ),
         (["evaluate", "empty", "--lm-eval", "arc"], "empty holds no model", "student"),
         (["compare", "a.jsonl"], "one system only", "understudy evaluate"),
         (["compare", "a.jsonl", "b.jsonl"], "answered different items", "the same items"),

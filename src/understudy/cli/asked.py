@@ -24,8 +24,10 @@ JudgeUrl = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compat
 JudgeModel = Annotated[
     str | None, typer.Option("--judge-model", help="The judge's name there; without a URL, a hub id or folder.")
 ]
-JudgeRepeats = Annotated[int | None, typer.Option("--judge-repeats", min=1, help="How often each item is judged.")]
-JudgeKey = Annotated[str | None, typer.Option("--judge-key-env", help="Environment variable with the judge's key.")]
+JudgeField = Annotated[
+    list[str] | None,
+    typer.Option("--judge", metavar="KEY=VALUE", help="Any other field of the judge: repeats=3, max_calls=5000 …"),
+]
 EmbeddingModel = Annotated[
     str | None, typer.Option("--embedding-model", help="Model of answer_similarity: folder or hub id.")
 ]
@@ -44,8 +46,7 @@ def settings_of(
     *,
     judge_url: str | None = None,
     judge_model: str | None = None,
-    judge_repeats: int | None = None,
-    judge_key_env: str | None = None,
+    judge: list[str] | None = None,
     embedding_model: str | None = None,
     bertscore_model: str | None = None,
     resamples: int | None = None,
@@ -71,18 +72,43 @@ def settings_of(
         "confidence": confidence,
     }
     changed = {name: value for name, value in asked.items() if value is not None}
-    judge = {"base_url": judge_url, "model": judge_model, "repeats": judge_repeats, "api_key_env": judge_key_env}
-    judge = {name: value for name, value in judge.items() if value is not None}
-    if judge:
-        judge = {**(config.judge.model_dump() if config.judge else {}), **judge}
-        if "model" not in judge:
+    fields = {"base_url": judge_url, "model": judge_model, **_fields(judge or [])}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if fields:
+        fields = {**(config.judge.model_dump() if config.judge else {}), **fields}
+        if "model" not in fields:
             raise ConfigError("the judge has no model", hint="name it with --judge-model")
-        changed["judge"] = JudgeConfig(**judge)
+        changed["judge"] = fields
     try:
         return EvaluateConfig.model_validate({**config.model_dump(), **changed})
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ConfigError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        known = ", ".join(JudgeConfig.model_fields)
+        raise ConfigError(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {known}"
+        ) from error
+
+
+def _fields(judge: list[str]) -> dict[str, Any]:
+    """The judge's fields that were given as KEY=VALUE, values in YAML.
+
+    Raises:
+        ConfigError: one that is no KEY=VALUE.
+    """
+    import yaml
+
+    from understudy.errors import ConfigError
+
+    found: dict[str, Any] = {}
+    for given in judge:
+        key, sign, value = given.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"cannot read --judge {given!r}", hint="write it as KEY=VALUE, for example repeats=3")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of --judge {given!r} is not valid YAML") from error
+    return found
 
 
 def compared(
