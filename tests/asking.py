@@ -17,7 +17,7 @@ KEY_VARIABLE = "UNDERSTUDY_TEST_KEY"
 def completer(server: Server | str, folder: Path | None = None, *, account: str = "", **settings: Any) -> ApiCompleter:
     """A completer that waits little between its attempts, and takes no key but that of `KEY_VARIABLE`."""
     address = server if isinstance(server, str) else server.base_url
-    fields = {"model": "m", "base_url": address, "timeout": 5.0, "api_key_env": KEY_VARIABLE, **settings}
+    fields = {"model": "m", "base_url": address, "timeout": 30.0, "api_key_env": KEY_VARIABLE, **settings}
     return ApiCompleter(EndpointConfig(**fields), folder, account=account, backoff=0.01)
 
 

@@ -50,7 +50,7 @@ def test_every_fault_passes_and_every_answer_is_its_own() -> None:
         return FAULTS[fault] if call.attempt == 0 else echo(call)
 
     with Server(script) as server:
-        asked = completer(server, timeout=0.5, concurrency=16)
+        asked = completer(server, timeout=2.0, concurrency=16)
         found = by_id(asked.complete(questions(66)))
     assert {name: found[name].text for name in found} == {f"q{n}": f"answer to q{n}" for n in range(66)}
     assert len(server.calls) == 132
@@ -90,13 +90,14 @@ def test_an_answer_sent_twice_is_never_taken_for_the_next_one() -> None:
 )
 def test_a_fault_that_stays_becomes_a_reason(reply: Reply, kind: str, calls: int) -> None:
     with Server(lambda _: reply) as server:
-        asked = completer(server, max_retries=2, timeout=0.2)
+        asked = completer(server, max_retries=2, timeout=1.0 if reply.act == "hang" else 60.0)
         (completion,) = asked.complete([question("q")])
     assert completion.text is None
     assert completion.value is None
     assert completion.reason.startswith(f"{kind}: ")
     assert len(server.calls) == calls
     assert dict(asked.usage.missing) == {kind: 1}
+    assert (completion.input_tokens, completion.output_tokens) == (asked.usage.input_tokens, asked.usage.output_tokens)
 
 
 def test_nobody_there_is_a_reason_and_costs_nothing() -> None:
@@ -144,6 +145,7 @@ def test_an_answer_that_stays_broken_is_missing(text: str) -> None:
         (completion,) = asked.complete([question("q", schema=NUMBER)])
     assert completion.reason.startswith("unparseable: ")
     assert completion.value is None
+    assert (completion.input_tokens, completion.output_tokens) == (21, 9), "paid all the same"
     assert len(server.calls) == 1 + api.BROKEN_AGAIN
     assert asked.usage.faults["unparseable"] == 3
 

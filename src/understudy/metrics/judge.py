@@ -1,4 +1,7 @@
-"""The five metrics that a language model decides. Definitions of the telecom study's authors; the prompts are ours.
+"""The five metrics that a language model decides.
+
+Faithfulness, answer relevance and context relevance are those of Es et al. (2023, arXiv 2309.15217), factual and answer
+correctness those of the telecom study's authors (arXiv 2504.20000 and before); the prompts are ours.
 
 Without a judge, or without what a metric has to read, the score says *not measured*. An item without a context, or
 whose verdict never came or could not be read, is missing: NaN, counted in `details`, and in no mean.

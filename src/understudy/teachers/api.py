@@ -195,6 +195,8 @@ class _Session:
                 except Fault as fault:
                     self._usage.faults[fault.kind] += 1
                     broken += fault.broken
+                    cost = _sum(cost, Answer("", *fault.tokens or ()))
+                    fault.tokens = cost.input_tokens, cost.output_tokens
                     if answer is not None:
                         asked = _complain(request, answer.text, fault)
                     raise
@@ -258,7 +260,8 @@ class _Session:
         self._usage.requests += 1
         if isinstance(found, Fault):
             self._usage.missing[found.kind] += 1
-            return Completion(request.id, None, reason=str(found))
+            read, written = found.tokens if paid and found.tokens else (0, 0)
+            return Completion(request.id, None, reason=str(found), input_tokens=read, output_tokens=written)
         self._usage.answered += 1
         value: Any = None if request.schema is None else read_value(found.text, request.schema)
         return Completion(
