@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from test_help_and_init import modules_after
 
 from conftest import ENVIRONMENT, House, Outcome
 from embedded_answers import NAMES, write
@@ -223,6 +224,20 @@ def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
     assert {call.headers["authorization"] for call in server.calls} == {"Bearer k"}
     assert {call.body["temperature"] for call in server.calls} == {0.7}
     assert "answered from the cache" in again.stdout
+
+
+# -- what is loaded --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "report"])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    assert not modules_after(command, "--help") & {"torch", "transformers", "numpy", "matplotlib", "statsmodels"}
+
+
+def test_scores_of_plain_files_need_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prediction,reference\nAMF,AMF\nSMF,UPF\n", encoding="utf-8")
+    loaded = modules_after("evaluate", str(tmp_path / "a.csv"), "--metrics", "text", "--resamples", "100")
+    assert not loaded & {"torch", "transformers"}
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------
