@@ -7,6 +7,7 @@ across nodes.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,7 @@ class RayEngine:
         if self.ours:
             options: dict[str, Any] = {"include_dashboard": False} if config.address == "local" else {}
             try:
-                ray.init(address=config.address, log_to_driver=False, logging_level="ERROR", **options)
+                ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, **options)
             except ConnectionError as error:
                 raise ConfigError(
                     f"no Ray cluster answers at grid.address {config.address}",

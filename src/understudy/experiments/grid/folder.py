@@ -230,8 +230,8 @@ class Progress:
         if now - self.last >= 1.0:
             self.last = now
             seconds = round(now - self.begin, 1)
-            found = {"done": done, "total": total, "note": note, "seconds": seconds, "machine": os.uname().nodename}
-            write_json(self.path, found)
+            found = {"done": done, "total": total, "note": note, "seconds": seconds}
+            write_json(self.path, {**found, "machine": os.uname().nodename, "process": os.getpid()})
 
 
 def _key(levels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from understudy.experiments.grid.folder import GridFolder
-from understudy.files import atomic, read_json, write_json
+from understudy.files import atomic, read_json, read_text
 
 ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "majority")
 
@@ -119,11 +120,14 @@ def as_csv(path: Path, arms: Sequence[str] | None = None) -> str:
 
 
 def write_table(path: Path, out: Path | None = None, arms: Sequence[str] | None = None) -> tuple[Path, Path]:
-    """Write `table.csv` and `table.json`, into the grid's folder or elsewhere."""
+    """Write `table.csv` and `table.json`, into the grid's folder or elsewhere; what is the same already is left."""
     target = out or path
-    with atomic(target / "table.csv") as handle:
-        handle.write(as_csv(path, arms))
-    write_json(target / "table.json", as_json(path, arms))
+    texts = {"table.csv": as_csv(path, arms)}
+    texts["table.json"] = json.dumps(as_json(path, arms), indent=2, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        if not (target / name).is_file() or read_text(target / name) != text:
+            with atomic(target / name) as handle:
+                handle.write(text)
     return target / "table.csv", target / "table.json"
 
 
