@@ -7,7 +7,8 @@ python benchmarks/metrics.py --evaluate DIR          # also Hugging Face evaluat
 python benchmarks/metrics.py --pairs FILE.jsonl      # your own {"prediction": ..., "references": [...]}
 ```
 
-Every side runs in a process of its own, sides take turns, and a ratio is of medians; loading modules is not counted.
+Every side runs in a process of its own on one thread, sides take turns, and a ratio is of medians. Seconds are those
+of the processor, which other programs on the machine disturb least; loading modules is not counted.
 *Libraries one by one* is what a careful person writes: sacrebleu for BLEU and chrF, one RougeScorer for the three
 ROUGEs, nltk for METEOR (no WordNet, the tokens that understudy uses), the SQuAD script's own token F1; then 10,000
 resamples by each library's own means: sacrebleu's bootstrap (in ten portions, at once it takes 8 GB), rouge-score's
@@ -83,13 +84,13 @@ def _measure(arguments: argparse.Namespace) -> dict:
     work = {"understudy": _understudy, "understudy six": _understudy, "libraries": _libraries, "evaluate": _evaluate}
     names = NGRAM if arguments.child in ("understudy", "libraries") else WITHOUT_METEOR
     run = work[arguments.child](arguments, names)
-    clock = time.perf_counter()
+    clock = time.process_time()
     values, resample = run(predictions, references)
-    scored = time.perf_counter()
+    scored = time.process_time()
     intervals = resample() if resample else {}
     return {
         "score": scored - clock,
-        "bootstrap": time.perf_counter() - scored,
+        "bootstrap": time.process_time() - scored,
         "values": values,
         "intervals": intervals,
     }
@@ -234,9 +235,9 @@ def _fourteen(predictions: list[str], references: list[list[str]], resamples: in
         scores = score(texts, references, metrics=NGRAM)
         rest = [name for name in FOURTEEN if name not in NGRAM]
         systems.append(scores | {name: mean_score(name, generator.random(len(texts)), "random") for name in rest})
-    clock = time.perf_counter()
+    clock = time.process_time()
     compare_systems(*systems, resamples=resamples)
-    return {"score": 0.0, "bootstrap": time.perf_counter() - clock, "values": {}, "intervals": {}}
+    return {"score": 0.0, "bootstrap": time.process_time() - clock, "values": {}, "intervals": {}}
 
 
 # Pairs and figures ----------------------------------------------------------------------------------------------------
@@ -267,7 +268,9 @@ def _median(runs: list[dict]) -> dict:
 
 
 def _show(results: dict[str, dict], turns: list[dict], arguments: argparse.Namespace) -> None:
-    print(f"{arguments.items:,} pairs, {arguments.resamples:,} resamples, median of {len(turns)} turns, seconds\n")
+    print(
+        f"{arguments.items:,} pairs, {arguments.resamples:,} resamples, median of {len(turns)} turns, processor seconds\n"
+    )
     print(f"{'':52} {'metrics':>9} {'intervals':>10} {'together':>9}   ratio")
     rows = [("understudy, 7 metrics", "understudy", "understudy"), ("libraries, 7 metrics", "libraries", "understudy")]
     if arguments.evaluate:
