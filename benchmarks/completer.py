@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -38,15 +39,19 @@ def main() -> None:
     rows = [("200 ms", DELAY, 9_600 // share), ("0 ms", 0.0, 20_000 // share)]
     rows += [("memory", 0.0, 1_000 // share), ("memory", 0.0, 100_000 // share)]
     results = []
-    print(f"{'':8} {'calls':>8} {'seconds':>8} {'calls/s':>8} {'of ideal':>9} {'CPU s':>7} {'memory':>10}")
+    print(
+        f"{'':8} {'calls':>8} {'seconds':>8} {'calls/s':>8} {'of ideal':>9} {'CPU s':>7} {'memory':>10} {'retries':>8}"
+    )
     for name, delay, calls in rows:
+        if not re.search(arguments.rows, name):
+            continue
         found = {"row": name, "delay": delay, **_row(calls, delay)}
         found["of_ideal"] = found["per_second"] * delay / CONCURRENCY if delay else None
         results.append(found)
         ideal = f"{found['of_ideal']:9.1%}" if delay else " " * 9
         print(
             f"{name:8} {calls:8,} {found['seconds']:8.1f} {found['per_second']:8.0f} {ideal} "
-            f"{found['cpu_seconds']:7.1f} {found['memory_mib']:6.0f} MiB",
+            f"{found['cpu_seconds']:7.1f} {found['memory_mib']:6.0f} MiB {found['retries']:8,}",
             flush=True,
         )
     if arguments.json:
@@ -58,6 +63,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--few", action="store_true", help="a tenth of the calls")
+    parser.add_argument("--rows", default="", help="only rows whose name fits this expression")
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -96,7 +102,14 @@ def _ask(calls: int, url: str) -> dict[str, float]:
     assert answered == calls, asked.usage
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
     rate = calls / seconds
-    return {"calls": calls, "seconds": seconds, "per_second": rate, "cpu_seconds": cpu_seconds, "memory_mib": memory}
+    return {
+        "calls": calls,
+        "seconds": seconds,
+        "per_second": rate,
+        "cpu_seconds": cpu_seconds,
+        "memory_mib": memory,
+        "retries": asked.usage.retries,
+    }
 
 
 if __name__ == "__main__":
