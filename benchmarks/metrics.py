@@ -268,10 +268,8 @@ def _median(runs: list[dict]) -> dict:
 
 
 def _show(results: dict[str, dict], turns: list[dict], arguments: argparse.Namespace) -> None:
-    print(
-        f"{arguments.items:,} pairs, {arguments.resamples:,} resamples, median of {len(turns)} turns, processor seconds\n"
-    )
-    print(f"{'':52} {'metrics':>9} {'intervals':>10} {'together':>9}   ratio")
+    print(f"{arguments.items:,} pairs, {arguments.resamples:,} resamples, median of {len(turns)} turns")
+    print(f"{'processor seconds':52} {'metrics':>9} {'intervals':>10} {'together':>9}   ratio")
     rows = [("understudy, 7 metrics", "understudy", "understudy"), ("libraries, 7 metrics", "libraries", "understudy")]
     if arguments.evaluate:
         rows += [
