@@ -17,7 +17,7 @@ from understudy.evaluation.evaluate import evaluation
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
 from understudy.evaluation.tools import judge_cache, metric_names, tools_for
-from understudy.metrics import METRICS, Tools, score
+from understudy.metrics import METRICS, Score, Tools, bootstrap_interval, score
 from understudy.recipe import EvaluateConfig
 from understudy.report import ReportInputs
 from understudy.report.words import caveats
@@ -41,6 +41,22 @@ def test_scores_are_those_of_the_metrics_themselves(scored: Scored) -> None:
         for metric, result in plain.items():
             assert scored.scores[name][metric].value == pytest.approx(result.value)
             assert scored.scores[name][metric].per_example == pytest.approx(result.per_example)
+
+
+def test_intervals_together_are_those_one_by_one(scored: Scored) -> None:
+    found = scored.intervals(resamples=300, seed=3)
+    part = replace(scored, scores={NAMES[0]: {"chrf": _without_the_first(scored.scores[NAMES[0]]["chrf"])}})
+    for name, metric in ((NAMES[0], "bleu"), (NAMES[1], "token_f1")):
+        alone = bootstrap_interval(scored.scores[name][metric], groups=scored.groups, resamples=300, seed=3)
+        assert found[name][metric].to_dict() == pytest.approx(alone.to_dict())
+    missing = part.intervals(resamples=300, seed=3)[NAMES[0]]["chrf"]
+    assert missing.n == len(scored.rows) - 1
+
+
+def _without_the_first(result: Score) -> Score:
+    statistics = result.statistics.copy()
+    statistics[0] = 0
+    return replace(result, statistics=statistics, per_example=(float("nan"), *result.per_example[1:]))
 
 
 def test_the_order_of_items_changes_nothing(scored: Scored) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 from understudy.evaluation.measure import Row, align, group_numbers, measure
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, Score, Tools, bootstrap_interval
+from understudy.metrics.significance import percentile_bounds
+from understudy.metrics.significance.draws import Columns, resample
+from understudy.metrics.significance.pairing import row_sums
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,37 @@ class Scored:
     def intervals(
         self, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
     ) -> dict[str, dict[str, Interval]]:
-        """System -> metric -> figure with its bootstrap interval, whole groups drawn together."""
-        settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+        """System -> metric -> figure with its bootstrap interval, whole groups drawn together.
+
+        Figures that have every item share one set of draws; one that lacks items is drawn from those it has.
+        """
+        settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+        whole = [
+            (name, metric)
+            for name, scores in self.scores.items()
+            for metric, result in scores.items()
+            if result.measured.all()
+        ]
+        found = dict(zip(whole, self._together([self.scores[n][m] for n, m in whole], **settings), strict=True))
         return {
             name: {
-                metric: bootstrap_interval(result, groups=self.groups, **settings) for metric, result in scores.items()
+                metric: found.get((name, metric)) or bootstrap_interval(result, groups=self.groups, **settings)
+                for metric, result in scores.items()
             }
             for name, scores in self.scores.items()
         }
+
+    def _together(self, scores: Sequence[Score], *, resamples: int, confidence: float, seed: int) -> list[Interval]:
+        if not scores:
+            return []
+        numbers = np.asarray(self.groups)
+        count = int(numbers.max()) + 1
+        columns = [Columns(row_sums(score.statistics, numbers, count), score.from_totals) for score in scores]
+        drawn = resample(columns, resamples=resamples, seed=seed)
+        return [
+            Interval(score.value, *percentile_bounds(samples, confidence, count), len(numbers))
+            for score, samples in zip(scores, drawn, strict=True)
+        ]
 
 
 def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Tools | None = None) -> Scored:
