@@ -168,6 +168,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
     return house
 
 
+@pytest.fixture(scope="session")
+def finished_grid(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
+    """A house with a finished grid, through a real process; nobody may change it."""
+    from grids import make_grid
+
+    house = House(tmp_path_factory.mktemp("grid"), models)
+    house.write_data()
+    make_grid(house)
+    made = house.call("run", "grid.yaml")
+    assert made.returncode == 0, made.stderr
+    (house.folder / "stderr.txt").write_text(made.stderr, encoding="utf-8")
+    return house
+
+
 def answers(folder: Path) -> dict[str, list[tuple]]:
     """What every arm answered, without the time it took."""
     return {

@@ -94,7 +94,7 @@ def put(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
 
 
 def get(value: dict[str, Any], path: str) -> Any:
-    """What stands at a path of a recipe's mapping, or by default; None for what is off."""
+    """What stands at a path of a recipe's mapping; None for what is off or left out."""
     node: Any = _written_out(value, path)
     for part in path.split("."):
         node = node.get(part) if isinstance(node, dict) else None

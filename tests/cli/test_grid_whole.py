@@ -1,0 +1,258 @@
+"""A whole grid through the command line: what it makes, what it shares, and what becomes of a cell that fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from grids import at_work, copy_of, done, folder_of, make_grid, tables
+from test_run_killed import close, until
+
+from conftest import ENVIRONMENT, House, training
+from understudy.experiments.grid import grid_status, grid_table
+from understudy.files import read_json, read_jsonl
+from understudy.run import Run
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    found = {}
+    for top, _, names in os.walk(folder):
+        for name in names:
+            path = Path(top) / name
+            found[str(path.relative_to(folder))] = path.lstat().st_mtime_ns
+    return found
+
+
+def again(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    """Kinds of stages whose files are new."""
+    new = {name for name in after if before.get(name) != after[name]}
+    return {name.split("/")[1].rsplit("-", 1)[0] for name in new if name.startswith("stages/")}
+
+
+# -- what there is afterwards ----------------------------------------------------------------------------------------
+
+
+def test_stages_that_cells_share_are_run_once(finished_grid: House) -> None:
+    folder = folder_of(finished_grid)
+    kinds = [path.name.rsplit("-", 1)[0] for path in (folder / "stages").iterdir()]
+    once = ["data", "teacher_sft", "train-sft", "predict-sft", "predict-base_student"]
+    twice = ["pair", "answers", "predict-teacher"]
+    assert {kind: kinds.count(kind) for kind in once} == dict.fromkeys(once, 1)
+    assert {kind: kinds.count(kind) for kind in twice} == dict.fromkeys(twice, 2)
+    assert kinds.count("train-distilled") == kinds.count("predict-distilled") == 4
+    said = (finished_grid.folder / "stderr.txt").read_text(encoding="utf-8")
+    assert said.count("✓") == len(kinds) + 4
+    assert said.count("fine-tune the teacher · for 2 cells") == 1
+    assert len(list((folder / "cells").iterdir())) == 4
+
+
+def test_every_cell_is_a_run_folder_that_speaks_for_itself(finished_grid: House, tmp_path: Path) -> None:
+    folder = folder_of(finished_grid)
+    for cell in (folder / "cells").iterdir():
+        run = Run.open(cell)
+        assert cell.name == f"grid-{run.recipe.fingerprint()}"
+        assert run.is_current("train-distilled", run.record("train-distilled")["from"])
+        assert (cell / "stages" / "train-distilled").is_symlink()
+        assert not os.path.isabs(os.readlink(cell / "stages" / "train-distilled"))
+        table = read_json(cell / "scores.json")["overall"]["table"]
+        assert set(table) >= {"teacher", "base_student", "sft", "distilled"}
+        assert (cell / "student" / "model.safetensors").is_file()
+        whole = tmp_path / cell.name
+        shutil.copytree(cell, whole)
+        assert not any(path.is_symlink() for path in whole.rglob("*"))
+        assert read_jsonl(whole / "data" / "test.jsonl")
+
+
+def test_a_cell_gives_what_a_run_of_its_own_gives(finished_grid: House, tmp_path: Path, command) -> None:
+    folder = folder_of(finished_grid)
+    cell = next(path for path in (folder / "cells").iterdir() if "dskd" in (path / "recipe.yaml").read_text())
+    alone = command("run", str(cell / "recipe.yaml"), f"output={tmp_path}", "workers=1")
+    assert alone.code == 0, alone.err
+    [run] = tmp_path.iterdir()
+    assert run.name == cell.name
+    for arm in ("teacher", "sft", "distilled"):
+        ours, theirs = (read_jsonl(at / f"stages/predict-{arm}/predictions.jsonl") for at in (cell, run))
+        assert [row["prediction"] for row in ours] == [row["prediction"] for row in theirs]
+    ours, theirs = (read_json(at / "scores.json")["overall"]["table"] for at in (cell, run))
+    assert ours == theirs
+
+
+def test_the_table_has_a_row_for_each_arm_of_each_cell(finished_grid: House) -> None:
+    folder = folder_of(finished_grid)
+    rows = grid_table(folder)
+    assert len(rows) == 8 * 5
+    assert [row.arm for row in rows[:5]] == ["teacher", "base_student", "sft", "distilled", "majority"]
+    cells = [tuple(row.levels.values()) for row in rows[::5]]
+    # The order in which the recipe's file has them, which was written with its keys sorted.
+    assert list(rows[0].levels) == ["distil.method", "teacher.sft", "twice"]
+    assert cells == [(m, sft, name) for m in ("kd", "dskd") for sft in ("false", "true") for name in ("one", "same")]
+    for row in rows:
+        scores = read_json(row.run / "scores.json")["overall"]["table"][row.arm]
+        assert dict(row.metrics) == {name: interval["value"] for name, interval in scores.items()}
+        assert row.predictions is None or read_jsonl(row.predictions)
+    assert len({row.metrics["chrf"] for row in rows if row.arm == "distilled"}) == 4
+    with open(folder / "table.csv", newline="", encoding="utf-8") as handle:
+        written = list(csv.DictReader(handle))
+    assert [float(row["chrf"]) for row in written] == [row.metrics["chrf"] for row in rows]
+    assert written[0].keys() >= {"teacher.sft", "distil.method", "twice", "seed", "arm", "run"}
+    assert "seconds" not in (folder / "table.json").read_text()
+    assert grid_table(folder, ["distilled"]) == [row for row in rows if row.arm == "distilled"]
+
+
+def test_status_and_table_are_shown_for_the_recipe_and_for_the_folder(finished_grid: House, tmp_path, command) -> None:
+    folder = folder_of(finished_grid)
+    for name in (str(folder), str(finished_grid.folder / "grid.yaml")):
+        shown = command("grid", "status", name)
+        assert shown.code == 0, shown.err
+        assert "8 cells: 8 done" in shown.out
+    shown = command("grid", "table", str(folder), "--arm", "distilled", "--out", str(tmp_path))
+    assert shown.code == 0, shown.err
+    assert shown.out.count("distilled") == 8
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 9
+    assert tables(folder) != tables(tmp_path)
+    for part in ("status", "table"):
+        refused = command("grid", part, str(tmp_path))
+        assert refused.code == 1
+        assert refused.err.startswith(f"error: {tmp_path} is no grid's folder\n")
+
+
+def test_the_plan_tells_what_is_shared_and_what_is_there_and_runs_nothing(finished_grid: House, tmp_path, command):
+    recipe = str(finished_grid.folder / "grid.yaml")
+    shown = command("run", recipe, "--plan")
+    assert shown.code == 0, shown.err
+    assert "8 cells, 4 runs under" in shown.out
+    assert shown.out.rstrip().endswith("; 0 have to be run")
+    # Another seed: what does not depend on it is there already.
+    shown = command("run", recipe, "--plan", "axes.seed=[0, 1]", "axes.distil.method=[kd]", "axes.teacher.sft=[false]")
+    lines = {line.split(":")[0].strip().rsplit("-", 1)[0]: line for line in shown.out.splitlines() if " runs, " in line}
+    assert lines.keys() == {"data", "pair", "answers", "predict-teacher", "predict-base_student"}
+    assert all(line.endswith("2 runs, there") for line in lines.values())
+    fresh = command("run", recipe, "--plan", f"output={tmp_path / 'runs'}")
+    assert fresh.code == 0
+    assert not (tmp_path / "runs").exists()
+    plain = command("run", "telecom_qa", "--plan")
+    assert plain.err.startswith("error: --plan is for a recipe with axes\n")
+
+
+# -- a second call ---------------------------------------------------------------------------------------------------
+
+
+def test_running_again_touches_nothing_and_loads_no_torch(finished_grid: House) -> None:
+    before = stamps(folder_of(finished_grid))
+    text = (
+        "import sys\nfrom understudy.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", text, "run", "grid.yaml"],
+        cwd=finished_grid.folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "✓" not in made.stderr
+    assert stamps(folder_of(finished_grid)) == before
+
+
+def test_a_stage_that_is_removed_is_run_again_once_with_all_that_needs_it(finished_grid: House, tmp_path, command):
+    house = copy_of(finished_grid, tmp_path)
+    folder = folder_of(house)
+    before, table = stamps(folder), tables(folder)
+    [tuned] = folder.glob("stages/teacher_sft-*")
+    shutil.rmtree(tuned)
+    made = command("run", str(house.folder / "grid.yaml"))
+    assert made.code == 0, made.err
+    assert made.err.count("fine-tune the teacher") == 1
+    redone = again(before, stamps(folder))
+    assert redone == {"teacher_sft", "answers", "predict-teacher", "train-distilled", "predict-distilled"}
+    # Two of four cells had the teacher tuned.
+    assert made.err.count("write the report") == made.err.count("✓") - made.err.count("· for") - 4 == 2
+    assert tables(folder) == table
+    # A cell's folder holds links: with it goes no stage of the others.
+    shutil.rmtree(next((folder / "cells").iterdir()))
+    assert command("run", str(house.folder / "grid.yaml")).err.count("✓") == 1
+    assert tables(folder) == table
+
+
+def test_a_changed_source_is_refused(finished_grid: House, tmp_path: Path, command) -> None:
+    house = copy_of(finished_grid, tmp_path)
+    source = Path(house.recipe["data"]["source"])
+    text = source.read_text(encoding="utf-8")
+    try:
+        source.write_text(text + json.dumps({"question": "New?", "answer": "yes"}) + "\n", encoding="utf-8")
+        made = command("run", str(house.folder / "grid.yaml"))
+    finally:
+        source.write_text(text, encoding="utf-8")
+    assert made.code == 1
+    assert f"error: {source} changed since this grid was begun\n" in made.err
+
+
+# -- failures, and a grid at work ------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(house: House, command) -> None:
+    late = house.models / "late"
+    vocabularies = {"same": {}, "other": {"student.model": str(house.models / "other")}}
+    vocabularies["late"] = {"student.model": str(late)}
+    house.recipe |= {"name": "grid", "workers": 2}
+    house.recipe["axes"] = {"distil.learning_rate": [0.01, 1e30], "student": vocabularies}
+    house.recipe["exclude"] = [{"distil.learning_rate": 1e30, "student": ["other", "late"]}]
+    house.recipe["teacher"]["sft"] = None
+    house.recipe["evaluate"] |= {"arms": ["distilled"], "speed": False, "rows": 4}
+    recipe = str(house.write_recipe("grid.yaml"))
+    made = command("run", recipe)
+    assert made.code == 1
+    assert made.err.splitlines()[-2] == "error: 3 of 4 cells failed"
+    cells = grid_status(folder_of(house))
+    assert [cell.state for cell in cells] == ["done", "failed", "failed", "failed"]
+    said = {cell.levels["student"]: cell.error for cell in cells}
+    assert said["other"].startswith("pair: distil.method kd needs one vocabulary")
+    assert said["late"].startswith("pair: no such model folder")
+    assert "became" in said["same"]
+    assert cells[-1].error.startswith("train-distilled: the ")
+    assert cells[0].score is not None
+    shown = command("grid", "status", str(folder_of(house)))
+    assert "4 cells: 1 done, 3 failed" in shown.out
+    assert "student late: pair: no such model folder" in shown.out
+    assert len(read_json(folder_of(house) / "table.json")["unfinished"]) == 3
+
+    shutil.copytree(house.models / "student", late)
+    try:
+        made = command("run", recipe)
+    finally:
+        shutil.rmtree(late)
+    assert made.code == 1
+    assert made.err.splitlines()[-2] == "error: 2 of 4 cells failed"
+    assert [cell.state for cell in grid_status(folder_of(house))] == ["done", "failed", "done", "failed"]
+    assert made.err.count("read and split the data") == 0
+
+
+def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, command) -> None:
+    make_grid(house)
+    house.recipe["axes"] = {"distil.method": ["kd", "dskd"]}
+    house.recipe["distil"] = {**training(100_000), "eval_every": 99_999}
+    house.write_recipe("grid.yaml")
+    folder = folder_of(house)
+    process = house.start("run", "grid.yaml")
+    try:
+        assert until(lambda: any("train" in stage for cell in at_work(folder) for stage in cell.stages), process)
+        assert until(lambda: any(how["total"] for cell in at_work(folder) for how in cell.stages.values()), process)
+        shown = command("grid", "status", str(folder))
+        assert "running" in shown.out
+        assert "/100000" in shown.out
+        second = command("run", str(house.folder / "grid.yaml"))
+        assert f"error: another process is working on {folder}\n" in second.err
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        err = close(process)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert at_work(folder) == []
+    assert "data" in {name.split("/")[1].rsplit("-", 1)[0] for name in done(folder)}
