@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from understudy.errors import ConfigError, RunError
+from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.experiments.grid import identity
 from understudy.experiments.grid.plan import CellRun, Unit
 from understudy.files import PART, atomic, read_json, write_json
@@ -76,14 +76,23 @@ class GridFolder:
                 f"cannot write {self.path}: {error.strerror or error}", hint="choose another folder with output=…"
             ) from error
         with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"another process is working on {self.path}",
-                    hint="`understudy grid status` shows how far it is; or give this grid another name",
-                ) from error
+            # Whoever asks whether a grid is driven holds its lock for a moment; a driver holds it for long.
+            for patience in (0.1, 0.1, 0.1, 0.0):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if not patience:
+                        raise RunError(
+                            f"another process is working on {self.path}",
+                            hint="`understudy grid status` shows how far it is; or give this grid another name",
+                        ) from error
+                    time.sleep(patience)
             yield
+
+    def is_driven(self) -> bool:
+        """Whether some process drives this grid now."""
+        return _is_held(self.working / "grid.lock")
 
     # -- before anything runs ------------------------------------------------------------------------------------
 
@@ -198,18 +207,24 @@ class GridFolder:
 
     def at_work(self, id: str) -> dict[str, Any] | None:
         """How far a stage has come, if somebody works on it now."""
-        path = self.working / f"{id}.lock"
-        try:
-            with open(path) as handle:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        if not _is_held(self.working / f"{id}.lock"):
             return None
-        except OSError:
-            try:
-                return read_json(path.with_suffix(".json"))
-            except Exception:  # it ended, or is being written, just now
-                return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
-        return None
+        try:
+            return read_json(self.working / f"{id}.json")
+        except UnderstudyError:  # it ended, or begins, just now
+            return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a lock; asking does not take it from anybody."""
+    try:
+        with open(lock) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 class Progress:

@@ -79,8 +79,13 @@ def _cell(folder: GridFolder, cell: Mapping[str, Any], records: dict[str, Any], 
         sum(record["seconds"] for record in done),
         metric,
         score,
-        f"{failure['stage']}: {failure['error']}" if failure and not finished else "",
+        _error(failure) if failure and not finished else "",
     )
+
+
+def _error(failure: Mapping[str, str]) -> str:
+    """Stage and error in one line; of a traceback, which `failed.json` has in full, the last one."""
+    return f"{failure['stage']}: {(failure['error'].strip().splitlines() or ['no reason was given'])[-1]}"
 
 
 def _score(run: Path) -> tuple[str, float | None]:

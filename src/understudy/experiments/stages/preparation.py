@@ -52,15 +52,15 @@ def check_rows(recipe: Recipe, rows: Mapping[str, Sequence[Example]], student: T
         DataError: a question is too long for `data.max_length`; the row is named.
         ModelError: the method compares token by token, and the two templates make different tokens of one answer.
     """
-    encoders = [Encoder(template, recipe.data) for template in (student, teacher)]
+    ours, theirs = Encoder(student, recipe.data), Encoder(teacher, recipe.data)
     for examples in rows.values():
         for example in examples:
-            for encoder in encoders:
-                encoder.prompt_ids(example)
+            ours.prompt_ids(example)
+            theirs.prompt_ids(example)
     same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
     if same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
         pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
-        Collator(*pads)(encode_rows(rows["train"][:32], *encoders))
+        Collator(*pads)(encode_rows(rows["train"][:32], ours, theirs))
 
 
 def model_folders(recipe: Recipe) -> list[dict[str, str]]:
