@@ -12,13 +12,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from understudy import build
+from understudy.data.align import Bridge
 from understudy.data.collate import Collator, Encoder, encode_rows
 from understudy.data.template import Template
 from understudy.models.load import add_lora
 from understudy.recipe import DataConfig, DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Gold, Need
+from understudy.training.objective import Need
 from understudy.training.plan import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
@@ -38,6 +39,7 @@ FACTS = [
     ("Which function charges?", "CHF"),
 ]
 EVERY_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
+ONE_VOCABULARY = ("kd", "dskd")
 DATA = DataConfig(max_length=128, max_answer_tokens=32)
 
 
@@ -93,21 +95,29 @@ class Pair:
     template: Template
     teacher_template: Template
 
+    def bridge(self, method: str) -> Bridge | None:
+        """What aligns the two tokenizers' answers, where the method needs it."""
+        if method == "sft":
+            return None
+        return build.bridge(DistilConfig.model_validate({"method": method}), self.template, self.teacher_template)
+
     def rows(self, method: str, data: DataConfig = DATA, num: int = len(FACTS)) -> list:
         """Encoded rows, for the student alone if `method` is `sft`."""
         other = None if method == "sft" else Encoder(self.teacher_template, data)
-        return encode_rows(examples(num), Encoder(self.template, data), other)
+        return encode_rows(examples(num), Encoder(self.template, data), other, self.bridge(method))
 
     def collator(self, method: str) -> Collator:
         """The collator of a method."""
         pads = [t.tokenizer.pad_token_id for t in (self.template, self.teacher_template)]
-        return Collator(pads[0], None if method == "sft" else pads[1], same_targets=method != "dskd_cma")
+        return Collator(pads[0], None if method == "sft" else pads[1], same_targets=method in ("sft", *ONE_VOCABULARY))
 
 
 def pair(method: str = "dskd_cma", *, lora: bool = True, tied: bool = True, dropout: float = 0.0) -> Pair:
     """Two tiny Llamas: of two vocabularies for cross-model attention, else of one."""
     ours = Template(tokenizer(300))
-    theirs = Template(tokenizer(340, end="<|end|>", pad="<|pad|>") if method == "dskd_cma" else tokenizer(300))
+    theirs = Template(
+        tokenizer(300) if method in ("sft", *ONE_VOCABULARY) else tokenizer(340, end="<|end|>", pad="<|pad|>")
+    )
     student = llama(len(ours.tokenizer), tied=tied, dropout=dropout)  # pyright: ignore
     teacher = llama(len(theirs.tokenizer), width=24, tied=False, seed=1)  # pyright: ignore
     if lora:
@@ -138,7 +148,9 @@ def trainer(
     config = DistilConfig(method="kd" if method == "sft" else method, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        objective = Gold() if method == "sft" else build.objective(config, made.student, made.teacher)
+        objective = build.gold_objective()
+        if method != "sft":
+            objective = build.objective(config, made.student, made.teacher, made.bridge(method))
     teacher = None
     if method != "sft":
         teacher = LocalTeacher(made.teacher, embeddings=Need.EMBEDDINGS in objective.needs)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from understudy.data.align import Bridge, Kind
 from understudy.data.template import Template, vocabulary_difference
+from understudy.data.vocabulary import description
 from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.losses.dskd import CrossModelAttention, DualSpace
-from understudy.models.forward import base_model
+from understudy.losses.dskd_v2 import DualSpaceV2
+from understudy.models.forward import base_model, head_of
 from understudy.recipe import DistilConfig, Recipe
+from understudy.training.crossvocab import (
+    ByteAligned,
+    DualSpaceV2Objective,
+    MinEdit,
+    SortedProbabilities,
+    shared_columns,
+)
 from understudy.training.objective import (
     CrossModelObjective,
     DualSpaceObjective,
@@ -23,7 +35,16 @@ NEEDS: dict[str, Need] = {
     "kd": OutputDivergence.needs,
     "dskd": DualSpaceObjective.needs,
     "dskd_cma": CrossModelObjective.needs,
+    "dskd_v2": DualSpaceV2Objective.needs,
+    "min_edit": MinEdit.needs,
+    "uld": SortedProbabilities.needs,
+    "byte_aligned": ByteAligned.needs,
 }
+
+ALIGNMENTS: dict[str, Kind] = {"dskd_v2": "exact", "min_edit": "min_edit", "uld": "start", "byte_aligned": "groups"}
+
+# β of the generalised Jensen–Shannon divergence that each name stands for.
+_BETAS = {"forward_kl": 0.0, "reverse_kl": 1.0, "js": 0.5, "generalized_js": 0.5}
 
 
 def gold_objective() -> Objective:
@@ -31,28 +52,96 @@ def gold_objective() -> Objective:
     return Gold()
 
 
-def objective(config: DistilConfig, student: Any, teacher: Any) -> Objective:
+def bridge(config: DistilConfig, student: Template, teacher: Template) -> Bridge | None:
+    """What aligns the answers of two tokenizers, where the method needs it.
+
+    Raises:
+        ModelError: the method needs to know where tokens stand, and one of the tokenizers does not tell.
+    """
+    kind = ALIGNMENTS.get(config.method)
+    return None if kind is None else Bridge.between(kind, student, teacher, last=config.merge == "bayesian")
+
+
+def objective(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge | None = None) -> Objective:
     """The objective a recipe names, with projectors that fit the two models.
 
     Args:
         config: the `distil` section.
         student: the student's model.
         teacher: the teacher's model.
+        bridge: between the two tokenizers, as `bridge` makes it.
     """
+    _check_options(config)
     measure = divergence(config.divergence, **config.divergence_parameters)
     shared = {"temperature": config.temperature, "gold_weight": config.gold_weight}
     if config.method == "kd":
         return OutputDivergence(measure, scale_by_temperature_squared=config.scale_by_temperature_squared, **shared)
-    if config.scale_by_temperature_squared:
-        raise ConfigError(
-            f"distil.scale_by_temperature_squared does not apply to {config.method}",
-            hint="DSKD is published without the τ² factor; leave it off",
-        )
+    if config.method in ALIGNMENTS:
+        assert bridge is not None, f"{config.method} needs the bridge between the two tokenizers"
+        return _aligned(config, student, teacher, bridge)
     d, d_teacher = width(student), width(teacher)
     if config.method == "dskd":
         return DualSpaceObjective(DualSpace(d, d_teacher), measure, **shared)
-    spaces = CrossModelAttention(d, d_teacher, embedding_width(student), embedding_width(teacher))
+    spaces = CrossModelAttention(
+        d, d_teacher, embedding_width(student), embedding_width(teacher), published=config.published
+    )
     return CrossModelObjective(spaces, measure, **shared)
+
+
+def _aligned(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge) -> Objective:
+    """An objective that compares aligned tokens of two vocabularies."""
+    measure = divergence(config.divergence, **config.divergence_parameters)
+    shared = {"temperature": config.temperature, "gold_weight": config.gold_weight}
+    ours, theirs = head_of(student), head_of(teacher)
+    exact = torch.from_numpy(bridge.vocabulary.exact)
+    # A tokenizer may know more tokens than the model has columns.
+    exact = exact.masked_fill(exact >= len(ours.weight), -1)[: len(theirs.weight)]
+    if config.method == "uld":
+        return SortedProbabilities(exact, **shared)
+    if config.method == "byte_aligned":
+        beta = config.divergence_parameters.get("beta", _BETAS[config.divergence])
+        return ByteAligned(exact, beta=beta, **shared)
+    if config.method == "min_edit":
+        nearest = torch.from_numpy(bridge.vocabulary.nearest)[: len(theirs.weight)]
+        squared = config.scale_by_temperature_squared
+        columns = len(ours.weight)
+        return MinEdit(measure, nearest, columns, exact, scale_by_temperature_squared=squared, **shared)
+    spaces = DualSpaceV2(
+        ours.weight,
+        theirs.weight,
+        shared_columns(exact),
+        scale=theirs.scale / ours.scale,
+        agreement_threshold=config.agreement_threshold,
+    )
+    return DualSpaceV2Objective(spaces, measure, **shared)
+
+
+def _check_options(config: DistilConfig) -> None:
+    """Refuse what does not apply to the method.
+
+    Raises:
+        ConfigError: a divergence that the method has no use for, or τ² where it is not published with it.
+    """
+    method, name = config.method, config.divergence
+    if config.scale_by_temperature_squared and method not in ("kd", "min_edit"):
+        raise ConfigError(
+            f"distil.scale_by_temperature_squared does not apply to {method}",
+            hint="it is published without the τ² factor; leave it off",
+        )
+    if method == "uld" and name != "forward_kl":
+        raise ConfigError(
+            "distil.divergence does not apply to uld, which compares sorted probabilities", hint="leave it out"
+        )
+    if method == "byte_aligned" and name not in _BETAS:
+        raise ConfigError(
+            f"byte_aligned knows the generalised Jensen–Shannon divergence, not {name}",
+            hint="distil.divergence: js, forward_kl, reverse_kl, or generalized_js with its parameter beta",
+        )
+    if method == "min_edit" and name in ("reverse_kl", "adaptive_kl"):
+        raise ConfigError(
+            f"min_edit cannot use {name}: the mapped teacher rules tokens out, which makes it infinite",
+            hint="distil.divergence: forward_kl, js, skew_forward_kl, skew_reverse_kl or total_variation",
+        )
 
 
 def width(model: Any) -> int:
@@ -69,10 +158,15 @@ def check_pair(recipe: Recipe, student: Template, teacher: Template) -> None:
     """Compare what the method needs with what the pair can give, before any weight is loaded.
 
     Raises:
-        ConfigError: unknown divergence or parameter.
+        ConfigError: unknown divergence or parameter, or an option that does not apply to the method.
+        ModelError: the method aligns tokens, and a tokenizer does not tell where they stand.
         VocabularyMismatch: the method compares token by token and the vocabularies differ.
     """
     divergence(recipe.distil.divergence, **recipe.distil.divergence_parameters)
+    _check_options(recipe.distil)
+    if Need.ALIGNMENT in NEEDS[recipe.distil.method]:
+        for template in (student, teacher):
+            description(template.tokenizer)
     if Need.SAME_VOCABULARY not in NEEDS[recipe.distil.method]:
         return
     difference = vocabulary_difference(student.tokenizer, teacher.tokenizer)

@@ -7,7 +7,7 @@ once, when the rows are encoded; the collator only shifts it to its place in the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,8 @@ class Bridge:
             ModelError: one of them is not a tokenizer of the `tokenizers` library.
         """
         ends = student.end_id, teacher.end_id
-        return cls(kind, vocabulary_map(student.tokenizer, teacher.tokenizer, ends=ends), last)
+        nearest = kind == "min_edit"
+        return cls(kind, vocabulary_map(student.tokenizer, teacher.tokenizer, ends=ends, nearest=nearest), last)
 
     def align(self, student: Prompted, teacher: Prompted, answer: str) -> RowAlignment:
         """Align one answer.
@@ -104,9 +105,9 @@ def by_span(ours: Ints, theirs: Ints) -> RowAlignment:
         theirs: the teacher's.
     """
     partners = np.full(len(ours) - 1, -1)
-    spans, places = zip(*(_spans(cuts) for cuts in (ours, theirs)), strict=True)
-    _, mine, other = np.intersect1d(*spans, assume_unique=True, return_indices=True)
-    partners[places[0][mine]] = places[1][other]
+    (own_spans, own_places), (spans, places) = _spans(ours), _spans(theirs)
+    _, mine, other = np.intersect1d(own_spans, spans, assume_unique=True, return_indices=True)
+    partners[own_places[mine]] = places[other]
     return RowAlignment(partners)
 
 
@@ -117,25 +118,22 @@ def by_groups(ours: Ints, theirs: Ints, *, last: bool = False) -> RowAlignment:
     run where the templates put different things before the answer.
     """
     found = _nothing(len(ours) - 1, len(theirs) - 1, groups=True)
-    places = [_covering(cuts) for cuts in (ours, theirs)]
-    common = np.intersect1d(*(cuts[1:][place] for cuts, place in zip((ours, theirs), places, strict=True)))
+    own_places, places = _covering(ours), _covering(theirs)
+    common = np.intersect1d(ours[1:][own_places], theirs[1:][places])
     common = common[common != UNKNOWN]
     if not len(common):
         return found
     # A run's number is how many common boundaries lie before its end; what lies behind the last one is no run.
-    numbers = [np.searchsorted(common, _ends(cuts)[place]) for cuts, place in zip((ours, theirs), places, strict=True)]
-    runs = np.arange(len(common))
-    edges = [
-        np.searchsorted(number, runs, side="right") - 1 if last else np.searchsorted(number, runs) for number in numbers
-    ]
-    mine, other = (place[edge] for place, edge in zip(places, edges, strict=True))
-    if ours[places[0][0]] != theirs[places[1][0]]:
-        runs = runs[1:]
-    found.partners[mine[runs]] = other[runs]
+    own_runs, runs = (np.searchsorted(common, _ends(c)[p]) for c, p in ((ours, own_places), (theirs, places)))
+    numbers = np.arange(len(common))
+    if ours[own_places[0]] != theirs[places[0]]:
+        numbers = numbers[1:]
+    mine, other = (p[_edge(r, numbers, last=last)] for p, r in ((own_places, own_runs), (places, runs)))
+    found.partners[mine] = other
     anchors = np.full(len(common) + 1, -1)
-    anchors[runs] = mine[runs]
-    found.student_groups[places[0]] = anchors[numbers[0]]
-    found.teacher_groups[places[1]] = anchors[numbers[1]]
+    anchors[numbers] = mine
+    found.student_groups[own_places] = anchors[own_runs]
+    found.teacher_groups[places] = anchors[runs]
     return found
 
 
@@ -161,7 +159,7 @@ def by_edit_distance(
     same[0] = ours[0] == theirs[0]
     partners[0] = 0
     if all(read):
-        rows, columns = warp(process.cdist(*read, scorer=Levenshtein.distance, dtype=np.int32))
+        rows, columns = warp(process.cdist(read[0], read[1], scorer=Levenshtein.distance, dtype=np.int32))
         single = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
         rows, columns = rows[single], columns[single]
         partners[rows + 1] = columns + 1
@@ -184,10 +182,10 @@ def warp(cost: NDArray[np.integer]) -> tuple[Ints, Ints]:
         np.minimum(above[1:], above[:-1], out=entered[1:])
         running = np.cumsum(cost[i])
         total[i] = running + np.minimum.accumulate(entered - (running - cost[i]))
-    return _walk_back(total.tolist())
+    return _walk_back(list(total.tolist()))  # pyright: ignore[reportArgumentType]
 
 
-def _walk_back(total: list[list[int]]) -> tuple[Ints, Ints]:
+def _walk_back(total: list[Any]) -> tuple[Ints, Ints]:
     i, j = len(total) - 1, len(total[0]) - 1
     path = [(i, j)]
     while i or j:
@@ -211,6 +209,11 @@ def _spans(cuts: Ints) -> tuple[Ints, Ints]:
     known = (cuts[1:] != UNKNOWN) & (cuts[:-1] != UNKNOWN) & (cuts[1:] > cuts[:-1])
     places = np.flatnonzero(known)
     return (cuts[places] << 32) + cuts[places + 1] + _FAR, places
+
+
+def _edge(runs: Ints, numbers: Ints, *, last: bool) -> Ints:
+    """The first (or last) place of each of some runs among tokens in order."""
+    return np.searchsorted(runs, numbers, side="right") - 1 if last else np.searchsorted(runs, numbers)
 
 
 def _ends(cuts: Ints) -> Ints:

@@ -117,7 +117,11 @@ def byte_characters() -> dict[int, str]:
 
 
 def vocabulary_map(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, ends: tuple[int, int] | None = None
+    student: PreTrainedTokenizerBase,
+    teacher: PreTrainedTokenizerBase,
+    *,
+    ends: tuple[int, int] | None = None,
+    nearest: bool = True,
 ) -> VocabularyMap:
     """The map from the teacher's vocabulary to the student's, computed once for a pair and kept on the disk.
 
@@ -129,6 +133,7 @@ def vocabulary_map(
         student: the student's tokenizer.
         teacher: the teacher's.
         ends: the ids that end an answer, student's and teacher's; they are taken for one and the same.
+        nearest: also look for the nearest where there is no exact one, which takes seconds; else `nearest` is `exact`.
 
     Raises:
         ModelError: one of them is not a tokenizer of the `tokenizers` library.
@@ -137,14 +142,14 @@ def vocabulary_map(
     roles = _roles(student, teacher, ends)
     normaliser = json.dumps(description(student).get("normalizer"))
     # A list of 100,000 tokens is named by its bytes, not by a JSON of them.
-    key = fingerprint([_VERSION, normaliser, sorted(roles.items()), [_digest(*side) for side in sides]])
+    key = fingerprint([_VERSION, nearest, normaliser, sorted(roles.items()), [_digest(*side) for side in sides]])
     path = cache_folder() / "vocabulary-maps" / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return VocabularyMap(stored["nearest"], stored["exact"])
     except (OSError, ValueError, KeyError):
         pass
-    found = _map(sides[0], sides[1], roles, _normalise(student))
+    found = _map(sides[0], sides[1], roles, _normalise(student), nearest=nearest)
     try:
         with atomic(path, "wb") as handle:
             np.savez(handle, nearest=found.nearest, exact=found.exact)
@@ -172,7 +177,8 @@ def _digest(spelled: Sequence[bytes | None], names: Sequence[str | None]) -> str
 
 
 def _normalise(tokenizer: PreTrainedTokenizerBase) -> Any:
-    normaliser = tokenizer.backend_tokenizer.normalizer  # pyright: ignore[reportAttributeAccessIssue]
+    backend: Any = getattr(tokenizer, "backend_tokenizer")  # noqa: B009 - a property of fast tokenizers only
+    normaliser = backend.normalizer
     return None if normaliser is None else normaliser.normalize_str
 
 
@@ -188,7 +194,7 @@ def _roles(
     return found
 
 
-def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any) -> VocabularyMap:
+def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any, *, nearest: bool) -> VocabularyMap:
     (ours, our_names), (theirs, their_names) = student, teacher
     exact = np.full(len(theirs), -1, np.int64)
     same_name = {name: i for i, name in enumerate(our_names) if name is not None}
@@ -213,7 +219,7 @@ def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any) 
     for i, spelled in enumerate(theirs):
         if spelled is not None:
             pair(i, by_bytes.get(spelled))
-    return VocabularyMap(_nearest(ours, theirs, exact, by_bytes, normalise), exact)
+    return VocabularyMap(_nearest(ours, theirs, exact, by_bytes, normalise) if nearest else exact, exact)
 
 
 def _nearest(

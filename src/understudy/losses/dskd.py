@@ -181,8 +181,8 @@ class CrossModelAttention(nn.Module):
         return _both_spaces(
             student.head,
             teacher.head,
-            in_student=_with_hidden(student.head, aligned_teacher),
-            in_teacher=_with_hidden(teacher.head, aligned_student),
+            in_student=with_hidden(student.head, aligned_teacher),
+            in_teacher=with_hidden(teacher.head, aligned_student),
             terms=dataclasses.replace(terms, only_where_teacher_right=True, statistics=statistics),
             teacher_weights=teacher_weights,
         )
@@ -245,7 +245,7 @@ def _both_spaces(
     """The pass in the student's space and that in the teacher's, with the sums of their terms."""
     own = head_losses(student, in_student, terms)
     backward = Terms(forward_kl, temperature=terms.temperature, token_weights=teacher_weights)
-    other = head_losses(in_teacher, _constant(teacher), backward)
+    other = head_losses(in_teacher, teacher.constant(), backward)
     assert own.divergence is not None
     assert own.gold is not None
     assert own.teacher_gold is not None
@@ -254,31 +254,27 @@ def _both_spaces(
     if terms.only_where_teacher_right and weights is not None:
         counted = weights * own.teacher_right
     sums = {
-        "student_space": _weighted(counted, own.divergence),
+        "student_space": weighted(counted, own.divergence),
         "teacher_space": other.total.detach(),
-        "projection": _weighted(weights, own.teacher_gold),
+        "projection": weighted(weights, own.teacher_gold),
     }
     if terms.gold_weights is not None:
-        sums["gold"] = _weighted(terms.gold_weights, own.gold)
+        sums["gold"] = weighted(terms.gold_weights, own.gold)
     return DualSpaceLosses(own.total + other.total, sums, own, other)
 
 
-def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:
+def weighted(weights: Tensor | None, values: Tensor) -> Tensor:
+    """Σ weights · values, where 0 · ∞ is 0."""
     return values.sum() if weights is None else (weights * values).masked_fill(weights == 0, 0.0).sum()
 
 
 def _project(projector: nn.Linear, hidden: Tensor, target: HeadSpec) -> HeadSpec:
-    return _with_hidden(target, projector(hidden.to(projector.weight.dtype)))
+    return with_hidden(target, projector(hidden.to(projector.weight.dtype)))
 
 
-def _with_hidden(head: HeadSpec, hidden: Tensor) -> HeadSpec:
+def with_hidden(head: HeadSpec, hidden: Tensor) -> HeadSpec:
     """The same head, taken as a constant, over other hidden states."""
-    return dataclasses.replace(_constant(head), hidden=hidden.to(head.hidden.dtype))
-
-
-def _constant(head: HeadSpec) -> HeadSpec:
-    bias = None if head.bias is None else head.bias.detach()
-    return dataclasses.replace(head, hidden=head.hidden.detach(), weight=head.weight.detach(), bias=bias)
+    return dataclasses.replace(head.constant(), hidden=hidden.to(head.hidden.dtype))
 
 
 def _check_lengths(student: TokenViews, teacher: TokenViews) -> None:

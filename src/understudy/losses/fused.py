@@ -24,6 +24,8 @@ from understudy.losses.terms import Terms, Wants
 class HeadLosses:
     """What one pass over the heads gives. `[N]` values are per token, unweighted, in nats and without gradient.
 
+    Where the teacher speaks of the first M tokens only (`Terms.partial`), its own values are `[M]`.
+
     Attributes:
         total: the weighted sum of all terms, a scalar; the only part that carries a gradient.
         divergence: divergence of student from teacher at the temperature.
@@ -34,6 +36,7 @@ class HeadLosses:
         teacher_argmax: the teacher's likeliest token.
         student_entropy: entropy of the student at temperature 1.
         teacher_entropy: entropy of the teacher at temperature 1.
+        teacher_shared: probability that the teacher puts on `Terms.shared_columns` at temperature 1.
     """
 
     total: Tensor
@@ -45,17 +48,18 @@ class HeadLosses:
     teacher_argmax: Tensor | None = None
     student_entropy: Tensor | None = None
     teacher_entropy: Tensor | None = None
+    teacher_shared: Tensor | None = None
 
     @property
     def agreement(self) -> Tensor | None:
         """Whether both sides' likeliest tokens are the same, `[N]` bool; None without statistics."""
         if self.student_argmax is None or self.teacher_argmax is None:
             return None
-        return self.student_argmax == self.teacher_argmax
+        return self.student_argmax[: len(self.teacher_argmax)] == self.teacher_argmax
 
 
 _VALUES = ("divergence", "gold", "teacher_gold", "teacher_right", "student_argmax", "teacher_argmax")
-_VALUES += ("student_entropy", "teacher_entropy")
+_VALUES += ("student_entropy", "teacher_entropy", "teacher_shared")
 
 
 def lm_head_divergence(
@@ -246,13 +250,17 @@ def _check(terms: Terms, student: HeadSpec, teacher: HeadSpec | None) -> None:
     num_tokens = student.hidden.shape[0]
     for name, spec in (("student", student), ("teacher", teacher)):
         if spec is not None:
-            _check_head(name, spec, num_tokens)
-    for name in ("gold_ids", "token_weights", "gold_weights", "teacher_gold_weights"):
-        extra = getattr(terms, name)
-        if extra is not None and extra.shape != (num_tokens,):
-            raise ValueError(f"{name} must be [{num_tokens}], not {tuple(extra.shape)}")
+            _check_head(name, spec)
+    num_teacher = num_tokens if teacher is None else teacher.hidden.shape[0]
+    if num_teacher != num_tokens and not (terms.partial and num_teacher < num_tokens):
+        raise ValueError(f"student has {num_tokens} tokens, teacher {num_teacher}; rows must be the same tokens")
+    for name in ("gold_ids", "token_weights", "gold_weights", "teacher_gold_weights", "teacher_gold_ids"):
+        extra, num = getattr(terms, name), num_teacher if name.startswith("teacher") else num_tokens
+        if extra is not None and extra.shape != (num,):
+            raise ValueError(f"{name} must be [{num}], not {tuple(extra.shape)}")
     of_teacher = terms.teacher_gold_weights is not None or terms.only_where_teacher_right
-    if terms.gold_ids is None and (of_teacher or terms.gold_weights is not None):
+    without = terms.gold_ids is None and terms.teacher_gold_ids is None
+    if (without and of_teacher) or (terms.gold_ids is None and terms.gold_weights is not None):
         raise ValueError("gold_weights, teacher_gold_weights and only_where_teacher_right need gold_ids")
     if teacher is None and of_teacher:
         raise ValueError("teacher_gold_weights and only_where_teacher_right need a teacher")
@@ -264,11 +272,9 @@ def _check(terms: Terms, student: HeadSpec, teacher: HeadSpec | None) -> None:
         raise ValueError(f"gold id {int(ids.max())} lies outside the student's {student.weight.shape[0]} columns")
 
 
-def _check_head(name: str, spec: HeadSpec, num_tokens: int) -> None:
+def _check_head(name: str, spec: HeadSpec) -> None:
     hidden, weight = tuple(spec.hidden.shape), tuple(spec.weight.shape)
     if len(hidden) != 2 or len(weight) != 2 or hidden[1] != weight[1]:
         raise ValueError(f"{name}_hidden and {name}_weight must be [N, d] and [V, d], not {hidden} and {weight}")
-    if hidden[0] != num_tokens:
-        raise ValueError(f"student has {num_tokens} tokens, teacher {hidden[0]}; rows must be the same tokens")
     if spec.bias is not None and tuple(spec.bias.shape) != weight[:1]:
         raise ValueError(f"{name}_bias must be [{weight[0]}], not {tuple(spec.bias.shape)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,20 @@ class HeadSpec:
     softcap: float | None = None
     scale: float = 1.0
 
+    def tempered(self, temperature: float) -> HeadSpec:
+        """The head whose logits are divided by `temperature`."""
+        softcap = None if self.softcap is None else self.softcap / temperature
+        return dataclasses.replace(self, softcap=softcap, scale=self.scale / temperature)
+
+    def rows(self, which: Tensor) -> HeadSpec:
+        """The same head over some of the tokens."""
+        return dataclasses.replace(self, hidden=self.hidden[which])
+
+    def constant(self) -> HeadSpec:
+        """The same without gradients."""
+        bias = None if self.bias is None else self.bias.detach()
+        return dataclasses.replace(self, hidden=self.hidden.detach(), weight=self.weight.detach(), bias=bias)
+
 
 class HeadSide:
     """A head at work on chunks of tokens.
@@ -32,6 +47,8 @@ class HeadSide:
         gold_ids: `[N]` right tokens, for the cross-entropy.
         gold_weights: `[N]` weights of its gradient.
         statistics: also report likeliest token and entropy.
+        argmax: report the likeliest token alone.
+        shared: with `statistics`, report the probability of these columns, `[V]` bool.
         exact: float32 or float64, the dtype of whatever is no matrix product.
     """
 
@@ -45,12 +62,19 @@ class HeadSide:
         gold_weights: Tensor | None,
         statistics: bool,
         exact: torch.dtype,
+        argmax: bool = False,
+        shared: Tensor | None = None,
     ) -> None:
         dtype, self.exact = _product_dtype(spec.hidden), exact
         self.hidden = spec.hidden.detach().to(dtype)
         self.weight = spec.weight.detach().to(dtype)[:columns]
         self.bias = None if spec.bias is None else spec.bias.detach().to(dtype)[:columns]
         self.columns, self.softcap, self.statistics = columns, spec.softcap, statistics
+        self.argmax = statistics or argmax
+        self.shared = None
+        if shared is not None and statistics:
+            self.shared = shared.new_zeros(columns, dtype=exact)
+            self.shared[: len(shared)] = shared[:columns].to(exact)
         self.needs_own_softmax = statistics or gold_ids is not None
         self.tempered = spec.softcap is None and not self.needs_own_softmax
         self.inner = spec.scale / (spec.softcap or 1.0) / (temperature if self.tempered else 1.0)
@@ -62,6 +86,21 @@ class HeadSide:
         self._take_gold(gold_ids, gold_weights)
         self.values: dict[str, Tensor] = {}
         self.soft: Tensor | None = None
+        if not len(self.hidden):
+            self._report_nothing()
+
+    def _report_nothing(self) -> None:
+        """The values of no tokens, so that whoever adds them up finds them."""
+        empty = slice(0, 0)
+        if self.gold_ids is not None:
+            self.put("gold", empty, self.hidden.new_zeros(0, dtype=self.exact))
+            self.put("right", empty, torch.zeros(0, dtype=torch.bool, device=self.hidden.device))
+        if self.argmax:
+            self.put("argmax", empty, torch.zeros(0, dtype=torch.long, device=self.hidden.device))
+        if self.statistics:
+            self.put("entropy", empty, self.hidden.new_zeros(0, dtype=self.exact))
+        if self.shared is not None:
+            self.put("shared", empty, self.hidden.new_zeros(0, dtype=self.exact))
 
     def _take_gold(self, gold_ids: Tensor | None, gold_weights: Tensor | None) -> None:
         self.gold_ids = self.gold_weights = None
@@ -116,6 +155,11 @@ class HeadSide:
             logits.clamp_min_(floor(logits.dtype))
         return logits
 
+    def name(self, rows: slice, logits: Tensor) -> None:
+        """Report the likeliest tokens of some rows, where they are asked for."""
+        if self.argmax:
+            self.put("argmax", rows, logits.argmax(-1))
+
     def describe(self, rows: slice, logits: Tensor, soft: Tensor, lse: Tensor) -> None:
         """Report cross-entropy and statistics of some rows, given what `softmax_into` made of them."""
         if self.gold_ids is not None:
@@ -125,8 +169,9 @@ class HeadSide:
             self.put("gold", rows, value.masked_fill(~present, 0.0))
             self.put("right", rows, (picked >= 0) & present)
         if self.statistics:
-            self.put("argmax", rows, logits.argmax(-1))
             self.put("entropy", rows, lse - (soft * logits).sum(-1))
+            if self.shared is not None:
+                self.put("shared", rows, soft @ self.shared)
 
     def put(self, name: str, rows: slice, value: Tensor) -> None:
         """Keep the per-token values of some rows."""

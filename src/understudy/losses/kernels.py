@@ -23,7 +23,10 @@ from understudy.losses.divergences import head_weight, teacher_head
 
 @dataclass(slots=True)
 class Block:
-    """Some rows of both heads' logits with their softmax; all `[R, V]` but the log-sums `[R]`."""
+    """Some rows of both heads' logits with their softmax; all `[R, V]` but the log-sums `[R]`.
+
+    `missing` `[V]` marks columns that one side lacks; None: neither does.
+    """
 
     student: Tensor
     teacher: Tensor
@@ -33,6 +36,7 @@ class Block:
     teacher_lse: Tensor
     spare: Tensor
     wants_gradient: bool = False
+    missing: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor
 
+from understudy.losses.comparisons import ByColumn, Comparison
 from understudy.losses.heads import HeadGradient, HeadSide, HeadSpec, floor, softmax_into
-from understudy.losses.kernels import Block, kernel_of
+from understudy.losses.kernels import Block
 from understudy.losses.terms import Terms, Wants
 
 # Fewer tokens make the products slower, more cost memory and no longer help (benchmarks/loss.py).
@@ -32,12 +33,15 @@ class HeadPass:
         self.num_tokens, self.device = student.hidden.shape[0], student.hidden.device
         specs = [spec for spec in (student, teacher) if spec is not None]
         self.exact = torch.float64 if any(s.hidden.dtype == torch.float64 for s in specs) else torch.float32
-        self.columns = min(spec.weight.shape[0] for spec in specs)
+        self.num_pairs = 0 if teacher is None else teacher.hidden.shape[0]
+        given = terms.divergence
+        self.comparison = given if isinstance(given, Comparison) else ByColumn(given)
+        self.alone = teacher is not None and self.comparison.alone
+        self.columns, self.teacher_columns = self.comparison.widths(specs[0].weight.shape[0], specs[-1].weight.shape[0])
         self._take_weights(student)
         self._open_student(student, wants)
         self._open_teacher(teacher, wants)
-        self.missing = self._missing()
-        self.kernel = kernel_of(terms.divergence)
+        self.missing = self._missing() if self.comparison.by_column else None
         self.divergence = torch.zeros(self.num_tokens, dtype=self.exact, device=self.device)
         self.rows = torch.zeros_like(self.divergence)
 
@@ -46,8 +50,9 @@ class HeadPass:
         with torch.autocast(self.device.type, enabled=False):
             chunk, block = self._sizes()
             self._reserve(chunk, block)
-            for start in range(0, self.num_tokens, chunk):
-                self._chunk(start, min(start + chunk, self.num_tokens), block)
+            for first, last in ((0, self.num_pairs), (self.num_pairs, self.num_tokens)):
+                for start in range(first, last, chunk):
+                    self._chunk(start, min(start + chunk, last), block)
             return self._total()
 
     @property
@@ -81,7 +86,7 @@ class HeadPass:
 
     def _open_student(self, spec: HeadSpec, wants: Wants) -> None:
         terms = self.terms
-        whole = terms.gold_ids is not None or terms.statistics
+        whole = terms.gold_ids is not None or terms.statistics or terms.argmax
         self.student = HeadSide(
             spec,
             columns=spec.weight.shape[0] if whole else self.columns,
@@ -89,6 +94,7 @@ class HeadPass:
             gold_ids=terms.gold_ids,
             gold_weights=self.weights[1],
             statistics=terms.statistics,
+            argmax=terms.argmax,
             exact=self.exact,
         )
         asked = (
@@ -105,14 +111,20 @@ class HeadPass:
         if spec is None:
             return
         with_gold = terms.teacher_gold_weights is not None or terms.only_where_teacher_right
-        with_gold = with_gold or (terms.statistics and terms.gold_ids is not None)
+        with_gold = with_gold or (terms.statistics and terms.gold_ids is not None and self.comparison.by_column)
+        gold_ids = terms.teacher_gold_ids
+        if gold_ids is None and terms.gold_ids is not None:
+            gold_ids = terms.gold_ids[: self.num_pairs]
+        whole = with_gold or terms.statistics or terms.argmax
         self.teacher = HeadSide(
             spec,
-            columns=spec.weight.shape[0] if with_gold or terms.statistics else self.columns,
+            columns=spec.weight.shape[0] if whole else self.teacher_columns,
             temperature=terms.temperature,
-            gold_ids=terms.gold_ids if with_gold else None,
+            gold_ids=gold_ids if with_gold else None,
             gold_weights=self.weights[2],
             statistics=terms.statistics,
+            argmax=terms.argmax,
+            shared=terms.shared_columns,
             exact=self.exact,
         )
         if wants.teacher_hidden and terms.teacher_gold_weights is not None:
@@ -127,12 +139,15 @@ class HeadPass:
 
     def _shares(self, side: HeadSide) -> bool:
         """Whether the softmax of the divergence also serves the side's cross-entropy and statistics."""
-        alone = self.teacher is None
-        return not alone and self.terms.temperature == 1 and self.missing is None and side.columns == self.columns
+        if self.teacher is None or self.terms.temperature != 1 or self.missing is not None:
+            return False
+        if side is self.student:
+            return side.columns == self.columns
+        return side.columns == self.teacher_columns and not self.comparison.alone
 
     def _sizes(self) -> tuple[int, int]:
         """Tokens in a chunk and in a block."""
-        widest = max(self.student.columns, self.teacher.columns if self.teacher else 0)
+        widest = max(self.student.columns, self.teacher.columns if self.teacher else 0, 1)
         on_cpu = self.device.type == "cpu"
         chunk = self.terms.chunk_tokens
         if chunk is None:
@@ -154,17 +169,23 @@ class HeadPass:
                 own = side.needs_own_softmax and (lasting or not self._shares(side))
                 side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
         if self.teacher is not None:
-            self.scratch = [torch.empty(block, self.columns, dtype=self.exact, device=self.device) for _ in range(3)]
+            compared = self.comparison.compared(self.columns, self.teacher_columns)
+            widths = [self.columns, compared, max(self.columns, compared)]
+            self.scratch = [torch.empty(block, width, dtype=self.exact, device=self.device) for width in widths]
+            carried = compared if self.alone else 0
+            self.carried = torch.empty(block, carried, dtype=self.exact, device=self.device)
 
     def _chunk(self, start: int, stop: int, block: int) -> None:
-        student, teacher = self.student, self.teacher
+        student, teacher = self.student, self.teacher if start < self.num_pairs else None
+        if teacher is None and not (self.alone or student.needs_own_softmax or student.argmax):
+            return
         product = student.project(start, stop)
         teacher_product = teacher.project(start, stop) if teacher else None
         for first in range(0, stop - start, block):
             piece = slice(first, min(first + block, stop - start))
             rows = slice(start + piece.start, start + piece.stop)
             self._block(rows, product[piece], None if teacher_product is None else teacher_product[piece])
-        if self.student_gradient:
+        if self.student_gradient and self._has_gradient(teacher):
             self.student_gradient.add(product[:, : self._gradient_columns], start, stop, self.rows[start:stop])
         if self.teacher_gradient and teacher and teacher_product is not None:
             whole = torch.full_like(self.rows[start:stop], teacher.constant)
@@ -174,70 +195,70 @@ class HeadPass:
     def _gradient_columns(self) -> int:
         return self.student.columns if self.student.gold_weights is not None else self.columns
 
+    def _has_gradient(self, teacher: HeadSide | None) -> bool:
+        """Whether tokens with or without a teacher have any loss at all."""
+        return teacher is not None or self.alone or self.student.gold_weights is not None
+
     def _block(self, rows: slice, product: Tensor, teacher_product: Tensor | None) -> None:
         """All terms of a few rows; afterwards the products hold the gradients with respect to the logits."""
-        student, teacher = self.student, self.teacher
-        logits, soft = self._own(student, rows, product)
-        block = None
+        student, teacher = self.student, self.teacher if teacher_product is not None else None
+        compared = teacher is not None or self.alone
+        logits, soft = self._own(student, rows, product, compared=compared)
+        block, teacher_logits, teacher_soft = None, None, None
         if teacher is not None and teacher_product is not None:
             teacher_logits, teacher_soft = self._own(teacher, rows, teacher_product)
+        if compared:
             block = self._common(rows, logits, teacher_logits)
-            self.divergence[rows] = self._diverge(block)
-            if self.teacher_gradient and teacher_soft is not None:
-                teacher.store(teacher.gold_gradient(rows, teacher_soft), teacher_product)
-        if self.student_gradient:
+            self.divergence[rows] = self.comparison.run(rows, block)
+        if self.teacher_gradient and teacher and teacher_soft is not None and teacher_product is not None:
+            teacher.store(teacher.gold_gradient(rows, teacher_soft), teacher_product)
+        if self.student_gradient and self._has_gradient(teacher):
             student.store(self._combine(rows, logits, soft, block), product)
 
-    def _own(self, side: HeadSide, rows: slice, product: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _own(
+        self, side: HeadSide, rows: slice, product: Tensor, *, compared: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """Logits of one side and, where it needs one of its own, their softmax at temperature 1."""
         logits = side.logits(product)
-        if side.soft is None:
+        side.name(rows, logits)
+        # Where nothing is compared, the softmax that the divergence would have shared is not made by it.
+        soft = side.soft if compared or side.soft is not None else self.scratch[0]
+        if soft is None or not side.needs_own_softmax:
             return logits, None
-        soft = side.soft[: logits.shape[0]]
+        soft = soft[: logits.shape[0]]
         side.describe(rows, logits, soft, softmax_into(logits, soft))
         return logits, soft
 
-    def _common(self, rows: slice, student: Tensor, teacher: Tensor) -> Block:
-        """The distributions that the divergence compares: common columns, at the temperature."""
-        views = []
-        for side, logits in ((self.student, student), (self.teacher, teacher)):
-            assert side is not None
-            view = logits[:, : self.columns]
-            if not side.tempered and self.terms.temperature != 1:
-                view.mul_(1 / self.terms.temperature)
-            views.append(view if self.missing is None else view.masked_fill_(self.missing, floor(view.dtype)))
-        q, p, spare = (buffer[: student.shape[0]] for buffer in self.scratch)
+    def _common(self, rows: slice, student: Tensor, teacher: Tensor | None) -> Block:
+        """What is compared: the columns that take part, at the temperature."""
+        own = self._view(self.student, student, self.columns)
+        other = None
+        if teacher is not None and self.teacher is not None:
+            other = self._view(self.teacher, teacher, self.teacher_columns)
+        other = self.comparison.teacher_view(rows, other, self.carried[: len(own)])
+        q, p, spare = (buffer[: len(own)] for buffer in self.scratch)
         block = Block(
-            student=views[0],
-            teacher=views[1],
+            student=own,
+            teacher=other,
             q=q,
             p=p,
-            student_lse=softmax_into(views[0], q),
-            teacher_lse=softmax_into(views[1], p),
+            student_lse=softmax_into(own, q),
+            teacher_lse=softmax_into(other, p),
             spare=spare,
             wants_gradient=self.student_gradient is not None,
+            missing=self.missing,
         )
-        for side, logits, soft, lse in (
-            (self.student, student, q, block.student_lse),
-            (self.teacher, teacher, p, block.teacher_lse),
-        ):
-            if side is not None and side.needs_own_softmax and side.soft is None:
-                side.describe(rows, logits, soft, lse)
+        if self.student.needs_own_softmax and self.student.soft is None:
+            self.student.describe(rows, student, q, block.student_lse)
+        if teacher is not None and self.teacher and self.teacher.needs_own_softmax and self.teacher.soft is None:
+            self.teacher.describe(rows, teacher, p, block.teacher_lse)
         return block
 
-    def _diverge(self, block: Block) -> Tensor:
-        """Values `[R]`; the gradient, short of its constant, stays in `block.student`."""
-        if self.kernel is not None:
-            return self.kernel.run(block)
-        kept = slice(None) if self.missing is None else ~self.missing
-        student, teacher = block.student[:, kept].log_softmax(-1), block.teacher[:, kept].log_softmax(-1)
-        with torch.set_grad_enabled(block.wants_gradient):
-            leaf = block.student[:, kept].detach().clone().requires_grad_(block.wants_gradient)
-            value = self.terms.divergence(leaf.log_softmax(-1) if block.wants_gradient else student, teacher)
-            if block.wants_gradient:
-                block.student.zero_()
-                block.student[:, kept] = torch.autograd.grad(value.sum(), leaf)[0]
-        return value.detach()
+    def _view(self, side: HeadSide, logits: Tensor, columns: int) -> Tensor:
+        view = logits[:, :columns]
+        if not side.tempered and self.terms.temperature != 1:
+            view.mul_(1 / self.terms.temperature)
+        return view if self.missing is None else view.masked_fill_(self.missing, floor(view.dtype))
 
     def _combine(self, rows: slice, logits: Tensor, soft: Tensor | None, block: Block | None) -> Tensor:
         """∂total/∂logits of the student, up to a factor per row that is left in `self.rows`."""
@@ -246,7 +267,7 @@ class HeadPass:
         if block is None:
             assert soft is not None
             return student.gold_gradient(rows, soft)
-        weights = self._divergence_weights(rows) * (self.kernel.factor if self.kernel else 1.0)
+        weights = self._divergence_weights(rows) * self.comparison.factor
         if not student.tempered:
             weights = weights / self.terms.temperature
         if student.gold_weights is None:
@@ -264,9 +285,11 @@ class HeadPass:
     def _divergence_weights(self, rows: slice) -> Tensor:
         weights = self.weights[0]
         assert weights is not None
-        if self.terms.only_where_teacher_right and self.teacher:
-            return weights[rows] * self.teacher.values["right"][rows]
-        return weights[rows]
+        weights = weights[rows]
+        if self.terms.only_where_teacher_right and self.teacher and self.num_pairs:
+            right = self.teacher.values["right"][rows]
+            return torch.nn.functional.pad(right, (0, len(weights) - len(right))) * weights
+        return weights
 
     def _total(self) -> Tensor:
         total = self.divergence.new_zeros(())

@@ -15,7 +15,7 @@ from understudy.files import fingerprint
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
-Method = Literal["kd", "dskd", "dskd_cma"]
+Method = Literal["kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
 Arm = Literal["sft", "seqkd", "kd_gold", "distilled"]
 
 METHODS: tuple[str, ...] = get_args(Method)
@@ -168,24 +168,30 @@ class DistilConfig(TrainConfig):
     """Distillation from logits or hidden states."""
 
     method: Method = "kd"
-    """kd (divergence of the output distributions), dskd (dual space, same vocabulary), dskd_cma (two vocabularies)."""
+    """One vocabulary: kd, dskd, dskd_v2. Two: dskd_cma, dskd_v2, min_edit, uld, byte_aligned (docs/crossvocab.md)."""
     divergence: str = "forward_kl"
     """forward_kl, reverse_kl, js, generalized_js, skew_forward_kl, skew_reverse_kl, adaptive_kl, total_variation."""
     divergence_parameters: dict[str, float] = Field(default_factory=dict)
     """Parameters of the divergence, for example `{beta: 0.5}` or `{skew: 0.1}`."""
-    loss_temperature: float = Field(default=1.0, gt=0)
-    """Divides the logits of both sides before the divergence."""
+    loss_temperature: float | None = Field(default=None, gt=0)
+    """Divides the logits of both sides before the divergence; default: 1 for kd, uld, byte_aligned, else 2."""
     scale_by_temperature_squared: bool = False
-    """Multiply the divergence by the squared temperature (Hinton et al., 2015)."""
+    """Multiply the divergence by the squared temperature (Hinton et al., 2015); kd and min_edit only."""
     gold_weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
     projector_learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of the objective's own parameters (the projectors of DSKD)."""
+    agreement_threshold: float = Field(default=1.0, gt=0, le=1)
+    """dskd_v2: above this share of right tokens an example's whole answer is compared in the student's space."""
+    merge: Literal["observed", "bayesian"] = "observed"
+    """byte_aligned: a group speaks by its first token's distribution (observed), or by its last one's (bayesian)."""
+    published: bool = False
+    """dskd_cma: deviations over the whole micro-batch, for comparison with published figures."""
 
     @property
     def temperature(self) -> float:
         """`loss_temperature`, or the one its method is published with."""
-        return self.loss_temperature or (1.0 if self.method == "kd" else 2.0)
+        return self.loss_temperature or (1.0 if self.method in ("kd", "uld", "byte_aligned") else 2.0)
 
 
 class EndpointConfig(Section):
@@ -206,18 +212,18 @@ class EndpointConfig(Section):
     timeout: float = Field(default=60.0, gt=0)
     """Seconds until an unanswered request is given up and tried again."""
     max_retries: int = Field(default=6, ge=0)
-    """How often a request is tried again after 429, 5xx, a timeout or an answer that breaks its schema."""
+    """How often a request is tried again after 429, 5xx or a timeout; a broken answer is asked for twice more."""
     max_calls: int | None = Field(default=None, gt=0)
-    """Budget in calls; what is left is listed as missing."""
+    """Budget in calls of this command; what is left is listed as missing."""
     max_total_tokens: int | None = Field(default=None, gt=0)
-    """Budget in tokens, read and written."""
+    """Budget in tokens of this command, read and written."""
 
 
 class JudgeConfig(EndpointConfig):
     """The language model that judges answers."""
 
     repeats: int = Field(default=1, gt=0)
-    """How often each item is judged; with two or more, the report gives the judge's own variance."""
+    """How often each item is judged: two or more give the judge's own variance (set a temperature above 0)."""
 
 
 class EvaluateConfig(Section):

@@ -34,6 +34,7 @@ class Need(Flag):
     HIDDEN = auto()
     EMBEDDINGS = auto()
     SAME_VOCABULARY = auto()
+    ALIGNMENT = auto()
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Result:
     Attributes:
         total: scalar, the weighted sum over the target tokens of the batch; the only thing with a gradient.
         sums: sum of each term over the target tokens (unweighted, for the log), `tokens`, and, where measured,
-            `agreement`, `student_entropy`, `teacher_entropy` with `measured_tokens`.
+            `agreement`, `student_entropy`, `teacher_entropy`, `mapped_mass` with `measured_tokens`.
     """
 
     total: Tensor
@@ -78,7 +79,7 @@ class Gold(Objective):
         terms = Terms(forward_kl, gold_ids=student.target_ids, gold_weights=ones)
         losses = head_losses(spec(student), None, terms)
         assert losses.gold is not None
-        return Result(losses.total, {"gold": losses.gold.sum(), "tokens": _count(student)})
+        return Result(losses.total, {"gold": losses.gold.sum(), "tokens": count(student)})
 
 
 class OutputDivergence(Objective):
@@ -125,7 +126,7 @@ class OutputDivergence(Objective):
         losses = head_losses(spec(student), spec(signal), terms)
         assert losses.gold is not None
         assert losses.divergence is not None
-        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": _count(student)}
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
         return Result(losses.total, sums | _statistics(losses, student))
 
 
@@ -158,7 +159,7 @@ class DualSpaceObjective(Objective):
         losses = self.losses(student, signal, batch, gold_weights(self.gold_weight, student, batch))
         assert losses.student.gold is not None
         # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
-        sums = {**losses.sums, "tokens": _count(student), "gold": losses.student.gold.sum()}
+        sums = {**losses.sums, "tokens": count(student), "gold": losses.student.gold.sum()}
         return Result(losses.total, sums | _statistics(losses.student, student))
 
     def losses(self, student: Output, signal: Output, batch: Batch, gold: Tensor) -> DualSpaceLosses:
@@ -219,7 +220,8 @@ def _views(output: Output) -> TokenViews:
     return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)
 
 
-def _count(output: Output) -> Tensor:
+def count(output: Output) -> Tensor:
+    """The target tokens of a batch, as a number on the device."""
     return torch.tensor(float(len(output.target_ids)), device=output.hidden.device)
 
 
@@ -230,5 +232,5 @@ def _statistics(losses: HeadLosses, student: Output) -> dict[str, Tensor]:
         "agreement": losses.agreement.sum(),
         "student_entropy": losses.student_entropy.sum(),
         "teacher_entropy": losses.teacher_entropy.sum(),
-        "measured_tokens": _count(student),
+        "measured_tokens": count(student),
     }

@@ -194,9 +194,10 @@ class DistillationTrainer(Trainer):
         """Add the mean of each loss term since the last line; keep `metrics.jsonl` equal to the Trainer's history."""
         if "loss" in logs and self._sums:
             sums: dict[str, Any] = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
-            tokens, measured = sums.pop("tokens"), sums.pop("measured_tokens", None)
+            tokens = sums.pop("tokens")
+            measured = sums.pop("measured_tokens", tokens).clamp_min(1)
             for name, value in sums.items():
-                logs[name] = (value / (measured if name in STATISTICS and measured is not None else tokens)).item()
+                logs[name] = (value / (measured if name in STATISTICS else tokens)).item()
             self._sums = {}
         super().log(logs, start_time)
         if self.args.should_save:
@@ -230,7 +231,7 @@ def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
     )
 
 
-STATISTICS = ("agreement", "student_entropy", "teacher_entropy")
+STATISTICS = ("agreement", "student_entropy", "teacher_entropy", "mapped_mass")
 
 
 class _ProgressCallback(TrainerCallback):

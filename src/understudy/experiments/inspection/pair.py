@@ -5,6 +5,7 @@ Everything is built by the very functions that `run` uses, so that what is shown
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from understudy import build
+from understudy.data.align import Bridge
 from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows, move
 from understudy.data.load import load_splits
 from understudy.data.template import vocabulary_difference
@@ -76,6 +78,11 @@ class Texts:
         """What the method needs of the two models."""
         return build.NEEDS[self.recipe.distil.method]
 
+    @functools.cached_property
+    def bridge(self) -> Bridge | None:
+        """What aligns the two tokenizers' answers, where the method needs it."""
+        return build.bridge(self.recipe.distil, self.student.template, self.teacher.template)
+
     @property
     def collator(self) -> Collator:
         """Pads rows for both models, as the trainer does."""
@@ -118,10 +125,11 @@ def soundness(method: str, needs: Need, difference: str) -> tuple[bool, str]:
     """Whether a method fits two vocabularies, and why."""
     if Need.SAME_VOCABULARY in needs:
         if difference:
-            return False, f"{method} compares token by token and cannot be used; dskd_cma can"
+            return False, f"{method} compares token by token and cannot be used; dskd_cma, dskd_v2 and min_edit can"
         return True, f"{method} compares token by token, and every id means the same to both"
     if difference:
-        return True, f"{method} aligns two vocabularies by attention"
+        how = "where they cut the answer" if Need.ALIGNMENT in needs else "attention"
+        return True, f"{method} aligns two vocabularies by {how}"
     return True, f"{method} works, but one vocabulary also allows kd and dskd, which compare token by token"
 
 
@@ -164,7 +172,7 @@ def take_sample(texts: Texts, *, most_rows: int = MOST_ROWS, most_seconds: float
     for example in gold[: max(most_rows, least)]:
         if len(rows) >= least and time.monotonic() > end:
             break
-        rows += encode_rows([example], texts.student, texts.teacher)
+        rows += encode_rows([example], texts.student, texts.teacher, texts.bridge)
         prompts.append(len(rows[-1].student.prompt_ids))
     for example in asked[: most_rows // 4]:
         if time.monotonic() > end:
@@ -216,7 +224,7 @@ def load_live(texts: Texts, sample: Sample) -> Live:
     teacher = load_model(recipe.teacher, device, seed=recipe.seed)
     student, autocast = trainable(recipe.student, recipe.distil, device, None, recipe.seed)
     torch.manual_seed(recipe.seed)
-    objective = build.objective(recipe.distil, student, teacher).to(device)
+    objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
     module = DistillationModule(student, objective)
     return Live(
         module, LocalTeacher(teacher, embeddings=Need.EMBEDDINGS in texts.needs), move(batch, device), autocast, device

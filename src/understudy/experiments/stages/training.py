@@ -93,10 +93,11 @@ def _train(
     if objective is None:
         teacher, teacher_encoder, needs = _teacher(context)
     model, autocast = trainable(config, training, device, weights, recipe.seed)
-    encoded = encode_rows(rows, encoder, teacher_encoder)
+    bridge = build.bridge(recipe.distil, template, teacher_encoder.template) if teacher_encoder else None
+    encoded = encode_rows(rows, encoder, teacher_encoder, bridge)
     if objective is None:
         assert teacher is not None
-        objective = build.objective(recipe.distil, model, teacher.model)
+        objective = build.objective(recipe.distil, model, teacher.model, bridge)
     dev = rows_of(context.run, "dev")[: training.eval_rows]
     material = Material(
         encoded,

@@ -1,0 +1,160 @@
+"""Losses across two vocabularies, where an alignment says which target tokens of the two models belong together.
+
+All of them run through the pass that serves one vocabulary (`losses.passes`): tokens with a partner come first, the
+teacher speaks of these alone, and a `Comparison` says how two distributions over different columns are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from understudy.losses.comparisons import Merged
+from understudy.losses.divergences import forward_kl
+from understudy.losses.fused import HeadLosses, head_losses
+from understudy.losses.heads import HeadSpec
+from understudy.losses.terms import Terms
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Target tokens side by side.
+
+    Attributes:
+        order: `[N]` the student's tokens, those with a partner first; None where all stand so already.
+        student: `[M]` the student's tokens that have a partner.
+        teacher: `[M]` their partners.
+    """
+
+    order: Tensor | None
+    student: Tensor
+    teacher: Tensor
+
+    @classmethod
+    def of(cls, partners: Tensor) -> Pairs:
+        """From the partner of each of the student's tokens, `[N]`, −1 for none."""
+        paired = partners >= 0
+        student = paired.nonzero()[:, 0]
+        order = None
+        if len(student) < len(partners):
+            order = torch.cat([student, (~paired).nonzero()[:, 0]])
+        return cls(order, student, partners[student])
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+    def arranged(self, values: Tensor) -> Tensor:
+        """`[N, …]` values of the student's tokens in the order of the pairs."""
+        return values if self.order is None else values[self.order]
+
+
+def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: Pairs, terms: Terms) -> HeadLosses:
+    """`head_losses` of tokens that have a partner and of those that have none.
+
+    A token without a partner has its gold cross-entropy and no divergence, unless the comparison says what stands for
+    the teacher there. The result goes over the tokens in the order of the pairs; the teacher's values over the pairs.
+
+    Args:
+        student: hidden states `[N, d]` and head.
+        teacher: hidden states `[N_t, D]` and head.
+        pairs: who belongs to whom.
+        terms: `[N]` tensors in the student's own order; what concerns the teacher over the pairs.
+    """
+    ordered = {}
+    for name in ("token_weights", "gold_ids", "gold_weights"):
+        values = getattr(terms, name)
+        ordered[name] = None if values is None else pairs.arranged(values)
+    terms = dataclasses.replace(terms, partial=True, **ordered)
+    student = dataclasses.replace(student, hidden=pairs.arranged(student.hidden))
+    return head_losses(student, teacher.rows(pairs.teacher), terms)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Token groups that write the same bytes on both sides.
+
+    Attributes:
+        partners: `[N_s]` the teacher's token beside the one token of the student that stands for its group; else −1.
+        student: `[N_s]` that token, for each token of a group; −1 outside.
+        teacher: `[N_t]` that token of the *student*, for each of the teacher's tokens of a group.
+        student_ids: `[N_s]` the student's target tokens.
+        teacher_ids: `[N_t]` the teacher's.
+    """
+
+    partners: Tensor
+    student: Tensor
+    teacher: Tensor
+    student_ids: Tensor
+    teacher_ids: Tensor
+
+
+def merged_losses(
+    student: HeadSpec,
+    teacher: HeadSpec,
+    groups: Groups,
+    columns: Tensor,
+    terms: Terms,
+    *,
+    beta: float = 0.5,
+    weight: float = 1.0,
+) -> HeadLosses:
+    """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `Merged` (GOLD).
+
+    The merged probability of a group's token v is q(v) at the token that stands for the group, times the
+    probabilities of the target tokens of the rest of the group; all at the temperature.
+
+    Args:
+        student: hidden states `[N_s, d]` and head.
+        teacher: hidden states `[N_t, D]` and head; constants.
+        groups: which tokens go together.
+        columns: `[2, K]` the shared tokens, the student's columns and the teacher's.
+        terms: weights and gold; its divergence is not looked at.
+        beta: β of the generalised Jensen–Shannon divergence.
+        weight: share of the shared tokens in D.
+    """
+    pairs = Pairs.of(groups.partners)
+    place = torch.full_like(groups.partners, -1)
+    place[pairs.student] = torch.arange(len(pairs), device=place.device)
+    ours, theirs = _others(groups)
+    own, other = place[groups.student[ours]], place[groups.teacher[theirs]]
+    tau = terms.temperature
+    mine, its = student.tempered(tau).rows(ours), teacher.constant().tempered(tau).rows(theirs)
+    with torch.no_grad():
+        offsets = (
+            _offsets(mine, groups.student_ids[ours], own, len(pairs)),
+            _offsets(its, groups.teacher_ids[theirs], other, len(pairs)),
+        )
+    merged = Merged(columns, (len(student.weight), len(teacher.weight)), offsets, beta=beta, weight=weight)
+    losses = paired_losses(student, teacher, pairs, dataclasses.replace(terms, divergence=merged))
+    if not len(ours):
+        return losses
+    # The offsets entered as constants; what they pass on to the tokens behind them is linear in their slopes.
+    slopes = merged.slopes if terms.token_weights is None else merged.slopes * terms.token_weights[pairs.student]
+    rest = head_losses(
+        mine, None, Terms(forward_kl, gold_ids=groups.student_ids[ours], gold_weights=-slopes[own].to(offsets[0].dtype))
+    )
+    return dataclasses.replace(losses, total=losses.total + (rest.total - rest.total.detach()))
+
+
+def _others(groups: Groups) -> tuple[Tensor, Tensor]:
+    """The tokens of groups, student's and teacher's, that do not stand for their group."""
+    positions = torch.arange(len(groups.student), device=groups.student.device)
+    ours = (groups.student >= 0) & (groups.student != positions)
+    beside = groups.partners[groups.teacher.clamp_min(0)]
+    theirs = (groups.teacher >= 0) & (beside != torch.arange(len(beside), device=beside.device))
+    return ours.nonzero()[:, 0], theirs.nonzero()[:, 0]
+
+
+def _offsets(head: HeadSpec, ids: Tensor, places: Tensor, count: int) -> Tensor:
+    """Log-probability of some target tokens, added up at the pair of their group, `[count]`."""
+    exact = torch.promote_types(head.hidden.dtype, torch.float32)
+    sums = torch.zeros(count, dtype=exact, device=head.hidden.device)
+    if len(ids):
+        zeros = torch.zeros_like(ids, dtype=exact)
+        gold = head_losses(head, None, Terms(forward_kl, gold_ids=ids, gold_weights=zeros)).gold
+        assert gold is not None
+        sums.index_add_(0, places, -gold.to(exact))
+    return sums

@@ -1,0 +1,182 @@
+"""Dual-space distillation, second version (DSKDv2, arXiv 2504.11426): projectors that follow from the two heads.
+
+With W_s and W_t the rows of both heads that the vocabularies share, pinv the pseudo-inverse and all without bias:
+
+```text
+z_t→s = h_t P_t2s W_sᵀ     P_t2s starts as W_tᵀ pinv(W_sᵀ) and learns     L_proj = CE(z_t→s, the teacher's argmax)
+z_s→t = h_s P_s2t W_tᵀ     P_s2t = sg(W_sᵀ) pinv(W_tᵀ), never learned     L_tea = D(teacher ‖ z_s→t)
+L_stu = D(z_s, sg z_t→s) on the tokens where argmax z_t→s is the teacher's argmax
+```
+
+At the start z_t→s is as near to the teacher's own logits as the student's head can write, and z_s→t to the student's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from understudy.losses.crossvocab import Pairs, paired_losses
+from understudy.losses.divergences import Divergence, divergence, forward_kl
+from understudy.losses.dskd import DualSpaceLosses, weighted, with_hidden
+from understudy.losses.fused import head_losses
+from understudy.losses.heads import HeadSpec
+from understudy.losses.terms import Terms
+
+_ROWS = 8192
+
+
+class DualSpaceV2(nn.Module):
+    """The projectors of DSKDv2.
+
+    Args:
+        student: weight `[V_s, d]` of the student's head, as training begins.
+        teacher: weight `[V_t, D]` of the teacher's head, which never changes.
+        columns: `[2, K]` the shared tokens, the student's columns and the teacher's.
+        scale: the teacher's factor on its logits ÷ the student's.
+        agreement_threshold: the mask of L_stu falls for examples whose share of right tokens exceeds it.
+    """
+
+    to_student_ids: Tensor
+    columns: Tensor
+    inverse_gram: Tensor
+
+    def __init__(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        columns: Tensor,
+        *,
+        scale: float = 1.0,
+        agreement_threshold: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.agreement_threshold, self.scale = agreement_threshold, scale
+        student, teacher, columns = student.detach(), teacher.detach(), columns.to(student.device)
+        self.teacher_to_student = nn.Linear(teacher.shape[1], student.shape[1], bias=False)
+        start = _cross(teacher, student, columns.flip(0)) @ _inverse_gram(student, columns[0])
+        exact = self.teacher_to_student.weight.dtype
+        self.teacher_to_student.weight.data = (scale * start).t().to(exact).contiguous()
+        self.register_buffer("inverse_gram", _inverse_gram(teacher, columns[1]).to(exact), persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        ids = torch.full((len(teacher),), -1, device=columns.device)
+        ids[columns[1]] = columns[0]
+        self.register_buffer("to_student_ids", ids, persistent=False)
+        self._known: tuple[object, Tensor] | None = None
+
+    def student_to_teacher(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """P_s2t `[d, D]` of the heads as they are; computed again only when the student's has changed."""
+        state = (student.data_ptr(), student._version) if student.is_leaf else None
+        if self._known is None or state is None or self._known[0] != state:
+            with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
+                exact = self.inverse_gram.dtype
+                found = _cross(student.detach(), teacher.detach(), self.columns, exact) @ self.inverse_gram / self.scale
+            self._known = state, found
+        return self._known[1]
+
+    def forward(
+        self,
+        student: HeadSpec,
+        teacher: HeadSpec,
+        gold_ids: Tensor,
+        partners: Tensor,
+        *,
+        lengths: Sequence[int] = (),
+        divergence: str | Divergence = "forward_kl",
+        temperature: float = 2.0,
+        weights: Tensor | None = None,
+        gold_weights: Tensor | None = None,
+        statistics: bool = False,
+    ) -> DualSpaceLosses:
+        """Σ weights (mask · L_stu + L_tea + L_proj) over the tokens with a partner + Σ gold_weights CE over all.
+
+        Args:
+            student: hidden states `[N, d]` and head.
+            teacher: hidden states `[N_t, D]` and head; constants.
+            gold_ids: `[N]` the student's target tokens.
+            partners: `[N]` the teacher's token beside each of the student's, −1 for none.
+            lengths: target tokens of each example; needed where the threshold is below 1.
+            divergence: D of L_stu and of L_tea.
+            temperature: τ of both.
+            weights: `[N]` of the three distillation terms; None is 1.
+            gold_weights: `[N]` of the student's cross-entropy; None leaves it out.
+            statistics: also give likeliest tokens and entropies.
+        """
+        function = _function(divergence)
+        pairs = Pairs.of(partners)
+        weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
+        paired = weights[pairs.student]
+        theirs = teacher.constant().rows(pairs.teacher)
+        exact = self.teacher_to_student.weight.dtype
+        back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(student.weight, teacher.weight)
+        terms = Terms(function, temperature=temperature, token_weights=paired, argmax=True)
+        other = head_losses(with_hidden(teacher, back), theirs, terms)
+        picked = pairs.teacher if other.teacher_argmax is None else self.to_student_ids[other.teacher_argmax]
+        carried = with_hidden(student, self.teacher_to_student(theirs.hidden.to(exact)))
+        mask = self._mask(carried, picked, pairs, lengths)
+        terms = Terms(
+            function,
+            temperature=temperature,
+            token_weights=weights if mask is None else weights.index_put((pairs.student,), paired * mask),
+            gold_ids=gold_ids,
+            gold_weights=gold_weights,
+            teacher_gold_ids=picked,
+            teacher_gold_weights=paired,
+            only_where_teacher_right=mask is None,
+            statistics=statistics,
+        )
+        everything = Pairs(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
+        own = paired_losses(student, carried, everything, terms)
+        return DualSpaceLosses(own.total + other.total, _sums(own, other, terms, paired, mask, pairs), own, other)
+
+    def _mask(self, carried: HeadSpec, picked: Tensor, pairs: Pairs, lengths: Sequence[int]) -> Tensor | None:
+        """1 for the tokens that L_stu counts, `[M]`; None where it simply counts those that are right."""
+        if self.agreement_threshold >= 1 or not len(pairs):
+            return None
+        with torch.no_grad():
+            zeros = torch.zeros_like(picked, dtype=torch.float32)
+            terms = Terms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
+            right = (head_losses(carried, None, terms).student_argmax == picked).float()
+        counts = torch.tensor(lengths, device=picked.device)
+        example = torch.arange(len(lengths), device=picked.device).repeat_interleave(counts)[pairs.student]
+        sums = torch.zeros(2, len(lengths), device=picked.device)
+        sums.index_add_(1, example, torch.stack([right, torch.ones_like(right)]))
+        agreement = (sums[0] / sums[1].clamp_min(1))[example]
+        return torch.where(agreement <= self.agreement_threshold, right, 1.0)
+
+
+def _function(name: str | Divergence) -> Divergence:
+    return divergence(name) if isinstance(name, str) else name
+
+
+def _sums(own, other, terms: Terms, paired: Tensor, mask: Tensor | None, pairs: Pairs) -> dict[str, Tensor]:
+    """The weighted sum of each term."""
+    zero = other.total.detach() * 0
+    sums = {"student_space": zero, "teacher_space": other.total.detach(), "projection": zero}
+    if len(pairs):
+        counted = paired * (own.teacher_right if mask is None else mask)
+        sums["student_space"] = weighted(counted, own.divergence[: len(pairs)])
+        sums["projection"] = weighted(paired, own.teacher_gold)
+    if terms.gold_weights is not None:
+        sums["gold"] = weighted(pairs.arranged(terms.gold_weights), own.gold)
+    return sums
+
+
+def _cross(first: Tensor, second: Tensor, columns: Tensor, exact: torch.dtype | None = None) -> Tensor:
+    """firstᵀ second over the shared tokens, a piece of the vocabulary at a time."""
+    exact = exact or _exact(first)
+    found = torch.zeros(first.shape[1], second.shape[1], dtype=exact, device=first.device)
+    for ours, theirs in zip(columns[0].split(_ROWS), columns[1].split(_ROWS), strict=True):
+        found.addmm_(first[ours].to(exact).t(), second[theirs].to(found.device, exact))
+    return found
+
+
+def _inverse_gram(weight: Tensor, columns: Tensor) -> Tensor:
+    """pinv(Wᵀ W) of the shared rows; pinv(Wᵀ) is W times it."""
+    return torch.linalg.pinv(_cross(weight, weight, torch.stack([columns, columns])), hermitian=True)
+
+
+def _exact(weight: Tensor) -> torch.dtype:
+    return torch.float32 if weight.device.type == "mps" else torch.float64

@@ -1,0 +1,240 @@
+"""Objectives across two vocabularies whose answers have been aligned (`Batch["alignment"]`).
+
+As in `training.objective`, they return sums over the student's target tokens, and nothing depends on how a batch was
+cut. `aligned` counts the tokens that have a partner; `mapped_mass` sums, over these, the probability that the teacher
+puts on tokens that the student has too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from understudy.losses import HeadLosses, Terms
+from understudy.losses.comparisons import ColumnMap, Mapped, Sorted
+from understudy.losses.crossvocab import Groups, Pairs, merged_losses, paired_losses
+from understudy.losses.divergences import Divergence, forward_kl
+from understudy.losses.dskd_v2 import DualSpaceV2
+from understudy.models.forward import Output
+from understudy.training.objective import Need, Objective, Result, count, gold_weights, spec
+from understudy.types import Alignment, Batch
+
+
+class AlignedObjective(Objective):
+    """Base: gold cross-entropy on all tokens, and a divergence where the teacher's tokens meet the student's.
+
+    L = Σ_n g_n · CE_n + (1 − g_n) · D_n, with g as in `OutputDivergence`; D is 0 on tokens without a partner unless
+    the method says otherwise.
+
+    Args:
+        exact: `[V_t]` the student's id that means the same as each of the teacher's; −1 for none.
+        temperature: τ of D.
+        gold_weight: g.
+    """
+
+    needs = Need.HIDDEN | Need.ALIGNMENT
+    exact: Tensor
+
+    def __init__(self, exact: Tensor, *, temperature: float, gold_weight: float) -> None:
+        super().__init__()
+        self.register_buffer("exact", exact, persistent=False)
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+        self.scale = 1.0
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        gold = gold_weights(self.gold_weight, student, batch)
+        terms = Terms(
+            forward_kl,
+            temperature=self.temperature,
+            token_weights=(1.0 - gold) * self.scale,
+            gold_ids=student.target_ids,
+            gold_weights=gold,
+            statistics=self.statistics,
+            shared_columns=self.exact >= 0 if len(self.exact) else None,
+        )
+        alignment = alignment_of(batch)
+        losses = self.losses(student, signal, alignment, terms)
+        assert losses.gold is not None
+        assert losses.divergence is not None
+        partners = alignment["partners"]
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
+        sums["aligned"] = (partners >= 0).sum().float()
+        return Result(losses.total, sums | aligned_statistics(losses, self.exact))
+
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+        """The losses of a batch; `terms` lacks nothing but how the two sides are compared."""
+        raise TypeError(f"{type(self).__name__} does not say how it compares")
+
+
+class MinEdit(AlignedObjective):
+    """Divergence from the teacher's logits carried to the student's vocabulary (MinED).
+
+    Positions whose match is one to one and maps to the student's own token take the teacher's mapped logits, all
+    others the gold token with all probability: D_n is then −log q_τ(gold) for forward KL.
+
+    Args:
+        divergence: of log-probabilities, per token.
+        nearest: `[V_t]` the student's id for each of the teacher's; −1 for none.
+        student_columns: columns of the student's head.
+        exact: as in the base class.
+        temperature: τ.
+        gold_weight: g.
+        scale_by_temperature_squared: the τ² switch.
+    """
+
+    def __init__(
+        self,
+        divergence: Divergence,
+        nearest: Tensor,
+        student_columns: int,
+        exact: Tensor,
+        *,
+        temperature: float,
+        gold_weight: float,
+        scale_by_temperature_squared: bool = False,
+    ) -> None:
+        super().__init__(exact, temperature=temperature, gold_weight=gold_weight)
+        self.divergence = divergence
+        self.columns = ColumnMap(nearest, student_columns)
+        self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+        """See the class."""
+        pairs = _pairs(alignment)
+        self.columns.to(student.hidden.device)
+        gold = pairs.arranged(student.target_ids)
+        compared = Mapped(self.divergence, self.columns, gold, temperature=self.temperature)
+        return paired_losses(spec(student), spec(signal), pairs, dataclasses.replace(terms, divergence=compared))
+
+
+class SortedProbabilities(AlignedObjective):
+    """Universal logit distillation (ULD, arXiv 2402.12030): D = Σ |q_(i) − p_(i)| of the sorted probabilities.
+
+    The n-th token of the answer stands beside the n-th, whatever they write. The paper's CE + 1.5 D has the proportions
+    of a gold weight of 0.4.
+    """
+
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+        """See the class."""
+        terms = dataclasses.replace(terms, divergence=Sorted(), shared_columns=None)
+        return paired_losses(spec(student), spec(signal), _pairs(alignment), terms)
+
+
+class ByteAligned(AlignedObjective):
+    """Merged probabilities of token groups that write the same bytes (GOLD), see `losses.crossvocab.merged_losses`.
+
+    Args:
+        exact: as in the base class; the shared tokens are those that have a counterpart.
+        beta: β of the generalised Jensen–Shannon divergence.
+        temperature: τ.
+        gold_weight: g.
+    """
+
+    def __init__(self, exact: Tensor, *, beta: float, temperature: float, gold_weight: float) -> None:
+        super().__init__(exact, temperature=temperature, gold_weight=gold_weight)
+        self.beta = beta
+        self.register_buffer("columns", shared_columns(exact), persistent=False)
+
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+        """See the class."""
+        assert isinstance(self.columns, Tensor)
+        groups = Groups(
+            alignment["partners"],
+            alignment["student_groups"],  # pyright: ignore[reportTypedDictNotRequiredAccess]
+            alignment["teacher_groups"],  # pyright: ignore[reportTypedDictNotRequiredAccess]
+            student.target_ids,
+            signal.target_ids,
+        )
+        weight = self.columns.shape[1] / len(self.exact)
+        return merged_losses(spec(student), spec(signal), groups, self.columns, terms, beta=self.beta, weight=weight)
+
+
+class DualSpaceV2Objective(Objective):
+    """DSKDv2 (arXiv 2504.11426) on the tokens that cover the same text on both sides; see `losses.dskd_v2`.
+
+    L = Σ_n g_n · CE_n + Σ_aligned (1 − g_n) · (L_stu + L_tea + L_proj)_n.
+
+    Args:
+        spaces: the projectors.
+        divergence: D of L_stu and L_tea.
+        temperature: τ of the two; there is no τ².
+        gold_weight: g.
+    """
+
+    needs = Need.HIDDEN | Need.ALIGNMENT
+
+    def __init__(self, spaces: DualSpaceV2, divergence: Divergence, *, temperature: float, gold_weight: float) -> None:
+        super().__init__()
+        self.spaces = spaces
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        gold = gold_weights(self.gold_weight, student, batch)
+        partners = alignment_of(batch)["partners"]
+        losses = self.spaces(
+            spec(student),
+            spec(signal),
+            student.target_ids,
+            partners,
+            lengths=student.lengths,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=1.0 - gold,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+        assert losses.student.gold is not None
+        # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
+        sums = {**losses.sums, "tokens": count(student), "gold": losses.student.gold.sum()}
+        sums["aligned"] = (partners >= 0).sum().float()
+        # z_t→s speaks the student's own vocabulary.
+        same = torch.arange(len(student.head.weight), device=partners.device)
+        return Result(losses.total, sums | aligned_statistics(losses.student, same))
+
+
+def shared_columns(exact: Tensor) -> Tensor:
+    """`[2, K]` the tokens that both vocabularies have: the student's ids and the teacher's."""
+    theirs = (exact >= 0).nonzero()[:, 0]
+    return torch.stack([exact[theirs], theirs])
+
+
+def alignment_of(batch: Batch) -> Alignment:
+    """The alignment of a batch, which its rows must have been encoded with."""
+    assert "alignment" in batch, "the rows were encoded without the bridge between the two tokenizers"
+    return batch["alignment"]
+
+
+def aligned_statistics(losses: HeadLosses, exact: Tensor) -> dict[str, Tensor]:
+    """Sums over the tokens with a partner, by their names in the log; nothing where nothing was measured."""
+    entropy, mine, other = losses.student_entropy, losses.student_argmax, losses.teacher_argmax
+    if entropy is None or mine is None or other is None or losses.teacher_entropy is None:
+        return {}
+    num = len(other)
+    found = {
+        "student_entropy": entropy[:num].sum(),
+        "teacher_entropy": losses.teacher_entropy.sum(),
+        "measured_tokens": entropy.new_tensor(float(num)),
+    }
+    if len(exact):
+        found["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
+    if losses.teacher_shared is not None:
+        found["mapped_mass"] = losses.teacher_shared.sum()
+    return found
+
+
+def _mapped(exact: Tensor, ids: Tensor) -> Tensor:
+    """The student's ids of some of the teacher's; −1 for those that stand behind its tokenizer's last."""
+    return torch.where(ids < len(exact), exact[ids.clamp_max(len(exact) - 1)], -1)
+
+
+def _pairs(alignment: Alignment) -> Pairs:
+    return Pairs.of(alignment["partners"])
