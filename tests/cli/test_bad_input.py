@@ -36,7 +36,7 @@ def refused(house, command, *overrides: str) -> tuple[str, str]:
         (["telecom_qaa"], "no such recipe: telecom_qaa", "did you mean `telecom_qa`?"),
         (["recipe.yaml", "distill.steps=3"], "unknown key `distill`: did you mean `distil`?", "understudy init"),
         (["recipe.yaml", "distil.steps"], "cannot read the override 'distil.steps'", "key=value"),
-        (["recipe.yaml", "distil.method=magic"], "distil.method: Input should be 'kd', 'dskd' or 'dskd_cma'", "init"),
+        (["recipe.yaml", "distil.method=magic"], "distil.method: Input should be 'kd', 'dskd'", "init"),
         (["recipe.yaml", "name=../../evil"], "name: String should match pattern", "init"),
     ],
 )

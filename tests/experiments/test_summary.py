@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
+from understudy.experiments.sources import check_evaluation
 from understudy.experiments.summary import headline, model_card, summary
 from understudy.recipe import parse_recipe
 
@@ -54,3 +58,15 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
     shown = summary(comparison(30, teacher=30, sft=3, distilled=20))
     assert "choice_accuracy" not in shown["metrics"]
     assert shown["arms"]["distilled"]["exact_match"] == 20 / 30
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        ({"metrics": ["rougel"]}, "no metric named 'rougel'"),
+        ({"judge": {"model": "m", "base_url": "nowhere"}}, "is no address"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_training(evaluate: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_evaluation(parse_recipe({"evaluate": evaluate}))

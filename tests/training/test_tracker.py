@@ -2,11 +2,10 @@
 
 import pytest
 
+from tiny import trainer
 from understudy.errors import ConfigError
 from understudy.experiments.sources import check_trackers
 from understudy.recipe import parse_recipe
-
-from tiny import trainer
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard", "ignore::DeprecationWarning:google")

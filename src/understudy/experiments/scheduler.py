@@ -104,9 +104,10 @@ def execute(run: Run, recipe: Recipe, display: Display) -> None:
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
-    from understudy.experiments.sources import check_trackers
+    from understudy.experiments.sources import check_evaluation, check_trackers
 
     check_trackers(recipe)
+    check_evaluation(recipe)
     runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
     runner(run, recipe, FIRST, display)
     _check_sources(run, recipe)

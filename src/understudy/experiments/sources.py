@@ -46,3 +46,16 @@ def check_trackers(recipe: Recipe) -> None:
             raise ConfigError(
                 f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
             )
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """Whether the metrics of `evaluate.metrics` exist and its judge has an address.
+
+    Raises:
+        ConfigError: one does not; it would otherwise show after the last training stage.
+    """
+    from understudy.evaluation.tools import metric_names, tools_for
+
+    metric_names(recipe.evaluate.metrics)
+    if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
+        tools_for(recipe.evaluate)

@@ -7,51 +7,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.evaluation.compare import compare, majority_baseline
+from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
+from understudy.evaluation.systems import run_arms
+from understudy.evaluation.tools import metric_names, tools_for
 from understudy.files import atomic, read_json, read_jsonl, write_json
 from understudy.recipe import Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
 from understudy.report.words import metric_label, primary_metric
 from understudy.run import Run, whole_folder
 
-ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled")
 TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
     """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
-    arms = predictions(run)
+    asked = recipe.evaluate
+    arms = run_arms(run)
     comparison = compare(
-        arms, resamples=recipe.evaluate.resamples, confidence=recipe.evaluate.confidence, seed=recipe.seed
+        arms,
+        metrics=metric_names(asked.metrics),
+        tools=tools_for(asked, account=run.folder.name),
+        resamples=asked.resamples,
+        confidence=asked.confidence,
+        seed=recipe.seed,
     ).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
     render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
     if run.is_done("train-distilled"):
         export_student(run, recipe, comparison)
-
-
-def predictions(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Prediction rows of each arm that was answered, the majority baseline behind them."""
-    arms = {
-        arm: read_jsonl(run.stage(f"predict-{arm}") / "predictions.jsonl")
-        for arm in ARMS
-        if run.is_done(f"predict-{arm}")
-    }
-    test = next(iter(arms.values()))
-    classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
-    gold = [
-        {"references": row["answers"], "class": _class(row)} for row in read_jsonl(run.folder / "data" / "train.jsonl")
-    ]
-    arms["majority"] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
-    return arms
-
-
-def _class(row: Mapping[str, Any]) -> str:
-    """What the majority baseline may know of a question: its relation or category, nothing else."""
-    meta = row.get("meta", {})
-    return str(meta.get("relation") or meta.get("category") or meta.get("kind") or "all")
 
 
 def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
