@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from grids import at_work, copy_of, done, folder_of, make_grid, tables
 from test_run_killed import close, until
 
 from conftest import ENVIRONMENT, House, training
-from understudy.experiments.grid import grid_status, grid_table
+from understudy.experiments.grid import CellStatus, grid_status, grid_table
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
 
@@ -210,14 +211,17 @@ def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(house: House, co
     made = command("run", recipe)
     assert made.code == 1
     assert made.err.splitlines()[-2] == "error: 3 of 4 cells failed"
-    cells = grid_status(folder_of(house))
-    assert [cell.state for cell in cells] == ["done", "failed", "failed", "failed"]
-    said = {cell.levels["student"]: cell.error for cell in cells}
-    assert said["other"].startswith("pair: distil.method kd needs one vocabulary")
-    assert said["late"].startswith("pair: no such model folder")
-    assert "became" in said["same"]
-    assert cells[-1].error.startswith("train-distilled: the ")
-    assert cells[0].score is not None
+    cells = by_levels(house)
+    assert {levels: cell.state for levels, cell in cells.items()} == {
+        "0.01 same": "done",
+        "0.01 other": "failed",
+        "0.01 late": "failed",
+        "1e+30 same": "failed",
+    }
+    assert cells["0.01 other"].error.startswith("pair: distil.method kd needs one vocabulary")
+    assert cells["0.01 late"].error.startswith("pair: no such model folder")
+    assert cells["1e+30 same"].error.startswith("train-distilled: the ")
+    assert cells["0.01 same"].score is not None
     shown = command("grid", "status", str(folder_of(house)))
     assert "4 cells: 1 done, 3 failed" in shown.out
     assert "student late: pair: no such model folder" in shown.out
@@ -230,8 +234,17 @@ def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(house: House, co
         shutil.rmtree(late)
     assert made.code == 1
     assert made.err.splitlines()[-2] == "error: 2 of 4 cells failed"
-    assert [cell.state for cell in grid_status(folder_of(house))] == ["done", "failed", "done", "failed"]
+    states = {levels: cell.state for levels, cell in by_levels(house).items()}
+    assert [levels for levels, state in states.items() if state == "failed"] == ["0.01 other", "1e+30 same"]
     assert made.err.count("read and split the data") == 0
+
+
+def by_levels(house: House) -> dict[str, CellStatus]:
+    return {" ".join(cell.levels.values()): cell for cell in grid_status(folder_of(house))}
+
+
+def totals(folder: Path) -> list[int]:
+    return [how["total"] for cell in at_work(folder) for how in cell.stages.values()]
 
 
 def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, command) -> None:
@@ -242,8 +255,9 @@ def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, co
     folder = folder_of(house)
     process = house.start("run", "grid.yaml")
     try:
-        assert until(lambda: any("train" in stage for cell in at_work(folder) for stage in cell.stages), process)
-        assert until(lambda: any(how["total"] for cell in at_work(folder) for how in cell.stages.values()), process)
+        assert until(
+            lambda: 100_000 in [how["total"] for cell in at_work(folder) for how in cell.stages.values()], process
+        )
         shown = command("grid", "status", str(folder))
         assert "running" in shown.out
         assert "/100000" in shown.out
@@ -256,3 +270,24 @@ def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, co
     assert "Traceback" not in err
     assert at_work(folder) == []
     assert "data" in {name.split("/")[1].rsplit("-", 1)[0] for name in done(folder)}
+
+
+@pytest.mark.slow
+def test_several_processes_of_a_launcher_train_one_stage(house: House, command) -> None:
+    make_grid(house)
+    house.recipe["axes"] = {"distil.method": ["kd", "dskd"]}
+    house.recipe["grid"] = {"processes": 2}
+    house.recipe["distil"] |= {"batch_size": 4}
+    made = command("run", str(house.write_recipe("grid.yaml")))
+    assert made.code == 0, made.err
+    rows = grid_table(folder_of(house), ["distilled"])
+    assert len(rows) == 2
+    # Half of the rows each: an epoch is that of one process with twice the batch.
+    assert {Run(row.run).record("train-distilled")["plan"]["steps"] for row in rows} == {6}
+    plain = command("run", str(house.folder / "grid.yaml"), "--plan", "grid.processes=1")
+    assert "teacher_sft" in plain.out
+    assert next(line for line in plain.out.splitlines() if "teacher_sft" in line).endswith("to be run")
+    house.recipe["distil"] |= {"learning_rate": 1e30}
+    failed = command("run", str(house.write_recipe("grid.yaml")))
+    assert failed.code == 1
+    assert "the loss became" in failed.err or "the gradient became" in failed.err
