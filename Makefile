@@ -27,7 +27,8 @@ quickstart: $(STAMP) ## Distil the embedded telecom student and open the way to 
 test: $(STAMP) ## Run the tests.
 	$(BIN)/python -m pytest -q
 
-test-slow: $(STAMP) ## Run the slow tests too (simulations of the statistics).
+test-slow: $(STAMP) ## Run the slow tests too (simulations of the statistics, grids killed and on Ray).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(BIN)/python -m pytest -q -m 'slow or not slow'
 
 check: $(STAMP) ## Style, types and layers.
