@@ -1,0 +1,249 @@
+"""The methods for two vocabularies as objectives: identities, one reduction, resuming, and learning on real models."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from tiny import Pair, pair, trainer, weights
+from understudy import build
+from understudy.data.collate import Encoder, encode_rows
+from understudy.data.template import Template
+from understudy.errors import ConfigError, ModelError
+from understudy.models.forward import forward
+from understudy.models.load import load_model, load_template
+from understudy.recipe import DataConfig, DistilConfig, ModelConfig, parse_recipe
+from understudy.teachers.local import LocalTeacher
+from understudy.training.checkpoints import last_checkpoint
+from understudy.training.objective import OutputDivergence
+from understudy.types import Example
+
+METHODS = ["dskd_v2", "min_edit", "uld", "byte_aligned"]
+PLAIN: dict = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
+
+
+def batch_of(made, method, rows=None):
+    return made.collator(method)(made.rows(method) if rows is None else rows)
+
+
+def result(made, method, *, statistics=False, **fields):
+    """One batch through the objective as a stage builds it."""
+    batch = batch_of(made, method)
+    objective = build.objective(DistilConfig(method=method, **fields), made.student, made.teacher, made.bridge(method))
+    objective.statistics = statistics
+    student = forward(made.student, batch["student"])
+    return objective(student, LocalTeacher(made.teacher).signal(batch), batch), student, batch
+
+
+@pytest.mark.parametrize("method", ["min_edit", "byte_aligned"])
+@pytest.mark.parametrize("name", ["forward_kl", "js"])
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_with_one_vocabulary_they_are_kd(method, name, tau):
+    made = pair("kd")
+    fields = {"divergence": name, "loss_temperature": tau, "gold_weight": 0.3}
+    ours, student, batch = result(made, method, statistics=True, **fields)
+    plain = OutputDivergence(build.divergence(name), temperature=tau, gold_weight=0.3)
+    plain.statistics = True
+    theirs = plain(student, LocalTeacher(made.teacher).signal(batch), batch)
+    assert ours.total.item() == pytest.approx(theirs.total.item(), rel=1e-5)
+    trained = [p for p in made.student.parameters() if p.requires_grad]
+    for one, other in zip(
+        *(torch.autograd.grad(r.total, trained, retain_graph=True) for r in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    assert ours.sums["aligned"] == ours.sums["tokens"] == ours.sums["measured_tokens"]
+    assert ours.sums["mapped_mass"].item() == pytest.approx(ours.sums["tokens"].item(), rel=1e-5)
+    for name in ("divergence", "gold", "agreement", "student_entropy", "teacher_entropy"):
+        assert ours.sums[name].item() == pytest.approx(theirs.sums[name].item(), rel=1e-5), name
+
+
+def test_with_one_vocabulary_uld_is_not_kd_and_does_not_claim_to_be():
+    made = pair("kd")
+    ours, student, batch = result(made, "uld", loss_temperature=1.0)
+    plain = OutputDivergence(build.divergence("forward_kl"), gold_weight=0.5)
+    theirs = plain(student, LocalTeacher(made.teacher).signal(batch), batch)
+    assert ours.total.item() != pytest.approx(theirs.total.item(), rel=1e-2)
+    recipe = parse_recipe({"distil": {"method": "uld", "divergence": "js"}})
+    with pytest.raises(ConfigError, match="does not apply to uld"):
+        build.check_pair(recipe, made.template, made.teacher_template)
+
+
+def test_with_one_vocabulary_dskd_v2_aligns_every_token():
+    """And its projection starts as near to the teacher as the student's head can write."""
+    ours, student, _ = result(pair("kd"), "dskd_v2", statistics=True)
+    assert ours.sums["aligned"] == ours.sums["tokens"]
+    gold = cross_entropy(student.head.logits(student.hidden), student.target_ids, reduction="sum")
+    assert ours.sums["gold"].item() == pytest.approx(gold.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_log_says_how_much_is_aligned(method, tmp_path):
+    made = pair(method)
+    rows = made.rows(method)
+    run = trainer(tmp_path, method, made=made, steps=2, batch_size=12, micro_batch_size=4)
+    run.train()
+    line = next(row for row in run.state.log_history if "loss" in row)
+    tokens = sum(len(row.student.answer_ids) for row in rows)
+    aligned = sum(int((row.alignment.partners >= 0).sum()) for row in rows)
+    assert line["aligned"] == pytest.approx(aligned / tokens)
+    assert 0.3 < line["aligned"] < 1
+    assert {"agreement", "student_entropy", "teacher_entropy"} <= line.keys()
+    if method in ("min_edit", "byte_aligned"):
+        assert 0.5 < line["mapped_mass"] <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_statistics_change_no_value(method):
+    made = pair(method)
+    plain, measured = (result(made, method, statistics=s)[0].total.item() for s in (False, True))
+    assert measured == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_micro_batches_change_nothing(method, tmp_path):
+    found = {}
+    for micro in (8, 2):
+        run = trainer(
+            tmp_path, method, made=pair(method, lora=False), steps=2, batch_size=8, micro_batch_size=micro, **PLAIN
+        )
+        run.optimizer = torch.optim.SGD([p for p in run.module.parameters() if p.requires_grad], lr=0.05)
+        run.train()
+        found[micro] = weights(run), [row["loss"] for row in run.state.log_history if "loss" in row]
+    assert found[2][1] == pytest.approx(found[8][1], rel=1e-5)
+    for name, value in found[8][0].items():
+        torch.testing.assert_close(found[2][0][name], value, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_four_steps_are_two_and_two(method, tmp_path):
+    fields = {"steps": 4, "save_every": 2, "batch_size": 4}
+    unbroken = trainer(tmp_path / "whole", method, **fields)
+    unbroken.train()
+    short = trainer(tmp_path / "cut", method, **fields)
+    short.add_callback(_StopAt(2))
+    short.train()
+    checkpoint = last_checkpoint(tmp_path / "cut")
+    assert checkpoint.name == "checkpoint-2"
+    rest = trainer(tmp_path / "cut", method, **fields)
+    rest.train(resume_from_checkpoint=str(checkpoint))
+    ours, theirs = weights(rest), weights(unbroken)
+    assert ("objective.spaces.teacher_to_student.weight" in ours) == (method == "dskd_v2")
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-7, rtol=0, msg=name)
+
+
+class _StopAt:
+    """Ends the training after a step, as a person's Ctrl-C would."""
+
+    def __new__(cls, step):
+        from transformers import TrainerCallback
+
+        class Stop(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                control.should_training_stop = state.global_step == step
+                return control
+
+        return Stop()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_gets_a_gradient(method):
+    made = pair(method)
+    run = trainer(Path("unused"), method, made=made, steps=1)
+    rows = run.train_dataset.rows[:3]
+    none = [dataclasses.replace(row, alignment=_cleared(row.alignment)) for row in rows]
+    for some in (rows, none):
+        run.module.zero_grad(set_to_none=True)
+        batch = run.data_collator(some)
+        run.module(batch, run.teacher.signal(batch)).total.backward()
+        assert [name for name, p in run.module.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def _cleared(alignment):
+    return type(alignment)(
+        *(x * 0 - 1 for x in (alignment.partners, alignment.student_groups, alignment.teacher_groups))
+    )
+
+
+def test_learned_parts_have_their_own_learning_rate(tmp_path):
+    run = trainer(tmp_path, "dskd_v2", steps=1)
+    run.train()
+    own = {id(p) for p in run.module.objective.parameters()}
+    assert len(own) == 1
+    for group in run.optimizer.param_groups:
+        assert {id(p) in own for p in group["params"]} == {group["initial_lr"] == 3e-3}
+
+
+# -- what does not fit is refused before a weight is loaded ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "min_edit", "divergence": "reverse_kl"}, "min_edit cannot use reverse_kl"),
+        ({"method": "byte_aligned", "divergence": "total_variation"}, "byte_aligned knows the generalised"),
+        ({"method": "dskd_v2", "scale_by_temperature_squared": True}, "does not apply to dskd_v2"),
+        ({"method": "uld", "scale_by_temperature_squared": True}, "does not apply to uld"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(fields, message):
+    made = pair("uld")
+    with pytest.raises(ConfigError, match=message):
+        build.check_pair(parse_recipe({"distil": fields}), made.template, made.teacher_template)
+
+
+def test_a_slow_tokenizer_is_refused():
+    made = pair("min_edit")
+
+    class Slow:
+        """A tokenizer of Python alone, which knows no offsets."""
+
+    template = Template(made.template.tokenizer)
+    template.tokenizer = Slow()
+    with pytest.raises(ModelError, match="slow tokenizer"):
+        build.check_pair(parse_recipe({"distil": {"method": "min_edit"}}), template, made.teacher_template)
+
+
+def test_published_temperatures():
+    found = {method: DistilConfig(method=method).temperature for method in (*METHODS, "kd", "dskd", "dskd_cma")}
+    assert {m for m, tau in found.items() if tau == 1.0} == {"kd", "uld", "byte_aligned"}
+    assert {m for m, tau in found.items() if tau == 2.0} == {"dskd_v2", "min_edit", "dskd", "dskd_cma"}
+    assert DistilConfig(method="uld", loss_temperature=3.0).temperature == 3.0
+
+
+# -- real models -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def telecom():
+    teacher, student = (ModelConfig(model=f"embedded:{name}") for name in ("telecom-teacher", "telecom-student-other"))
+    device = torch.device("cpu")
+    return lambda: Pair(
+        load_model(student, device), load_model(teacher, device), load_template(student), load_template(teacher)
+    )
+
+
+@pytest.mark.parametrize("method", ["dskd_cma", *METHODS])
+def test_the_loss_falls_from_one_telecom_model_to_one_of_another_vocabulary(telecom, method, tmp_path):
+    made = telecom()
+    assert made.template.tokenizer.get_vocab() != made.teacher_template.tokenizer.get_vocab()
+    rate = {"learning_rate": 1e-3, "projector_learning_rate": 1e-3, "schedule": "constant", "warmup": 0.0}
+    run = trainer(tmp_path, method, made=made, steps=6, batch_size=6, num=6, **rate)
+    run.train()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in lines if "loss" in row]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_rows_are_aligned_once_with_both_templates(telecom):
+    made = telecom()
+    encoders = [Encoder(t, DataConfig()) for t in (made.template, made.teacher_template)]
+    example = [Example("a", "Which function terminates N2?", ("The AMF terminates N2.",))]
+    row = encode_rows(example, *encoders, made.bridge("dskd_v2"))[0]
+    ours, theirs = row.student, row.teacher
+    for n, t in enumerate(row.alignment.partners):
+        assert t < 0 or ours.cuts[n : n + 2] == theirs.cuts[t : t + 2]
+    assert (row.alignment.partners >= 0).sum() > 3
