@@ -12,7 +12,7 @@ from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.systems import run_arms
 from understudy.evaluation.tools import metric_names, tools_for
 from understudy.files import atomic, read_json, read_jsonl, write_json
-from understudy.recipe import Recipe, dump_recipe
+from understudy.recipe import ModelConfig, Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
 from understudy.report.words import metric_label, primary_metric
 from understudy.run import Run, whole_folder
@@ -138,6 +138,13 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
         if steps
         else []
     )
+    for side in ("teacher", "student"):
+        if run.is_done(f"{side}_pretrain"):
+            record = run.record(f"{side}_pretrain")
+            lines.append(
+                f"Before anything else the {side} read raw text: {record['documents']:,} documents of "
+                f"{record['target_tokens']:,} tokens, {record['plan']['steps']:,} optimiser steps."
+            )
     if run.is_done("answers"):
         record = run.record("answers")
         lines.append(
@@ -176,8 +183,8 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         f"A student distilled by understudy: `{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature "
         f"{recipe.distil.temperature}.",
         "",
-        f"- teacher: `{recipe.teacher.model}`{' after supervised fine-tuning' if recipe.teacher.sft else ''}",
-        f"- student: `{recipe.student.model}`{' (fresh weights)' if recipe.student.init == 'fresh' else ''}",
+        f"- teacher: {_before(recipe.teacher)}",
+        f"- student: {_before(recipe.student)}",
         f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
         "",
         "Held-out items, with bootstrap intervals:",
@@ -189,6 +196,15 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         cells = [_cell(values.get(name)) for name in metrics]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _before(model: ModelConfig) -> str:
+    """A model, and what was done to it before distillation."""
+    steps = [
+        name for name, on in (("continued pretraining", model.pretrain), ("supervised fine-tuning", model.sft)) if on
+    ]
+    fresh = " (fresh weights)" if model.init == "fresh" else ""
+    return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
 
 
 def _cell(interval: Mapping[str, Any] | None) -> str:

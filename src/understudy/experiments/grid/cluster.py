@@ -8,6 +8,7 @@ across nodes.
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -33,8 +34,9 @@ class RayEngine:
         if self.ours:
             options: dict[str, Any] = {"include_dashboard": False} if config.address == "local" else {}
             try:
+                _knock(config.address)
                 ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, **options)
-            except ConnectionError as error:
+            except OSError as error:
                 raise ConfigError(
                     f"no Ray cluster answers at grid.address {config.address}",
                     hint="`ray start --head` starts one; grid.address=local makes one of this machine",
@@ -77,6 +79,17 @@ class RayEngine:
         self.running.clear()
         if self.ours:
             self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens at HOST:PORT; Ray itself would go on asking for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _work(job: Job, threads: int) -> Exception | None:
