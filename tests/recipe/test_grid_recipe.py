@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import ConfigError
-from understudy.recipe import Recipe, fields, load_grid, load_recipe, parse_grid
+from understudy.recipe import GridConfig, Recipe, fields, load_grid, load_recipe, parse_grid
 
 BASE: dict[str, Any] = {
     "name": "study",
@@ -146,6 +146,7 @@ def test_there_is_one_cell_for_each_combination(sizes: dict[str, int]) -> None:
         ({"t": {"a": 3}}, "axis t, level a: a named level is a mapping of fields to values"),
         ({"seed": [0], "s": {"a": {"seed": 1}}}, "the axes seed and s both set seed"),
         ({"student.sft": [True], "student.sft.steps": [3]}, "both set student.sft.steps"),
+        ({"workers": [1, 2]}, "axis workers: all cells have one and the same workers"),
         ({}, "axes: no axis is named"),
         ([1], "axes: no axis is named"),
     ],
@@ -171,3 +172,8 @@ def test_a_fault_names_axis_level_and_nearest_field(axes: Any, said: str) -> Non
 )
 def test_other_faults_are_named_too(more: dict[str, Any], said: str) -> None:
     assert said in refusal({"seed": [0, 1]}, **more)
+
+
+def test_the_page_on_grids_names_every_setting_of_an_engine() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "grid.md").read_text(encoding="utf-8")
+    assert not [name for name in GridConfig.model_fields if f"`{name}`" not in page]

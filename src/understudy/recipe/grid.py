@@ -37,6 +37,8 @@ from understudy.recipe.sections import Recipe, Section
 
 PRETRAIN = "pretrain"
 _SIDES = {"none": (False, False), "teacher": (True, False), "student": (False, True), "both": (True, True)}
+COMMON = ("name", "output", "workers", "report_to", "device")
+"""Fields that change no result, so that cells could not differ by them."""
 OWN = ("axes", "exclude", "where", "grid")
 
 
@@ -200,7 +202,9 @@ def _pretrain(level: Any, where: str) -> Level:
     sides = _SIDES.get("none" if level is None else level)
     if sides is None:
         raise ConfigError(f"{where}, level {level}: pretrain knows {', '.join(_SIDES)}")
-    return Level(str(level or "none"), {f"{side}.pretrain": on for side, on in zip(("teacher", "student"), sides, strict=True)})
+    return Level(
+        str(level or "none"), {f"{side}.pretrain": on for side, on in zip(("teacher", "student"), sides, strict=True)}
+    )
 
 
 def _label(value: Any) -> str:
@@ -209,6 +213,8 @@ def _label(value: Any) -> str:
 
 def _check_paths(changes: Mapping[str, Any], where: str) -> None:
     for path in changes:
+        if path in COMMON:
+            raise ConfigError(f"{where}: all cells have one and the same {path}: it changes no result")
         if not fields.is_known(str(path)):
             near = fields.nearest(str(path))
             advice = f"did you mean `{near}`?" if near else "`understudy init` writes all of them"
