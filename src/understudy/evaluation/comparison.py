@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from statistics import mean, stdev
 from typing import Any
@@ -21,8 +21,7 @@ from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.scoring import Scored
 from understudy.evaluation.systems import MAJORITY
 from understudy.metrics.registry import JUDGED
-from understudy.metrics.significance import PairTest, SystemsComparison, compare_many
-from understudy.metrics.significance.many import adjusted
+from understudy.metrics.significance import SystemsComparison, compare_many
 from understudy.metrics.significance.mixed import seeds_model
 
 RUN_PAIRS = (*PAIRS, ("distilled", "base_student"), ("distilled", MAJORITY))
@@ -111,68 +110,15 @@ def side_by_side(
     elif pairs is None and {"distilled", "sft"} <= set(names) and all(system.arm for system in scored.systems):
         pairs = RUN_PAIRS
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    found = compare_many(scored.scores, groups=_groups(scored), **settings)
-    return SideBySide(scored, found if pairs is None else only(found, pairs), settings)
+    if pairs is not None:
+        pairs = [(a, b) for a, b in pairs if a in names and b in names]
+    found = compare_many(scored.scores, pairs=pairs, groups=_groups(scored), **settings)
+    return SideBySide(scored, found, settings)
 
 
 def _groups(scored: Scored) -> Sequence[int] | None:
     """Group numbers, where any two items share one."""
     return scored.groups if len(set(scored.groups)) < len(scored.groups) else None
-
-
-def only(found: SystemsComparison, pairs: Sequence[tuple[str, str]]) -> SystemsComparison:
-    """The tests of these pairs, each first minus second, corrected as the family that they are."""
-    by_pair: dict[tuple[str, str], list[PairTest]] = {}
-    for test in found.tests:
-        by_pair.setdefault((test.a, test.b), []).append(test)
-    tests: list[PairTest] = []
-    for a, b in pairs:
-        tests += by_pair.get((a, b)) or [turned(test) for test in by_pair.get((b, a), ())]
-    tests = corrected(tests, alpha=found.settings.alpha)
-    known = sum(test.p_value == test.p_value for test in tests)
-    return replace(found, tests=tuple(tests), family_size=known)
-
-
-def turned(test: PairTest) -> PairTest:
-    """The same test seen from the other side: b minus a."""
-    c = test.comparison
-    mirrored = replace(
-        c,
-        value_a=c.value_b,
-        value_b=c.value_a,
-        difference=-c.difference,
-        low=-c.high,
-        high=-c.low,
-        cohen_dz=replace(c.cohen_dz, value=-c.cohen_dz.value, low=-c.cohen_dz.high, high=-c.cohen_dz.low),
-        rank_biserial=replace(
-            c.rank_biserial, value=-c.rank_biserial.value, low=-c.rank_biserial.high, high=-c.rank_biserial.low
-        ),
-        mcnemar=c.mcnemar and _turned_mcnemar(c.mcnemar),
-        signatures=c.signatures[::-1],
-    )
-    return replace(test, a=test.b, b=test.a, comparison=mirrored)
-
-
-def _turned_mcnemar(found: Any) -> Any:
-    odds = found.odds_ratio
-
-    def inverse(value: float) -> float:
-        return float("nan") if value != value else float("inf") if value == 0 else 1 / value
-
-    ratio = replace(odds, value=inverse(odds.value), low=inverse(odds.high), high=inverse(odds.low))
-    return replace(found, only_a=found.only_b, only_b=found.only_a, odds_ratio=ratio)
-
-
-def corrected(tests: Sequence[PairTest], *, alpha: float) -> list[PairTest]:
-    """The tests with p-values adjusted over exactly this family (Holm; Benjamini and Hochberg)."""
-    raw = {number: test.p_value for number, test in enumerate(tests)}
-    holm, bh = adjusted(raw, "holm"), adjusted(raw, "bh")
-    found = []
-    for number, test in enumerate(tests):
-        gain = test.comparison.difference if test.comparison.higher_is_better else -test.comparison.difference
-        better = (test.a if gain > 0 else test.b) if holm[number] < alpha and gain else ""
-        found.append(replace(test, p_holm=holm[number], p_bh=bh[number], better=better))
-    return found
 
 
 # What else a reader has to know ---------------------------------------------------------------------------------------

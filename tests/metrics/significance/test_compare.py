@@ -134,6 +134,18 @@ def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
     assert compare_many({name: systems[name] for name in ("good", "fair")}, resamples=20).friedman == {}
 
 
+def test_pairs_asked_for_are_the_family_and_their_figures_the_same(systems, groups) -> None:
+    everything = {(t.a, t.b, t.metric): t for t in compare_many(systems, groups=groups, resamples=400).tests}
+    found = compare_many(systems, pairs=[("fair", "same"), ("good", "fair")], groups=groups, resamples=400)
+    assert [(test.a, test.b) for test in found.tests[::4]] == [("fair", "same"), ("good", "fair")]
+    assert found.family_size == 8
+    assert all(test.comparison == everything[test.a, test.b, test.metric].comparison for test in found.tests)
+    holm = adjusted({number: test.p_value for number, test in enumerate(found.tests)}, "holm")
+    assert [test.p_holm for test in found.tests] == list(holm.values())
+    turned = compare_many(systems, pairs=[("same", "fair")], groups=groups, resamples=400).tests[0].comparison
+    assert turned.difference == -everything["fair", "same", turned.metric].comparison.difference
+
+
 def test_each_pair_has_its_own_missing_items() -> None:
     """Two partners that lack different items of one group: the third system's figures are others beside each."""
     values = np.random.default_rng(0).uniform(size=(3, 40))
@@ -189,6 +201,12 @@ def test_order_of_items_changes_no_figure(systems) -> None:
 def test_faults_are_named(systems) -> None:
     with pytest.raises(DataError, match="at least two systems"):
         compare_many({"good": systems["good"]})
+    with pytest.raises(DataError, match="good and nobody are no two of the systems"):
+        compare_many(systems, pairs=[("good", "nobody")])
+    with pytest.raises(DataError, match="good and good are no two"):
+        compare_many(systems, pairs=[("good", "good")])
+    with pytest.raises(DataError, match="the pair fair and good is asked for twice"):
+        compare_many(systems, pairs=[("good", "fair"), ("fair", "good")])
     with pytest.raises(DataError, match="1 and 60 items"):
         compare_systems(systems["good"], {"exact_match": mean_score("exact_match", [1.0], "")})
     with pytest.raises(DataError, match="share no metric"):

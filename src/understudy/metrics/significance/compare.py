@@ -57,7 +57,7 @@ def compare_systems(
         DataError: the two sides have no items, not the same number, or no metric in common.
     """
     settings = _settings({"a": scores_a, "b": scores_b}, groups, resamples, confidence, power, seed)
-    pairs, passed_over = _pairs({"a": scores_a, "b": scores_b}, groups)
+    pairs, passed_over = _pairs({"a": scores_a, "b": scores_b}, groups, [("a", "b")])
     found = _compare({"a": scores_a, "b": scores_b}, pairs, settings)
     metrics = {metric: comparison for (_, _, metric), comparison in found.items()}
     return SystemComparison(metrics, passed_over, settings)
@@ -66,6 +66,7 @@ def compare_systems(
 def compare_many(
     systems: Systems,
     *,
+    pairs: Sequence[tuple[str, str]] | None = None,
     groups: Sequence[Hashable] | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
@@ -73,10 +74,12 @@ def compare_many(
     seed: int = 0,
     family_test: Literal["randomisation", "bootstrap"] = "randomisation",
 ) -> SystemsComparison:
-    """Compare all pairs of systems on all metrics; p-values adjusted over the whole family.
+    """Compare pairs of systems on all metrics; p-values adjusted over the whole family.
 
     Args:
         systems: name -> metric -> score; at least two, items in the same order.
+        pairs: which to test, first minus second; the family is these and no others. Default: all pairs. The ranking is
+            of all systems either way.
         groups: as in `compare_systems`.
         resamples: as in `compare_systems`; the least p-value is 1 / (resamples + 1), so a family of m tests needs
             well over 20·m of them before Holm can find anything at the 5% level.
@@ -86,11 +89,12 @@ def compare_many(
         family_test: the p-value that is adjusted.
 
     Raises:
-        DataError: fewer than two systems, no items, lengths differ, or no metric that two systems share.
+        DataError: fewer than two systems, no items, lengths differ, no metric that two systems share, or a pair that
+            is named twice or names no two of the systems.
     """
     settings = _settings(systems, groups, resamples, confidence, power, seed)
-    pairs, passed_over = _pairs(systems, groups)
-    found = _compare(systems, pairs, settings)
+    rows, passed_over = _pairs(systems, groups, _asked(systems, pairs))
+    found = _compare(systems, rows, settings)
     by_test = {"randomisation": "p_randomisation", "bootstrap": "p_bootstrap"}[family_test]
     p_values = {key: getattr(comparison, by_test) for key, comparison in found.items()}
     holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
@@ -138,8 +142,24 @@ def _settings(
     return Settings(resamples, confidence, round(1 - confidence, 12), power, seed, items, count)
 
 
-def _pairs(systems: Systems, groups: Sequence[Hashable] | None) -> tuple[dict[Key, Paired], tuple[NotMeasured, ...]]:
-    """Every pair of systems on every metric that both have, and what was passed over."""
+def _asked(systems: Systems, pairs: Sequence[tuple[str, str]] | None) -> list[tuple[str, str]]:
+    """The pairs asked for, each once."""
+    if pairs is None:
+        return list(combinations(systems, 2))
+    seen: set[frozenset[str]] = set()
+    for pair in pairs:
+        if len({*pair} & systems.keys()) != 2:
+            raise DataError(f"{' and '.join(pair)} are no two of the systems", hint=f"there are: {', '.join(systems)}")
+        if frozenset(pair) in seen:
+            raise DataError(f"the pair {' and '.join(pair)} is asked for twice", hint="name each pair once")
+        seen.add(frozenset(pair))
+    return list(pairs)
+
+
+def _pairs(
+    systems: Systems, groups: Sequence[Hashable] | None, asked: Sequence[tuple[str, str]]
+) -> tuple[dict[Key, Paired], tuple[NotMeasured, ...]]:
+    """The pairs asked for, on every metric that both have, and what was passed over."""
     names = list(dict.fromkeys(metric for scores in systems.values() for metric in scores))
     passed_over, usable = [], {}
     for system, scores in systems.items():
@@ -153,7 +173,7 @@ def _pairs(systems: Systems, groups: Sequence[Hashable] | None) -> tuple[dict[Ke
     items = next(len(score.per_example) for scores in systems.values() for score in scores.values())
     numbers = group_numbers(groups, items)
     pairs: dict[Key, Paired] = {}
-    for a, b in combinations(systems, 2):
+    for a, b in asked:
         for metric in names:
             if (a, metric) not in usable or (b, metric) not in usable:
                 continue

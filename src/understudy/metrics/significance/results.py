@@ -213,7 +213,7 @@ class Friedman(Record):
 
 @dataclass(frozen=True, slots=True)
 class SystemsComparison(Record):
-    """All pairs of several systems on all metrics, corrected as one family.
+    """Pairs of several systems on all metrics, corrected as one family.
 
     Attributes:
         systems: names, in the order given.
