@@ -202,9 +202,8 @@ def _pretrain(level: Any, where: str) -> Level:
     sides = _SIDES.get("none" if level is None else level)
     if sides is None:
         raise ConfigError(f"{where}, level {level}: pretrain knows {', '.join(_SIDES)}")
-    return Level(
-        str(level or "none"), {f"{side}.pretrain": on for side, on in zip(("teacher", "student"), sides, strict=True)}
-    )
+    on = dict(zip(("teacher", "student"), sides, strict=True))
+    return Level(str(level or "none"), {f"{side}.pretrain": switched for side, switched in on.items()})
 
 
 def _label(value: Any) -> str:
