@@ -50,7 +50,7 @@ def test_dump_and_load_give_the_same_recipe(tmp_path: Path) -> None:
             "unknown key `teacher.sft.lora.rank`: known here: r,",
         ),
         ({"evaluate": {"zzz": 1}}, "unknown key `evaluate.zzz`: known here: metrics, embedding_model, bertscore_model"),
-        ({"distil": {"method": "magic"}}, "distil.method: Input should be 'kd', 'dskd' or 'dskd_cma'"),
+        ({"distil": {"method": "magic"}}, "distil.method: Input should be 'kd', 'dskd', 'dskd_cma'"),
         ({"student": {"model": "m", "config": {"num_hidden_layers": 2}}}, "needs student.init: fresh"),
         (
             {"distil": {"batch_size": 10, "micro_batch_size": 4}},

@@ -25,7 +25,7 @@ DENSE_BYTES = 512 << 20
 def dense_losses(student: HeadSpec, teacher: HeadSpec | None, terms: Terms) -> HeadLosses:
     """`head_losses` by full logits and plain autograd."""
     given = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
-    unused = ("statistics", "chunk_tokens")
+    unused = ("statistics", "argmax", "shared_columns", "partial", "teacher_gold_ids", "chunk_tokens")
     arguments = {name: value for name, value in given.items() if name not in unused}
     return dense_head(_logits(student), None if teacher is None else _logits(teacher), **arguments)
 
