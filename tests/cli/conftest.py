@@ -85,8 +85,9 @@ class House:
 
     def call(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
         """Run the command line to its end."""
+        limit = options.pop("timeout", 240)
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=limit)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def run(self, *overrides: str) -> Path:
@@ -176,7 +177,7 @@ def finished_grid(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Hou
     house = House(tmp_path_factory.mktemp("grid"), models)
     house.write_data()
     make_grid(house)
-    made = house.call("run", "grid.yaml")
+    made = house.call("run", "grid.yaml", timeout=900)
     assert made.returncode == 0, made.stderr
     (house.folder / "stderr.txt").write_text(made.stderr, encoding="utf-8")
     return house

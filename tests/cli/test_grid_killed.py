@@ -26,14 +26,14 @@ def test_going_on_after_kills_gives_the_same_table(finished_grid: House, tmp_pat
         more = moment.randint(0, max(0, (total - seen) // left - 1))
         process = finished_grid.start(*arguments)
         # The driver may still be loading, or several stages may be under way.
-        began = until(lambda seen=seen, more=more: len(done(folder)) >= seen + more and _working(folder), process)
+        began = until(lambda seen=seen, more=more: len(done(folder)) >= seen + more and _working(folder), process, 600)
         if began:
             time.sleep(moment.random())
             kills += process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
         close(process)
     assert kills == times
-    last = finished_grid.call(*arguments)
+    last = finished_grid.call(*arguments, timeout=900)
     assert last.returncode == 0, last.stderr
     assert tables(folder) == tables(folder_of(finished_grid))
     assert done(folder) == done(folder_of(finished_grid))

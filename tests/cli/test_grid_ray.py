@@ -43,7 +43,7 @@ def arguments(cluster: Any, output: Any, *more: str) -> tuple[str, ...]:
 
 
 def test_two_nodes_give_the_same_table(finished_grid: House, cluster: Any, tmp_path) -> None:
-    made = finished_grid.call(*arguments(cluster, tmp_path / "runs"))
+    made = finished_grid.call(*arguments(cluster, tmp_path / "runs"), timeout=900)
     assert made.returncode == 0, made.stderr
     assert tables(tmp_path / "runs" / "grid") == tables(folder_of(finished_grid))
 
@@ -55,7 +55,7 @@ def test_losing_a_node_loses_no_cell(finished_grid: House, cluster: Any, tmp_pat
     def both_train() -> bool:
         return len({how["process"] for cell in at_work(folder) for how in training(cell).values()}) == 2
 
-    assert until(both_train, process)
+    assert until(both_train, process, 600)
     working = {how["process"]: cell.stages for cell in at_work(folder) for how in training(cell).values()}
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert until(lambda: any(not os.path.exists(f"/proc/{id}") for id in working), process)
