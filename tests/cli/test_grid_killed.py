@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from grids import done, folder_of, tables
+from grids import at_work, done, folder_of, tables
 from test_run_killed import close, until
 
 from conftest import House
@@ -26,7 +26,7 @@ def test_going_on_after_kills_gives_the_same_table(finished_grid: House, tmp_pat
         more = moment.randint(0, max(0, (total - seen) // left - 1))
         process = finished_grid.start(*arguments)
         # The driver may still be loading, or several stages may be under way.
-        began = until(lambda seen=seen, more=more: len(done(folder)) >= seen + more and _working(folder), process, 600)
+        began = until(lambda seen=seen, more=more: len(done(folder)) >= seen + more and at_work(folder), process, 600)
         if began:
             time.sleep(moment.random())
             kills += process.poll() is None
@@ -38,7 +38,3 @@ def test_going_on_after_kills_gives_the_same_table(finished_grid: House, tmp_pat
     assert tables(folder) == tables(folder_of(finished_grid))
     assert done(folder) == done(folder_of(finished_grid))
     assert not list(folder.rglob("*.part"))
-
-
-def _working(folder) -> bool:
-    return any((folder / "working").glob("*.json"))

@@ -31,13 +31,13 @@ def status(grid: Where, watch: Watch = False) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from understudy.experiments.grid import grid_status
+    from understudy.experiments.grid import GridFolder, grid_status
 
     folder, console = folder_of(grid), Console(highlight=False, markup=False, emoji=False)
     found = grid_status(folder)
     if watch and console.is_terminal:
         with Live(_status(found), console=console, auto_refresh=False) as live:
-            while not all(cell.state in ("done", "failed") for cell in found):
+            while GridFolder(folder).is_driven():
                 time.sleep(2)
                 found = grid_status(folder)
                 live.update(_status(found), refresh=True)
