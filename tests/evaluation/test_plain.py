@@ -138,6 +138,26 @@ def test_what_cannot_be_read(tmp_path: Path, name: str, text: str, error: str, h
     assert hint in caught.value.hint
 
 
+def test_what_other_tools_write_for_nothing_and_for_lists(tmp_path: Path) -> None:
+    """pandas: NaN for a missing answer, Python's own print of a list; a broken tool: half of a character."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prediction": NaN, "reference": "a"}\n{"prediction": "x\\ud83d", "reference": ["b", NaN]}\n')
+    found = read_predictions(path).rows
+    assert [row["prediction"] for row in found] == [None, "x?"]
+    assert found[1]["references"] == ["b"]
+    listed = [{"prediction": "b", "reference": "['a', \"b's\"]"}, {"prediction": "c", "reference": "[see 5.2.1]"}]
+    rows = read_predictions(table(tmp_path / "x.csv", listed, ",")).rows
+    assert [row["references"] for row in rows] == [["a", "b's"], ["[see 5.2.1]"]]
+
+
+def test_right_answers_that_contradict_each_other(tmp_path: Path) -> None:
+    predictions = jsonl(tmp_path / "p.jsonl", [{"id": 1, "prediction": "b"}])
+    twice = [{"id": 1, "reference": "a"}, {"id": 1, "reference": "a"}]
+    assert read_predictions(predictions, [jsonl(tmp_path / "g.jsonl", twice)]).rows[0]["references"] == ["a"]
+    with pytest.raises(DataError, match="two rows for item '1' with different right answers"):
+        read_predictions(predictions, [jsonl(tmp_path / "h.jsonl", [*twice, {"id": 1, "reference": "b"}])])
+
+
 def test_references_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a\nb\n", encoding="utf-8")
     (tmp_path / "r.txt").write_text("a\n", encoding="utf-8")

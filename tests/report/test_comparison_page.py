@@ -166,6 +166,16 @@ def test_words_follow_the_figures(two: dict[str, Any]) -> None:
     assert verdict(corrected["comparison"]["tests"][0]) == "not significant after correction (p = 0.010 alone)"
     nothing = change(two, better="", p_holm=1.0, p_value=1.0, difference=0.0)
     assert verdict(nothing["comparison"]["tests"][0]) == "no difference"
+    constant = change(
+        two, better="", p_holm=0.2, p_value=0.06, minimal_detectable=0.0, items_needed=2.0, difference=1.0
+    )
+    assert verdict(constant["comparison"]["tests"][0]) == "not significant"
+    assert "differ by as much on every item" in headline(constant).sentences[1]
+    alike = change(two, better="", p_holm=1.0, p_value=1.0, minimal_detectable=0.0, difference=0.0)
+    assert "do not differ on a single item" in headline(alike).sentences[1]
+    alone = copy.deepcopy(two)
+    alone["comparison"]["family_size"] = 1
+    assert "correction" not in headline(alone).sentences[0]
     unknown = change(two, better="", p_holm=None, p_value=None, low=None, high=None, minimal_detectable=None)
     assert verdict(unknown["comparison"]["tests"][0]) == "too few items to tell"
     assert "too few items" in headline(unknown).sentences[1]
@@ -228,6 +238,13 @@ def test_csv_holds_every_figure(three: dict[str, Any]) -> None:
         assert bool(row["p_mcnemar"]) == (test["metric"] == "exact_match")
 
 
+def test_a_name_is_no_formula_to_a_spreadsheet() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_table(compared(*NAMES[1::-1], prefix="=1+1 ")))))
+    assert {row["a"] for row in rows} == {f"'=1+1 {NAMES[1]}"}
+    assert all(text[:1] not in {"=", "+", "@"} for row in rows for text in row.values())
+    assert any(float(row["difference"]) < 0 for row in rows)
+
+
 def test_latex_is_escaped_and_in_balance(tmp_path: Path) -> None:
     text = latex_table(compared(*NAMES[:2], prefix="50% & a_b #1 {x} ~^\\ "))
     assert r"50\% \& a\_b \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}" in text
@@ -238,6 +255,7 @@ def test_latex_is_escaped_and_in_balance(tmp_path: Path) -> None:
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     columns = [len(re.findall(r"(?<!\\)&", line)) for line in body]
     assert set(columns) == {2, 6}
+    assert latex("[x] \x1b[0m\0") == "{[}x{]} {[}0m"
     assert latex('<a> "b" | c–d') == r"\textless{}a\textgreater{} \textquotedbl{}b\textquotedbl{} \textbar{} c--d"
 
 

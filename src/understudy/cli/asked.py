@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +58,9 @@ def settings_of(
     Raises:
         ConfigError: a judge's URL without a model.
     """
+    # Before numpy is loaded: the matrices here are small, and on a busy machine threads that wait for each other cost
+    # many times what they share out.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pydantic import ValidationError
 
     from understudy.errors import ConfigError

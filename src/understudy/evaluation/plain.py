@@ -6,6 +6,7 @@ on: it is the right answer where no other column holds one, and the prediction w
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,8 +98,19 @@ def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     for row in read_source(str(path)).rows:
         if row.fault or not isinstance(row.value, Mapping):
             raise DataError(f"{row.where}: {row.fault or 'not a row of named columns'}")
-        found.append(row.value)
+        found.append(_clean(row.value))
     return found, _columns(found)
+
+
+def _clean(value: Any) -> Any:
+    """What can be written down again: halves of a character become `?`, and NaN, which pandas writes, is nothing."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float):
+        return None if value != value else value
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -144,12 +156,14 @@ def _joined(value: Any) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    """A list written as JSON in a cell of a table is a list."""
+    """A list written as JSON in a cell of a table is a list, and so is one as Python prints it (pandas does)."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            return value
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(value)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            return _clean(found) if isinstance(found, list) else value
     return value
 
 
@@ -180,7 +194,14 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
         if column is None:
             raise DataError(f"{other} has no column with right answers", hint="name it `reference` or `answers`")
         if has_ids and "id" in columns:
-            by_id = {str(row.get(columns["id"])): row for row in rows}
+            by_id: dict[str, Mapping[str, Any]] = {}
+            for row in rows:
+                name = str(row.get(columns["id"]))
+                if _texts(by_id.setdefault(name, row).get(column)) != _texts(row.get(column)):
+                    raise DataError(
+                        f"{other} has two rows for item {name!r} with different right answers",
+                        hint="put all right answers of an item into one row, as a list",
+                    )
             absent = [row["id"] for row in table if row["id"] not in by_id]
             if absent:
                 raise DataError(f"{other} has no right answer for item {absent[0]!r} of {path}")

@@ -29,18 +29,24 @@ def csv_table(comparison: Comparison) -> str:
         found = test["comparison"]
         writer.writerow(
             {
-                **{name: test[name] for name in ("a", "b", "metric", "p_value", "p_holm", "p_bh", "better")},
+                **{name: cell(test[name]) for name in ("a", "b", "metric", "better")},
+                **{name: test[name] for name in ("p_value", "p_holm", "p_bh")},
                 **{name: found[name] for name in _FIGURES},
                 "p_mcnemar": (found["mcnemar"] or {}).get("p_exact"),
                 "cohen_dz": found["cohen_dz"]["value"],
                 "cohen_dz_low": found["cohen_dz"]["low"],
                 "cohen_dz_high": found["cohen_dz"]["high"],
                 "rank_biserial": found["rank_biserial"]["value"],
-                "verdict": verdict(test),
-                "signature": " / ".join(found["signatures"]),
+                "verdict": cell(verdict(test)),
+                "signature": cell(" / ".join(found["signatures"])),
             }
         )
     return buffer.getvalue()
+
+
+def cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a name may come out of a file that somebody else wrote."""
+    return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
 
 
 _LATEX = {
@@ -48,6 +54,8 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # at the head of a row it would be an option of the line break before it
+    "]": "{]}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
@@ -58,8 +66,9 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    """Text that LaTeX prints as it is; characters that cannot be printed are left out."""
+    kept = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return "".join(_LATEX.get(character, character) for character in kept)
 
 
 def latex_table(comparison: Comparison) -> str:

@@ -62,6 +62,9 @@ def verdict(test: Test) -> str:
     if alone(test):
         enough = (found["items_needed"] or 0) <= found["n"]
         return f"not significant after correction{alone(test)}" + ("" if enough else f"; {needed(found)}")
+    # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
+    if found["items_needed"] is not None and found["items_needed"] <= found["n"]:
+        return "not significant"
     return f"not significant; {needed(found)}"
 
 
@@ -140,11 +143,11 @@ def _of_pair(comparison: Comparison, a: str, b: str, metric: str) -> Headline:
         "open": f"Not shown: {left} and {right} cannot be told apart here.",
     }[tone(test)]
     level = f"{comparison['comparison']['settings']['confidence']:.0%}"
+    bounds = "" if found["low"] is None else f" ({level} interval)"
     figures = (
         f"On {items_text(found['n'])} {left} reaches {number(found['value_a'] * factor)} in {name}, {right} "
-        f"{number(found['value_b'] * factor)}: a difference of {spread(found, factor)} points ({level} interval), "
-        f"{p_text(test['p_holm'])} after correction for {comparison['comparison']['family_size']:,} tests"
-        f"{alone(test)}."
+        f"{number(found['value_b'] * factor)}: a difference of {spread(found, factor)} points{bounds}, "
+        f"{p_text(test['p_holm'])}{_corrected(comparison)}{alone(test)}."
     )
     return Headline(
         tone(test), verdict_, tuple(filter(None, (figures, _power(test, factor), _tally(comparison, a, b))))
@@ -157,7 +160,8 @@ def _power(test: Test, factor: float) -> str:
     if found["minimal_detectable"] is None:
         return "There are too few items to say what they could show."
     if not found["minimal_detectable"]:
-        return "The two do not differ on a single item, so nothing can be said of how small a difference would show."
+        alike = "do not differ on a single item" if not found["difference"] else "differ by as much on every item"
+        return f"The two {alike}, so nothing can be said of how small a difference would show."
     least = f"So many items show a true difference of {number(found['minimal_detectable'] * factor)} points or more"
     least += " four times in five"
     if test["better"] or not found["difference"]:
@@ -222,11 +226,16 @@ def _runner_up(comparison: Comparison, best: str, second: str, metric: str) -> s
         if found["low"] is not None:
             swapped |= {"low": -found["high"], "high": -found["low"]}
         found = {**found, **swapped}
-    tests = comparison["comparison"]["family_size"]
     return (
-        f"Ahead of {arm_label(second)}, the next, by {spread(found, factor)} points, {p_text(test['p_holm'])} after "
-        f"correction for {tests:,} tests{alone(test)}."
+        f"Ahead of {arm_label(second)}, the next, by {spread(found, factor)} points, {p_text(test['p_holm'])}"
+        f"{_corrected(comparison)}{alone(test)}."
     )
+
+
+def _corrected(comparison: Comparison) -> str:
+    """What the p-value was corrected for; of a single test nothing has to be said."""
+    tests = comparison["comparison"]["family_size"]
+    return f" after correction for {tests:,} tests" if tests > 1 else ""
 
 
 def _most_needed(comparison: Comparison, tests: Sequence[Test]) -> str:
