@@ -26,7 +26,7 @@ class RayEngine:
 
     def __init__(self, config: GridConfig) -> None:
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ConfigError("grid.engine: ray is not installed", hint="pip install 'understudy[ray]'") from error
         self.ray: Any = ray

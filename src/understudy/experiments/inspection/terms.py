@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from understudy.experiments.inspection.pair import Live
-from understudy.losses import HeadLosses, HeadSpec, Terms, TokenViews, head_losses
+from understudy.losses import CrossModelAttention, HeadLosses, HeadSpec, Terms, TokenViews, head_losses
 from understudy.losses.divergences import forward_kl
 from understudy.models.forward import Output, forward
 from understudy.training.objective import (
@@ -67,8 +67,8 @@ def _dual_terms(
     own, other, spaces = spec(student), spec(signal), objective.spaces
     weights = 1 - gold_weights(objective.gold_weight, student, batch)
     backward = 1 - gold_weights(objective.gold_weight, signal, batch)
-    if isinstance(objective, CrossModelObjective):
-        to_student, to_teacher = objective.spaces.align(_views(student), _views(signal))
+    if isinstance(spaces, CrossModelAttention):
+        to_student, to_teacher = spaces.align(_views(student), _views(signal))
     else:
         dtype = spaces.teacher_to_student.weight.dtype
         to_student = spaces.teacher_to_student(other.hidden.to(dtype))
