@@ -39,6 +39,8 @@ def fields() -> str:
         if section not in done:
             done.add(section)
             tables.append(table(section))
+            if parent := extends(section):
+                waiting.append(parent)
             waiting += [inner for field in section.model_fields.values() if (inner := section_of(field.annotation))]
     return "\n".join(tables)
 
