@@ -18,7 +18,7 @@ from embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
-from understudy.report.comparison_plots import colours, short
+from understudy.report.comparison_plots import colours, radar_plot, short
 from understudy.report.judges import reliability
 from understudy.report.limits import limits, methods
 from understudy.report.side_by_side import render_comparison
@@ -257,6 +257,16 @@ def test_latex_is_escaped_and_in_balance(tmp_path: Path) -> None:
     assert set(columns) == {2, 6}
     assert latex("[x] \x1b[0m\0") == "{[}x{]} {[}0m"
     assert latex('<a> "b" | c–d') == r"\textless{}a\textgreater{} \textquotedbl{}b\textquotedbl{} \textbar{} c--d"
+
+
+def test_the_radar_stands_in_the_middle(three: dict[str, Any]) -> None:
+    arms = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "majority")
+    table = dict.fromkeys(arms, three["table"][NAMES[0]])
+    plot = radar_plot({**three, "table": table, "systems": [{"name": arm} for arm in arms]})
+    assert plot is not None
+    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[0])
+    [place] = re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>Exact match<', plot)
+    assert abs(float(place) / width - 0.5) < 0.03
 
 
 def test_names_where_there_is_little_room() -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
+from understudy.report.svg import GRID, INK, MARKERS, colour, style, svg
 from understudy.report.verdicts import Comparison, pairs_of, test_of
 from understudy.report.words import ARMS, arm_label, metric_label, number, scale
 
@@ -215,15 +215,13 @@ def _spoke_label(axis: Axes, angle: float, label: str) -> None:
 
 
 def _legend(figure: Figure, names: Sequence[str]) -> None:
-    if all(name in ARMS for name in names):
-        legend(figure, names)
-        return
+    """Centred, and so narrow that it does not push the figure to one side."""
     from matplotlib.lines import Line2D
 
     ink, mark = colours(names), shapes(names)
     handles = [Line2D([], [], color=ink[name], marker=mark[name], linewidth=1.7, label=short(name)) for name in names]
     columns = 2 if max(len(short(name)) for name in names) > 16 else 4
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns), handlelength=1.6)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns), handlelength=1.6)
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------
