@@ -174,7 +174,8 @@ class Hearing:
         means = np.where(counts > 0, np.nansum(values, axis=1) / np.maximum(counts, 1), np.nan)
         reasons = Counter(missing[item].kind for item in np.flatnonzero(counts == 0).tolist())
         score = mean_score(self.name, means, self.signature)
-        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(reasons)}"
+        told = {missing[item].kind: missing[item].reason for item in sorted(missing, reverse=True)}
+        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(map(_shortened, told.values()))}"
         return replace(score, reason=reason, details=self._details(values, reasons))
 
     def _details(self, values: np.ndarray, reasons: Counter[str]) -> dict[str, Any]:
@@ -192,6 +193,10 @@ class Hearing:
         if self.repeats > 1:
             details |= repeat_variance(values)
         return details
+
+
+def _shortened(reason: str, longest: int = 160) -> str:
+    return reason if len(reason) <= longest else f"{reason[: longest - 1]}…"
 
 
 def _verdict(completion: Completion, schema: Mapping[str, Any]) -> Verdict:
