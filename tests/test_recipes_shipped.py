@@ -1,4 +1,4 @@
-"""Every shipped recipe parses; those that need no other data take two steps offline."""
+"""Every shipped recipe parses; those that need no other data take two steps offline; a grid plans."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from understudy.cli import main
 from understudy.cli.recipes import find, shipped
 from understudy.data.formats import FORMATS
+from understudy.experiments.grid import grid_table
 from understudy.files import read_json
 from understudy.losses.divergences import divergence
-from understudy.recipe import Recipe, load_recipe
+from understudy.recipe import Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
 
 TINY = [
     "distil.steps=2",
@@ -28,16 +29,26 @@ TINY = [
     "workers=1",
     "device=cpu",
 ]
+# Of a grid: the cells that need most, one seed of them.
+FEW = ["axes.teacher.sft=[true]", "axes.student.sft=[true]", "axes.seed=[0]", "student.sft.steps=2"]
+GRIDS = [name for name, path in shipped().items() if is_grid(load_yaml(path))]
+PLAIN = [name for name in shipped() if name not in GRIDS]
+
+
+def recipes_of(name: str) -> list[Recipe]:
+    """The recipe of this name, or all cells of the grid."""
+    path = shipped()[name]
+    return [cell.recipe for cell in load_grid(path).cells] if name in GRIDS else [load_recipe(path)]
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_it_parses_and_names_what_exists(name: str) -> None:
-    recipe = load_recipe(shipped()[name])
-    assert recipe.data.format in ("auto", *FORMATS)
-    divergence(recipe.distil.divergence, **recipe.distil.divergence_parameters)
+    for recipe in recipes_of(name):
+        assert recipe.data.format in ("auto", *FORMATS)
+        divergence(recipe.distil.divergence, **recipe.distil.divergence_parameters)
+        assert recipe.name.replace("-", "_") in (name, f"{name}_qa")
     first = shipped()[name].read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
-    assert recipe.name.replace("-", "_") in (name, f"{name}_qa")
 
 
 def test_they_are_found_by_name_and_by_path() -> None:
@@ -56,17 +67,78 @@ def offline(recipe: Recipe) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := offline(load_recipe(shipped()[name])):
-        pytest.skip(reason)
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """`understudy run …` without a hub; it has to end well."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(sys, "argv", ["understudy", "run", name, *TINY, f"output={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", ["understudy", "run", *words])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [recipe] = recipes_of(name)
+    if reason := offline(recipe):
+        pytest.skip(reason)
+    run(monkeypatch, name, *TINY, f"output={tmp_path}")
     [folder] = tmp_path.iterdir()
-    for arm in load_recipe(shipped()[name]).evaluate.arms:
+    for arm in recipe.evaluate.arms:
         assert read_json(folder / "stages" / f"train-{arm}" / "done.json")["plan"]["steps"] == 2
     assert "distilled" in read_json(folder / "scores.json")["overall"]["table"]
     assert (folder / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_cells_of_a_grid_take_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := next((reason for recipe in recipes_of(name) if (reason := offline(recipe))), ""):
+        pytest.skip(reason)
+    run(monkeypatch, name, *TINY, *FEW, f"output={tmp_path}")
+    rows = grid_table(tmp_path / load_grid(shipped()[name]).name, ["distilled"])
+    assert len(rows) == 4
+    for row in rows:
+        assert read_json(row.run / "stages" / "train-distilled" / "done.json")["plan"]["steps"] == 2
+        assert row.metrics["rougeL"] is not None
+    assert len({row.run for row in rows}) == 4
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_is_planned_without_a_hub_and_runs_nothing(name, tmp_path, monkeypatch, capsys) -> None:
+    run(monkeypatch, name, "--plan", f"output={tmp_path / 'runs'}")
+    assert "48 cells, 48 runs under" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def study(name: str) -> Grid:
+    return load_grid(shipped()[name])
+
+
+@pytest.mark.parametrize("name", ["telecom_study", "telecom_study_7b"])
+def test_the_telecom_study_is_sixteen_cells_of_three_seeds(name: str) -> None:
+    grid = study(name)
+    assert list(grid.axes) == ["teacher.sft", "student.sft", "vocabulary", "algorithm", "seed"]
+    assert [len(levels) for levels in grid.axes.values()] == [2, 2, 2, 2, 3]
+    methods = {("same", "kd"): "kd", ("same", "dskd"): "dskd"}
+    methods |= {("different", "kd"): "min_edit", ("different", "dskd"): "dskd_cma"}
+    for cell in grid.cells:
+        assert cell.recipe.distil.method == methods[cell.levels["vocabulary"], cell.levels["algorithm"]]
+        assert (cell.recipe.teacher.sft is not None) == (cell.levels["teacher.sft"] == "true")
+        assert (cell.recipe.student.sft is not None) == (cell.levels["student.sft"] == "true")
+        assert cell.recipe.seed == int(cell.levels["seed"])
+        assert not cell.recipe.evaluate.speed
+
+
+def test_the_large_study_has_the_published_settings() -> None:
+    for cell in study("telecom_study_7b").cells:
+        distil = cell.recipe.distil
+        assert (distil.batch_size, distil.weight_decay, distil.schedule, distil.max_grad_norm) == (
+            32,
+            0.01,
+            "cosine",
+            1,
+        )
+        assert (distil.learning_rate, distil.projector_learning_rate, distil.temperature) == (1e-3, 1e-3, 2.0)
+        assert distil.lora is not None
+        assert (distil.lora.r, distil.lora.lora_alpha) == (256, 8)
+        assert (cell.recipe.data.format, cell.recipe.data.max_length) == ("squad", 512)
+        assert cell.recipe.student.dtype == cell.recipe.teacher.dtype == "bfloat16"

@@ -78,7 +78,7 @@ def _run(block: Block, namespace: dict[str, object], where: str) -> None:
 
 def _write_and_read(block: Block, folder: Path) -> None:
     from understudy.data.load import read_examples
-    from understudy.recipe import DataConfig, load_recipe
+    from understudy.recipe import DataConfig, is_grid, load_grid, load_recipe, load_yaml
 
     name, _, rest = block.mark.removeprefix("file: ").partition(", ")
     path = folder / name
@@ -91,7 +91,7 @@ def _write_and_read(block: Block, folder: Path) -> None:
         assert not reading.faults
         assert all(example.answers for example in reading.examples)
     elif name.endswith(".yaml"):
-        load_recipe(path)
+        (load_grid if is_grid(load_yaml(path)) else load_recipe)(path)
 
 
 def test_marks_are_ones_that_are_known() -> None:
