@@ -148,6 +148,8 @@ def change(comparison: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """The comparison with the test of its first metric changed."""
     changed = copy.deepcopy(comparison)
     test = changed["comparison"]["tests"][0]
+    if "p_value" in fields:
+        fields["alone"] = fields["p_value"] is not None and fields["p_value"] < 0.05
     for name, value in fields.items():
         (test if name in test else test["comparison"])[name] = value
     return changed

@@ -70,7 +70,7 @@ def verdict(test: Test) -> str:
 
 def alone(test: Test) -> str:
     """The p-value of a test by itself, where only the correction for many tests takes its significance away."""
-    if test["better"] or test["p_value"] is None or test["p_value"] >= 0.05 or test["p_holm"] == test["p_value"]:
+    if test["better"] or not test["alone"] or test["p_holm"] == test["p_value"]:
         return ""
     return f" ({p_text(test['p_value'])} alone)"
 

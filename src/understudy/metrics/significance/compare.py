@@ -99,7 +99,15 @@ def compare_many(
     p_values = {key: getattr(comparison, by_test) for key, comparison in found.items()}
     holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
     tests = tuple(
-        PairTest(*key, comparison, p_values[key], holm[key], bh[key], _better(key, comparison, holm[key], settings))
+        PairTest(
+            *key,
+            comparison,
+            p_values[key],
+            holm[key],
+            bh[key],
+            better=_better(key, comparison, holm[key], settings),
+            alone=p_values[key] < settings.alpha,
+        )
         for key, comparison in found.items()
     )
     metrics = tuple(dict.fromkeys(test.metric for test in tests))

@@ -172,6 +172,7 @@ class PairTest(Record):
         p_holm: adjusted by Holm: below alpha, the family-wise error is held at alpha.
         p_bh: adjusted by Benjamini and Hochberg: below alpha, the share of false findings is held at alpha.
         better: name of the better system where `p_holm` is below alpha, else empty.
+        alone: whether `p_value` is below alpha: what a single test would have shown.
     """
 
     a: str
@@ -182,6 +183,7 @@ class PairTest(Record):
     p_holm: float
     p_bh: float
     better: str
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
