@@ -41,10 +41,14 @@ format: $(STAMP) ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Time the losses and a whole step against matrix products and peers.
+bench: $(STAMP) ## Time losses, a whole step, metrics, statistics and the completer; half an hour.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/crossvocab.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/significance.py
+	$(BIN)/python benchmarks/completer.py
 
 clean: ## Remove the environment and caches (runs stay).
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis
