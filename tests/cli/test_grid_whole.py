@@ -141,6 +141,38 @@ def test_the_plan_tells_what_is_shared_and_what_is_there_and_runs_nothing(finish
     assert plain.err.startswith("error: --plan is for a recipe with axes\n")
 
 
+def test_the_report_of_a_grid_agrees_with_its_table(finished_grid: House, tmp_path: Path, command) -> None:
+    folder = folder_of(finished_grid)
+    before = stamps(folder)
+    made = command("grid", "report", str(folder), "--out", str(tmp_path / "page.html"), "--resamples", "200")
+    assert made.code == 0, made.err
+    assert "8 cells, 4 runs." in made.out
+    found = read_json(tmp_path / "page.json")
+    rows = {tuple(row.levels.values()): row for row in grid_table(folder, ["distilled"])}
+    assert len(found["cells"]) == len(rows) == 8
+    for cell in found["cells"]:
+        row = rows[tuple(cell["levels"].values())]
+        means = {metric: figures["mean"] for metric, figures in cell["metrics"].items()}
+        assert means == {metric: value for metric, value in row.metrics.items() if value is not None}
+        assert all(figures["low"] is None for figures in cell["metrics"].values())
+    # Twelve pairs of cells differ in one axis; two names of one run differ in nothing.
+    assert len(found["tests"]) == 12 * len({test["metric"] for test in found["tests"]})
+    assert all(test["difference"] == 0 and not test["better"] for test in found["tests"] if test["axis"] == "twice")
+    assert any("one and the same run" in note for note in found["notes"])
+    for test in found["tests"]:
+        levels = [{**test["others"], test["axis"]: test[name]} for name in ("level_a", "level_b")]
+        a, b = (rows[tuple(one[axis] for axis in found["axes"])].metrics[test["metric"]] for one in levels)
+        assert test["difference"] == pytest.approx(a - b, abs=1e-9)
+    assert {*found["not_measured"]} >= {"faithfulness", "bertscore_f1"}
+    assert found["findings"] == []
+    assert len((tmp_path / "page.csv").read_text().splitlines()) == 1 + 8 * len(found["metrics"])
+    assert "<h1>grid</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert stamps(folder) == before
+    refused = command("grid", "report", str(folder), "--arm", "seqkd")
+    assert refused.code == 1
+    assert "no finished cell with an arm 'seqkd'" in refused.err
+
+
 # -- a second call ---------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""`understudy grid status` and `understudy grid table`; a grid itself is run by `understudy run`."""
+"""`understudy grid status`, `table` and `report`; a grid itself is run by `understudy run`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ Where = Annotated[str, typer.Argument(metavar="GRID", help="A grid's folder, or 
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until nothing runs any more; Ctrl-C ends.")]
 Arm = Annotated[str, typer.Option("--arm", help="Which arm to show and write, or `all`.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
+Page = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
+Of = Annotated[str, typer.Option("--arm", help="Whose answers.")]
+Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired tests.")]
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
 COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
 
@@ -57,6 +60,24 @@ def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
     arms = None if arm == "all" else [arm]
     _show(folder, arms)
     typer.echo("table: " + ", ".join(map(str, write_table(folder, out, arms))))
+
+
+@app.command("report")
+def report(grid: Where, out: Page = None, arm: Of = "distilled", resamples: Resamples = 10_000) -> None:
+    """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
+    from understudy.experiments.grid.analysis import analyse
+    from understudy.files import atomic, write_json
+    from understudy.report.grid_page import grid_csv, headline, render_grid
+
+    folder = folder_of(grid)
+    found, page = analyse(folder, arm=arm, resamples=resamples), out or folder / "report.html"
+    render_grid(found, page)
+    write_json(page.with_suffix(".json"), found)
+    with atomic(page.with_suffix(".csv")) as handle:
+        handle.write(grid_csv(found))
+    for sentence in headline(found)["sentences"]:
+        typer.echo(_line(sentence).plain)
+    typer.echo(f"report: {page}, {page.with_suffix('.json').name}, {page.with_suffix('.csv').name}")
 
 
 def _show(folder: Path, arms: list[str] | None) -> None:

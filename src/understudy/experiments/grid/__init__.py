@@ -8,6 +8,8 @@ drive.py         which stages are missing, in which order; failures
 job.py           one stage, wherever it runs
 engines.py       who runs jobs: local.py (processes of this machine), cluster.py (Ray)
 status.py  table.py   what there is so far, from files alone
+analysis.py           means over seeds, effects of the axes, cell against cell
+findings.py           the telecom study's findings, each with its test
 ```
 
 Nothing here loads torch before a stage runs.

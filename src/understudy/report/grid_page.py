@@ -1,0 +1,190 @@
+"""The analysis of a grid as one self-contained HTML page, and as CSV.
+
+As in `html.py`: the template only lays out, autoescape is on, and only our own plots go in as markup.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from understudy.files import atomic
+from understudy.report.grid_plots import cells_plot
+from understudy.report.tables import cell
+from understudy.report.words import in_a_sentence, metric_label, number, p_text
+
+Analysis = Mapping[str, Any]
+_TONES = {"holds": "better", "does not hold": "worse", "cannot be told": "open"}
+
+
+def render_grid(analysis: Analysis, path: str | os.PathLike[str]) -> None:
+    """Write the page, whole or not at all; the same input gives the same bytes.
+
+    Args:
+        analysis: what `experiments.grid.analyse` found.
+        path: where the HTML file goes.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    environment = Environment(
+        loader=PackageLoader("understudy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("grid.html.jinja").render(view(analysis))
+    with atomic(path) as handle:
+        handle.write(page)
+
+
+def grid_csv(analysis: Analysis) -> str:
+    """One line a cell and metric, on the metric's own scale; what is not known is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*map(cell, analysis["axes"]), "metric", "seeds", "mean", "sd", "low", "high"])
+    for one in analysis["cells"]:
+        for metric, figures in one["metrics"].items():
+            values = [figures[key] for key in ("n", "mean", "sd", "low", "high")]
+            writer.writerow([*map(cell, one["levels"].values()), cell(metric), *values])
+    return out.getvalue()
+
+
+def primary(analysis: Analysis) -> str:
+    """The metric of the plot and of the headline: ROUGE-L where there is one."""
+    return "rougeL" if "rougeL" in analysis["metrics"] else next(iter(analysis["metrics"]))
+
+
+def view(analysis: Analysis) -> dict[str, Any]:
+    """All that the template prints, in the order in which it stands on the page."""
+    metrics, metric, settings = list(analysis["metrics"]), primary(analysis), analysis["settings"]
+    plot = cells_plot(analysis, metric)
+    return {
+        "title": analysis["name"],
+        "arm": analysis["arm"],
+        "headline": headline(analysis),
+        "findings": [_finding(analysis, found) for found in analysis["findings"]],
+        "axes": list(analysis["axes"]),
+        "metrics": [metric_label(name) for name in metrics],
+        "cells": [_cell(analysis, one, metrics) for one in analysis["cells"]],
+        "not_measured": {metric_label(name): why for name, why in analysis["not_measured"].items()},
+        "plot": Markup(plot) if plot else "",
+        "primary": in_a_sentence(metric_label(metric)),
+        "anova": [_anova(name, analysis["anova"][name], settings["alpha"]) for name in metrics],
+        "families": _families(analysis),
+        "tests": len(analysis["tests"]),
+        "notes": analysis["notes"],
+        "confidence": f"{settings['confidence']:.0%}",
+        "resamples": f"{settings['resamples']:,}",
+    }
+
+
+def headline(analysis: Analysis) -> dict[str, Any]:
+    """The best cell and which axes moved the primary metric, in words."""
+    metric, alpha = primary(analysis), analysis["settings"]["alpha"]
+    sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
+    having = [one for one in analysis["cells"] if metric in one["metrics"]]
+    best = max(having, key=lambda one: sign * one["metrics"][metric]["mean"])
+    label, value = in_a_sentence(metric_label(metric)), _points(analysis, metric, best["metrics"][metric]["mean"])
+    terms = analysis["anova"][metric]["terms"]
+    clear = [term["name"] for term in terms if term["p_holm"] is not None and term["p_holm"] < alpha]
+    sentences = [
+        f"{len(analysis['cells'])} cells, {analysis['runs']} runs. The highest mean {label}, {value}, is that of: "
+        f"{_words(best['levels'])}.",
+        f"Significant effects on {label}: {', '.join(clear)}." if clear else f"No axis moves {label} significantly.",
+    ]
+    verdicts = [f"({found['finding']}) {found['verdict']}" for found in analysis["findings"]]
+    if verdicts:
+        sentences.append(f"The study's findings: {', '.join(verdicts)}.")
+    return {
+        "tone": "better" if clear else "open",
+        "verdict": f"{analysis['name']}: what mattered",
+        "sentences": sentences,
+    }
+
+
+def _words(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in levels.items()) or "the only cell"
+
+
+def _points(analysis: Analysis, metric: str, value: float | None, *, sign: bool = False) -> str:
+    factor = 100.0 / analysis["metrics"][metric]["maximum"]
+    return number(None if value is None else factor * value, sign=sign)
+
+
+def _cell(analysis: Analysis, one: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    figures = []
+    for metric in metrics:
+        found = one["metrics"].get(metric)
+        value = low = high = None
+        if found is not None:
+            value, low, high = found["mean"], found["low"], found["high"]
+        bounds = "" if low is None else f"{_points(analysis, metric, low)} to {_points(analysis, metric, high)}"
+        figures.append({"value": _points(analysis, metric, value), "bounds": bounds})
+    return {"levels": list(one["levels"].values()), "seeds": len(one["seeds"]), "figures": figures}
+
+
+def _anova(metric: str, anova: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+    terms = [
+        {
+            "name": term["name"],
+            "f": number(term["f"]),
+            "p": p_text(term["p_value"]),
+            "holm": p_text(term["p_holm"]),
+            "omega": number(term["partial_omega_squared"], 2),
+            "tone": "better" if term["p_holm"] is not None and term["p_holm"] < alpha else "open",
+        }
+        for term in anova["terms"]
+    ]
+    assumptions = ""
+    if terms:
+        levene, shapiro = p_text(anova["levene_p"]), p_text(anova["shapiro_p"])
+        assumptions = f"Equal spread (Levene, medians): {levene}. Normal residuals (Shapiro and Wilk): {shapiro}."
+    notes = [*anova.get("notes", ())]
+    return {
+        "metric": metric_label(metric),
+        "terms": terms,
+        "reason": anova.get("reason", ""),
+        "assumptions": assumptions,
+        "notes": notes,
+    }
+
+
+def _families(analysis: Analysis) -> list[dict[str, Any]]:
+    """The paired tests, axis by axis."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for test in analysis["tests"]:
+        points = [_points(analysis, test["metric"], test[key], sign=True) for key in ("difference", "low", "high")]
+        row = {
+            "pair": f"{test['level_a']} − {test['level_b']}",
+            "others": _words(test["others"]) if test["others"] else "",
+            "metric": metric_label(test["metric"]),
+            "difference": points[0],
+            "bounds": "" if test["low"] is None else f"{points[1]} to {points[2]}",
+            "p": p_text(test["p_holm"]),
+            "tone": {"a": "better", "b": "worse"}.get(test["better"], "open"),
+        }
+        families.setdefault(test["axis"], []).append(row)
+    clear = {axis: sum(row["tone"] != "open" for row in rows) for axis, rows in families.items()}
+    return [{"axis": axis, "rows": rows, "significant": clear[axis]} for axis, rows in families.items()]
+
+
+def _finding(analysis: Analysis, found: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for row in found["rows"]:
+        text = (
+            _points(analysis, row["metric"], row["difference"], sign=True)
+            if row["metric"] in analysis["metrics"]
+            else (number(row["difference"], 3, sign=True))
+        )
+        p = row.get("reason") or p_text(row["p_holm"])
+        rows.append({"what": row["what"], "metric": metric_label(row["metric"]), "difference": text, "p": p})
+    kept = {key: found[key] for key in ("finding", "claim", "test", "verdict", "why")}
+    return {**kept, "tone": _TONES[found["verdict"]], "rows": rows}

@@ -1,0 +1,46 @@
+"""The plot of a grid: every cell's mean on one metric with its interval and its seeds, as an `<svg>` element."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from understudy.report.comparison_plots import short
+from understudy.report.svg import INK, colour, style, svg
+from understudy.report.words import metric_label
+
+MOST_CELLS = 64
+"""As many cells as a plot can hold."""
+
+
+def cells_plot(analysis: Mapping[str, Any], metric: str) -> str | None:
+    """Cells from the best to the worst on 0 to 100; None with no cell or too many.
+
+    Args:
+        analysis: what `experiments.grid.analyse` found.
+        metric: which metric.
+    """
+    cells = [one for one in analysis["cells"] if metric in one["metrics"]]
+    if not 0 < len(cells) <= MOST_CELLS:
+        return None
+    about = analysis["metrics"][metric]
+    factor = 100.0 / about["maximum"]
+    cells.sort(key=lambda one: one["metrics"][metric]["mean"], reverse=not about["higher_is_better"])
+    title = f"{metric_label(metric)} of each cell"
+    with style("grid-cells"):
+        figure = Figure(figsize=(8.4, 0.9 + 0.27 * len(cells)), layout="constrained")
+        axes = figure.subplots()
+        for height, one in enumerate(cells):
+            found = one["metrics"][metric]
+            values = [factor * value for value in found["values"]]
+            axes.plot(values, [height] * len(values), "|", color=INK, markersize=8, alpha=0.55)
+            if found["low"] is not None:
+                axes.plot([factor * found["low"], factor * found["high"]], [height] * 2, color=colour("distilled"))
+            axes.plot([factor * found["mean"]], [height], "o", color=colour("distilled"))
+        labels = [short(" · ".join(f"{axis} {label}" for axis, label in one["levels"].items()), 84) for one in cells]
+        axes.set_yticks(range(len(cells)), labels, fontsize=8.5)
+        axes.set_xlabel(metric_label(metric))
+        axes.grid(axis="y", visible=False)
+        return svg(figure, title)
