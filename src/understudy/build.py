@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from understudy.data.align import Bridge, Kind
-from understudy.data.template import Template, vocabulary_difference
+from understudy.data.soundness import Pair, judge
+from understudy.data.template import Template
 from understudy.data.vocabulary import description
-from understudy.errors import ConfigError, VocabularyMismatch
+from understudy.errors import ConfigError, ModelError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.losses.dskd import CrossModelAttention, DualSpace
 from understudy.losses.dskd_v2 import DualSpaceV2
@@ -154,24 +155,32 @@ def embedding_width(model: Any) -> int:
     return base_model(model).get_input_embeddings().weight.shape[1]
 
 
-def check_pair(recipe: Recipe, student: Template, teacher: Template) -> None:
+def check_pair(
+    recipe: Recipe, student: Template, teacher: Template, columns: tuple[int | None, int | None] = (None, None)
+) -> None:
     """Compare what the method needs with what the pair can give, before any weight is loaded.
+
+    Args:
+        recipe: names the method.
+        student: the student's tokenizer and template.
+        teacher: the teacher's.
+        columns: of the student's head and of the teacher's, where their configs tell.
 
     Raises:
         ConfigError: unknown divergence or parameter, or an option that does not apply to the method.
-        ModelError: the method aligns tokens, and a tokenizer does not tell where they stand.
+        ModelError: the method aligns tokens, and a tokenizer does not tell where they stand; or the two templates
+            make different things of one answer.
         VocabularyMismatch: the method compares token by token and the vocabularies differ.
     """
+    method = recipe.distil.method
     divergence(recipe.distil.divergence, **recipe.distil.divergence_parameters)
     _check_options(recipe.distil)
-    if Need.ALIGNMENT in NEEDS[recipe.distil.method]:
+    if Need.ALIGNMENT in NEEDS[method]:
         for template in (student, teacher):
             description(template.tokenizer)
-    if Need.SAME_VOCABULARY not in NEEDS[recipe.distil.method]:
-        return
-    difference = vocabulary_difference(student.tokenizer, teacher.tokenizer)
-    if difference:
-        raise VocabularyMismatch(
-            f"distil.method {recipe.distil.method} needs one vocabulary, and the two differ: {difference}",
-            hint="distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family",
-        )
+    found = judge(method, Pair.of(student, teacher, columns))
+    if found.cause == "vocabulary":
+        raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
+    # A recipe that only learns from texts may have the two speak differently.
+    if found.verdict == "unsound" and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
+        raise ModelError(f"distil.method {method} cannot be used: {found.why}", hint=found.hint)

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tiny import tokenizer
-from understudy.data.template import Template, vocabulary_difference
+from understudy.data.soundness import vocabulary_difference
+from understudy.data.template import Template
 from understudy.errors import ModelError
 
 USER = [{"role": "user", "content": "Which function terminates N2?"}]

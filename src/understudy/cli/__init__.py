@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import compare, evaluate, grid, init, inspect, recipes, report, run
+from understudy.cli import compare, doctor, evaluate, grid, init, inspect, recipes, report, run
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("run")(run.run)
 app.command("init")(init.init)
 app.command("recipes")(recipes.recipes)
 app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

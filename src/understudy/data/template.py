@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -177,27 +176,3 @@ class Template:
         tail = self._encode(whole[whole.rindex(marker) + len(marker) :]) if marker in whole else []
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return next((i for i in tail if i in special), self.tokenizer.eos_token_id)  # pyright: ignore
-
-
-def vocabulary_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str:
-    """Why two tokenizers are not one vocabulary, in words; empty where they are.
-
-    Equal size is not equality: each id must stand for the same string, and a probing text must be cut alike.
-    """
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
-    if ours != theirs:
-        moved = [token for token in ours if token in theirs and ours[token] != theirs[token]]
-        absent = len(ours.keys() - theirs.keys()), len(theirs.keys() - ours.keys())
-        if moved or min(len(ours), len(theirs)) * 0.01 < sum(absent):
-            return (
-                f"student {len(ours):,} tokens, teacher {len(theirs):,}; {absent[0]:,} only the student's, "
-                f"{absent[1]:,} only the teacher's, {len(moved):,} under another id"
-            )
-    text = "The quick brown fox (AMF, N2) costs 12,345.60 €; naïve\n\tcafé 漢字 🙂 x_1 != y"
-    if _ids(student, text) != _ids(teacher, text):
-        return "equal vocabularies, but a text is cut differently (normaliser or merges differ)"
-    return ""
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Any:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -97,6 +97,18 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     return Template(tokenizer)
 
 
+def head_columns(config: ModelConfig) -> int | None:
+    """Columns of a model's output head, by its config alone; None where no config can be read."""
+    source = resolve(config.model)
+    try:
+        architecture = AutoConfig.from_pretrained(
+            source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError):
+        return None  # What is missing is named when the weights are loaded.
+    return config.config.get("vocab_size", getattr(architecture.get_text_config(), "vocab_size", None))
+
+
 def load_model(
     config: ModelConfig, device: torch.device, *, weights: str | None = None, seed: int = 0, quantize: bool = False
 ) -> PreTrainedModel:

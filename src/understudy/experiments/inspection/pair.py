@@ -18,7 +18,7 @@ from understudy import build
 from understudy.data.align import Bridge
 from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows, move
 from understudy.data.load import load_splits
-from understudy.data.template import vocabulary_difference
+from understudy.data.soundness import vocabulary_difference
 from understudy.errors import DataError
 from understudy.experiments.stages.training import collator as collator_of
 from understudy.experiments.stages.training import trainable

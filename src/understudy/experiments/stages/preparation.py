@@ -13,7 +13,7 @@ from understudy.data.template import Template
 from understudy.errors import DataError
 from understudy.experiments.stages.context import ROLES, Context, as_row, rows_of
 from understudy.files import fingerprint_folder, write_json, write_jsonl
-from understudy.models.load import load_template, resolve
+from understudy.models.load import head_columns, load_template, resolve
 from understudy.recipe import Recipe
 from understudy.training.objective import Need
 from understudy.types import Example
@@ -38,7 +38,7 @@ def pair(context: Context, _: str) -> dict[str, Any]:
     """Check that the two models fit the method and the rows, before any weight is loaded."""
     recipe = context.recipe
     student, teacher = load_template(recipe.student), load_template(recipe.teacher)
-    build.check_pair(recipe, student, teacher)
+    build.check_pair(recipe, student, teacher, (head_columns(recipe.student), head_columns(recipe.teacher)))
     context.progress(0, 1, "check")
     check_rows(recipe, {role: rows_of(context.run, role) for role in ROLES}, student, teacher)
     tokenizers = {"student tokenizer": student.notes, "teacher tokenizer": teacher.notes}

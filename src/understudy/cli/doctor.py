@@ -1,0 +1,131 @@
+"""`understudy doctor`: do these two tokenizers fit, and by which methods may one model learn from the other?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def doctor(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`understudy recipes`).")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare vocabularies, special tokens and templates of a pair, and say which methods are sound for it.
+
+    Ends with 1 where `run` would refuse the recipe's method.
+    """
+    from understudy.cli.recipes import find
+    from understudy.experiments.doctor import examine
+    from understudy.recipe import load_recipe
+
+    found = examine(load_recipe(find(recipe), overrides or ()))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        show(found)
+    if found["refused"]:
+        raise typer.Exit(1)
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print what was found: the two sides, the vocabularies, one conversation, and the judgement."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    _sides(console, found)
+    for title, lines in (("vocabularies", _vocabularies(found)), ("templates", _templates(found))):
+        console.print(Text(title, style="bold"))
+        for line in lines:
+            console.print(_line(f"  {line}"), soft_wrap=True)
+    for note in found["notes"]:
+        console.print(_line(f"  note: {note}"), soft_wrap=True)
+    console.print()
+    _methods(console, found)
+    method = found["methods"][found["method"]]
+    if found["refused"]:
+        said = f"{found['method']} is refused for this pair: {method['why']}"
+        console.print(_line(said, "red"), soft_wrap=True)
+        console.print(_line(f"  hint: {method['hint']}"), soft_wrap=True)
+    else:
+        console.print(_line(f"{found['method']}, the recipe's method: {method['verdict']}"), soft_wrap=True)
+
+
+def _line(text: str, style: str = "") -> Any:
+    """A text that cannot steer the terminal, whatever a tokenizer put into it."""
+    from rich.text import Text
+
+    from understudy.cli import one_line
+
+    indent = len(text) - len(text.lstrip(" "))
+    return Text(" " * indent + one_line(text), style=style)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(_line(name), overflow="fold")
+    return table
+
+
+def _sides(console: Console, found: Mapping[str, Any]) -> None:
+    table = _table("the pair", "", "student", "teacher")
+    sides = [found[side] for side in ("student", "teacher")]
+
+    def row(name: str, tell: Any) -> None:
+        table.add_row(name, *(_line(tell(side)) for side in sides))
+
+    row("model", lambda side: side["model"])
+    row("tokens", lambda side: f"{side['tokens']:,}")
+    row("columns of the head", lambda side: "no config" if side["columns"] is None else f"{side['columns']:,}")
+    row("padding rows", lambda side: "–" if side["padding_rows"] is None else f"{side['padding_rows']:,}")
+    row("special tokens", lambda side: ", ".join(f"{k} {v}" for k, v in side["special"].items() if v))
+    row("an answer ends with", lambda side: f"{side['end']} ({side['end_id']})")
+    row("thinking", lambda side: side["thinking"]["text"])
+    row("does not come back", lambda side: ", ".join(side["lost"]) or "nothing")
+    row("answers altered", lambda side: f"{side['answers_altered']} of {found['rows']['rows']}")
+    console.print(table)
+    for side, facts in zip(("student", "teacher"), sides, strict=True):
+        for note in facts["notes"]:
+            console.print(_line(f"  {side}: {note}"), soft_wrap=True)
+
+
+def _vocabularies(found: Mapping[str, Any]) -> list[str]:
+    facts = found["vocabularies"]
+    said = [f"differ: {facts['difference']}" if facts["difference"] else "one vocabulary"]
+    said.append(f"{facts['same']:,} ids write the same bytes on both sides")
+    return said
+
+
+def _templates(found: Mapping[str, Any]) -> list[str]:
+    facts = found["templates"]
+    same = "alike" if facts["same_prompt"] else "differently"
+    said = [f"the same conversation ({facts['id']}) is rendered {same}"]
+    for side in ("student", "teacher"):
+        tokens = facts["answer_tokens"][side]
+        shown = " ".join(tokens if len(tokens) <= 12 else [*tokens[:9], "…", *tokens[-2:]])
+        said.append(f"{side}: …{facts['prompt'][side][-40:]!r} ⟦ {shown} ⟧")
+    if not facts["same_lead"]:
+        said.append(f"before the answer stand {facts['lead']['student']!r} and {facts['lead']['teacher']!r}")
+    return said
+
+
+def _methods(console: Console, found: Mapping[str, Any]) -> None:
+    rows = found["rows"]
+    table = _table(f"methods, on {rows['rows']} of {rows['of']} gold rows", "method", "verdict", "aligned", "why")
+    colours = {"sound": "green", "weak": "yellow", "unsound": "red"}
+    for name, judged in found["methods"].items():
+        aligned = "–" if judged["aligned"] is None else f"{judged['aligned']:.1%}"
+        mark = f"{name} ←" if name == found["method"] else name
+        table.add_row(mark, _line(judged["verdict"], colours[judged["verdict"]]), aligned, _line(judged["why"]))
+    console.print(table)
