@@ -26,6 +26,7 @@ def told(template: str):
     [
         ("", "no", False),
         ("<think>\n", "open", False),
+        ("(begin with <think>) ", "no", False),
         ("<think>\n\n</think>\n\n", "closed", False),
         ("{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}", "closed", True),
         ("{% if enable_thinking %}<think>\n{% endif %}", "no", True),

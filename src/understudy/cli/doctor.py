@@ -104,6 +104,9 @@ def _vocabularies(found: Mapping[str, Any]) -> list[str]:
     facts = found["vocabularies"]
     said = [f"differ: {facts['difference']}" if facts["difference"] else "one vocabulary"]
     said.append(f"{facts['same']:,} ids write the same bytes on both sides")
+    theirs = found["teacher"]["tokens"]
+    shared = theirs - facts["teacher_only"]
+    said.append(f"{shared:,} of the teacher's {theirs:,} tokens are tokens of the student too, under whatever id")
     return said
 
 

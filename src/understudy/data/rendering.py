@@ -9,10 +9,9 @@ from understudy.data.template import Template
 from understudy.errors import ModelError
 
 QUESTION = [{"role": "user", "content": "question"}]
-_OPEN, _CLOSE = (
-    re.compile(r"<(think|thinking|thought|reasoning)>"),
-    re.compile(r"</(think|thinking|thought|reasoning)>"),
-)
+_TAG = "(think|thinking|thought|reasoning)>"
+_OPEN, _CLOSE = re.compile(f"<{_TAG}"), re.compile(f"</{_TAG}")
+_ENDS_OPEN = re.compile(f"<{_TAG}\\s*$")
 
 PROBES = {
     "capitals": "the AMF of",
@@ -75,7 +74,8 @@ def open_thought(template: Template) -> bool:
         prompt = template.prompt(QUESTION)
     except ModelError:  # What cannot be rendered is refused with its row.
         return False
-    return len(_OPEN.findall(prompt)) > len(_CLOSE.findall(prompt))
+    # Only at the end: an instruction may speak of <think> without opening one.
+    return bool(_ENDS_OPEN.search(prompt))
 
 
 def _whole(template: Template, answer: str) -> str:
