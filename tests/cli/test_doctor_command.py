@@ -28,7 +28,7 @@ def test_what_the_doctor_refuses_run_refuses_in_the_same_words(house, command):
     done = doctor(house, command, other)
     assert done.code == 1
     found = json.loads(doctor(house, command, other, "--json").out)
-    assert found["refused"]
+    assert found["unsound"]
     assert {m for m, judged in found["methods"].items() if judged["verdict"] == "unsound"} == {"kd", "dskd"}
     run = command("run", str(house.write_recipe()), other)
     assert run.code == 1
@@ -44,7 +44,7 @@ def test_only_tokenizers_and_configs_are_read(house, command):
         (folder / "model.safetensors").unlink()
         house.recipe[side]["model"] = str(folder)
     found = json.loads(doctor(house, command, "--json").out)
-    assert not found["refused"]
+    assert not found["unsound"]
     assert found["student"]["columns"] == found["teacher"]["columns"] == 300
     assert found["rows"]["same_targets"] == 1.0
     (house.folder / "student" / "config.json").unlink()
@@ -68,7 +68,7 @@ def test_tokens_that_only_one_side_has_are_named(house, command, columns, said):
     (teacher / "config.json").write_text(json.dumps(config | {"vocab_size": columns}))
     house.recipe["student"]["model"], house.recipe["teacher"]["model"] = str(student), str(teacher)
     found = json.loads(doctor(house, command, "--json").out)
-    assert not found["refused"]
+    assert not found["unsound"]
     assert found["teacher"]["padding_rows"] == columns - 300
     [note] = [note for note in found["notes"] if "'<|call|>' (300)" in note]
     assert said in note

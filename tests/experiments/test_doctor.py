@@ -25,7 +25,7 @@ def test_the_embedded_teacher_and_its_student():
 def test_the_embedded_teacher_and_the_other_student():
     recipe = parse_recipe({"data": DATA, "student": {"model": "embedded:telecom-student-other"}})
     found = examine(recipe, most_rows=40)
-    assert found["refused"]
+    assert found["unsound"]
     unsound = {m for m, judged in found["methods"].items() if judged["verdict"] == "unsound"}
     assert unsound == {"kd", "dskd"}
     rows = found["rows"]
@@ -47,7 +47,7 @@ def test_pieces_taught_to_characters(tmp_path):
         }
     )
     found = examine(recipe)
-    assert not found["refused"]
+    assert not found["unsound"]
     assert found["methods"]["kd"]["verdict"] == "unsound"
     assert found["methods"]["byte_aligned"]["verdict"] == "sound"
     assert found["rows"]["exact"] < 0.5 < found["rows"]["groups"]

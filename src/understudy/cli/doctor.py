@@ -19,7 +19,7 @@ def doctor(
 ) -> None:
     """Compare vocabularies, special tokens and templates of a pair, and say which methods are sound for it.
 
-    Ends with 1 where `run` would refuse the recipe's method.
+    Ends with 1 where the recipe's own method is unsound.
     """
     from understudy.cli.recipes import find
     from understudy.experiments.doctor import examine
@@ -30,7 +30,7 @@ def doctor(
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else:
         show(found)
-    if found["refused"]:
+    if found["unsound"]:
         raise typer.Exit(1)
 
 
@@ -50,8 +50,8 @@ def show(found: Mapping[str, Any]) -> None:
     console.print()
     _methods(console, found)
     method = found["methods"][found["method"]]
-    if found["refused"]:
-        said = f"{found['method']} is refused for this pair: {method['why']}"
+    if found["unsound"]:
+        said = f"{found['method']} is unsound for this pair: {method['why']}"
         console.print(_line(said, "red"), soft_wrap=True)
         console.print(_line(f"  hint: {method['hint']}"), soft_wrap=True)
     else:

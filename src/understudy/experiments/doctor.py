@@ -36,7 +36,7 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
     Returns:
         `student` and `teacher` (sizes, end token, thinking, what is lost), `vocabularies`, `templates` (one
         conversation as both render it), `rows` (shares of alignment), `methods` (verdict and reason of each), `method`
-        (the recipe's), `refused` (whether `run` refuses it) and `notes`.
+        (the recipe's), `unsound` (whether that one is) and `notes`.
 
     Raises:
         DataError: there are no training rows with an answer, or one of them is too long.
@@ -56,7 +56,7 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return {
         "method": recipe.distil.method,
-        "refused": found[recipe.distil.method].verdict == "unsound",
+        "unsound": found[recipe.distil.method].verdict == "unsound",
         "methods": {method: _told(method, judgement, shares) for method, judgement in found.items()},
         **{side: _side(pair, side, names[side], templates[side], examples) for side in _SIDES},
         "vocabularies": _vocabularies(pair.vocabularies),
