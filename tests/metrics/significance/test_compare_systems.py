@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_what_was_not_measured_is_passed_over_and_listed(systems) -> None:
     assert compare_systems(*apart, resamples=50).not_measured[0].reason == "no item that both have"
 
 
+def assert_alike(one: Any, other: Any) -> None:
+    """Equal but for the last digits, which the number of threads in a matrix product may move."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_alike(one[key], other[key])
+    else:
+        assert other == (pytest.approx(one, rel=1e-12) if isinstance(one, float) else one)
+
+
 def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
     found = compare_many(systems, groups=groups, resamples=400)
     assert [(test.a, test.b) for test in found.tests[::4]] == [("good", "fair"), ("good", "same"), ("fair", "same")]
@@ -127,7 +138,7 @@ def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
         assert ours == expected
     pair = compare_systems(systems["good"], systems["same"], groups=groups, resamples=400)
     for test in found.tests[4:8]:
-        assert test.comparison == pair.metrics[test.metric]
+        assert_alike(test.comparison.to_dict(), pair.metrics[test.metric].to_dict())
         assert test.p_value == test.comparison.p_randomisation
     expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, groups=groups)
     assert found.friedman["bleu"] == expected
