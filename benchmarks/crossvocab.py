@@ -17,13 +17,11 @@ alignment of one answer (once a run) and sets it beside one step of the plainest
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
+
+import child
 
 CPU = {"rows": 4, "tokens": 64, "student": (32_000, 512), "teacher": (32_768, 1024)}
 GPU = {"rows": 16, "tokens": 256, "student": (32_000, 2048), "teacher": (32_768, 4096)}
@@ -32,9 +30,11 @@ PAIRED = 2 / 3
 
 
 def main() -> None:
-    arguments = _arguments()
+    options = child.options(__doc__ or "", repeats=7)
+    options.add_argument("--count", action="store_true", help="count multiplications at 7B -> 1.1B shapes instead")
+    arguments = options.parse_args()
     if arguments.child:
-        print("RESULT " + json.dumps(_measure(arguments)))
+        child.report(_measure(arguments))
         return
     if arguments.count:
         count()
@@ -44,34 +44,12 @@ def main() -> None:
     print(f"{shape['rows']} answers of {shape['tokens']} tokens; (vocabulary, width) of student and teacher: {sides}")
     results = []
     for row in (*METHODS, "alignment"):
-        result = _run(arguments, row)
+        result = child.measured(arguments, row)
+        if isinstance(result, str):
+            sys.exit(f"{row} failed: {result}")
         results.append(result)
         print(result["line"], flush=True)
-    if arguments.json:
-        record = {"command": " ".join(sys.argv), "threads": arguments.threads, "rows": results}
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--repeats", type=int, default=7, help="measured turns of each row (default 7)")
-    parser.add_argument("--gpu", action="store_true", help="bfloat16 on a CUDA device")
-    parser.add_argument("--count", action="store_true", help="count multiplications at 7B -> 1.1B shapes instead")
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _run(arguments: argparse.Namespace, row: str) -> dict:
-    command = [sys.executable, __file__, "--child", row, "--threads", str(arguments.threads)]
-    command += ["--repeats", str(arguments.repeats), *(["--gpu"] if arguments.gpu else [])]
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return json.loads(line.removeprefix("RESULT "))
-    sys.exit(f"{row} failed:\n{done.stderr}")
+    child.record(arguments, results)
 
 
 def _measure(arguments: argparse.Namespace) -> dict:

@@ -17,14 +17,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import json
-import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+import child
 
 CPU_SHAPES = {"32k": (1024, 32_000, 512, 1024), "152k": (512, 151_936, 1024, 2048)}
 GPU_SHAPES = {"8192 tokens": (8192, 128_256, 4096, 4096), "1024 tokens": (1024, 128_256, 4096, 4096)}
@@ -34,7 +33,7 @@ PRODUCTS = "the four matrix products"
 def main() -> None:
     arguments = _arguments()
     if arguments.child:
-        print("RESULT " + json.dumps(_measure(arguments)))
+        child.report(_measure(arguments))
         return
     from loss_rows import ROWS
 
@@ -51,20 +50,13 @@ def main() -> None:
                 result = _run(arguments, name, row, chunk)
                 results.append(result)
                 _show(result, memory)
-    if arguments.json:
-        record = {"command": " ".join(sys.argv), "threads": arguments.threads, "rows": results, **_versions()}
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
+    child.record(arguments, results, **_versions())
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="measured turns of each row (default 5)")
-    parser.add_argument("--gpu", action="store_true", help="bfloat16 on a CUDA device")
+    parser = child.options(__doc__ or "", repeats=5)
     parser.add_argument("--rows", default="", help="only rows that match this regular expression")
     parser.add_argument("--shapes", default="", help="only shapes that match this regular expression")
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--shape", help=argparse.SUPPRESS)
     parser.add_argument("--chunk", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -85,17 +77,9 @@ def _products(arguments: argparse.Namespace, shape: str, results: list[dict]) ->
 
 def _run(arguments: argparse.Namespace, shape: str, row: str, chunk: int) -> dict:
     """One row in a process of its own; a row that fails is a result too."""
-    command = [sys.executable, __file__, "--child", row, "--shape", shape, "--chunk", str(chunk)]
-    command += ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run(
-        command + ["--gpu"] * arguments.gpu, env=environment, capture_output=True, text=True, check=False
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return json.loads(line.removeprefix("RESULT "))
-    reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-    return {"row": row, "shape": shape, "skipped": reason}
+    more = ["--shape", shape, "--chunk", str(chunk)]
+    result = child.measured(arguments, row, more=more, environment={"TRL_EXPERIMENTAL_SILENCE": "1"})
+    return {"row": row, "shape": shape, "skipped": result} if isinstance(result, str) else result
 
 
 def _measure(arguments: argparse.Namespace) -> dict:

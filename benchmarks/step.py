@@ -15,13 +15,11 @@ ratio is to the yardstick with those products (two projections, two heads, their
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
+
+import child
 
 YARDSTICK = "teacher forward, student forward and backward"
 ROWS = {
@@ -35,43 +33,22 @@ GPU = {"rows": 8, "length": 1024, "vocabulary": 128_256, "student": (2048, 16), 
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = child.options(__doc__ or "", repeats=7).parse_args()
     if arguments.child:
-        print("RESULT " + json.dumps(_measure(arguments)))
+        child.report(_measure(arguments))
         return
     shape = GPU if arguments.gpu else CPU
     print(f"{shape['rows']} rows of {shape['length']} tokens, vocabulary {shape['vocabulary']:,}; (width, layers):")
     print(f"student {shape['student']}, teacher {shape['teacher']}")
     results = []
     for row in (YARDSTICK, *ROWS):
-        result = _run(arguments, row)
+        result = child.measured(arguments, row)
+        if isinstance(result, str):
+            sys.exit(f"{row} failed: {result}")
         results.append(result)
         own = f"   {result['own_ratio']:.2f}x with its own products" if "own_ratio" in result else ""
         print(f"{row:48} {result['seconds'] * 1e3:8.0f} ms {result['ratio']:6.2f}x{own}", flush=True)
-    if arguments.json:
-        record = {"command": " ".join(sys.argv), "threads": arguments.threads, "rows": results}
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-    parser.add_argument("--repeats", type=int, default=7, help="measured turns of each row (default 7)")
-    parser.add_argument("--gpu", action="store_true", help="bfloat16 on a CUDA device")
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _run(arguments: argparse.Namespace, row: str) -> dict:
-    command = [sys.executable, __file__, "--child", row, "--threads", str(arguments.threads)]
-    command += ["--repeats", str(arguments.repeats), *(["--gpu"] if arguments.gpu else [])]
-    environment = os.environ | {"OMP_NUM_THREADS": str(arguments.threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("RESULT "):
-            return json.loads(line.removeprefix("RESULT "))
-    sys.exit(f"{row} failed:\n{done.stderr}")
+    child.record(arguments, results)
 
 
 def _measure(arguments: argparse.Namespace) -> dict:
