@@ -11,11 +11,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from understudy.files import atomic
 from understudy.report.grid_plots import cells_plot
+from understudy.report.page import write_page
 from understudy.report.tables import cell
 from understudy.report.words import in_a_sentence, metric_label, number, p_text
 
@@ -33,16 +32,7 @@ def render_grid(analysis: Analysis, path: str | os.PathLike[str]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("understudy.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("grid.html.jinja").render(view(analysis))
-    with atomic(path) as handle:
-        handle.write(page)
+    write_page("grid.html.jinja", view(analysis), path)
 
 
 def grid_csv(analysis: Analysis) -> str:

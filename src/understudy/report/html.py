@@ -10,12 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from understudy.files import atomic
 from understudy.report import plots, words
 from understudy.report.inputs import ReportInputs
+from understudy.report.page import write_page
 from understudy.report.svg import colour
 
 _MODEL_COLUMNS = (
@@ -39,16 +38,7 @@ def render_report(run: ReportInputs, path: str | os.PathLike[str]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("understudy.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.jinja").render(view(run))
-    with atomic(path) as handle:
-        handle.write(page)
+    write_page("report.html.jinja", view(run), path)
 
 
 def view(run: ReportInputs) -> dict[str, Any]:

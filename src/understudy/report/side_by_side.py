@@ -9,12 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from understudy.files import atomic
 from understudy.report import comparison_plots as plots
 from understudy.report import judges, limits, verdicts, words
+from understudy.report.page import write_page
 from understudy.report.verdicts import Comparison
 
 
@@ -29,16 +28,7 @@ def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, t
     Raises:
         RunError: the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("understudy.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html.jinja").render(view(comparison, title))
-    with atomic(path) as handle:
-        handle.write(page)
+    write_page("comparison.html.jinja", view(comparison, title), path)
 
 
 def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
