@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
-from understudy.data.collate import Encoder
+from understudy.data.collate import Encoder, encode_rows
 from understudy.data.template import Template
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
 from understudy.models.load import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
 from understudy.training.checkpoints import last_checkpoint
+from understudy.training.module import DistillationModule
+from understudy.training.objective import Gold
 from understudy.training.plan import plan
 
 
@@ -158,6 +160,14 @@ def test_real_answers_are_scored_on_the_way(tmp_path):
     row = next(row for row in lines(tmp_path) if "eval_rougeL" in row)
     assert 0 <= row["eval_rougeL"] <= 1
     assert run.module.student.training
+    # The development loss is what training on these rows would start with: one number by two ways.
+    as_rows = trainer(tmp_path, "sft", made=made, steps=1).data_collator(
+        encode_rows(examples(4), Encoder(made.template, DATA))
+    )
+    gold = DistillationModule(run.module.student.eval(), Gold())
+    with torch.no_grad():
+        result = gold(as_rows)
+    assert row["eval_loss"] == pytest.approx((result.total / result.sums["tokens"]).item(), rel=1e-5)
 
 
 def test_without_evaluation_the_last_weights_stay(tmp_path):

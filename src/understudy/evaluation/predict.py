@@ -85,16 +85,28 @@ def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_
 def dev_scores(
     encoder: Encoder, examples: Sequence[Example], *, batch_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function that answers the development rows and gives their ROUGE-L and exact match, in 0..1."""
+    """A function that scores a model on the development rows.
+
+    It gives ROUGE-L and exact match of generated answers, in 0..1, and `loss`: −log q(first gold answer), a mean over
+    its tokens, in nats.
+    """
     prompts = [encoder.prompt_ids(example) for example in examples]
     references = [list(example.answers) for example in examples]
+    # An encoder of its own: what is cut here was counted when the rows were learned or answered.
+    apart = Encoder(encoder.template, encoder.data)
+    gold = [[(row.prompt_ids, row.answer_ids)] for row in map(apart.encode, examples)]
+    lengths = [len(row[0][1]) for row in gold]
+    pad = encoder.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
         answers = generate(
             model, encoder.template, prompts, max_new_tokens=encoder.data.max_answer_tokens, batch_size=batch_size
         )
         scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
-        return {name: value.value for name, value in scores.items()}
+        found = {name: value.value for name, value in scores.items()}
+        means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
+        total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))
+        return {**found, "loss": -total / sum(lengths)}
 
     return measure
 

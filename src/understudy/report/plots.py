@@ -38,6 +38,7 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
     ]
     panels += [
         ("ROUGE-L on the development split", (("eval_rougeL", "-"),), 100),
+        ("Gold loss on the development split, nats", (("eval_loss", "-"),), 1),
         ("Agreement of the top token, %", (("agreement", "-"),), 100),
         ("Entropy, nats (teacher dashed)", (("student_entropy", "-"), ("teacher_entropy", "--")), 1),
     ]
