@@ -62,6 +62,59 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a text comes from.
+
+    Attributes:
+        teacher: the model that wrote it, or the file it was recorded in.
+        prompt: fingerprint of the messages it answers; empty where they are not known.
+        parameters: template, temperature, longest answer and whatever else was asked for, JSON-able.
+        input_tokens: tokens read, as the endpoint counts them.
+        output_tokens: tokens written.
+        cost: in the currency of the recipe's prices; None without prices.
+        seconds: from sending to answer; 0 from the cache.
+        cached: whether it was paid for earlier.
+    """
+
+    teacher: str
+    prompt: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    seconds: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """One piece of knowledge in words: what one step of generation made of one example.
+
+    Attributes:
+        id: the example's.
+        step: `explain`, `critique`, `revise`, `counterfactual` ….
+        text: what was written; None where nothing was, and `reasons` says why.
+        choice: place of the option it argues for, where that is not the right one.
+        sample: which of several.
+        reasons: why it was rejected; empty where it is kept.
+        provenance: who wrote it, on what prompt, at what cost.
+    """
+
+    id: str
+    step: str
+    text: str | None
+    choice: int | None = None
+    sample: int = 0
+    reasons: tuple[str, ...] = ()
+    provenance: Provenance | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it may be learned from."""
+        return self.text is not None and not self.reasons
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """A data set cut into its four roles, with notes on what was found on the way (counts for the report)."""
 
@@ -107,6 +160,7 @@ class Batch(TypedDict, total=False):
         student: what the student eats.
         teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
         gold_rows: `[B]` bool; whether a row's answer comes from the data set (not written by the teacher).
+        weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
     """
@@ -115,6 +169,7 @@ class Batch(TypedDict, total=False):
     teacher: Tokens
     alignment: Alignment
     gold_rows: Required[Tensor]
+    weights: Tensor
     ids: Required[list[str]]
 
 

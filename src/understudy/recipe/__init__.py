@@ -4,7 +4,9 @@ Every field has a default that works and a sentence that says what it does; `und
 sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
+from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
+from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig, TaskKind
 from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
 from understudy.recipe.sections import (
     ARMS,
@@ -15,15 +17,12 @@ from understudy.recipe.sections import (
     Device,
     DistilConfig,
     Dtype,
-    EndpointConfig,
     EvaluateConfig,
-    JudgeConfig,
     LoraConfig,
     Method,
     ModelConfig,
     PretrainConfig,
     Recipe,
-    Section,
     SeqkdConfig,
     TrainConfig,
 )
@@ -40,6 +39,8 @@ __all__ = [
     "Dtype",
     "EndpointConfig",
     "EvaluateConfig",
+    "FilterConfig",
+    "GenerateConfig",
     "Grid",
     "GridConfig",
     "JudgeConfig",
@@ -50,6 +51,8 @@ __all__ = [
     "Recipe",
     "Section",
     "SeqkdConfig",
+    "TaskConfig",
+    "TaskKind",
     "TrainConfig",
     "dump_recipe",
     "is_grid",

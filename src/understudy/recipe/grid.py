@@ -32,8 +32,9 @@ from pydantic import Field, ValidationError
 
 from understudy.errors import ConfigError
 from understudy.recipe import fields
+from understudy.recipe.endpoint import Section
 from understudy.recipe.reading import load_yaml, override, parse_recipe
-from understudy.recipe.sections import Recipe, Section
+from understudy.recipe.sections import Recipe
 
 PRETRAIN = "pretrain"
 _SIDES = {"none": (False, False), "teacher": (True, False), "student": (False, True), "both": (True, True)}

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from understudy.files import fingerprint
+from understudy.recipe.endpoint import JudgeConfig, Section
+from understudy.recipe.knowledge import GenerateConfig, TaskConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
 Method = Literal["kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
-Arm = Literal["sft", "seqkd", "kd_gold", "distilled"]
+Arm = Literal["sft", "seqkd", "kd_gold", "distilled", "explained"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 ARMS: tuple[str, ...] = get_args(Arm)
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, docstrings are the documentation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -131,7 +127,7 @@ class PretrainConfig(TrainConfig):
 
 
 class ModelConfig(Section):
-    """A causal language model and what is done to it before distillation."""
+    """A causal or encoder-decoder language model and what is done to it before distillation."""
 
     model: str
     """A hub id, a folder, or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
@@ -194,38 +190,6 @@ class DistilConfig(TrainConfig):
         return self.loss_temperature or (1.0 if self.method in ("kd", "uld", "byte_aligned") else 2.0)
 
 
-class EndpointConfig(Section):
-    """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
-
-    model: str
-    """The model's name at the endpoint; without `base_url`, a hub id, a folder or an embedded model."""
-    base_url: str | None = None
-    """The endpoint, for example http://localhost:8000/v1. Default: load `model` in this process."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key; keys never stand in a recipe."""
-    temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature."""
-    max_tokens: int = Field(default=1024, gt=0)
-    """Longest answer in tokens."""
-    concurrency: int = Field(default=8, gt=0)
-    """Requests under way at once."""
-    timeout: float = Field(default=60.0, gt=0)
-    """Seconds until an unanswered request is given up and tried again."""
-    max_retries: int = Field(default=6, ge=0)
-    """How often a request is tried again after 429, 5xx or a timeout; a broken answer is asked for twice more."""
-    max_calls: int | None = Field(default=None, gt=0)
-    """Budget in calls of this command; what is left is listed as missing."""
-    max_total_tokens: int | None = Field(default=None, gt=0)
-    """Budget in tokens of this command, read and written."""
-
-
-class JudgeConfig(EndpointConfig):
-    """The language model that judges answers."""
-
-    repeats: int = Field(default=1, gt=0)
-    """How often each item is judged: two or more give the judge's own variance (set a temperature above 0)."""
-
-
 class EvaluateConfig(Section):
     """What is measured at the end."""
 
@@ -245,8 +209,8 @@ class EvaluateConfig(Section):
     """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
-    arms: tuple[Arm, ...] = get_args(Arm)
-    """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled."""
+    arms: tuple[Arm, ...] = ("sft", "seqkd", "kd_gold", "distilled")
+    """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled, explained (`tasks`)."""
     batch_size: int = Field(default=64, gt=0)
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
@@ -276,6 +240,10 @@ class Recipe(Section):
     """How the teacher's own answers are used."""
     distil: DistilConfig = DistilConfig()
     """How the student learns from the teacher; the other arms take the same steps, batch size and learning rate."""
+    generate: GenerateConfig | None = None
+    """Knowledge in words: what the teacher writes about the examples (`understudy generate`)."""
+    tasks: TaskConfig | None = None
+    """What the student of the arm `explained` learns of the teacher's texts."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured at the end."""
     output: str = "runs"

@@ -1,0 +1,49 @@
+"""What all sections have in common, and the section that names a language model which answers in text."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, docstrings are the documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class EndpointConfig(Section):
+    """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
+
+    model: str
+    """The model's name at the endpoint; without `base_url`, a hub id, a folder or an embedded model."""
+    base_url: str | None = None
+    """The endpoint, for example http://localhost:8000/v1. Default: load `model` in this process."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; keys never stand in a recipe."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature."""
+    max_tokens: int = Field(default=1024, gt=0)
+    """Longest answer in tokens."""
+    concurrency: int = Field(default=8, gt=0)
+    """Requests under way at once."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds until an unanswered request is given up and tried again."""
+    max_retries: int = Field(default=6, ge=0)
+    """How often a request is tried again after 429, 5xx or a timeout; a broken answer is asked for twice more."""
+    max_calls: int | None = Field(default=None, gt=0)
+    """Budget in calls of this command; what is left is listed as missing."""
+    max_total_tokens: int | None = Field(default=None, gt=0)
+    """Budget in tokens of this command, read and written."""
+    input_price: float | None = Field(default=None, ge=0)
+    """Price of a million tokens read, in any currency; every text then carries its cost."""
+    output_price: float | None = Field(default=None, ge=0)
+    """Price of a million tokens written."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """Budget in money of this command, by the two prices."""
+
+
+class JudgeConfig(EndpointConfig):
+    """The language model that judges answers."""
+
+    repeats: int = Field(default=1, gt=0)
+    """How often each item is judged: two or more give the judge's own variance (set a temperature above 0)."""

@@ -1,0 +1,82 @@
+"""The sections of a recipe about knowledge in words: what the teacher writes, what the student learns of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from understudy.recipe.endpoint import EndpointConfig, Section
+
+TaskKind = Literal["answer", "rationale_answer", "multitask", "counterfactual", "multitask_counterfactual"]
+
+
+class FilterConfig(Section):
+    """Which pieces of knowledge are rejected; a rejected piece is kept in the file with its reason and not learned."""
+
+    leads_to_answer: bool = False
+    """Reject a rationale from which the teacher itself (steps explain_blind, answer) does not reach the gold answer."""
+    restates: float | None = Field(default=0.9, gt=0, le=1)
+    """Reject a rationale whose words are to this share those of question and answer; null: do not."""
+    min_words: int = Field(default=0, ge=0)
+    """Reject shorter texts."""
+    max_words: int | None = Field(default=None, gt=0)
+    """Reject longer texts."""
+    near_duplicate: float | None = Field(default=None, gt=0, le=1)
+    """Reject a text whose word 3-grams agree to this share (Jaccard) with an earlier example's; null: do not."""
+    min_votes: float = Field(default=0.0, ge=0, le=1)
+    """Reject an example's texts where fewer than this share of the sampled answers name the gold answer."""
+
+
+class GenerateConfig(Section):
+    """What a teacher writes about the examples, step by step."""
+
+    steps: tuple[str, ...] = ("explain", "critique", "revise", "counterfactual")
+    """explain, explain_blind, critique, revise, counterfactual, answer, paraphrase, new_questions, or your own."""
+    teacher: EndpointConfig | None = None
+    """Who writes: an endpoint, or a model in this process. Default: the recipe's teacher, fine-tuned where it is."""
+    recorded: str | None = None
+    """Read outputs that were written down earlier: knowledge rows (.jsonl), or a folder of recorded rationales."""
+    own_steps: tuple[str, ...] = ()
+    """Python files that register steps of your own; they are run, so name only files that you have read."""
+    prompts: str | None = None
+    """A folder with prompts of your own; a file there replaces ours of the same name."""
+    demonstrations: str | None = None
+    """Knowledge rows written by people (.jsonl), shown to the teacher as examples; default: the data set's own."""
+    shots: int = Field(default=7, ge=0)
+    """How many demonstrations stand before each question."""
+    teach: bool = False
+    """Fine-tune the recipe's teacher on the demonstrations too (needs `teacher.sft`): for one too small to prompt."""
+    roles: tuple[Literal["train", "unlabelled", "dev"], ...] = ("train",)
+    """The splits that are written about."""
+    samples: int = Field(default=1, gt=0)
+    """Answers per example in the step `answer`, for self-consistency votes; more than one needs a temperature."""
+    temperatures: dict[str, float] = Field(default_factory=dict)
+    """Sampling temperature of a step, where it is not the teacher's own, for example `{answer: 0.7}`."""
+    max_tokens: dict[str, int] = Field(default_factory=dict)
+    """Longest text of a step in tokens; default: critique and revise 300, counterfactual 512, others 160."""
+    seed: int = 0
+    """Seed of the draws: which critique, which demonstrations."""
+    filter: FilterConfig = FilterConfig()
+    """What is rejected."""
+
+
+class TaskConfig(Section):
+    """What the student learns of the texts."""
+
+    kind: TaskKind = "multitask"
+    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual (docs/explanations.md)."""
+    rationales: str = "explain"
+    """The step whose texts are the rationales: explain (unrevised), revise, explain_blind."""
+    predict_weight: float = Field(default=0.5, ge=0, le=1)
+    """α: weight of the answer in multitask, the rationale gets the rest."""
+    factual_weight: float = Field(default=0.5, ge=0, le=1)
+    """β: weight of the factual part in counterfactual training, the counterfactual part gets the rest."""
+    multitask_weight: float = Field(default=0.5, ge=0, le=1)
+    """γ: weight of multitask in multitask_counterfactual, counterfactual training gets the rest."""
+    counterfactuals: Literal["all"] | int = "all"
+    """Counterfactuals per example: of all wrong options, or so many drawn ones."""
+    rationale_in: Literal["decoder", "encoder"] = "decoder"
+    """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""
+    logits: bool = False
+    """Also learn from the teacher's logits by `distil.method` (not on counterfactual rows)."""
