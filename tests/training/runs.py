@@ -91,13 +91,13 @@ def arm(moment):
         os.unlink = unlink
 
 
-def run(folder, result, moment=None, fields=None):
+def run(folder, result, moment=None, fields=None, method="dskd_cma"):
     """Train four steps in `folder`, from the last whole checkpoint if there is one; the weights go to `result`."""
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
-    made = pair("dskd_cma", dropout=0.2)
+    made = pair(method, dropout=0.2)
     options = {"steps": 4, "batch_size": 5, "micro_batch_size": None, "save_every": 2, **(fields or {})}
-    trained = trainer(Path(folder), made=made, **options)
+    trained = trainer(Path(folder), method, made=made, **options)
     trained.add_callback(Killer(moment))
     arm(moment)
     checkpoint = last_checkpoint(Path(folder))

@@ -71,12 +71,50 @@ def test_with_one_vocabulary_uld_is_not_kd_and_does_not_claim_to_be():
         build.check_pair(recipe, made.template, made.teacher_template)
 
 
-def test_with_one_vocabulary_dskd_v2_aligns_every_token():
-    """And its projection starts as near to the teacher as the student's head can write."""
-    ours, student, _ = result(pair("kd"), "dskd_v2", statistics=True)
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_with_one_vocabulary_dskd_v2_is_the_papers_without_alignment(tau):
+    """Exact alignment then puts the n-th token beside the n-th, and shares every column that a teacher may prefer."""
+    made = pair("kd", lora=False, tied=False)
+    fields = {"loss_temperature": tau, "gold_weight": 0.3}
+    ours, student, batch = result(made, "dskd_v2", statistics=True, **fields)
     assert ours.sums["aligned"] == ours.sums["tokens"]
-    gold = cross_entropy(student.head.logits(student.hidden), student.target_ids, reduction="sum")
-    assert ours.sums["gold"].item() == pytest.approx(gold.item(), rel=1e-5)
+    theirs = LocalTeacher(made.teacher).signal(batch)
+    torch.testing.assert_close(student.target_ids, theirs.target_ids)
+    terms = one_vocabulary_dskd_v2(student, theirs, tau)
+    assert 0 < terms["student_space"].count_nonzero() < len(student.target_ids)
+    kept = torch.tensor([0.7 if gold else 1.0 for gold in batch["gold_rows"]]).double()
+    kept = kept.repeat_interleave(torch.tensor(student.lengths))
+    gold = cross_entropy(student.head.logits(student.hidden).double(), student.target_ids, reduction="none")
+    expected = (kept * sum(terms.values())).sum() + ((1 - kept) * gold).sum()
+    assert ours.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    for name, value in terms.items():
+        assert ours.sums[name].item() == pytest.approx((kept * value).sum().item(), rel=1e-4, abs=1e-5), name
+    assert ours.sums["gold"].item() == pytest.approx(gold.sum().item(), rel=1e-5)
+    trained = [p for p in made.student.parameters() if p.requires_grad]
+    for one, other in zip(
+        *(torch.autograd.grad(x, trained, retain_graph=True) for x in (ours.total, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def one_vocabulary_dskd_v2(student, teacher, tau):
+    """Each term of DSKDv2 for one vocabulary, token by token, in float64 and with whole heads."""
+    (h, w), (k, v) = ((x.hidden.double(), x.head.weight.double()) for x in (student, teacher))
+    head = w.detach()
+    carried = k @ (v.t() @ torch.linalg.pinv(head.t())) @ head.t()
+    back = h @ (head.t() @ torch.linalg.pinv(v.t())) @ v.t()
+    q, p = h @ w.t(), k @ v.t()
+
+    def forward_kl(one, other):
+        a, b = (one / tau).log_softmax(-1), (other / tau).log_softmax(-1)
+        return (b.exp() * (b - a)).sum(-1)
+
+    right = carried.argmax(-1) == p.argmax(-1)
+    return {
+        "student_space": right * forward_kl(q, carried),
+        "teacher_space": forward_kl(back, p),
+        "projection": cross_entropy(carried, p.argmax(-1), reduction="none"),
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)

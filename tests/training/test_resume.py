@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from runs import MOMENTS, run
+from runs import BETWEEN, HALF, MOMENTS, REMOVAL, run
 from safetensors.torch import load_file
 
 from tiny import pair, trainer
@@ -14,6 +14,8 @@ from understudy.errors import RunError
 from understudy.training.checkpoints import MARKER, last_checkpoint
 
 FIELDS = {"batch_size": 4, "micro_batch_size": 2, "save_every": 1}
+# What dskd_v2 adds is a projector that starts at a solution and one that follows the head: weights alone.
+CASES = [*(("dskd_cma", moment) for moment in MOMENTS), *(("dskd_v2", moment) for moment in (BETWEEN, HALF, REMOVAL))]
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +37,28 @@ def start(processes, *arguments):
 
 @pytest.fixture(scope="module")
 def unbroken(processes, tmp_path_factory):
-    """Weights and metrics of the run that nobody killed."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert start(processes, folder, folder / "final.safetensors", None, FIELDS) == 0
-    return load_file(folder / "final.safetensors"), lines(folder)
+    """For each method, weights and metrics of the run that nobody killed."""
+    found = {}
+    for method in dict(CASES):
+        folder = tmp_path_factory.mktemp(f"unbroken_{method}")
+        assert start(processes, folder, folder / "final.safetensors", None, FIELDS, method) == 0
+        found[method] = load_file(folder / "final.safetensors"), lines(folder)
+    return found
 
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_started_again(processes, unbroken, tmp_path, moment):
+@pytest.mark.parametrize(("method", "moment"), CASES)
+def test_killed_and_started_again(processes, unbroken, tmp_path, method, moment):
     result = tmp_path / "final.safetensors"
-    assert start(processes, tmp_path, result, moment, FIELDS) == -signal.SIGKILL
+    assert start(processes, tmp_path, result, moment, FIELDS, method) == -signal.SIGKILL
     assert not result.exists()
     assert (tmp_path / "started-from").read_text() == "nothing"
-    assert start(processes, tmp_path, result, None, FIELDS) == 0
+    assert start(processes, tmp_path, result, None, FIELDS, method) == 0
     assert (tmp_path / "started-from").read_text() == MOMENTS[moment]
-    expected, metrics = unbroken
+    expected, metrics = unbroken[method]
     found = load_file(result)
     assert found.keys() == expected.keys()
     for name in expected:
