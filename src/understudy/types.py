@@ -160,7 +160,10 @@ class Batch(TypedDict, total=False):
         student: what the student eats.
         teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
         gold_rows: `[B]` bool; whether a row's answer comes from the data set (not written by the teacher).
-        weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1.
+        weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1. The collator puts
+            the weight of the row's task, which the trainer multiplies by N / N_k, counted over the whole step.
+        tasks: the task of each row (`data.tasks`); absent where there are none.
+        divergence_rows: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
     """
@@ -170,6 +173,8 @@ class Batch(TypedDict, total=False):
     alignment: Alignment
     gold_rows: Required[Tensor]
     weights: Tensor
+    tasks: list[str]
+    divergence_rows: Tensor
     ids: Required[list[str]]
 
 

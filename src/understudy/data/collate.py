@@ -184,7 +184,7 @@ class Collator:
         assert all(theirs), "rows were encoded without a teacher"
         aligned = [row.alignment for row in rows if row.alignment is not None]
         if len(aligned) == len(rows):
-            lengths = [[len(side.answer_ids) for side in sides if side] for sides in _both(rows)]
+            lengths = [[len(side.learned_ids) for side in sides if side] for sides in _both(rows)]
             batch["alignment"] = _alignment(aligned, *lengths)
         if all(row.teacher is not None and row.teacher.ids == row.student.ids for row in rows):
             batch["teacher"] = student
@@ -227,8 +227,8 @@ def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:
         length = len(ids) - 1
         inputs[index, :length] = torch.tensor(ids[:-1])
         attention[index, :length] = 1
-        targets[index, len(row.prompt_ids) - 1 : length] = True
-    target_ids = torch.tensor([token for row in rows for token in row.answer_ids])
+        targets[index, len(row.prompt_ids) + row.given - 1 : length] = True
+    target_ids = torch.tensor([token for row in rows for token in row.learned_ids])
     return {
         "inputs": {"input_ids": inputs, "attention_mask": attention},
         "target_mask": targets,

@@ -35,16 +35,24 @@ class Prompted:
             between `cuts[i]` and `cuts[i + 1]`. Negative in what the template puts before the answer; the stop token
             covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
         lead: what the template puts between the prompt and the answer's text, where there are cuts.
+        given: how many of the answer's first tokens the model reads without learning to write them.
     """
 
     prompt_ids: list[int]
     answer_ids: list[int]
     cuts: list[int] = field(default_factory=list)
     lead: str = ""
+    given: int = 0
 
     def first(self, count: int) -> Prompted:
         """The same with the first `count` tokens of the answer."""
-        return Prompted(self.prompt_ids, self.answer_ids[:count], self.cuts[: count + 1], self.lead)
+        cut, given = self.cuts[: count + 1], min(self.given, count)
+        return Prompted(self.prompt_ids, self.answer_ids[:count], cut, self.lead, given)
+
+    @property
+    def learned_ids(self) -> list[int]:
+        """The target tokens: the answer without what is given of it."""
+        return self.answer_ids[self.given :]
 
     @property
     def ids(self) -> list[int]:
