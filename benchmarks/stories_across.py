@@ -30,43 +30,36 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from stories import CONTEXT, CONTINUE, CPU, DATA, PASSAGE, bits, num_bytes, passages, real, written
 
 from understudy import build
 from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows
-from understudy.data.template import Template
 from understudy.files import fingerprint, fingerprint_folder, read_json, read_jsonl, read_text, write_json, write_jsonl
 from understudy.metrics.scores import Score, mean_from_totals
 from understudy.metrics.significance import compare_many
-from understudy.models.forward import forward
 from understudy.models.load import load_model, load_template
-from understudy.recipe import DataConfig, DistilConfig, ModelConfig
+from understudy.recipe import DistilConfig, ModelConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
 from understudy.training.plan import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
-from understudy.types import Example
 
 METHODS = ("dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned")
 BASE = "seqkd"
 SETS = {"dev": "development", "test": "teacher-written", "real": "real"}
-CONTEXT, PASSAGE = 40, 160  # characters
-DATA = DataConfig(max_length=256, max_answer_tokens=208)
-# The space between context and passage belongs to the passage, as both tokenizers have it.
-CONTINUE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}"
-    "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
-)
-CPU = torch.device("cpu")
 
 
 def main() -> None:
     arguments = options()
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     study = Study(arguments)
     rate = study.best_rate()
-    cells = {m: [study.cell(m, rate, seed) for seed in arguments.seeds] for m in (BASE, *arguments.methods)}
+    methods = (BASE, *arguments.methods)
+    trained = {(m, seed): study.cell(m, rate, seed) for seed in arguments.seeds for m in methods}
+    cells = {m: [trained[m, seed] for seed in arguments.seeds] for m in methods}
     found = {"teacher": [study.untrained("teacher")], "student": [study.untrained("student")], **cells}
     results = study.told | {"rate": rate, "sets": {name: table(study, found, name) for name in SETS}}
     write_json(arguments.out / "results.json", results)
@@ -82,90 +75,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--real", required=True, help="text file of real stories, <|endoftext|> between them")
     parser.add_argument("--out", type=Path, default=Path("stories_across"), help="folder of stories, cells, results")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16, help="passages a step (default 16)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3], help="to choose from, by SeqKD")
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4], help="to choose from, by SeqKD")
     parser.add_argument("--stories", type=int, default=1200, help="stories that the teacher writes (default 1200)")
     parser.add_argument("--held-out", type=int, default=100, help="of them for the figures, and half as many to choose")
     parser.add_argument("--story-tokens", type=int, default=480, help="longest story (default 480)")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
-
-
-# -- texts -------------------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def written(folder: str, count: int, *, tokens: int, seed: int = 0, batch_size: int = 100) -> list[str]:
-    """Stories sampled from a model at temperature 1, from nothing but the mark that begins a text."""
-    config = ModelConfig(model=folder)
-    template, model = load_template(config), load_model(config, CPU)
-    begin, end = template.tokenizer.bos_token_id, template.tokenizer.eos_token_id
-    torch.manual_seed(seed)
-    texts: list[str] = []
-    while len(texts) < count:
-        first = torch.full((min(batch_size, count - len(texts)), 1), begin)
-        # This teacher ends a story with the mark that would begin the next.
-        sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "eos_token_id": [begin, end]}
-        out = model.generate(  # pyright: ignore
-            input_ids=first, attention_mask=torch.ones_like(first), max_new_tokens=tokens, pad_token_id=end, **sampling
-        )
-        for row in out[:, 1:].tolist():
-            stop = next((i for i, token in enumerate(row) if token in (begin, end)), None)
-            text = " ".join(template.decode(row[:stop]).split())
-            # The last word of a story that was cut off may be half a word.
-            texts.append(text if stop is not None else text.rpartition(" ")[0])
-    return texts
-
-
-def real(path: str) -> list[str]:
-    """The stories of a file, with single spaces for line breaks."""
-    return [" ".join(story.split()) for story in read_text(path).split("<|endoftext|>") if story.strip()]
-
-
-def passages(stories: Sequence[str], name: str) -> list[Example]:
-    """Every story as passages of at most `PASSAGE` characters, each behind the `CONTEXT` characters before it."""
-    found = []
-    for number, story in enumerate(stories):
-        words, place = story.split(" "), 0
-        while place < len(words) and len(" ".join(words[:place])) < CONTEXT:
-            place += 1
-        while place < len(words):
-            end = place + 1
-            while end < len(words) and len(" ".join(words[place : end + 1])) <= PASSAGE:
-                end += 1
-            start = place - 1
-            while start and len(" ".join(words[start - 1 : place])) <= CONTEXT:
-                start -= 1
-            context, text = " ".join(words[start:place]), " ".join(words[place:end])
-            # Unfinished: a passage does not end its story, so nobody learns, or is asked, to end there.
-            told = {"story": number, "unfinished": True}
-            found.append(Example(f"{name}-{number}-{place}", context, (text,), origin="teacher", meta=told))
-            place = end
-    return found
-
-
-# -- measuring ---------------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def bits(model: torch.nn.Module, template: Template, rows: Sequence[Example], batch_size: int = 64) -> list[float]:
-    """Σ −log₂ q over the tokens of each passage."""
-    encoded, collator = encode_rows(rows, Encoder(template, DATA)), Collator(template.tokenizer.pad_token_id)  # pyright: ignore
-    model.eval()
-    found = []
-    for start in range(0, len(encoded), batch_size):
-        output = forward(model, collator(encoded[start : start + batch_size])["student"])  # pyright: ignore
-        logp = output.head.logits(output.hidden).double().log_softmax(dim=-1)
-        each = -logp.gather(1, output.target_ids[:, None])[:, 0] / math.log(2)
-        found += [part.sum().item() for part in each.split(output.lengths)]
-    return found
-
-
-def num_bytes(rows: Sequence[Example]) -> list[int]:
-    """UTF-8 bytes of each passage and the space before it."""
-    return [1 + len(row.answers[0].encode()) for row in rows]
 
 
 # -- the study ---------------------------------------------------------------------------------------------------------
@@ -198,7 +116,7 @@ class Study:
             texts = written(arguments.teacher, arguments.stories, tokens=arguments.story_tokens)
             write_jsonl(path, [{"text": text} for text in texts])
         self.identity += [fingerprint_folder(arguments.student), fingerprint(read_text(arguments.real))]
-        self.identity += [arguments.held_out, arguments.steps, arguments.batch_size, CONTEXT, PASSAGE]
+        self.identity += [arguments.held_out, CONTEXT, PASSAGE, CONTINUE, DATA.model_dump(mode="json")]
         self.told: dict[str, object] = {}
         return self._writable([row["text"] for row in read_jsonl(path)], "written")
 
@@ -224,11 +142,12 @@ class Study:
 
     def cell(self, method: str, rate: float, seed: int) -> dict:
         """The bits of one trained student, read from its file where there is one."""
-        name = f"{method}-{rate:g}-{seed}-{fingerprint(self.identity, 8)}"
+        config = self._config(method, rate)
+        name = f"{method}-{rate:g}-{seed}-{fingerprint([*self.identity, config.model_dump(mode='json')], 8)}"
         path = self.arguments.out / "cells" / f"{name}.json"
         if not path.exists():
             folder = self.arguments.out / "training" / name
-            trainer = self._trainer(method, rate, seed, folder)
+            trainer = self._trainer(method, config, seed, folder)
             trainer.train()
             last = [line for line in trainer.state.log_history if "gold" in line][-1]
             seconds = trainer.state.log_history[-1]["train_runtime"]
@@ -240,11 +159,13 @@ class Study:
     def _measured(self, model: torch.nn.Module, side: str) -> dict[str, list[float]]:
         return {name: bits(model, self.templates[side], self.rows[name]) for name in SETS}
 
-    def _trainer(self, method: str, rate: float, seed: int, folder: Path) -> DistillationTrainer:
-        arguments = self.arguments
+    def _config(self, method: str, rate: float) -> DistilConfig:
+        steps = self.arguments.steps
+        fields = {"steps": steps, "save_every": steps, "batch_size": self.arguments.batch_size, "learning_rate": rate}
+        return DistilConfig.model_validate({"method": "kd" if method == BASE else method, **fields})
+
+    def _trainer(self, method: str, config: DistilConfig, seed: int, folder: Path) -> DistillationTrainer:
         shutil.rmtree(folder, ignore_errors=True)
-        fields = {"steps": arguments.steps, "batch_size": arguments.batch_size, "learning_rate": rate}
-        config = DistilConfig(method="kd" if method == BASE else method, save_every=arguments.steps, **fields)
         student, teacher, objective = load_model(self.configs["student"], CPU), None, build.gold_objective()
         torch.manual_seed(seed)
         pads = [self.templates[side].tokenizer.pad_token_id for side in ("student", "teacher")]
@@ -291,7 +212,9 @@ def table(study: Study, found: dict[str, list[dict]], name: str) -> list[dict]:
     lines = []
     for system, cells in found.items():
         each = [sum(cell[name]) / sizes.sum() for cell in cells]
+        aligned = np.mean([cell["log"].get("aligned", np.nan) if "log" in cell else np.nan for cell in cells])
         line = {"system": system, "bits_per_byte": systems[system][name].value, "seeds": each}
+        line["aligned"] = None if np.isnan(aligned) else float(aligned)
         if system in tests:
             test = tests[system]
             line |= {"difference": test.comparison.difference, "low": test.comparison.low}
@@ -316,14 +239,15 @@ def described(study: Study, name: str) -> str:
 
 
 def show(lines: Sequence[dict]) -> None:
-    print("| student | bits per byte | − SeqKD | p, Holm |\n|---|---|---|---|")
+    print("| model | tokens with a partner | bits per byte | − SeqKD | p, Holm |\n|---|---|---|---|---|")
     for line in lines:
         each = line["seeds"]
         spread = f" ± {np.std(each, ddof=1):.3f}" if len(each) > 1 else ""
-        cells = [line["system"], f"{line['bits_per_byte']:.3f}{spread}", "", ""]
+        aligned = "" if line["aligned"] is None else f"{line['aligned']:.0%}"
+        cells = [line["system"], aligned, f"{line['bits_per_byte']:.3f}{spread}", "", ""]
         if "p" in line:
-            cells[2] = f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
-            cells[3] = f"{line['p_holm']:.4f}"
+            cells[3] = f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
+            cells[4] = f"{line['p_holm']:.4f}"
         print("| " + " | ".join(cells) + " |")
 
 
