@@ -90,6 +90,10 @@ class Bridge:
         ids = np.array(student.answer_ids), np.array(teacher.answer_ids)
         return by_edit_distance((ours, ids[0]), (theirs, ids[1]), answer.strip().encode(), self.vocabulary.nearest)
 
+    def apart(self, num_student: int, num_teacher: int) -> RowAlignment:
+        """The alignment of an answer of which no token has a partner."""
+        return _nothing(num_student, num_teacher, groups=self.kind == "groups")
+
 
 def by_position(num_student: int, num_teacher: int) -> RowAlignment:
     """The n-th token beside the n-th, as far as the shorter side goes (ULD)."""

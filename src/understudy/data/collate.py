@@ -11,13 +11,14 @@ target_ids         a0 a1 </s>
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from understudy.data.align import Bridge, RowAlignment
+from understudy.data.boundaries import UNKNOWN
 from understudy.data.overflow import fit_context
 from understudy.data.prompts import answer_text, messages
 from understudy.data.template import Prompted, Template
@@ -40,18 +41,25 @@ class Encoder:
     data: DataConfig
     notes: dict[str, int] = field(default_factory=dict)
 
-    def encode(self, example: Example, answer: str | None = None, *, cuts: bool = False) -> Prompted:
+    def encode(self, example: Example, answer: str | None = None, *, cuts: bool = False, given: int = 0) -> Prompted:
         """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
 
-        `cuts` also tells where in the answer's text each token ends, which alignment needs.
+        Args:
+            example: the row.
+            answer: stands in for the row's own.
+            cuts: also tell where in the answer's text each token ends, which alignment needs.
+            given: how many of the answer's first characters are given and not learned.
 
         Raises:
             DataError: the question alone is too long for `data.max_length`, or renders to nothing.
+            ModelError: part of the answer is given, and the template or the tokenizer does not tell which tokens.
         """
         text = answer_text(example) if answer is None else answer
-        encoded = self.template.encode(self._messages(example), text, cuts=cuts)
+        encoded = self.template.encode(self._messages(example), text, cuts=cuts or given > 0)
+        if given:
+            encoded = replace(encoded, given=given_tokens(encoded, text, given), cuts=encoded.cuts if cuts else [])
         if cuts and not encoded.cuts:
-            self._count("answers that the template rewrites: nothing of them can be aligned")
+            self.count("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
             raise DataError(
                 f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
@@ -62,7 +70,7 @@ class Encoder:
             encoded = encoded.first(len(encoded.answer_ids) - 1)
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:
-            self._count("answers cut at max_answer_tokens")
+            self.count("answers cut at max_answer_tokens")
             encoded = encoded.first(limit)
         return encoded
 
@@ -98,7 +106,7 @@ class Encoder:
             turns = messages(example, system=self.data.system, context=context)
             excess = len(self.template.prompt_ids(turns)) - budget
             if excess <= 0:
-                self._count(f"contexts reduced ({self.data.context_overflow})")
+                self.count(f"contexts reduced ({self.data.context_overflow})")
                 return turns
             room -= excess
         raise DataError(
@@ -109,7 +117,8 @@ class Encoder:
     def _tokens(self, text: str) -> int:
         return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
 
-    def _count(self, what: str) -> None:
+    def count(self, what: str) -> None:
+        """Note once more that something was cut or left out."""
         self.notes[what] = self.notes.get(what, 0) + 1
 
 
@@ -117,7 +126,8 @@ class Encoder:
 class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
-    `alignment` says which of the two's answer tokens belong together, where the method asks for it.
+    `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
+    theirs, with its weight in the loss, and whether the teacher is heard on them.
     """
 
     id: str
@@ -125,6 +135,14 @@ class EncodedRow:
     teacher: Prompted | None
     gold: bool
     alignment: RowAlignment | None = None
+    task: str = ""
+    weight: float = 1.0
+    divergence: bool = True
+
+    @property
+    def rows(self) -> tuple[EncodedRow, ...]:
+        """Itself, as a group of one."""
+        return (self,)
 
     @property
     def length(self) -> int:
@@ -143,13 +161,59 @@ def encode_rows(
         teacher: the teacher's, where the method needs its logits or states.
         bridge: between the two tokenizers, where the method needs answers to be aligned.
     """
-    rows, cuts = [], bridge is not None and bridge.kind != "start"
-    for example in examples:
-        ours = student.encode(example, cuts=cuts)
-        theirs = teacher.encode(example, cuts=cuts) if teacher else None
-        aligned = bridge.align(ours, theirs, answer_text(example)) if bridge and theirs else None
-        rows.append(EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned))
-    return rows
+    return [encode_row(example, student, teacher, bridge) for example in examples]
+
+
+def encode_row(
+    example: Example,
+    student: Encoder,
+    teacher: Encoder | None = None,
+    bridge: Bridge | None = None,
+    *,
+    given: int = 0,
+) -> EncodedRow:
+    """One row of `encode_rows`; where the answer's first `given` characters are given, nothing of it is aligned."""
+    cuts = bridge is not None and bridge.kind != "start" and not given
+    ours = student.encode(example, cuts=cuts, given=given)
+    theirs = teacher.encode(example, cuts=cuts, given=given) if teacher else None
+    aligned = None
+    if bridge and theirs and given:
+        aligned = bridge.apart(len(ours.learned_ids), len(theirs.learned_ids))
+    elif bridge and theirs:
+        aligned = bridge.align(ours, theirs, answer_text(example))
+    return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
+
+
+def given_tokens(encoded: Prompted, answer: str, given: int) -> int:
+    """How many of the answer's first tokens lie within its first `given` characters; one across the border does not.
+
+    Args:
+        encoded: the answer's tokens with their cuts.
+        answer: its text.
+        given: characters of it.
+
+    Raises:
+        ModelError: there are no cuts.
+    """
+    if not encoded.cuts:
+        raise ModelError(
+            "the chat template rewrites the answer, so it cannot be told which of its tokens are given",
+            hint="give the model a chat_template that leaves answers alone, or set tasks.rationale_in: encoder",
+        )
+    border = len(answer[:given].lstrip().encode())
+    return max((n for n, end in enumerate(encoded.cuts[1:], 1) if end != UNKNOWN and end <= border), default=0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one example, which stay in one optimiser step."""
+
+    rows: tuple[EncodedRow, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row."""
+        return max(row.length for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -166,18 +230,23 @@ class Collator:
     teacher_pad: int | None = None
     same_targets: bool = True
 
-    def __call__(self, rows: Sequence[EncodedRow]) -> Batch:
-        """Pad `rows` on the right.
+    def __call__(self, items: Sequence[EncodedRow | Group]) -> Batch:
+        """Pad rows, and the rows of groups, on the right.
 
         Raises:
             ModelError: the method needs equal target tokens and the two templates end an answer differently.
         """
+        rows = [row for item in items for row in item.rows]
         student = _tokens([row.student for row in rows], self.student_pad)
         batch: Batch = {
             "student": student,
             "gold_rows": torch.tensor([row.gold for row in rows]),
             "ids": [row.id for row in rows],
         }
+        if any(row.task for row in rows):
+            batch["tasks"] = [row.task for row in rows]
+            batch["weights"] = torch.tensor([row.weight for row in rows])
+            batch["divergence_rows"] = torch.tensor([row.divergence for row in rows])
         if self.teacher_pad is None:
             return batch
         theirs = [row.teacher for row in rows]
