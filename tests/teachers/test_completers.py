@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from asking import by_id, question
 from tiny import llama, tokenizer
 from understudy.data.template import Template
-from understudy.errors import ConfigError, ModelError
+from understudy.errors import ModelError
 from understudy.models.generate import generate
 from understudy.recipe import EndpointConfig, JudgeConfig
 from understudy.teachers.api import ApiCompleter
@@ -109,11 +110,30 @@ def test_the_budget_holds_here_too(folder: Path) -> None:
     assert sum(completion.reason.startswith("budget: ") for completion in found.values()) == 6
 
 
-def test_sampling_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="greedily"):
-        completer(config(folder, temperature=0.7))
-    with pytest.raises(ConfigError, match="greedily"):
-        list(LocalCompleter(config(folder)).complete([question("q", temperature=0.7)]))
+def drawn(asked: LocalCompleter, samples: int = 4, **others: float) -> list[str | None]:
+    requests = [question("same", name=str(number), sample=number, **others) for number in range(samples)]
+    found = by_id(asked.complete(requests))
+    return [found[str(number)].text or found[str(number)].reason for number in range(samples)]
+
+
+def test_samples_differ_and_are_drawn_the_same_again(finishing: Path, tmp_path: Path) -> None:
+    """By the completer's temperature or the request's own, with other neighbours, and out of another folder."""
+    texts = drawn(LocalCompleter(config(finishing, temperature=0.02)))
+    assert len(set(texts)) > 1
+    assert drawn(LocalCompleter(config(finishing, concurrency=1)), temperature=0.02) == texts
+    moved = shutil.copytree(finishing, tmp_path / "moved")
+    assert drawn(LocalCompleter(config(moved, concurrency=4, temperature=0.02))) == texts
+
+
+def test_temperatures_are_cached_apart(finishing: Path, tmp_path: Path) -> None:
+    asked = LocalCompleter(config(finishing), tmp_path)
+    (greedy,) = asked.complete([question("same")])
+    warm = drawn(asked, temperature=0.02)
+    assert asked.usage.cached == 0
+    again = LocalCompleter(config(finishing), tmp_path)
+    assert [completion.text for completion in again.complete([question("same")])] == [greedy.text]
+    assert drawn(again, temperature=0.02) == warm
+    assert {greedy.text} == set(drawn(again))
 
 
 def test_a_model_that_is_not_there_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Text from a model: greedy answers in batches, and the likelihood of given choices."""
+"""Text from a model: answers in batches, greedy or sampled, and the likelihood of given choices."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers import LogitsProcessorList
 
 from understudy.data.template import Template
 from understudy.models.forward import base_model
+from understudy.models.sampling import Draw, GumbelNoise
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
+    draws: Sequence[Draw] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Answer]:
-    """Answer prompts greedily, longest first so that a batch that does not fit fails at once.
+    """Answer prompts, longest first so that a batch that does not fit fails at once.
 
     Args:
         model: a causal language model.
@@ -48,6 +51,7 @@ def generate(
         prompts: token ids of each prompt.
         max_new_tokens: longest answer.
         batch_size: prompts at once.
+        draws: how each answer is drawn, one a prompt; default: greedily.
         progress: called with the number of prompts just answered.
 
     Returns:
@@ -60,10 +64,9 @@ def generate(
     try:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for index, answer in zip(
-                chosen, _batch(model, template, [prompts[i] for i in chosen], max_new_tokens), strict=True
-            ):
-                answers[index] = answer
+            drawn = [draws[i] for i in chosen] if draws else []
+            found = _batch(model, template, [prompts[i] for i in chosen], max_new_tokens, drawn)
+            answers |= zip(chosen, found, strict=True)
             if progress:
                 progress(len(chosen))
     finally:
@@ -71,7 +74,9 @@ def generate(
     return [answers[i] for i in range(len(prompts))]
 
 
-def _batch(model: nn.Module, template: Template, prompts: list[list[int]], max_new_tokens: int) -> list[Answer]:
+def _batch(
+    model: nn.Module, template: Template, prompts: list[list[int]], max_new_tokens: int, draws: list[Draw]
+) -> list[Answer]:
     device = base_model(model).device
     width = max(len(p) for p in prompts)
     pad = template.tokenizer.pad_token_id
@@ -82,7 +87,9 @@ def _batch(model: nn.Module, template: Template, prompts: list[list[int]], max_n
         input_ids=ids,
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
+        # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
         do_sample=False,
+        logits_processor=LogitsProcessorList([GumbelNoise(draws)] if draws else []),
         temperature=None,
         top_p=None,
         top_k=None,

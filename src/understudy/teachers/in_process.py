@@ -1,4 +1,4 @@
-"""A language model in this process, as a `Completer`: greedy, in batches, with the same cache and the same checks."""
+"""A language model in this process, as a `Completer`: in batches, with the same cache and the same checks."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from understudy.errors import ConfigError
+from understudy.files import fingerprint
 from understudy.recipe import EndpointConfig, ModelConfig
 from understudy.teachers.answers import read_value
 from understudy.teachers.budget import Budget, most_tokens
-from understudy.teachers.cache import Answer, AnswerCache, request_key
+from understudy.teachers.cache import Answer, AnswerCache, clean, request_key
 from understudy.teachers.faults import Fault
 from understudy.teachers.usage import Usage
 from understudy.types import Completion, Request
 
 if TYPE_CHECKING:
     from understudy.models.load import Loaded
+    from understudy.models.sampling import Draw
 
 
 class LocalCompleter:
     """Answers with a model of this process; loaded at the first question that the cache cannot answer.
 
-    Requests are drawn and answered `concurrency` at a time. Decoding is greedy, so every sample of a request is the
-    same answer, and an answer that breaks its schema is not asked for again.
+    Requests are drawn and answered `concurrency` at a time. At temperature 0 every sample of a request is the same
+    answer; above it each is drawn with a seed that follows from the conversation and the number of the sample, so
+    asking again draws the same (as far as `models.sampling` says). An answer that breaks its schema is therefore not
+    asked for again.
 
     Attributes:
         config: the model and its limits.
@@ -35,12 +38,7 @@ class LocalCompleter:
     def __init__(
         self, config: EndpointConfig, cache_folder: str | os.PathLike[str] | None = None, *, account: str = ""
     ) -> None:
-        """Prepare to answer; nothing is loaded yet. Arguments as in `completers.completer`.
-
-        Raises:
-            ConfigError: a temperature above 0.
-        """
-        _refuse_sampling(config.temperature)
+        """Prepare to answer; nothing is loaded yet. Arguments as in `completers.completer`."""
         self.config = config
         self.usage = Usage()
         self._cache = AnswerCache(cache_folder)
@@ -60,7 +58,6 @@ class LocalCompleter:
 
         Raises:
             ModelError: the model cannot be loaded.
-            ConfigError: a request asks for a temperature above 0.
         """
         source = iter(requests)
         while batch := list(islice(source, self.config.concurrency)):
@@ -74,8 +71,8 @@ class LocalCompleter:
                 yield self._completion(request, found[key], paid=new.pop(key, None) is not None)
 
     def _key(self, request: Request) -> str:
-        _refuse_sampling(request.temperature or 0.0)
-        return request_key(self.config.model, request, temperature=0.0, max_tokens=self.config.max_tokens)
+        config = self.config
+        return request_key(config.model, request, temperature=config.temperature, max_tokens=config.max_tokens)
 
     @cached_property
     def _model(self) -> Loaded:
@@ -102,7 +99,8 @@ class LocalCompleter:
                 reserved[key] = most_tokens(request, longest)
                 groups.setdefault(longest, {})[key] = prompt
         for longest, prompts in groups.items():
-            for key, answer in self._generate(prompts, longest).items():
+            draws = [self._draw(requests[key]) for key in prompts]
+            for key, answer in self._generate(prompts, longest, draws).items():
                 found[key] = self._settled(key, requests[key], answer, reserved[key])
         return found
 
@@ -110,7 +108,17 @@ class LocalCompleter:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
         return self._model.template.prompt_ids(turns)
 
-    def _generate(self, prompts: dict[str, list[int]], longest: int) -> dict[str, tuple[Answer, bool]]:
+    def _draw(self, request: Request) -> Draw:
+        from understudy.models.sampling import Draw
+
+        temperature = self.config.temperature if request.temperature is None else request.temperature
+        # Without the model's name: the same weights in another folder draw the same.
+        asked = [[turn.role, clean(turn.content)] for turn in request.messages]
+        return Draw(temperature, int(fingerprint([asked, request.sample]), 16))
+
+    def _generate(
+        self, prompts: dict[str, list[int]], longest: int, draws: list[Draw]
+    ) -> dict[str, tuple[Answer, bool]]:
         from understudy.models.generate import generate
 
         answers = generate(
@@ -119,6 +127,7 @@ class LocalCompleter:
             list(prompts.values()),
             max_new_tokens=longest,
             batch_size=self.config.concurrency,
+            draws=draws,
         )
         pairs = zip(prompts.items(), answers, strict=True)
         return {
@@ -156,12 +165,4 @@ class LocalCompleter:
         seconds = found.seconds if paid else 0.0
         return Completion(
             request.id, found.text, value, "", found.input_tokens, found.output_tokens, seconds, cached=not paid
-        )
-
-
-def _refuse_sampling(temperature: float) -> None:
-    if temperature > 0:
-        raise ConfigError(
-            f"a model in this process answers greedily; temperature {temperature:g} cannot be kept",
-            hint="set temperature: 0, or serve the model behind an endpoint and give base_url",
         )
