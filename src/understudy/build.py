@@ -145,6 +145,11 @@ def _check_options(config: DistilConfig) -> None:
         )
 
 
+def learns_from_signal(recipe: Recipe) -> bool:
+    """Whether some arm reads the teacher's logits or states, so that the pair has to fit the method."""
+    return recipe.tasks is None or recipe.tasks.logits or bool({"distilled", "kd_gold"} & set(recipe.evaluate.arms))
+
+
 def width(model: Any) -> int:
     """Width of the states that enter a model's head."""
     return base_model(model).get_output_embeddings().weight.shape[1]

@@ -32,10 +32,20 @@ BASE: dict[str, Any] = {
     "device": "cpu",
 }
 BASE = parse_recipe(BASE).model_dump(mode="json")
+EXPLAINED: dict[str, Any] = parse_recipe(
+    {
+        **BASE,
+        "generate": {"teach": True, "demonstrations": "shown.jsonl"},
+        "tasks": {"kind": "multitask_counterfactual"},
+        "evaluate": {"arms": ["sft", "explained"], "simulatability": True},
+    }
+).model_dump(mode="json")
 # Where and how fast: no part of any identity.
 NEUTRAL = {"output", "workers", "report_to", "device"}
-LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith("evaluate.judge.")]
-FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL)
+ASKED = ("evaluate.judge.", "generate.teacher.")
+LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
+TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
+FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability"})
 SPECIAL: dict[str, Any] = {
     "evaluate.metrics": ["chrf"],
     "evaluate.judge": {"model": "judge"},
@@ -43,6 +53,13 @@ SPECIAL: dict[str, Any] = {
     "evaluate.confidence": 0.9,
     "evaluate.arms": ["distilled", "sft"],
     "distil.divergence": "reverse_kl",
+    "evaluate.simulatability": False,
+    "generate.teacher": {"model": "writer"},
+    "generate.steps": ["explain"],
+    "generate.own_steps": ["own.py"],
+    "generate.roles": ["dev"],
+    "generate.recorded": "recorded.jsonl",
+    "tasks.counterfactuals": 2,
     "data.format": "qa",
     "data.columns": {"question": "q"},
     "data.context_overflow": "refuse",
@@ -82,6 +99,8 @@ def changed(base: dict[str, Any], path: str) -> dict[str, Any]:
     """A recipe's mapping with one field changed, and whatever the recipe then insists on."""
     if path.endswith(".config"):
         base = fields.put(base, path.replace(".config", ".init"), "fresh")
+    if path in ("generate.teacher", "generate.recorded"):
+        base = fields.put(base, "generate.teach", False)
     return fields.put(base, path, another(path, fields.get(base, path)))
 
 
@@ -107,11 +126,18 @@ def covers(paths: set[str], path: str) -> bool:
     return any(path == known or path.startswith(f"{known}.") for known in paths)
 
 
-@pytest.mark.parametrize("path", FIELDS)
-def test_a_field_changes_the_stages_that_read_it_and_no_others(path: str) -> None:
-    value = changed(BASE, path)
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [("plain", path) for path in FIELDS]
+    + [("explained", path) for path in [*FIELDS, *TEXTS] if path != "evaluate.arms"],
+)
+def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: str) -> None:
+    start = BASE if kind == "plain" else EXPLAINED
+    value = changed(start, path)
     after, recipe = keys_of(value), parse_recipe(value)
-    base = fields.put(BASE, path.replace(".config", ".init"), "fresh") if path.endswith(".config") else BASE
+    base = fields.put(start, path.replace(".config", ".init"), "fresh") if path.endswith(".config") else start
+    if path in ("generate.teacher", "generate.recorded"):
+        base = fields.put(start, "generate.teach", False)
     before = keys_of(base)
     for name, above in ancestors(recipe).items():
         if name in before and name in after:
@@ -135,12 +161,25 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(path: str) -> Non
         ("train-sft", "seed distil.steps student.sft.steps", "distil.method distil.gold_weight teacher.model"),
         ("train-distilled", "distil.method distil.gold_weight teacher.model student.dtype", "evaluate.rows name"),
         ("predict-base_student", "student.model data.system evaluate.rows", "seed student.sft.steps distil.steps"),
+        (
+            "generate",
+            "generate.steps generate.shots teacher.sft.steps data.seed generate.filter.min_words",
+            "tasks.kind student.model distil.steps evaluate.rows",
+        ),
+        (
+            "train-explained",
+            "tasks.kind tasks.rationales distil.steps generate.steps student.model",
+            "distil.method evaluate.rows",
+        ),
+        ("train-observer", "tasks.rationales distil.steps student.model seed", "tasks.counterfactuals tasks.factual_weight"),
+        ("predict-explained", "evaluate.rows tasks.kind seed", "name evaluate.metrics"),
     ],
 )
 def test_some_that_can_be_told_by_thinking(stage: str, read: str, not_read: str) -> None:
-    before = keys_of(BASE)
-    assert all(keys_of(changed(BASE, path))[stage] != before[stage] for path in read.split())
-    assert all(keys_of(changed(BASE, path))[stage] == before[stage] for path in not_read.split())
+    start = BASE if stage in keys_of(BASE) else EXPLAINED
+    before = keys_of(start)
+    assert all(keys_of(changed(start, path))[stage] != before[stage] for path in read.split())
+    assert all(keys_of(changed(start, path))[stage] == before[stage] for path in not_read.split())
 
 
 def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> None:

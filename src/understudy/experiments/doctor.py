@@ -42,8 +42,8 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
         DataError: there are no training rows with an answer, or one of them is too long.
         ModelError: a tokenizer cannot be loaded.
     """
-    student, teacher = load_template(recipe.student), load_template(recipe.teacher)
-    pair = Pair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.teacher)))
+    student, teacher = load_template(recipe.student), load_template(recipe.own_teacher)
+    pair = Pair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.own_teacher)))
     gold = load_splits(recipe.data).train
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
@@ -52,7 +52,7 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
     rows = [tuple(side.encode(example, cuts=not pair.slow) for side in encoders) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
     found = {method: judge(method, pair, shares) for method in METHODS}
-    names = dict(zip(_SIDES, (recipe.student.model, recipe.teacher.model), strict=True))
+    names = dict(zip(_SIDES, (recipe.student.model, recipe.own_teacher.model), strict=True))
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return {
         "method": recipe.distil.method,

@@ -65,25 +65,54 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
             and gets no arm of its own.
     """
     plan = list(FIRST)
-    teacher, student = _before(recipe.teacher, "teacher", plan), _before(recipe.student, "student", plan)
+    teacher = _before(recipe.teacher, "teacher", plan) if recipe.teacher else ()
+    student = _before(recipe.student, "student", plan)
+    if recipe.generate:
+        plan.append(Stage("generate", teacher if recipe.teacher_writes else ("data",)))
     asked = recipe.evaluate.arms
     arms = [arm for arm in asked if unlabelled or arm != "kd_gold" or "distilled" not in asked]
     if "sft" in arms:
         plan.append(Stage("train-sft", student, distributed=True))
     if set(TRAINED_FROM_ANSWERS) & set(arms):
         plan.append(Stage("answers", teacher))
+    if recipe.tasks:
+        plan += _explained(recipe, teacher, student)
     for arm in arms:
-        if arm != "sft":
+        if arm not in ("sft", "explained"):
             source = ("answers",) if arm in TRAINED_FROM_ANSWERS else teacher
             plan.append(Stage(f"train-{arm}", tuple(dict.fromkeys(source + student)), distributed=True))
-    plan.append(Stage("predict-teacher", teacher))
+    if recipe.teacher:
+        plan.append(Stage("predict-teacher", teacher))
     plan.append(Stage("predict-base_student", ("data",)))
-    plan += [Stage(f"predict-{arm}", (f"train-{arm}",)) for arm in arms]
+    plan += [Stage(f"predict-{arm}", (f"train-{arm}",)) for arm in arms if arm != "explained"]
     trained = tuple(stage.name for stage in plan)
     if recipe.evaluate.speed:
-        plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in ("teacher", "student")]
+        timed = ("teacher", "student") if recipe.teacher else ("student",)
+        plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in timed]
     plan.append(Stage("report", tuple(stage.name for stage in plan)))
     return plan
+
+
+def _explained(recipe: Recipe, teacher: tuple[str, ...], student: tuple[str, ...]) -> list[Stage]:
+    """The student that learns from texts, the observer that foresees its answers, and what they are measured by."""
+    assert recipe.tasks is not None
+    texts = () if recipe.tasks.kind == "answer" else ("generate",)
+    source = teacher if recipe.tasks.logits else ()
+    learned = Stage("train-explained", tuple(dict.fromkeys((*texts, *source, *student))), distributed=True)
+    plan, measured = [learned], (learned.name, *texts)
+    if texts and recipe.evaluate.simulatability:
+        plan.append(Stage("train-observer", tuple(dict.fromkeys((*texts, *student))), distributed=True))
+        measured = (*measured, "train-observer")
+    return [*plan, Stage("predict-explained", measured)]
+
+
+def upto(plan: Sequence[Stage], name: str) -> list[Stage]:
+    """The part of a plan that one stage needs, itself included."""
+    needed = {name}
+    for stage in reversed(plan):
+        if stage.name in needed:
+            needed |= set(stage.needs)
+    return [stage for stage in plan if stage.name in needed]
 
 
 def _before(model: ModelConfig, side: str, plan: list[Stage]) -> tuple[str, ...]:
@@ -98,8 +127,14 @@ def _before(model: ModelConfig, side: str, plan: list[Stage]) -> tuple[str, ...]
     return last
 
 
-def execute(run: Run, recipe: Recipe, display: Display) -> None:
+def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = None) -> None:
     """Run whatever is missing, and whatever was made from something that has been made anew.
+
+    Args:
+        run: the run.
+        recipe: its recipe.
+        display: shows progress.
+        until: a stage; only this one and what it needs. Default: all.
 
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
@@ -112,7 +147,8 @@ def execute(run: Run, recipe: Recipe, display: Display) -> None:
     runner(run, recipe, FIRST, display)
     _check_sources(run, recipe)
     unlabelled = run.record("data")["rows"]["unlabelled"] > 0
-    runner(run, recipe, stages(recipe, unlabelled=unlabelled), display)
+    plan = stages(recipe, unlabelled=unlabelled)
+    runner(run, recipe, upto(plan, until) if until else plan, display)
 
 
 def missing(run: Run, plan: Iterable[Stage]) -> list[Stage]:

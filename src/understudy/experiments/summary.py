@@ -183,7 +183,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         f"A student distilled by understudy: `{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature "
         f"{recipe.distil.temperature}.",
         "",
-        f"- teacher: {_before(recipe.teacher)}",
+        f"- teacher: {_before(recipe.teacher) if recipe.teacher else _elsewhere(recipe)}",
         f"- student: {_before(recipe.student)}",
         f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
         "",
@@ -205,6 +205,12 @@ def _before(model: ModelConfig) -> str:
     ]
     fresh = " (fresh weights)" if model.init == "fresh" else ""
     return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
+
+
+def _elsewhere(recipe: Recipe) -> str:
+    """A teacher that was only asked."""
+    asked = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
+    return f"`{asked}`, by its texts" if asked else "none"
 
 
 def _cell(interval: Mapping[str, Any] | None) -> str:

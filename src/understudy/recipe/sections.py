@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from understudy.errors import ConfigError
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig
@@ -219,6 +220,8 @@ class EvaluateConfig(Section):
     """Resamples of the paired bootstrap."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
+    simulatability: bool = False
+    """Train an observer and measure how much explanations help it to foresee the student's answers (arm explained)."""
     speed: bool = True
     """Time teacher and student at the end, each alone on the machine; best left off in a grid."""
 
@@ -232,8 +235,8 @@ class Recipe(Section):
     """Seed of the weights, the order of the rows and the dropout."""
     data: DataConfig = DataConfig()
     """Where the examples come from and how they are split."""
-    teacher: ModelConfig = ModelConfig(model="embedded:telecom-teacher", sft=TrainConfig())
-    """The large model."""
+    teacher: ModelConfig | None = ModelConfig(model="embedded:telecom-teacher", sft=TrainConfig())
+    """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
     student: ModelConfig = ModelConfig(model="embedded:telecom-student")
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
@@ -255,17 +258,55 @@ class Recipe(Section):
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
 
+    @property
+    def own_teacher(self) -> ModelConfig:
+        """The section of the teacher that is loaded here.
+
+        Raises:
+            ConfigError: there is none. A run that needs one is refused when its recipe is read.
+        """
+        if self.teacher is None:
+            raise ConfigError("the recipe has no teacher that could be loaded", hint="it says teacher: null")
+        return self.teacher
+
+    @property
+    def teacher_writes(self) -> bool:
+        """Whether the texts of `generate` come from the recipe's own teacher."""
+        return bool(self.generate and self.generate.teacher is None and self.generate.recorded is None)
+
+    @model_validator(mode="after")
+    def _explained(self) -> Recipe:
+        """What belongs together where a student learns from texts."""
+        explained, tasks, generate = "explained" in self.evaluate.arms, self.tasks, self.generate
+        if explained != (tasks is not None):
+            raise ValueError("the arm `explained` in evaluate.arms and the section `tasks` go together; one is missing")
+        if tasks and tasks.kind != "answer" and generate is None:
+            raise ValueError(f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them")
+        if generate and generate.teacher and generate.recorded:
+            raise ValueError("generate.teacher and generate.recorded exclude each other")
+        if generate and generate.teach and not (self.teacher and self.teacher.sft and self.teacher_writes):
+            raise ValueError("generate.teach fine-tunes the recipe's own teacher: it needs teacher.sft")
+        if self.teacher is not None:
+            return self
+        needing = [arm for arm in self.evaluate.arms if arm in ("seqkd", "kd_gold", "distilled")]
+        needing += ["tasks.logits"] if tasks and tasks.logits else []
+        needing += ["generate without generate.teacher or generate.recorded"] if self.teacher_writes else []
+        if needing:
+            raise ValueError(f"teacher is null, and {needing[0]} needs one")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         stages: dict[str, TrainConfig | None] = {"distil": self.distil}
-        for name, model in {"teacher": self.teacher, "student": self.student}.items():
-            stages |= {f"{name}.pretrain": model.pretrain, f"{name}.sft": model.sft}
+        models = {"teacher": self.teacher, "student": self.student}
+        for name, model in models.items():
+            stages |= {f"{name}.pretrain": model.pretrain, f"{name}.sft": model.sft} if model else {}
         for name, stage in stages.items():
             micro = stage.micro_batch_size if stage else None
             if stage and micro and stage.batch_size % micro:
                 raise ValueError(f"{name}.micro_batch_size {micro} does not divide batch_size {stage.batch_size}")
-        for name, model in {"teacher": self.teacher, "student": self.student}.items():
-            if model.config and model.init != "fresh":
+        for name, model in models.items():
+            if model and model.config and model.init != "fresh":
                 raise ValueError(f"{name}.config changes the architecture, which needs {name}.init: fresh")
         if len(set(self.evaluate.arms)) < len(self.evaluate.arms):
             raise ValueError("evaluate.arms names an arm twice")

@@ -27,7 +27,14 @@ STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
 METHOD = tuple(f"distil.{name}" for name in DistilConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
 
-FILES = ("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer")
+TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
+"""What decides which texts the teacher itself is fine-tuned on."""
+EXPLAINED = ("tasks", "evaluate.simulatability")
+
+FILES = (
+    *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),
+    *("recorded", "demonstrations", "prompts", "own_steps"),
+)
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 
 
@@ -39,24 +46,39 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
         recipe: decides for fresh weights alone: only they depend on the seed before anything is trained.
     """
     kind, _, arm = stage.partition("-")
-    side = "teacher" if stage.startswith("teacher") or arm == "teacher" or kind == "answers" else "student"
+    side = (
+        "teacher" if stage.startswith("teacher") or arm == "teacher" or kind in ("answers", "generate") else "student"
+    )
     weights = tuple(f"{side}.{name}" for name in WEIGHTS)
     fresh = ("seed",) if _fresh(stage, side, recipe) else ()
     if kind == "data":
         return ROWS
     if kind == "pair":
-        templates = (f"{model}.{name}" for model in ("teacher", "student") for name in TEMPLATE)
-        return (*ENCODE, *templates, *METHOD, "evaluate.arms")
+        sides = ("teacher", "student") if recipe.teacher else ("student",)
+        templates = (f"{model}.{name}" for model in sides for name in TEMPLATE)
+        return (*ENCODE, *templates, *METHOD, "evaluate.arms", "tasks")
     if kind in ("teacher_pretrain", "student_pretrain"):
         return ("seed", *weights, f"{side}.pretrain", "data.max_length")
     if kind in ("teacher_sft", "student_sft"):
-        return ("seed", *weights, f"{side}.sft", *ENCODE, "evaluate.batch_size")
+        taught: tuple[str, ...] = ("generate.teach",) if side == "teacher" and recipe.generate else ()
+        taught += TEACH if taught and recipe.generate and recipe.generate.teach else ()
+        return ("seed", *weights, f"{side}.sft", *ENCODE, "evaluate.batch_size", *taught)
+    if kind == "generate":
+        own = (*fresh, *weights, "evaluate.batch_size") if recipe.teacher_writes else ()
+        return ("generate", *own)
     if kind == "answers":
         return (*fresh, *weights, *ENCODE, "seqkd", "evaluate.batch_size")
     if kind == "train":
+        if arm in ("explained", "observer"):
+            logits = recipe.tasks is not None and recipe.tasks.logits and arm == "explained"
+            learned = (*METHOD, *(f"teacher.{name}" for name in WEIGHTS)) if logits else STEPS
+            tasks = ("tasks",) if arm == "explained" else ("tasks.rationales", "generate.roles")
+            return ("seed", *weights, *learned, *tasks, *ENCODE, "evaluate.batch_size")
         gold = arm in ("sft", "seqkd")
         teacher = () if gold else tuple(f"teacher.{name}" for name in WEIGHTS)
         return ("seed", *weights, *(STEPS if gold else METHOD), *teacher, *ENCODE, "evaluate.batch_size")
+    if stage == "predict-explained":
+        return ("seed", *weights, *ANSWERS, *EXPLAINED, "evaluate.resamples", "evaluate.confidence")
     if kind == "predict":
         return (*fresh, *weights, *ANSWERS)
     if kind == "speed":
@@ -66,7 +88,9 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
 
 def _fresh(stage: str, side: str, recipe: Recipe) -> bool:
     """Whether a stage that trains nothing loads random weights."""
-    model: ModelConfig = getattr(recipe, side)
+    model: ModelConfig | None = getattr(recipe, side)
+    if model is None:
+        return False
     trained = model.sft or model.pretrain
     if stage == "predict-base_student":
         return model.init == "fresh"
@@ -115,14 +139,14 @@ def _names(path: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _names(f"{path}.{name}", inner)
-    elif isinstance(value, str) and path.rpartition(".")[2] in FILES:
-        yield value
+    elif path.rpartition(".")[2] in FILES:
+        yield from [value] if isinstance(value, str) else value if isinstance(value, list) else ()
 
 
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    return {name for part in ("data", "teacher", "student") for name in _names(part, fields[part])}
+    return {name for part in ("data", "teacher", "student", "generate") for name in _names(part, fields[part])}
 
 
 def contents_of(name: str) -> str | None:

@@ -178,7 +178,7 @@ def unlabelled_row(texts: Texts) -> Row | None:
 
 def who_answers(recipe: Recipe) -> str:
     """Who writes the answer to an unlabelled question, and what is learned from it."""
-    tuned = "the fine-tuned teacher" if recipe.teacher.sft else "the teacher"
+    tuned = "the fine-tuned teacher" if recipe.own_teacher.sft else "the teacher"
     return (
         f"{tuned} answers here, at most {recipe.data.max_answer_tokens} tokens: "
         "SeqKD learns its text, distillation its probabilities"

@@ -186,7 +186,7 @@ def _sizes(sample: Sample, training: TrainConfig, side: str) -> dict[str, Any]:
 
 def teacher_cost(texts: Texts, sample: Sample) -> Cost | None:
     """A step of the teacher's fine-tuning, loaded as training will load it; None where none is planned."""
-    config, recipe = texts.recipe.teacher, texts.recipe
+    config, recipe = texts.recipe.own_teacher, texts.recipe
     if config.sft is None:
         return None
     device = pick_device(recipe.device)

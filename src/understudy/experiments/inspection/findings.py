@@ -42,7 +42,7 @@ def of_recipe(recipe: Recipe, found: Found) -> list[Finding]:
     said = []
     if not found.sound:
         said.append(warning(found.soundness))
-    if recipe.teacher.sft:
+    if recipe.own_teacher.sft:
         said.append(note("teacher.sft is planned: these readings are of the teacher as it came, before that"))
     if recipe.student.sft:
         said.append(note("student.sft is planned: these readings are of the student as it came, before that"))
@@ -151,7 +151,7 @@ def _unfit(losses: Losses, recipe: Recipe) -> Finding:
         f"the gold answers cost the teacher {losses.teacher_gold:.1f} nats each and the student "
         f"{losses.student_gold:.1f}: "
     )
-    if recipe.teacher.sft:
+    if recipe.own_teacher.sft:
         return note(costs + "this teacher is not fit to teach before teacher.sft, which is planned")
     return warning(costs + "the teacher is not fit to teach; give it teacher.sft")
 

@@ -96,7 +96,7 @@ def load_texts(recipe: Recipe) -> Texts:
         UnderstudyError: whatever `run` would refuse of them.
     """
     student = Encoder(load_template(recipe.student), recipe.data)
-    teacher = Encoder(load_template(recipe.teacher), recipe.data)
+    teacher = Encoder(load_template(recipe.own_teacher), recipe.data)
     splits = load_splits(recipe.data)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
@@ -221,7 +221,7 @@ def load_live(texts: Texts, sample: Sample) -> Live:
     """
     recipe, device = texts.recipe, pick_device(texts.recipe.device)
     batch = micro_batch(texts, sample, recipe.distil)
-    teacher = load_model(recipe.teacher, device, seed=recipe.seed)
+    teacher = load_model(recipe.own_teacher, device, seed=recipe.seed)
     student, autocast = trainable(recipe.student, recipe.distil, device, None, recipe.seed)
     torch.manual_seed(recipe.seed)
     objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)

@@ -59,7 +59,7 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
 
 def _training(stage: str, recipe: Recipe) -> tuple[TrainConfig | None, str]:
     if stage == "teacher_sft":
-        return recipe.teacher.sft, "teacher SFT"
+        return recipe.own_teacher.sft, "teacher SFT"
     if stage == "student_sft":
         return recipe.student.sft, "student SFT"
     if stage in ("train-sft", "train-seqkd"):

@@ -22,8 +22,8 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     asked = rows_of(run, "unlabelled")
     if not (recipe.seqkd.keep_gold and asked):
         asked = rows_of(run, "train") + asked
-    template = load_template(recipe.teacher, weights=teacher_weights(run, recipe))
-    model = load_model(recipe.teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
+    template = load_template(recipe.own_teacher, weights=teacher_weights(run, recipe))
+    model = load_model(recipe.own_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
     encoder = Encoder(template, recipe.data)
     counter = Counter(context.progress, len(asked), "questions")
     given = generate(

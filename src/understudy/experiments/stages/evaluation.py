@@ -19,7 +19,7 @@ from understudy.types import Example
 def arm_model(run: Run, recipe: Recipe, arm: str) -> tuple[ModelConfig, str | None]:
     """The configuration and the weights of an arm: teacher, base_student or a trained student."""
     if arm == "teacher":
-        return recipe.teacher, teacher_weights(run, recipe)
+        return recipe.own_teacher, teacher_weights(run, recipe)
     if arm == "base_student":
         return recipe.student, None
     return recipe.student, str(run.stage(f"train-{arm}") / "model")

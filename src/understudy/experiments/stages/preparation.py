@@ -37,35 +37,41 @@ def data(context: Context, _: str) -> dict[str, Any]:
 def pair(context: Context, _: str) -> dict[str, Any]:
     """Check that the two models fit the method and the rows, before any weight is loaded."""
     recipe = context.recipe
-    student, teacher = load_template(recipe.student), load_template(recipe.teacher)
-    build.check_pair(recipe, student, teacher, (head_columns(recipe.student), head_columns(recipe.teacher)))
+    student = load_template(recipe.student)
+    teacher = load_template(recipe.teacher) if recipe.teacher else None
+    if teacher and build.learns_from_signal(recipe):
+        columns = (head_columns(recipe.student), head_columns(recipe.own_teacher))
+        build.check_pair(recipe, student, teacher, columns)
     context.progress(0, 1, "check")
     check_rows(recipe, {role: rows_of(context.run, role) for role in ROLES}, student, teacher)
-    tokenizers = {"student tokenizer": student.notes, "teacher tokenizer": teacher.notes}
+    tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
     return {"tokenizers": tokenizers, "models": model_folders(recipe)}
 
 
-def check_rows(recipe: Recipe, rows: Mapping[str, Sequence[Example]], student: Template, teacher: Template) -> None:
+def check_rows(
+    recipe: Recipe, rows: Mapping[str, Sequence[Example]], student: Template, teacher: Template | None
+) -> None:
     """Render every row for both models, so that what cannot be rendered stops the run now and not after hours.
 
     Raises:
         DataError: a question is too long for `data.max_length`; the row is named.
         ModelError: the method compares token by token, and the two templates make different tokens of one answer.
     """
-    ours, theirs = Encoder(student, recipe.data), Encoder(teacher, recipe.data)
+    ours, theirs = Encoder(student, recipe.data), Encoder(teacher, recipe.data) if teacher else None
     for examples in rows.values():
         for example in examples:
             ours.prompt_ids(example)
-            theirs.prompt_ids(example)
+            if theirs:
+                theirs.prompt_ids(example)
     same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
-    if same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
+    if teacher and same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
         pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
         Collator(*pads)(encode_rows(rows["train"][:32], ours, theirs))
 
 
 def model_folders(recipe: Recipe) -> list[dict[str, str]]:
     """The folders that the two models come from, with their fingerprints; a model of the hub has none."""
-    folders = {Path(resolve(config.model)) for config in (recipe.teacher, recipe.student)}
+    folders = {Path(resolve(config.model)) for config in (recipe.teacher, recipe.student) if config}
     return [
         {"folder": str(folder.resolve()), "fingerprint": fingerprint_folder(folder)}
         for folder in sorted(folders)

@@ -20,7 +20,7 @@ from understudy.training.module import DistillationModule
 
 def teacher_pretrain(context: Context, _: str) -> dict[str, Any]:
     """Let the teacher read raw text before it is fine-tuned."""
-    return _pretrain(context, "teacher_pretrain", context.recipe.teacher)
+    return _pretrain(context, "teacher_pretrain", context.recipe.own_teacher)
 
 
 def student_pretrain(context: Context, _: str) -> dict[str, Any]:

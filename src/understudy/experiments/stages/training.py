@@ -39,7 +39,7 @@ from understudy.types import Example
 
 def teacher_sft(context: Context, _: str) -> dict[str, Any]:
     """Fine-tune the teacher on the gold answers."""
-    return _sft_before(context, "teacher", context.recipe.teacher)
+    return _sft_before(context, "teacher", context.recipe.own_teacher)
 
 
 def student_sft(context: Context, _: str) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:
     recipe = context.recipe
     weights = teacher_weights(context.run, recipe)
     needs = build.NEEDS[recipe.distil.method]
-    template = load_template(recipe.teacher, weights=weights)
-    model = load_model(recipe.teacher, context.device, weights=weights, seed=recipe.seed)
+    template = load_template(recipe.own_teacher, weights=weights)
+    model = load_model(recipe.own_teacher, context.device, weights=weights, seed=recipe.seed)
     encoder = Encoder(template, recipe.data)
     return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), encoder, needs
 
