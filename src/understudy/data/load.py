@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
@@ -20,9 +21,6 @@ from understudy.errors import ConfigError, DataError
 from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
-
-EMBEDDED = "embedded:"
-"""What the name of a data set inside the package begins with."""
 
 
 class Fault(NamedTuple):
@@ -64,8 +62,8 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
             split made by hand shares questions with training.
         ConfigError: an unknown format, embedded set or column name.
     """
-    if config.source.startswith(EMBEDDED):
-        return _embedded(config)
+    if config.source.startswith(PREFIX):
+        return _with_sizes(load_embedded(config))
     sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     sources |= {"unlabelled": config.unlabelled_source}
     readings = {
@@ -84,31 +82,6 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
     return _with_sizes(Splits(train, (*withheld, *given), held_out["dev"], held_out["test"], notes))
-
-
-def _embedded(config: DataConfig) -> Splits:
-    name = config.source.removeprefix(EMBEDDED)
-    if name != "telecom":
-        raise ConfigError(f"unknown embedded data set {config.source!r}", hint="known: embedded:telecom")
-    own = DataConfig()
-    moved = [field for field in ("dev", "test", "format") if getattr(config, field) != getattr(own, field)]
-    moved += [f"{role}_source" for role in ("dev", "test", "unlabelled") if getattr(config, f"{role}_source")]
-    if moved:
-        raise ConfigError(
-            f"embedded:telecom has its own splits; data.{moved[0]} does not apply to it",
-            hint="leave the field out, or bring your own data.source",
-        )
-    from understudy.data.embedded.telecom import generate
-
-    # The generator has a gold share of its own, made for its facts; the recipe's default would override it.
-    share = config.gold_share
-    splits = generate(seed=config.seed) if share is None else generate(gold_share=share, seed=config.seed)
-    if config.limit is not None:
-        limit = config.limit
-        splits = Splits(
-            splits.train[:limit], splits.unlabelled[:limit], splits.dev[:limit], splits.test[:limit], splits.notes
-        )
-    return _with_sizes(splits)
 
 
 def _with_sizes(splits: Splits) -> Splits:

@@ -1,1 +1,46 @@
-"""Embedded data sets: written by the project, generated deterministically, usable offline."""
+"""Embedded data sets: written by the project, generated deterministically, usable offline.
+
+| name                       | what it holds                                                        |
+|----------------------------|----------------------------------------------------------------------|
+| `embedded:telecom`         | questions of four kinds, few with answers                            |
+| `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
+"""
+
+from __future__ import annotations
+
+from understudy.errors import ConfigError
+from understudy.recipe import DataConfig
+from understudy.types import Splits
+
+PREFIX = "embedded:"
+NAMES = ("telecom", "telecom-choices")
+
+
+def load_embedded(config: DataConfig) -> Splits:
+    """The rows of an embedded set.
+
+    Raises:
+        ConfigError: there is no such set, or the recipe wants to cut or read it in a way of its own.
+    """
+    name = config.source.removeprefix(PREFIX)
+    if name not in NAMES:
+        known = ", ".join(f"{PREFIX}{one}" for one in NAMES)
+        raise ConfigError(f"unknown embedded data set {config.source!r}", hint=f"known: {known}")
+    own = DataConfig()
+    moved = [field for field in ("dev", "test", "format") if getattr(config, field) != getattr(own, field)]
+    moved += [f"{role}_source" for role in ("dev", "test", "unlabelled") if getattr(config, f"{role}_source")]
+    if moved:
+        raise ConfigError(
+            f"{config.source} has its own splits; data.{moved[0]} does not apply to it",
+            hint="leave the field out, or bring your own data.source",
+        )
+    from understudy.data.embedded.telecom import generate, generate_choices
+
+    make = generate if name == "telecom" else generate_choices
+    # Each generator has a gold share of its own, made for its facts; the recipe's default would override it.
+    share = config.gold_share
+    splits = make(seed=config.seed) if share is None else make(gold_share=share, seed=config.seed)
+    if config.limit is None:
+        return splits
+    parts = (part[: config.limit] for part in (splits.train, splits.unlabelled, splits.dev, splits.test))
+    return Splits(*parts, splits.notes)

@@ -4,6 +4,7 @@
 facts/*.csv, relations/*.yaml     what is true, and how it is said and asked
 knowledge.py                      Fact, Relation: read, checked, fingerprinted
 questions.py                      facts -> Splits of questions (phrasing, two_step, context, choice)
+choices.py                        facts -> Splits of multiple choice
 statements.py                     facts -> declarative text, and reading exercises with invented subjects
 ```
 
@@ -11,6 +12,7 @@ The base weights of `understudy.models.embedded` have read the statements; no qu
 among them. Everything here is deterministic and pure Python.
 """
 
+from understudy.data.embedded.telecom.choices import asked_facts, generate_choices
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
 from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
 from understudy.data.embedded.telecom.statements import (
@@ -26,9 +28,11 @@ __all__ = [
     "KINDS",
     "Fact",
     "Relation",
+    "asked_facts",
     "core_facts",
     "facts_fingerprint",
     "generate",
+    "generate_choices",
     "gold_facts",
     "invented_readings",
     "known_questions",
