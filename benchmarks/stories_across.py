@@ -78,7 +78,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16, help="passages a step (default 16)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-5, 1e-4, 3e-4], help="to choose from, by SeqKD")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-5, 3e-5, 1e-4], help="to choose from, by SeqKD")
     parser.add_argument("--stories", type=int, default=1200, help="stories that the teacher writes (default 1200)")
     parser.add_argument("--held-out", type=int, default=100, help="of them for the figures, and half as many to choose")
     parser.add_argument("--story-tokens", type=int, default=480, help="longest story (default 480)")
