@@ -129,7 +129,9 @@ class Tokens(TypedDict):
     """What one model eats, with its target positions beside it.
 
     Attributes:
-        inputs: the keyword arguments of the model's own forward, `input_ids` and `attention_mask` `[B, S]`.
+        inputs: the keyword arguments of the model's own forward, `input_ids` and `attention_mask` `[B, S]`; for an
+            encoder–decoder these are the encoder's, and `decoder_input_ids` and `decoder_attention_mask` `[B, S]`
+            stand beside them, to whose positions the targets belong.
         target_mask: `[B, S]` bool; true at position t where token t+1 is a target token.
         target_ids: `[N]` the target tokens, in the order of `target_mask`.
     """

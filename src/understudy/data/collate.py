@@ -6,6 +6,8 @@ input_ids    p0 p1 p2 a0 a1             the last token predicts nothing that is 
 target_mask   .  .  1  1  1             true where the NEXT token is learned
 target_ids         a0 a1 </s>
 ```
+
+An encoder–decoder reads p0 p1 p2 with its encoder; `decoder_input_ids` are START a0 a1, and `target_mask` is theirs.
 """
 
 from __future__ import annotations
@@ -255,7 +257,7 @@ class Collator:
         if len(aligned) == len(rows):
             lengths = [[len(side.learned_ids) for side in sides if side] for sides in _both(rows)]
             batch["alignment"] = _alignment(aligned, *lengths)
-        if all(row.teacher is not None and row.teacher.ids == row.student.ids for row in rows):
+        if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
             batch["teacher"] = student
             return batch
         batch["teacher"] = _tokens([t for t in theirs if t is not None], self.teacher_pad)
@@ -286,23 +288,43 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
     return found
 
 
+def short_inputs(row: Prompted, longest: int = 64) -> dict[str, torch.Tensor]:
+    """What a model eats of one row, cut short: a real input to try it on."""
+    short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
+    return _tokens([short], 0)["inputs"]
+
+
 def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:
-    width = max(len(row.ids) for row in rows) - 1
-    inputs = torch.full((len(rows), width), pad_id)
-    attention = torch.zeros((len(rows), width), dtype=torch.long)
-    targets = torch.zeros((len(rows), width), dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids = row.ids
-        length = len(ids) - 1
-        inputs[index, :length] = torch.tensor(ids[:-1])
-        attention[index, :length] = 1
-        targets[index, len(row.prompt_ids) + row.given - 1 : length] = True
+    apart = bool(rows[0].start)
+    before = [list(row.start) if apart else row.prompt_ids for row in rows]
+    read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]
+    ids, attention = padded(read, pad_id)
+    targets = torch.zeros_like(ids, dtype=torch.bool)
+    for index, (start, row) in enumerate(zip(before, rows, strict=True)):
+        targets[index, len(start) + row.given - 1 : len(read[index])] = True
+    inputs = {"input_ids": ids, "attention_mask": attention}
+    if apart:
+        source, source_attention = padded([row.prompt_ids for row in rows], pad_id)
+        inputs = {
+            "input_ids": source,
+            "attention_mask": source_attention,
+            "decoder_input_ids": ids,
+            "decoder_attention_mask": attention,
+        }
     target_ids = torch.tensor([token for row in rows for token in row.learned_ids])
-    return {
-        "inputs": {"input_ids": inputs, "attention_mask": attention},
-        "target_mask": targets,
-        "target_ids": target_ids,
-    }
+    return {"inputs": inputs, "target_mask": targets, "target_ids": target_ids}
+
+
+def padded(rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of token ids as one tensor, padded on the right or on the left, and the mask that tells padding."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(len(row))
+        ids[index, place] = torch.tensor(row, dtype=torch.long)
+        mask[index, place] = 1
+    return ids, mask
 
 
 def move(batch: Any, device: torch.device) -> Any:

@@ -2,12 +2,17 @@
 
 Training and generation must cut at the same place: the prompt's ids are those of the prompt rendered alone, and the
 answer's ids follow. Where the tokenizer would merge across that border, prompt and answer are tokenised apart.
+
+To an encoder–decoder the prompt is the encoder's text and the answer the decoder's, so there is no border to cut at.
+Both get the special tokens that the tokenizer itself adds, T5's </s> behind both, BART's <s> … </s> around both. Those
+that open an answer are no part of it: the decoder is given them behind its start token, in training and in generation.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +27,8 @@ PLAIN_TEMPLATE = (
     "{% else %}{{ m['content'] }}\n\n{% endif %}"
     "{% endfor %}"
 )
+PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
+"""What an encoder reads where the tokenizer has no chat template: the turns alone."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Prompted:
             covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
         lead: what the template puts between the prompt and the answer's text, where there are cuts.
         given: how many of the answer's first tokens the model reads without learning to write them.
+        start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
     """
 
     prompt_ids: list[int]
@@ -43,16 +51,22 @@ class Prompted:
     cuts: list[int] = field(default_factory=list)
     lead: str = ""
     given: int = 0
+    start: tuple[int, ...] = ()
 
     def first(self, count: int) -> Prompted:
         """The same with the first `count` tokens of the answer."""
-        cut, given = self.cuts[: count + 1], min(self.given, count)
-        return Prompted(self.prompt_ids, self.answer_ids[:count], cut, self.lead, given)
+        answer, cuts = self.answer_ids[:count], self.cuts[: count + 1]
+        return replace(self, answer_ids=answer, cuts=cuts, given=min(self.given, count))
 
     @property
     def learned_ids(self) -> list[int]:
         """The target tokens: the answer without what is given of it."""
         return self.answer_ids[self.given :]
+
+    def reads_as(self, other: Prompted) -> bool:
+        """Whether a model would read and learn the same of both."""
+        fields = ("prompt_ids", "answer_ids", "given", "start")
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
 
     @property
     def ids(self) -> list[int]:
@@ -68,15 +82,24 @@ class Template:
         tokenizer: with a pad token and a chat template, whatever it came with.
         notes: what had to be done about it, in sentences for the report.
         stop_ids: tokens that end an answer.
+        encoder_decoder: whether the model reads the prompt with an encoder.
+        start_id: what such a model's decoder begins with; default: the pad token, as with T5.
+        start_ids: the same and whatever the tokenizer puts before an answer; empty for a causal model.
     """
 
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()
+    encoder_decoder: bool = False
+    start_id: int | None = None
+    start_ids: tuple[int, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self._ensure_end()
         self._ensure_pad()
+        if self.encoder_decoder:
+            self._read_apart()
+            return
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
             self.notes.append("the tokenizer has no chat template: questions are put as 'Question: … Answer:'")
@@ -89,7 +112,8 @@ class Template:
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """`prompt` as token ids."""
-        return self._encode(self.prompt(messages))
+        ids = self._encode(self.prompt(messages))
+        return _framed(ids, *self._around_source) if self.encoder_decoder else ids
 
     def encode(self, messages: list[dict[str, str]], answer: str, *, cuts: bool = False) -> Prompted:
         """Prompt and answer as ids, cut exactly where generation will start.
@@ -103,6 +127,8 @@ class Template:
             answer: the answer.
             cuts: also tell where in the answer's text each token ends.
         """
+        if self.encoder_decoder:
+            return self._encode_apart(messages, answer, cuts=cuts)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -127,6 +153,19 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return Prompted(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
+    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, cuts: bool) -> Prompted:
+        """Source and target of an encoder–decoder."""
+        inner = self._encode_target(answer, special=False)
+        row = Prompted(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
+        ends = self.boundaries.ends(answer, inner) if cuts else None
+        if ends is None:
+            return row
+        text = answer.strip()
+        zero, length = len(answer[: answer.find(text)].encode()), len(text.encode())
+        inside = ends[: len(row.answer_ids) - 1]
+        inside = [end if end == UNKNOWN else min(max(end - zero, 0), length) for end in inside]
+        return replace(row, cuts=[-zero, *inside, length + 1], lead=answer[: answer.find(text)])
+
     @functools.cached_property
     def boundaries(self) -> Boundaries:
         """Tells where in a text the tokenizer cuts."""
@@ -148,6 +187,26 @@ class Template:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
+
+    def _encode_target(self, text: str, *, special: bool) -> list[int]:
+        return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
+
+    def _read_apart(self) -> None:
+        """Find out how the tokenizer frames what an encoder reads and what a decoder writes."""
+        tokenizer: Any = self.tokenizer
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = PLAIN_SOURCE
+            self.notes.append("the tokenizer has no chat template: the encoder reads the turns as they are")
+        text = "answer"
+        whole = tokenizer(text, verbose=False)["input_ids"]
+        self._around_source = _frame(whole, self._encode(text))
+        before, after = _frame(self._encode_target(text, special=True), self._encode_target(text, special=False))
+        self._end = after[-1] if after and tokenizer.eos_token_id not in after else tokenizer.eos_token_id
+        self.stop_ids = tuple(dict.fromkeys([self._end, tokenizer.eos_token_id]))
+        if self.start_id is None:
+            self.start_id = tokenizer.pad_token_id
+        assert self.start_id is not None
+        self.start_ids = (self.start_id, *before)
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
         try:
@@ -184,3 +243,18 @@ class Template:
         tail = self._encode(whole[whole.rindex(marker) + len(marker) :]) if marker in whole else []
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return next((i for i in tail if i in special), self.tokenizer.eos_token_id)  # pyright: ignore
+
+
+def _frame(whole: list[int], inner: list[int]) -> tuple[list[int], list[int]]:
+    """What stands before and behind `inner` in `whole`."""
+    for start in range(len(whole) - len(inner) + 1):
+        if whole[start : start + len(inner)] == inner:
+            return whole[:start], whole[start + len(inner) :]
+    return [], []
+
+
+def _framed(ids: list[int], before: list[int], after: list[int]) -> list[int]:
+    """`ids` within its frame, where a chat template has not written that already."""
+    start = [] if ids[: len(before)] == before else before
+    end = [] if after and ids[-len(after) :] == after else after
+    return [*start, *ids, *end]
