@@ -171,7 +171,11 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: 
             "tasks.kind tasks.rationales distil.steps generate.steps student.model",
             "distil.method evaluate.rows",
         ),
-        ("train-observer", "tasks.rationales distil.steps student.model seed", "tasks.counterfactuals tasks.factual_weight"),
+        (
+            "train-observer",
+            "tasks.rationales distil.steps student.model seed",
+            "tasks.counterfactuals tasks.factual_weight",
+        ),
         ("predict-explained", "evaluate.rows tasks.kind seed", "name evaluate.metrics"),
     ],
 )

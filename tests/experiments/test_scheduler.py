@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.experiments.scheduler import Stage, missing, ready, stages
-from understudy.recipe import ARMS, Recipe, parse_recipe
+from understudy.errors import ConfigError
+from understudy.experiments.scheduler import Stage, missing, ready, stages, upto
+from understudy.recipe import ARMS, Recipe, TaskKind, parse_recipe
 from understudy.run import Run
 
 SFT = {"steps": 1}
@@ -26,14 +28,20 @@ def plan(unlabelled: bool = True, **sections: dict) -> dict[str, Stage]:
     st.booleans(),
     st.booleans(),
     st.lists(st.sampled_from(ARMS), unique=True),
+    st.sampled_from(get_args(TaskKind)),
+    st.booleans(),
 )
-def test_each_stage_comes_after_what_it_needs(unlabelled: bool, teacher: bool, student: bool, arms: list[str]) -> None:
+def test_each_stage_comes_after_what_it_needs(
+    unlabelled: bool, teacher: bool, student: bool, arms: list[str], kind: str, logits: bool
+) -> None:
     seen: set[str] = set()
+    texts = {"generate": {}, "tasks": {"kind": kind, "logits": logits}} if "explained" in arms else {}
     found = plan(
         unlabelled,
         teacher={"model": "t", "sft": SFT if teacher else None},
         student={"model": "s", "sft": SFT if student else None},
-        evaluate={"arms": arms},
+        evaluate={"arms": arms, "simulatability": True},
+        **texts,
     )
     for stage in found.values():
         assert seen >= set(stage.needs)
@@ -43,6 +51,48 @@ def test_each_stage_comes_after_what_it_needs(unlabelled: bool, teacher: bool, s
     # Without unlabelled rows kd_gold is what distilled would be, and is left out only where distilled is there.
     assert ("train-kd_gold" in found) == ("kd_gold" in arms and (unlabelled or "distilled" not in arms))
     assert ("answers" in found) == bool({"seqkd", "distilled"} & set(arms))
+
+
+def test_a_student_of_texts_waits_for_the_texts_and_one_of_answers_does_not() -> None:
+    base: dict = {"generate": {}, "evaluate": {"arms": ["explained"], "simulatability": True}}
+    found = plan(tasks={"kind": "multitask"}, **base)
+    assert found["generate"].needs == ("teacher_sft",)
+    assert found["train-explained"].needs == ("generate", "data")
+    assert found["predict-explained"].needs == ("train-explained", "generate", "train-observer")
+    found = plan(tasks={"kind": "multitask", "logits": True}, **base)
+    assert found["train-explained"].needs == ("generate", "teacher_sft", "data")
+    found = plan(tasks={"kind": "answer"}, **base)
+    assert found["predict-explained"].needs == ("train-explained",)
+    assert "train-observer" not in found
+
+
+def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() -> None:
+    found = plan(
+        teacher=None,
+        generate={"teacher": {"model": "large", "base_url": "http://127.0.0.1:1/v1"}},
+        tasks={},
+        evaluate={"arms": ["sft", "explained"]},
+    )
+    assert found["generate"].needs == ("data",)
+    assert not [name for name in found if "teacher" in name]
+    assert [stage.name for stage in upto(list(found.values()), "generate")] == ["data", "generate"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"tasks": {}}, "go together"),
+        ({"evaluate": {"arms": ["explained"]}}, "go together"),
+        ({"tasks": {}, "evaluate": {"arms": ["explained"]}}, "a section `generate`"),
+        ({"teacher": None}, "seqkd needs one"),
+        ({"teacher": None, "generate": {}, "evaluate": {"arms": ["sft"]}}, "without generate.teacher"),
+        ({"generate": {"teacher": {"model": "a"}, "recorded": "b"}}, "exclude each other"),
+        ({"generate": {"teach": True, "recorded": "b"}}, "needs teacher.sft"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_when_the_recipe_is_read(sections: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_recipe(sections)
 
 
 def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:
