@@ -4,6 +4,8 @@ The logits of a whole batch, `[B, S, V]`, are the largest tensor of distillation
 away. Here they exist only when somebody asks (`Head.logits`). What lies between hidden state and logits – bias,
 softcap, scale, an adapter on the head – is read off the model once, and `probe` checks at load that nothing was missed.
 
+Of an encoder–decoder the states are the decoder's.
+
 Legend: `B` rows, `S` positions, `N` target tokens, `d` width, `V` vocabulary (see `understudy.types`).
 """
 
@@ -71,7 +73,7 @@ class Output:
 
 
 def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
-    """Run a causal language model up to its head and keep the states that predict target tokens.
+    """Run a language model up to its head and keep the states that predict target tokens.
 
     Args:
         model: a `PreTrainedModel` or a `PeftModel` around one.
@@ -82,17 +84,36 @@ def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Ou
         The states and the head; nothing of size `[N, V]`.
     """
     base = base_model(model)
-    backbone = getattr(base, base.base_model_prefix)
-    states = backbone(**tokens["inputs"], use_cache=False, return_dict=True).last_hidden_state
+    states = _states(base, tokens["inputs"])
     mask = tokens["target_mask"]
     lengths = tuple(mask.sum(dim=1).tolist())
     inner, outer = None, None
     if embeddings:
         with torch.no_grad():
-            table = base.get_input_embeddings()
-            inner = table(tokens["inputs"]["input_ids"][mask])
+            apart = base.config.is_encoder_decoder
+            table = (base.get_decoder() if apart else base).get_input_embeddings()
+            inner = table(tokens["inputs"]["decoder_input_ids" if apart else "input_ids"][mask])
             outer = table(tokens["target_ids"])
     return Output(states[mask], head_of(model), tokens["target_ids"], lengths, inner, outer)
+
+
+def _states(base: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """`[B, S, d]` the last hidden states before the head."""
+    if not base.config.is_encoder_decoder:
+        backbone = getattr(base, base.base_model_prefix)
+        return backbone(**inputs, use_cache=False, return_dict=True).last_hidden_state
+    read = base.get_encoder()(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], return_dict=True
+    ).last_hidden_state
+    written = base.get_decoder()(
+        input_ids=inputs["decoder_input_ids"],
+        attention_mask=inputs["decoder_attention_mask"],
+        encoder_hidden_states=read,
+        encoder_attention_mask=inputs["attention_mask"],
+        use_cache=False,
+        return_dict=True,
+    )
+    return written.last_hidden_state
 
 
 def base_model(model: nn.Module) -> Any:
@@ -110,11 +131,28 @@ def head_of(model: nn.Module) -> Head:
     base = base_model(model)
     layer = base.get_output_embeddings()
     if layer is None:
-        raise ModelError(f"{type(base).__name__} has no language-model head", hint="use a causal language model")
-    config = base.config.get_text_config()
+        hint = "use a causal model or an encoder–decoder"
+        raise ModelError(f"{type(base).__name__} has no language-model head", hint=hint)
+    config = base.config.get_text_config(decoder=True)
     softcap = getattr(config, "final_logit_softcapping", None)
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    return Head(_effective_weight(layer), _bias(layer), float(softcap) if softcap else None, scale)
+    scale *= _decoder_scale(base)
+    return Head(_effective_weight(layer), _bias(base, layer), float(softcap) if softcap else None, scale)
+
+
+# Which field of its config says that an encoder–decoder scales its states before the head.
+_SCALES = {
+    "t5": "scale_decoder_outputs",
+    "longt5": "scale_decoder_outputs",
+    "umt5": "tie_word_embeddings",
+    "switch_transformers": "tie_word_embeddings",
+}
+
+
+def _decoder_scale(base: Any) -> float:
+    """T5's factor d^(−1/2) between states and head; T5 v1.1 has none."""
+    field = _SCALES.get(base.config.model_type)
+    return base.config.d_model**-0.5 if field and getattr(base.config, field, False) else 1.0
 
 
 def _effective_weight(layer: Any) -> Tensor:
@@ -143,8 +181,13 @@ def _effective_weight(layer: Any) -> Tensor:
     return weight
 
 
-def _bias(layer: Any) -> Tensor | None:
-    return getattr(getattr(layer, "base_layer", layer), "bias", None)
+def _bias(base: Any, layer: Any) -> Tensor | None:
+    own = getattr(getattr(layer, "base_layer", layer), "bias", None)
+    # BART and kin keep theirs apart, as a constant.
+    apart = getattr(base, "final_logits_bias", None)
+    if apart is None:
+        return own
+    return apart[0] if own is None else own + apart[0]
 
 
 @torch.no_grad()
@@ -153,7 +196,7 @@ def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "mod
 
     Args:
         model: the model, as it will be trained (adapters in place).
-        inputs: `input_ids` and `attention_mask` `[1, S]`.
+        inputs: `input_ids` and `attention_mask` `[1, S]`, and an encoder–decoder's `decoder_input_ids` and mask.
         name: how to call the model in the message.
 
     Returns:
@@ -170,8 +213,7 @@ def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "mod
         model.eval()
         expected = model(**inputs, use_cache=False).logits.float()
         base = base_model(model)
-        states = getattr(base, base.base_model_prefix)(**inputs, use_cache=False, return_dict=True).last_hidden_state
-        found = head_of(model).logits(states).float()
+        found = head_of(model).logits(_states(base, inputs)).float()
     finally:
         model.train(training)
     if found.shape != expected.shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from understudy.data.template import Template
 from understudy.errors import ModelError
@@ -94,16 +104,61 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
-    return Template(tokenizer)
+    return Template(tokenizer, **_decoder(config, weights or resolve(config.model)))
+
+
+def _decoder(config: ModelConfig, source: str) -> dict[str, Any]:
+    """What a template must know of an encoder–decoder, by its config alone."""
+    try:
+        architecture = architecture_of(config, source)
+    except (OSError, ValueError, KeyError):
+        return {}  # What is missing is named when the weights are loaded.
+    if not architecture.is_encoder_decoder:
+        return {}
+    start = getattr(architecture, "decoder_start_token_id", None)
+    if start is None:
+        with suppress(OSError, ValueError):
+            start = GenerationConfig.from_pretrained(source, revision=_revision(config, source)).decoder_start_token_id
+    return {"encoder_decoder": True, "start_id": start}
+
+
+def architecture_of(config: ModelConfig, source: str) -> PreTrainedConfig:
+    """The config of a model, read without its weights.
+
+    Raises:
+        OSError, ValueError, KeyError: there is none that can be read.
+    """
+    return AutoConfig.from_pretrained(
+        source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
+    )
+
+
+def auto_class(architecture: PreTrainedConfig, name: str) -> Any:
+    """The auto class that opens an architecture as a model that writes text.
+
+    Raises:
+        ModelError: it only reads (BERT and kin). `transformers` would open it as a language model whose positions all
+            see each other, so that it learns to copy what it should foresee.
+    """
+    if architecture.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    kind = type(architecture)
+    reads = kind in MODEL_FOR_MASKED_LM_MAPPING and (
+        kind not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(architecture, "is_decoder", False)
+    )
+    if reads:
+        raise ModelError(
+            f"{name} ({architecture.model_type}) is an encoder: it reads text and writes none",
+            hint="take a causal model (Llama, Qwen, GPT-2 …) or an encoder–decoder (T5, BART …)",
+        )
+    return AutoModelForCausalLM
 
 
 def head_columns(config: ModelConfig) -> int | None:
     """Columns of a model's output head, by its config alone; None where no config can be read."""
     source = resolve(config.model)
     try:
-        architecture = AutoConfig.from_pretrained(
-            source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
-        )
+        architecture = architecture_of(config, source)
     except (OSError, ValueError, KeyError):
         return None  # What is missing is named when the weights are loaded.
     return config.config.get("vocab_size", getattr(architecture.get_text_config(), "vocab_size", None))
@@ -142,9 +197,10 @@ _LOAD_HINT = "give a folder that holds config.json and weights, or the id of a h
 
 def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, quantize: bool) -> PreTrainedModel:
     extra: dict[str, Any] = {"quantization_config": quantization(dtype)} if quantize else {}
+    kind = auto_class(architecture_of(config, source), source)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch_dtype.*")
-        return AutoModelForCausalLM.from_pretrained(
+        return kind.from_pretrained(
             source,
             dtype=dtype,
             revision=_revision(config, source),
@@ -155,9 +211,7 @@ def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, quantize: 
 
 
 def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
-    architecture = AutoConfig.from_pretrained(
-        source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
-    )
+    architecture = architecture_of(config, source)
     for key, value in config.config.items():
         if not hasattr(architecture, key):
             raise ModelError(f"the architecture of {source} has no field {key!r}", hint="see its config.json")
@@ -166,9 +220,10 @@ def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
         architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
     if "num_hidden_layers" in config.config and getattr(architecture, "layer_types", None):
         architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
+    kind = auto_class(architecture, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(architecture, trust_remote_code=config.trust_remote_code)
+        return kind.from_config(architecture, trust_remote_code=config.trust_remote_code)
 
 
 def quantization(dtype: torch.dtype) -> Any:
@@ -197,7 +252,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
         lora_alpha=config.lora_alpha if config.lora_alpha is not None else 2 * config.r,  # pyright: ignore
         lora_dropout=config.dropout,
         target_modules=config.target_modules,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
         ensure_weight_tying=False,
     )
     with _ties_are_ours():
@@ -221,8 +276,10 @@ def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> P
     head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
     if head.weight is embedding.weight and any(layer is not getattr(layer, "base_layer", layer) for layer in layers):
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-        base.config.tie_word_embeddings = False
-        base.config.get_text_config().tie_word_embeddings = False
+        # Encoder–decoders that read this field take it for a scale of their states (UMT5); all reopen untied without.
+        if not base.config.is_encoder_decoder:
+            base.config.tie_word_embeddings = False
+            base.config.get_text_config().tie_word_embeddings = False
     with _ties_are_ours():
         return model.merge_and_unload()
 
