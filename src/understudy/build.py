@@ -89,6 +89,31 @@ def objective(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge |
     return CrossModelObjective(spaces, measure, **shared)
 
 
+def explained_objective(recipe: Recipe, student: Any, teacher: Any = None, bridge: Bridge | None = None) -> Objective:
+    """The objective of the arm `explained`: cross-entropy, or `distil.method` beside it where `tasks.logits` says so.
+
+    The weights of the tasks come with the rows (`Batch.weights`), so each method weighs them, token by token.
+
+    Args:
+        recipe: with a section `tasks`.
+        student: the student's model.
+        teacher: the teacher's model; needed with `tasks.logits`.
+        bridge: between the two tokenizers, as `bridge` makes it.
+
+    Raises:
+        ConfigError: `tasks.logits` without a teacher whose logits can be read.
+    """
+    assert recipe.tasks is not None, "the recipe has no section `tasks`"
+    if not recipe.tasks.logits:
+        return gold_objective()
+    if teacher is None:
+        raise ConfigError(
+            "tasks.logits needs a teacher whose logits can be read",
+            hint="name one as `teacher`, or tasks.logits: false",
+        )
+    return objective(recipe.distil, student, teacher, bridge)
+
+
 def _aligned(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge) -> Objective:
     """An objective that compares aligned tokens of two vocabularies."""
     measure = divergence(config.divergence, **config.divergence_parameters)

@@ -18,7 +18,7 @@ from understudy.losses.crossvocab import Groups, Pairs, merged_losses, paired_lo
 from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.models.forward import Output
-from understudy.training.objective import Need, Objective, Result, count, gold_weights, spec
+from understudy.training.objective import Need, Objective, Result, count, shares, spec, task_sums
 from understudy.types import Alignment, Batch
 
 
@@ -47,11 +47,11 @@ class AlignedObjective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        gold = gold_weights(self.gold_weight, student, batch)
+        gold, heard = shares(self.gold_weight, student, batch)
         terms = Terms(
             forward_kl,
             temperature=self.temperature,
-            token_weights=(1.0 - gold) * self.scale,
+            token_weights=heard * self.scale,
             gold_ids=student.target_ids,
             gold_weights=gold,
             statistics=self.statistics,
@@ -64,6 +64,7 @@ class AlignedObjective(Objective):
         partners = alignment["partners"]
         sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
         sums["aligned"] = (partners >= 0).sum().float()
+        sums |= _task_sums(losses.gold, partners, student, batch)
         return Result(losses.total, sums | aligned_statistics(losses, self.exact))
 
     def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
@@ -178,7 +179,7 @@ class DualSpaceV2Objective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        gold = gold_weights(self.gold_weight, student, batch)
+        gold, heard = shares(self.gold_weight, student, batch)
         partners = alignment_of(batch)["partners"]
         losses = self.spaces(
             spec(student),
@@ -188,7 +189,7 @@ class DualSpaceV2Objective(Objective):
             lengths=student.lengths,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=1.0 - gold,
+            weights=heard,
             gold_weights=gold,
             statistics=self.statistics,
         )
@@ -198,6 +199,7 @@ class DualSpaceV2Objective(Objective):
         sums["aligned"] = (partners >= 0).sum().float()
         # z_t→s speaks the student's own vocabulary.
         same = torch.arange(len(student.head.weight), device=partners.device)
+        sums |= _task_sums(losses.student.gold, partners, student, batch)
         return Result(losses.total, sums | aligned_statistics(losses.student, same))
 
 
@@ -234,6 +236,15 @@ def aligned_statistics(losses: HeadLosses, exact: Tensor) -> dict[str, Tensor]:
 def _mapped(exact: Tensor, ids: Tensor) -> Tensor:
     """The student's ids of some of the teacher's; −1 for those that stand behind its tokenizer's last."""
     return torch.where(ids < len(exact), exact[ids.clamp_max(len(exact) - 1)], -1)
+
+
+def _task_sums(gold: Tensor, partners: Tensor, student: Output, batch: Batch) -> dict[str, Tensor]:
+    """`task_sums` of cross-entropies that stand in the order of the pairs."""
+    if "tasks" not in batch:
+        return {}
+    order = Pairs.of(partners).order
+    in_order = gold if order is None else torch.empty_like(gold).index_copy_(0, order, gold)
+    return task_sums(in_order, student, batch)
 
 
 def _pairs(alignment: Alignment) -> Pairs:

@@ -44,7 +44,8 @@ class Result:
     Attributes:
         total: scalar, the weighted sum over the target tokens of the batch; the only thing with a gradient.
         sums: sum of each term over the target tokens (unweighted, for the log), `tokens`, and, where measured,
-            `agreement`, `student_entropy`, `teacher_entropy`, `mapped_mass` with `measured_tokens`.
+            `agreement`, `student_entropy`, `teacher_entropy`, `mapped_mass` with `measured_tokens`. Rows of tasks add
+            the cross-entropy of each task, `task_explain`, and its tokens, `task_explain_tokens`.
     """
 
     total: Tensor
@@ -70,23 +71,27 @@ class Objective(nn.Module):
 class Gold(Objective):
     """Cross-entropy with the given answers: supervised fine-tuning, and sequence-level distillation.
 
-    L = Σ_n −log q(gold_n), natural logarithm.
+    L = Σ_n w_n · (−log q(gold_n)), natural logarithm; w is the weight of the token's row, 1 where there are no tasks.
     """
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
-        ones = torch.ones_like(student.target_ids, dtype=torch.float32)
-        terms = Terms(forward_kl, gold_ids=student.target_ids, gold_weights=ones)
+        weights = row_weights(student, batch)
+        if weights is None:
+            weights = torch.ones_like(student.target_ids, dtype=torch.float32)
+        terms = Terms(forward_kl, gold_ids=student.target_ids, gold_weights=weights)
         losses = head_losses(spec(student), None, terms)
         assert losses.gold is not None
-        return Result(losses.total, {"gold": losses.gold.sum(), "tokens": count(student)})
+        sums = {"gold": losses.gold.sum(), "tokens": count(student)}
+        return Result(losses.total, sums | task_sums(losses.gold, student, batch))
 
 
 class OutputDivergence(Objective):
     """Divergence of the output distributions beside gold cross-entropy: what is called KD.
 
     L = Σ_n g_n · CE_n + (1 − g_n) · D(p_τ, q_τ)_n, with g_n the gold weight where token n is gold and 0 where the
-    teacher wrote it (there is no gold to weigh); D times τ² if asked for (Hinton et al., 2015).
+    teacher wrote it (there is no gold to weigh); D times τ² if asked for (Hinton et al., 2015). Rows of tasks weigh
+    each token by its row's weight, and g is 1 on counterfactual rows, where the teacher is not heard.
 
     Args:
         divergence: of log-probabilities, per token.
@@ -114,11 +119,11 @@ class OutputDivergence(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        gold = gold_weights(self.gold_weight, student, batch)
+        gold, heard = shares(self.gold_weight, student, batch)
         terms = Terms(
             self.divergence,
             temperature=self.temperature,
-            token_weights=(1.0 - gold) * self.scale,
+            token_weights=heard * self.scale,
             gold_ids=student.target_ids,
             gold_weights=gold,
             statistics=self.statistics,
@@ -127,7 +132,7 @@ class OutputDivergence(Objective):
         assert losses.gold is not None
         assert losses.divergence is not None
         sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
-        return Result(losses.total, sums | _statistics(losses, student))
+        return Result(losses.total, sums | _statistics(losses, student) | task_sums(losses.gold, student, batch))
 
 
 class DualSpaceObjective(Objective):
@@ -156,21 +161,23 @@ class DualSpaceObjective(Objective):
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
         assert signal is not None
-        losses = self.losses(student, signal, batch, gold_weights(self.gold_weight, student, batch))
-        assert losses.student.gold is not None
+        losses = self.losses(student, signal, batch)
+        gold = losses.student.gold
+        assert gold is not None
         # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
-        sums = {**losses.sums, "tokens": count(student), "gold": losses.student.gold.sum()}
-        return Result(losses.total, sums | _statistics(losses.student, student))
+        sums = {**losses.sums, "tokens": count(student), "gold": gold.sum()}
+        return Result(losses.total, sums | _statistics(losses.student, student) | task_sums(gold, student, batch))
 
-    def losses(self, student: Output, signal: Output, batch: Batch, gold: Tensor) -> DualSpaceLosses:
-        """The terms in both spaces; `gold` is g of each target token."""
+    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
+        """The terms in both spaces."""
+        gold, heard = shares(self.gold_weight, student, batch)
         return self.spaces(
             spec(student),
             spec(signal),
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=1.0 - gold,
+            weights=heard,
             gold_weights=gold,
             statistics=self.statistics,
         )
@@ -185,27 +192,58 @@ class CrossModelObjective(DualSpaceObjective):
 
     needs = Need.HIDDEN | Need.EMBEDDINGS
 
-    def losses(self, student: Output, signal: Output, batch: Batch, gold: Tensor) -> DualSpaceLosses:
-        """The terms in both spaces; `gold` is g of each of the student's target tokens."""
+    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
+        """The terms in both spaces."""
+        gold, heard = shares(self.gold_weight, student, batch)
         return self.spaces(
             _views(student),
             _views(signal),
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=1.0 - gold,
-            teacher_weights=1.0 - gold_weights(self.gold_weight, signal, batch),
+            weights=heard,
+            teacher_weights=shares(self.gold_weight, signal, batch)[1],
             gold_weights=gold,
             statistics=self.statistics,
         )
 
 
 def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
-    """`[N]`: `weight` on the target tokens of gold rows, 0 on those the teacher wrote."""
-    lengths = torch.tensor(output.lengths, device=output.hidden.device)
+    """`[N]` g: `weight` on the target tokens of gold rows, 0 on those the teacher wrote, 1 where it is not heard."""
     of_gold = batch["gold_rows"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
-    rows = of_gold.to(output.hidden.device, torch.float32)
-    return weight * rows.repeat_interleave(lengths)
+    gold = weight * _by_token(of_gold.to(output.hidden.device, torch.float32), output)
+    heard = batch.get("divergence_rows")
+    return gold if heard is None else torch.where(_by_token(heard, output), gold, 1.0)
+
+
+def row_weights(output: Output, batch: Batch) -> Tensor | None:
+    """`[N]`: the weight of each target token's row; None where all weigh 1."""
+    weights = batch.get("weights")
+    return None if weights is None else _by_token(weights, output)
+
+
+def shares(weight: float, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Weights of cross-entropy and of the teacher's terms, `[N]` each: w·g and w·(1 − g), with w of the token's row."""
+    gold = gold_weights(weight, output, batch)
+    weights = row_weights(output, batch)
+    return (gold, 1.0 - gold) if weights is None else (weights * gold, weights * (1.0 - gold))
+
+
+def task_sums(gold: Tensor, output: Output, batch: Batch) -> dict[str, Tensor]:
+    """Sum of the cross-entropies `gold` `[N]` of each task, and its target tokens; empty where there are no tasks."""
+    tasks = batch.get("tasks", [])
+    sums = {}
+    for task in dict.fromkeys(tasks):
+        mask = _by_token(torch.tensor([other == task for other in tasks]), output)
+        sums[f"task_{task}"] = gold[mask].sum()
+        sums[f"task_{task}_tokens"] = mask.sum().float()
+    return sums
+
+
+def _by_token(rows: Tensor, output: Output) -> Tensor:
+    """`[B]` values of rows to `[N]` values of their target tokens."""
+    device = output.hidden.device
+    return rows.to(device).repeat_interleave(torch.tensor(output.lengths, device=device))
 
 
 def spec(output: Output) -> HeadSpec:

@@ -2,7 +2,8 @@
 
 A step that is cut into micro-batches pads each of them to its own longest row. Sorted rows put the long ones together,
 so most of the padding goes, while a step still holds the same rows, and – the loss being a sum over target tokens
-divided by those of the whole step – the same gradient.
+divided by those of the whole step – the same gradient. What is ordered may be a group of rows: the texts of one example
+stay in one step, and the length is that of its longest text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The one training loop: a small subclass of `transformers.Trainer`.
 
 Resume, FSDP, DeepSpeed, trackers and schedules are the Trainer's business. Ours is the single reduction (sum over
-target tokens divided by the target tokens of the whole accumulated step over all processes), the learning rate of
-the objective's own parameters, the best weights by ROUGE-L of generated answers, and checkpoints that are whole or
-do not count.
+target tokens divided by the target tokens of the whole accumulated step over all processes), the weights of tasks,
+the learning rate of the objective's own parameters, the best weights by ROUGE-L of generated answers, and checkpoints
+that are whole or do not count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from understudy.data.collate import Collator, EncodedRow, move
+from understudy.data.collate import Collator, EncodedRow, Group, move
 from understudy.errors import RunError
 from understudy.files import write_jsonl
 from understudy.teachers.local import LocalTeacher
@@ -33,15 +33,15 @@ DevScore = Callable[[Any], Mapping[str, float]]
 
 
 class Rows(Dataset):
-    """Encoded rows as the Trainer wants them."""
+    """Encoded rows, or groups of them, as the Trainer wants them."""
 
-    def __init__(self, rows: Sequence[EncodedRow]) -> None:
+    def __init__(self, rows: Sequence[EncodedRow | Group]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> EncodedRow:
+    def __getitem__(self, index: int) -> EncodedRow | Group:
         return self.rows[index]
 
 
@@ -51,7 +51,8 @@ class DistillationTrainer(Trainer):
     Args:
         module: student and objective.
         arguments: the Trainer's own arguments (see `training_arguments`).
-        rows: encoded training rows.
+        rows: encoded training rows, or groups of rows (the texts of one example), which are shuffled and cut into
+            steps as a whole: batch sizes count groups.
         collator: pads them.
         teacher: gives the signal; None for supervised fine-tuning.
         dev_score: answers the development rows and returns their scores, `rougeL` among them.
@@ -63,7 +64,7 @@ class DistillationTrainer(Trainer):
         self,
         module: DistillationModule,
         arguments: TrainingArguments,
-        rows: Sequence[EncodedRow],
+        rows: Sequence[EncodedRow | Group],
         collator: Collator,
         *,
         teacher: LocalTeacher | None = None,
@@ -74,6 +75,7 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.dev_score = dev_score
         self.objective_learning_rate = objective_learning_rate
+        self.tasks = tuple(sorted({row.task for item in rows for row in item.rows if row.task}))
         self._sums: dict[str, torch.Tensor] = {}
         self._seen: tuple[int, list[str]] = (0, [])
         super().__init__(
@@ -98,9 +100,32 @@ class DistillationTrainer(Trainer):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """Target tokens of the whole accumulated step, over all processes."""
+        """Target tokens of the whole accumulated step, over all processes; weighs the rows of tasks on the way."""
+        if self.tasks:
+            return self._weigh_tasks(batch_samples, device)
         count = torch.tensor(sum(len(batch["student"]["target_ids"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count  # pyright: ignore
+
+    def _weigh_tasks(self, batches: list, device: torch.device) -> torch.Tensor:
+        """Multiply each row's weight by N / N_k, so that the step's loss is Σ_k w_k · (1/N_k) Σ_(n of task k) loss_n.
+
+        N_k counts the target tokens of task k in all micro-batches of all processes, N those of all tasks. The weight
+        of a task that is absent from a step is not shared out among the others.
+        """
+        counts = torch.zeros(len(self.tasks), dtype=torch.long)
+        for batch in batches:
+            counts.index_add_(0, self._task_places(batch), batch["student"]["target_mask"].sum(1).cpu())
+        counts = counts.to(device)
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts).view(-1, len(self.tasks)).sum(0)  # pyright: ignore
+        factors = counts.sum() / counts.clamp_min(1)
+        for batch in batches:
+            weights = batch["weights"]
+            batch["weights"] = weights * factors.to(weights.device)[self._task_places(batch).to(weights.device)]
+        return counts.sum()
+
+    def _task_places(self, batch: Any) -> torch.Tensor:
+        return torch.tensor([self.tasks.index(task) for task in batch["tasks"]])
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return move(inputs, self.args.device)
@@ -120,8 +145,11 @@ class DistillationTrainer(Trainer):
         result = model(inputs, signal)
         if not torch.isfinite(result.total):
             raise _diverged("loss", result.total, step, inputs["ids"])
+        exact = torch.float32 if self.args.device.type == "mps" else torch.float64
+        for name in () if self._sums else _task_terms(self.tasks):
+            # Processes add these up term by term, whether or not each of them has met the task.
+            self._sums[name] = torch.zeros((), dtype=exact, device=self.args.device)
         for name, value in result.sums.items():
-            exact = torch.float32 if value.device.type == "mps" else torch.float64
             self._sums[name] = self._sums.get(name, 0) + value.detach().to(exact)
         # DDP averages gradients over processes; the count already runs over all of them.
         return result.total * self.args.world_size / num_items_in_batch
@@ -196,6 +224,7 @@ class DistillationTrainer(Trainer):
             sums: dict[str, Any] = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
             tokens = sums.pop("tokens")
             measured = sums.pop("measured_tokens", tokens).clamp_min(1)
+            logs |= _task_means(sums, self.tasks)
             for name, value in sums.items():
                 logs[name] = (value / (measured if name in STATISTICS else tokens)).item()
             self._sums = {}
@@ -223,7 +252,19 @@ class DistillationTrainer(Trainer):
             mark_whole(folder, self.state.global_step)
 
 
+def _task_terms(tasks: Sequence[str]) -> list[str]:
+    return [name for task in tasks for name in (f"task_{task}", f"task_{task}_tokens")]
+
+
+def _task_means(sums: dict[str, Any], tasks: Sequence[str]) -> dict[str, float]:
+    """Take the terms of tasks out of `sums`; the mean cross-entropy of each that had a token."""
+    taken = {name: sums.pop(name).item() for name in _task_terms(tasks)}
+    tokens = {task: taken[f"task_{task}_tokens"] for task in tasks}
+    return {f"task_{task}": taken[f"task_{task}"] / number for task, number in tokens.items() if number}
+
+
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
+    ids = list(dict.fromkeys(ids))
     named = ", ".join(ids[:32]) + (f" and {len(ids) - 32} more" if len(ids) > 32 else "")
     return RunError(
         f"the {what} became {torch.as_tensor(value).item()} at step {step}, on the rows {named}",
