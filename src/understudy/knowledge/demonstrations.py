@@ -1,0 +1,117 @@
+"""Knowledge written by people, shown to a teacher before it is asked for its own."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.errors import DataError
+from understudy.files import read_jsonl
+from understudy.knowledge.plan import Planned
+from understudy.knowledge.prompting import Prompts
+from understudy.knowledge.step import Ask, Draw, Skip
+from understudy.types import Example, Knowledge, Message
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """An example with what people wrote about it."""
+
+    example: Example
+    rows: tuple[Knowledge, ...]
+
+
+def demonstrate(examples: Iterable[Example], rows: Iterable[Knowledge]) -> tuple[Demonstration, ...]:
+    """Put rows to their examples; rows of no example and examples without rows are left out."""
+    by_id: dict[str, list[Knowledge]] = {}
+    for row in rows:
+        by_id.setdefault(row.id, []).append(row)
+    return tuple(Demonstration(example, tuple(by_id[example.id])) for example in examples if example.id in by_id)
+
+
+def read_demonstrations(path: str | os.PathLike[str]) -> tuple[Demonstration, ...]:
+    """Read demonstrations that stand alone in a file: a row a text, with `id`, `step`, `text`, perhaps `choice`.
+
+    One row of each id also has `question` and whatever else there is of `choices`, `answers` and `context`.
+
+    Raises:
+        DataError: a row lacks a field, or an id has no question; the line is named.
+    """
+    examples: dict[str, Example] = {}
+    rows: list[Knowledge] = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            name = str(row["id"])
+            rows.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), row.get("sample", 0)))
+            if "question" in row:
+                examples[name] = _example(name, row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
+            ) from error
+    lost = [row.id for row in rows if row.id not in examples]
+    if lost:
+        raise DataError(f"{path}: no row of {lost[0]!r} has a question", hint="put question, choices, answers into one")
+    return demonstrate(examples.values(), rows)
+
+
+def _example(name: str, row: Mapping[str, Any]) -> Example:
+    answers = tuple(map(str, row.get("answers") or ()))
+    choices = tuple(map(str, row.get("choices") or ()))
+    return Example(name, str(row["question"]), answers, row.get("context"), choices)
+
+
+class Shots:
+    """The demonstrations of a step, as earlier turns of the conversation: the same ones for every example.
+
+    They are drawn once by the seed, one text of each demonstrated example before a second of any. An example that is
+    among them is not shown its own.
+    """
+
+    def __init__(self, given: Sequence[Demonstration], prompts: Prompts, *, num: int, seed: int) -> None:
+        self._given = random.Random(f"{seed}/shots").sample(list(given), len(given))
+        self._prompts = prompts
+        self._num = num
+        self._seed = seed
+        self._turns: dict[str, list[tuple[str, tuple[Message, ...]]]] = {}
+
+    def before(self, step: Planned, example: Example) -> tuple[Message, ...]:
+        """The turns that stand before the question of an example."""
+        if step.name not in self._turns:
+            # One example's own shots at most are left out, so that many more have to be there.
+            wanted = self._num + max((len(each.rows) for each in self._given), default=0)
+            found = self._all(step) if self._num else iter(())
+            self._turns[step.name] = [turn for turn, _ in zip(found, range(wanted), strict=False)]
+        others = [turns for name, turns in self._turns[step.name] if name != example.id]
+        return tuple(message for turns in others[: self._num] for message in turns)
+
+    def _all(self, step: Planned) -> Iterator[tuple[str, tuple[Message, ...]]]:
+        lessons = {each.example.id: list(lessons_of(each, step, self._prompts, self._seed)) for each in self._given}
+        for place in range(max(map(len, lessons.values()), default=0)):
+            for name, turns in lessons.items():
+                if place < len(turns):
+                    asked, text = turns[place]
+                    yield name, (*asked, Message("assistant", text))
+
+
+def lessons_of(
+    shown: Demonstration, step: Planned, prompts: Prompts, seed: int
+) -> Iterator[tuple[tuple[Message, ...], str]]:
+    """What a step would ask about a demonstrated example, each question with the text that people wrote."""
+    written = [row for row in shown.rows if row.step == step.name and row.text]
+    if not written:
+        return
+    known = step.sees(shown.rows)
+    if step.lacks(known):
+        return
+    try:
+        asks: list[Ask] = list(step.step.asks(shown.example, known, Draw(seed, shown.example.id, prompts.pairs)))
+        by_choice = {ask.choice: prompts.turn(step.name, shown.example, ask) for ask in asks}
+    except Skip:
+        return
+    for row in written:
+        if row.choice in by_choice and row.text:
+            yield by_choice[row.choice], row.text

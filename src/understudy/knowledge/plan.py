@@ -1,0 +1,121 @@
+"""The steps of a recipe in their order: which waits for which, how each is asked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.errors import ConfigError
+from understudy.knowledge.step import RATIONALE, Known, Step, find
+from understudy.recipe import EndpointConfig
+from understudy.recipe.knowledge import GenerateConfig
+from understudy.types import Knowledge
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step in its place.
+
+    Attributes:
+        step: the step.
+        direct: the steps it waits for.
+        known: the steps whose texts it sees, in their order: those it waits for, and what they waited for.
+        temperature: sampling temperature; None: the completer's own.
+        max_tokens: longest text.
+        samples: how often each question is asked.
+    """
+
+    step: Step
+    direct: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    temperature: float | None = None
+    max_tokens: int = 0
+    samples: int = 1
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.step.name
+
+    def sees(self, rows: Iterable[Knowledge]) -> Known:
+        """What the step may know of an example's rows: the same ones, whichever came first."""
+        seen = [row for row in rows if row.step in self.known]
+        return Known(tuple(sorted(seen, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample))))
+
+    def lacks(self, known: Known) -> str:
+        """Why the step cannot be asked; empty where it can."""
+        for need in self.step.needs + self.step.after:
+            there = need in self.direct or (need == RATIONALE and bool(self.direct))
+            text = known.rationale() if need == RATIONALE else known.text(need)
+            if there and text is None:
+                return f"needs {need}: none was kept"
+        return ""
+
+
+def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -> tuple[Planned, ...]:
+    """The steps of a section, checked.
+
+    Args:
+        config: the section; its own steps are loaded already.
+        endpoint: the teacher, where it is known; its temperature is that of steps that name none.
+
+    Raises:
+        ConfigError: a step is unknown, twice there, or stands before what it needs; a setting names no step of the
+            section; several samples without a temperature.
+    """
+    planned: list[Planned] = []
+    for name in config.steps:
+        planned.append(_place(find(name), planned, config))
+    for field in ("temperatures", "max_tokens"):
+        for name in getattr(config, field):
+            if name not in config.steps:
+                near = difflib.get_close_matches(name, config.steps, 1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                raise ConfigError(
+                    f"generate.{field}: {name!r} is no step of this recipe",
+                    hint=f"{meant}its steps: {', '.join(config.steps)}",
+                )
+    general = endpoint.temperature if endpoint else 0.0
+    for each in planned:
+        if each.samples > 1 and not (general if each.temperature is None else each.temperature):
+            raise ConfigError(
+                f"generate.samples: {config.samples} answers at temperature 0 are one answer",
+                hint=f"set generate.temperatures: {{{each.name}: 0.7}}",
+            )
+    return tuple(planned)
+
+
+def _place(step: Step, before: list[Planned], config: GenerateConfig) -> Planned:
+    names = [each.name for each in before]
+    if step.name in names:
+        raise ConfigError(f"generate.steps: {step.name} stands there twice", hint="leave one of them out")
+    rationales = [each.name for each in before if each.step.rationale]
+    for need in step.needs:
+        if need not in names and not (need == RATIONALE and rationales):
+            wanted = "explain or another step that writes a rationale" if need == RATIONALE else need
+            raise ConfigError(f"generate.steps: {step.name} needs {need} before it", hint=f"put {wanted} before it")
+    wanted = {name for need in step.needs + step.after for name in (rationales if need == RATIONALE else [need])}
+    direct = tuple(name for name in names if name in wanted)
+    seen = wanted.union(*(each.known for each in before if each.name in direct))
+    return Planned(
+        step,
+        direct,
+        tuple(name for name in names if name in seen),
+        config.temperatures.get(step.name),
+        config.max_tokens.get(step.name, step.max_tokens),
+        config.samples if step.sampled else 1,
+    )
+
+
+def settings_of(planned: Planned, fingerprint: str) -> dict[str, Any]:
+    """What can change a step's texts, JSON-able."""
+    return {
+        "step": planned.name,
+        "prompt": fingerprint,
+        "temperature": planned.temperature,
+        "max_tokens": planned.max_tokens,
+        "samples": planned.samples,
+        "known": list(planned.known),
+    }

@@ -1,0 +1,155 @@
+"""Prompts from editable files: the words of a question, the same for an example and for the demonstrations before it.
+
+Texts of examples are values that fill a prompt, never part of it: whatever braces stand in a question come out as they
+went in. Prompts themselves run in a sandbox.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from understudy.data.choices import choice_label
+from understudy.errors import ConfigError
+from understudy.files import atomic, fingerprint, read_text
+from understudy.knowledge.step import Ask, Pair
+from understudy.types import Example, Message
+
+OURS = Path(__file__).parent / "prompts"
+"""Where our prompts lie."""
+
+PAIRS, SYSTEM, QUESTION = "pairs.yaml", "system.jinja", "question.jinja"
+
+
+class Prompts:
+    """Our prompts, those of a folder of your own in place of ours of the same name."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, steps: Iterable[str] = ()) -> None:
+        """Look at the files.
+
+        Args:
+            folder: of your own.
+            steps: names of steps of your own, which may have a prompt there too.
+
+        Raises:
+            ConfigError: no such folder, a file in it that no step reads, or pairs that are none.
+        """
+        self.folders = [OURS]
+        if folder is not None:
+            own = Path(folder).expanduser()
+            _check_folder(own, {path.name for path in OURS.iterdir()} | {f"{name}.jinja" for name in steps})
+            self.folders.insert(0, own)
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=FileSystemLoader(self.folders), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self._fingerprints: dict[str, str] = {}
+
+    def path(self, name: str) -> Path | None:
+        """The file of a name; None where there is none."""
+        return next((folder / name for folder in self.folders if (folder / name).is_file()), None)
+
+    def fingerprint(self, name: str) -> str:
+        """Eight hexadecimal digits of a step's prompt, what it shares with others included."""
+        if name not in self._fingerprints:
+            files = [self.path(each) for each in (f"{name}.jinja", SYSTEM, QUESTION)]
+            self._fingerprints[name] = fingerprint([file and read_text(file) for file in files], length=8)
+        return self._fingerprints[name]
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The requests for critique and revision.
+
+        Raises:
+            ConfigError: the file is no list of such pairs.
+        """
+        path = self.path(PAIRS)
+        assert path is not None
+        try:
+            rows = yaml.safe_load(read_text(path))
+            found = tuple(Pair(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
+        except (yaml.YAMLError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"{path} is no list of pairs: {reason}", hint="each needs `critique: …` and `revision: …`"
+            ) from error
+        if not found:
+            raise ConfigError(f"{path} is empty", hint="it needs one pair at least; remove the file to use ours")
+        return found
+
+    def turn(self, step: str, example: Example, ask: Ask) -> tuple[Message, ...]:
+        """What is asked about an example, without system turn and demonstrations.
+
+        Raises:
+            ConfigError: the step has no prompt, or its prompt uses what it is not given.
+        """
+        if ask.messages:
+            return ask.messages
+        if self.path(f"{step}.jinja") is None:
+            raise ConfigError(
+                f"step {step} has no prompt {step}.jinja", hint="put it into `generate.prompts`, or use Ask.of(text)"
+            )
+        return (Message("user", self._render(f"{step}.jinja", {**variables(example), **ask.variables})),)
+
+    @cached_property
+    def system(self) -> tuple[Message, ...]:
+        """The system turn; none where the file is empty."""
+        text = self._render(SYSTEM, {}).strip()
+        return (Message("system", text),) if text else ()
+
+    def _render(self, name: str, values: Mapping[str, Any]) -> str:
+        try:
+            return self._environment.get_template(name).render(values)
+        except TemplateError as error:
+            where = f"{error.name}:{error.lineno}" if isinstance(error, TemplateSyntaxError) else name
+            raise ConfigError(
+                f"prompt {where}: {error.message}", hint=f"its folder: {(self.path(name) or OURS).parent}"
+            ) from error
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise ConfigError(f"prompt {name}: {error}", hint=f"{self.path(name)}") from error
+
+
+def variables(example: Example) -> dict[str, Any]:
+    """What every prompt may use of an example: question, context, history, choices (each with label and text)."""
+    return {
+        "question": example.question,
+        "context": example.context or "",
+        "history": [{"role": turn.role, "content": turn.content} for turn in example.history],
+        "choices": [{"label": choice_label(place), "text": text} for place, text in enumerate(example.choices)],
+    }
+
+
+def _check_folder(folder: Path, known: set[str]) -> None:
+    if not folder.is_dir():
+        raise ConfigError(
+            f"generate.prompts: no such folder: {folder}", hint="`understudy generate --prompts-to FOLDER` makes one"
+        )
+    for path in sorted(folder.iterdir()):
+        if path.name not in known and not path.name.startswith(".") and path.is_file():
+            near = difflib.get_close_matches(path.name, known, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"no step reads the prompt {path}", hint=f"{meant}known: {', '.join(sorted(known))}")
+
+
+def write_prompts(folder: str | os.PathLike[str]) -> list[Path]:
+    """Copy our prompts into a folder, to be edited; the files written.
+
+    Raises:
+        ConfigError: a file of such a name is there already.
+    """
+    target = Path(folder).expanduser()
+    pairs = [(path, target / path.name) for path in sorted(OURS.iterdir()) if path.is_file()]
+    there = [to.name for _, to in pairs if to.exists()]
+    if there:
+        raise ConfigError(f"{target} holds {there[0]} already", hint="name a folder that holds no prompts yet")
+    for path, to in pairs:
+        with atomic(to) as handle:
+            handle.write(read_text(path))
+    return [to for _, to in pairs]

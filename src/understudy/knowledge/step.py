@@ -1,0 +1,257 @@
+"""What a step of generation is, the table of all steps, and steps of your own.
+
+A step says what to ask about an example and how to read what comes back. In one file of your own:
+
+```python
+from understudy.knowledge.step import Ask, step
+
+@step("summary", needs=("explain",))
+def summary(example, known, draw):
+    \"\"\"The explanation in one sentence.\"\"\"
+    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+```
+
+A class with a method `asks` of these arguments (without a first argument, as `self`) may have `read` beside it, which
+turns the teacher's text into the one that is kept.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import os
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from understudy.errors import ConfigError
+from understudy.types import Example, Knowledge, Message
+
+RATIONALE = "rationale"
+"""Stands among what a step needs for every step before it whose texts argue for the right answer."""
+
+DEFAULT_MAX_TOKENS = 160
+"""Longest text of a step that names no length of its own."""
+
+
+class Skip(Exception):
+    """There is nothing to ask about this example, or nothing to keep of an answer; the text says why."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question about an example.
+
+    Attributes:
+        variables: what the step's prompt is filled with, beside the example's own texts.
+        choice: place of the wrong option it is about, if it is about one.
+        sample: which of several answers to the same question.
+        messages: the conversation itself, in place of a prompt from a file.
+        schema: JSON schema of the answer.
+        parameters: what else belongs into the provenance.
+    """
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    choice: int | None = None
+    sample: int = 0
+    messages: tuple[Message, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str, **others: Any) -> Ask:
+        """A question in the step's own words, without a prompt file."""
+        return cls(messages=(Message("user", text),), **others)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was written about an example before, as far as a step waits for it; the newest step's rows last."""
+
+    rows: tuple[Knowledge, ...] = ()
+
+    def kept(self, name: str) -> list[Knowledge]:
+        """The rows of a step that were not rejected."""
+        return [row for row in self.rows if row.step == name and row.kept]
+
+    def text(self, name: str) -> str | None:
+        """The newest kept text of a step; None without one."""
+        found = self.kept(name)
+        return found[-1].text if found else None
+
+    def rationale(self) -> str | None:
+        """The newest kept text that argues for the right answer."""
+        found = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
+        return found[-1].text if found else None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A request for critique and the request for revision that belongs to it."""
+
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Chance, the same for the same seed and example, in whatever order examples come.
+
+    Attributes:
+        seed: the recipe's.
+        id: the example's.
+        pairs: requests for critique and revision to draw from.
+    """
+
+    seed: int
+    id: str
+    pairs: tuple[Pair, ...] = ()
+
+    def number(self, below: int, purpose: str = "") -> int:
+        """A number from 0 to `below` - 1."""
+        return random.Random(f"{self.seed}/{self.id}/{purpose}").randrange(below)
+
+    @property
+    def pair(self) -> int:
+        """Place of the drawn pair; critique and revision of one example draw the same."""
+        return self.number(len(self.pairs), "pair")
+
+
+class Asks(Protocol):
+    """What to ask about an example."""
+
+    def __call__(self, example: Example, known: Known, draw: Draw, /) -> Iterable[Ask]:
+        """Any number of questions; `Skip` where there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """A registered step.
+
+    Attributes:
+        name: of the step, its file and its prompt.
+        asks: what to ask.
+        read: from the teacher's text to the one that is kept.
+        needs: steps that must stand before it; one without a kept text leaves nothing to ask.
+        after: steps that it waits for where they stand before it.
+        rationale: whether its texts argue for the right answer.
+        sampled: whether it is asked `generate.samples` times.
+        max_tokens: longest text.
+        origin: the file that registered it.
+    """
+
+    name: str
+    asks: Asks
+    read: Callable[[str], str]
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    rationale: bool = False
+    sampled: bool = False
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    origin: str = ""
+
+
+STEPS: dict[str, Step] = {}
+"""All steps by name; `step` adds to it."""
+
+
+def step(
+    name: str,
+    *,
+    needs: Sequence[str] = (),
+    after: Sequence[str] = (),
+    rationale: bool = False,
+    sampled: bool = False,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
+) -> Callable[[Any], Any]:
+    """Register the function or class below as a step; arguments as in `Step`.
+
+    Raises:
+        ConfigError: the name is taken by another file, or is no plain word.
+    """
+
+    def register(made: Any) -> Any:
+        if not name.isidentifier():
+            raise ConfigError(f"{name!r} is no name for a step", hint="letters, digits and underscores")
+        code = getattr(getattr(made, "asks", made), "__code__", None)
+        origin = code.co_filename if code else made.__module__
+        if name in STEPS and STEPS[name].origin != origin:
+            raise ConfigError(f"there is a step {name!r} already", hint="give yours another name")
+        thing: Any = made() if inspect.isclass(made) else made
+        asks, read = getattr(thing, "asks", thing), getattr(thing, "read", str.strip)
+        STEPS[name] = Step(name, asks, read, tuple(needs), tuple(after), rationale, sampled, max_tokens, origin)
+        return made
+
+    return register
+
+
+def is_rationale(name: str) -> bool:
+    """Whether a step's texts argue for the right answer."""
+    return name in STEPS and STEPS[name].rationale
+
+
+def find(name: str) -> Step:
+    """The step of a name.
+
+    Raises:
+        ConfigError: there is none; the nearest is named.
+    """
+    if name not in STEPS:
+        near = difflib.get_close_matches(name, STEPS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(
+            f"there is no step {name!r}", hint=f"{meant}known: {', '.join(STEPS)}; own_steps names files with more"
+        )
+    return STEPS[name]
+
+
+def load_own(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Run files that register steps; the names of what they registered.
+
+    Raises:
+        ConfigError: a file is absent, fails, or registers nothing.
+    """
+    return [name for path in paths for name in _load(Path(path).expanduser())]
+
+
+def _load(path: Path) -> Iterator[str]:
+    if not path.is_file():
+        raise ConfigError(f"own_steps: no such file: {path}", hint="the path is relative to the current folder")
+    before = dict(STEPS)
+    try:
+        _execute(path)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
+    except SyntaxError as error:
+        _refuse(path, error.lineno, error)
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        _refuse(path, lines[-1] if lines else None, error)
+    found = [name for name, made in STEPS.items() if before.get(name) is not made]
+    if not found:
+        raise ConfigError(
+            f"{path} registers no step", hint='put @step("a_name") from understudy.knowledge.step before yours'
+        )
+    yield from found
+
+
+def _execute(path: Path) -> None:
+    name = f"understudy_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    # Known by its name, as dataclasses of the file want it.
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def _refuse(path: Path, line: int | None, error: BaseException) -> NoReturn:
+    where = f"{path}:{line}" if line else str(path)
+    raise ConfigError(f"{where}: {type(error).__name__}: {error}", hint="mend the file, then try again") from error

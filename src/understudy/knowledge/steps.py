@@ -1,0 +1,144 @@
+"""The steps that come with the house.
+
+| step             | the teacher is given                       | and writes                                    |
+|------------------|--------------------------------------------|-----------------------------------------------|
+| `explain`        | question, choices, gold answer             | why it is right                               |
+| `explain_blind`  | question, choices                          | its thoughts, the mark, an answer             |
+| `critique`       | as `explain`, the rationale, a request     | what the rationale lacks                      |
+| `revise`         | as `critique`, and the critique's first line | a better rationale                          |
+| `counterfactual` | question, choices, a wrong one as if right | why it is right; once for every wrong choice  |
+| `answer`         | question, choices, the newest rationale    | an answer; `samples` of them                  |
+| `paraphrase`     | question                                   | the question in other words                   |
+| `new_questions`  | question, choices, gold answer             | another: JSON of question, choices, answer    |
+
+Explanation, critique, revision and counterfactual are those of arXiv 2504.16056, where the counterfactual was drawn for
+option (a) only, the gold one included; here it is every wrong one and never the gold. The prompts are ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from understudy.data.tasks import ANSWER_MARK
+from understudy.knowledge.step import RATIONALE, Ask, Draw, Known, Skip, step
+from understudy.types import Example
+
+NEW_QUESTION = {
+    "type": "object",
+    "properties": {
+        "question": {"type": "string", "pattern": r"\S"},
+        "choices": {"type": "array", "items": {"type": "string", "pattern": r"\S"}},
+        "answer": {"type": "string", "pattern": r"\S"},
+    },
+    "required": ["question", "choices", "answer"],
+    "additionalProperties": False,
+}
+"""What `new_questions` has to answer; `choices` is empty where the example has none."""
+
+
+def gold(example: Example) -> str:
+    """The answer to argue for.
+
+    Raises:
+        Skip: the example has none.
+    """
+    if not example.labelled:
+        raise Skip("no gold answer")
+    return example.answers[0]
+
+
+def wrong_choices(example: Example) -> list[int]:
+    """The places of the options that are not right; an option that reads like the gold answer is right too.
+
+    Raises:
+        Skip: no gold answer, no choices, or the gold answer is none of them.
+    """
+    gold(example)
+    if not example.choices:
+        raise Skip("no choices")
+    right = {_fold(answer) for answer in example.answers}
+    index = example.meta.get("answer_index")
+    if isinstance(index, int) and 0 <= index < len(example.choices):
+        right.add(_fold(example.choices[index]))
+    wrong = [place for place, choice in enumerate(example.choices) if _fold(choice) not in right]
+    if len(wrong) == len(example.choices):
+        raise Skip("the gold answer is none of the choices")
+    if not wrong:
+        raise Skip("no wrong choice")
+    return wrong
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
+
+
+@step("explain", rationale=True)
+def explain(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """Why the gold answer is right."""
+    yield Ask({"answer": gold(example)})
+
+
+@step("explain_blind", rationale=True)
+def explain_blind(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """Thoughts that end in an answer, the gold one hidden: a check of what the teacher knows by itself."""
+    yield Ask({"mark": ANSWER_MARK})
+
+
+@step("critique", needs=(RATIONALE,), max_tokens=300)
+def critique(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """What the rationale lacks, by a request drawn for the example."""
+    request = draw.pairs[draw.pair].critique
+    yield Ask(
+        {"answer": gold(example), "rationale": known.rationale(), "request": request}, parameters={"pair": draw.pair}
+    )
+
+
+@step("revise", needs=("critique",), rationale=True, max_tokens=300)
+def revise(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """A better rationale, by the first line of the critique and the request that belongs to the critique's."""
+    lines = (known.text("critique") or "").strip().splitlines()
+    yield Ask(
+        {
+            "answer": gold(example),
+            "rationale": known.rationale(),
+            "critique": lines[0].strip(),
+            "request": draw.pairs[draw.pair].revision,
+        },
+        parameters={"pair": draw.pair},
+    )
+
+
+@step("counterfactual", max_tokens=512)
+def counterfactual(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """Why a wrong choice is right, as if it was: once for every wrong choice."""
+    for place in wrong_choices(example):
+        yield Ask({"answer": example.choices[place]}, choice=place)
+
+
+@step("answer", after=(RATIONALE,), sampled=True)
+def answer(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """The teacher's own answer, by the newest rationale where one was asked for."""
+    yield Ask({"rationale": known.rationale()})
+
+
+@step("paraphrase")
+def paraphrase(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    """The question in other words."""
+    yield Ask()
+
+
+@step("new_questions", max_tokens=300)
+class NewQuestions:
+    """Another question of the same kind, with its answer."""
+
+    def asks(self, example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+        """One new question an example."""
+        yield Ask({"answer": gold(example)}, schema=NEW_QUESTION)
+
+    def read(self, text: str) -> str:
+        """The JSON value in one line."""
+        value = json.loads(text[text.find("{") : text.rfind("}") + 1])
+        if value["choices"] and _fold(value["answer"]) not in map(_fold, value["choices"]):
+            raise Skip("the answer is none of the choices")
+        return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,255 @@
+"""What was written, on disk: a file of rows for each step, and the list of examples that are finished.
+
+```text
+FOLDER/
+  plan.json                  what was asked for; other questions begin new files, the old ones move to before-…/
+  explain.jsonl …            a step's rows: kept ones, rejected ones with their reasons, and what never came, with why
+  finished-examples.jsonl    examples with all their rows, and how many those are
+```
+
+An example counts as finished only when all its rows are in the files. Whatever a killed process or a power cut leaves
+of another – rows, half a line – is dropped when the folder is opened for writing again, and never read as a row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from understudy.data.tasks import Explained
+from understudy.errors import DataError, RunError
+from understudy.files import atomic, fingerprint, read_json, write_json
+from understudy.knowledge.step import Skip
+from understudy.knowledge.steps import wrong_choices
+from understudy.types import Example, Knowledge, Provenance
+
+FINISHED, PLAN = "finished-examples.jsonl", "plan.json"
+
+
+def as_row(knowledge: Knowledge) -> dict[str, Any]:
+    """A piece of knowledge as a JSON object."""
+    row = {name: getattr(knowledge, name) for name in ("id", "step", "text", "choice", "sample")}
+    source = knowledge.provenance
+    named = None if source is None else {name: getattr(source, name) for name in source.__slots__}
+    return {**row, "reasons": list(knowledge.reasons), "provenance": named}
+
+
+def from_row(row: Mapping[str, Any]) -> Knowledge:
+    """The same back; fields that a row leaves out stand at their defaults.
+
+    Raises:
+        KeyError, TypeError: it is no such row.
+    """
+    source = row.get("provenance")
+    return Knowledge(
+        str(row["id"]),
+        str(row["step"]),
+        row["text"],
+        row.get("choice"),
+        row.get("sample", 0),
+        tuple(row.get("reasons") or ()),
+        None if source is None else Provenance(**source),
+    )
+
+
+def step_path(folder: str | os.PathLike[str], step: str) -> Path:
+    """The file of a step."""
+    return Path(folder) / f"{step}.jsonl"
+
+
+def read(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
+    """The rows of a step, one at a time; none where the step has no file. A torn last line is passed over.
+
+    Raises:
+        DataError: a line is no such row; it is named.
+    """
+    path = step_path(folder, step)
+    for number, row in _rows(path):
+        try:
+            yield from_row(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}:{number}: no row of knowledge: {error}") from error
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Numbered lines that are whole."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}:{number}: not valid JSON: {error}", hint="remove the line; what is missing is made again"
+                ) from error
+
+
+class Store:
+    """The files of a folder, open for writing. Rows of one example are written together, when it is finished."""
+
+    def __init__(self, folder: str | os.PathLike[str], steps: Sequence[str], plan: Mapping[str, Any]) -> None:
+        """Open the folder, and sweep out what was left half-written.
+
+        Args:
+            folder: made where it is absent.
+            steps: the steps that are written.
+            plan: whatever can change the texts; rows made by another plan are moved into a folder beside these.
+
+        Raises:
+            RunError: the folder cannot be written.
+            DataError: a line in the middle of a file is no JSON.
+        """
+        self.folder = Path(folder)
+        self.steps = tuple(steps)
+        self.finished: dict[str, int] = {}
+        self._files: dict[str, IO[bytes]] = {}
+        self._set_aside(dict(plan))
+        self._sweep()
+
+    def __enter__(self) -> Store:
+        try:
+            for name in (*self.steps, FINISHED):
+                path = self.folder / FINISHED if name == FINISHED else step_path(self.folder, name)
+                self._files[name] = open(path, "ab", buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._files.values():
+            os.fsync(handle.fileno())
+            handle.close()
+
+    def write(self, name: str, rows: Sequence[Knowledge], *, finished: bool = True) -> None:
+        """Append the rows of an example.
+
+        Args:
+            name: the example's id.
+            rows: all its rows.
+            finished: whether it needs not be asked about again.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        texts: dict[str, str] = {}
+        for row in rows:
+            texts[row.step] = texts.get(row.step, "") + json.dumps(as_row(row), ensure_ascii=False) + "\n"
+        if finished:
+            texts[FINISHED] = json.dumps({"id": name, "rows": len(rows)}, ensure_ascii=False) + "\n"
+        try:
+            for step, text in texts.items():
+                _write_all(self._files[step], text.encode("utf-8", "replace"))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _set_aside(self, plan: dict[str, Any]) -> None:
+        path = self.folder / PLAN
+        before = read_json(path) if path.is_file() else None
+        if before == json.loads(json.dumps(plan)):
+            return
+        old = [each for each in self.folder.glob("*.jsonl") if each.is_file()] if before is not None else []
+        try:
+            if old:
+                target = self.folder / f"before-{fingerprint(before, length=8)}"
+                target.mkdir(exist_ok=True)
+                for each in (path, *old):
+                    os.replace(each, target / each.name)
+            write_json(path, plan)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _sweep(self) -> None:
+        """Keep the rows of finished examples only, if there are others."""
+        marked = {row["id"]: row["rows"] for _, row in _rows(self.folder / FINISHED)}
+        found = Counter(row["id"] for step in self.steps for _, row in _rows(step_path(self.folder, step)))
+        self.finished = {name: rows for name, rows in marked.items() if found[name] == rows}
+        for path in (*(step_path(self.folder, step) for step in self.steps), self.folder / FINISHED):
+            if path.is_file() and (_torn(path) or any(row["id"] not in self.finished for _, row in _rows(path))):
+                with atomic(path) as handle:
+                    for _, row in _rows(path):
+                        if row["id"] in self.finished:
+                            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(
+            f"cannot write {self.folder}: {error.strerror or error}",
+            hint="free some space or choose another folder, then run the same command again: it goes on from here",
+        )
+
+
+def _write_all(handle: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[handle.write(view) or 0 :]
+
+
+def _torn(path: Path) -> bool:
+    with open(path, "rb") as handle:
+        handle.seek(0, os.SEEK_END)
+        if handle.tell() == 0:
+            return False
+        handle.seek(-1, os.SEEK_END)
+        return handle.read(1) != b"\n"
+
+
+def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowledge]) -> None:
+    """Write a step's file in one go, whole or not at all."""
+    with atomic(step_path(folder, step)) as handle:
+        for row in rows:
+            handle.write(json.dumps(as_row(row), ensure_ascii=False) + "\n")
+
+
+def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[Explained]:
+    """Put the kept rows of a folder to their examples, in the order of the examples.
+
+    A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what
+    is missing: where `step` is `revise`, an example without a kept revision has no
+    rationale, though its explanation may be there. `coverage` counts them.
+
+    Args:
+        examples: all to be trained on.
+        folder: of the rows.
+        step: whose texts are the rationales.
+    """
+    rationales = {row.id: row.text for row in read(folder, step) if row.kept and row.choice is None}
+    wrong: dict[str, dict[int, str]] = {}
+    for row in read(folder, "counterfactual"):
+        if row.kept and row.choice is not None and row.text is not None:
+            wrong.setdefault(row.id, {})[row.choice] = row.text
+    return [Explained(each, rationales.get(each.id), _never_gold(each, wrong.get(each.id, {}))) for each in examples]
+
+
+def _never_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
+    # Rows that were recorded elsewhere may argue for the gold option.
+    return {place: texts[place] for place in sorted(_wrong(example) & texts.keys())} if texts else {}
+
+
+def coverage(rows: Sequence[Explained]) -> dict[str, int]:
+    """How many examples have what: a rationale, counterfactuals for all wrong options, for some, for none."""
+    complete = [len(row.counterfactuals) == len(_wrong(row.example)) for row in rows]
+    return {
+        "examples": len(rows),
+        "with_rationale": sum(row.rationale is not None for row in rows),
+        "without_rationale": sum(row.rationale is None for row in rows),
+        "counterfactuals": sum(len(row.counterfactuals) for row in rows),
+        "with_all_counterfactuals": sum(
+            done and bool(row.counterfactuals) for done, row in zip(complete, rows, strict=True)
+        ),
+    }
+
+
+def _wrong(example: Example) -> set[int]:
+    try:
+        return set(wrong_choices(example))
+    except Skip:
+        return set()
