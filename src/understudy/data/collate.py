@@ -239,7 +239,7 @@ class Collator:
             ModelError: the method needs equal target tokens and the two templates end an answer differently.
         """
         rows = [row for item in items for row in item.rows]
-        student = _tokens([row.student for row in rows], self.student_pad)
+        student = tokens_of([row.student for row in rows], self.student_pad)
         batch: Batch = {
             "student": student,
             "gold_rows": torch.tensor([row.gold for row in rows]),
@@ -260,7 +260,7 @@ class Collator:
         if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
             batch["teacher"] = student
             return batch
-        batch["teacher"] = _tokens([t for t in theirs if t is not None], self.teacher_pad)
+        batch["teacher"] = tokens_of([t for t in theirs if t is not None], self.teacher_pad)
         if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
             raise ModelError(
                 "teacher and student cut the same answer into different tokens, though their vocabularies agree",
@@ -291,10 +291,11 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
 def short_inputs(row: Prompted, longest: int = 64) -> dict[str, torch.Tensor]:
     """What a model eats of one row, cut short: a real input to try it on."""
     short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
-    return _tokens([short], 0)["inputs"]
+    return tokens_of([short], 0)["inputs"]
 
 
-def _tokens(rows: Sequence[Prompted], pad_id: int) -> Tokens:
+def tokens_of(rows: Sequence[Prompted], pad_id: int) -> Tokens:
+    """What one model eats of some rows, padded on the right."""
     apart = bool(rows[0].start)
     before = [list(row.start) if apart else row.prompt_ids for row in rows]
     read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]

@@ -1,16 +1,23 @@
-"""Text from a model: answers in batches, greedy or sampled, and the likelihood of given choices."""
+"""Text from a model: answers in batches, greedy or sampled, and the likelihood of given choices.
+
+Causal models and encoder–decoders are asked alike. The beginning of an answer may be given (a rationale after which the
+answer is wanted): to a causal model it is a longer prompt, to an encoder–decoder what its decoder has written so far.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import LogitsProcessorList
+from transformers.modeling_outputs import BaseModelOutput
 
-from understudy.data.template import Template
+from understudy.data.collate import move, padded, tokens_of
+from understudy.data.template import Prompted, Template
 from understudy.models.forward import base_model
 from understudy.models.sampling import Draw, GumbelNoise
 
@@ -41,31 +48,37 @@ def generate(
     max_new_tokens: int,
     batch_size: int = 64,
     draws: Sequence[Draw] | None = None,
+    prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Answer]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
 
     Args:
-        model: a causal language model.
+        model: a causal language model or an encoder–decoder.
         template: its tokenizer and stop tokens.
         prompts: token ids of each prompt.
         max_new_tokens: longest answer.
         batch_size: prompts at once.
         draws: how each answer is drawn, one a prompt; default: greedily.
+        prefixes: token ids with which each answer begins; what is returned goes on behind them.
         progress: called with the number of prompts just answered.
 
     Returns:
         One answer a prompt, in the order of the prompts.
     """
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    given = list(prefixes) if prefixes is not None else [[] for _ in prompts]
+    if template.encoder_decoder:
+        read, begun = list(prompts), [[*template.start_ids, *prefix] for prefix in given]
+    else:
+        read, begun = [prompt + prefix for prompt, prefix in zip(prompts, given, strict=True)], [[] for _ in prompts]
     answers: dict[int, Answer] = {}
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in _batches(read, begun, batch_size):
             drawn = [draws[i] for i in chosen] if draws else []
-            found = _batch(model, template, [prompts[i] for i in chosen], max_new_tokens, drawn)
+            texts = [read[i] for i in chosen], [begun[i] for i in chosen]
+            found = _batch(model, template, *texts, max_new_tokens, drawn)
             answers |= zip(chosen, found, strict=True)
             if progress:
                 progress(len(chosen))
@@ -74,27 +87,64 @@ def generate(
     return [answers[i] for i in range(len(prompts))]
 
 
+def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> list[list[int]]:
+    """Indices of each batch, longest first; what decoders have begun is of one length, for they count positions."""
+    order = sorted(range(len(read)), key=lambda i: (-len(begun[i]), -len(read[i])))
+    found: list[list[int]] = []
+    for i in order:
+        if not found or len(found[-1]) == batch_size or len(begun[found[-1][0]]) != len(begun[i]):
+            found.append([])
+        found[-1].append(i)
+    return found
+
+
+# Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
+_PLAIN: dict[str, Any] = {
+    # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
+    "do_sample": False,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "num_beams": 1,
+    "early_stopping": False,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+}
+
+
 def _batch(
-    model: nn.Module, template: Template, prompts: list[list[int]], max_new_tokens: int, draws: list[Draw]
+    model: nn.Module,
+    template: Template,
+    prompts: list[list[int]],
+    begun: list[list[int]],
+    max_new_tokens: int,
+    draws: list[Draw],
 ) -> list[Answer]:
-    device = base_model(model).device
-    width = max(len(p) for p in prompts)
-    pad = template.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    base = base_model(model)
+    assert template.encoder_decoder == bool(base.config.is_encoder_decoder), "the template belongs to another model"
+    pad: Any = template.tokenizer.pad_token_id
+    ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=not template.encoder_decoder))
+    written, width = {}, ids.shape[1]
+    if template.encoder_decoder:
+        start = torch.tensor(begun, device=base.device)
+        written, width = {"decoder_input_ids": start, "decoder_start_token_id": template.start_id}, start.shape[1]
     begin = time.perf_counter()
-    out = base_model(model).generate(
+    out = base.generate(
         input_ids=ids,
         attention_mask=mask,
+        **written,
+        **_PLAIN,
         max_new_tokens=max_new_tokens,
-        # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
-        do_sample=False,
         logits_processor=LogitsProcessorList([GumbelNoise(draws)] if draws else []),
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        # Some models bring a penalty along; greedy here means the likeliest token.
-        repetition_penalty=1.0,
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )
@@ -108,30 +158,39 @@ def _answer(template: Template, row: list[int], seconds: float) -> Answer:
     return Answer(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
 
 
+Choice = Prompted | tuple[list[int], list[int]]
+"""A prompt with one choice as its answer; a pair of ids stands for one of a causal model of which nothing is given."""
+
+
 @torch.no_grad()
 def choice_scores(
-    model: nn.Module, rows: Sequence[Sequence[tuple[list[int], list[int]]]], *, pad_id: int, batch_size: int = 64
+    model: nn.Module, rows: Sequence[Sequence[Choice]], *, pad_id: int, batch_size: int = 64
 ) -> list[list[float]]:
     """Log-likelihood of each choice, per token of the choice.
 
     Args:
-        model: a causal language model.
-        rows: for each question, (prompt ids, answer ids) of each choice.
+        model: a causal language model or an encoder–decoder.
+        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is `given` of
+            an answer is read and not counted.
         pad_id: what pads.
         batch_size: sequences at once.
 
     Returns:
         For each question, one score a choice: mean natural-log probability of the choice's tokens (stop included).
     """
-    flat = [pair for row in rows for pair in row]
-    order = sorted(range(len(flat)), key=lambda i: -len(flat[i][0]) - len(flat[i][1]))
+    flat = [one if isinstance(one, Prompted) else Prompted(*one) for row in rows for one in row]
+    assert all(one.learned_ids for one in flat), "a choice has no token to score"
+    # Choices of one question stay side by side, so that an encoder reads it once.
+    order = sorted(range(len(flat)), key=lambda i: -len(flat[i].prompt_ids if flat[i].start else flat[i].ids))
     scores = [0.0] * len(flat)
     training = model.training
     model.eval()
     try:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            for index, value in zip(chosen, _score(model, [flat[i] for i in chosen], pad_id), strict=True):
+            batch = [flat[i] for i in chosen]
+            found = _score_apart(model, batch, pad_id) if batch[0].start else _score(model, batch, pad_id)
+            for index, value in zip(chosen, found, strict=True):
                 scores[index] = value
     finally:
         model.train(training)
@@ -139,16 +198,30 @@ def choice_scores(
     return [[next(taken) for _ in row] for row in rows]
 
 
-def _score(model: nn.Module, pairs: list[tuple[list[int], list[int]]], pad_id: int) -> list[float]:
+def _score(model: nn.Module, rows: list[Prompted], pad_id: int) -> list[float]:
     device = base_model(model).device
-    longest = max(len(p) + len(a) for p, a in pairs)
-    tail = max(len(a) for _, a in pairs)
+    assert not base_model(model).config.is_encoder_decoder, "rows of a causal model for an encoder–decoder"
+    lengths = torch.tensor([len(row.learned_ids) for row in rows], device=device)
+    tail = int(lengths.max())
     # Padded on the left, so that every choice ends in the last column and only the tail's logits are needed.
-    ids = torch.tensor([[pad_id] * (longest - len(p) - len(a)) + p + a for p, a in pairs], device=device)
-    mask = torch.tensor([[0] * (longest - len(p) - len(a)) + [1] * (len(p) + len(a)) for p, a in pairs], device=device)
+    ids, mask = (side.to(device) for side in padded([row.ids for row in rows], pad_id, left=True))
     positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=tail + 1).logits
     logp = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, -tail:, None]).squeeze(2)
-    lengths = torch.tensor([len(a) for _, a in pairs], device=device)
     kept = torch.arange(tail, device=device)[None, :] >= tail - lengths[:, None]
     return ((logp * kept).sum(dim=1) / lengths).tolist()
+
+
+def _score_apart(model: nn.Module, rows: list[Prompted], pad_id: int) -> list[float]:
+    """The same of an encoder–decoder, whose encoder reads each prompt of the batch once."""
+    base = base_model(model)
+    places = {key: n for n, key in enumerate(dict.fromkeys(tuple(row.prompt_ids) for row in rows))}
+    source, mask = (side.to(base.device) for side in padded(list(places), pad_id))
+    of = torch.tensor([places[tuple(row.prompt_ids)] for row in rows], device=base.device)
+    states = base.get_encoder()(input_ids=source, attention_mask=mask, return_dict=True).last_hidden_state
+    tokens = move(tokens_of(rows, pad_id), base.device)
+    written = {key: value for key, value in tokens["inputs"].items() if key.startswith("decoder_")}
+    encoded = BaseModelOutput(last_hidden_state=states[of])
+    logits = model(encoder_outputs=encoded, attention_mask=mask[of], **written, use_cache=False).logits
+    logp = logits[tokens["target_mask"]].float().log_softmax(dim=-1).gather(1, tokens["target_ids"][:, None])
+    return [piece.mean().item() for piece in logp.squeeze(1).split(tokens["target_mask"].sum(dim=1).tolist())]
