@@ -22,7 +22,7 @@ Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until n
 Arm = Annotated[str, typer.Option("--arm", help="Which arm to show and write, or `all`.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
 Page = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
-Of = Annotated[str, typer.Option("--arm", help="Whose answers.")]
+Of = Annotated[str | None, typer.Option("--arm", help="Whose answers. Default: distilled, or explained.")]
 Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired tests.")]
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
 COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
@@ -63,7 +63,7 @@ def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
 
 
 @app.command("report")
-def report(grid: Where, out: Page = None, arm: Of = "distilled", resamples: Resamples = 10_000) -> None:
+def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples = 10_000) -> None:
     """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
     from understudy.experiments.grid.analysis import analyse
     from understudy.files import atomic, write_json
@@ -198,11 +198,12 @@ def _unit(unit: Unit) -> str:
 def run(grid: Grid) -> None:
     """Run a grid and show its table."""
     from understudy.experiments.grid import run_grid
+    from understudy.recipe import main_arm
 
     console = GridConsole()
     console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")
     folder = run_grid(grid, console)
-    _show(folder.path, ["distilled"])
+    _show(folder.path, list({main_arm(cell.recipe.evaluate.arms) for cell in grid.cells}))
     console.say(f"table of all arms: {folder.path / 'table.csv'}")
 
 

@@ -17,6 +17,7 @@ from understudy.evaluation.gap import Gap, gap_recovered
 from understudy.evaluation.measure import Measured, Row, align, chance, group_numbers, measure
 from understudy.metrics import TEXT_METRICS, Difference, Interval, Tools
 from understudy.metrics.significance import difference_of, num_groups, percentile_bounds, resampled_totals
+from understudy.recipe import main_arm
 
 Sampled = tuple[float, np.ndarray]
 
@@ -25,7 +26,11 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("distilled", "seqkd"),
     ("distilled", "kd_gold"),
     ("seqkd", "sft"),
+    ("distilled", "explained"),
+    ("explained", "sft"),
+    ("explained", "seqkd"),
     ("teacher", "distilled"),
+    ("teacher", "explained"),
     ("teacher", "sft"),
 )
 """Which differences are reported: first minus second."""
@@ -40,7 +45,7 @@ class Slice:
         groups: number of facts (or other groups) they ask about.
         table: arm -> metric -> interval; an arm that was not measured on a metric has no entry.
         differences: (arm, other arm, metric) -> difference, arm minus other arm.
-        gaps: metric -> share of the way from SFT-only to the teacher that distillation went.
+        gaps: metric -> share of the way from SFT-only to the teacher that the run's own student went.
     """
 
     items: int
@@ -200,14 +205,15 @@ def _slice(
         for name in present
         if (a, name) in samples and (b, name) in samples
     }
+    ends = (main_arm([arm for arm, _ in samples]), "sft", "teacher")
     gaps = {
         name: gap_recovered(
-            *(samples[arm, name] for arm in ("distilled", "sft", "teacher")),
+            *(samples[arm, name] for arm in ends),
             confidence=confidence,
             groups=counts[name][1],
         )
         for name in present
-        if all((arm, name) in samples for arm in ("distilled", "sft", "teacher"))
+        if all((arm, name) in samples for arm in ends)
     }
     return Slice(int(mask.sum()), num_groups(0, groups[mask].tolist()), dict(table), differences, gaps)
 

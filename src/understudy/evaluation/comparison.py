@@ -24,7 +24,7 @@ from understudy.metrics.registry import JUDGED
 from understudy.metrics.significance import SystemsComparison, compare_many
 from understudy.metrics.significance.mixed import seeds_model
 
-RUN_PAIRS = (*PAIRS, ("distilled", "base_student"), ("distilled", MAJORITY))
+RUN_PAIRS = (*PAIRS, *((arm, low) for arm in ("distilled", "explained") for low in ("base_student", MAJORITY)))
 """Which arms of a run are set against each other: first minus second."""
 
 _MODELLED = ("exact_match", "token_f1", "rougeL", "choice_accuracy", "answer_correctness")

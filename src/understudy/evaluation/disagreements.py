@@ -9,7 +9,10 @@ from typing import Any
 from understudy.evaluation.measure import Row, chosen_option
 from understudy.metrics import score
 
-CONTESTS: tuple[tuple[str, str], ...] = (("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled"))
+CONTESTS: tuple[tuple[str, str], ...] = (
+    *(("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")),
+    *(("explained", "sft"), ("sft", "explained"), ("teacher", "explained")),
+)
 """(better arm, worse arm): gains, losses, and what is still missing."""
 
 

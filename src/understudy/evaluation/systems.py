@@ -12,10 +12,10 @@ from understudy.errors import ConfigError, DataError
 from understudy.evaluation.compare import majority_baseline
 from understudy.evaluation.plain import read_predictions
 from understudy.files import fingerprint, read_jsonl
-from understudy.recipe import Recipe
+from understudy.recipe import Recipe, main_arm
 from understudy.run import Run
 
-ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled")
+ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "explained")
 MAJORITY = "majority"
 
 
@@ -51,8 +51,8 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
 
     Args:
         sources: run folders, `RUN:arm`, or files of predictions. One run folder alone gives all its arms.
-        arm: which arm to take of every run that names none; default: `distilled`, or all where there is one run, or
-            where all runs share one recipe but for the seed.
+        arm: which arm to take of every run that names none; default: `distilled` (else `explained`), or all where
+            there is one run, or where all runs share one recipe but for the seed.
         references: right answers, for files that hold none.
 
     Raises:
@@ -71,10 +71,14 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
             found += _run_systems(run, named or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(found):
         named = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
-        found = [s for s in found if not s.arm or s.origin in named or s.arm == "distilled"]
+        main = {origin: main_arm({s.arm for s in found if s.origin == origin}) for origin in {s.origin for s in found}}
+        found = [s for s in found if not s.arm or s.origin in named or s.arm == main[s.origin]]
         silent = [str(run.folder) for source in runs if (run := run_of(source)[0]) and not _has(found, run)]
         if silent:
-            raise ConfigError(f"{silent[0]} has no arm `distilled`", hint="say which one to take: RUN:arm, or --arm")
+            raise ConfigError(
+                f"{silent[0]} has neither an arm `distilled` nor `explained`",
+                hint="say which one to take: RUN:arm, or --arm",
+            )
     return _named(found)
 
 

@@ -12,7 +12,7 @@ from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.systems import run_arms
 from understudy.evaluation.tools import metric_names, tools_for
 from understudy.files import atomic, read_json, read_jsonl, write_json
-from understudy.recipe import ModelConfig, Recipe, dump_recipe
+from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
 from understudy.report.words import metric_label, primary_metric
 from understudy.run import Run, whole_folder
@@ -35,7 +35,7 @@ def summarise(run: Run, recipe: Recipe) -> None:
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
     render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
-    if run.is_done("train-distilled"):
+    if run.is_done(f"train-{main_arm(arms)}"):
         export_student(run, recipe, comparison)
 
 
@@ -58,16 +58,16 @@ def headline(comparison: Mapping[str, Any]) -> list[str]:
     metric = primary_metric(comparison)
     if metric is None:
         return []
-    level = f"{comparison['settings']['confidence']:.0%} interval"
+    arm, level = main_arm(comparison["arms"]), f"{comparison['settings']['confidence']:.0%} interval"
     lines = []
     for found in comparison["overall"]["differences"]:
-        if found["metric"] == metric and found["a"] == "distilled":
+        if found["metric"] == metric and found["a"] == arm:
             interval = (
                 f"{level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g}"
                 if found["low"] is not None
                 else "too few items for an interval"
             )
-            lines.append(f"distilled − {found['b']}: {found['difference']:+.3f} {metric_label(metric)} ({interval})")
+            lines.append(f"{arm} − {found['b']}: {found['difference']:+.3f} {metric_label(metric)} ({interval})")
     gap = comparison["overall"]["gaps"].get(metric)
     if gap and gap.get("value") is not None:
         lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
@@ -88,7 +88,7 @@ def report_inputs(
         comparison=comparison,
         recipe=dump_recipe(recipe),
         curves=curves(run),
-        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED if recipe.evaluate.speed},
+        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED if run.is_done(f"speed-{name}")},
         examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
@@ -131,7 +131,7 @@ def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def sentences(run: Run, recipe: Recipe) -> list[str]:
     """What a reader has to know to judge the figures."""
-    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled") if run.is_done(f"train-{arm}")]
+    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled", "explained") if run.is_done(f"train-{arm}")]
     steps = {run.record(f"train-{arm}")["plan"]["steps"] for arm in trained}
     lines = (
         [f"Every trained student took {steps.pop():,} optimiser steps of {recipe.distil.batch_size} rows."]
@@ -160,9 +160,10 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
 
 
 def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
-    """Copy the distilled student to `student/`, with a model card."""
+    """Copy the run's own student to `student/`, with a model card."""
+    arm = main_arm(comparison["arms"])
     with whole_folder(run.folder / "student") as part:
-        shutil.copytree(run.stage("train-distilled") / "model", part, dirs_exist_ok=True)
+        shutil.copytree(run.stage(f"train-{arm}") / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:
             handle.write(model_card(recipe, comparison))
 
@@ -170,7 +171,8 @@ def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> N
 def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
     """A model card: what it was made from, how, and how well it does."""
     table = comparison["overall"]["table"]
-    metrics = [name for name in TABLE if name in table.get("distilled", {})]
+    arm = main_arm(table)
+    metrics = [name for name in TABLE if name in table.get(arm, {})]
     lines = [
         "---",
         "library_name: transformers",
@@ -180,8 +182,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         "---",
         f"# {recipe.name}",
         "",
-        f"A student distilled by understudy: `{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature "
-        f"{recipe.distil.temperature}.",
+        _how(recipe, arm),
         "",
         f"- teacher: {_before(recipe.teacher) if recipe.teacher else _elsewhere(recipe)}",
         f"- student: {_before(recipe.student)}",
@@ -196,6 +197,15 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
         cells = [_cell(values.get(name)) for name in metrics]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _how(recipe: Recipe, arm: str) -> str:
+    by = f"`{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature {recipe.distil.temperature}"
+    if arm == "distilled" or recipe.tasks is None:
+        return f"A student distilled by understudy: {by}."
+    texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"
+    also = f"; beside it the teacher's logits: {by}" if recipe.tasks.logits else ""
+    return f"A student taught by understudy with texts of a teacher: {texts}{also}."
 
 
 def _before(model: ModelConfig) -> str:

@@ -25,6 +25,7 @@ from understudy.recipe.sections import (
     Recipe,
     SeqkdConfig,
     TrainConfig,
+    main_arm,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "load_grid",
     "load_recipe",
     "load_yaml",
+    "main_arm",
     "parse_grid",
     "parse_recipe",
 ]

@@ -6,6 +6,7 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -23,6 +24,11 @@ Arm = Literal["sft", "seqkd", "kd_gold", "distilled", "explained"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 ARMS: tuple[str, ...] = get_args(Arm)
+
+
+def main_arm(arms: Iterable[str]) -> str:
+    """The arm that a run is about: `distilled`, or `explained` where there is no distilled student."""
+    return "explained" if "explained" in arms and "distilled" not in arms else "distilled"
 
 
 class DataConfig(Section):

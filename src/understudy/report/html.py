@@ -50,6 +50,8 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "run": run,
         "headline": words.headline(run),
         "tiles": _tiles(run, metric) if metric else [],
+        "main": words.arm_label(words.main_arm(arms)),
+        "student": words.STUDENTS[words.main_arm(arms)],
         "arms": [{"name": arm, "label": words.arm_label(arm), "colour": colour(arm)} for arm in arms],
         "metrics": [_metric(comparison, name) for name in comparison["metrics"]],
         "primary": words.metric_label(metric) if metric else "",
@@ -91,7 +93,7 @@ def _tiles(run: ReportInputs, metric: str) -> list[dict[str, str]]:
             "note": _bounds(table[arm][metric], factor),
             "colour": colour(arm),
         }
-        for arm in ("sft", "distilled", "teacher")
+        for arm in ("sft", words.main_arm(comparison["arms"]), "teacher")
         if metric in table.get(arm, {})
     ]
     gap = comparison["overall"]["gaps"].get(metric)
@@ -175,7 +177,8 @@ def _gaps(comparison: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _slices(comparison: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
-    """One row a slice: the primary metric of each arm and the difference distilled − SFT-only."""
+    """One row a slice: the primary metric of each arm and the difference of the run's student from SFT-only."""
+    main = words.main_arm(comparison["arms"])
     factor = words.scale(comparison, metric)
     rows = []
     for label, part in words.slices(comparison).items():
@@ -185,7 +188,7 @@ def _slices(comparison: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
                 "label": label,
                 "items": part["items"],
                 "cells": [words.number(None if value is None else value["value"] * factor) for value in values],
-                "difference": _difference_cell(comparison, words.difference(part, "distilled", "sft", metric), metric),
+                "difference": _difference_cell(comparison, words.difference(part, main, "sft", metric), metric),
             }
         )
     return rows

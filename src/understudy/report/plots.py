@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from understudy.recipe import main_arm
 from understudy.report.inputs import ReportInputs
 from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
-from understudy.report.words import arm_label, metric_label, ordered, scale
+from understudy.report.words import STUDENTS, arm_label, metric_label, ordered, scale
 
 _TERMS = {"gold": "Gold cross-entropy"}
 _STATISTICS = {
@@ -108,10 +109,10 @@ def _stage_label(stage: str) -> str:
 def differences_plot(
     comparison: Mapping[str, Any], baselines: Sequence[str] = ("sft", "seqkd", "kd_gold")
 ) -> str | None:
-    """Forest plot: distilled minus each other student, all metrics on 0 to 100, with intervals."""
+    """Forest plot: the run's own student minus each other one, all metrics on 0 to 100, with intervals."""
+    main = main_arm(comparison["arms"])
     found = {
-        arm: [d for d in comparison["overall"]["differences"] if (d["a"], d["b"]) == ("distilled", arm)]
-        for arm in baselines
+        arm: [d for d in comparison["overall"]["differences"] if (d["a"], d["b"]) == (main, arm)] for arm in baselines
     }
     found = {arm: differences for arm, differences in found.items() if differences}
     if not found:
@@ -121,7 +122,7 @@ def differences_plot(
         figure = Figure(figsize=(1.6 + 3.3 * len(found), 0.34 * len(metrics) + 1.1), layout="constrained")
         axes = figure.subplots(1, len(found), sharey=True, sharex=True, squeeze=False).ravel()
         for axis, (arm, differences) in zip(axes, found.items(), strict=True):
-            axis.set_title(f"Distilled \N{MINUS SIGN} {arm_label(arm)}")
+            axis.set_title(f"{arm_label(main)} \N{MINUS SIGN} {arm_label(arm)}")
             axis.axvline(0, color=INK, linewidth=1)
             axis.grid(axis="y", visible=False)
             for d in differences:
@@ -133,7 +134,7 @@ def differences_plot(
             axis.set_xlabel("points (0 to 100)")
         axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
         axes[0].set_ylim(len(metrics) - 0.4, -0.6)
-        return svg(figure, "Differences of the distilled student from the other students, with intervals")
+        return svg(figure, f"Differences of the {STUDENTS[main]} from the other students, with intervals")
 
 
 def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | None:

@@ -22,6 +22,7 @@ _THEME = {INK: "currentColor", GRID: "var(--grid)"}
 _COLOURS = {
     "teacher": "#7c8594",
     "distilled": "#2b7fdb",
+    "explained": "#0e9aa7",
     "seqkd": "#9a63d8",
     "kd_gold": "#1f9d78",
     "sft": "#dd8423",
@@ -31,13 +32,14 @@ _COLOURS = {
 MARKERS = {
     "teacher": "D",
     "distilled": "o",
+    "explained": "p",
     "seqkd": "s",
     "kd_gold": "^",
     "sft": "v",
     "base_student": "P",
     "majority": "X",
 }
-_SPARE = ("#0e9aa7", "#b5651d", "#6b8e23", "#b0468e")
+_SPARE = ("#3d5a99", "#b5651d", "#6b8e23", "#b0468e")
 
 
 def colour(arm: str) -> str:

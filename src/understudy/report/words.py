@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.recipe import main_arm
 from understudy.report.inputs import ReportInputs
 
 ARMS = {
     "teacher": "Teacher",
     "distilled": "Distilled",
+    "explained": "Explained",
     "seqkd": "SeqKD",
     "kd_gold": "KD on gold only",
     "sft": "SFT-only",
     "base_student": "Base student",
     "majority": "Majority answer",
 }
+STUDENTS = {"distilled": "distilled student", "explained": "student taught by texts"}
+TAUGHT = {"distilled": "distillation", "explained": "learning from the teacher's texts"}
 METRICS = {
     "exact_match": "Exact match",
     "token_f1": "Token F1",
@@ -140,17 +144,19 @@ def headline(inputs: ReportInputs) -> Headline:
     """Is the student better than SFT-only, by how much, how sure, and where the gain comes from."""
     comparison = inputs.comparison
     metric = primary_metric(comparison)
-    found = difference(comparison["overall"], "distilled", "sft", metric) if metric else None
+    arm = main_arm(comparison["arms"])
+    found = difference(comparison["overall"], arm, "sft", metric) if metric else None
     if metric is None or found is None:
         return Headline("open", "No verdict: a distilled and an SFT-only student are needed to compare.", ())
+    student = STUDENTS[arm]
     factor, name = scale(comparison, metric), in_a_sentence(metric_label(metric))
     verdict = {
-        "better": "Yes: distillation beats fine-tuning on the gold answers alone.",
-        "worse": "No: the distilled student is worse than one fine-tuned on the gold answers alone.",
-        "open": "Not shown: the distilled and the SFT-only student cannot be told apart here.",
+        "better": f"Yes: {TAUGHT[arm]} beats fine-tuning on the gold answers alone.",
+        "worse": f"No: the {student} is worse than one fine-tuned on the gold answers alone.",
+        "open": f"Not shown: the {student} and the SFT-only student cannot be told apart here.",
     }[tone(found)]
     sentences = [
-        f"On {found['n']:,} held-out items ({found['groups']:,} independent groups) the distilled student reaches "
+        f"On {found['n']:,} held-out items ({found['groups']:,} independent groups) the {student} reaches "
         f"{number(found['mean_a'] * factor)} in {name}, the SFT-only student {number(found['mean_b'] * factor)}: "
         f"a difference of {_interval(found, factor)} points, {p_text(found['p_value'])}."
     ]
@@ -204,7 +210,7 @@ def _gold_sentence(comparison: Mapping[str, Any], metric: str) -> str:
 
 
 def _size_sentence(inputs: ReportInputs) -> str:
-    teacher, student = inputs.model_of("teacher"), inputs.model_of("distilled")
+    teacher, student = inputs.model_of("teacher"), inputs.model_of(main_arm(inputs.comparison["arms"]))
     parts = []
     for field, text in (
         ("parameters", "{}\N{MULTIPLICATION SIGN} fewer parameters"),
@@ -239,7 +245,8 @@ def caveats(inputs: ReportInputs) -> list[str]:
     small = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
     if small:
         texts.append(f"Few items, so read with care: {', '.join(small)}.")
-    expected = ("teacher", "distilled", "seqkd", "kd_gold", "sft")
+    taught = main_arm(comparison["arms"])
+    expected = ("teacher", "distilled", "seqkd", "kd_gold", "sft") if taught == "distilled" else ("teacher", "sft")
     missing = [arm_label(arm) for arm in expected if arm not in comparison["arms"]]
     if missing:
         texts.append(f"Not part of this run, so nothing is said about it: {', '.join(missing)}.")

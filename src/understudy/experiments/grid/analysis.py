@@ -20,23 +20,26 @@ from understudy.experiments.grid.table import TableRow, grid_table, unfinished
 from understudy.files import read_json, read_jsonl
 from understudy.metrics.registry import EMBEDDING, FOURTEEN, JUDGED, METRICS
 from understudy.metrics.significance import adjusted, compare_many, factorial_anova
+from understudy.recipe import main_arm
 
 SEED = "seed"
 
 
-def analyse(path: Path, *, arm: str = "distilled", resamples: int = 10_000, confidence: float = 0.95) -> dict[str, Any]:
+def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, confidence: float = 0.95) -> dict[str, Any]:
     """Everything that the report of a grid says, as plain values.
 
     Args:
         path: the grid's folder.
-        arm: whose answers.
+        arm: whose answers; default: the one that the grid is about, distilled or explained.
         resamples: draws of the paired tests.
         confidence: level of the intervals; 1 − confidence is that of the tests.
 
     Raises:
         ConfigError: no grid's folder, or no finished cell has that arm.
     """
-    rows, plan = grid_table(path, [arm]), read_json(path / "plan.json")
+    every, plan = grid_table(path), read_json(path / "plan.json")
+    arm = arm or main_arm({row.arm for row in every})
+    rows = [row for row in every if row.arm == arm]
     if not rows:
         raise ConfigError(
             f"{path} has no finished cell with an arm {arm!r}",

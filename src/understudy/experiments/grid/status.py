@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from understudy.experiments.grid.folder import GridFolder
 from understudy.files import read_json
+from understudy.recipe import main_arm
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -91,6 +92,7 @@ def _error(failure: Mapping[str, str]) -> str:
 def _score(run: Path) -> tuple[str, float | None]:
     summary = read_json(run / "summary.json")
     arms, metrics = summary["arms"], summary["metrics"]
-    arm = "distilled" if "distilled" in arms else next(name for name in reversed(arms) if name != "majority")
+    main = main_arm(arms)
+    arm = main if main in arms else next(name for name in reversed(arms) if name != "majority")
     metric = metrics[0] if metrics else ""
     return metric, arms[arm].get(metric)

@@ -13,7 +13,7 @@ from typing import Any
 from understudy.experiments.grid.folder import GridFolder
 from understudy.files import atomic, read_json, read_text
 
-ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "majority")
+ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "explained", "majority")
 
 
 @dataclass(frozen=True)
