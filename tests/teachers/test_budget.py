@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from asking import by_id, completer, question, questions
 from servers import Call, Reply, Server, echo
-from understudy.teachers.budget import Budget, most_tokens
-from understudy.teachers.cache import AnswerCache
+from understudy.errors import ConfigError
+from understudy.recipe import EndpointConfig
+from understudy.teachers.budget import Amount, Budget, most_tokens
+from understudy.teachers.cache import FILE_NAME, AnswerCache
+from understudy.teachers.completers import completer as built
 from understudy.types import Message, Request
 
 
@@ -72,6 +76,45 @@ def test_tokens_are_passed_by_one_call_at_most(counted: bool) -> None:
     assert "of 1,000 tokens" in missing[-1].reason
 
 
+def test_money_is_passed_by_one_call_at_most(tmp_path: Path) -> None:
+    """20 tokens read at 3 and 30 written at 10 a million: 0.00036 a call, so that 28 calls pass 0.01 by a little."""
+    prices = {"input_price": 3.0, "output_price": 10.0, "max_cost": 0.01}
+    with Server(lambda call: Reply(call.prompt, tokens=(20, 30), delay=0.005)) as server:
+        for _ in range(2):
+            asked = completer(server, tmp_path, account="run", max_tokens=100, concurrency=16, **prices)
+            found = by_id(asked.complete(questions(100)))
+    assert len(server.calls) == 28
+    missing = [completion.reason for completion in found.values() if completion.reason]
+    assert len(missing) == 100 - 28
+    assert missing[-1] == "budget: 0.0101 of 0.0100 in money are spent"
+
+
+@pytest.mark.parametrize("prices", [{}, {"input_price": 1.0}, {"output_price": 1.0}])
+@pytest.mark.parametrize("base_url", [None, "http://localhost:1/v1"])
+def test_money_without_prices_is_refused_before_anything_is_asked(
+    prices: dict[str, float], base_url: str | None
+) -> None:
+    with pytest.raises(ConfigError, match="max_cost 5 of m cannot be kept without prices") as refused:
+        built(EndpointConfig(model="m", base_url=base_url, max_cost=5, **prices))
+    assert "input_price and output_price" in refused.value.hint
+
+
+def test_a_file_that_counted_no_money_goes_on(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / FILE_NAME)
+    database.execute(
+        "CREATE TABLE spending (account TEXT PRIMARY KEY, calls INTEGER NOT NULL, tokens INTEGER NOT NULL)"
+    )
+    database.execute("INSERT INTO spending VALUES ('run/m', 4, 400)")
+    database.commit()
+    database.close()
+    cache = AnswerCache(tmp_path)
+    assert cache.spent("run/m") == (4, 400)
+    assert cache.spent_cost("run/m") == 0
+    assert cache.spend("run/m", 10, 70, alone=False, max_cost=100)
+    assert cache.spent_cost("run/m") == 70
+    cache.close()
+
+
 def test_an_account_goes_on_where_it_stood(tmp_path: Path) -> None:
     with Server() as server:
         for _ in range(3):
@@ -92,26 +135,31 @@ def test_a_model_that_writes_bytes_fits_the_estimate() -> None:
     st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.booleans()), max_size=60),
     st.none() | st.integers(1, 20),
     st.none() | st.integers(1, 200),
+    st.none() | st.integers(1, 200),
 )
 def test_no_order_of_calls_passes_a_limit(
-    calls: list[tuple[int, int, bool]], max_calls: int | None, max_tokens: int | None
+    calls: list[tuple[int, int, bool]], max_calls: int | None, max_tokens: int | None, max_cost: int | None
 ) -> None:
     """Calls that cost at most what was reserved, some settled late, some refused."""
     cache = AnswerCache()
-    budget = Budget(cache, "a", max_calls, max_tokens)
-    open_calls: list[tuple[int, int]] = []
+    limits = {"max_calls": max_calls, "max_total_tokens": max_tokens, "max_cost": max_cost and max_cost * 2e-6}
+    budget = Budget(cache, "a", EndpointConfig(model="m", input_price=2.0, output_price=2.0, **limits))
+    open_calls: list[tuple[Amount, Amount]] = []
     paid: list[int] = []
-    for reserved, cost, wait in calls:
-        if budget.try_reserve(reserved):
-            open_calls.append((reserved, min(cost, reserved)))
+    for reserved, tokens, wait in calls:
+        if budget.try_reserve(budget.amount(0, reserved)):
+            open_calls.append((budget.amount(0, reserved), budget.amount(min(tokens, reserved), 0)))
         while open_calls and not wait:
-            size, price = open_calls.pop()
-            budget.settle(size, price, calls=int(price > 0))
-            paid += [price] if price else []
-    for size, price in open_calls:
-        budget.settle(size, price)
-        paid.append(price)
+            size, spent = open_calls.pop()
+            budget.settle(size, spent, calls=int(spent.tokens > 0))
+            paid += [spent.tokens] if spent.tokens else []
+    for size, spent in open_calls:
+        budget.settle(size, spent)
+        paid.append(spent.tokens)
     assert max_calls is None or len(paid) <= max_calls
     assert max_tokens is None or sum(paid) < max_tokens + max([*paid, 1])
+    assert max_cost is None or sum(paid) < max_cost + max([*paid, 1])
     assert cache.spent("a") == ((len(paid), sum(paid)) if calls else (0, 0))
+    # A token costs 2 millionths, that is 2,000 billionths.
+    assert cache.spent_cost("a") == 2_000 * sum(paid)
     cache.close()

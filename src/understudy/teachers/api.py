@@ -22,7 +22,7 @@ from understudy.errors import ConfigError, TeacherError
 from understudy.recipe import EndpointConfig
 from understudy.teachers.answers import read_value
 from understudy.teachers.background import as_ready
-from understudy.teachers.budget import Budget, most_tokens
+from understudy.teachers.budget import NOTHING, Budget
 from understudy.teachers.cache import Answer, AnswerCache, request_key
 from understudy.teachers.faults import Fault
 from understudy.teachers.usage import Usage
@@ -64,7 +64,7 @@ class ApiCompleter:
             backoff: seconds; the n-th wait is drawn from 0 to backoff · 2ⁿ, at most 30 s.
 
         Raises:
-            ConfigError: `base_url` is no address.
+            ConfigError: `base_url` is no address, or a budget in money has no prices.
         """
         if urlsplit(config.base_url or "").scheme not in ("http", "https"):
             raise ConfigError(
@@ -75,6 +75,8 @@ class ApiCompleter:
         self._cache = AnswerCache(cache_folder)
         self._ledger = self._cache if account else AnswerCache()
         self._account = f"{account}/{config.model}"
+        # Refused here, not at the first question.
+        Budget(self._ledger, self._account, config)
         self._backoff = backoff
 
     @property
@@ -103,7 +105,7 @@ class ApiCompleter:
         from understudy.teachers.wire import open_wire
 
         key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
-        budget = Budget(self._ledger, self._account, self.config.max_calls, self.config.max_total_tokens)
+        budget = Budget(self._ledger, self._account, self.config)
         async with open_wire(self.config, key, self.usage) as wire:
             yield _Session(self.config, wire.send, self._cache, budget, self.usage, self._backoff).answer
 
@@ -210,23 +212,26 @@ class _Session:
         while (pause := self._pause_until - time.monotonic()) > 0:
             await asyncio.sleep(pause)
         longest = self._config.max_tokens if request.max_tokens is None else request.max_tokens
-        reserved = most_tokens(request, longest)
+        reserved = self._budget.most(request, longest)
         if not await self._budget.reserve(reserved):
             raise Fault("budget", self._budget.why().removeprefix("budget: "))
         try:
             answer = await self._send(request)
         except Fault as fault:
-            spent = (sum(fault.tokens) if fault.tokens else reserved) if fault.charged else 0
+            counted = self._budget.amount(*fault.tokens) if fault.tokens else reserved
+            spent = counted if fault.charged else NOTHING
             self._budget.settle(reserved, spent, calls=int(fault.charged))
             self._count(*fault.tokens or (0, 0))
             self._look_out(fault)
             raise
         except TeacherError as error:
             self._fatal = error
-            self._budget.settle(reserved, 0, calls=0)
+            self._budget.settle(reserved, NOTHING, calls=0)
             raise
         # An endpoint that does not count is taken to have cost what it could.
-        self._budget.settle(reserved, answer.input_tokens + answer.output_tokens or reserved)
+        counted = answer.input_tokens + answer.output_tokens > 0
+        spent = self._budget.amount(answer.input_tokens, answer.output_tokens) if counted else reserved
+        self._budget.settle(reserved, spent)
         self._count(answer.input_tokens, answer.output_tokens)
         self._refusals = -1
         return answer

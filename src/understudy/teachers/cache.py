@@ -30,14 +30,15 @@ CREATE TABLE IF NOT EXISTS answers (
     input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, seconds REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spending (
-    account TEXT PRIMARY KEY, calls INTEGER NOT NULL, tokens INTEGER NOT NULL
+    account TEXT PRIMARY KEY, calls INTEGER NOT NULL, tokens INTEGER NOT NULL, cost INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
 
 _SPEND = """
-UPDATE spending SET calls = calls + 1, tokens = tokens + :tokens WHERE account = :account
+UPDATE spending SET calls = calls + 1, tokens = tokens + :tokens, cost = cost + :cost WHERE account = :account
 AND (:max_calls IS NULL OR calls < :max_calls)
 AND (:max_tokens IS NULL OR tokens + :tokens <= :max_tokens OR (:alone AND tokens < :max_tokens))
+AND (:max_cost IS NULL OR cost + :cost <= :max_cost OR (:alone AND cost < :max_cost))
 """
 
 
@@ -111,6 +112,7 @@ class AnswerCache:
             # A kill loses nothing; only a power cut can lose the last answers, never the file.
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_TABLES)
+            self._add_cost()
         weakref.finalize(self, self._database.close)
 
     def get(self, key: str) -> Answer | None:
@@ -135,32 +137,61 @@ class AnswerCache:
             row = self._database.execute("SELECT calls, tokens FROM spending WHERE account = ?", (account,)).fetchone()
         return row or (0, 0)
 
-    def spend(self, account: str, tokens: int, *, max_calls: int | None, max_tokens: int | None, alone: bool) -> bool:
-        """Take one call and so many tokens off an account, unless that would pass a limit.
+    def spent_cost(self, account: str) -> int:
+        """Money spent by an account, in billionths, what is under way counted in full."""
+        with self._faults(), self._lock:
+            row = self._database.execute("SELECT cost FROM spending WHERE account = ?", (account,)).fetchone()
+        return row[0] if row else 0
 
-        With `alone`, the last call may pass `max_tokens`, provided that something was left before it.
+    def spend(
+        self,
+        account: str,
+        tokens: int,
+        cost: int = 0,
+        *,
+        max_calls: int | None = None,
+        max_tokens: int | None = None,
+        max_cost: int | None = None,
+        alone: bool,
+    ) -> bool:
+        """Take one call, so many tokens and so much money off an account, unless that would pass a limit.
+
+        With `alone`, the last call may pass `max_tokens` and `max_cost`, provided that something was left before it.
         """
         limits = {
             "account": account,
             "tokens": tokens,
+            "cost": cost,
             "max_calls": max_calls,
             "max_tokens": max_tokens,
+            "max_cost": max_cost,
             "alone": alone,
         }
         with self._faults(), self._lock:
             if self._database.execute(_SPEND, limits).rowcount:
                 return True
             # Not admitted, or the account's first call.
-            opened = self._database.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0)", (account,)).rowcount
+            opened = self._database.execute("INSERT OR IGNORE INTO spending VALUES (?, 0, 0, 0)", (account,)).rowcount
             return bool(opened) and self._database.execute(_SPEND, limits).rowcount == 1
 
-    def correct(self, account: str, *, calls: int, tokens: int) -> None:
+    def correct(self, account: str, *, calls: int, tokens: int, cost: int = 0) -> None:
         """Add to an account's spending, mostly something below zero: the estimate was too high."""
         with self._faults(), self._lock:
             self._database.execute(
-                "UPDATE spending SET calls = calls + ?, tokens = tokens + ? WHERE account = ?",
-                (calls, tokens, account),
+                "UPDATE spending SET calls = calls + ?, tokens = tokens + ?, cost = cost + ? WHERE account = ?",
+                (calls, tokens, cost, account),
             )
+
+    def _add_cost(self) -> None:
+        """Files of an earlier version count no money."""
+        columns = [row[1] for row in self._database.execute("PRAGMA table_info(spending)")]
+        if "cost" not in columns:
+            try:
+                self._database.execute("ALTER TABLE spending ADD COLUMN cost INTEGER NOT NULL DEFAULT 0")
+            except sqlite3.OperationalError as error:
+                # Another process was quicker.
+                if "duplicate column" not in str(error):
+                    raise
 
     def __len__(self) -> int:
         with self._faults(), self._lock:

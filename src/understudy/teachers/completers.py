@@ -22,7 +22,7 @@ def completer(
             Default: the completer has a budget of its own.
 
     Raises:
-        ConfigError: `base_url` is no address.
+        ConfigError: `base_url` is no address, or a budget in money has no prices.
     """
     if config.base_url is None:
         from understudy.teachers.in_process import LocalCompleter

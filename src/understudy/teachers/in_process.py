@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from understudy.files import fingerprint
 from understudy.recipe import EndpointConfig, ModelConfig
 from understudy.teachers.answers import read_value
-from understudy.teachers.budget import Budget, most_tokens
+from understudy.teachers.budget import Amount, Budget
 from understudy.teachers.cache import Answer, AnswerCache, clean, request_key
 from understudy.teachers.faults import Fault
 from understudy.teachers.usage import Usage
@@ -43,7 +43,7 @@ class LocalCompleter:
         self.usage = Usage()
         self._cache = AnswerCache(cache_folder)
         ledger = self._cache if account else AnswerCache()
-        self._budget = Budget(ledger, f"{account}/{config.model}", config.max_calls, config.max_total_tokens)
+        self._budget = Budget(ledger, f"{account}/{config.model}", config)
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class LocalCompleter:
         """Answers of the model, or faults, by key; requests of one length limit go through the model together."""
         found: dict[str, Answer | Fault] = {}
         groups: dict[int, dict[str, list[int]]] = {}
-        reserved: dict[str, int] = {}
+        reserved: dict[str, Amount] = {}
         for key, request in requests.items():
             longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
             prompt = self._prompt(request)
@@ -93,10 +93,10 @@ class LocalCompleter:
             if room is not None and len(prompt) + longest > room:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
                 found[key] = Fault("request", reason)
-            elif not self._budget.try_reserve(most_tokens(request, longest)):
+            elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
                 found[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
             else:
-                reserved[key] = most_tokens(request, longest)
+                reserved[key] = most
                 groups.setdefault(longest, {})[key] = prompt
         for longest, prompts in groups.items():
             draws = [self._draw(requests[key]) for key in prompts]
@@ -135,12 +135,12 @@ class LocalCompleter:
             for (key, ids), answer in pairs
         }
 
-    def _settled(self, key: str, request: Request, found: tuple[Answer, bool], reserved: int) -> Answer | Fault:
+    def _settled(self, key: str, request: Request, found: tuple[Answer, bool], reserved: Amount) -> Answer | Fault:
         answer, finished = found
         self.usage.calls += 1
         self.usage.input_tokens += answer.input_tokens
         self.usage.output_tokens += answer.output_tokens
-        self._budget.settle(reserved, answer.input_tokens + answer.output_tokens)
+        self._budget.settle(reserved, self._budget.amount(answer.input_tokens, answer.output_tokens))
         try:
             if not finished:
                 raise Fault("unfinished", "the answer reached max_tokens")
