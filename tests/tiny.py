@@ -138,6 +138,7 @@ def trainer(
     kind: type[DistillationTrainer] = DistillationTrainer,
     seed: int = 5,
     num: int = len(FACTS),
+    rows: list | None = None,
     processes: int = 1,
     report_to: tuple[str, ...] = (),
     **fields: Any,
@@ -154,7 +155,7 @@ def trainer(
     teacher = None
     if method != "sft":
         teacher = LocalTeacher(made.teacher, embeddings=Need.EMBEDDINGS in objective.needs)
-    rows = made.rows(method, num=num)
+    rows = made.rows(method, num=num) if rows is None else rows
     with warnings.catch_warnings():
         numbers = plan(config, len(rows), processes=processes)
         arguments = training_arguments(
