@@ -5,6 +5,7 @@ facts/*.csv, relations/*.yaml     what is true, and how it is said and asked
 knowledge.py                      Fact, Relation: read, checked, fingerprinted
 questions.py                      facts -> Splits of questions (phrasing, two_step, context, choice)
 choices.py                        facts -> Splits of multiple choice
+explanations.py                   rows of multiple choice -> explanation, critique, revision, counterfactuals
 statements.py                     facts -> declarative text, and reading exercises with invented subjects
 ```
 
@@ -13,6 +14,7 @@ among them. Everything here is deterministic and pure Python.
 """
 
 from understudy.data.embedded.telecom.choices import asked_facts, generate_choices
+from understudy.data.embedded.telecom.explanations import demonstrated_facts, demonstrations
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
 from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
 from understudy.data.embedded.telecom.statements import (
@@ -30,6 +32,8 @@ __all__ = [
     "Relation",
     "asked_facts",
     "core_facts",
+    "demonstrated_facts",
+    "demonstrations",
     "facts_fingerprint",
     "generate",
     "generate_choices",

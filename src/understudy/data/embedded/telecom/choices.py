@@ -25,6 +25,7 @@ from understudy.data.embedded.telecom.questions import (
     TRAINING_PHRASINGS,
     core_facts,
 )
+from understudy.data.explaining import mentions
 from understudy.errors import ConfigError
 from understudy.types import Example, Splits
 
@@ -124,12 +125,16 @@ def _drawn(fact: Fact, draw: random.Random) -> Iterator[Fact]:
 
 @lru_cache(maxsize=1024)
 def _rivals(fact: Fact) -> dict[str, list[Fact]]:
-    """Wrong answers of the right class, each with the facts it is the answer of: those of the same relation if any."""
+    """Wrong answers of the right class, each with the facts it is the answer of: those of the same relation if any.
+
+    What the question names itself is no option: nobody would choose it, and a text about the row could not avoid it.
+    """
     relations = load_relations()
     right = _names(fact)
     found: dict[str, list[Fact]] = {}
     for other in _of_class(relations[fact.relation].answer_type):
-        if right.isdisjoint(_names(other)) and other.subject != fact.subject:
+        apart = right.isdisjoint(_names(other)) and other.subject != fact.subject
+        if apart and not mentions(fact.subject, other.answer):
             found.setdefault(other.answer, []).append(other)
     for answer, facts in found.items():
         same = [other for other in facts if other.relation == fact.relation]
