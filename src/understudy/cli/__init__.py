@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import compare, doctor, evaluate, grid, init, inspect, recipes, report, run
+from understudy.cli import compare, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("init")(init.init)
 app.command("recipes")(recipes.recipes)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
+app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

@@ -1,0 +1,106 @@
+"""`understudy generate`: what a teacher writes about a recipe's examples, and nothing after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def generate(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe file with a `generate` section, or the name of a shipped one.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")] = None,
+    prompts_to: Annotated[
+        Path | None, typer.Option("--prompts-to", metavar="FOLDER", help="Copy our prompts there to edit; ask nothing.")
+    ] = None,
+) -> None:
+    """Have the teacher write explanations, critiques, counterfactuals … Run it again to go on where it stopped.
+
+    Only what the texts need is done before: data, and the teacher where it is the recipe's own. `understudy run` goes
+    on from the texts.
+    """
+    from understudy.errors import ConfigError
+
+    if prompts_to is not None:
+        from understudy.knowledge.prompting import write_prompts
+
+        for path in write_prompts(prompts_to):
+            typer.echo(f"wrote {path}")
+        typer.echo(f"edit what you like, remove the rest, then set generate.prompts: {prompts_to}")
+        return
+    if recipe is None:
+        raise ConfigError(
+            "which recipe?", hint="understudy generate RECIPE; `understudy recipes` lists the shipped ones"
+        )
+    _generate(recipe, overrides or [])
+
+
+def _generate(recipe: str, overrides: list[str]) -> None:
+    from understudy.cli.display import Console
+    from understudy.cli.recipes import find
+    from understudy.errors import ConfigError
+    from understudy.experiments.scheduler import execute
+    from understudy.recipe import is_grid, load_recipe, load_yaml
+    from understudy.run import Run
+
+    path = find(recipe)
+    if is_grid(load_yaml(path)):
+        raise ConfigError(f"{recipe} has axes: it is a grid, not one run", hint="`understudy run` generates as it goes")
+    loaded = load_recipe(path, overrides)
+    if loaded.generate is None:
+        raise ConfigError(
+            f"{recipe} has no section `generate`",
+            hint="add `generate: {}`, or one of its fields: generate.steps=[explain]",
+        )
+    target = Run.of(loaded)
+    with target.lock():
+        target.prepare(loaded)
+        with Console() as console:
+            console.say(f"run folder: {target.folder}")
+            execute(target, loaded, console, until="generate")
+        show(target.record("generate"))
+        typer.echo(f"texts: {target.stage('generate')}")
+
+
+def show(record: Mapping[str, Any]) -> None:
+    """A line a step: what was asked, kept, rejected and why, and what it cost."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from understudy.cli import one_line
+
+    steps: Mapping[str, Mapping[str, Any]] = record.get("steps", {})
+    priced = any(figures.get("cost") is not None for figures in steps.values())
+    columns = ["step", "asked", "kept", "rejected", "no text", "tokens", *["cost"] * priced, "seconds"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        left = name in ("step", "rejected", "no text")
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "step")
+    for name, figures in steps.items():
+        cells = [
+            name,
+            f"{figures.get('asked', 0):,}",
+            f"{figures.get('kept', 0):,}",
+            _reasons(figures.get("rejected", {})),
+            _reasons(figures.get("missing", {})),
+            f"{figures.get('input_tokens', 0) + figures.get('output_tokens', 0):,}",
+            *[f"{figures.get('cost') or 0:,.4f}"] * priced,
+            f"{figures.get('seconds', 0):,.0f}",
+        ]
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    if record.get("stopped"):
+        console.print(Text(one_line(f"stopped: {record['stopped']}; {record.get('left', 0):,} examples are left")))
+    elif record.get("left"):
+        console.print(Text(f"{record['left']:,} examples are left; run the same command again to ask about them"))
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return "\n".join(f"{number:,} {reason}" for reason, number in sorted(counts.items(), key=lambda item: -item[1]))
