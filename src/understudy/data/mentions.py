@@ -1,0 +1,88 @@
+"""Which options a text names.
+
+Texts and options are compared without regard to case and white space, and an option without its last full stop. A
+mention is a whole word or several: `cat` is not named by `category`, nor by `cats`. Where options overlap, the longest
+is found first and takes its place in the text, so `train station` names the station and not the option `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.data.choices import resolve
+from understudy.data.rows import BadRow
+from understudy.types import Example
+
+_TAKEN = "\0"
+
+
+def folded(text: str) -> str:
+    """A text as texts are compared here: no case, single spaces, no full stop at the end."""
+    return " ".join(text.casefold().split()).rstrip(".").rstrip()
+
+
+def mentioned(text: str, options: Sequence[str]) -> tuple[int, ...]:
+    """The places of the options that a text names, in the order of the options; equal options are all named."""
+    rest = " ".join(text.casefold().split())
+    wanted = [folded(option) for option in options]
+    found = set()
+    for option in sorted({option for option in wanted if option}, key=lambda option: (-len(option), option)):
+        rest, hits = _taken(rest, option)
+        if hits:
+            found.add(option)
+    return tuple(place for place, option in enumerate(wanted) if option in found)
+
+
+def _taken(text: str, option: str) -> tuple[str, int]:
+    """The text with every mention of an option blanked out, and their number."""
+    hits, place = 0, text.find(option)
+    while place >= 0:
+        end = place + len(option)
+        if _apart(text, place) and _apart(text, end):
+            text = text[:place] + _TAKEN * len(option) + text[end:]
+            hits += 1
+            place = text.find(option, end)
+        else:
+            place = text.find(option, place + 1)
+    return text, hits
+
+
+def _apart(text: str, place: int) -> bool:
+    """Whether no word runs across a place: not both characters beside it are part of a word."""
+    before, after = text[place - 1 : place], text[place : place + 1]
+    return not (_in_word(before) and _in_word(after))
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+def named_option(answer: str, choices: Sequence[str]) -> int | None:
+    """The place of the one option that an answer names; None where it names none, or several.
+
+    An answer that is an option, a label (`b`, `(B)`, `Option 2`) or both (`(b) text`) names that option; another names
+    the only one that it mentions. Equal options: the first of them.
+    """
+    wanted = [folded(choice) for choice in choices]
+    if (said := folded(answer)) in wanted and said:
+        return wanted.index(said)
+    try:
+        return resolve(answer.strip().rstrip("."), choices, "answer")
+    except BadRow:
+        places = mentioned(answer, choices)
+    return places[0] if len({wanted[place] for place in places}) == 1 else None
+
+
+def is_right(answer: str, example: Example) -> bool:
+    """Whether an answer is the gold one: the same option, or without options the same text.
+
+    An example without a gold answer has no right one.
+    """
+    right = {folded(gold) for gold in example.answers}
+    index = example.meta.get("answer_index")
+    if isinstance(index, int) and example.labelled and 0 <= index < len(example.choices):
+        right.add(folded(example.choices[index]))
+    if not example.choices:
+        return folded(answer) in right
+    place = named_option(answer, example.choices)
+    return place is not None and folded(example.choices[place]) in right

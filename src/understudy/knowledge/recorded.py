@@ -1,0 +1,254 @@
+"""Outputs of a teacher that were written down earlier, as rows of knowledge.
+
+| what lies at the path                     | how its outputs find their examples                                     |
+|-------------------------------------------|-------------------------------------------------------------------------|
+| `.jsonl` with `step` and `text`           | rows of knowledge: by id                                                |
+| `.jsonl` with `id` and a text             | by id                                                                   |
+| a folder of these                         | by id                                                                   |
+| a folder of `.json` lists of texts        | by order with the questions, then by the questions' ids                 |
+
+A text stands under `rationale`, `explanation` or `text`; `answer`, `choice` (place from 0, or an option) and `step` may
+stand beside it. Lists of texts are raw outputs of a few-shot prompt and have no ids: their files, in the order of their
+numbers, are the outputs for the rows of one file of questions that lies in the folder or in the one above it. An
+output that runs on into questions of its own is cut before the first of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.data.load import read_examples
+from understudy.data.mentions import folded, mentioned, named_option
+from understudy.data.tasks import with_answer
+from understudy.errors import DataError
+from understudy.files import read_json, read_jsonl
+from understudy.recipe import DataConfig
+from understudy.types import Example, Knowledge, Provenance
+
+BLIND, GIVEN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
+
+NEXT_QUESTION = "\n\nQ:"
+"""Where an output begins to ask questions of its own."""
+
+_STATEMENT = re.compile(r"\b(?:so |thus |hence |therefore,? )?the answer is\b:?", re.IGNORECASE)
+_LABELLED = re.compile(r"\(([a-z])\)([^()]*)", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\s,;]+(?:(?:or|and)\s*)?$")
+_NEARLY = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A raw output taken apart.
+
+    Attributes:
+        rationale: what stands before the answer.
+        answer: the options' own texts, or the teacher's words where they are none of them; several joined by `or`.
+        places: the options it answers with, by their letters.
+    """
+
+    rationale: str
+    answer: str
+    places: tuple[int, ...]
+
+
+def parse(output: str, choices: Sequence[str]) -> Output | str:
+    """Take a raw output apart, or say why that cannot be done.
+
+    The answer is what follows the last "the answer is" before the first further question. It names options by letter,
+    `(b) pond`, several where the teacher could not decide. Words after a letter that are not nearly its option's
+    stay as they are: then the teacher answered with something that it was not offered.
+    """
+    text = output.split(NEXT_QUESTION, 1)[0].strip()
+    statements = list(_STATEMENT.finditer(text))
+    if not statements:
+        return "unparseable: it states no answer"
+    rationale, tail = text[: statements[-1].start()].strip(), text[statements[-1].end() :].strip()
+    if not rationale:
+        return "unparseable: nothing stands before its answer"
+    labelled = [(ord(label.lower()) - ord("a"), _plain(words)) for label, words in _LABELLED.findall(tail)]
+    if labelled:
+        answers = [_answer(place, words, choices) for place, words in labelled]
+        return Output(rationale, " or ".join(answers), tuple(place for place, _ in labelled if place < len(choices)))
+    places = mentioned(tail, choices)
+    if not places:
+        return "unparseable: its answer names no option"
+    named = list(dict.fromkeys(folded(choices[place]) for place in places))
+    places = tuple(next(p for p in places if folded(choices[p]) == text) for text in named)
+    return Output(rationale, " or ".join(choices[place] for place in places), places)
+
+
+def _plain(words: str) -> str:
+    return _BETWEEN.sub("", words.strip()).rstrip(".").strip()
+
+
+def _answer(place: int, words: str, choices: Sequence[str]) -> str:
+    """An option's own text where the words behind its letter are nearly that."""
+    if place >= len(choices):
+        return words or "no option"
+    option = choices[place]
+    alike = difflib.SequenceMatcher(None, folded(words), folded(option), autojunk=False).ratio() >= _NEARLY
+    return option if alike or not words else words
+
+
+def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Iterator[Knowledge]:
+    """The recorded rows of examples, in the order of the examples; of one example as they are recorded.
+
+    An output that cannot be read, and an example that none was recorded for, is a row without a text and with the
+    reason. Rows of other examples are left out.
+
+    Args:
+        path: a file or a folder, see the table above.
+        examples: with the ids that the recording has.
+
+    Raises:
+        DataError: nothing is there to read, numbers of outputs and questions differ, a question is another one than
+            its example's, or no example has a row.
+    """
+    examples = list(examples)
+    known = {example.id: example for example in examples}
+    found: dict[str, list[Knowledge]] = {}
+    for row in _rows(Path(path), known):
+        if row.id in known:
+            found.setdefault(row.id, []).append(row)
+    if not found:
+        raise DataError(
+            f"{path} has no output for any of the {len(examples)} examples",
+            hint="the ids in the recording must be those of data.source",
+        )
+    step = next(iter(found.values()))[0].step
+    for example in examples:
+        missing = Knowledge(example.id, step, None, reasons=("missing: no output was recorded",))
+        yield from found.get(example.id, (missing,))
+
+
+def _rows(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
+    if path.is_dir():
+        lines, lists = _files(path, ".jsonl"), [each for each in _files(path, ".json") if _is_list(each)]
+        if lists:
+            yield from _in_order(lists, known)
+            return
+        if not lines:
+            raise DataError(f"{path} holds no recorded outputs", hint="expected .jsonl files, or .json lists of texts")
+        for each in lines:
+            yield from _lines(each, known)
+    elif path.suffix == ".json":
+        yield from _in_order([path], known)
+    else:
+        yield from _lines(path, known)
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder in the order of the numbers in their names; those of a run that are no rows left out."""
+    found = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
+    return sorted(found, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
+
+
+def _parts(name: str) -> list[str]:
+    # Text and digits take turns, so that numbers are compared with numbers only.
+    return re.split(r"(\d+)", name)
+
+
+def _is_list(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig") as handle:
+        start = handle.read(64).split()
+    return "".join(start)[:2] == '["'
+
+
+def _in_order(files: Sequence[Path], known: Mapping[str, Example]) -> Iterator[Knowledge]:
+    """Outputs without ids, put to the rows of the file of questions one by one."""
+    outputs = [(file, place, text) for file in files for place, text in enumerate(_texts(file))]
+    source = _questions(files)
+    questions = read_examples(DataConfig(source=str(source)), str(source), labelled=False)
+    if questions.faults or len(outputs) != len(questions.examples):
+        raise DataError(
+            f"{len(outputs)} outputs in {files[0].parent} for {len(questions.examples)} readable questions in {source}",
+            hint="they are put together by their order, so there must be one output for each question",
+        )
+    for (file, place, text), asked in zip(outputs, questions.examples, strict=True):
+        example = known.get(asked.id)
+        if example is None:
+            continue
+        if folded(example.question) != folded(asked.question) or example.choices != asked.choices:
+            raise DataError(
+                f"{source}: {asked.id} is another question there than in the data",
+                hint="outputs are joined by id once they have the id of their question; use the recording's own data",
+            )
+        yield _parsed(text, asked, Provenance(file.name, parameters={"row": place}))
+
+
+def _texts(path: Path) -> list[str]:
+    value = read_json(path)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise DataError(f"{path} is no list of texts", hint="recorded outputs without ids are a JSON list of strings")
+    return value
+
+
+def _questions(files: Sequence[Path]) -> Path:
+    """The one other file of rows beside the outputs or above them."""
+    for folder in (files[0].parent, files[0].parent.parent):
+        found = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
+        found = [each for each in found if each not in files and not (each.suffix == ".json" and _is_list(each))]
+        if len(found) == 1:
+            return found[0]
+    raise DataError(
+        f"which questions do the outputs in {files[0].parent} answer?",
+        hint="put the one file of questions (.json or .jsonl, in the order of the outputs) beside them or above them",
+    )
+
+
+def _parsed(text: str, example: Example, source: Provenance) -> Knowledge:
+    output = parse(text, example.choices)
+    if isinstance(output, str):
+        return Knowledge(example.id, BLIND, None, reasons=(output,), provenance=source)
+    return Knowledge(example.id, BLIND, with_answer(output.rationale, output.answer), provenance=source)
+
+
+def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if not isinstance(row, dict) or "id" not in row:
+            raise DataError(f"{path}: row {number} has no id", hint="each row needs an id and a text")
+        example = known.get(str(row["id"]))
+        if example is not None:
+            yield (
+                _whole(row) if {"step", "text", "reasons"} <= row.keys() else _from_columns(row, example, path, number)
+            )
+
+
+def _whole(row: Mapping[str, Any]) -> Knowledge:
+    """A row of knowledge as it was written."""
+    from understudy.knowledge.store import from_row
+
+    return from_row(row)
+
+
+def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
+    """A row of columns: a stated answer goes behind the mark, and says that the gold one was not shown."""
+    name = next((name for name in ("rationale", "explanation", "text") if name in row), None)
+    if name is None:
+        raise DataError(f"{path}: row {number} has no text", hint="name it rationale, explanation or text")
+    said = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
+    text, answer = str(said or "").strip(), str(row.get("answer") or "").strip()
+    choice = _choice(row.get("choice"), example)
+    step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else BLIND if answer else GIVEN))
+    source = Provenance(path.name, parameters={"row": number - 1})
+    if not text:
+        return Knowledge(example.id, step, None, choice, reasons=("empty: no text was recorded",), provenance=source)
+    place = named_option(answer, example.choices) if answer else None
+    answer = answer if place is None else example.choices[place]
+    return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
+
+
+def _choice(value: Any, example: Example) -> int | None:
+    """The place of the option that a text argues for."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(example.choices):
+        return value
+    place = None if value is None or value == "" else named_option(str(value), example.choices)
+    if place is None and value not in (None, ""):
+        raise DataError(f"{example.id}: choice {value!r} is none of its options", hint="a place from 0, or an option")
+    return place
