@@ -65,7 +65,12 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
 
 
 def judge_cache() -> Path:
-    """The folder of the judge's answers, shared by all commands of a user; `UNDERSTUDY_CACHE` puts it elsewhere."""
+    """The folder of the judge's answers."""
+    return cache_folder("judge")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of paid answers, shared by all commands of a user; `UNDERSTUDY_CACHE` puts it elsewhere."""
     named = os.environ.get("UNDERSTUDY_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(named or f"{home}/understudy").expanduser() / "judge"
+    return Path(named or f"{home}/understudy").expanduser() / name

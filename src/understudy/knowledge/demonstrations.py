@@ -40,9 +40,18 @@ def read_demonstrations(path: str | os.PathLike[str]) -> tuple[Demonstration, ..
     Raises:
         DataError: a row lacks a field, or an id has no question; the line is named.
     """
+    return parse_demonstrations(read_jsonl(path), str(path))
+
+
+def parse_demonstrations(given: Iterable[Mapping[str, Any]], path: str) -> tuple[Demonstration, ...]:
+    """The same of rows that are read already; `path` says where they come from.
+
+    Raises:
+        DataError: as in `read_demonstrations`.
+    """
     examples: dict[str, Example] = {}
     rows: list[Knowledge] = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in enumerate(given, start=1):
         try:
             name = str(row["id"])
             rows.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), row.get("sample", 0)))

@@ -67,7 +67,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
         "not_measured": {metric_label(name): why for name, why in analysis["not_measured"].items()},
         "plot": Markup(plot) if plot else "",
         "primary": in_a_sentence(metric_label(metric)),
-        "anova": [_anova(name, analysis["anova"][name], settings["alpha"]) for name in metrics],
+        "anova": [_anova(analysis, name) for name in metrics],
         "families": _families(analysis),
         "tests": len(analysis["tests"]),
         "notes": analysis["notes"],
@@ -121,7 +121,14 @@ def _cell(analysis: Analysis, one: Mapping[str, Any], metrics: Sequence[str]) ->
     return {"levels": list(one["levels"].values()), "seeds": len(one["seeds"]), "figures": figures}
 
 
-def _anova(metric: str, anova: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+def _anova(analysis: Analysis, metric: str) -> dict[str, Any]:
+    """One metric's analysis of variance, and Tukey's pairs of the levels of each axis."""
+    anova, alpha = analysis["anova"][metric], analysis["settings"]["alpha"]
+    sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
+
+    def points(value: float) -> str:
+        return _points(analysis, metric, value, sign=True)
+
     terms = [
         {
             "name": term["name"],
@@ -133,6 +140,17 @@ def _anova(metric: str, anova: Mapping[str, Any], alpha: float) -> dict[str, Any
         }
         for term in anova["terms"]
     ]
+    pairs = [
+        {
+            "factor": pair["factor"],
+            "pair": f"{pair['a']} − {pair['b']}",
+            "difference": points(pair["difference"]),
+            "bounds": f"{points(pair['low'])} to {points(pair['high'])}",
+            "p": p_text(pair["p_value"]),
+            "tone": "open" if pair["p_value"] >= alpha else "better" if sign * pair["difference"] > 0 else "worse",
+        }
+        for pair in anova.get("tukey", ())
+    ]
     assumptions = ""
     if terms:
         levene, shapiro = p_text(anova["levene_p"]), p_text(anova["shapiro_p"])
@@ -141,6 +159,7 @@ def _anova(metric: str, anova: Mapping[str, Any], alpha: float) -> dict[str, Any
     return {
         "metric": metric_label(metric),
         "terms": terms,
+        "tukey": pairs,
         "reason": anova.get("reason", ""),
         "assumptions": assumptions,
         "notes": notes,

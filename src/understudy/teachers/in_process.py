@@ -36,10 +36,26 @@ class LocalCompleter:
     """
 
     def __init__(
-        self, config: EndpointConfig, cache_folder: str | os.PathLike[str] | None = None, *, account: str = ""
+        self,
+        config: EndpointConfig,
+        cache_folder: str | os.PathLike[str] | None = None,
+        *,
+        account: str = "",
+        section: ModelConfig | None = None,
+        weights: str | None = None,
     ) -> None:
-        """Prepare to answer; nothing is loaded yet. Arguments as in `completers.completer`."""
+        """Prepare to answer; nothing is loaded yet.
+
+        Args:
+            config: the model and its limits.
+            cache_folder: as in `completers.completer`.
+            account: as in `completers.completer`.
+            section: how the model is loaded; default: as `config.model` names it.
+            weights: a folder with other weights for it, such as fine-tuned ones; the cache must then be their own.
+        """
         self.config = config
+        self._section = section or ModelConfig(model=config.model)
+        self._weights = weights
         self.usage = Usage()
         self._cache = AnswerCache(cache_folder)
         ledger = self._cache if account else AnswerCache()
@@ -78,8 +94,9 @@ class LocalCompleter:
     def _model(self) -> Loaded:
         from understudy.models.load import Loaded, load_model, load_template, pick_device
 
-        section = ModelConfig(model=self.config.model)
-        return Loaded(load_model(section, pick_device("auto")), load_template(section))
+        section, weights = self._section, self._weights
+        model = load_model(section, pick_device("auto"), weights=weights)
+        return Loaded(model, load_template(section, weights=weights))
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, Answer | Fault]:
         """Answers of the model, or faults, by key; requests of one length limit go through the model together."""

@@ -24,6 +24,7 @@ from understudy.experiments.stages.context import (
     student_weights,
     teacher_weights,
 )
+from understudy.experiments.stages.knowledge import lessons
 from understudy.models.forward import probe
 from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
@@ -50,6 +51,7 @@ def student_sft(context: Context, _: str) -> dict[str, Any]:
 def _sft_before(context: Context, side: str, config: ModelConfig) -> dict[str, Any]:
     assert config.sft is not None
     rows, weights = rows_of(context.run, "train"), pretrained_weights(context.run, config, side)
+    rows += lessons(context.run, context.recipe) if side == "teacher" else []
     return _train(context, f"{side}_sft", config, weights, config.sft, rows, build.gold_objective())
 
 

@@ -1,0 +1,99 @@
+"""The stage in which a teacher writes about the examples, and what of it later stages read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.data.embedded.telecom import explanations
+from understudy.errors import ConfigError, RunError
+from understudy.evaluation.tools import cache_folder
+from understudy.experiments.stages.context import Context, rows_of, teacher_weights
+from understudy.knowledge import pipeline, quality, recorded, store
+from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
+from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
+from understudy.run import Run
+from understudy.teachers.completers import completer
+from understudy.teachers.in_process import LocalCompleter
+from understudy.types import Completer, Example
+
+STAGE = "generate"
+EXPLAINED = "embedded:telecom-choices"
+"""The data set that brings explanations along."""
+
+
+def generate(context: Context, _: str) -> dict[str, Any]:
+    """Let the teacher write, step by step, or take over what it wrote earlier; measure what came of it.
+
+    Raises:
+        RunError: the budget ended before the work did; what was written stays, and running again goes on.
+    """
+    run, recipe = context.run, context.recipe
+    config = recipe.generate
+    assert config is not None
+    examples, folder = written_about(run, config), run.stage(STAGE)
+    if config.recorded:
+        record = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
+    else:
+        record = pipeline.generate(
+            examples,
+            config,
+            writer(context),
+            folder,
+            demonstrations=demonstrations(run, recipe),
+            progress=context.progress,
+        )
+    if record.get("stopped"):
+        raise RunError(
+            f"the teacher stopped with {record['left']:,} of {record['examples']:,} examples left: {record['stopped']}",
+            hint="raise the budget and run the same command again: what is written is kept and not paid for twice",
+        )
+    rows = itertools.chain.from_iterable(store.read(folder, step) for step in config.steps)
+    return {**record, "quality": quality.figures(rows, examples)}
+
+
+def written_about(run: Run, config: GenerateConfig) -> list[Example]:
+    """The examples of all roles that the teacher writes about."""
+    return [example for role in config.roles for example in rows_of(run, role)]
+
+
+def writer(context: Context) -> Completer:
+    """Who writes: the endpoint or model that `generate.teacher` names, else the recipe's own teacher as it is now."""
+    run, recipe = context.run, context.recipe
+    assert recipe.generate is not None
+    asked = recipe.generate.teacher
+    if asked is not None:
+        return completer(asked, cache_folder("teacher"), account=run.folder.name)
+    own = recipe.own_teacher
+    config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
+    # A cache of its own: another run's teacher of the same name has other weights.
+    folder = run.stage(STAGE) / "answers"
+    return LocalCompleter(config, folder, section=own, weights=teacher_weights(run, recipe))
+
+
+def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:
+    """What people wrote: the file that the recipe names, else what comes with the data set; it may be nothing."""
+    assert recipe.generate is not None
+    if recipe.generate.demonstrations:
+        return read_demonstrations(recipe.generate.demonstrations)
+    if recipe.data.source == EXPLAINED:
+        return parse_demonstrations(explanations.demonstrations(rows_of(run, "train")), EXPLAINED)
+    return ()
+
+
+def lessons(run: Run, recipe: Recipe) -> list[Example]:
+    """What the teacher is fine-tuned on beside the gold answers, with `generate.teach`.
+
+    Raises:
+        ConfigError: it is to be taught, and there is nothing to teach it with.
+    """
+    if recipe.generate is None or not recipe.generate.teach:
+        return []
+    found = pipeline.lessons(recipe.generate, demonstrations(run, recipe))
+    if not found:
+        raise ConfigError(
+            "generate.teach: there are no demonstrations of its steps",
+            hint="name a file of them in generate.demonstrations, or leave teach out",
+        )
+    return found
