@@ -243,7 +243,7 @@ def template(name, apart=False):
     return Template(loaded)
 
 
-ROOM = DataConfig(max_length=700, max_answer_tokens=600)
+ROOM = DataConfig(max_length=1200, max_answer_tokens=600)
 BYTES = ["byte-level", "embedded:telecom-student", "embedded:telecom-student-other", "gpt2", "pythia"]
 PIECES = ["tinyllama", "stories260k", "unigram", "babyllama-char105"]
 LETTERS = st.text(st.sampled_from(ALPHABET), min_size=1, max_size=30)
