@@ -1,7 +1,8 @@
 """Which options a text names.
 
 Texts and options are compared without regard to case and white space, and an option without its last full stop. A
-mention is a whole word or several: `cat` is not named by `category`, nor by `cats`. Where options overlap, the longest
+mention is a whole word or several: `cat` is not named by `category`, nor by `cats`, nor `N1` by `N1-MME`, nor `25` by
+`25.467`. Where options overlap, the longest
 is found first and takes its place in the text, so `train station` names the station and not the option `train`.
 """
 
@@ -48,9 +49,17 @@ def _taken(text: str, option: str) -> tuple[str, int]:
 
 
 def _apart(text: str, place: int) -> bool:
-    """Whether no word runs across a place: not both characters beside it are part of a word."""
-    before, after = text[place - 1 : place], text[place : place + 1]
-    return not (_in_word(before) and _in_word(after))
+    """Whether no word runs across a place, be it joined by a hyphen, and no number by its point."""
+    around = [text[i : i + 1] if i >= 0 else "" for i in range(place - 2, place + 2)]
+    return not any(_joined(*around[first : first + 3]) for first in (0, 1)) and not (
+        _in_word(around[1]) and _in_word(around[2])
+    )
+
+
+def _joined(before: str, joint: str, after: str) -> bool:
+    if joint == "-":
+        return _in_word(before) and _in_word(after)
+    return joint == "." and before.isdigit() and after.isdigit()
 
 
 def _in_word(character: str) -> bool:

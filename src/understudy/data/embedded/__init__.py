@@ -42,5 +42,7 @@ def load_embedded(config: DataConfig) -> Splits:
     splits = make(seed=config.seed) if share is None else make(gold_share=share, seed=config.seed)
     if config.limit is None:
         return splits
-    parts = (part[: config.limit] for part in (splits.train, splits.unlabelled, splits.dev, splits.test))
-    return Splits(*parts, splits.notes)
+    limit = config.limit
+    return Splits(
+        splits.train[:limit], splits.unlabelled[:limit], splits.dev[:limit], splits.test[:limit], splits.notes
+    )

@@ -25,7 +25,7 @@ from understudy.data.embedded.telecom.questions import (
     TRAINING_PHRASINGS,
     core_facts,
 )
-from understudy.data.explaining import mentions
+from understudy.data.mentions import mentioned
 from understudy.errors import ConfigError
 from understudy.types import Example, Splits
 
@@ -134,7 +134,7 @@ def _rivals(fact: Fact) -> dict[str, list[Fact]]:
     found: dict[str, list[Fact]] = {}
     for other in _of_class(relations[fact.relation].answer_type):
         apart = right.isdisjoint(_names(other)) and other.subject != fact.subject
-        if apart and not mentions(fact.subject, other.answer):
+        if apart and not mentioned(fact.subject, [other.answer]):
             found.setdefault(other.answer, []).append(other)
     for answer, facts in found.items():
         same = [other for other in facts if other.relation == fact.relation]

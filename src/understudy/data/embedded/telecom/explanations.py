@@ -22,8 +22,8 @@ from understudy.data.embedded.telecom.choices import asked_facts, facts_of
 from understudy.data.embedded.telecom.knowledge import Fact, load_relations
 from understudy.data.embedded.telecom.questions import core_facts
 from understudy.data.embedded.telecom.statements import seed_facts
-from understudy.data.explaining import distractors_mentioned, gold_place, mentioned, mentions
-from understudy.data.tasks import ANSWER_MARK
+from understudy.data.mentions import mentioned
+from understudy.data.tasks import with_answer, wrong_places
 from understudy.types import Example
 
 DEMONSTRATED = 0.4
@@ -163,11 +163,10 @@ def texts(example: Example) -> Iterator[tuple[str, int | None, str]]:
     yield "explain", None, rationale
     yield "critique", None, critique(example, rationale)
     yield "revise", None, revision(example, rationale)
-    yield "explain_blind", None, f"{rationale} {ANSWER_MARK} {example.answers[0]}"
+    yield "explain_blind", None, with_answer(rationale, example.answers[0])
     yield "answer", None, example.answers[0]
-    for place in range(len(example.choices)):
-        if place != gold_place(example):
-            yield "counterfactual", place, counterfactual(example, place)
+    for place in wrong_places(example):
+        yield "counterfactual", place, counterfactual(example, place)
 
 
 def _facts(example: Example) -> tuple[Fact, tuple[Fact, ...]]:
@@ -180,9 +179,8 @@ def _facts(example: Example) -> tuple[Fact, tuple[Fact, ...]]:
 
 def _faults(example: Example, rationale: str) -> tuple[list[int], bool]:
     """Wrong options that a rationale does not name, and whether it should name its source (asked of every other)."""
-    gold = gold_place(example)
-    named = {gold, *distractors_mentioned(rationale, example)}
-    missing = [place for place in range(len(example.choices)) if place not in named]
+    named = mentioned(rationale, example.choices)
+    missing = [place for place in wrong_places(example) if place not in named]
     asked = random.Random(f"source:{example.id}").random() < 0.5
     return missing, asked and example.meta["spec"] not in rationale
 
@@ -202,7 +200,7 @@ def _contrast(options: Sequence[Fact], room: int, draw: random.Random) -> str:
 
 
 def _more(fact: Fact, answer: str, said: str, unnamed: Sequence[str], draw: random.Random) -> str:
-    """Another true sentence about `answer` or the fact's subject that names none of `unnamed`; empty if there is none."""
+    """Another true sentence about `answer` or the fact's subject that names none of `unnamed`; else empty."""
     for group in _related(fact.relation, fact.subject, answer):
         for other in draw.sample(group, len(group)):
             sentence = _state(other, draw)
@@ -232,7 +230,7 @@ def _related(relation: str, subject: str, answer: str) -> tuple[list[Fact], list
     about_answer, about_subject = [], []
     for other in (*core_facts(), *seed_facts()):
         asked = relations[other.relation]
-        if (asked.subject_type, other.subject) == (kind.answer_type, answer) and not mentions(other.answer, subject):
+        if (asked.subject_type, other.subject) == (kind.answer_type, answer) and not mentioned(other.answer, [subject]):
             about_answer.append(other)
         if other.relation == relation:
             continue
