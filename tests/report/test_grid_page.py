@@ -32,6 +32,11 @@ def term(name: str, p_holm: float) -> dict[str, Any]:
     return {"name": name, "f": 12.0, "p_value": p_holm / 2, "p_holm": p_holm, "partial_omega_squared": 0.5}
 
 
+TUKEY: dict[str, Any] = {
+    "tukey": [
+        {"factor": "method", "a": "kd", "b": "dskd", "difference": -0.25, "low": -0.3, "high": -0.2, "p_value": 0.012}
+    ]
+}
 ANALYSIS: dict[str, Any] = {
     "name": "study",
     "arm": "distilled",
@@ -52,7 +57,8 @@ ANALYSIS: dict[str, Any] = {
     ],
     "anova": {
         "bleu": {"terms": [], "reason": "factor 'method' has only one level"},
-        "rougeL": {"terms": [term("method", 0.004)], "levene_p": 0.5, "shapiro_p": None, "notes": ["unbalanced"]},
+        "rougeL": {"terms": [term("method", 0.004)], "levene_p": 0.5, "shapiro_p": None, "notes": ["unbalanced"]}
+        | TUKEY,
     },
     "tests": [
         {
@@ -102,7 +108,19 @@ def cells_of(page: str) -> list[str]:
 def test_figures_stand_on_the_page_on_one_scale(tmp_path: Path) -> None:
     page = written(ANALYSIS, tmp_path)
     cells = [" ".join(text.split()) for text in cells_of(page)]
-    for text in ("31.0", "45.0 25.0 to 65.0", "70.0", "–", "+25.0 +12.5 to +37.5", "p = 0.004", "p = 0.002", "0.50"):
+    for text in (
+        "31.0",
+        "45.0 25.0 to 65.0",
+        "70.0",
+        "–",
+        "+25.0 +12.5 to +37.5",
+        "p = 0.004",
+        "p = 0.002",
+        "0.50",
+        "kd − dskd",
+        "−25.0 −30.0 to −20.0",
+        "p = 0.012",
+    ):
         assert text in cells, text
     assert "12.5" in page
     assert "all equal" in cells
