@@ -1,5 +1,6 @@
 """One reduction: neither micro-batches nor the number of processes change the weights after a step."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from tiny import pair, trainer, weights
+from tiny_tasks import task_trainer
 
 METHODS = ["sft", "kd", "dskd", "dskd_cma"]
+TASKS = ["sft", "kd"]
 # With plain descent instead of Adam, which would hide a wrong factor of the gradient.
 PLAIN: dict = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
 
@@ -78,3 +81,13 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path):
         assert losses == pytest.approx([row["loss"] for row in one.state.log_history if "loss" in row], rel=1e-4)
         gold = [float(line) for line in (tmp_path / f"{method}.gold").read_text().split()]
         assert gold == pytest.approx([row["gold"] for row in one.state.log_history if "loss" in row], rel=1e-4)
+    for method in TASKS:
+        one = plain_descent(task_trainer(tmp_path / "tasks", method, steps=3, batch_size=2, **PLAIN))
+        one.train()
+        both, expected = load_file(tmp_path / f"tasks-{method}.safetensors"), weights(one)
+        for name in expected:
+            torch.testing.assert_close(both[name], expected[name], atol=1e-6, rtol=1e-5, msg=f"tasks {method} {name}")
+        lines = json.loads((tmp_path / f"tasks-{method}.json").read_text())
+        for ours, theirs in zip(lines, [row for row in one.state.log_history if "loss" in row], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+            assert {"task_predict", "task_explain"} < ours.keys()
