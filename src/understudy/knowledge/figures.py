@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from understudy.knowledge.quality import Checks, check
+from understudy.knowledge.checks import Checks, check
 from understudy.types import Example, Knowledge
 
 

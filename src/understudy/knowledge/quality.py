@@ -1,4 +1,4 @@
-"""Is a rationale any good: checks of single texts, reasons to reject them, figures for the report.
+"""Is a rationale any good: reasons to reject single texts, and figures on all of them for the report.
 
 All of it works on words and needs no model. What it cannot tell is whether a rationale is true.
 """
@@ -6,100 +6,38 @@ All of it works on words and needs no model. What it cannot tell is whether a ra
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from understudy.data.mentions import folded, is_right, mentioned
-from understudy.data.tasks import split_answer, wrong_places
+from understudy.data.mentions import is_right
+from understudy.data.tasks import split_answer
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
+from understudy.knowledge.checks import Checks, check, restated, words
+from understudy.knowledge.figures import figures, revision
 from understudy.knowledge.near_duplicates import NearDuplicates
 from understudy.knowledge.step import is_rationale
-from understudy.knowledge.votes import stated, votes
+from understudy.knowledge.store import read, step_path, write_step
+from understudy.knowledge.votes import ANSWER, stated, votes
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge
 
-COUNTERFACTUAL = "counterfactual"
+__all__ = [
+    "Checks",
+    "Filter",
+    "NearDuplicates",
+    "by_example",
+    "check",
+    "figures",
+    "filtered",
+    "is_judged",
+    "reasons",
+    "restated",
+    "revision",
+    "sift",
+    "words",
+]
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-
-_FUNCTION_WORDS = (
-    "a about above after all also although am an and any are as at be because been before being below between both but "
-    "by can could did do does doing done each either else every few for from had has have having he her here hers him "
-    "his how i if in into is it its itself just may me might more most much must my neither no nor not of off on once "
-    "one only onto or other others our ours out over own same shall she should since so some something such than that "
-    "the their theirs them themselves then there therefore these they this those though through thus to too under "
-    "until up upon us very was we were what when where whether which while who whom whose why will with within without "
-    "would yet you your yours"
-)
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""Words that carry no content of their own. English; in another language every word counts as one of content."""
-
-
-def words(text: str) -> list[str]:
-    """The words of a text without case; an apostrophe inside a word belongs to it."""
-    return _WORD.findall(text.casefold())
-
-
-def restated(text: str, *given: str) -> float:
-    """Share of a text's content words that stand in the given texts; 1 where it has no content words at all.
-
-    Words are compared as they are written: an inflected form is a word of its own.
-    """
-    content = [word for word in words(text) if word not in FUNCTION_WORDS]
-    known = {word for each in given for word in words(each)}
-    return sum(word in known for word in content) / len(content) if content else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """What can be counted in one text; a mark and the answer behind it are looked at for `leads_to_gold` only.
-
-    Attributes:
-        words: how many it has.
-        restates: share of its content words that are the question's and those of the answer it argues for.
-        names_answer: whether it names the answer it argues for: the gold one, or a counterfactual's own.
-        distractors: how many other options it names; options that read alike are one.
-        leads_to_gold: whether the answer it states is the gold one; None where it states none, or none is known.
-    """
-
-    words: int
-    restates: float
-    names_answer: bool
-    distractors: int
-    leads_to_gold: bool | None
-
-
-def check(row: Knowledge, example: Example) -> Checks:
-    """Count what a text has; one that was never written has nothing.
-
-    Args:
-        row: of whatever step.
-        example: the row's, with choices and gold answer.
-    """
-    text, _ = split_answer(row.text or "")
-    answers = _argued_for(row, example)
-    # With the answers among them, an option inside an answer is not taken for a mention of the option.
-    options = tuple(dict.fromkeys((*example.choices, *answers)))
-    named = {folded(options[place]) for place in mentioned(text, options)}
-    own = {folded(answer) for answer in answers}
-    said = stated(row)
-    return Checks(
-        words=len(words(text)),
-        restates=restated(text, example.question, *answers),
-        names_answer=bool(named & own),
-        distractors=len(named & ({folded(choice) for choice in example.choices} - own)),
-        leads_to_gold=is_right(said, example) if said and example.labelled else None,
-    )
-
-
-def _argued_for(row: Knowledge, example: Example) -> tuple[str, ...]:
-    """The answers that a text speaks for; all options that read like the gold one are the gold one."""
-    if row.choice is not None and 0 <= row.choice < len(example.choices):
-        return (example.choices[row.choice],)
-    wrong = set(wrong_places(example))
-    right = [choice for place, choice in enumerate(example.choices) if place not in wrong] if example.labelled else []
-    return (*example.answers, *right)
+COUNTERFACTUAL, BLIND = "counterfactual", "explain_blind"
 
 
 class Filter:
@@ -123,9 +61,10 @@ class Filter:
         The steps `answer` and `explain_blind` among the rows are the evidence on what the teacher makes of a
         rationale, so an example's rows must come together.
         """
-        return [self._judged(row, example, rows) for row in rows]
+        return [self.judged(row, example, rows) for row in rows]
 
-    def _judged(self, row: Knowledge, example: Example, rows: Sequence[Knowledge]) -> Knowledge:
+    def judged(self, row: Knowledge, example: Example, rows: Sequence[Knowledge]) -> Knowledge:
+        """One row with its reasons; `rows` are the example's, as evidence."""
         if row.text is None or not is_judged(row):
             return row
         found = [reason for reason in row.reasons if reason.split(":")[0] not in REASONS]
@@ -139,7 +78,11 @@ class Filter:
 
 def is_judged(row: Knowledge) -> bool:
     """Whether a row is a rationale or a counterfactual."""
-    return is_rationale(row.step) or row.step == COUNTERFACTUAL
+    return _is_judged_step(row.step)
+
+
+def _is_judged_step(step: str) -> bool:
+    return is_rationale(step) or step == COUNTERFACTUAL
 
 
 REASONS = ("empty", "short", "long", "restates", "answer", "votes", "near-duplicate")
@@ -195,8 +138,37 @@ def _leads(row: Knowledge, example: Example, rows: list[Knowledge]) -> tuple[boo
     counted = votes(rows, example)
     if counted.num:
         return counted.majority is not None and is_right(counted.majority, example), "the teacher's answer"
-    blind = [said for other in rows if other.step == "explain_blind" and (said := stated(other)) is not None]
+    blind = [said for other in rows if other.step == BLIND and (said := stated(other)) is not None]
     return (is_right(blind[-1], example) if blind else None), "the teacher's answer without help"
+
+
+def sift(
+    folder: str | os.PathLike[str], steps: Sequence[str], examples: Iterable[Example], config: FilterConfig
+) -> None:
+    """Judge the rows that lie in a folder and write their reasons beside them; asks nothing, and can be done again.
+
+    Args:
+        folder: of the rows (`knowledge/store.py`).
+        steps: whose files may be there; rationales and counterfactuals among them are judged, the others stay.
+        examples: with choices and gold answers; rows of no example stay as they are.
+        config: what is rejected.
+
+    Raises:
+        DataError: a line is no row of knowledge.
+        RunError: the folder cannot be written.
+    """
+    known = {example.id: example for example in examples}
+    evidence: dict[str, list[Knowledge]] = {}
+    for step in {ANSWER, BLIND} & set(steps):
+        for row in read(folder, step):
+            evidence.setdefault(row.id, []).append(row)
+    one = Filter(config)
+    for step in steps:
+        if _is_judged_step(step) and step_path(folder, step).is_file():
+            rows = read(folder, step)
+            write_step(
+                folder, step, (one.judged(r, known[r.id], evidence.get(r.id, ())) if r.id in known else r for r in rows)
+            )
 
 
 def filtered(

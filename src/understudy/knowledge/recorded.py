@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ from understudy.data.mentions import folded, mentioned, named_option
 from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
-from understudy.recipe import DataConfig
+from understudy.knowledge.counts import summary
+from understudy.knowledge.quality import sift
+from understudy.knowledge.store import from_row, write_step
+from understudy.recipe import DataConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
 
 BLIND, GIVEN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
@@ -127,6 +130,53 @@ def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Itera
         yield from found.get(example.id, (missing,))
 
 
+def take_over(
+    path: str | os.PathLike[str],
+    examples: Sequence[Example],
+    config: GenerateConfig,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Write recorded rows into a folder as if the steps had just been asked, and judge them by `config.filter`.
+
+    Args:
+        path: a file or a folder, see the table above.
+        examples: to be written about.
+        config: its `steps` are those that are taken over, its `filter` says what is rejected.
+        folder: of the rows (`knowledge/store.py`); files of the same steps are replaced.
+        progress: called with (finished, of how many, note).
+
+    Returns:
+        A record like that of `pipeline.generate`; `finished` counts the examples with a text, and `left` is 0: there is
+        nobody to ask again.
+
+    Raises:
+        DataError: as `recorded`, or the recording has none of the steps.
+        RunError: the folder cannot be written.
+    """
+    rows = list(recorded(path, examples))
+    steps = sorted({row.step for row in rows})
+    if not set(steps) & set(config.steps):
+        raise DataError(
+            f"{path} has rows of {', '.join(steps)}, and generate.steps asks for {', '.join(config.steps)}",
+            hint=f"write generate.steps: [{', '.join(steps)}]",
+        )
+    for step in config.steps:
+        write_step(folder, step, (row for row in rows if row.step == step))
+    sift(folder, config.steps, examples, config.filter)
+    if progress:
+        progress(len(examples), len(examples), Path(path).name)
+    return {
+        "teacher": Path(path).name,
+        "examples": len(examples),
+        "finished": len({row.id for row in rows if row.text is not None and row.step in config.steps}),
+        "left": 0,
+        "stopped": "",
+        "steps": summary(folder, config.steps),
+    }
+
+
 def _rows(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
     if path.is_dir():
         lines, lists = _files(path, ".jsonl"), [each for each in _files(path, ".json") if _is_list(each)]
@@ -222,8 +272,6 @@ def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
 
 def _whole(row: Mapping[str, Any]) -> Knowledge:
     """A row of knowledge as it was written."""
-    from understudy.knowledge.store import from_row
-
     return from_row(row)
 
 
