@@ -33,38 +33,44 @@ def demonstrate(examples: Iterable[Example], rows: Iterable[Knowledge]) -> tuple
 
 
 def read_demonstrations(path: str | os.PathLike[str]) -> tuple[Demonstration, ...]:
-    """Read demonstrations that stand alone in a file: a row a text, with `id`, `step`, `text`, perhaps `choice`.
-
-    One row of each id also has `question` and whatever else there is of `choices`, `answers` and `context`.
+    """Read demonstrations that stand alone in a file (.jsonl); rows as in `parse_demonstrations`.
 
     Raises:
-        DataError: a row lacks a field, or an id has no question; the line is named.
+        DataError: the file is absent, or a row is wrong; it is named.
     """
     return parse_demonstrations(read_jsonl(path), str(path))
 
 
-def parse_demonstrations(given: Iterable[Mapping[str, Any]], path: str) -> tuple[Demonstration, ...]:
-    """The same of rows that are read already; `path` says where they come from.
+def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tuple[Demonstration, ...]:
+    """Demonstrations from rows, a text each, with `id`, `step`, `text`, perhaps `choice`.
+
+    One row of each id also has `question` and whatever else there is of `choices`, `answers` and `context`.
+
+    Args:
+        rows: as they stand in a file.
+        origin: where they come from, for messages.
 
     Raises:
-        DataError: as in `read_demonstrations`.
+        DataError: a row lacks a field, or an id has no question.
     """
     examples: dict[str, Example] = {}
-    rows: list[Knowledge] = []
-    for number, row in enumerate(given, start=1):
+    found: list[Knowledge] = []
+    for number, row in enumerate(rows, start=1):
         try:
             name = str(row["id"])
-            rows.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), row.get("sample", 0)))
-            if "question" in row:
+            found.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), row.get("sample", 0)))
+            if row.get("question"):
                 examples[name] = _example(name, row)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{path}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
+                f"{origin}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
             ) from error
-    lost = [row.id for row in rows if row.id not in examples]
+    lost = [row.id for row in found if row.id not in examples]
     if lost:
-        raise DataError(f"{path}: no row of {lost[0]!r} has a question", hint="put question, choices, answers into one")
-    return demonstrate(examples.values(), rows)
+        raise DataError(
+            f"{origin}: no row of {lost[0]!r} has a question", hint="put question, choices, answers into one"
+        )
+    return demonstrate(examples.values(), found)
 
 
 def _example(name: str, row: Mapping[str, Any]) -> Example:

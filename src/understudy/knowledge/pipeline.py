@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from understudy.knowledge.counts import summary
 from understudy.knowledge.demonstrations import Demonstration, Shots, lessons_of
 from understudy.knowledge.plan import Planned, plan_steps, settings_of
 from understudy.knowledge.prompting import Prompts
+from understudy.knowledge.quality import Filter, is_judged
+from understudy.knowledge.quality import reasons as reasons_of
 from understudy.knowledge.step import Ask, Draw, Skip, load_own
-from understudy.knowledge.store import Store
+from understudy.knowledge.store import Store, read
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
@@ -67,7 +69,7 @@ def generate(
     """
     writer = Writer(config, completer, demonstrations)
     with Store(folder, config.steps, writer.identity) as store:
-        stream = _Stream(writer, store, examples, progress)
+        stream = _Stream(writer, store, _filter(config, folder), examples, progress)
         stream.run(completer)
     return {
         "teacher": completer.name,
@@ -77,6 +79,16 @@ def generate(
         "stopped": stream.stopped,
         "steps": summary(folder, config.steps),
     }
+
+
+def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:
+    """The filter, with what was kept earlier in mind."""
+    found = Filter(config.filter)
+    if config.filter.near_duplicate is not None:
+        for name in config.steps:
+            for row in read(folder, name):
+                found.remember(row)
+    return found
 
 
 def lessons(config: GenerateConfig, demonstrations: Sequence[Demonstration]) -> list[Example]:
@@ -121,6 +133,7 @@ class Writer:
             "own_steps": [fingerprint_file(Path(path).expanduser()) for path in config.own_steps],
             "shots": [config.shots, fingerprint([repr(each) for each in demonstrations])],
             "seed": config.seed,
+            "filter": config.filter.model_dump(),
         }
 
     def asks(self, planned: Planned, example: Example, rows: Sequence[Knowledge]) -> list[Ask]:
@@ -171,7 +184,7 @@ class Writer:
                 reasons = () if text else ("empty: nothing was left of the answer",)
             except Skip as skip:
                 reasons = (f"unusable: {skip}",)
-        return Knowledge(
+        made = Knowledge(
             example.id,
             planned.name,
             text or None,
@@ -189,6 +202,10 @@ class Writer:
                 answer.cached,
             ),
         )
+        # What later steps are to build on is judged now, by itself; the rest when all of the example is there.
+        if made.kept and is_judged(made):
+            return replace(made, reasons=reasons_of(made, example, self._config.filter))
+        return made
 
     def _temperature(self, own: float | None) -> float | None:
         return own if own is not None else getattr(self._endpoint, "temperature", None)
@@ -247,8 +264,11 @@ class _Question:
 class _Stream:
     """The run of one `generate`."""
 
-    def __init__(self, writer: Writer, store: Store, examples: Iterable[Example], progress: Progress | None) -> None:
+    def __init__(
+        self, writer: Writer, store: Store, judge: Filter, examples: Iterable[Example], progress: Progress | None
+    ) -> None:
         self._writer = writer
+        self._filter = judge
         self._store = store
         self._examples = iter(examples)
         self._total = len(examples) if isinstance(examples, Sequence) else 0
@@ -355,7 +375,8 @@ class _Stream:
                 continue
             place = {each.name: number for number, each in enumerate(self._writer.plan)}
             opened.rows.sort(key=lambda row: (place[row.step], -1 if row.choice is None else row.choice, row.sample))
-            self._store.write(opened.example.id, opened.rows, finished=not opened.unfinished)
+            rows = self._filter.apply(opened.example, opened.rows)
+            self._store.write(opened.example.id, rows, finished=not opened.unfinished)
             if opened.unfinished:
                 self.left += 1
             else:

@@ -63,6 +63,12 @@ class Filter:
         """
         return [self.judged(row, example, rows) for row in rows]
 
+    def remember(self, row: Knowledge) -> None:
+        """Compare later texts with this one, which was judged in an earlier run."""
+        if row.kept and row.text is not None and is_judged(row) and self._config.near_duplicate is not None:
+            seen = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
+            seen.add(row.id, split_answer(row.text)[0])
+
     def judged(self, row: Knowledge, example: Example, rows: Sequence[Knowledge]) -> Knowledge:
         """One row with its reasons; `rows` are the example's, as evidence."""
         if row.text is None or not is_judged(row):

@@ -20,7 +20,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from understudy.data.tasks import ANSWER_MARK
+from understudy.data.mentions import folded
+from understudy.data.tasks import ANSWER_MARK, wrong_places
 from understudy.knowledge.step import RATIONALE, Ask, Draw, Known, Skip, step
 from understudy.types import Example
 
@@ -57,20 +58,12 @@ def wrong_choices(example: Example) -> list[int]:
     gold(example)
     if not example.choices:
         raise Skip("no choices")
-    right = {_fold(answer) for answer in example.answers}
-    index = example.meta.get("answer_index")
-    if isinstance(index, int) and 0 <= index < len(example.choices):
-        right.add(_fold(example.choices[index]))
-    wrong = [place for place, choice in enumerate(example.choices) if _fold(choice) not in right]
+    wrong = list(wrong_places(example))
     if len(wrong) == len(example.choices):
         raise Skip("the gold answer is none of the choices")
     if not wrong:
         raise Skip("no wrong choice")
     return wrong
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".")
 
 
 @step("explain", rationale=True)
@@ -139,6 +132,6 @@ class NewQuestions:
     def read(self, text: str) -> str:
         """The JSON value in one line."""
         value = json.loads(text[text.find("{") : text.rfind("}") + 1])
-        if value["choices"] and _fold(value["answer"]) not in map(_fold, value["choices"]):
+        if value["choices"] and folded(value["answer"]) not in map(folded, value["choices"]):
             raise Skip("the answer is none of the choices")
         return json.dumps(value, ensure_ascii=False)
