@@ -11,6 +11,7 @@ from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.systems import run_arms
 from understudy.evaluation.tools import metric_names, tools_for
+from understudy.experiments.texts import texts_of
 from understudy.files import atomic, read_json, read_jsonl, write_json
 from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
@@ -98,6 +99,7 @@ def report_inputs(
             "platform": environment["platform"],
             **environment["packages"],
         },
+        texts=texts_of(run, recipe),
         notes=sentences(run, recipe),
     )
 
@@ -150,6 +152,12 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
         lines.append(
             f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
             "SeqKD and distilled read the same prompts."
+        )
+    if recipe.generate and recipe.teacher_writes and recipe.generate.teach:
+        lines.append(
+            "The teacher was fine-tuned on explanations composed from the knowledge base, and is of a size that can do "
+            "little more than repeat their form. Its critiques and revisions show that the way is whole; they test "
+            "nothing of what revision by a large model is worth."
         )
     if "distilled" in trained and not run.record("data")["rows"]["unlabelled"]:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.report import plots, words
+from understudy.report import plots, texts, words
 from understudy.report.inputs import ReportInputs
 from understudy.report.page import write_page
 from understudy.report.svg import colour
@@ -62,6 +62,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "models": _models(run, arms),
         "model_columns": [label for _, label in _MODEL_COLUMNS],
         "contests": [_contest(contest, arms) for contest in run.examples],
+        "texts": texts.view(run.texts),
         "caveats": words.caveats(run),
         "confidence": f"{comparison['settings']['confidence']:.0%}",
         "plots": {

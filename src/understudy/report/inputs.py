@@ -22,6 +22,9 @@ class ReportInputs:
         data: label -> figure or text about the data (sizes of the splits, duplicates, contexts reduced …).
         fingerprints: label -> fingerprint of a file or data set.
         versions: package -> version, and the machine.
+        texts: what a teacher wrote and how good it is: `teacher`, `quality` and `revision` as
+            `knowledge.figures` gives them, `costs` in words, `samples` (id, question, choices, answer, rows) and
+            `explanations` (label, value, low, high, n, or reason).
         notes: whatever a reader has to know, in sentences.
     """
 
@@ -34,6 +37,7 @@ class ReportInputs:
     data: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def model_of(self, arm: str) -> Mapping[str, float | None]:

@@ -56,8 +56,8 @@ def generate(context: Context, _: str) -> dict[str, Any]:
     rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
     measured = {"quality": figures.figures(rows, examples)}
     if {"explain", "revise"} <= set(steps):
-        pairs = (store.read(folder, step) for step in ("explain", "revise"))
-        measured["revision"] = figures.revision(*pairs, examples, seed=recipe.seed)
+        before, after = store.read(folder, "explain"), store.read(folder, "revise")
+        measured["revision"] = figures.revision(before, after, examples, seed=recipe.seed)
     return {**record, **measured}
 
 

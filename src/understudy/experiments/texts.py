@@ -1,0 +1,63 @@
+"""What a run's report shows of the teacher's texts, gathered from the run folder."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.experiments.stages.knowledge import STAGE, written_about
+from understudy.knowledge import store
+from understudy.recipe import Recipe
+from understudy.run import Run
+from understudy.types import Knowledge
+
+SAMPLES = 3
+
+
+def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """`ReportInputs.texts`; empty where nothing was written."""
+    if recipe.generate is None or not run.is_done(STAGE):
+        return {}
+    record = run.record(STAGE)
+    found: dict[str, Any] = {key: record[key] for key in ("teacher", "quality", "revision") if key in record}
+    found["costs"] = costs(record)
+    found["samples"] = samples(run, recipe)
+    if run.is_done("predict-explained"):
+        found["explanations"] = run.record("predict-explained").get("explanations", [])
+    return found
+
+
+def costs(record: Mapping[str, Any]) -> str:
+    """What the texts cost, in a sentence."""
+    steps = record["steps"].values()
+    read, written = (sum(step[key] for step in steps) for key in ("input_tokens", "output_tokens"))
+    priced = [step["cost"] for step in steps if step["cost"] is not None]
+    money = f", at the recipe's prices {sum(priced):,.4f}" if priced else ""
+    return f"It read {read:,} and wrote {written:,} tokens{money}." if read or written else ""
+
+
+def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, Any]]:
+    """A few examples with everything that was written about them, drawn by the run's seed."""
+    assert recipe.generate is not None
+    examples, folder = written_about(run, recipe.generate), run.stage(STAGE)
+    drawn = random.Random(f"{recipe.seed}/samples").sample(examples, min(count, len(examples)))
+    rows: dict[str, list[Knowledge]] = {example.id: [] for example in drawn}
+    present = {path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED}
+    for step in [*(s for s in recipe.generate.steps if s in present), *sorted(present - set(recipe.generate.steps))]:
+        for row in store.read(folder, step):
+            if row.id in rows:
+                rows[row.id].append(row)
+    return [
+        {
+            "id": example.id,
+            "question": example.question,
+            "choices": list(example.choices),
+            "answer": example.answers[0] if example.answers else "",
+            "rows": [
+                {"step": row.step, "choice": row.choice, "text": row.text, "reasons": list(row.reasons)}
+                for row in rows[example.id]
+            ],
+        }
+        for example in drawn
+    ]
