@@ -39,7 +39,7 @@ def row(text, step="explain", name="e", **others):
 
 
 def test_checks_of_one_text():
-    """Content words: goldfish, need, still, water, sea, deep, rough, fish, pond, calm; goldfish, fish and pond are given."""
+    """Content words: goldfish, need, still, water, sea, deep, rough, fish, pond, calm; three are given."""
     text = "Goldfish need still water: the sea (deep) is rough, a fish pond is calm. So the answer is: pond"
     assert check(row(text), POND) == Checks(
         words=14, restates=3 / 10, names_answer=True, distractors=1, leads_to_gold=False
