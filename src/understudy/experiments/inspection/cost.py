@@ -215,15 +215,14 @@ def teacher_cost(texts: Texts, sample: Sample) -> Cost | None:
 def trained_bytes(config: ModelConfig, recipe: Recipe, device: torch.device) -> int:
     """What full fine-tuning of a model takes without its activations; with adapters, its weights alone."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from understudy.models.load import resolve
+    from understudy.models.load import architecture_of, auto_class, resolve
 
-    architecture = AutoConfig.from_pretrained(
-        resolve(config.model), revision=config.revision or "main", trust_remote_code=config.trust_remote_code
-    )
+    source = resolve(config.model)
+    architecture = architecture_of(config, source)
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(architecture, trust_remote_code=config.trust_remote_code)
+        kind = auto_class(architecture, source)
+        model = kind.from_config(architecture, trust_remote_code=config.trust_remote_code)
     parameters = sum(p.numel() for p in model.parameters())
     return parameters * (BYTES_TRAINED if config.sft and config.sft.lora is None else 2)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.data.collate import move
+from understudy.data.collate import move, short_inputs
 from understudy.errors import ModelError
 from understudy.experiments.inspection.pair import Live, Sample, Texts
 from understudy.experiments.inspection.terms import gradients, norm, take_apart, trained
@@ -126,14 +126,13 @@ def probe_heads(live: Live, sample: Sample) -> Mapping[str, HeadProbe]:
     """
     row = sample.rows[0]
     assert row.teacher is not None
-    found = {"student": HeadProbe(probe(live.module.student, _short(row.student.ids, live), name="student"))}
+    found = {
+        "student": HeadProbe(probe(live.module.student, move(short_inputs(row.student), live.device), name="student"))
+    }
     try:
-        found["teacher"] = HeadProbe(probe(live.teacher.model, _short(row.teacher.ids, live), name="teacher"))  # pyright: ignore
+        found["teacher"] = HeadProbe(
+            probe(live.teacher.model, move(short_inputs(row.teacher), live.device), name="teacher")
+        )  # pyright: ignore
     except ModelError as error:
         found["teacher"] = HeadProbe(None, error.message)
     return found
-
-
-def _short(ids: list[int], live: Live) -> dict[str, Tensor]:
-    tokens = torch.tensor([ids[:64]], device=live.device)
-    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}

@@ -62,9 +62,11 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
     """
     found, taken = [], 0
     targets = tokens["target_ids"].tolist()
+    inputs = tokens["inputs"]
+    apart = "decoder_" if "decoder_input_ids" in inputs else ""
     for place, name in enumerate(ids):
-        length = int(tokens["inputs"]["attention_mask"][place].sum())
-        read = tokens["inputs"]["input_ids"][place, :length].tolist()
+        length = int(inputs[f"{apart}attention_mask"][place].sum())
+        read = inputs[f"{apart}input_ids"][place, :length].tolist()
         mask = tokens["target_mask"][place].tolist()
         own = targets[taken : taken + sum(mask)]
         taken += len(own)
@@ -73,7 +75,13 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
         sequence = [*read, *own[-1:]]
         for position, token in zip([t for t, flag in enumerate(learned) if flag], own, strict=True):
             sequence[position] = token
-        padding = tokens["inputs"]["input_ids"].shape[1] - length
+        padding = inputs[f"{apart}input_ids"].shape[1] - length
+        if apart:
+            # The encoder's text stands before what the decoder reads and writes.
+            size = int(inputs["attention_mask"][place].sum())
+            sequence = [*inputs["input_ids"][place, :size].tolist(), *sequence]
+            learned = [*[False] * size, *learned]
+            padding += inputs["input_ids"].shape[1] - size
         found.append(Row(name, pieces(tokenizer, sequence, learned), padding))
     return found
 

@@ -10,7 +10,7 @@ from understudy import build
 from understudy.data.collate import Collator, EncodedRow
 from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.data.template import Prompted, Template
-from understudy.errors import DataError
+from understudy.errors import DataError, ModelError
 from understudy.experiments.stages.context import Context
 from understudy.experiments.stages.training import Material, fit, keep, trainable
 from understudy.models.load import load_model, load_template
@@ -34,6 +34,11 @@ def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, An
     context.progress(0, 1, "load")
     documents = read_documents(pretrain.source, pretrain.text_field)
     template = load_template(config)
+    if template.encoder_decoder:
+        raise ModelError(
+            f"{config.model} is an encoder–decoder, and continued pretraining learns the next token of plain text",
+            hint=f"leave out {stage.partition('_')[0]}.pretrain, or take a causal model",
+        )
     rows = packed(template, documents, pretrain.max_length or recipe.data.max_length)
     if not rows:
         raise DataError(f"{pretrain.source}: the documents hold no text", hint="check pretrain.text_field")

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from understudy import build
-from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows
+from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows, move, short_inputs
 from understudy.data.template import Template
 from understudy.evaluation.predict import dev_scores
 from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
@@ -140,7 +140,8 @@ def fit(
         What the stage says of itself; `saves` tells whether this process is the one that writes the model.
     """
     recipe, folder, device = context.recipe, context.run.stage(stage), context.device
-    _probe(module.student, material.rows[0].student.ids, device, stage)
+    first = material.rows[0].rows[0].student
+    probe(module.student, move(short_inputs(first), device), name=stage)
     numbers = plan(training, len(material.rows), processes=_processes())
     trainer = DistillationTrainer(
         module,
@@ -168,7 +169,7 @@ def fit(
     return {
         "saves": trainer.args.should_save,
         "plan": dataclasses.asdict(numbers),
-        "target_tokens": sum(len(row.student.answer_ids) for row in material.rows),
+        "target_tokens": sum(len(row.student.learned_ids) for item in material.rows for row in item.rows),
         "best_rougeL": trainer.state.best_metric,
         "best_step": trainer.state.best_global_step,
         "train_seconds": result.metrics["train_runtime"],
@@ -208,11 +209,6 @@ def trainable(
     return model, full and dtype == torch.bfloat16
 
 
-def _probe(model: Any, ids: list[int], device: torch.device, stage: str) -> None:
-    tokens = torch.tensor([ids[:64]], device=device)
-    probe(model, {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, name=stage)
-
-
 def collator(template: Template, teacher: Encoder | None, needs: Need) -> Collator:
     """What pads the rows for a student and, where there is one, its teacher."""
     pad: Any = template.tokenizer.pad_token_id
@@ -225,10 +221,17 @@ def _processes() -> int:
 
 
 def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
-    """Write a model folder that `AutoModelForCausalLM.from_pretrained` opens, adapters merged; whole or not at all."""
+    """Write a model folder, adapters merged; whole or not at all.
+
+    `AutoModelForCausalLM.from_pretrained` opens it, and `AutoModelForSeq2SeqLM` that of an encoder–decoder.
+    """
     final = merged(model, reload)
     # Answers are greedy: sampling fields stay behind, and with them the ones that transformers refuses to save.
+    start = template.start_ids
     final.generation_config = GenerationConfig(
+        decoder_start_token_id=start[0] if start else None,
+        # What the tokenizer puts before an answer, the decoder is given: BART's <s>.
+        forced_bos_token_id=start[1] if len(start) > 1 else None,
         bos_token_id=template.tokenizer.bos_token_id,
         pad_token_id=template.tokenizer.pad_token_id,
         eos_token_id=list(template.stop_ids),
