@@ -59,14 +59,26 @@ def _generate(recipe: str, overrides: list[str]) -> None:
     target = Run.of(loaded)
     with target.lock():
         target.prepare(loaded)
-        with Console() as console:
-            console.say(f"run folder: {target.folder}")
-            execute(target, loaded, console, until="generate")
-        show(target.record("generate"))
-        typer.echo(f"texts: {target.stage('generate')}")
+        try:
+            with Console() as console:
+                console.say(f"run folder: {target.folder}")
+                execute(target, loaded, console, until="generate")
+        finally:
+            # After a stop too: what was written stays, and is worth a look.
+            _show_folder(target.stage("generate"))
 
 
-def show(record: Mapping[str, Any]) -> None:
+def _show_folder(folder: Path) -> None:
+    from understudy.knowledge.counts import summary
+    from understudy.knowledge.store import steps_in
+
+    found = summary(folder, steps_in(folder))
+    if found:
+        show(found)
+        typer.echo(f"texts: {folder}")
+
+
+def show(steps: Mapping[str, Mapping[str, Any]]) -> None:
     """A line a step: what was asked, kept, rejected and why, and what it cost."""
     from rich import box
     from rich.console import Console
@@ -75,31 +87,24 @@ def show(record: Mapping[str, Any]) -> None:
 
     from understudy.cli import one_line
 
-    steps: Mapping[str, Mapping[str, Any]] = record.get("steps", {})
-    priced = any(figures.get("cost") is not None for figures in steps.values())
-    columns = ["step", "asked", "kept", "rejected", "no text", "tokens", *["cost"] * priced, "seconds"]
+    priced = any(figures["cost"] is not None for figures in steps.values())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
+    for name in ["step", "asked", "kept", "rejected", "no text", "tokens", *["cost"] * priced, "seconds"]:
         left = name in ("step", "rejected", "no text")
         table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "step")
     for name, figures in steps.items():
         cells = [
             name,
-            f"{figures.get('asked', 0):,}",
-            f"{figures.get('kept', 0):,}",
-            _reasons(figures.get("rejected", {})),
-            _reasons(figures.get("missing", {})),
-            f"{figures.get('input_tokens', 0) + figures.get('output_tokens', 0):,}",
-            *[f"{figures.get('cost') or 0:,.4f}"] * priced,
-            f"{figures.get('seconds', 0):,.0f}",
+            f"{figures['asked']:,}",
+            f"{figures['kept']:,}",
+            _reasons(figures["rejected"]),
+            _reasons(figures["missing"]),
+            f"{figures['input_tokens'] + figures['output_tokens']:,}",
+            *[f"{figures['cost'] or 0:,.4f}"] * priced,
+            f"{figures['seconds']:,.0f}",
         ]
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(table)
-    if record.get("stopped"):
-        console.print(Text(one_line(f"stopped: {record['stopped']}; {record.get('left', 0):,} examples are left")))
-    elif record.get("left"):
-        console.print(Text(f"{record['left']:,} examples are left; run the same command again to ask about them"))
+        table.add_row(*(Text("\n".join(map(one_line, cell.splitlines()))) for cell in cells))
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

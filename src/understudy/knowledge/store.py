@@ -62,6 +62,14 @@ def step_path(folder: str | os.PathLike[str], step: str) -> Path:
     return Path(folder) / f"{step}.jsonl"
 
 
+def steps_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The steps that have a file, in the order in which they were asked for."""
+    planned = read_json(Path(folder) / PLAN).get("steps", []) if (Path(folder) / PLAN).is_file() else []
+    order = [row["step"] for row in planned]
+    found = sorted(path.stem for path in Path(folder).glob("*.jsonl") if path.name != FINISHED)
+    return tuple(sorted(found, key=lambda name: order.index(name) if name in order else len(order)))
+
+
 def read(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
     """The rows of a step, one at a time; none where the step has no file. A torn last line is passed over.
 
