@@ -11,7 +11,7 @@ from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.systems import run_arms
 from understudy.evaluation.tools import metric_names, tools_for
-from understudy.experiments.texts import texts_of
+from understudy.experiments.texts import EXPLAINED, texts_of
 from understudy.files import atomic, read_json, read_jsonl, write_json
 from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
@@ -153,7 +153,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
             "SeqKD and distilled read the same prompts."
         )
-    if recipe.generate and recipe.teacher_writes and recipe.generate.teach:
+    if recipe.generate and recipe.generate.teach and recipe.data.source == EXPLAINED:
         lines.append(
             "The teacher was fine-tuned on explanations composed from the knowledge base, and is of a size that can do "
             "little more than repeat their form. Its critiques and revisions show that the way is whole; they test "

@@ -6,12 +6,14 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.experiments.stages.knowledge import STAGE, written_about
+from understudy.files import read_jsonl
 from understudy.knowledge import store
 from understudy.recipe import Recipe
 from understudy.run import Run
 from understudy.types import Knowledge
 
+STAGE, EXPLAINED = "generate", "embedded:telecom-choices"
+"""The stage in which the teacher writes; the data set that brings explanations along."""
 SAMPLES = 3
 
 
@@ -40,9 +42,10 @@ def costs(record: Mapping[str, Any]) -> str:
 def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, Any]]:
     """A few examples with everything that was written about them, drawn by the run's seed."""
     assert recipe.generate is not None
-    examples, folder = written_about(run, recipe.generate), run.stage(STAGE)
+    folder = run.stage(STAGE)
+    examples = [row for role in recipe.generate.roles for row in read_jsonl(run.folder / "data" / f"{role}.jsonl")]
     drawn = random.Random(f"{recipe.seed}/samples").sample(examples, min(count, len(examples)))
-    rows: dict[str, list[Knowledge]] = {example.id: [] for example in drawn}
+    rows: dict[str, list[Knowledge]] = {example["id"]: [] for example in drawn}
     present = {path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED}
     for step in [*(s for s in recipe.generate.steps if s in present), *sorted(present - set(recipe.generate.steps))]:
         for row in store.read(folder, step):
@@ -50,13 +53,13 @@ def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, An
                 rows[row.id].append(row)
     return [
         {
-            "id": example.id,
-            "question": example.question,
-            "choices": list(example.choices),
-            "answer": example.answers[0] if example.answers else "",
+            "id": example["id"],
+            "question": example["question"],
+            "choices": example.get("choices", []),
+            "answer": (example.get("answers") or [""])[0],
             "rows": [
                 {"step": row.step, "choice": row.choice, "text": row.text, "reasons": list(row.reasons)}
-                for row in rows[example.id]
+                for row in rows[example["id"]]
             ],
         }
         for example in drawn

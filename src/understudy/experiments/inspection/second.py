@@ -126,13 +126,10 @@ def probe_heads(live: Live, sample: Sample) -> Mapping[str, HeadProbe]:
     """
     row = sample.rows[0]
     assert row.teacher is not None
-    found = {
-        "student": HeadProbe(probe(live.module.student, move(short_inputs(row.student), live.device), name="student"))
-    }
+    ours, theirs = (move(short_inputs(side), live.device) for side in (row.student, row.teacher))
+    found = {"student": HeadProbe(probe(live.module.student, ours, name="student"))}
     try:
-        found["teacher"] = HeadProbe(
-            probe(live.teacher.model, move(short_inputs(row.teacher), live.device), name="teacher")
-        )  # pyright: ignore
+        found["teacher"] = HeadProbe(probe(live.teacher.model, theirs, name="teacher"))  # pyright: ignore
     except ModelError as error:
         found["teacher"] = HeadProbe(None, error.message)
     return found

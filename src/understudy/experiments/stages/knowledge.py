@@ -11,6 +11,7 @@ from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.tools import cache_folder
 from understudy.experiments.stages.context import Context, rows_of, teacher_weights
+from understudy.experiments.texts import EXPLAINED, STAGE
 from understudy.files import write_jsonl
 from understudy.knowledge import figures, pipeline, quality, recorded, store
 from understudy.knowledge.counts import summary
@@ -20,10 +21,6 @@ from understudy.run import Run
 from understudy.teachers.completers import completer
 from understudy.teachers.in_process import LocalCompleter
 from understudy.types import Completer, Example, Knowledge
-
-STAGE = "generate"
-EXPLAINED = "embedded:telecom-choices"
-"""The data set that brings explanations along."""
 
 
 def generate(context: Context, _: str) -> dict[str, Any]:
