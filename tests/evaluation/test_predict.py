@@ -3,7 +3,7 @@
 import torch
 
 from understudy.evaluation.memory import PeakMemory
-from understudy.evaluation.predict import _group
+from understudy.evaluation.predict import group_of
 from understudy.types import Example
 
 
@@ -11,9 +11,9 @@ def test_items_of_one_fact_one_context_or_one_question_belong_together() -> None
     first = Example("a", "Who?", ("x",), context="One paragraph.")
     second = Example("b", "When?", ("y",), context="One paragraph.")
     other = Example("c", "Who?", ("x",), context="Another paragraph.")
-    assert _group(first) == _group(second) != _group(other)
-    assert _group(Example("d", "Who?")) == _group(Example("e", "who?")) != _group(Example("f", "Whom?"))
-    assert _group(Example("g", "Who?", meta={"fact": ["n2", "n4"]})) == "n2 + n4"
+    assert group_of(first) == group_of(second) != group_of(other)
+    assert group_of(Example("d", "Who?")) == group_of(Example("e", "who?")) != group_of(Example("f", "Whom?"))
+    assert group_of(Example("g", "Who?", meta={"fact": ["n2", "n4"]})) == "n2 + n4"
 
 
 def test_memory_is_what_comes_on_top() -> None:

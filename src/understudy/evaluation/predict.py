@@ -14,7 +14,7 @@ from understudy.data.split import group_key
 from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
-from understudy.models.generate import choice_scores, generate
+from understudy.models.generate import Answer, choice_scores, generate
 from understudy.types import Example
 
 
@@ -29,7 +29,7 @@ def predict(
     """Answer every example greedily; score the choices of multiple-choice ones by likelihood.
 
     Args:
-        model: a causal language model.
+        model: a causal language model or an encoder–decoder.
         encoder: its template and the lengths.
         examples: held-out rows with references.
         batch_size: rows at once.
@@ -47,27 +47,29 @@ def predict(
         progress=progress,
     )
     choices = _choices(model, encoder, [e for e in examples if e.choices], batch_size)
-    return [
-        {
-            "id": example.id,
-            "kind": example.meta.get("kind"),
-            "gold_fact": example.meta.get("gold_fact"),
-            "group": _group(example),
-            "question": example.question,
-            "context": example.context,
-            "choices": list(example.choices),
-            "references": list(example.answers),
-            "prediction": answer.text,
-            "choice_scores": choices.get(example.id),
-            "tokens": answer.tokens,
-            "finished": answer.finished,
-            "seconds": round(answer.seconds, 6),
-        }
-        for example, answer in zip(examples, answers, strict=True)
-    ]
+    return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
 
 
-def _group(example: Example) -> str:
+def row_of(example: Example, answer: Answer, scores: list[float] | None) -> dict[str, Any]:
+    """One line of `predictions.jsonl`: an example with an answer and the likelihoods of its choices, JSON-able."""
+    return {
+        "id": example.id,
+        "kind": example.meta.get("kind"),
+        "gold_fact": example.meta.get("gold_fact"),
+        "group": group_of(example),
+        "question": example.question,
+        "context": example.context,
+        "choices": list(example.choices),
+        "references": list(example.answers),
+        "prediction": answer.text,
+        "choice_scores": scores,
+        "tokens": answer.tokens,
+        "finished": answer.finished,
+        "seconds": round(answer.seconds, 6),
+    }
+
+
+def group_of(example: Example) -> str:
     """What an item shares with others, so that they are resampled together: its facts, its context, or its question."""
     fact = example.meta.get("fact")
     if fact:
@@ -76,7 +78,7 @@ def _group(example: Example) -> str:
 
 
 def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_size: int) -> dict[str, list[float]]:
-    rows = [[(e.prompt_ids, e.answer_ids) for e in (encoder.encode(x, c) for c in x.choices)] for x in examples]
+    rows = [[encoder.encode(example, choice) for choice in example.choices] for example in examples]
     pad = encoder.template.tokenizer.pad_token_id
     scores = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []  # pyright: ignore
     return {example.id: values for example, values in zip(examples, scores, strict=True)}
@@ -94,8 +96,8 @@ def dev_scores(
     references = [list(example.answers) for example in examples]
     # An encoder of its own: what is cut here was counted when the rows were learned or answered.
     apart = Encoder(encoder.template, encoder.data)
-    gold = [[(row.prompt_ids, row.answer_ids)] for row in map(apart.encode, examples)]
-    lengths = [len(row[0][1]) for row in gold]
+    gold = [[row] for row in map(apart.encode, examples)]
+    lengths = [len(row[0].learned_ids) for row in gold]
     pad = encoder.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
@@ -115,7 +117,7 @@ def speed(model: nn.Module, encoder: Encoder, examples: Sequence[Example], *, ba
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:
-        model: a causal language model.
+        model: a causal language model or an encoder–decoder.
         encoder: its template.
         examples: prompts to answer; the first 20 give the latency.
         batch_size: rows at once for throughput.

@@ -1,0 +1,257 @@
+"""Answers of a student that learned from texts, with the explanations that it gives for them.
+
+| learned kind                | the answer comes from                | the explanation comes from |
+|-----------------------------|--------------------------------------|----------------------------|
+| `answer`                    | question                             | nowhere                    |
+| `rationale_answer`          | question: behind the mark            | the same text, before it   |
+| `multitask`                 | `[predict]` question                 | `[explain]` question       |
+| `counterfactual`            | `[factual]` question: behind the mark| the same text, before it   |
+| `multitask_counterfactual`  | `[predict]` question                 | `[explain]` question       |
+
+A task that had no weight in training is not asked; where `[predict]` had none, `[factual]` answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from understudy.data.encoder import Encoder
+from understudy.data.mentions import folded, mentioned, named_option
+from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
+from understudy.errors import ConfigError
+from understudy.evaluation.predict import row_of
+from understudy.metrics.significance import bootstrap_interval
+from understudy.models.generate import Answer, choice_scores, generate
+from understudy.recipe import TaskConfig
+from understudy.types import Example
+
+READS_RATIONALE = ("factual", "rationale")
+"""Tasks whose answer follows a rationale in the same text."""
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which task a student is asked for what.
+
+    Attributes:
+        answer: the task whose text holds the answer.
+        explanation: the task whose text holds the explanation; the same one where it is one text; None without any.
+        reading: the task whose answer reads a rationale; None where the student never learned one.
+    """
+
+    answer: str
+    explanation: str | None
+    reading: str | None
+
+
+def asked(tasks: TaskConfig) -> Asked:
+    """The tasks of a kind of training that answer, explain, and read a rationale, as in the table above.
+
+    Raises:
+        ConfigError: the weights leave no task that answers.
+    """
+    learned = task_weights(tasks)
+    answer = next((task for task in ("answer", "predict", *READS_RATIONALE) if task in learned), None)
+    if answer is None:
+        raise ConfigError(
+            f"tasks.kind {tasks.kind}: with these weights no task answers, only {', '.join(learned)}",
+            hint="give predict_weight or factual_weight a value above 0",
+        )
+    reading = next((task for task in READS_RATIONALE if task in learned), None)
+    apart = "explain" if "explain" in learned else reading
+    return Asked(answer, answer if answer == reading else apart, reading)
+
+
+def predict_explained(
+    model: nn.Module,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    tasks: TaskConfig,
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Answer and explain every example greedily; score the choices by likelihood.
+
+    Where the answer follows a rationale, the choices are scored behind the rationale that the model has written.
+
+    Args:
+        model: a causal language model or an encoder–decoder.
+        encoder: its template and the lengths.
+        examples: held-out rows with references.
+        tasks: what the student learned.
+        batch_size: rows at once.
+        progress: called with the number of texts just written; explanations asked for apart count too.
+
+    Returns:
+        One JSON-able row an example, in order: `predictions.jsonl` with four fields more. `raw` is the text that holds
+        the answer, `prediction` the answer in it (empty where there is none), `answer_given` whether there is one,
+        `chosen` the place of the option it names (None: none, or several; that is a wrong answer), `explanation` the
+        explanation (None where the student gives none), `explanation_finished` whether it came to an end. `tokens` and
+        `seconds` count both texts.
+
+    Raises:
+        ConfigError: as in `asked`.
+    """
+    form = asked(tasks)
+    texts = written(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
+    apart: list[Answer] = []
+    if form.explanation not in (None, form.answer):
+        apart = written(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
+    read = form.answer in READS_RATIONALE
+    parts = [split_answer(text.text) if read else ("", text.text.strip() or None) for text in texts]
+    given = [rationale for rationale, _ in parts] if read else None
+    scores = option_scores(model, encoder, examples, form.answer, rationales=given, batch_size=batch_size)
+    rows = []
+    for place, (example, text) in enumerate(zip(examples, texts, strict=True)):
+        rationale, answer = parts[place]
+        row = row_of(example, replace(text, text=answer or ""), scores[place])
+        row |= {
+            "raw": text.text,
+            "answer_given": answer is not None,
+            "chosen": named_option(answer, example.choices) if answer and example.choices else None,
+            # A text that has come to its mark has come to the rationale's end.
+            **_explained(rationale if read else None, text.finished or answer is not None),
+        }
+        if apart:
+            other = apart[place]
+            row |= _explained(other.text.strip(), other.finished)
+            row |= {"tokens": row["tokens"] + other.tokens, "seconds": round(text.seconds + other.seconds, 6)}
+        rows.append(row)
+    return rows
+
+
+def _explained(text: str | None, finished: bool) -> dict[str, Any]:
+    return {"explanation": text, "explanation_finished": finished if text is not None else None}
+
+
+def written(
+    model: nn.Module,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    task: str,
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Answer]:
+    """What a student writes when it is asked a task, greedily."""
+    return generate(
+        model,
+        encoder.template,
+        [encoder.prompt_ids(prompt_example(example, task)) for example in examples],
+        max_new_tokens=encoder.data.max_answer_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def option_scores(
+    model: nn.Module,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    task: str,
+    *,
+    rationales: Sequence[str] | None = None,
+    batch_size: int,
+) -> list[list[float] | None]:
+    """Mean log-probability per token of each option's text as the answer to a task; None for rows without options.
+
+    Args:
+        model: a causal language model or an encoder–decoder.
+        encoder: its template and the lengths.
+        examples: the rows; one may stand there several times.
+        task: the task asked.
+        rationales: what stands before the mark, given and not scored; without it the option is the whole answer.
+        batch_size: sequences at once.
+    """
+    places = [place for place, example in enumerate(examples) if example.choices]
+    roomy = _with_room(encoder)
+    rows = []
+    for place in places:
+        put = prompt_example(examples[place], task)
+        choices = examples[place].choices
+        if rationales is None:
+            rows.append([encoder.encode(put, choice) for choice in choices])
+        else:
+            given = with_answer(rationales[place], "").strip()
+            texts = [with_answer(rationales[place], choice).strip() for choice in choices]
+            rows.append([roomy.encode(put, text, given=len(given)) for text in texts])
+    pad: Any = encoder.template.tokenizer.pad_token_id
+    found = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
+    scores = dict(zip(places, found, strict=True))
+    return [scores.get(place) for place in range(len(examples))]
+
+
+def _with_room(encoder: Encoder) -> Encoder:
+    """The encoder without a limit on answers: a mark and an option stand behind the longest rationale.
+
+    Prompts keep the room they have; what is cut of them was counted when the row was answered.
+    """
+    data, room = encoder.data, 1 << 20
+    sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
+    return Encoder(encoder.template, data.model_copy(update=sizes))
+
+
+def explanation_figures(
+    rows: Sequence[Mapping[str, Any]], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
+    """What the explanations of prediction rows are like, with intervals over groups of items.
+
+    Words and mentions are counted in the text alone; nothing here tells whether an explanation is true.
+
+    Args:
+        rows: of `predict_explained`.
+        resamples: draws of the bootstrap.
+        confidence: level of the intervals.
+        seed: of the draws.
+
+    Returns:
+        `items`, `explained` (rows with a text), `answer_given` (share of all rows in which an answer could be read),
+        `names_no_option` (share of multiple-choice rows whose answer names no option), and over the rows with a text
+        `words`, `distractors` (options named that are not the right one), `names_own_answer` (share that names the
+        option that the student chose; of rows in which it chose one) and `unfinished` (share cut at the longest
+        length), each with `value`, `low`, `high`, `n`, `missing`.
+    """
+    texts = [row for row in rows if row.get("explanation")]
+    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+
+    def share(of: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> dict[str, Any]:
+        return interval([value(row) for row in of], groups_of(of), **settings)
+
+    asked_options = [row for row in rows if row["choices"]]
+    chose = [row for row in texts if row["chosen"] is not None]
+    return {
+        "items": len(rows),
+        "explained": len(texts),
+        "answer_given": share(rows, lambda row: row["answer_given"]),
+        "names_no_option": share(asked_options, lambda row: row["chosen"] is None),
+        "words": share(texts, lambda row: len(_WORD.findall(row["explanation"]))),
+        "distractors": share([row for row in texts if row["choices"]], _distractors),
+        "names_own_answer": share(chose, lambda row: row["chosen"] in mentioned(row["explanation"], row["choices"])),
+        "unfinished": share(texts, lambda row: not row["explanation_finished"]),
+    }
+
+
+def _distractors(row: Mapping[str, Any]) -> int:
+    right = {folded(reference) for reference in row["references"]}
+    named = {folded(row["choices"][place]) for place in mentioned(row["explanation"], row["choices"])}
+    return len(named - right)
+
+
+def interval(values: Sequence[float], groups: Sequence[Any] | None, **settings: Any) -> dict[str, Any]:
+    """Mean and bootstrap interval, JSON-able: `value`, `low`, `high`, `n`, `missing`; null where nothing is there."""
+    if not len(values):
+        return {"value": None, "low": None, "high": None, "n": 0, "missing": 0}
+    return bootstrap_interval(values, groups=groups, **settings).to_dict()
+
+
+def groups_of(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """What is resampled together: the row's group, or the row itself where it has none."""
+    return [row["id"] if row.get("group") is None else f"group {row['group']}" for row in rows]

@@ -1,0 +1,132 @@
+"""Does a student's answer follow from the rationale that stands before it?
+
+Its own rationale is taken away and one that argues for a wrong option is put in its place, up to the mark; the option
+that is then the likeliest is its answer. Over all such swaps,
+
+```text
+follows = share of swaps whose answer is the option that the rationale argues for
+flips   = the same over those swaps where the student had answered otherwise before
+```
+
+A student that ignores what it writes follows only where it would have said so anyway; `flips` leaves those out. The
+idea of swapping in counterfactual rationales is SCOTT's (arXiv 2305.01879); there the *accuracy* under perturbed
+rationales is reported, here whether the answer goes along. The question is put with the prefix of factual training, so
+the student is not told that anything has been swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from understudy.data.encoder import Encoder
+from understudy.data.tasks import Explained, split_answer, wrong_places
+from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
+from understudy.evaluation.predict import group_of
+from understudy.recipe import TaskConfig
+
+NOT_READ = "not measured: the answer does not read the rationale"
+NOTHING_TO_SWAP = "not measured: no example has a counterfactual rationale"
+
+
+def swapped_answers(
+    model: nn.Module, encoder: Encoder, explained: Sequence[Explained], tasks: TaskConfig, *, batch_size: int
+) -> list[dict[str, Any]]:
+    """Let a student answer behind its own rationale, then behind each counterfactual one.
+
+    Args:
+        model: a causal language model or an encoder–decoder.
+        encoder: its template and the lengths.
+        explained: examples with counterfactual rationales; those without give nothing.
+        tasks: what the student learned.
+        batch_size: sequences at once.
+
+    Returns:
+        A JSON-able row a swap: `id`, `group`, `choice` (the place argued for), `before` (the place answered behind the
+        student's own rationale), `after` (behind the swapped one). Empty where the answer does not read a rationale.
+
+    Raises:
+        ConfigError: as in `explanations.asked`.
+    """
+    task = asked(tasks).reading
+    swaps = [
+        (one.example, place, split_answer(one.counterfactuals[place])[0])
+        for one in explained
+        for place in wrong_places(one.example)
+        if one.counterfactuals.get(place, "").strip()
+    ]
+    if task is None or not swaps:
+        return []
+    examples = list({example.id: example for example, _, _ in swaps}.values())
+    own = [split_answer(text.text)[0] for text in written(model, encoder, examples, task, batch_size=batch_size)]
+    first = option_scores(model, encoder, examples, task, rationales=own, batch_size=batch_size)
+    before = {example.id: _likeliest(scores) for example, scores in zip(examples, first, strict=True)}
+    rows, _, texts = zip(*swaps, strict=True)
+    after = option_scores(model, encoder, rows, task, rationales=texts, batch_size=batch_size)
+    return [
+        {
+            "id": example.id,
+            "group": group_of(example),
+            "choice": place,
+            "before": before[example.id],
+            "after": _likeliest(scores),
+        }
+        for (example, place, _), scores in zip(swaps, after, strict=True)
+    ]
+
+
+def _likeliest(scores: list[float] | None) -> int:
+    assert scores is not None, "a row with counterfactuals has options"
+    return int(np.argmax(scores))
+
+
+def faithfulness(
+    swaps: Sequence[Mapping[str, Any]],
+    tasks: TaskConfig,
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How often the answer goes along with a swapped rationale, with intervals over groups of examples.
+
+    Args:
+        swaps: of `swapped_answers`.
+        tasks: what the student learned.
+        resamples: draws of the bootstrap.
+        confidence: level of the intervals.
+        seed: of the draws.
+
+    Returns:
+        `measured`; where it is false only `reason`. Else `task` (the one that was asked), `swaps`, `examples`,
+        `follows` and `flips` (`value`, `low`, `high`, `n`; null where there is nothing to count), and `note` where the
+        student's ordinary answers come from another task, of which these figures say nothing.
+
+    Raises:
+        ConfigError: as in `explanations.asked`.
+    """
+    form = asked(tasks)
+    if form.reading is None or not swaps:
+        return {"measured": False, "reason": NOT_READ if form.reading is None else NOTHING_TO_SWAP}
+    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    open_ = [row for row in swaps if row["before"] != row["choice"]]
+
+    def share(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        values = [float(row["after"] == row["choice"]) for row in rows]
+        return interval(values, groups_of(rows), **settings)
+
+    note = ""
+    if form.answer != form.reading:
+        note = f"measured on the answers of [{form.reading}]; those of [{form.answer}] do not read a rationale"
+    return {
+        "measured": True,
+        "task": form.reading,
+        "swaps": len(swaps),
+        "examples": len({row["id"] for row in swaps}),
+        "follows": share(swaps),
+        "flips": share(open_),
+        **({"note": note} if note else {}),
+    }

@@ -1,0 +1,200 @@
+"""Do a student's explanations help an observer to foresee the student's answers?
+
+The observer is any model: it sees a question with its options and is right where the option it finds likeliest is the
+one that the student chose. It is asked three times: with the question, with question and explanation, and with the
+explanation alone. With ŷ the student's answer, x the question, e the explanation and 1[ŷ|·] whether the observer
+foresees it,
+
+```text
+gain  = mean of 1[ŷ|x,e] − 1[ŷ|x]
+k     = 1[ŷ|e]                                     the explanation *leaks* the answer
+LAS_k = mean of 1[ŷ|x,e] − 1[ŷ|x] over the items with that k
+LAS   = (LAS_0 + LAS_1) / 2
+```
+
+Leakage-adjusted simulatability: Hase, Zhang, Xie and Bansal, 2020 (arXiv 2010.04119). An explanation that merely names
+the answer gains much and explains little; its items are one half of LAS, however many they are. There the observer is
+trained on the student's own answers, with question or explanation dropped at random; here it is whatever model is
+given, and `lessons` are the rows to train one on. Where no item leaks, or all do, LAS is not defined, and is
+null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from understudy.data.encoder import Encoder
+from understudy.data.tasks import Explained, split_answer
+from understudy.evaluation.explanations import groups_of, interval, option_scores
+from understudy.metrics.significance import (
+    num_groups,
+    paired_bootstrap,
+    percentile_bounds,
+    resampled_totals,
+)
+from understudy.types import Example
+
+QUESTION_ALONE, BOTH, EXPLANATION_ALONE = "question", "both", "explanation"
+WITHHELD = "Which of these does the text speak for?"
+"""Stands where the question was, when the observer sees the explanation alone."""
+
+
+def views(example: Example, explanation: str) -> dict[str, Example]:
+    """What an observer is asked: with the question, with both, with the explanation alone.
+
+    The explanation is put as a text to be read before the question, behind whatever else there is to read.
+    """
+    context = f"{example.context}\n\n{explanation}" if example.context else explanation
+    return {
+        QUESTION_ALONE: example,
+        BOTH: replace(example, context=context),
+        EXPLANATION_ALONE: replace(example, question=WITHHELD, context=explanation, history=()),
+    }
+
+
+def lessons(explained: Iterable[Explained]) -> list[Example]:
+    """Rows to train an observer on: every view of each labelled example that has a rationale, with its gold answer.
+
+    The three views of an example stand in for the random dropping of question and explanation in the paper. The
+    rationales are the teacher's, so the student's own are new to the observer.
+    """
+    return [
+        replace(view, id=f"{view.id}:{name}")
+        for one in explained
+        if one.rationale and one.example.labelled
+        for name, view in views(one.example, split_answer(one.rationale)[0]).items()
+    ]
+
+
+def simulate(
+    observer: nn.Module,
+    encoder: Encoder,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    batch_size: int,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Let an observer foresee a student's answers, with and without its explanations.
+
+    Args:
+        observer: a causal language model or an encoder–decoder; options are compared by likelihood.
+        encoder: its template and the lengths.
+        rows: of `predict_explained`. Rows without options, without an explanation, or whose answer names no option are
+            left out.
+        batch_size: sequences at once.
+        resamples: draws of the bootstrap.
+        confidence: level of the intervals.
+        seed: of the draws.
+
+    Returns:
+        `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
+    """
+    kept = [row for row in rows if row["choices"] and row["explanation"] and row["chosen"] is not None]
+    left_out = len(rows) - len(kept)
+    if not kept:
+        reason = "not measured: no row has options, an explanation and an answer that names an option"
+        return {"measured": False, "left_out": left_out, "reason": reason}
+    put = [views(_example(row), row["explanation"]) for row in kept]
+    foreseen = {}
+    for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
+        asked = [one[view] for one in put]
+        scores = option_scores(observer, encoder, asked, "answer", batch_size=batch_size)
+        foreseen[view] = [_says(found, row) for found, row in zip(scores, kept, strict=True)]
+    figures = leakage_adjusted(
+        foreseen[BOTH],
+        foreseen[QUESTION_ALONE],
+        foreseen[EXPLANATION_ALONE],
+        groups=groups_of(kept),
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+    return {"measured": True, "left_out": left_out, **figures}
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    return Example(str(row["id"]), row["question"], context=row.get("context"), choices=tuple(row["choices"]))
+
+
+def _says(scores: list[float] | None, row: Mapping[str, Any]) -> bool:
+    assert scores is not None
+    said = row["choices"][int(np.argmax(scores))]
+    # Two options that read the same are one answer.
+    return said == row["choices"][row["chosen"]]
+
+
+def leakage_adjusted(
+    both: Sequence[bool],
+    question_alone: Sequence[bool],
+    explanation_alone: Sequence[bool],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
+
+    Args:
+        both: whether the observer foresaw each answer from question and explanation.
+        question_alone: from the question.
+        explanation_alone: from the explanation: whether that leaks the answer.
+        groups: what is resampled together; default: each item by itself.
+        resamples: draws of the bootstrap.
+        confidence: level of the intervals.
+        seed: of the draws.
+
+    Returns:
+        `items`; `question_alone`, `both` (shares foreseen) and `leaking` (share), `gain`, `gain_leaking`,
+        `gain_not_leaking` and `las`, each with `value`, `low`, `high`, `n`; null where it is not defined. `p_value` is
+        that of the gain.
+    """
+    with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
+    settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+
+    def mean(values: Any) -> dict[str, Any]:
+        return interval(values, groups, **settings)
+
+    gain = with_it - without
+    inside = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
+    return {
+        "items": len(gain),
+        "question_alone": mean(without),
+        "both": mean(with_it),
+        "leaking": mean(leaks),
+        "gain": mean(gain),
+        "p_value": paired_bootstrap(with_it, without, groups=groups, **settings).to_dict()["p_value"],
+        **{name: mean(np.where(where, gain, np.nan)) for name, where in inside.items()},
+        "las": _las(gain, leaks, groups, resamples, confidence, seed),
+    }
+
+
+def _las(
+    gain: np.ndarray,
+    leaks: np.ndarray,
+    groups: Sequence[Hashable] | None,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    """The mean of the two strata's means; every draw has strata of its own sizes."""
+    columns = np.stack([gain * leaks, leaks, gain * (1 - leaks), 1 - leaks], axis=1)
+
+    def las(totals: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
+
+    value = float(las(columns.sum(axis=0)))
+    if not np.isfinite(value):
+        return {"value": None, "low": None, "high": None, "n": len(gain)}
+    samples = las(resampled_totals(columns, resamples=resamples, seed=seed, groups=groups))
+    bounds = percentile_bounds(samples, confidence, num_groups(len(gain), groups))
+    low, high = (bound if np.isfinite(bound) else None for bound in bounds)
+    return {"value": value, "low": low, "high": high, "n": len(gain)}
