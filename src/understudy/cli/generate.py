@@ -44,6 +44,7 @@ def _generate(recipe: str, overrides: list[str]) -> None:
     from understudy.cli.recipes import find
     from understudy.errors import ConfigError
     from understudy.experiments.scheduler import execute
+    from understudy.knowledge.pipeline import check
     from understudy.recipe import is_grid, load_recipe, load_yaml
     from understudy.run import Run
 
@@ -56,6 +57,7 @@ def _generate(recipe: str, overrides: list[str]) -> None:
             f"{recipe} has no section `generate`",
             hint="add `generate: {}`, or one of its fields: generate.steps=[explain]",
         )
+    check(loaded.generate)
     target = Run.of(loaded)
     with target.lock():
         target.prepare(loaded)

@@ -19,7 +19,7 @@ from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.counts import summary
-from understudy.knowledge.demonstrations import Demonstration, Shots, lessons_of
+from understudy.knowledge.demonstrations import Demonstration, Shots, lessons_of, read_demonstrations
 from understudy.knowledge.plan import Planned, plan_steps, settings_of
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter, is_judged
@@ -28,6 +28,7 @@ from understudy.knowledge.step import Ask, Draw, Skip, load_own
 from understudy.knowledge.store import Store, read
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.teachers.completers import completer as made
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
 MOST_OPEN = 2_048
@@ -79,6 +80,24 @@ def generate(
         "stopped": stream.stopped,
         "steps": summary(folder, config.steps),
     }
+
+
+def check(config: GenerateConfig) -> None:
+    """Refuse what can be refused before anything is asked or loaded: steps, prompts, settings, demonstrations, teacher.
+
+    Raises:
+        ConfigError: something of it is wrong.
+        DataError: the file of demonstrations is.
+    """
+    load_own(config.own_steps)
+    plan_steps(config, config.teacher)
+    prompts = Prompts(config.prompts, config.steps)
+    assert prompts.pairs
+    prompts.check()
+    if config.demonstrations is not None:
+        read_demonstrations(config.demonstrations)
+    if config.teacher is not None:
+        made(config.teacher)
 
 
 def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:

@@ -48,7 +48,11 @@ class Prompts:
             _check_folder(own, {path.name for path in OURS.iterdir()} | {f"{name}.jinja" for name in steps})
             self.folders.insert(0, own)
         self._environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(self.folders), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=FileSystemLoader(self.folders),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
         )
         self._fingerprints: dict[str, str] = {}
 
@@ -104,16 +108,29 @@ class Prompts:
         text = self._render(SYSTEM, {}).strip()
         return (Message("system", text),) if text else ()
 
+    def check(self) -> None:
+        """Read every prompt.
+
+        Raises:
+            ConfigError: one is no template.
+        """
+        for name in sorted({path.name for folder in self.folders for path in folder.glob("*.jinja")}):
+            try:
+                self._environment.get_template(name)
+            except TemplateSyntaxError as error:
+                raise self._fault(name, error) from error
+
     def _render(self, name: str, values: Mapping[str, Any]) -> str:
         try:
             return self._environment.get_template(name).render(values)
         except TemplateError as error:
-            where = f"{error.name}:{error.lineno}" if isinstance(error, TemplateSyntaxError) else name
-            raise ConfigError(
-                f"prompt {where}: {error.message}", hint=f"its folder: {(self.path(name) or OURS).parent}"
-            ) from error
+            raise self._fault(name, error) from error
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise ConfigError(f"prompt {name}: {error}", hint=f"{self.path(name)}") from error
+
+    def _fault(self, name: str, error: TemplateError) -> ConfigError:
+        where = f"{error.name}:{error.lineno}" if isinstance(error, TemplateSyntaxError) else name
+        return ConfigError(f"prompt {where}: {error.message}", hint=f"its folder: {(self.path(name) or OURS).parent}")
 
 
 def variables(example: Example) -> dict[str, Any]:
