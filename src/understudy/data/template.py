@@ -27,7 +27,7 @@ PLAIN_TEMPLATE = (
     "{% else %}{{ m['content'] }}\n\n{% endif %}"
     "{% endfor %}"
 )
-PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
+PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}{{ '\n\n' }}{% endif %}{% endfor %}"
 """What an encoder reads where the tokenizer has no chat template: the turns alone."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,19 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from understudy.data.template import Template
 from understudy.errors import ModelError
+from understudy.models.architecture import architecture_of, auto_class, decoder_facts, revision_of
 from understudy.recipe import LoraConfig, ModelConfig
 
 EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
@@ -97,61 +91,14 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     source = resolve(config.tokenizer or weights or config.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
+            source, revision=revision_of(config, source), trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load the tokenizer of {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
-    return Template(tokenizer, **_decoder(config, weights or resolve(config.model)))
-
-
-def _decoder(config: ModelConfig, source: str) -> dict[str, Any]:
-    """What a template must know of an encoder–decoder, by its config alone."""
-    try:
-        architecture = architecture_of(config, source)
-    except (OSError, ValueError, KeyError):
-        return {}  # What is missing is named when the weights are loaded.
-    if not architecture.is_encoder_decoder:
-        return {}
-    start = getattr(architecture, "decoder_start_token_id", None)
-    if start is None:
-        with suppress(OSError, ValueError):
-            start = GenerationConfig.from_pretrained(source, revision=_revision(config, source)).decoder_start_token_id
-    return {"encoder_decoder": True, "start_id": start}
-
-
-def architecture_of(config: ModelConfig, source: str) -> PreTrainedConfig:
-    """The config of a model, read without its weights.
-
-    Raises:
-        OSError, ValueError, KeyError: there is none that can be read.
-    """
-    return AutoConfig.from_pretrained(
-        source, revision=_revision(config, source), trust_remote_code=config.trust_remote_code
-    )
-
-
-def auto_class(architecture: PreTrainedConfig, name: str) -> Any:
-    """The auto class that opens an architecture as a model that writes text.
-
-    Raises:
-        ModelError: it only reads (BERT and kin). `transformers` would open it as a language model whose positions all
-            see each other, so that it learns to copy what it should foresee.
-    """
-    if architecture.is_encoder_decoder:
-        return AutoModelForSeq2SeqLM
-    kind = type(architecture)
-    reads = kind in MODEL_FOR_MASKED_LM_MAPPING and (
-        kind not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(architecture, "is_decoder", False)
-    )
-    if reads:
-        raise ModelError(
-            f"{name} ({architecture.model_type}) is an encoder: it reads text and writes none",
-            hint="take a causal model (Llama, Qwen, GPT-2 …) or an encoder–decoder (T5, BART …)",
-        )
-    return AutoModelForCausalLM
+    return Template(tokenizer, **decoder_facts(config, weights or resolve(config.model)))
 
 
 def head_columns(config: ModelConfig) -> int | None:
@@ -203,7 +150,7 @@ def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, quantize: 
         return kind.from_pretrained(
             source,
             dtype=dtype,
-            revision=_revision(config, source),
+            revision=revision_of(config, source),
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
             **extra,
@@ -272,16 +219,20 @@ def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> P
     if is_quantized(model.get_base_model()) and reload is not None:
         model = _moved(model, reload())
     base = model.get_base_model()
+    tied = base.config.tie_word_embeddings
     layers = [base.get_output_embeddings(), base.get_input_embeddings()]
     head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
     if head.weight is embedding.weight and any(layer is not getattr(layer, "base_layer", layer) for layer in layers):
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-        # Encoder–decoders that read this field take it for a scale of their states (UMT5); all reopen untied without.
-        if not base.config.is_encoder_decoder:
-            base.config.tie_word_embeddings = False
-            base.config.get_text_config().tie_word_embeddings = False
+        base.config.tie_word_embeddings = False
+        base.config.get_text_config().tie_word_embeddings = False
     with _ties_are_ours():
-        return model.merge_and_unload()
+        merged_model = model.merge_and_unload()
+    # An encoder–decoder ties more than its head by this field (BART), or scales by it (UMT5); a head of its own is
+    # saved and read again in any case.
+    if base.config.is_encoder_decoder:
+        base.config.tie_word_embeddings = tied
+    return merged_model
 
 
 def _moved(model: Any, base: PreTrainedModel) -> Any:
@@ -307,10 +258,6 @@ def _ties_are_ours() -> Iterator[None]:
 def is_quantized(model: PreTrainedModel) -> bool:
     """Whether the weights are held in few bits."""
     return getattr(model, "quantization_method", None) is not None
-
-
-def _revision(config: ModelConfig, source: str) -> str:
-    return config.revision or "main" if source == config.model else "main"
 
 
 def _first_line(error: Exception) -> str:

@@ -216,7 +216,8 @@ def trained_bytes(config: ModelConfig, recipe: Recipe, device: torch.device) -> 
     """What full fine-tuning of a model takes without its activations; with adapters, its weights alone."""
     from accelerate import init_empty_weights
 
-    from understudy.models.load import architecture_of, auto_class, resolve
+    from understudy.models.architecture import architecture_of, auto_class
+    from understudy.models.load import resolve
 
     source = resolve(config.model)
     architecture = architecture_of(config, source)
