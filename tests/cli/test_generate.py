@@ -1,0 +1,156 @@
+"""`understudy generate` through a real process, against a real endpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ENVIRONMENT, House, Outcome
+from servers import Call, Reply, Server
+from understudy.files import read_jsonl
+
+Command = Callable[..., Outcome]
+
+OWN = '''
+from understudy.knowledge.step import Ask, step
+
+@step("summary", needs=("explain",))
+def summary(example, known, draw):
+    """The explanation in one sentence."""
+    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+'''
+
+
+@pytest.fixture(autouse=True)
+def cache_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another test, or whoever runs it, has asked before is not known here."""
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(ENVIRONMENT, "UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+
+
+def reply(call: Call) -> Reply:
+    about = call.prompt.split("?")[0][-30:]
+    return Reply(f"Only this holds, whoever compares the alternatives of {about!r}.", tokens=(100, 20))
+
+
+def choose(house: House, server: Server) -> None:
+    """Questions with choices, and a teacher behind the endpoint."""
+    rows = [
+        {
+            "id": f"q{n}",
+            "question": f"Which comes after {n}?",
+            "choices": [str(n + 1), "moon", "hat"],
+            "answer": str(n + 1),
+        }
+        for n in range(20)
+    ]
+    (house.folder / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    house.recipe |= {
+        "data": {"source": str(house.folder / "qa.jsonl"), "max_length": 96, "max_answer_tokens": 12},
+        "teacher": None,
+        "tasks": {"kind": "multitask", "rationales": "revise"},
+        "evaluate": {**house.recipe["evaluate"], "arms": ["explained"]},
+        "generate": {
+            "steps": ["explain", "critique", "revise", "counterfactual"],
+            "teacher": {"model": "m", "base_url": server.base_url, "input_price": 1.0, "output_price": 10.0},
+        },
+    }
+
+
+def texts(house: House, step: str) -> list[dict]:
+    return read_jsonl(house.run_folder() / "stages" / "generate" / f"{step}.jsonl")
+
+
+def test_a_recipe_is_written_about_and_a_second_time_asks_nothing(house: House, command: Command) -> None:
+    (house.folder / "own.py").write_text(OWN, encoding="utf-8")
+    with Server(reply) as server:
+        choose(house, server)
+        house.recipe["generate"]["own_steps"] = [str(house.folder / "own.py")]
+        house.recipe["generate"]["steps"].append("summary")
+        recipe = str(house.write_recipe())
+        done = house.call("generate", recipe)
+        assert done.returncode == 0, done.stderr
+        train = len(read_jsonl(house.run_folder() / "data" / "train.jsonl"))
+        assert train > 10
+        assert len(server.calls) == 6 * train
+        assert command("generate", recipe).code == 0
+        assert len(server.calls) == 6 * train
+    for step, number in (("explain", 1), ("critique", 1), ("revise", 1), ("counterfactual", 2), ("summary", 1)):
+        rows = texts(house, step)
+        assert len(rows) == number * train
+        assert all(row["text"] and not row["reasons"] for row in rows)
+    assert {row["choice"] for row in texts(house, "counterfactual")} == {1, 2}
+    [summary] = [call for call in server.calls if "one sentence" in call.prompt][:1]
+    assert "Only this holds" in summary.prompt
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["step", "asked", "kept", "rejected", "no", "text", "tokens", "cost", "seconds"] in lines
+    [shown] = [line for line in lines if line[:1] == ["counterfactual"]]
+    assert shown[1:5] == [f"{2 * train}", f"{2 * train}", f"{2 * train * 120:,}", f"{2 * train * 0.0003:.4f}"]
+    assert "stages/generate" in done.stdout
+
+
+def test_a_budget_ends_it_with_one_line_and_what_was_written_is_shown(house: House, command: Command) -> None:
+    with Server(reply) as server:
+        choose(house, server)
+        recipe = str(house.write_recipe())
+        done = command("generate", recipe, "generate.teacher.max_cost=0.009", "generate.teacher.concurrency=1")
+    assert done.code == 1
+    # The estimate before a call is its bytes; what it did cost is 0.0003.
+    assert 20 <= len(server.calls) <= 30
+    assert "error: " in done.err
+    assert "budget: " in done.err
+    assert "left" in done.err
+    assert "explain" in done.out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["generate.own_steps=[nowhere.py]"], "no such file: nowhere.py"),
+        (["generate.steps=[explian]"], "there is no step 'explian'"),
+        (["generate.steps=[revise]"], "revise needs critique before it"),
+        (["generate.prompts=nowhere"], "generate.prompts: no such folder: nowhere"),
+        (["generate.teacher.max_cost=1", "generate.teacher.input_price=null"], "cannot be kept without prices"),
+        (["generate=null", "tasks=null", "evaluate.arms=[sft]", "teacher={model: x}"], "has no section `generate`"),
+    ],
+)
+def test_what_cannot_be_kept_is_one_line(house: House, command: Command, change: list[str], message: str) -> None:
+    with Server(reply) as server:
+        choose(house, server)
+        done = command("generate", str(house.write_recipe()), *change)
+    assert done.code == 1
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert not (house.folder / "runs").exists(), "before anything is done"
+    assert server.calls == []
+
+
+def test_prompts_are_copied_to_be_edited(house: House, command: Command) -> None:
+    mine = house.folder / "mine"
+    assert command("generate", "--prompts-to", str(mine)).code == 0
+    assert {path.name for path in mine.iterdir()} >= {"explain.jinja", "pairs.yaml"}
+    (mine / "explain.jinja").write_text("WHY {{ question }}", encoding="utf-8")
+    with Server(reply) as server:
+        choose(house, server)
+        asked = command(
+            "generate",
+            str(house.write_recipe()),
+            f"generate.prompts={mine}",
+            "generate.steps=[explain]",
+            "tasks.rationales=explain",
+        )
+    assert asked.code == 0, asked.err
+    assert {call.prompt.split()[0] for call in server.calls} == {"WHY"}
+    again = command("generate", "--prompts-to", str(mine))
+    assert (again.code, again.err.split(":")[0]) == (1, "error")
+
+
+def test_help_loads_no_torch() -> None:
+    code = "import sys, understudy.cli, understudy.knowledge.pipeline; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
