@@ -20,7 +20,7 @@ from understudy.errors import ConfigError
 from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
-from understudy.evaluation.simulatability import leakage_adjusted, lessons, simulate, views
+from understudy.evaluation.simulatability import leakage_adjusted, simulate, views
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
 from understudy.types import Example
@@ -382,14 +382,6 @@ def test_the_observer_sees_the_explanation_before_the_question_and_alone():
     assert seen["explanation"].context == "Because."
     assert "Which?" not in seen["explanation"].question
     assert all(one.choices == OPTIONS for one in seen.values())
-
-
-def test_an_observer_learns_from_all_three_views_of_explained_rows():
-    shown = [Explained(ROWS[0], f"Because. {ANSWER_MARK} AMF"), Explained(ROWS[1])]
-    found = lessons([*shown, Explained(Example("bare", "Which?"), "Because.")])
-    assert [one.id for one in found] == ["n2:question", "n2:both", "n2:explanation"]
-    assert [one.context for one in found] == [None, "Because.", "Because."]
-    assert all(one.answers == ("AMF",) and one.choices == OPTIONS for one in found)
 
 
 # figures

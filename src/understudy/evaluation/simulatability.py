@@ -15,13 +15,13 @@ LAS   = (LAS_0 + LAS_1) / 2
 Leakage-adjusted simulatability: Hase, Zhang, Xie and Bansal, 2020 (arXiv 2010.04119). An explanation that merely names
 the answer gains much and explains little; its items are one half of LAS, however many they are. There the observer is
 trained on the student's own answers, with question or explanation dropped at random; here it is whatever model is
-given, and `lessons` are the rows to train one on. Where no item leaks, or all do, LAS is not defined, and is
+given, and `views` are the three prompts to train one on. Where no item leaks, or all do, LAS is not defined, and is
 null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,6 @@ import numpy as np
 from torch import nn
 
 from understudy.data.encoder import Encoder
-from understudy.data.tasks import Explained, split_answer
 from understudy.evaluation.explanations import groups_of, interval, option_scores
 from understudy.metrics.significance import (
     num_groups,
@@ -55,20 +54,6 @@ def views(example: Example, explanation: str) -> dict[str, Example]:
         BOTH: replace(example, context=context),
         EXPLANATION_ALONE: replace(example, question=WITHHELD, context=explanation, history=()),
     }
-
-
-def lessons(explained: Iterable[Explained]) -> list[Example]:
-    """Rows to train an observer on: every view of each labelled example that has a rationale, with its gold answer.
-
-    The three views of an example stand in for the random dropping of question and explanation in the paper. The
-    rationales are the teacher's, so the student's own are new to the observer.
-    """
-    return [
-        replace(view, id=f"{view.id}:{name}")
-        for one in explained
-        if one.rationale and one.example.labelled
-        for name, view in views(one.example, split_answer(one.rationale)[0]).items()
-    ]
 
 
 def simulate(
