@@ -173,10 +173,11 @@ def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> N
     with whole_folder(run.folder / "student") as part:
         shutil.copytree(run.stage(f"train-{arm}") / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:
-            handle.write(model_card(recipe, comparison))
+            reads = read_json(Path(part) / "config.json").get("is_encoder_decoder", False)
+            handle.write(model_card(recipe, comparison, encoder_decoder=reads))
 
 
-def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
+def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder: bool = False) -> str:
     """A model card: what it was made from, how, and how well it does."""
     table = comparison["overall"]["table"]
     arm = main_arm(table)
@@ -184,7 +185,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any]) -> str:
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text2text-generation' if encoder_decoder else 'text-generation'}",
         f"base_model: {recipe.student.model}",
         "tags: [understudy, distillation]",
         "---",
