@@ -107,7 +107,9 @@ class LocalCompleter:
             longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
             prompt = self._prompt(request)
             room = getattr(self._model.model.config, "max_position_embeddings", None)
-            if room is not None and len(prompt) + longest > room:
+            # An encoder–decoder counts the positions of each side by itself.
+            apart = self._model.template.encoder_decoder
+            if room is not None and (max(len(prompt), longest) if apart else len(prompt) + longest) > room:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
                 found[key] = Fault("request", reason)
             elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
