@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import DATA, examples, trainer, weights
-from tiny_seq2seq import KINDS, pair, template
+from tiny import DATA, Pair, examples, llama, trainer, weights
+from tiny_seq2seq import KINDS, model, pair, template, unigram
 from understudy import build
 from understudy.data.collate import Encoder, encode_rows
+from understudy.data.template import Template
 from understudy.models.load import add_lora
 from understudy.recipe import DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
@@ -136,3 +137,33 @@ def test_answers_can_be_aligned_across_vocabularies():
     bridge = build.bridge(DistilConfig(method="min_edit"), ours, theirs)
     rows = encode_rows(examples(), Encoder(ours, DATA), Encoder(theirs, DATA), bridge)
     assert all((row.alignment.partners >= 0).any() for row in rows)
+
+
+@pytest.mark.parametrize("method", ["dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"])
+def test_methods_across_vocabularies_take_steps(method, tmp_path):
+    ours, theirs = template("t5"), template("bart")
+    made = Pair(model("t5", 300), model("bart", 300, width=24, seed=1), ours, theirs)
+    run = trainer(tmp_path, method, made=made, steps=2)
+    before = weights(run)
+    run.train()
+    losses = [row["loss"] for row in run.state.log_history if "loss" in row]
+    assert len(losses) == 2
+    assert all(loss > 0 for loss in losses)
+    changed = [name for name, value in weights(run).items() if not torch.equal(value, before[name])]
+    assert "student.shared.weight" in changed
+
+
+def test_a_causal_teacher_is_compared_on_the_answer_tokens_alone():
+    ours = template("t5")
+    theirs = Template(unigram())
+    made = Pair(model("t5", 300), llama(300), ours, theirs)
+    batch = made.collator("kd")(made.rows("kd"))
+    assert "decoder_input_ids" not in batch["teacher"]["inputs"]
+    assert torch.equal(batch["teacher"]["target_ids"], batch["student"]["target_ids"])
+    signal = LocalTeacher(made.teacher).signal(batch)
+    objective = build.objective(DistilConfig(method="kd", gold_weight=0.0), made.student, made.teacher)
+    found = DistillationModule(made.student, objective)(batch, signal)
+    own, other = batch["student"], batch["teacher"]
+    logq = made.student(**own["inputs"]).logits[own["target_mask"]].log_softmax(-1)
+    logp = made.teacher(**other["inputs"]).logits[other["target_mask"]].log_softmax(-1)
+    torch.testing.assert_close(found.total, (logp.exp() * (logp - logq)).sum(), rtol=1e-4, atol=1e-4)
