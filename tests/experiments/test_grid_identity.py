@@ -197,6 +197,16 @@ def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> Non
     assert trained[0]["answers"] != trained[1]["answers"]
 
 
+def test_a_teacher_with_a_seed_of_its_own_is_shared_by_runs_of_all_seeds() -> None:
+    for start, made in ((BASE, "answers"), (EXPLAINED, "generate")):
+        own = fields.put(start, "teacher.seed", 7)
+        one, other = keys_of(own), keys_of({**own, "seed": 1})
+        for stage in ("teacher_pretrain", "teacher_sft", "predict-teacher", made):
+            assert one[stage] == other[stage], stage
+            assert one[stage] != keys_of(start)[stage], stage
+        assert one["student_sft"] != other["student_sft"]
+
+
 def test_files_and_processes_are_part_of_it() -> None:
     recipe = parse_recipe(BASE)
     plan = stages(recipe, unlabelled=True)

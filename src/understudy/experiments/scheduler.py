@@ -115,6 +115,13 @@ def upto(plan: Sequence[Stage], name: str) -> list[Stage]:
     return [stage for stage in plan if stage.name in needed]
 
 
+def side_of(stage: str) -> str:
+    """Whose own training a stage is, or whose answers it takes: `teacher`, `student` (its own training), or neither."""
+    if stage in ("answers", "generate", "predict-teacher", "speed-teacher") or stage.startswith("teacher_"):
+        return "teacher"
+    return "student" if stage.startswith("student_") else ""
+
+
 def _before(model: ModelConfig, side: str, plan: list[Stage]) -> tuple[str, ...]:
     """Append what is done to a model before distillation; what then has to be done for it to be used."""
     last = ("data",)

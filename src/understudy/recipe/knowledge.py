@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -74,7 +74,7 @@ class TaskConfig(Section):
     """β: weight of the factual part in counterfactual training, the counterfactual part gets the rest."""
     multitask_weight: float = Field(default=0.5, ge=0, le=1)
     """γ: weight of multitask in multitask_counterfactual, counterfactual training gets the rest."""
-    counterfactuals: Literal["all"] | int = "all"
+    counterfactuals: Literal["all"] | Annotated[int, Field(gt=0)] = "all"
     """Counterfactuals per example: of all wrong options, or so many drawn ones."""
     rationale_in: Literal["decoder", "encoder"] = "decoder"
     """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""

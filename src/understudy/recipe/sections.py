@@ -152,6 +152,8 @@ class ModelConfig(Section):
     """Revision of a hub id."""
     trust_remote_code: bool = False
     """Run code that comes with a hub model. Leave it off unless you have read that code."""
+    seed: int | None = None
+    """Seed of its own training before distillation, so that runs of several seeds share it; default: the run's seed."""
     pretrain: PretrainConfig | None = None
     """Continued pretraining on raw text of the domain, before anything else."""
     sft: TrainConfig | None = None

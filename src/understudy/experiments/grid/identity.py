@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.data.documents import fingerprint_documents
-from understudy.experiments.scheduler import Stage
+from understudy.experiments.scheduler import Stage, side_of
 from understudy.files import fingerprint, fingerprint_file, fingerprint_folder
 from understudy.recipe import DataConfig, DistilConfig, ModelConfig, Recipe, TrainConfig
 
@@ -50,7 +50,9 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
         "teacher" if stage.startswith("teacher") or arm == "teacher" or kind in ("answers", "generate") else "student"
     )
     weights = tuple(f"{side}.{name}" for name in WEIGHTS)
-    fresh = ("seed",) if _fresh(stage, side, recipe) else ()
+    model = getattr(recipe, side_of(stage) or "student")
+    seed = f"{side}.seed" if side_of(stage) and model and model.seed is not None else "seed"
+    fresh = (seed,) if _fresh(stage, side, recipe) else ()
     if kind == "data":
         return ROWS
     if kind == "pair":
@@ -58,11 +60,11 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
         templates = (f"{model}.{name}" for model in sides for name in TEMPLATE)
         return (*ENCODE, *templates, *METHOD, "evaluate.arms", "tasks")
     if kind in ("teacher_pretrain", "student_pretrain"):
-        return ("seed", *weights, f"{side}.pretrain", "data.max_length")
+        return (seed, *weights, f"{side}.pretrain", "data.max_length")
     if kind in ("teacher_sft", "student_sft"):
         taught: tuple[str, ...] = ("generate.teach",) if side == "teacher" and recipe.generate else ()
         taught += TEACH if taught and recipe.generate and recipe.generate.teach else ()
-        return ("seed", *weights, f"{side}.sft", *ENCODE, "evaluate.batch_size", *taught)
+        return (seed, *weights, f"{side}.sft", *ENCODE, "evaluate.batch_size", *taught)
     if kind == "generate":
         own = (*fresh, *weights, "evaluate.batch_size") if recipe.teacher_writes else ()
         return ("generate", *own)

@@ -6,6 +6,7 @@ data ─┬─ pair  │
       ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
       ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
       │               ├─ train-sft ─────────────────┤                   │
+      ├─ generate ────┼─ train-explained ── observer┤                   │
       │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
 ```
 """
@@ -24,9 +25,12 @@ import torch
 import transformers
 
 from understudy.errors import RunError, UnderstudyError
+from understudy.experiments.scheduler import side_of
 from understudy.experiments.stages.answers import answers
 from understudy.experiments.stages.context import Context, Progress
 from understudy.experiments.stages.evaluation import predict_arm, report, speed_of
+from understudy.experiments.stages.explained import predict_explained_arm, train_explained, train_observer
+from understudy.experiments.stages.knowledge import generate
 from understudy.experiments.stages.preparation import data, pair
 from understudy.experiments.stages.pretraining import student_pretrain, teacher_pretrain
 from understudy.experiments.stages.training import student_sft, teacher_sft, train
@@ -42,8 +46,12 @@ STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "teacher_sft": teacher_sft,
     "student_sft": student_sft,
     "answers": answers,
+    "generate": generate,
     "train": train,
+    "train-explained": train_explained,
+    "train-observer": train_observer,
     "predict": predict_arm,
+    "predict-explained": predict_explained_arm,
     "speed": speed_of,
     "report": report,
 }
@@ -55,7 +63,7 @@ def run_stage(
     """Run one stage to its end and mark it done.
 
     Args:
-        name: `data`, `train-distilled` …; what stands before the dash picks the function.
+        name: `data`, `train-distilled` …; the whole of it, or what stands before the dash, picks the function.
         needs: the stages that it is made from.
         recipe: the run's recipe.
         folder: the run folder.
@@ -69,14 +77,23 @@ def run_stage(
     transformers.utils.logging.disable_progress_bar()
     run = Run(folder)
     kind, _, argument = name.partition("-")
+    work = STAGES.get(name) or STAGES[kind]
+    recipe = own_seed(recipe, name)
     seed_all(recipe.seed)
     begin = time.perf_counter()
     with _mendable(name):
         if first:
             run.begin(name, needs)
-        record = STAGES[kind](Context(run, recipe, progress), argument) or {}
+        record = work(Context(run, recipe, progress), argument) or {}
         if first:
             run.mark_done(name, {"stage": name, "seconds": round(time.perf_counter() - begin, 3), **record})
+
+
+def own_seed(recipe: Recipe, stage: str) -> Recipe:
+    """The recipe with the seed that a stage goes by: that of the model it works on, where the model has one."""
+    side = side_of(stage)
+    model = (recipe.teacher if side == "teacher" else recipe.student) if side else None
+    return recipe if model is None or model.seed is None else recipe.model_copy(update={"seed": model.seed})
 
 
 @contextmanager

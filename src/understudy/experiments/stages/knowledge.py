@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from understudy.data.embedded.telecom import explanations
@@ -12,15 +11,13 @@ from understudy.errors import ConfigError, RunError
 from understudy.evaluation.tools import cache_folder
 from understudy.experiments.stages.context import Context, rows_of, teacher_weights
 from understudy.experiments.texts import EXPLAINED, STAGE
-from understudy.files import write_jsonl
-from understudy.knowledge import figures, pipeline, quality, recorded, store
-from understudy.knowledge.counts import summary
+from understudy.knowledge import figures, pipeline, recorded, store
 from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
 from understudy.run import Run
 from understudy.teachers.completers import completer
 from understudy.teachers.in_process import LocalCompleter
-from understudy.types import Completer, Example, Knowledge
+from understudy.types import Completer, Example
 
 
 def generate(context: Context, _: str) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def generate(context: Context, _: str) -> dict[str, Any]:
     assert config is not None
     examples, folder = written_about(run, config), run.stage(STAGE)
     if config.recorded:
-        record = take_over(config, examples, folder)
+        record = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
     else:
         record = pipeline.generate(
             examples,
@@ -56,23 +53,6 @@ def generate(context: Context, _: str) -> dict[str, Any]:
         before, after = store.read(folder, "explain"), store.read(folder, "revise")
         measured["revision"] = figures.revision(before, after, examples, seed=recipe.seed)
     return {**record, **measured}
-
-
-def take_over(config: GenerateConfig, examples: Sequence[Example], folder: Path) -> dict[str, Any]:
-    """Put what was recorded earlier into the stage's folder, filtered as if it was new.
-
-    Raises:
-        DataError: nothing there can be read, or belongs to these examples.
-    """
-    assert config.recorded is not None
-    rows: dict[str, list[Knowledge]] = {}
-    given = quality.by_example(recorded.recorded(config.recorded, examples), examples)
-    for _, found in quality.filtered(given, config.filter):
-        for row in found:
-            rows.setdefault(row.step, []).append(row)
-    for step, found in rows.items():
-        write_jsonl(store.step_path(folder, step), map(store.as_row, found))
-    return {"teacher": config.recorded, "examples": len(examples), "steps": summary(folder, tuple(rows))}
 
 
 def written_about(run: Run, config: GenerateConfig) -> list[Example]:

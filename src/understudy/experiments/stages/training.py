@@ -13,7 +13,8 @@ import torch
 from transformers import GenerationConfig
 
 from understudy import build
-from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows, move, short_inputs
+from understudy.data.align import Bridge
+from understudy.data.collate import Collator, EncodedRow, Encoder, Group, encode_rows, move, short_inputs
 from understudy.data.template import Template
 from understudy.evaluation.predict import dev_scores
 from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
@@ -48,11 +49,42 @@ def student_sft(context: Context, _: str) -> dict[str, Any]:
     return _sft_before(context, "student", context.recipe.student)
 
 
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """What a stage teaches, before it is tokenised.
+
+    Attributes:
+        num: how many examples it comes from.
+        encode: rows for a student, and for a teacher with what lies between their tokenizers, where there is one.
+        objective: of the student's model, the teacher's and what lies between; the last two may be None.
+        signal: whether the teacher is heard.
+        dev_score: of an encoder and the development rows; default: plain answers.
+    """
+
+    num: int
+    encode: Callable[[Encoder, Encoder | None, Bridge | None], Sequence[EncodedRow | Group]]
+    objective: Callable[[Any, Any, Bridge | None], Objective]
+    signal: bool = False
+    dev_score: Callable[[Encoder, Sequence[Example]], DevScore] | None = None
+
+
+def gold_lessons(rows: Sequence[Example]) -> Lessons:
+    """Answers as they stand."""
+    return Lessons(len(rows), lambda *sides: encode_rows(rows, *sides), lambda *_: build.gold_objective())
+
+
+def _distilled_lessons(recipe: Recipe, rows: Sequence[Example]) -> Lessons:
+    def objective(student: Any, teacher: Any, bridge: Bridge | None) -> Objective:
+        return build.objective(recipe.distil, student, teacher, bridge)
+
+    return Lessons(len(rows), lambda *sides: encode_rows(rows, *sides), objective, signal=True)
+
+
 def _sft_before(context: Context, side: str, config: ModelConfig) -> dict[str, Any]:
     assert config.sft is not None
     rows, weights = rows_of(context.run, "train"), pretrained_weights(context.run, config, side)
     rows += lessons(context.run, context.recipe) if side == "teacher" else []
-    return _train(context, f"{side}_sft", config, weights, config.sft, rows, build.gold_objective())
+    return learn(context, f"{side}_sft", config, weights, config.sft, gold_lessons(rows))
 
 
 def train(context: Context, arm: str) -> dict[str, Any]:
@@ -64,9 +96,9 @@ def train(context: Context, arm: str) -> dict[str, Any]:
     stage, weights = f"train-{arm}", student_weights(run, recipe)
     if arm in ("sft", "seqkd"):
         rows = gold if arm == "sft" else seqkd_rows(run, recipe)
-        return _train(context, stage, recipe.student, weights, config, rows, build.gold_objective())
+        return learn(context, stage, recipe.student, weights, config, gold_lessons(rows))
     rows = gold if arm == "kd_gold" else distilled_rows(run, recipe)
-    return _train(context, stage, recipe.student, weights, config, rows, None)
+    return learn(context, stage, recipe.student, weights, config, _distilled_lessons(recipe, rows))
 
 
 def equal_steps(run: Run, recipe: Recipe) -> int:
@@ -77,49 +109,47 @@ def equal_steps(run: Run, recipe: Recipe) -> int:
     return plan(recipe.distil, rows, processes=_processes()).steps
 
 
-def _train(
+def learn(
     context: Context,
     stage: str,
     config: ModelConfig,
     weights: str | None,
     training: TrainConfig,
-    rows: Sequence[Example],
-    objective: Objective | None,
+    lessons: Lessons,
 ) -> dict[str, Any]:
-    """Train `config`'s model on `rows`; `objective` None means: distil as the recipe says."""
+    """Train `config`'s model on lessons, and keep it."""
     recipe, device = context.recipe, context.device
     context.progress(0, 1, "load")
     template = load_template(config, weights=weights)
     encoder = Encoder(template, recipe.data)
     teacher_encoder, teacher, needs = None, None, Need.NOTHING
-    if objective is None:
+    if lessons.signal:
         teacher, teacher_encoder, needs = _teacher(context)
     model, autocast = trainable(config, training, device, weights, recipe.seed)
     bridge = build.bridge(recipe.distil, template, teacher_encoder.template) if teacher_encoder else None
-    encoded = encode_rows(rows, encoder, teacher_encoder, bridge)
-    if objective is None:
-        assert teacher is not None
-        objective = build.objective(recipe.distil, model, teacher.model, bridge)
+    encoded = lessons.encode(encoder, teacher_encoder, bridge)
+    objective = lessons.objective(model, teacher.model if teacher else None, bridge)
     dev = rows_of(context.run, "dev")[: training.eval_rows]
+    dev_score = lessons.dev_score or functools.partial(dev_scores, batch_size=recipe.evaluate.batch_size)
     material = Material(
         encoded,
         collator(template, teacher_encoder, needs),
         teacher,
-        dev_scores(encoder, dev, batch_size=recipe.evaluate.batch_size) if dev else None,
+        dev_score(encoder, dev) if dev else None,
     )
     module = DistillationModule(model, objective.to(device))
     record = fit(context, stage, training, module, material, autocast=autocast)
     if record.pop("saves"):
         base = functools.partial(load_model, config, device, weights=weights, seed=recipe.seed)
         keep(context, stage, module, template, base)
-    return {**record, "rows": len(rows), "notes": encoder.notes}
+    return {**record, "rows": lessons.num, "notes": encoder.notes}
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
     """What a training stage learns from: encoded rows, what pads them, who gives the signal, who scores the answers."""
 
-    rows: Sequence[EncodedRow]
+    rows: Sequence[EncodedRow | Group]
     collator: Collator
     teacher: LocalTeacher | None = None
     dev_score: DevScore | None = None
@@ -190,7 +220,9 @@ def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:
     weights = teacher_weights(context.run, recipe)
     needs = build.NEEDS[recipe.distil.method]
     template = load_template(recipe.own_teacher, weights=weights)
-    model = load_model(recipe.own_teacher, context.device, weights=weights, seed=recipe.seed)
+    own = recipe.own_teacher.seed
+    seed = recipe.seed if own is None else own
+    model = load_model(recipe.own_teacher, context.device, weights=weights, seed=seed)
     encoder = Encoder(template, recipe.data)
     return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), encoder, needs
 

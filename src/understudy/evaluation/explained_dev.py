@@ -1,0 +1,34 @@
+"""Scores on the development rows of a student that learned from texts, asked in the way in which it learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from understudy.data.encoder import Encoder
+from understudy.data.tasks import split_answer
+from understudy.evaluation.explanations import READS_RATIONALE, asked, written
+from understudy.metrics import score
+from understudy.recipe import TaskConfig
+from understudy.types import Example
+
+
+def explained_dev_scores(
+    encoder: Encoder, examples: Sequence[Example], tasks: TaskConfig, *, batch_size: int
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A function that answers the development rows and gives ROUGE-L and exact match of the answers, in 0..1.
+
+    Where the answer follows a rationale, what stands behind the mark counts; a text without mark is no answer. There
+    is no development loss: a gold answer has no gold rationale before it.
+    """
+    task = asked(tasks).answer
+    references = [list(example.answers) for example in examples]
+
+    def measure(model: nn.Module) -> dict[str, float]:
+        texts = [answer.text for answer in written(model, encoder, examples, task, batch_size=batch_size)]
+        answers = [split_answer(text)[1] or "" if task in READS_RATIONALE else text for text in texts]
+        scores = score(answers, references, metrics=("rougeL", "exact_match"))
+        return {name: value.value for name, value in scores.items()}
+
+    return measure
