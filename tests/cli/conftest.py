@@ -19,14 +19,18 @@ from tiny import FACTS, llama, tokenizer
 from understudy.cli import main
 from understudy.files import read_jsonl
 
-ENVIRONMENT = {
-    **os.environ,
+SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "default",
     "COLUMNS": "200",
 }
+
+
+def environment() -> dict[str, str]:
+    """Of a real process: that of this moment, with the cache that the tests have for themselves."""
+    return {**os.environ, **SETTINGS}
 
 
 class House:
@@ -74,7 +78,7 @@ class House:
         return subprocess.Popen(
             [sys.executable, "-m", "understudy", *arguments],
             cwd=self.folder,
-            env=ENVIRONMENT,
+            env=environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -17,18 +17,18 @@ import pytest
 import yaml
 from test_help_and_init import modules_after
 
-from conftest import ENVIRONMENT, House, Outcome
+from conftest import House, Outcome, environment
 from embedded_answers import NAMES, write
 from understudy.files import read_json
 
 QUICK = ("--metrics", "exact_match,rougeL,chrf", "--resamples", "200")
 
 
-def understudy(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def understudy(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "understudy", *arguments],
         cwd=folder,
-        env={**ENVIRONMENT, **environment},
+        env={**environment(), **settings},
         capture_output=True,
         text=True,
         timeout=120,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ENVIRONMENT, House, Outcome
+from conftest import House, Outcome
 from servers import Call, Reply, Server
 from understudy.files import read_jsonl
 
@@ -30,7 +30,6 @@ def summary(example, known, draw):
 def cache_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another test, or whoever runs it, has asked before is not known here."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(ENVIRONMENT, "UNDERSTUDY_CACHE", str(tmp_path / "cache"))
 
 
 def reply(call: Call) -> Reply:
@@ -112,7 +111,7 @@ def test_a_budget_ends_it_with_one_line_and_what_was_written_is_shown(house: Hou
     ("change", "message"),
     [
         (["generate.own_steps=[nowhere.py]"], "no such file: nowhere.py"),
-        (["generate.steps=[explian]"], "there is no step 'explian'"),
+        (["generate.steps=[explian]", "tasks.rationales=explian"], "there is no step 'explian'"),
         (["generate.steps=[revise]"], "revise needs critique before it"),
         (["generate.prompts=nowhere"], "generate.prompts: no such folder: nowhere"),
         (["generate.teacher.max_cost=1", "generate.teacher.input_price=null"], "cannot be kept without prices"),

@@ -15,7 +15,7 @@ import pytest
 from grids import at_work, copy_of, done, folder_of, make_grid, tables
 from test_run_killed import close, until
 
-from conftest import ENVIRONMENT, House, training
+from conftest import House, environment, training
 from understudy.experiments.grid import CellStatus, grid_status, grid_table
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
@@ -184,7 +184,7 @@ def test_running_again_touches_nothing_and_loads_no_torch(finished_grid: House) 
     made = subprocess.run(
         [sys.executable, "-c", text, "run", "grid.yaml"],
         cwd=finished_grid.folder,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import ENVIRONMENT, House, answers
+from conftest import House, answers, environment
 from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
@@ -221,7 +221,7 @@ def test_two_processes_of_a_launcher_make_one_run(house: House) -> None:
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "understudy", "run", str(house.write_recipe())],
         cwd=house.folder,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

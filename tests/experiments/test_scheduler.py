@@ -81,9 +81,16 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() ->
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"tasks": {}}, "go together"),
-        ({"evaluate": {"arms": ["explained"]}}, "go together"),
+        ({"tasks": {}, "evaluate": {"arms": ["sft"]}}, "put the arm `explained`"),
+        ({"evaluate": {"arms": ["explained"]}}, "a section `tasks` says what it learns"),
         ({"tasks": {}, "evaluate": {"arms": ["explained"]}}, "a section `generate`"),
+        ({"tasks": {"rationales": "revised"}, "generate": {}}, "step revised, which is not in generate.steps"),
+        ({"tasks": {"kind": "counterfactual"}, "generate": {"steps": ["explain"]}}, "learns the step counterfactual"),
+        ({"tasks": {"predict_weight": 0}, "generate": {}}, "no task answers"),
+        (
+            {"tasks": {"kind": "multitask_counterfactual", "multitask_weight": 1, "predict_weight": 0}, "generate": {}},
+            "no task answers",
+        ),
         ({"teacher": None}, "seqkd needs one"),
         ({"teacher": None, "generate": {}, "evaluate": {"arms": ["sft"]}}, "without generate.teacher"),
         ({"generate": {"teacher": {"model": "a"}, "recorded": "b"}}, "exclude each other"),
@@ -93,6 +100,28 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() ->
 def test_what_does_not_belong_together_is_refused_when_the_recipe_is_read(sections: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_recipe(sections)
+
+
+def test_a_recipe_with_tasks_that_names_no_arms_has_the_one_that_learns_them() -> None:
+    usual = parse_recipe({}).evaluate.arms
+    assert "explained" not in usual
+    found = parse_recipe({"tasks": {}, "generate": {}, "evaluate": {"rows": 3}})
+    assert (found.evaluate.arms, found.evaluate.rows) == ((*usual, "explained"), 3)
+    assert parse_recipe(found.model_dump(mode="json")) == found
+
+
+@pytest.mark.parametrize(
+    ("tasks", "steps"),
+    [
+        ({"kind": "answer", "rationales": "nowhere"}, ["paraphrase"]),
+        ({"kind": "counterfactual", "factual_weight": 1}, ["explain"]),
+        ({"kind": "multitask_counterfactual", "multitask_weight": 1}, ["explain"]),
+        ({"kind": "multitask_counterfactual", "predict_weight": 0}, ["explain", "counterfactual"]),
+        ({"kind": "rationale_answer", "rationales": "mine"}, ["mine"]),
+    ],
+)
+def test_steps_that_no_task_learns_need_not_be_written(tasks: dict, steps: list[str]) -> None:
+    assert parse_recipe({"tasks": tasks, "generate": {"steps": steps}}).tasks
 
 
 def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:

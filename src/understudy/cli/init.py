@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from understudy.errors import ConfigError
 from understudy.files import atomic
+from understudy.recipe.sections import ARMS
 
 SUGGESTED: dict[str, Any] = {
     "name": "my-domain",
@@ -21,6 +22,9 @@ SUGGESTED: dict[str, Any] = {
     "student.model": "meta-llama/Llama-3.2-1B-Instruct",
     "distil.epochs": 3.0,
 }
+
+# What stands at a field that is better left to its default, for it goes by what else is on.
+LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(ARMS)}
 
 # What stands at a field that has no default, in sections that are off.
 EXAMPLES = {"source": "documents", "model": "judge"}
@@ -77,7 +81,8 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
         else:
             missing = field.is_required() and defaults is None
             value = EXAMPLES.get(name) if missing else value
-            lines.append(f"{mark}{name}: {_inline(SUGGESTED.get(path, value))}")
+            before = f"{indent}#" if path in LEFT_OUT else mark
+            lines.append(f"{before}{name}: {_inline({**SUGGESTED, **LEFT_OUT}.get(path, value))}")
         if not prefix:
             lines.append("")
     return lines

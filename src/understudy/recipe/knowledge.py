@@ -80,3 +80,20 @@ class TaskConfig(Section):
     """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""
     logits: bool = False
     """Also learn from the teacher's logits by `distil.method` (not on counterfactual rows)."""
+
+
+def unlearnable(tasks: TaskConfig, generate: GenerateConfig | None) -> str:
+    """Why a student could not learn or answer by these tasks; empty where it can.
+
+    The weights must leave a task that answers, and the steps must write what the tasks learn.
+    """
+    multitask = {"multitask": 1.0, "multitask_counterfactual": tasks.multitask_weight}.get(tasks.kind, 0.0)
+    contrast = 1 - multitask if tasks.kind in ("counterfactual", "multitask_counterfactual") else 0.0
+    answered = multitask * tasks.predict_weight + contrast * tasks.factual_weight
+    if tasks.kind not in ("answer", "rationale_answer") and not answered:
+        return f"tasks.kind {tasks.kind}: with these weights no task answers"
+    if generate is None or generate.recorded is not None or tasks.kind == "answer":
+        return ""
+    needed = [tasks.rationales] + ["counterfactual"] * (contrast * (1 - tasks.factual_weight) > 0)
+    lacking = [step for step in needed if step not in generate.steps]
+    return f"tasks.kind {tasks.kind} learns the step {lacking[0]}, which is not in generate.steps" if lacking else ""

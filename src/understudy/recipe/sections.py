@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from understudy.errors import ConfigError
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import JudgeConfig, Section
-from understudy.recipe.knowledge import GenerateConfig, TaskConfig
+from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -219,7 +219,7 @@ class EvaluateConfig(Section):
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[Arm, ...] = ("sft", "seqkd", "kd_gold", "distilled")
-    """Which students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled, explained (`tasks`)."""
+    """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained."""
     batch_size: int = Field(default=64, gt=0)
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
@@ -282,14 +282,27 @@ class Recipe(Section):
         """Whether the texts of `generate` come from the recipe's own teacher."""
         return bool(self.generate and self.generate.teacher is None and self.generate.recorded is None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_by_default(cls, value: Any) -> Any:
+        """A recipe that names no arms trains the one that learns its `tasks`, beside the others."""
+        asked = value.get("evaluate", {}) if isinstance(value, dict) and value.get("tasks") is not None else None
+        if not isinstance(asked, dict) or "arms" in asked:
+            return value
+        return {**value, "evaluate": {**asked, "arms": ARMS}}
+
     @model_validator(mode="after")
     def _explained(self) -> Recipe:
         """What belongs together where a student learns from texts."""
         explained, tasks, generate = "explained" in self.evaluate.arms, self.tasks, self.generate
-        if explained != (tasks is not None):
-            raise ValueError("the arm `explained` in evaluate.arms and the section `tasks` go together; one is missing")
+        if explained and tasks is None:
+            raise ValueError("evaluate.arms has the arm `explained`; a section `tasks` says what it learns")
+        if tasks and not explained:
+            raise ValueError("there is a section `tasks`; put the arm `explained` that learns it into evaluate.arms")
         if tasks and tasks.kind != "answer" and generate is None:
             raise ValueError(f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them")
+        if tasks and (reason := unlearnable(tasks, generate)):
+            raise ValueError(reason)
         if generate and generate.teacher and generate.recorded:
             raise ValueError("generate.teacher and generate.recorded exclude each other")
         if generate and generate.teach and not (self.teacher and self.teacher.sft and self.teacher_writes):
