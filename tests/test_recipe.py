@@ -180,6 +180,17 @@ def test_the_fingerprint_knows_what_changes_a_result(override: str) -> None:
     assert parse_recipe({}, [override]).fingerprint() != Recipe().fingerprint()
 
 
+def test_a_raised_budget_goes_on_with_the_same_run_and_another_teacher_does_not() -> None:
+    asked = {"model": "large", "base_url": "http://127.0.0.1:1/v1"}
+    sections: dict = {"teacher": None, "evaluate": {"arms": ["sft"]}}
+    first = parse_recipe({**sections, "generate": {"teacher": {**asked, "max_calls": 10}}})
+    more = {**asked, "max_calls": 20, "concurrency": 2, "base_url": "http://127.0.0.1:2/v1"}
+    assert parse_recipe({**sections, "generate": {"teacher": more}}).fingerprint() == first.fingerprint()
+    for field, value in (("model", "larger"), ("temperature", 0.5), ("max_tokens", 5)):
+        other = parse_recipe({**sections, "generate": {"teacher": {**asked, field: value}}})
+        assert other.fingerprint() != first.fingerprint(), field
+
+
 @given(st.permutations(["seed: 3", "name: x", "workers: 2", "data: {limit: 4, dev: 0.2}", "distil: {steps: 2}"]))
 def test_the_fingerprint_ignores_any_order_of_fields(lines: list[str]) -> None:
     recipe = parse_recipe(yaml.safe_load("\n".join(lines)))

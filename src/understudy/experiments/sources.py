@@ -49,13 +49,18 @@ def check_trackers(recipe: Recipe) -> None:
 
 
 def check_evaluation(recipe: Recipe) -> None:
-    """Whether the metrics of `evaluate.metrics` exist and its judge has an address.
+    """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
 
     Raises:
         ConfigError: one does not; it would otherwise show after the last training stage.
+        DataError: the demonstrations cannot be read.
     """
     from understudy.evaluation.tools import metric_names, tools_for
 
     metric_names(recipe.evaluate.metrics)
+    if recipe.generate:
+        from understudy.knowledge.pipeline import check
+
+        check(recipe.generate)
     if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
         tools_for(recipe.evaluate)

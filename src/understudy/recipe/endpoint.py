@@ -11,6 +11,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+HOW_ASKED = (
+    *("base_url", "api_key_env", "concurrency", "timeout", "max_retries"),
+    *("max_calls", "max_total_tokens", "input_price", "output_price", "max_cost"),
+)
+"""Fields of an endpoint that say where it is, how fast it is asked and what may be spent, not what it answers."""
+
+
 class EndpointConfig(Section):
     """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
 

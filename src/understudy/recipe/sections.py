@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from understudy.errors import ConfigError
 from understudy.files import fingerprint
-from understudy.recipe.endpoint import JudgeConfig, Section
+from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -21,6 +21,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
 Method = Literal["kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
 Arm = Literal["sft", "seqkd", "kd_gold", "distilled", "explained"]
+
+NEUTRAL = ("output", "workers", "report_to", "device")
+"""Where and how fast a recipe is run: no part of what it is."""
 
 METHODS: tuple[str, ...] = get_args(Method)
 ARMS: tuple[str, ...] = get_args(Arm)
@@ -35,7 +38,7 @@ class DataConfig(Section):
     """Where the examples come from and how they are split."""
 
     source: str = "embedded:telecom"
-    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a hub data set id, or `embedded:telecom`."""
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
     format: str = "auto"
     """How to read it: auto, messages, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa, gsm8k."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -334,8 +337,10 @@ class Recipe(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """The fields that can change a result: everything but where and how fast it is computed."""
-        return self.model_dump(mode="json", exclude={"output", "workers", "report_to", "device"})
+        """The fields that can change a result: everything but where, how fast and at what cost it is computed."""
+        asked = set(HOW_ASKED)
+        nested = {"generate": {"teacher": asked}, "evaluate": {"judge": asked}}
+        return self.model_dump(mode="json", exclude={**dict.fromkeys(NEUTRAL, True), **nested})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""

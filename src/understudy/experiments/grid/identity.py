@@ -116,7 +116,7 @@ def keys(recipe: Recipe, plan: Sequence[Stage], contents: Mapping[str, str], *, 
         processes: of a training stage; it multiplies the batch.
     """
     found: dict[str, str] = {}
-    fields = recipe.model_dump(mode="json")
+    fields = recipe.identity()
     for stage in plan:
         if not shared(stage.name):
             continue

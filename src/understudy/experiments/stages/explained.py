@@ -10,7 +10,7 @@ from typing import Any
 from understudy import build
 from understudy.data.encoder import Encoder
 from understudy.data.groups import encode_groups
-from understudy.data.tasks import Explained, groups
+from understudy.data.tasks import Explained, groups, split_answer
 from understudy.errors import RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanations import explanation_figures, predict_explained
@@ -66,7 +66,9 @@ def _observed(context: Context) -> Lessons:
     """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
     rows = []
     for one in explained_rows(context.run, context.recipe, "train"):
-        seen = views(one.example, one.rationale) if one.rationale and one.example.choices else {"": one.example}
+        # Without its own answer, or the observer would learn to copy what the student does not write.
+        text = split_answer(one.rationale or "")[0]
+        seen = views(one.example, text) if text and one.example.choices else {"": one.example}
         rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in seen.items()]
     if not any("/" in row.id and not row.id.endswith("/") for row in rows):
         raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")

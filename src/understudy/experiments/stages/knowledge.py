@@ -46,6 +46,11 @@ def generate(context: Context, _: str) -> dict[str, Any]:
             f"the teacher stopped with {record['left']:,} of {record['examples']:,} examples left: {record['stopped']}",
             hint="raise the budget and run the same command again: what is written is kept and not paid for twice",
         )
+    if record.get("left"):
+        raise RunError(
+            f"no answer came for {record['left']:,} of {record['examples']:,} examples, for reasons that may pass",
+            hint="run the same command again: what is written is kept and not asked for twice",
+        )
     steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
     rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
     measured = {"quality": figures.figures(rows, examples)}
