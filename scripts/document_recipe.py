@@ -8,9 +8,10 @@ A test checks that the page is up to date.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -84,14 +85,16 @@ def own_fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
 
 def kind(field: FieldInfo) -> str:
     """The type in words, with its bounds."""
-    signs = [
-        (sign, getattr(item, key)) for item in field.metadata for key, sign in BOUNDS.items() if hasattr(item, key)
-    ]
-    bounds = ", ".join(f"{sign} {value:g}" for sign, value in signs)
-    text = words(field.annotation)
-    if not bounds:
+    limits, text = bounds(field.metadata), words(field.annotation)
+    if not limits:
         return text
-    return f"{text.removesuffix(' or nothing')} {bounds}{', or nothing' if text.endswith(' or nothing') else ''}"
+    return f"{text.removesuffix(' or nothing')} {limits}{', or nothing' if text.endswith(' or nothing') else ''}"
+
+
+def bounds(metadata: Iterable[Any]) -> str:
+    """What a number must keep to, such as `≥ 0, < 1`."""
+    signs = [(sign, getattr(item, key)) for item in metadata for key, sign in BOUNDS.items() if hasattr(item, key)]
+    return ", ".join(f"{sign} {value:g}" for sign, value in signs)
 
 
 def words(annotation: Any) -> str:
@@ -105,6 +108,9 @@ def words(annotation: Any) -> str:
         return f"list of {words(inside[0])}"
     if origin is dict:
         return "mapping"
+    if origin is Annotated:
+        limits = bounds(getattr(inside[1], "metadata", inside[1:]))
+        return f"{words(inside[0])} {limits}".rstrip()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     return {str: "text", int: "integer", float: "number", bool: "yes or no"}[annotation]
