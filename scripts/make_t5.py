@@ -1,7 +1,7 @@
 """Write a small T5 without weights: a tokenizer of a data set's own words and a config, for `student.init: fresh`.
 
-The tokenizer is a Unigram, trained on the training questions and on the rationales that were recorded for them; held-out
-questions are not read. The architecture is that of T5 v1.1 but for one embedding table, which is the head as well.
+The tokenizer is a Unigram, trained on the training questions and on the rationales that were recorded for them;
+held-out questions are not read. The architecture is that of T5 v1.1, but for the head, which is the embedding table.
 
     python scripts/make_t5.py --source cqa_train.json --recorded palm --out t5-small-commonsense
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from understudy.data.formats import FORMATS
 from understudy.experiments.grid import grid_table
 from understudy.files import read_json
 from understudy.losses.divergences import divergence
-from understudy.recipe import Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
+from understudy.recipe import Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml, main_arm
 
 TINY = [
     "distil.steps=2",
@@ -29,8 +30,23 @@ TINY = [
     "workers=1",
     "device=cpu",
 ]
-# Of a grid: the cells that need most, one seed of them.
-FEW = ["axes.teacher.sft=[true]", "axes.student.sft=[true]", "axes.seed=[0]", "student.sft.steps=2"]
+# Of a grid: the cells that need most, one seed of them; and how many they are.
+FEW = {
+    "telecom_study": (
+        ["axes.teacher.sft=[true]", "axes.student.sft=[true]", "axes.seed=[0]", "student.sft.steps=2"],
+        4,
+    ),
+    "commonsense_explain": (
+        [
+            "axes.size={small: {student.model: embedded:telecom-student}}",
+            "axes.training={MT+CF revised: {tasks.kind: multitask_counterfactual, tasks.rationales: revise}}",
+            "axes.seed=[0]",
+            "data.max_answer_tokens=24",
+            "generate.max_tokens={explain: 6, critique: 6, revise: 6, counterfactual: 6}",
+        ],
+        1,
+    ),
+}
 GRIDS = [name for name, path in shipped().items() if is_grid(load_yaml(path))]
 PLAIN = [name for name in shipped() if name not in GRIDS]
 
@@ -93,19 +109,22 @@ def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pyte
 def test_cells_of_a_grid_take_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if reason := next((reason for recipe in recipes_of(name) if (reason := offline(recipe))), ""):
         pytest.skip(reason)
-    run(monkeypatch, name, *TINY, *FEW, f"output={tmp_path}")
-    rows = grid_table(tmp_path / load_grid(shipped()[name]).name, ["distilled"])
-    assert len(rows) == 4
+    few, num = FEW[name]
+    run(monkeypatch, name, *TINY, *few, f"output={tmp_path}")
+    arm = main_arm(study(name).cells[0].recipe.evaluate.arms)
+    rows = grid_table(tmp_path / study(name).name, [arm])
+    assert len(rows) == num
     for row in rows:
-        assert read_json(row.run / "stages" / "train-distilled" / "done.json")["plan"]["steps"] == 2
-        assert row.metrics["rougeL"] is not None
-    assert len({row.run for row in rows}) == 4
+        assert read_json(row.run / "stages" / f"train-{arm}" / "done.json")["plan"]["steps"] == 2
+        assert row.metrics["exact_match"] is not None
+    assert len({row.run for row in rows}) == num
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_is_planned_without_a_hub_and_runs_nothing(name, tmp_path, monkeypatch, capsys) -> None:
     run(monkeypatch, name, "--plan", f"output={tmp_path / 'runs'}")
-    assert "48 cells, 48 runs under" in capsys.readouterr().out
+    num = math.prod(len(levels) for levels in study(name).axes.values())
+    assert f"{num} cells, {num} runs under" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
 
@@ -142,3 +161,40 @@ def test_the_large_study_has_the_published_settings() -> None:
         assert (distil.lora.r, distil.lora.lora_alpha) == (256, 8)
         assert (cell.recipe.data.format, cell.recipe.data.max_length) == ("squad", 512)
         assert cell.recipe.student.dtype == cell.recipe.teacher.dtype == "bfloat16"
+
+
+def test_the_study_of_explanations_has_the_published_settings() -> None:
+    grid = study("commonsense_t5")
+    assert list(grid.axes) == ["training", "rationales", "size", "seed"]
+    assert [len(levels) for levels in grid.axes.values()] == [3, 2, 2, 5]
+    kinds = {"MT": "multitask", "CF": "counterfactual", "MT+CF": "multitask_counterfactual"}
+    for cell in grid.cells:
+        recipe, levels = cell.recipe, cell.levels
+        assert recipe.tasks is not None
+        assert recipe.tasks.kind == kinds[levels["training"]]
+        assert recipe.tasks.rationales == {"unrevised": "explain", "revised": "revise"}[levels["rationales"]]
+        assert recipe.student.model == f"google/t5-v1_1-{levels['size']}"
+        assert recipe.seed == int(levels["seed"])
+        weights = (recipe.tasks.predict_weight, recipe.tasks.factual_weight, recipe.tasks.multitask_weight)
+        assert weights == (0.5, 0.5, 0.5)
+        assert (recipe.distil.steps, recipe.distil.batch_size, recipe.distil.learning_rate) == (5000, 64, 5e-5)
+        assert recipe.data.max_length - recipe.data.max_answer_tokens == 300
+
+
+def test_the_texts_of_that_study_are_written_once_for_all_cells() -> None:
+    [generate, *others] = [cell.recipe.model_dump()["generate"] for cell in study("commonsense_t5").cells]
+    assert all(other == generate for other in others)
+    assert generate["steps"] == ("explain", "critique", "revise", "counterfactual")
+    assert (generate["shots"], generate["teacher"]["temperature"]) == (7, 0.0)
+    assert generate["max_tokens"] == {"explain": 160, "critique": 300, "revise": 300, "counterfactual": 512}
+
+
+def test_recorded_rationales_are_learned_with_the_filter_without_it_and_not_at_all() -> None:
+    found = {}
+    for cell in study("commonsense_palm").cells:
+        recipe = cell.recipe
+        assert recipe.tasks is not None
+        assert recipe.generate is not None
+        assert (recipe.teacher, recipe.student.init) == (None, "fresh")
+        found[cell.levels["rationales"]] = (recipe.tasks.kind, recipe.generate.filter.leads_to_answer)
+    assert found == {"none": ("answer", False), "all": ("multitask", False), "filtered": ("multitask", True)}
