@@ -10,22 +10,24 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
 from understudy.recipe.sections import (
     ARMS,
-    METHODS,
     Arm,
     ContextOverflow,
     DataConfig,
     Device,
+    EvaluateConfig,
+    Recipe,
+    main_arm,
+)
+from understudy.recipe.training import (
+    METHODS,
     DistilConfig,
     Dtype,
-    EvaluateConfig,
     LoraConfig,
     Method,
     ModelConfig,
     PretrainConfig,
-    Recipe,
     SeqkdConfig,
     TrainConfig,
-    main_arm,
 )
 
 __all__ = [

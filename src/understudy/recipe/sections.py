@@ -15,17 +15,15 @@ from understudy.errors import ConfigError
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
+from understudy.recipe.training import DistilConfig, ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
-Method = Literal["kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
 Arm = Literal["sft", "seqkd", "kd_gold", "distilled", "explained"]
 
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
-METHODS: tuple[str, ...] = get_args(Method)
 ARMS: tuple[str, ...] = get_args(Arm)
 
 
@@ -75,131 +73,6 @@ class DataConfig(Section):
     """Longest answer in tokens, in training and in generation."""
     system: str = ""
     """A system prompt put before every question."""
-
-
-class LoraConfig(Section):
-    """Low-rank adapters instead of full fine-tuning (Hu et al., 2021)."""
-
-    r: int = Field(default=16, gt=0)
-    """Rank."""
-    lora_alpha: float | None = None
-    """Scale numerator; default: 2 × r."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout on the adapter's input."""
-    target_modules: str | list[str] = "all-linear"
-    """Which layers get an adapter."""
-    quantize_4bit: bool = False
-    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy[qlora]`)."""
-
-
-class TrainConfig(Section):
-    """One stage of training."""
-
-    epochs: float = Field(default=2.0, gt=0)
-    """Passes over the data, unless `steps` is given."""
-    steps: int | None = Field(default=None, gt=0)
-    """Optimiser steps; wins over `epochs`."""
-    batch_size: int = Field(default=32, gt=0)
-    """Rows per optimiser step and process, accumulation included."""
-    micro_batch_size: int | None = Field(default=None, gt=0)
-    """Rows per forward; must divide `batch_size`. A step's rows are cut by length, so it also saves padding."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Shape of the learning rate after warm-up."""
-    warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps that warm up."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    eval_every: int | None = Field(default=None, gt=0)
-    """Answer the development rows every so many steps and keep the best ROUGE-L; default: 3 times a run."""
-    eval_rows: int = Field(default=200, gt=0)
-    """How many development rows to answer each time."""
-    save_every: int | None = Field(default=None, gt=0)
-    """Write a checkpoint every so many steps; default: as often as it evaluates."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    lora: LoraConfig | None = None
-    """Train adapters instead of all weights."""
-
-
-class PretrainConfig(TrainConfig):
-    """Continued pretraining on raw text of the domain: the next token of every position is learned."""
-
-    source: str
-    """A file (.txt, .md: one document; .jsonl: one a line) or a folder of such files."""
-    text_field: str = "text"
-    """The field that holds the text in a .jsonl file."""
-    max_length: int | None = Field(default=None, gt=1)
-    """Documents are set one behind the other and cut into rows of so many tokens; default: `data.max_length`."""
-
-
-class ModelConfig(Section):
-    """A causal or encoder-decoder language model and what is done to it before distillation."""
-
-    model: str
-    """A hub id, a folder, or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
-    tokenizer: str | None = None
-    """A tokenizer of its own, where it does not lie beside the model."""
-    init: Literal["pretrained", "fresh"] = "pretrained"
-    """`fresh` takes the architecture and the tokenizer, but random weights."""
-    config: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the architecture to change, with `init: fresh` only, for example `{num_hidden_layers: 2}`."""
-    dtype: Dtype = "auto"
-    """Floating-point type of the weights; auto: bfloat16 on a GPU that has it, else float32."""
-    chat_template: str | None = None
-    """A Jinja chat template that replaces the tokenizer's own."""
-    revision: str | None = None
-    """Revision of a hub id."""
-    trust_remote_code: bool = False
-    """Run code that comes with a hub model. Leave it off unless you have read that code."""
-    seed: int | None = None
-    """Seed of its own training before distillation, so that runs of several seeds share it; default: the run's seed."""
-    pretrain: PretrainConfig | None = None
-    """Continued pretraining on raw text of the domain, before anything else."""
-    sft: TrainConfig | None = None
-    """Supervised fine-tuning on the gold answers before distillation."""
-
-
-class SeqkdConfig(Section):
-    """Sequence-level distillation: supervised fine-tuning on the teacher's own answers (Kim and Rush, 2016)."""
-
-    keep_gold: bool = True
-    """Where a question has a gold answer, learn that one; the teacher answers only the rest."""
-    keep_unfinished: bool = False
-    """Keep answers that reached `data.max_answer_tokens` (learned without a stop token); else drop and count them."""
-
-
-class DistilConfig(TrainConfig):
-    """Distillation from logits or hidden states."""
-
-    method: Method = "kd"
-    """One vocabulary: kd, dskd, dskd_v2. Two: dskd_cma, dskd_v2, min_edit, uld, byte_aligned (docs/crossvocab.md)."""
-    divergence: str = "forward_kl"
-    """forward_kl, reverse_kl, js, generalized_js, skew_forward_kl, skew_reverse_kl, adaptive_kl, total_variation."""
-    divergence_parameters: dict[str, float] = Field(default_factory=dict)
-    """Parameters of the divergence, for example `{beta: 0.5}` or `{skew: 0.1}`."""
-    loss_temperature: float | None = Field(default=None, gt=0)
-    """Divides the logits of both sides before the divergence; default: 1 for kd, uld, byte_aligned, else 2."""
-    scale_by_temperature_squared: bool = False
-    """Multiply the divergence by the squared temperature (Hinton et al., 2015); kd and min_edit only."""
-    gold_weight: float = Field(default=0.5, ge=0, le=1)
-    """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
-    projector_learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate of the objective's own parameters (the projectors of DSKD)."""
-    agreement_threshold: float = Field(default=1.0, gt=0, le=1)
-    """dskd_v2: above this share of right tokens an example's whole answer is compared in the student's space."""
-    merge: Literal["observed", "bayesian"] = "observed"
-    """byte_aligned: a group speaks by its first token's distribution (observed), or by its last one's (bayesian)."""
-    published: bool = False
-    """dskd_cma: deviations over the whole micro-batch, for comparison with published figures."""
-
-    @property
-    def temperature(self) -> float:
-        """`loss_temperature`, or the one its method is published with."""
-        return self.loss_temperature or (1.0 if self.method in ("kd", "uld", "byte_aligned") else 2.0)
 
 
 class EvaluateConfig(Section):
