@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import sys
 from importlib import resources
 from pathlib import Path
@@ -15,8 +16,9 @@ from understudy.data.formats import FORMATS
 from understudy.experiments.grid import grid_table
 from understudy.files import read_json
 from understudy.losses.divergences import divergence
-from understudy.recipe import Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml, main_arm
+from understudy.recipe import DataConfig, Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml, main_arm
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "distil.steps=2",
     "teacher.sft.steps=2",
@@ -198,3 +200,22 @@ def test_recorded_rationales_are_learned_with_the_filter_without_it_and_not_at_a
         assert (recipe.teacher, recipe.student.init) == (None, "fresh")
         found[cell.levels["rationales"]] = (recipe.tasks.kind, recipe.generate.filter.leads_to_answer)
     assert found == {"none": ("answer", False), "all": ("multitask", False), "filtered": ("multitask", True)}
+
+
+def test_recorded_rationales_go_all_the_way_into_an_encoder_decoder(shared, tmp_path, monkeypatch) -> None:
+    study_of = shared / "commonsense" / "distilling_step_by_step"
+    source, folder = str(study_of / "cqa_train.json"), str(tmp_path / "t5")
+    script = runpy.run_path(str(ROOT / "scripts" / "make_t5.py"))
+    tokenizer = script["make_tokenizer"](script["corpus"](DataConfig(source=source, limit=150), study_of / "palm"), 500)
+    tokenizer.save_pretrained(folder)
+    script["make_config"](len(tokenizer), 32, 1, 0.0).save_pretrained(folder)
+    words = [f"data.source={source}", f"generate.recorded={study_of / 'palm'}", f"student.model={folder}"]
+    few = ["axes.rationales={filtered: {generate.filter.leads_to_answer: true}}", "axes.seed=[0]"]
+    limits = [word for word in TINY if not word.startswith("teacher")] + ["data.limit=150", "data.max_length=400"]
+    run(monkeypatch, "commonsense_palm", *words, *limits, *few, f"output={tmp_path / 'runs'}")
+    [row] = grid_table(tmp_path / "runs" / "commonsense-palm", ["explained"])
+    train, texts = (read_json(row.run / "stages" / name / "done.json") for name in ("train-explained", "generate"))
+    assert (train["plan"]["steps"], train["rows"], texts["teacher"]) == (2, texts["examples"], "palm")
+    step = texts["steps"]["explain_blind"]
+    assert step["kept"] + step["rejected"]["answer"] == step["written"]
+    assert 0.6 < step["kept"] / step["written"] < 0.9
