@@ -13,9 +13,10 @@ import pytest
 from asking import completer
 from servers import Call, Reply, Server
 from understudy.errors import ConfigError, TeacherError
-from understudy.knowledge.pipeline import generate, messages_fingerprint
+from understudy.knowledge.pipeline import generate
 from understudy.knowledge.step import STEPS
 from understudy.knowledge.store import explained, read
+from understudy.knowledge.writer import messages_fingerprint
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.teachers.api import ApiCompleter
@@ -336,7 +337,7 @@ def test_new_questions_are_held_to_their_schema(tmp_path: Path) -> None:
 
 
 def test_prices_make_costs_and_their_absence_makes_none() -> None:
-    from understudy.knowledge.pipeline import cost_of
+    from understudy.knowledge.writer import cost_of
 
     priced = EndpointConfig(model="m", input_price=3.0, output_price=15.0)
     assert cost_of(priced, 1_000_000, 0) == 3.0
