@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from understudy.files import fingerprint
-from understudy.recipe import EndpointConfig, ModelConfig
+from understudy.recipe import Device, EndpointConfig, ModelConfig
 from understudy.teachers.answers import read_value
 from understudy.teachers.budget import Amount, Budget
 from understudy.teachers.cache import Answer, AnswerCache, clean, request_key
@@ -43,6 +43,8 @@ class LocalCompleter:
         account: str = "",
         section: ModelConfig | None = None,
         weights: str | None = None,
+        device: Device = "auto",
+        seed: int = 0,
     ) -> None:
         """Prepare to answer; nothing is loaded yet.
 
@@ -52,10 +54,14 @@ class LocalCompleter:
             account: as in `completers.completer`.
             section: how the model is loaded; default: as `config.model` names it.
             weights: a folder with other weights for it, such as fine-tuned ones; the cache must then be their own.
+            device: where the model goes.
+            seed: of weights that are fresh.
         """
         self.config = config
         self._section = section or ModelConfig(model=config.model)
         self._weights = weights
+        self._device: Device = device
+        self._seed = seed
         self.usage = Usage()
         self._cache = AnswerCache(cache_folder)
         ledger = self._cache if account else AnswerCache()
@@ -95,7 +101,7 @@ class LocalCompleter:
         from understudy.models.load import Loaded, load_model, load_template, pick_device
 
         section, weights = self._section, self._weights
-        model = load_model(section, pick_device("auto"), weights=weights)
+        model = load_model(section, pick_device(self._device), weights=weights, seed=self._seed)
         return Loaded(model, load_template(section, weights=weights))
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, Answer | Fault]:

@@ -10,20 +10,20 @@ from typing import Any
 from understudy import build
 from understudy.data.encoder import Encoder
 from understudy.data.groups import encode_groups
-from understudy.data.tasks import Explained, groups, split_answer
-from understudy.errors import RunError
+from understudy.data.tasks import Explained, groups, split_answer, task_weights
+from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
-from understudy.evaluation.explanations import explanation_figures, predict_explained
+from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
 from understudy.evaluation.simulatability import simulate, views
 from understudy.experiments.stages.context import Context, Counter, rows_of, student_weights
 from understudy.experiments.stages.evaluation import held_out
-from understudy.experiments.stages.training import Lessons, gold_lessons, learn
+from understudy.experiments.stages.training import Lessons, equal_steps, gold_lessons, learn
 from understudy.experiments.texts import STAGE
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.models.load import load_model, load_template
-from understudy.recipe import Recipe, TaskConfig
+from understudy.recipe import Recipe, TaskConfig, TrainConfig
 from understudy.run import Run
 
 SWAPPED_ROWS = 300
@@ -34,9 +34,12 @@ def train_explained(context: Context, _: str) -> dict[str, Any]:
     """Train the student of the arm `explained`.
 
     Raises:
-        DataError: no example has the texts that the task needs.
+        DataError: there is a task for which no example has a text.
     """
-    return _learn(context, "train-explained", _explained(context))
+    # As many steps as every other arm, whatever was left out of the texts.
+    steps = equal_steps(context.run, context.recipe)
+    config = context.recipe.distil.model_copy(update={"steps": steps})
+    return _learn(context, "train-explained", _explained(context), config)
 
 
 def train_observer(context: Context, _: str) -> dict[str, Any]:
@@ -45,18 +48,24 @@ def train_observer(context: Context, _: str) -> dict[str, Any]:
     Raises:
         RunError: there is no explanation to read.
     """
-    return _learn(context, "train-observer", _observed(context))
+    return _learn(context, "train-observer", _observed(context), context.recipe.distil)
 
 
-def _learn(context: Context, stage: str, lessons: Lessons) -> dict[str, Any]:
+def _learn(context: Context, stage: str, lessons: Lessons, config: TrainConfig) -> dict[str, Any]:
     recipe = context.recipe
-    return learn(context, stage, recipe.student, student_weights(context.run, recipe), recipe.distil, lessons)
+    return learn(context, stage, recipe.student, student_weights(context.run, recipe), config, lessons)
 
 
 def _explained(context: Context) -> Lessons:
     recipe = context.recipe
     tasks = _tasks(recipe)
     texts = groups(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
+    lacking = task_weights(tasks).keys() - {row.task for rows in texts for row in rows}
+    if lacking:
+        raise DataError(
+            f"tasks.kind {tasks.kind}: no example has a text for the task {min(lacking)}",
+            hint="see in stages/generate why none was kept, then change generate.filter, or the kind or its weights",
+        )
     objective = functools.partial(build.explained_objective, recipe)
     dev_score = functools.partial(explained_dev_scores, tasks=tasks, batch_size=recipe.evaluate.batch_size)
     return Lessons(len(texts), functools.partial(encode_groups, texts), objective, tasks.logits, dev_score)
@@ -66,6 +75,8 @@ def _observed(context: Context) -> Lessons:
     """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
     rows = []
     for one in explained_rows(context.run, context.recipe, "train"):
+        if not one.example.labelled:
+            continue
         # Without its own answer, or the observer would learn to copy what the student does not write.
         text = split_answer(one.rationale or "")[0]
         seen = views(one.example, text) if text and one.example.choices else {"": one.example}
@@ -100,7 +111,9 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
     model, encoder = _load(context, "train-explained")
     rows = held_out(run, recipe)
-    counter = Counter(context.progress, len(rows), "answers")
+    form = asked(tasks)
+    apart = form.explanation not in (None, form.answer)
+    counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
     write_jsonl(run.stage("predict-explained") / "predictions.jsonl", found)
     measured = {"resamples": recipe.evaluate.resamples, "confidence": recipe.evaluate.confidence, "seed": recipe.seed}
@@ -134,11 +147,18 @@ def _load(context: Context, stage: str) -> tuple[Any, Encoder]:
 # -- figures as lines of the report ----------------------------------------------------------------------------------
 
 
-def _line(label: str, figure: Mapping[str, Any] | None, *, scale: int = 100, about: str = "") -> dict[str, Any]:
+def _line(
+    label: str,
+    figure: Mapping[str, Any] | None,
+    *,
+    scale: int = 100,
+    about: str = "",
+    without: str = "there is nothing to count",
+) -> dict[str, Any]:
     kept = {key: figure.get(key) for key in ("value", "low", "high", "n")} if figure else {"value": None}
     value = kept["value"]
     if value is None or value != value:
-        return {"label": label, "value": None, "reason": "there is nothing to count"}
+        return {"label": label, "value": None, "reason": without}
     return {"label": label, **kept, "scale": scale, "about": about}
 
 
@@ -175,5 +195,9 @@ def observer_lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         _line("… from question and explanation, %", found["both"]),
         _line("The explanation alone gives the answer away, %", found["leaking"]),
         _line("Simulatability: gain by the explanation, points", found["gain"]),
-        _line("… adjusted for leaking (LAS), points", found["las"]),
+        _line(
+            "… adjusted for leaking (LAS), points",
+            found["las"],
+            without="not defined: every explanation gives the answer away, or none does",
+        ),
     ]

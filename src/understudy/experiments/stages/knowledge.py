@@ -56,7 +56,7 @@ def generate(context: Context, _: str) -> dict[str, Any]:
     measured = {"quality": figures.figures(rows, examples)}
     if {"explain", "revise"} <= set(steps):
         before, after = store.read(folder, "explain"), store.read(folder, "revise")
-        measured["revision"] = figures.revision(before, after, examples, seed=recipe.seed)
+        measured["revision"] = figures.revision(before, after, examples, seed=config.seed)
     return {**record, **measured}
 
 
@@ -76,7 +76,8 @@ def writer(context: Context) -> Completer:
     config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
     # A cache of its own: another run's teacher of the same name has other weights.
     folder = run.stage(STAGE) / "answers"
-    return LocalCompleter(config, folder, section=own, weights=teacher_weights(run, recipe))
+    weights = teacher_weights(run, recipe)
+    return LocalCompleter(config, folder, section=own, weights=weights, device=recipe.device, seed=recipe.seed)
 
 
 def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:
