@@ -49,6 +49,7 @@ bench: $(STAMP) ## Time losses, a whole step, metrics, statistics and the comple
 	$(BIN)/python benchmarks/metrics.py
 	$(BIN)/python benchmarks/significance.py
 	$(BIN)/python benchmarks/completer.py
+	$(BIN)/python benchmarks/generate.py
 
 clean: ## Remove the environment and caches (runs stay).
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis

@@ -12,80 +12,15 @@ the high-water mark of resident memory of the asking process; with the cache in 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import re
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CONCURRENCY, DELAY = 64, 0.2
+from asking import CONCURRENCY, DELAY, main, timed
+
+ROWS = [("200 ms", DELAY, 9_600), ("0 ms", 0.0, 20_000), ("memory", 0.0, 1_000), ("memory", 0.0, 100_000)]
 
 
-def main() -> None:
-    arguments = _arguments()
-    if arguments.child:
-        print(json.dumps(_ask(arguments.child, arguments.url)))
-        return
-    share = 10 if arguments.few else 1
-    rows = [("200 ms", DELAY, 9_600 // share), ("0 ms", 0.0, 20_000 // share)]
-    rows += [("memory", 0.0, 1_000 // share), ("memory", 0.0, 100_000 // share)]
-    results = []
-    print(
-        f"{'':8} {'calls':>8} {'seconds':>8} {'calls/s':>8} {'of ideal':>9} {'CPU s':>7} {'memory':>10} {'retries':>8}"
-    )
-    for name, delay, calls in rows:
-        if not re.search(arguments.rows, name):
-            continue
-        found = {"row": name, "delay": delay, **_row(calls, delay)}
-        found["of_ideal"] = found["per_second"] * delay / CONCURRENCY if delay else None
-        results.append(found)
-        ideal = f"{found['of_ideal']:9.1%}" if delay else " " * 9
-        print(
-            f"{name:8} {calls:8,} {found['seconds']:8.1f} {found['per_second']:8.0f} {ideal} "
-            f"{found['cpu_seconds']:7.1f} {found['memory_mib']:6.0f} MiB {found['retries']:8,}",
-            flush=True,
-        )
-    if arguments.json:
-        versions = {name: version(name) for name in ("openai", "aiohttp", "tenacity")}
-        record = {"concurrency": CONCURRENCY, "cores": os.cpu_count(), "versions": versions, "rows": results}
-        Path(arguments.json).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--few", action="store_true", help="a tenth of the calls")
-    parser.add_argument("--rows", default="", help="only rows whose name fits this expression")
-    parser.add_argument("--json", help="write the figures to this file")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    return parser.parse_args()
-
-
-def _row(calls: int, delay: float) -> dict[str, float]:
-    with _server(delay) as url:
-        command = [sys.executable, __file__, "--child", str(calls), "--url", url]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-@contextmanager
-def _server(delay: float) -> Iterator[str]:
-    command = [sys.executable, str(ROOT / "tests" / "servers.py"), "--delay", str(delay)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
-
-
-def _ask(calls: int, url: str) -> dict[str, float]:
+def ask(name: str, calls: int, url: str) -> dict[str, float]:
+    """Ask so many questions."""
     from understudy.recipe import EndpointConfig
     from understudy.teachers.api import ApiCompleter
     from understudy.types import Message, Request
@@ -96,21 +31,11 @@ def _ask(calls: int, url: str) -> dict[str, float]:
         asked = ApiCompleter(config, folder)
         # The first call imports the client; what is measured is asking.
         next(asked.complete([Request("warm", (Message("user", "warm"),))]))
-        begin, cpu = time.perf_counter(), time.process_time()
-        answered = sum(completion.text is not None for completion in asked.complete(requests))
-        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
+        with timed() as figures:
+            answered = sum(completion.text is not None for completion in asked.complete(requests))
     assert answered == calls, asked.usage
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
-    rate = calls / seconds
-    return {
-        "calls": calls,
-        "seconds": seconds,
-        "per_second": rate,
-        "cpu_seconds": cpu_seconds,
-        "memory_mib": memory,
-        "retries": asked.usage.retries,
-    }
+    return {"calls": calls, **figures, "retries": asked.usage.retries}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__ or "", ROWS, ask, ["retries"])
