@@ -93,6 +93,18 @@ def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
     assert kept == {row.id: row.text for row in rows[:2500:2]}
 
 
+def test_what_the_filter_takes_of_the_whole_recording_and_what_the_texts_are_like(palm, shared, tmp_path):
+    """The figures in docs/results.md."""
+    examples, _ = palm
+    config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
+    step = take_over(shared / STUDY / "palm", examples, config, tmp_path)["steps"]["explain_blind"]
+    assert (step["asked"], step["written"], step["kept"]) == (9741, 9738, 7341)
+    assert step["rejected"] == {"answer": 2394, "restates": 3}
+    texts = figures(read(tmp_path, "explain_blind"), examples)["explain_blind"]
+    assert (round(texts["words_mean"], 1), texts["words_median"]) == (24.3, 24)
+    assert (round(texts["distractors_mean"], 2), round(texts["names_answer"], 3)) == (0.22, 0.586)
+
+
 def test_human_explanations_are_joined_by_id(palm, shared):
     examples, _ = palm
     rows = list(recorded(shared / "commonsense/cos_e/cose_train_v1.11_processed.jsonl", examples[:100]))
