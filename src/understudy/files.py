@@ -145,6 +145,17 @@ def fingerprint_file(path: str | os.PathLike[str], length: int = 16) -> str:
     return digest.hexdigest()[:length]
 
 
+def fingerprint_tree(path: str | os.PathLike[str]) -> str:
+    """Path and content of every file below a folder, hidden ones left out, as one fingerprint; or that of a file."""
+    root = Path(path).expanduser()
+    if root.is_file():
+        return fingerprint_file(root)
+    below = sorted(file for file in root.rglob("*") if file.is_file())
+    shown = [file.relative_to(root) for file in below]
+    kept = [name for name in shown if not any(part.startswith(".") for part in name.parts)]
+    return fingerprint([[name.as_posix(), fingerprint_file(root / name)] for name in kept])
+
+
 def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
     """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too."""
     found = []

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from understudy.data.documents import fingerprint_documents
 from understudy.errors import ConfigError
-from understudy.files import fingerprint_file, fingerprint_folder, read_json
-from understudy.recipe import Recipe
+from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
+from understudy.recipe import GenerateConfig, Recipe
 from understudy.run import Run
 
 
 def changed(run: Run, recipe: Recipe) -> list[str]:
-    """Data files and model folders whose content is no longer what the run was made from.
+    """Data files, model folders and what stands behind texts whose content is no longer what the run was made from.
 
     What is no longer there cannot be compared and is passed over: a finished run does not need it.
     """
@@ -28,11 +28,20 @@ def changed(run: Run, recipe: Recipe) -> list[str]:
     for model in run.record("pair")["models"] if run.is_done("pair") else ():
         if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
             found.append(model["folder"])
+    for source in run.record("generate").get("sources", ()) if run.is_done("generate") else ():
+        if Path(source["name"]).expanduser().exists() and fingerprint_tree(source["name"]) != source["fingerprint"]:
+            found.append(source["name"])
     for stage in ("teacher_pretrain", "student_pretrain"):
         source = run.record(stage)["source"] if run.is_done(stage) else {}
         if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
             found.append(source["name"])
     return found
+
+
+def text_sources(config: GenerateConfig) -> list[dict[str, str]]:
+    """The files and folders behind generated texts, with their fingerprints."""
+    named = [config.recorded, config.demonstrations, config.prompts, *config.own_steps]
+    return [{"name": name, "fingerprint": fingerprint_tree(name)} for name in named if name]
 
 
 def check_trackers(recipe: Recipe) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.data.documents import fingerprint_documents
 from understudy.experiments.scheduler import Stage, side_of
-from understudy.files import fingerprint, fingerprint_file, fingerprint_folder
+from understudy.files import fingerprint, fingerprint_file, fingerprint_folder, fingerprint_tree
 from understudy.recipe import DataConfig, DistilConfig, ModelConfig, Recipe, TrainConfig
 
 ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
@@ -157,5 +156,5 @@ def contents_of(name: str) -> str | None:
     if path.is_file():
         return fingerprint_file(path)
     if path.is_dir():
-        return fingerprint_folder(path) if (path / "config.json").is_file() else fingerprint_documents(name)
+        return fingerprint_folder(path) if (path / "config.json").is_file() else fingerprint_tree(path)
     return None

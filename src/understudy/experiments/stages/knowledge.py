@@ -9,6 +9,7 @@ from typing import Any
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.tools import cache_folder
+from understudy.experiments.sources import text_sources
 from understudy.experiments.stages.context import Context, rows_of, teacher_weights
 from understudy.experiments.texts import EXPLAINED, STAGE
 from understudy.knowledge import figures, pipeline, recorded, store
@@ -53,7 +54,7 @@ def generate(context: Context, _: str) -> dict[str, Any]:
         )
     steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
     rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
-    measured = {"quality": figures.figures(rows, examples)}
+    measured: dict[str, Any] = {"quality": figures.figures(rows, examples), "sources": text_sources(config)}
     if {"explain", "revise"} <= set(steps):
         before, after = store.read(folder, "explain"), store.read(folder, "revise")
         measured["revision"] = figures.revision(before, after, examples, seed=config.seed)
