@@ -11,7 +11,7 @@ from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.systems import run_arms
 from understudy.evaluation.tools import metric_names, tools_for
-from understudy.experiments.texts import EXPLAINED, texts_of
+from understudy.experiments.texts import taught_note, texts_of
 from understudy.files import atomic, read_json, read_jsonl, write_json
 from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
@@ -153,12 +153,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
             "SeqKD and distilled read the same prompts."
         )
-    if recipe.generate and recipe.generate.teach and recipe.data.source == EXPLAINED:
-        lines.append(
-            "The teacher was fine-tuned on explanations composed from the knowledge base, and is of a size that can do "
-            "little more than repeat their form. Its critiques and revisions show that the way is whole; they test "
-            "nothing of what revision by a large model is worth."
-        )
+    lines += [note] if (note := taught_note(recipe)) else []
     if "distilled" in trained and not run.record("data")["rows"]["unlabelled"]:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines

@@ -30,6 +30,17 @@ def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
     return found
 
 
+def taught_note(recipe: Recipe) -> str:
+    """What a reader has to know of texts that the embedded teacher wrote; empty where another one did."""
+    if recipe.generate is None or not recipe.generate.teach or recipe.data.source != EXPLAINED:
+        return ""
+    return (
+        "The teacher was fine-tuned on explanations composed from the knowledge base, and is of a size that can do "
+        "little more than repeat their form. Its critiques and revisions show that the way is whole; they test nothing "
+        "of what revision by a large model is worth."
+    )
+
+
 def costs(record: Mapping[str, Any]) -> str:
     """What the texts cost, in a sentence."""
     steps = record["steps"].values()

@@ -17,10 +17,12 @@ from typing import Any
 from understudy.errors import ConfigError, DataError
 from understudy.experiments.grid.findings import findings
 from understudy.experiments.grid.table import TableRow, grid_table, unfinished
+from understudy.experiments.texts import taught_note
 from understudy.files import read_json, read_jsonl
 from understudy.metrics.registry import EMBEDDING, FOURTEEN, JUDGED, METRICS
 from understudy.metrics.significance import adjusted, compare_many, factorial_anova
 from understudy.recipe import main_arm
+from understudy.run import Run
 
 SEED = "seed"
 
@@ -48,6 +50,7 @@ def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, conf
     about, reasons = _about(rows)
     alpha = round(1 - confidence, 12)
     tests, notes = _between_cells(rows, resamples, confidence)
+    notes += sorted({note for row in rows if (note := taught_note(Run(row.run).recipe).rstrip("."))})
     if waiting := len(unfinished(path)):
         notes.append(f"{waiting} cells are not finished and not in any figure")
     if len({row.run for row in rows}) < len(rows):
