@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny import FACTS, llama, tokenizer
+from tiny_explained import recipe_of, run_recipe, train, write_house
 from understudy.errors import RunError
 from understudy.experiments.grid import GridFolder, cell_runs, identity, plan_of
 from understudy.experiments.grid.plan import missing, units
@@ -57,6 +58,7 @@ SPECIAL: dict[str, Any] = {
     "generate.teacher": {"model": "writer"},
     "generate.steps": ["explain", "counterfactual"],
     "tasks.rationales": "revise",
+    "tasks.kind": "counterfactual",
     "generate.own_steps": ["own.py"],
     "generate.roles": ["dev"],
     "generate.recorded": "recorded.jsonl",
@@ -327,6 +329,47 @@ def test_fields_that_are_not_declared_change_nothing(finished: Run, tmp_path: Pa
     assert results(run, stage.name) == results(finished, stage.name)
 
 
+TAUGHT = ("generate", "train-explained", "train-observer", "predict-explained")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which a teacher writes and a student learns of it."""
+    folder = tmp_path_factory.mktemp("taught")
+    write_house(folder)
+    own = recipe_of(folder, distil=train())
+    own["teacher"]["sft"] = train(60)
+    own["evaluate"]["simulatability"] = True
+    # Whatever the teacher writes: a text that does not end, or only restates, is learned nowhere.
+    own["generate"]["filter"] = {"restates": None}
+    own["tasks"] = {"kind": "multitask_counterfactual"}
+    return run_recipe(own)[0]
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_fields_that_are_not_declared_change_no_text_and_nothing_that_is_learned_of_it(
+    taught: Run, tmp_path: Path, name: str
+) -> None:
+    recipe = taught.recipe
+    [stage] = [stage for stage in stages(recipe, unlabelled=True) if stage.name == name]
+    mine = declared(recipe, ancestors(recipe)[name])
+    start = value = recipe.model_dump(mode="json")
+    # What a recipe insists on is no other value of one field alone.
+    fixed = ("tasks.rationales", "evaluate.arms", "generate.teacher", "generate.recorded")
+    altered = [path for path in [*FIELDS, *TEXTS] if not covers(mine, path) and not path.endswith(".config")]
+    # Nor is a section that is off a field: to turn it on is to have other stages.
+    altered = [path for path in altered if path not in fixed and fields.get(start, path.rpartition(".")[0] or path)]
+    assert len(altered) >= 8
+    for path in altered:
+        value = changed(value, path)
+    assert all(fields.get(value, path) != fields.get(start, path) for path in altered)
+    shutil.copytree(taught.folder, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    shutil.rmtree(run.stage(name))
+    run_stage(name, stage.needs, parse_recipe(value), run.folder, lambda *_: None)
+    assert results(run, name) == results(taught, name)
+
+
 def results(run: Run, stage: str) -> dict[str, Any]:
     """Everything in a stage's folder that later stages read, without times."""
     found: dict[str, Any] = {}
@@ -334,6 +377,8 @@ def results(run: Run, stage: str) -> dict[str, Any]:
     for path in sorted(path for place in places for path in place.rglob("*") if path.is_file()):
         if path.name == "predictions.jsonl":
             found[path.name] = [(row["id"], row["prediction"]) for row in read_jsonl(path)]
+        elif path.parent.name == "generate" and path.suffix == ".jsonl":
+            found[path.name] = [(row["id"], row.get("text"), row.get("reasons")) for row in read_jsonl(path)]
         elif path.suffix in (".jsonl", ".safetensors") and path.name != "metrics.jsonl":
             found[str(path.name)] = hashlib.sha256(path.read_bytes()).hexdigest()
     assert found
