@@ -37,12 +37,18 @@ def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "teacher": texts.get("teacher", ""),
-        "steps": [_step(name, figures) for name, figures in texts.get("quality", {}).items()],
+        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_place)],
         "costs": texts.get("costs", ""),
         "revision": _revision(texts.get("revision") or {}),
         "samples": [_sample(sample) for sample in texts.get("samples", ())],
         "explanations": [_measured(row) for row in texts.get("explanations", ())],
     }
+
+
+def _place(item: tuple[str, Any]) -> tuple[int, str]:
+    """Steps in the order in which they are usually asked; those of the user's own last."""
+    name = item[0]
+    return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
 
 
 def _step(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
