@@ -119,8 +119,7 @@ def test_what_is_not_there_gives_no_row(explained, expected):
 
 def test_a_mark_that_the_rationale_ends_with_is_written_once():
     said = dataclasses.replace(WHOLE, rationale="N2 ends there. So the answer is: UPF")
-    kinds = {"kind": "multitask_counterfactual", "counterfactuals": 0}
-    assert put(said, **kinds) == put(WHOLE, **kinds)
+    assert put(said, kind="multitask_counterfactual") == put(WHOLE, kind="multitask_counterfactual")
 
 
 def test_an_unlabelled_example_learns_what_the_teacher_said():
