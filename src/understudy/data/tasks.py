@@ -102,7 +102,7 @@ def split_answer(text: str) -> tuple[str, str | None]:
 
 def with_answer(rationale: str, answer: str) -> str:
     """Rationale, mark, answer: what `split_answer` takes apart."""
-    return f"{rationale.strip()} {ANSWER_MARK} {answer.strip()}"
+    return f"{rationale.strip()} {ANSWER_MARK} {answer.strip()}".lstrip()
 
 
 def prompt_example(example: Example, task: str, *, rationale: str | None = None) -> Example:
