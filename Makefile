@@ -29,7 +29,7 @@ test: $(STAMP) ## Run the tests.
 
 test-slow: $(STAMP) ## Run the slow tests too (simulations of the statistics, grids killed and on Ray).
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	$(BIN)/python -m pytest -q -m 'slow or not slow'
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -m 'slow or not slow'
 
 check: $(STAMP) ## Style, types and layers.
 	$(BIN)/ruff check .

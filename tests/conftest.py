@@ -1,13 +1,21 @@
 """What several parts test with: tiny real models, their tokenizers, and the folder of real data where there is one."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+
+
+# The same texts every time and no clock; `HYPOTHESIS_PROFILE=explore` (make test-slow) draws new ones.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
 @pytest.fixture(scope="session", autouse=True)
