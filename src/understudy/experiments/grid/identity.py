@@ -28,7 +28,7 @@ ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
 
 TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
 """What decides which texts the teacher itself is fine-tuned on."""
-EXPLAINED = ("tasks", "evaluate.simulatability")
+EXPLAINED = ("tasks", "evaluate.simulatability", "evaluate.judge", "evaluate.embedding_model")
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),

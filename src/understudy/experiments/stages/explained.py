@@ -13,9 +13,11 @@ from understudy.data.groups import encode_groups
 from understudy.data.tasks import Explained, groups, split_answer, task_weights
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
+from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
 from understudy.evaluation.simulatability import simulate, views
+from understudy.evaluation.tools import tools_for
 from understudy.experiments.stages.context import Context, Counter, rows_of, student_weights
 from understudy.experiments.stages.evaluation import held_out
 from understudy.experiments.stages.training import Lessons, equal_steps, gold_lessons, learn
@@ -126,6 +128,10 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
     if run.is_done("train-observer"):
         observer, its_encoder = _load(context, "train-observer")
         lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, **measured))
+    if recipe.evaluate.judge and tasks.kind != "answer":
+        lines += judged_lines(
+            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), **measured)
+        )
     return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
 
 
@@ -183,6 +189,18 @@ def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[dict[str, An
     about += [found["note"]] if found.get("note") else []
     keys = ("follows", "flips")
     return [_line(label, found[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
+
+
+def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the judge says of the explanations."""
+    labels = {
+        "answer_relevance": "Judged: speaks to the question, %",
+        "faithfulness": "Judged: borne out by the context, %",
+    }
+    return [
+        _line(labels[metric], figure) if figure["value"] is not None else {"label": labels[metric], **figure}
+        for metric, figure in found.items()
+    ]
 
 
 def observer_lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:

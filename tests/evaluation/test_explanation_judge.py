@@ -1,0 +1,54 @@
+"""Explanations before a judge: a scripted one behind a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import scripted_judge
+from asking import completer
+from servers import Server
+from understudy.evaluation.explanation_judge import judged_explanations
+from understudy.metrics import Tools
+
+CONTEXT = "The AMF ends N2. The SMF ends N4."
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(scripted_judge.judge) as running:
+        yield running
+
+
+def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> dict[str, Any]:
+    return {
+        "id": f"q{number}",
+        "group": None,
+        "question": "Which node ends N2?",
+        "references": ["AMF"],
+        "explanation": explanation,
+        "context": context,
+    }
+
+
+def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
+    rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
+    found = judged_explanations(rows, Tools(judge=completer(server)), resamples=200)["faithfulness"]
+    assert found["value"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["n"] == 2, "neither a row without explanation nor one without context"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row(0, None)], "no explanation was written"),
+        ([row(0, "It is so.", None)], "no row has a context"),
+        ([row(0, "BROKEN")], "not measured"),
+    ],
+)
+def test_what_cannot_be_judged_says_why(server: Server, rows: list[dict[str, Any]], said: str) -> None:
+    found = judged_explanations(rows, Tools(judge=completer(server)), resamples=200)["faithfulness"]
+    assert found["value"] is None
+    assert said in found["reason"]
