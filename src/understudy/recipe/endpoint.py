@@ -38,15 +38,15 @@ class EndpointConfig(Section):
     max_retries: int = Field(default=6, ge=0)
     """How often a request is tried again after 429, 5xx or a timeout; a broken answer is asked for twice more."""
     max_calls: int | None = Field(default=None, gt=0)
-    """Budget in calls of this command; what is left is listed as missing."""
+    """Budget in calls of a run, its restarts included; what is left is listed as missing."""
     max_total_tokens: int | None = Field(default=None, gt=0)
-    """Budget in tokens of this command, read and written."""
+    """Budget in tokens of a run, its restarts included, read and written."""
     input_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens read, in any currency; every text then carries its cost."""
     output_price: float | None = Field(default=None, ge=0)
     """Price of a million tokens written."""
     max_cost: float | None = Field(default=None, gt=0)
-    """Budget in money of this command, by the two prices."""
+    """Budget in money of a run, its restarts included, by the two prices."""
 
 
 class JudgeConfig(EndpointConfig):
