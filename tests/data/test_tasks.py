@@ -145,7 +145,7 @@ def test_an_example_that_teaches_nothing_is_no_group_and_none_at_all_is_named():
 
 
 @given(
-    st.lists(st.sampled_from(["AMF", "amf", " AMF.", "SMF", "UPF", "UDM"]), min_size=2, max_size=6),
+    st.lists(st.sampled_from(["AMF", "amf", " AMF.", "AMF .", "SMF", "UPF", "UDM"]), min_size=2, max_size=6),
     st.data(),
     st.booleans(),
 )

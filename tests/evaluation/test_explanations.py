@@ -234,6 +234,19 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
     assert "note" not in found
 
 
+def test_options_that_read_the_same_are_one_answer(copier):
+    twice = Example("n2", "Which function terminates N2?", ("AMF",), choices=("AMF", "SMF", "SMF", "UDM"))
+    texts = {n: f"What does it: {twice.choices[n]}." for n in (1, 2)}
+    tasks = TaskConfig(kind="counterfactual")
+    swaps = swapped_answers(copier.model, copier.encoder, [Explained(twice, None, texts)], tasks, batch_size=4)
+    assert [(swap["choice"], swap["after"]) for swap in swaps] == [(1, 1), (2, 2)]
+
+
+def test_a_mark_without_a_rationale_swaps_nothing(causal):
+    bare = [Explained(ROWS[0], None, {1: f"{ANSWER_MARK} SMF"})]
+    assert swapped_answers(causal.model, causal.encoder, bare, TaskConfig(kind="counterfactual"), batch_size=4) == []
+
+
 def test_an_untrained_student_is_measured_too(student):
     tasks = TaskConfig(kind="rationale_answer")
     swaps = swapped_answers(student.model, student.encoder, argued(), tasks, batch_size=4)

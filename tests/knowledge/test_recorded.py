@@ -17,6 +17,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
 
 CHOICES = ("aquarium", "zoo", "old skyscaper", "museum", "pond")
+WHOLE = {"step": "explain", "text": "x", "reasons": []}
 STUDY = "commonsense/distilling_step_by_step"
 
 
@@ -175,6 +176,23 @@ def test_columns_beside_the_text(tmp_path):
     assert rows[3].provenance == Provenance("notes.jsonl", parameters={"row": 0})
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(0, "x So the answer is: aquarium"), (1, "x So the answer is: zoo"), ("1", "x So the answer is: aquarium")],
+)
+def test_an_answer_by_its_number_is_counted_as_in_data(tmp_path, answer, text):
+    """Whole numbers from 0, numbers in text from 1 (`data.choices.resolve`)."""
+    path = written(tmp_path / "x.jsonl", {"id": "a", "text": "x", "answer": answer})
+    row = next(recorded(path, EXAMPLES))
+    assert (row.step, row.text) == ("explain_blind", text)
+
+
+def test_half_a_character_is_written_as_a_question_mark(tmp_path):
+    path = written(tmp_path / "x.jsonl", {"id": "a", "text": "so \ud800 be it"})
+    take_over(path, EXAMPLES, GenerateConfig(steps=("explain",)), tmp_path / "out")
+    assert next(read(tmp_path / "out", "explain")).text == "so ? be it"
+
+
 def test_rows_of_knowledge_come_back_as_they_were(tmp_path):
     rows = [
         Knowledge("a", "explain", "Fish.", provenance=Provenance("t", "p", {"temperature": 0.5}, 3, 4, 0.1, 2.0)),
@@ -236,6 +254,13 @@ def test_another_question_under_the_same_id_is_refused(tmp_path):
         ([{"text": "x"}], "row 1 has no id"),
         ([{"id": "a", "words": "x"}], "row 1 has no text"),
         ([{"id": "a", "text": "x", "choice": "lamp"}], "choice 'lamp' is none of its options"),
+        ([{"id": "a", "text": "x", "answer": 5}], "choice 5 is none of its options"),
+        ([{"id": "a", "text": ["x", "y"]}], "row 1: text is no text"),
+        ([{"id": "a", **WHOLE, "choice": 5}], "choice 5 is none of its options"),
+        ([{"id": "a", **WHOLE, "text": 5}], "row 1 is no row of knowledge: look at its text"),
+        ([{"id": "a", **WHOLE, "sample": None}], "look at its sample"),
+        ([{"id": "a", **WHOLE, "reasons": "bad"}], "look at its reasons"),
+        ([{"id": "a", **WHOLE, "provenance": {"model": "t"}}], "row 1 is no row of knowledge: .*'model'"),
         ([], "no output for any"),
     ],
 )

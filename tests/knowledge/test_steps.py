@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.data.tasks import ANSWER_MARK
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge import steps
-from understudy.knowledge.demonstrations import Shots, demonstrate, read_demonstrations
+from understudy.knowledge.demonstrations import Shots, demonstrate, parse_demonstrations, read_demonstrations
 from understudy.knowledge.pipeline import lessons
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import OURS, Prompts, write_prompts
@@ -172,6 +172,21 @@ def test_new_questions_are_checked() -> None:
         read('{"question": "q?", "choices": ["x", "y"], "answer": "z"}')
 
 
+def test_words_with_braces_around_a_new_question_do_not_end_the_run() -> None:
+    read = STEPS["new_questions"].read
+    made = '{"question": "q {n}?", "choices": [], "answer": "y"}'
+    assert read(f"<think>as {{x}} says</think>\n{made}") == made
+    for text in (f"Here {{x}}: {made}", f"{made} hope {{that}} helps", '{"question": "q?"}', "none"):
+        with pytest.raises(Skip, match="unparseable"):
+            read(text)
+
+
+def test_a_prompt_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "explain.jinja").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"explain\.jinja is not UTF-8"):
+        Prompts(tmp_path).check()
+
+
 # Prompts ------------------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +326,29 @@ def test_demonstrations_stand_alone_in_a_file(tmp_path: Path) -> None:
     assert [(each.id, each.answers) for each in taught] == [("1/explain/0", ("t",)), ("1/counterfactual/0", ("u",))]
     assert "The right answer is: a\n" in taught[0].question
     assert [turn.role for turn in taught[0].history] == ["system"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"choice": "b"}, "no option 'b'"),
+        ({"choice": 2}, "no option 2"),
+        ({"choice": -1}, "no option -1"),
+        ({"answers": "pond"}, "answers and choices are lists"),
+        ({"choices": {"label": ["A"], "text": ["x"]}}, "answers and choices are lists"),
+        ({"sample": "first"}, "invalid literal"),
+    ],
+)
+def test_demonstrations_that_would_be_misread_are_refused(fields: dict, message: str) -> None:
+    row = {"id": "1", "question": "q?", "choices": ["a", "b"], "answers": ["a"], "step": "counterfactual", "text": "t"}
+    with pytest.raises(DataError, match=message):
+        parse_demonstrations([row | fields], "people.jsonl")
+
+
+def test_a_row_without_a_text_shows_nothing() -> None:
+    rows = [{"id": "1", "question": "q?", "step": "explain", "text": None}, {"id": "1", "step": "explain", "text": "t"}]
+    [shown] = parse_demonstrations(rows, "people.jsonl")
+    assert [each.text for each in shown.rows] == ["t"]
 
 
 # The plan -----------------------------------------------------------------------------------------------------------

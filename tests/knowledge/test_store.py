@@ -103,6 +103,10 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     step_path(tmp_path, "explain").write_bytes(b'{"id": "a"}\n')
     with pytest.raises(DataError, match=r"explain\.jsonl:1: no row of knowledge"):
         list(read(tmp_path, "explain"))
+    for line in (b"[1]\n", b"null\n", b"{}\n"):
+        step_path(tmp_path, "explain").write_bytes(line)
+        with pytest.raises(DataError, match=r"explain\.jsonl:1: not valid JSON: no object with an id"):
+            Store(tmp_path, STEPS, {"plan": 1})
 
 
 def test_rows_of_other_questions_move_aside(tmp_path: Path) -> None:

@@ -229,4 +229,4 @@ def wrong_places(example: Example) -> tuple[int, ...]:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".")
+    return " ".join(text.casefold().split()).rstrip(".").rstrip()

@@ -23,10 +23,12 @@ import numpy as np
 from torch import nn
 
 from understudy.data.encoder import Encoder
+from understudy.data.mentions import folded
 from understudy.data.tasks import Explained, split_answer, wrong_places
 from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
 from understudy.evaluation.predict import group_of
 from understudy.recipe import TaskConfig
+from understudy.types import Example
 
 NOT_READ = "not measured: the answer does not read the rationale"
 NOTHING_TO_SWAP = "not measured: no example has a counterfactual rationale"
@@ -53,10 +55,10 @@ def swapped_answers(
     """
     task = asked(tasks).reading
     swaps = [
-        (one.example, place, split_answer(one.counterfactuals[place])[0])
+        (one.example, place, text)
         for one in explained
         for place in wrong_places(one.example)
-        if one.counterfactuals.get(place, "").strip()
+        if (text := split_answer(one.counterfactuals.get(place, ""))[0])
     ]
     if task is None or not swaps:
         return []
@@ -71,8 +73,8 @@ def swapped_answers(
             "id": example.id,
             "group": group_of(example),
             "choice": place,
-            "before": before[example.id],
-            "after": _likeliest(scores),
+            "before": _read_as(before[example.id], place, example),
+            "after": _read_as(_likeliest(scores), place, example),
         }
         for (example, place, _), scores in zip(swaps, after, strict=True)
     ]
@@ -81,6 +83,11 @@ def swapped_answers(
 def _likeliest(scores: list[float] | None) -> int:
     assert scores is not None, "a row with counterfactuals has options"
     return int(np.argmax(scores))
+
+
+def _read_as(said: int, place: int, example: Example) -> int:
+    """The place argued for where the answer reads like it: two options that read the same are one answer."""
+    return place if folded(example.choices[said]) == folded(example.choices[place]) else said
 
 
 def faithfulness(

@@ -58,10 +58,12 @@ def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tupl
     for number, row in enumerate(rows, start=1):
         try:
             name = str(row["id"])
-            found.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), row.get("sample", 0)))
+            if row["text"] is not None:  # A row of a run may hold a reason in its place.
+                sample = int(row.get("sample") or 0)
+                found.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), sample))
             if row.get("question"):
                 examples[name] = _example(name, row)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{origin}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
             ) from error
@@ -70,13 +72,20 @@ def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tupl
         raise DataError(
             f"{origin}: no row of {lost[0]!r} has a question", hint="put question, choices, answers into one"
         )
+    for row in found:
+        if row.choice is not None and row.choice not in range(len(examples[row.id].choices)):
+            raise DataError(
+                f"{origin}: {row.id!r} has no option {row.choice!r}", hint="choice is a place among its choices, from 0"
+            )
     return demonstrate(examples.values(), found)
 
 
 def _example(name: str, row: Mapping[str, Any]) -> Example:
-    answers = tuple(map(str, row.get("answers") or ()))
-    choices = tuple(map(str, row.get("choices") or ()))
-    return Example(name, str(row["question"]), answers, row.get("context"), choices)
+    answers, choices = row.get("answers") or [], row.get("choices") or []
+    if not isinstance(answers, list | tuple) or not isinstance(choices, list | tuple):
+        raise TypeError("answers and choices are lists")
+    context = None if row.get("context") is None else str(row["context"])
+    return Example(name, str(row["question"]), tuple(map(str, answers)), context, tuple(map(str, choices)))
 
 
 class Shots:

@@ -119,6 +119,10 @@ class Prompts:
                 self._environment.get_template(name)
             except TemplateSyntaxError as error:
                 raise self._fault(name, error) from error
+            except UnicodeDecodeError as error:
+                raise ConfigError(
+                    f"prompt {name} is not UTF-8 (byte {error.start})", hint="convert it first"
+                ) from error
 
     def _render(self, name: str, values: Mapping[str, Any]) -> str:
         try:

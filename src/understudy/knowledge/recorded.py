@@ -19,7 +19,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ _STATEMENT = re.compile(r"\b(?:so |thus |hence |therefore,? )?the answer is\b:?"
 _LABELLED = re.compile(r"\(([a-z])\)([^()]*)", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\s,;]+(?:(?:or|and)\s*)?$")
 _NEARLY = 0.8
+_COLUMNS = "leave `reasons` out of a row of your own; an id and a text are enough"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +266,24 @@ def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
             raise DataError(f"{path}: row {number} has no id", hint="each row needs an id and a text")
         example = known.get(str(row["id"]))
         if example is not None:
-            yield (
-                _whole(row) if {"step", "text", "reasons"} <= row.keys() else _from_columns(row, example, path, number)
-            )
+            whole = {"step", "text", "reasons"} <= row.keys()
+            yield (_whole if whole else _from_columns)(row, example, path, number)
 
 
-def _whole(row: Mapping[str, Any]) -> Knowledge:
+def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
     """A row of knowledge as it was written."""
-    return from_row(row)
+    try:
+        made = from_row(row)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: row {number} is no row of knowledge: {error}", hint=_COLUMNS) from error
+    wrong = [
+        name
+        for name, kinds in (("text", str | None), ("sample", int), ("reasons", list | tuple | None))
+        if not isinstance(row.get(name, made.sample), kinds)
+    ]
+    if wrong:
+        raise DataError(f"{path}: row {number} is no row of knowledge: look at its {wrong[0]}", hint=_COLUMNS)
+    return replace(made, choice=_choice(made.choice, example))
 
 
 def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
@@ -281,7 +292,9 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     if name is None:
         raise DataError(f"{path}: row {number} has no text", hint="name it rationale, explanation or text")
     said = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
-    text, answer = str(said or "").strip(), str(row.get("answer") or "").strip()
+    if not isinstance(said, str | None):
+        raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
+    text, answer = (said or "").strip(), _answered(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
     step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else BLIND if answer else GIVEN))
     source = Provenance(path.name, parameters={"row": number - 1})
@@ -292,11 +305,23 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
 
 
+def _answered(value: Any, example: Example) -> str:
+    """An answer as text; a whole number is a place from 0 where there are options, as it is in data."""
+    if isinstance(value, int) and not isinstance(value, bool) and example.choices:
+        place = _choice(value, example)
+        return "" if place is None else example.choices[place]
+    return "" if value is None else str(value).strip()
+
+
 def _choice(value: Any, example: Example) -> int | None:
     """The place of the option that a text argues for."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(example.choices):
-        return value
-    place = None if value is None or value == "" else named_option(str(value), example.choices)
-    if place is None and value not in (None, ""):
+    if value is None or value == "":
+        return None
+    if isinstance(value, int | float):
+        # A number out of range is no option; as text it would be counted from 1.
+        place = value if isinstance(value, int) and value in range(len(example.choices)) else None
+    else:
+        place = named_option(str(value), example.choices)
+    if place is None or isinstance(value, bool):
         raise DataError(f"{example.id}: choice {value!r} is none of its options", hint="a place from 0, or an option")
     return place

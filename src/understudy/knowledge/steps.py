@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from understudy.data.mentions import folded
 from understudy.data.tasks import ANSWER_MARK, wrong_places
 from understudy.knowledge.step import RATIONALE, Ask, Draw, Known, Skip, step
+from understudy.teachers.answers import read_value
+from understudy.teachers.faults import Fault
 from understudy.types import Example
 
 NEW_QUESTION = {
@@ -131,7 +133,14 @@ class NewQuestions:
 
     def read(self, text: str) -> str:
         """The JSON value in one line."""
-        value = json.loads(text[text.find("{") : text.rfind("}") + 1])
+        try:
+            value = read_value(text, NEW_QUESTION)
+        except Fault as fault:
+            # Words around the object are no fault of the question.
+            try:
+                value = read_value(text[text.find("{") : text.rfind("}") + 1], NEW_QUESTION)
+            except Fault:
+                raise Skip(str(fault)) from fault
         if value["choices"] and folded(value["answer"]) not in map(folded, value["choices"]):
             raise Skip("the answer is none of the choices")
         return json.dumps(value, ensure_ascii=False)

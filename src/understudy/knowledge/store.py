@@ -93,11 +93,14 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield number, json.loads(line)
+                row = json.loads(line)
+                if not isinstance(row, dict) or "id" not in row:
+                    raise ValueError("no object with an id")
             except ValueError as error:
                 raise DataError(
                     f"{path}:{number}: not valid JSON: {error}", hint="remove the line; what is missing is made again"
                 ) from error
+            yield number, row
 
 
 class Store:
@@ -214,7 +217,8 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
     """Write a step's file in one go, whole or not at all."""
     with atomic(step_path(folder, step)) as handle:
         for row in rows:
-            handle.write(json.dumps(as_row(row), ensure_ascii=False) + "\n")
+            text = json.dumps(as_row(row), ensure_ascii=False) + "\n"
+            handle.write(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[Explained]:
