@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tiny import llama, tokenizer
@@ -202,6 +202,23 @@ def test_a_rationale_longer_than_any_answer_leaves_the_options_whole(student):
     assert len(set(scores[0])) == 4
     assert all(math.isfinite(value) for value in scores[0])
     assert encoder.notes == {}
+
+
+def test_a_rationale_is_cut_where_the_positions_of_a_model_end(causal):
+    """GPT-2 looks its positions up in a table; the end of the rationale, the mark and the options stay."""
+    config = GPT2Config(
+        vocab_size=len(causal.encoder.template.tokenizer), n_positions=200, n_embd=8, n_layer=1, n_head=1
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = GPT2LMHeadModel(config).eval()
+    encoder = Encoder(causal.encoder.template, DATA)
+    long, longer = ("the SMF does " * times for times in (60, 90))
+    settings = {"batch_size": 4}
+    [scores] = option_scores(model, encoder, ROWS[:1], "factual", rationales=[long], **settings)
+    assert scores == option_scores(model, encoder, ROWS[:1], "factual", rationales=[longer], **settings)[0]
+    assert scores != option_scores(model, encoder, ROWS[:1], "factual", rationales=["the SMF does"], **settings)[0]
+    assert encoder.notes == {"rationales cut at their beginning, for the options behind them to fit": 2}
 
 
 def test_rows_without_options_have_no_scores(causal):

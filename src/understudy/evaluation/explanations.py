@@ -23,9 +23,11 @@ from torch import nn
 from understudy.data.encoder import Encoder
 from understudy.data.mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
+from understudy.data.template import Prompted
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
 from understudy.metrics.significance import bootstrap_interval
+from understudy.models.forward import base_model
 from understudy.models.generate import Answer, choice_scores, generate
 from understudy.recipe import TaskConfig
 from understudy.types import Example
@@ -80,7 +82,8 @@ def predict_explained(
 ) -> list[dict[str, Any]]:
     """Answer and explain every example greedily; score the choices by likelihood.
 
-    Where the answer follows a rationale, the choices are scored behind the rationale that the model has written.
+    Where the answer follows a rationale, the choices are scored behind the rationale that the model has written;
+    where the model's positions do not suffice, without its beginning (counted in the encoder's notes).
 
     Args:
         model: a causal language model or an encoder–decoder.
@@ -182,11 +185,30 @@ def option_scores(
         else:
             given = with_answer(rationales[place], "").strip()
             texts = [with_answer(rationales[place], choice).strip() for choice in choices]
-            rows.append([roomy.encode(put, text, given=len(given)) for text in texts])
+            rows.append(_fitted([roomy.encode(put, text, given=len(given)) for text in texts], model, encoder))
     pad: Any = encoder.template.tokenizer.pad_token_id
     found = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
     scores = dict(zip(places, found, strict=True))
     return [scores.get(place) for place in range(len(examples))]
+
+
+def _fitted(options: list[Prompted], model: nn.Module, encoder: Encoder) -> list[Prompted]:
+    """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
+    room = _positions(model)
+    longest = max(len(one.start + tuple(one.answer_ids) if one.start else one.ids) for one in options)
+    excess = min(longest - room, *(one.given for one in options)) if room else 0
+    if excess <= 0:
+        return options
+    encoder.count("rationales cut at their beginning, for the options behind them to fit")
+    return [replace(one, answer_ids=one.answer_ids[excess:], given=one.given - excess) for one in options]
+
+
+def _positions(model: nn.Module) -> int | None:
+    """How many positions a model looks up in a table; None where it computes them and goes on behind the last."""
+    room = getattr(base_model(model).config, "max_position_embeddings", None)
+    tables = {part.num_embeddings for part in model.modules() if isinstance(part, nn.Embedding)}
+    # BART and kin have two entries more than positions.
+    return room if room is not None and tables & {room, room + 2} else None
 
 
 def _with_room(encoder: Encoder) -> Encoder:
