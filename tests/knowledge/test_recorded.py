@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from understudy.data.load import read_examples
 from understudy.data.tasks import split_answer
 from understudy.errors import DataError
+from understudy.knowledge import step as registry
 from understudy.knowledge.quality import figures
 from understudy.knowledge.recorded import NEXT_QUESTION, Output, parse, recorded, take_over
 from understudy.knowledge.store import as_row, read
@@ -279,6 +280,19 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     written(tmp_path / "q.jsonl", {"id": "a", "question": "q", "answer": "x"})
     with pytest.raises(DataError, match="no list of texts"):
         list(recorded(tmp_path, EXAMPLES))
+
+
+def test_rationales_of_a_step_of_your_own_are_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "STEPS", dict(registry.STEPS))
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from understudy.knowledge.step import Ask, step\n"
+        '@step("short", rationale=True)\ndef short(example, known, draw):\n    yield Ask.of("Why?")\n'
+    )
+    path = written(tmp_path / "x.jsonl", {"id": "a", "step": "short", "text": EXAMPLES[0].answers[0]})
+    take_over(path, EXAMPLES, GenerateConfig(steps=("short",), own_steps=(str(own),)), tmp_path / "out")
+    [reason] = next(read(tmp_path / "out", "short")).reasons
+    assert reason.startswith("restates")
 
 
 def test_steps_that_were_not_recorded_are_named(tmp_path):

@@ -30,6 +30,7 @@ from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.counts import summary
 from understudy.knowledge.quality import sift
+from understudy.knowledge.step import load_own
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
@@ -154,8 +155,10 @@ def take_over(
 
     Raises:
         DataError: as `recorded`, or the recording has none of the steps.
+        ConfigError: a file of steps of your own fails.
         RunError: the folder cannot be written.
     """
+    load_own(config.own_steps)  # They say which of their texts are rationales, to be judged.
     rows = list(recorded(path, examples))
     steps = sorted({row.step for row in rows})
     if not set(steps) & set(config.steps):
