@@ -17,6 +17,7 @@ from understudy.errors import ModelError
 from understudy.models.generate import generate
 from understudy.recipe import EndpointConfig, JudgeConfig
 from understudy.teachers.api import ApiCompleter
+from understudy.teachers.budget import most_tokens
 from understudy.teachers.completers import completer
 from understudy.teachers.in_process import LocalCompleter
 
@@ -108,6 +109,21 @@ def test_the_budget_holds_here_too(folder: Path) -> None:
     found = by_id(asked.complete(question(f"q{number}") for number in range(10)))
     assert asked.usage.calls == 4
     assert sum(completion.reason.startswith("budget: ") for completion in found.values()) == 6
+
+
+def test_a_budget_is_spent_on_what_answers_cost_and_not_on_what_they_could_have_cost(folder: Path) -> None:
+    """Eight in one batch: their estimates do not fit together, their tokens do."""
+    asks = [question(f"q{number}") for number in range(8)]
+    free = LocalCompleter(config(folder, concurrency=8))
+    list(free.complete(asks))
+    cost = free.usage.input_tokens + free.usage.output_tokens
+    limit = cost + most_tokens(asks[0], 12)
+    assert sum(most_tokens(ask, 12) for ask in asks) > limit
+    asked = LocalCompleter(config(folder, concurrency=8, max_total_tokens=limit))
+    found = list(asked.complete(asks))
+    assert asked.usage.calls == 8
+    assert not any(completion.reason.startswith("budget") for completion in found)
+    assert asked.usage.input_tokens + asked.usage.output_tokens == cost
 
 
 def drawn(asked: LocalCompleter, samples: int = 4, **others: float) -> list[str | None]:

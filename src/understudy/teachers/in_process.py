@@ -105,7 +105,14 @@ class LocalCompleter:
         return Loaded(model, load_template(section, weights=weights))
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, Answer | Fault]:
-        """Answers of the model, or faults, by key; requests of one length limit go through the model together."""
+        """Answers of the model, or faults, by key; what does not fit the budget waits for what those before it cost."""
+        found: dict[str, Answer | Fault] = {}
+        while waiting := {key: request for key, request in requests.items() if key not in found}:
+            found |= self._round(waiting)
+        return found
+
+    def _round(self, requests: dict[str, Request]) -> dict[str, Answer | Fault]:
+        """Of the first that fit the budget together, one at least; those of one length limit go through together."""
         found: dict[str, Answer | Fault] = {}
         groups: dict[int, dict[str, list[int]]] = {}
         reserved: dict[str, Amount] = {}
@@ -119,6 +126,8 @@ class LocalCompleter:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
                 found[key] = Fault("request", reason)
             elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
+                if reserved:
+                    break
                 found[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
             else:
                 reserved[key] = most
