@@ -93,6 +93,13 @@ def test_a_question_without_choices_is_not_asked_for_options() -> None:
         assert "option" not in text, name
 
 
+def test_what_was_written_blind_is_criticised_only_where_there_is_nothing_else() -> None:
+    seeing, blind = row("explain", "People work to finish."), row("explain_blind", "Perhaps to sleep.")
+    assert Known((seeing, blind)).rationale() == Known((blind, seeing)).rationale() == "People work to finish."
+    assert Known((blind,)).rationale() == "Perhaps to sleep."
+    assert Known((seeing, blind, row("revise", "They finish."))).rationale() == "They finish."
+
+
 def test_revision_sees_the_first_line_of_the_critique_and_the_request_of_the_same_pair() -> None:
     rows = row("explain", "People work to finish."), row("critique", "\n Says nothing of hats. \nNor of learning.")
     pairs = Prompts().pairs

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.errors import TeacherError
-from understudy.teachers.answers import read_body, read_value
+from understudy.teachers.answers import read_body, read_value, without_thought
 from understudy.teachers.faults import Fault, retry_after, status_fault
 
 JSON = st.recursive(
@@ -102,3 +102,9 @@ def test_every_status_means_something(status: int) -> None:
         assert isinstance(found, TeacherError)
         assert not found.retryable
         assert ("KEY" in found.hint) == (status in (401, 403))
+
+
+def test_a_thought_before_a_text_is_taken_off_and_nothing_else() -> None:
+    assert without_thought(" <think>hm\n</think>\n It is so. ") == "It is so."
+    for text in (" It is so. ", "It is <think>so</think>.", "<think>without an end", ""):
+        assert without_thought(text).strip() == text.strip()

@@ -86,9 +86,10 @@ class Known:
         return found[-1].text if found else None
 
     def rationale(self) -> str | None:
-        """The newest kept text that argues for the right answer."""
+        """The newest kept text that argues for the right answer; one written blind only where there is no other."""
         found = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
-        return found[-1].text if found else None
+        seeing = [row for row in found if row.step != "explain_blind"]
+        return (seeing or found)[-1].text if found else None
 
 
 @dataclass(frozen=True)

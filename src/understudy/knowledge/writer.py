@@ -17,6 +17,7 @@ from understudy.knowledge.quality import reasons as reasons_of
 from understudy.knowledge.step import Ask, Draw, Skip, load_own
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.teachers.answers import without_thought
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
 
@@ -91,7 +92,7 @@ class Writer:
         if answer.text is not None:
             try:
                 with _own_faults(planned, example):
-                    text = planned.step.read(answer.text)
+                    text = planned.step.read(without_thought(answer.text))
                 reasons = () if text else ("empty: nothing was left of the answer",)
             except Skip as skip:
                 reasons = (f"unusable: {skip}",)

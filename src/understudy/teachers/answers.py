@@ -44,13 +44,18 @@ def read_body(body: bytes, seconds: float) -> Answer:
     return Answer(clean(text), read, written, seconds)
 
 
+def without_thought(text: str) -> str:
+    """A text without the thought that a reasoning model puts before it; as it is where there is none."""
+    return _THOUGHT.sub("", text.strip(), count=1).strip() if text.lstrip().startswith("<think>") else text
+
+
 def read_value(text: str, schema: Mapping[str, Any]) -> Any:
     """The JSON value in a text, checked; a thought before it and a code fence around it are tolerated.
 
     Raises:
         Fault: `unparseable`: no JSON, or JSON that breaks the schema.
     """
-    told = _THOUGHT.sub("", text.strip(), count=1).strip()
+    told = without_thought(text.strip())
     fenced = _FENCE.match(told)
     try:
         # NaN and Infinity are Python's own, not JSON's.
