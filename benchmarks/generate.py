@@ -24,7 +24,7 @@ from asking import CONCURRENCY, DELAY, main, timed
 if TYPE_CHECKING:
     from understudy.types import Example
 
-ROWS = [("200 ms", DELAY, 2_400), ("0 ms", 0.0, 5_000), ("memory", 0.0, 1_000), ("memory", 0.0, 100_000)]
+ROWS = [("200 ms", DELAY, 9_600), ("0 ms", 0.0, 5_000), ("memory", 0.0, 1_000), ("memory", 0.0, 100_000)]
 STEPS = ("explain", "critique", "revise", "answer")
 
 
