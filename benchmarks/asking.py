@@ -80,7 +80,7 @@ def _row(name: str, number: int, delay: float) -> dict:
 
 @contextmanager
 def _server(delay: float) -> Iterator[str]:
-    command = [sys.executable, str(ROOT / "tests" / "servers.py"), "--delay", str(delay)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "servers.py"), "--delay", str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()

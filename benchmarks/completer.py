@@ -5,8 +5,8 @@ python benchmarks/completer.py                  # throughput at 200 ms, the ceil
 python benchmarks/completer.py --few            # the same with a tenth of the calls, to try it out
 ```
 
-The server (`tests/servers.py`) runs in a process of its own and gives every question back; each row asks it from a
-fresh process. With 64 requests under way and 200 ms an answer, 320 calls a second are the most there can be. Memory is
+The server (`tests/support/servers.py`) runs in a process of its own and gives every question back; each row asks it
+from a fresh process. With 64 requests under way and 200 ms an answer, 320 calls a second are the most there can be. Memory is
 the high-water mark of resident memory of the asking process; with the cache in use, as always.
 """
 
@@ -21,8 +21,8 @@ ROWS = [("200 ms", DELAY, 9_600), ("0 ms", 0.0, 20_000), ("memory", 0.0, 1_000),
 
 def ask(name: str, calls: int, url: str) -> dict[str, float]:
     """Ask so many questions."""
+    from understudy.completers.api import ApiCompleter
     from understudy.recipe import EndpointConfig
-    from understudy.teachers.api import ApiCompleter
     from understudy.types import Message, Request
 
     requests = (Request(str(n), (Message("user", f"question {n} " + "word " * 50),)) for n in range(calls))

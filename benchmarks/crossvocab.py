@@ -238,7 +238,7 @@ def _alignment(made: Made, repeats: int) -> dict:
     """Milliseconds to align one answer, and what share of a step that is for a run that reads each answer twice."""
     import numpy as np
 
-    from understudy.data.align import by_edit_distance, by_groups, by_span
+    from understudy.tokens.align import by_edit_distance, by_groups, by_span
 
     draw = np.random.default_rng(0)
     text = bytes(draw.integers(97, 123, made.tokens * 4).tolist())

@@ -7,8 +7,8 @@ python benchmarks/generate.py --few             # the same with a tenth of the e
 
 Four steps – explanation, critique, revision, answer – over examples that a generator makes up as it goes; prompts,
 filter, rows on disk and the cache of answers are all in it. The rows of memory have one step. The server
-(`tests/servers.py`) runs in a process of its own; each row asks it from a fresh process. With 64 calls under way and
-200 ms an answer, 320 calls a second are the most there can be. Memory is the high-water mark of resident memory of the
+(`tests/support/servers.py`) runs in a process of its own; each row asks it from a fresh process. With 64 calls under
+way and 200 ms an answer, 320 calls a second are the most there can be. Memory is the high-water mark of resident memory of the
 asking process.
 """
 
@@ -39,10 +39,10 @@ def examples(num: int) -> Iterator[Example]:
 
 def ask(name: str, num: int, url: str) -> dict[str, float]:
     """Have so many examples written about."""
+    from understudy.completers.api import ApiCompleter
     from understudy.knowledge.pipeline import generate
     from understudy.recipe import EndpointConfig
     from understudy.recipe.knowledge import FilterConfig, GenerateConfig
-    from understudy.teachers.api import ApiCompleter
     from understudy.types import Message, Request
 
     # The server gives every question back, which the filter would take for restating.

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
-from understudy.data.collate import Collator, Encoder, encode_rows
-from understudy.data.template import Template
 from understudy.files import read_text
 from understudy.models.forward import forward
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, ModelConfig
+from understudy.tokens.collate import Collator, Encoder, encode_rows
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 CONTEXT, PASSAGE = 40, 160  # characters

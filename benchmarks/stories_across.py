@@ -33,13 +33,13 @@ import transformers
 from stories import CONTEXT, CONTINUE, CPU, DATA, PASSAGE, bits, num_bytes, passages, real, written
 
 from understudy import build
-from understudy.data.collate import Collator, EncodedRow, Encoder, encode_rows
 from understudy.files import fingerprint, fingerprint_folder, read_json, read_jsonl, read_text, write_json, write_jsonl
 from understudy.metrics.scores import Score, mean_from_totals
 from understudy.metrics.significance import compare_many
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DistilConfig, ModelConfig
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import Collator, EncodedRow, Encoder, encode_rows
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
 from understudy.training.plan import plan, training_arguments

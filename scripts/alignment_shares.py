@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from understudy.data.align import Bridge
 from understudy.data.load import load_splits
-from understudy.data.prompts import answer_text, messages
-from understudy.data.template import Template
 from understudy.recipe import DataConfig
+from understudy.tokens.align import Bridge
+from understudy.tokens.prompts import answer_text, messages
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 ENDS = ("</s>", "<|endoftext|>", "<|end|>", "[SEP]")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from understudy.data.template import Template
 from understudy.files import write_jsonl
 from understudy.models.generate import generate
 from understudy.models.load import load_model, load_template
 from understudy.recipe import ModelConfig
+from understudy.tokens.template import Template
 
 GIRLS = ("Lily", "Mia", "Anna", "Sue", "Emma", "Lucy", "Amy", "Sara", "Jane", "Kim")
 BOYS = ("Tim", "Tom", "Ben", "Max", "Sam", "Jack", "Bob", "Leo", "Joe", "Dan")

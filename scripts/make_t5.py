@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from understudy.data.load import load_splits
-from understudy.data.prompts import render_question
 from understudy.data.tasks import prompt_example
 from understudy.knowledge.recorded import recorded
 from understudy.recipe import DataConfig
+from understudy.tokens.prompts import render_question
 
 SPECIAL = ("<pad>", "</s>", "<unk>")
 

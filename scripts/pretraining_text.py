@@ -12,7 +12,7 @@ from tokenizers.trainers import BpeTrainer, UnigramTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from understudy.data.embedded.telecom import invented_readings, known_questions, statements
-from understudy.data.prompts import render_question
+from understudy.tokens.prompts import render_question
 from understudy.types import Example
 
 SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")

@@ -9,8 +9,7 @@ import torch
 import transformers
 from hypothesis import settings
 
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-
+from support import SHARED
 
 # The same texts every time and no clock; `HYPOTHESIS_PROFILE=explore` (make test-slow) draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
@@ -48,7 +47,7 @@ def shared() -> Path:
 @pytest.fixture
 def tokenizer():
     """A byte-level BPE of 300 entries with pad, end and start tokens and no chat template."""
-    from tiny import tokenizer
+    from support.tiny import tokenizer
 
     return tokenizer(300)
 
@@ -56,7 +55,7 @@ def tokenizer():
 @pytest.fixture
 def template(tokenizer):
     """The same, ready to speak to a model."""
-    from understudy.data.template import Template
+    from understudy.tokens.template import Template
 
     return Template(tokenizer)
 
@@ -64,6 +63,6 @@ def template(tokenizer):
 @pytest.fixture(params=["tied", "untied"])
 def model(request, tokenizer):
     """A Llama of a few thousand parameters, once with one matrix for embedding and head, once with two."""
-    from tiny import llama
+    from support.tiny import llama
 
     return llama(len(tokenizer), tied=request.param == "tied")

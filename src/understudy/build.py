@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from understudy.data.align import Bridge, Kind
-from understudy.data.soundness import Pair, judge
-from understudy.data.template import Template
-from understudy.data.vocabulary import description
 from understudy.errors import ConfigError, ModelError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.losses.dskd import CrossModelAttention, DualSpace
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.models.forward import base_model, head_of
 from understudy.recipe import DistilConfig, Recipe
+from understudy.tokens.align import Bridge, Kind
+from understudy.tokens.soundness import Pair, judge
+from understudy.tokens.template import Template
+from understudy.tokens.vocabulary import description
 from understudy.training.crossvocab import (
     ByteAligned,
     DualSpaceV2Objective,

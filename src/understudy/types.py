@@ -8,7 +8,7 @@ N  target tokens            D  width of the teacher's hidden states
 
 A *target token* is a token that the student learns to write. `[N, …]` tensors hold the target tokens of a whole
 batch one after the other, padding and prompt left out; row `n` of a hidden state is the state that *predicts*
-target token `n` (the shift by one position happens once, in `data/collate`).
+target token `n` (the shift by one position happens once, in `tokens/collate`).
 """
 
 from __future__ import annotations

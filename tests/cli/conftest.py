@@ -2,120 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tiny import FACTS, llama, tokenizer
+from support.house import House, Outcome
+from support.tiny import llama, tokenizer
 from understudy.cli import main
-from understudy.files import read_jsonl
-
-SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "default",
-    "COLUMNS": "200",
-}
-
-
-def environment() -> dict[str, str]:
-    """Of a real process: that of this moment, with the cache that the tests have for themselves."""
-    return {**os.environ, **SETTINGS}
-
-
-class House:
-    """A folder with models, data and a recipe in it, and a way to call `understudy` there."""
-
-    def __init__(self, folder: Path, models: Path) -> None:
-        self.folder = folder
-        self.models = models
-        self.recipe: dict[str, Any] = {
-            "name": "tiny",
-            "data": {"source": str(folder / "qa.jsonl"), "gold_share": 0.5, "max_length": 96, "max_answer_tokens": 12},
-            "teacher": {"model": str(models / "teacher"), "sft": training(steps=6)},
-            "student": {"model": str(models / "student")},
-            "seqkd": {"keep_unfinished": True},
-            "distil": training(steps=6),
-            "evaluate": {"batch_size": 16, "resamples": 100},
-            "output": str(folder / "runs"),
-            "device": "cpu",
-        }
-
-    def write_data(self, rows: int = 60) -> None:
-        """The facts, asked in several ways."""
-        asked = [(f"{question} ({n})", answer) for n in range(rows // len(FACTS)) for question, answer in FACTS]
-        lines = [json.dumps({"id": f"q{i}", "question": q, "answer": a}) for i, (q, a) in enumerate(asked)]
-        (self.folder / "qa.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    def write_recipe(self, name: str = "recipe.yaml") -> Path:
-        """The recipe as YAML."""
-        path = self.folder / name
-        path.write_text(yaml.safe_dump(self.recipe), encoding="utf-8")
-        return path
-
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen:
-        """Start the command line in a process group of its own, as a terminal does.
-
-        Whoever starts the tests in the background may have them ignore Ctrl-C; the command must not inherit that.
-        """
-        limit = options.pop("preexec_fn", None)
-
-        def prepare() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            if limit is not None:
-                limit()
-
-        return subprocess.Popen(
-            [sys.executable, "-m", "understudy", *arguments],
-            cwd=self.folder,
-            env=environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=prepare,
-            **options,
-        )
-
-    def call(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
-        """Run the command line to its end."""
-        limit = options.pop("timeout", 240)
-        process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=limit)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def run(self, *overrides: str) -> Path:
-        """Run the recipe to a good end and give the run folder."""
-        done = self.call("run", str(self.write_recipe()), *overrides)
-        assert done.returncode == 0, done.stderr
-        return self.run_folder()
-
-    def run_folder(self) -> Path:
-        """The one run folder."""
-        [folder] = (self.folder / "runs").iterdir()
-        return folder
-
-
-def training(steps: int) -> dict[str, Any]:
-    """A stage of a few steps with checkpoints on the way."""
-    return {
-        "steps": steps,
-        "batch_size": 8,
-        "learning_rate": 0.01,
-        "eval_every": 3,
-        "eval_rows": 4,
-        "save_every": 2,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -136,15 +31,6 @@ def house(tmp_path: Path, models: Path) -> House:
     made = House(tmp_path, models)
     made.write_data()
     return made
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -176,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
 @pytest.fixture(scope="session")
 def finished_grid(tmp_path_factory: pytest.TempPathFactory, models: Path) -> House:
     """A house with a finished grid, through a real process; nobody may change it."""
-    from grids import make_grid
+    from support.grids import make_grid
 
     house = House(tmp_path_factory.mktemp("grid"), models)
     house.write_data()
@@ -185,11 +71,3 @@ def finished_grid(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Hou
     assert made.returncode == 0, made.stderr
     (house.folder / "stderr.txt").write_text(made.stderr, encoding="utf-8")
     return house
-
-
-def answers(folder: Path) -> dict[str, list[tuple]]:
-    """What every arm answered, without the time it took."""
-    return {
-        path.parent.name: [(row["id"], row["prediction"], row["tokens"]) for row in read_jsonl(path)]
-        for path in sorted(folder.glob("stages/predict-*/predictions.jsonl"))
-    }

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from test_help_and_init import modules_after
 
-from conftest import House, Outcome, environment
-from embedded_answers import NAMES, write
+from support.embedded_answers import NAMES, write
+from support.house import House, Outcome, environment
 from understudy.files import read_json
 
 QUICK = ("--metrics", "exact_match,rougeL,chrf", "--resamples", "200")
@@ -183,7 +183,7 @@ def test_too_few_resamples_for_so_many_tests_are_said(tmp_path: Path, good: Good
 
 def judged(call: Any) -> Any:
     """A scripted judge: the smallest answer that its schema allows, every verdict true."""
-    from servers import Reply
+    from support.servers import Reply
 
     text = json.dumps(call.body)
     schema = call.body["response_format"]["json_schema"]["schema"]
@@ -203,7 +203,7 @@ def _smallest(schema: dict[str, Any]) -> Any:
 
 
 def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
-    from servers import Server
+    from support.servers import Server
 
     row = {"id": "1", "question": "What ends N2?", "prediction": "AMF", "reference": "AMF", "context": "AMF ends N2."}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")

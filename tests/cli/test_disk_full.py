@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import House, answers
+from support.house import House, answers
 
 
 @contextmanager
@@ -80,8 +80,8 @@ def test_no_room_for_the_model_of_a_stage(tmp_path: Path, finished: House) -> No
     from transformers import AutoModelForCausalLM
 
     from understudy.errors import RunError
-    from understudy.experiments.stages.training import save_model
     from understudy.models.load import load_template
+    from understudy.pipeline.stages.training import save_model
     from understudy.recipe import ModelConfig
 
     source = finished.models / "student"

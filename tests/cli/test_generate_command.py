@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import House, Outcome
-from servers import Call, Reply, Server
+from support.house import House, Outcome
+from support.servers import Call, Reply, Server
 from understudy.files import read_jsonl
 
 Command = Callable[..., Outcome]

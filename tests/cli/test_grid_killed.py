@@ -8,10 +8,10 @@ import signal
 import time
 
 import pytest
-from grids import at_work, done, folder_of, tables
 from test_run_killed import close, until
 
-from conftest import House
+from support.grids import at_work, done, folder_of, tables
+from support.house import House
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from grids import at_work, done, folder_of, tables
 from test_run_killed import close, until
 
-from conftest import House
+from support.grids import at_work, done, folder_of, tables
+from support.house import House
 
 pytest.importorskip("ray", reason="Ray is not installed (extra understudy[ray])")
 pytestmark = [

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from grids import at_work, copy_of, done, folder_of, make_grid, tables
 from test_run_killed import close, until
 
-from conftest import House, environment, training
-from understudy.experiments.grid import CellStatus, grid_status, grid_table
+from support.grids import at_work, copy_of, done, folder_of, make_grid, tables
+from support.house import House, environment, training
 from understudy.files import read_json, read_jsonl
+from understudy.grid import CellStatus, grid_status, grid_table
 from understudy.run import Run
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_run_whole import answers
 
-from conftest import House
+from support.house import House
 
 
 def markers(house: House) -> int:

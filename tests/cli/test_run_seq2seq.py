@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-import tiny_seq2seq
-from conftest import House
-from tiny import llama
+from support import tiny_seq2seq
+from support.house import House
+from support.tiny import llama
 from understudy.files import read_json, read_jsonl
 from understudy.run import Run
 

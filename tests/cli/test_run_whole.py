@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import House, answers, environment
-from understudy.experiments.stages.answers import distilled_rows, seqkd_rows
+from support.house import House, answers, environment
 from understudy.files import read_json, read_jsonl
+from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
 from understudy.run import Run
 
 ARMS = ("sft", "seqkd", "kd_gold", "distilled")

@@ -10,8 +10,8 @@ import pytest
 from test_generate_command import choose, reply
 from test_run_killed import close, until
 
-from conftest import House
-from servers import Call, Reply, Server
+from support.house import House
+from support.servers import Call, Reply, Server
 from understudy.files import read_jsonl
 from understudy.run import Run
 

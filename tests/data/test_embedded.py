@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from understudy.data.embedded import telecom
 from understudy.data.embedded.telecom import knowledge
-from understudy.data.prompts import messages, render_question
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json
+from understudy.tokens.prompts import messages, render_question
 from understudy.types import Example, Splits
 
 WEIGHTS = Path(str(resources.files("understudy.models"))) / "embedded"

@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from conftest import SHARED
-from tiny import FACTS, tokenizer
-from understudy.data.collate import Collator, Encoder
-from understudy.data.groups import encode_groups
-from understudy.data.prompts import render_question
+from support import SHARED
+from support.tiny import FACTS, tokenizer
 from understudy.data.tasks import (
     ANSWER_MARK,
     Explained,
@@ -26,10 +23,13 @@ from understudy.data.tasks import (
     with_answer,
     wrong_places,
 )
-from understudy.data.template import Template
 from understudy.errors import DataError, ModelError
 from understudy.models.load import load_template
 from understudy.recipe import DataConfig, ModelConfig, TaskConfig
+from understudy.tokens.collate import Collator, Encoder
+from understudy.tokens.groups import encode_groups
+from understudy.tokens.prompts import render_question
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 EXAMPLE = Example("q", "Who ends N2?", ("AMF",), choices=("SMF", "AMF", "UPF"), meta={"answer_index": 1})

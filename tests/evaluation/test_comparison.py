@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embedded_answers import NAMES, embedded_answers
+from support.embedded_answers import NAMES, embedded_answers
 from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.comparison import side_by_side

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tiny import llama, tokenizer
-from understudy.data.encoder import Encoder
+from support.tiny import llama, tokenizer
 from understudy.data.tasks import ANSWER_MARK
-from understudy.data.template import Template
 from understudy.errors import ConfigError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanations import asked, written
 from understudy.metrics import score
 from understudy.recipe import DataConfig, TaskConfig
+from understudy.tokens.encoder import Encoder
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 ROWS = [Example(f"q{n}", f"Which comes after {n}?", (str(n + 1),), choices=("0", str(n + 1))) for n in range(4)]

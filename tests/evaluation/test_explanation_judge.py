@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-import scripted_judge
-from asking import completer
-from servers import Server
+from support import scripted_judge
+from support.asking import completer
+from support.servers import Server
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.metrics import Tools
 

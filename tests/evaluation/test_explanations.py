@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from tiny import llama, tokenizer
-from understudy.data.encoder import Encoder
+from support.tiny import llama, tokenizer
 from understudy.data.tasks import ANSWER_MARK, Explained, prompt_example
-from understudy.data.template import Template
 from understudy.errors import ConfigError
 from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
@@ -23,6 +21,8 @@ from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, simulate, views
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
+from understudy.tokens.encoder import Encoder
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 DATA = DataConfig(max_length=400, max_answer_tokens=24)

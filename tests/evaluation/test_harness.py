@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny import llama, tokenizer
+from support.tiny import llama, tokenizer
 from understudy.errors import ConfigError
 from understudy.evaluation.harness import gathered, run_tasks
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from asking import completer
-from servers import Call, Reply, Server
+from support.asking import completer
+from support.servers import Call, Reply, Server
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.store import read
 from understudy.recipe.knowledge import GenerateConfig

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from asking import completer
-from servers import Call, Reply, Server
+from support.asking import completer
+from support.servers import Call, Reply, Server
+from understudy.completers.api import ApiCompleter
 from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.step import STEPS
@@ -19,7 +20,6 @@ from understudy.knowledge.store import explained, read
 from understudy.knowledge.writer import messages_fingerprint
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
-from understudy.teachers.api import ApiCompleter
 from understudy.types import Completion, Example, Knowledge, Message, Request
 
 FOUR = ("explain", "critique", "revise", "answer")

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scripted_judge
-from asking import completer
-from servers import Call, Reply, Server
+from support import scripted_judge
+from support.asking import completer
+from support.servers import Call, Reply, Server
 from understudy.metrics import Texts, Tools, embedding, score
 from understudy.metrics.judge import REGENERATED, sentences
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-import scripted_judge
-from asking import completer
-from servers import Call, Reply, Server
+from support import scripted_judge
+from support.asking import completer
+from support.servers import Call, Reply, Server
 from understudy.errors import DataError
 from understudy.metrics.judge_reliability import Pairwise, label_agreement, pairwise, rating_agreement
 

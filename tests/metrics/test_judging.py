@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import scripted_judge
+from support import scripted_judge
 from understudy.errors import ConfigError
 from understudy.metrics import judging
 from understudy.metrics.judging import prompt_fingerprint, render, repeat_variance

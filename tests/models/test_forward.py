@@ -6,7 +6,7 @@ import transformers
 from peft import LoraConfig as PeftConfig
 from peft import get_peft_model
 
-from tiny import EVERY_LINEAR, llama
+from support.tiny import EVERY_LINEAR, llama
 from understudy.errors import ModelError
 from understudy.models.forward import base_model, forward, head_of, probe
 from understudy.models.load import add_lora, merged

@@ -5,10 +5,10 @@ import torch
 import transformers
 from test_forward import CONFIGS, make
 
-from tiny import llama, tokenizer
-from tiny import trainer as make_trainer
-from understudy.data.template import Template
+from support.tiny import llama, tokenizer
+from support.tiny import trainer as make_trainer
 from understudy.models.generate import choice_scores, generate
+from understudy.tokens.template import Template
 
 QUESTIONS = [
     "Which function terminates N2?",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiny import EVERY_LINEAR, llama, tokenizer
+from support.tiny import EVERY_LINEAR, llama, tokenizer
 from understudy.errors import ModelError
 from understudy.models.forward import probe
 from understudy.models.load import add_lora, load_model, load_template, merged, pick_device, pick_dtype, resolve

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from understudy.experiments.stages.training import save_model
 from understudy.models.load import add_lora, is_quantized, load_model, load_template
+from understudy.pipeline.stages.training import save_model
 from understudy.recipe import LoraConfig, ModelConfig
 
 pytest.importorskip("bitsandbytes", reason="the extra understudy[qlora] is not installed")

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from test_generate import prompts
 
-from tiny import llama
+from support.tiny import llama
 from understudy.models.generate import generate
 from understudy.models.sampling import Draw, GumbelNoise, gumbel_noise
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, BertConfig, BertLMHeadModel
 
-from tiny_seq2seq import KINDS, model, template
-from understudy.data.collate import short_inputs, tokens_of
-from understudy.data.template import Template
+from support.tiny_seq2seq import KINDS, model, template
 from understudy.errors import ModelError
-from understudy.experiments.stages.training import save_model
 from understudy.models.forward import base_model, forward, head_of, probe
 from understudy.models.generate import choice_scores, generate
 from understudy.models.load import add_lora, load_model, load_template, merged
+from understudy.pipeline.stages.training import save_model
 from understudy.recipe import LoraConfig, ModelConfig
+from understudy.tokens.collate import short_inputs, tokens_of
+from understudy.tokens.template import Template
 
 CPU = torch.device("cpu")
 TEMPLATES = {kind: template(kind) for kind in KINDS}

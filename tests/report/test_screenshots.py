@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedded_answers import NAMES, embedded_answers
+from support.embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System

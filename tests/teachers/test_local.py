@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiny import pair
+from support.tiny import pair
 from understudy.models.forward import forward
 from understudy.teachers.local import LocalTeacher
 

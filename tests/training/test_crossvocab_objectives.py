@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tiny import Pair, pair, trainer, weights
+from support.tiny import Pair, pair, trainer, weights
 from understudy import build
-from understudy.data.collate import Encoder, encode_rows
-from understudy.data.template import Template
 from understudy.errors import ConfigError, ModelError
 from understudy.models.forward import forward
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, DistilConfig, ModelConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.objective import OutputDivergence
 from understudy.types import Example

@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiny import EVERY_LINEAR, Pair, llama, pair, trainer, weights
-from understudy.data.template import Template
+from support.tiny import EVERY_LINEAR, Pair, llama, pair, trainer, weights
 from understudy.models.forward import Output, forward, probe
 from understudy.models.load import add_lora, merged
 from understudy.recipe import LoraConfig
+from understudy.tokens.template import Template
 from understudy.training.checkpoints import MARKER, last_checkpoint
 from understudy.training.module import WEIGHTS_FILE
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tiny import pair
+from support.tiny import pair
 from understudy import build
-from understudy.data.template import Template
 from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.models.forward import forward
 from understudy.recipe import DistilConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.template import Template
 from understudy.training.objective import Gold, Need, gold_weights
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tiny import pair, trainer, weights
-from tiny_tasks import task_trainer
+from support.tiny import pair, trainer, weights
+from support.tiny_tasks import task_trainer
 
 METHODS = ["sft", "kd", "dskd", "dskd_cma"]
 TASKS = ["sft", "kd"]
@@ -57,7 +57,7 @@ def test_the_loss_in_the_log_is_the_mean_over_target_tokens(tmp_path):
 
 
 def test_two_processes_are_one_with_the_double_batch(tmp_path):
-    script = Path(__file__).with_name("two_processes.py")
+    script = Path(__file__).parents[1] / "support" / "two_processes.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
     launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     done = subprocess.run(

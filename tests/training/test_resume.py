@@ -6,10 +6,10 @@ import signal
 
 import pytest
 import torch
-from runs import BETWEEN, HALF, MOMENTS, REMOVAL, run
 from safetensors.torch import load_file
 
-from tiny import pair, trainer
+from support.runs import BETWEEN, HALF, MOMENTS, REMOVAL, run
+from support.tiny import pair, trainer
 from understudy.errors import RunError
 from understudy.training.checkpoints import MARKER, last_checkpoint
 

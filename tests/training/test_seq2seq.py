@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny import DATA, Pair, examples, llama, trainer, weights
-from tiny_seq2seq import KINDS, model, pair, template, unigram
+from support.tiny import DATA, Pair, examples, llama, trainer, weights
+from support.tiny_seq2seq import KINDS, model, pair, template, unigram
 from understudy import build
-from understudy.data.collate import Encoder, encode_rows
-from understudy.data.template import Template
 from understudy.models.load import add_lora
 from understudy.recipe import DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 

@@ -7,17 +7,17 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
 
-from tiny import pair, tokenizer, weights
-from tiny_tasks import ROOM, encoded, explained, task_trainer
+from support.tiny import pair, tokenizer, weights
+from support.tiny_tasks import ROOM, encoded, explained, task_trainer
 from understudy import build
-from understudy.data.collate import Collator, Encoder, Group
-from understudy.data.groups import encode_groups
 from understudy.data.tasks import groups
-from understudy.data.template import Template
 from understudy.errors import ConfigError
 from understudy.models.forward import Head, Output
 from understudy.recipe import TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import Collator, Encoder, Group
+from understudy.tokens.groups import encode_groups
+from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Gold, OutputDivergence
 from understudy.types import Batch

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
-from understudy.data.collate import Encoder, encode_rows
-from understudy.data.template import Template
+from support.tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
 from understudy.models.load import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
+from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Gold

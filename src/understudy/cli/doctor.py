@@ -22,7 +22,7 @@ def doctor(
     Ends with 1 where the recipe's own method is unsound.
     """
     from understudy.cli.recipes import find
-    from understudy.experiments.doctor import examine
+    from understudy.inspection.doctor import examine
     from understudy.recipe import load_recipe
 
     found = examine(load_recipe(find(recipe), overrides or ()))

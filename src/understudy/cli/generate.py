@@ -43,8 +43,8 @@ def _generate(recipe: str, overrides: list[str]) -> None:
     from understudy.cli.display import Console
     from understudy.cli.recipes import find
     from understudy.errors import ConfigError
-    from understudy.experiments.scheduler import execute
     from understudy.knowledge.pipeline import check
+    from understudy.pipeline.scheduler import execute
     from understudy.recipe import is_grid, load_recipe, load_yaml
     from understudy.run import Run
 

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from understudy.experiments.grid import CellStatus
-    from understudy.experiments.grid.plan import Unit
+    from understudy.grid import CellStatus
+    from understudy.grid.plan import Unit
     from understudy.recipe import Grid
 
 app = typer.Typer(help="Look at a grid: how far it is, and what came out.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def status(grid: Where, watch: Watch = False) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from understudy.experiments.grid import GridFolder, grid_status
+    from understudy.grid import GridFolder, grid_status
 
     folder, console = folder_of(grid), Console(highlight=False, markup=False, emoji=False)
     found = grid_status(folder)
@@ -54,7 +54,7 @@ def status(grid: Where, watch: Watch = False) -> None:
 @app.command("table")
 def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
     """Cells × metrics of what is finished, on the screen and as table.csv and table.json."""
-    from understudy.experiments.grid import write_table
+    from understudy.grid import write_table
 
     folder = folder_of(grid)
     arms = None if arm == "all" else [arm]
@@ -65,8 +65,8 @@ def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
 @app.command("report")
 def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples = 10_000) -> None:
     """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
-    from understudy.experiments.grid.analysis import analyse
     from understudy.files import atomic, write_json
+    from understudy.grid.analysis import analyse
     from understudy.report.grid_page import grid_csv, headline, render_grid
 
     folder = folder_of(grid)
@@ -84,8 +84,8 @@ def _show(folder: Path, arms: list[str] | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from understudy.experiments.grid import grid_table
-    from understudy.experiments.grid.table import unfinished
+    from understudy.grid import grid_table
+    from understudy.grid.table import unfinished
 
     rows, waiting = grid_table(folder, arms), unfinished(folder)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -197,7 +197,7 @@ def _unit(unit: Unit) -> str:
 
 def run(grid: Grid) -> None:
     """Run a grid and show its table."""
-    from understudy.experiments.grid import run_grid
+    from understudy.grid import run_grid
     from understudy.recipe import main_arm
 
     console = GridConsole()
@@ -209,8 +209,8 @@ def run(grid: Grid) -> None:
 
 def show_plan(grid: Grid) -> None:
     """The cells of a grid, the stages that several of them share, and what is there already; runs nothing."""
-    from understudy.experiments.grid import GridFolder, cell_runs
-    from understudy.experiments.grid.plan import missing, units
+    from understudy.grid import GridFolder, cell_runs
+    from understudy.grid.plan import missing, units
 
     cells, folder = cell_runs(grid), GridFolder(grid.folder)
     found = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)

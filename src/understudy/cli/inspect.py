@@ -15,7 +15,7 @@ def inspect(
 ) -> None:
     """Show what is prompt, what is learned, what is masked; templates, head probe, gradients, memory and time."""
     from understudy.cli.recipes import find
-    from understudy.experiments.inspection import inspect_recipe
+    from understudy.inspection import inspect_recipe
     from understudy.recipe import load_recipe
 
     inspect_recipe(load_recipe(find(recipe), overrides or ()), save=save)

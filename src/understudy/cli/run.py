@@ -22,7 +22,7 @@ def run(
     from understudy.cli.display import Console
     from understudy.cli.recipes import find
     from understudy.errors import ConfigError
-    from understudy.experiments.scheduler import execute
+    from understudy.pipeline.scheduler import execute
     from understudy.recipe import is_grid, load_grid, load_recipe, load_yaml
     from understudy.run import Run
 

@@ -1,1 +1,1 @@
-"""Data: files to examples, examples to splits, splits to batches."""
+"""Data: files to examples, examples to splits and to the texts of tasks; no tokenizer here."""

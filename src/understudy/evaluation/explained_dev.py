@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from understudy.data.encoder import Encoder
 from understudy.data.tasks import split_answer
 from understudy.evaluation.explanations import READS_RATIONALE, asked, written
 from understudy.metrics import score
 from understudy.recipe import TaskConfig
+from understudy.tokens.encoder import Encoder
 from understudy.types import Example
 
 

@@ -20,16 +20,16 @@ from typing import Any
 
 from torch import nn
 
-from understudy.data.encoder import Encoder
 from understudy.data.mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
-from understudy.data.template import Prompted
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
 from understudy.metrics.significance import bootstrap_interval
 from understudy.models.forward import base_model
 from understudy.models.generate import Answer, choice_scores, generate
 from understudy.recipe import TaskConfig
+from understudy.tokens.encoder import Encoder
+from understudy.tokens.template import Prompted
 from understudy.types import Example
 
 READS_RATIONALE = ("factual", "rationale")

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.data.encoder import Encoder
 from understudy.data.mentions import folded
 from understudy.data.tasks import Explained, split_answer, wrong_places
 from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
 from understudy.evaluation.predict import group_of
 from understudy.recipe import TaskConfig
+from understudy.tokens.encoder import Encoder
 from understudy.types import Example
 
 NOT_READ = "not measured: the answer does not read the rationale"

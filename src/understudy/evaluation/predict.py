@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from understudy.data.collate import Encoder
 from understudy.data.split import group_key
 from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
 from understudy.models.generate import Answer, choice_scores, generate
+from understudy.tokens.collate import Encoder
 from understudy.types import Example
 
 

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.data.encoder import Encoder
 from understudy.evaluation.explanations import groups_of, interval, option_scores
 from understudy.metrics.significance import (
     num_groups,
@@ -36,6 +35,7 @@ from understudy.metrics.significance import (
     percentile_bounds,
     resampled_totals,
 )
+from understudy.tokens.encoder import Encoder
 from understudy.types import Example
 
 QUESTION_ALONE, BOTH, EXPLANATION_ALONE = "question", "both", "explanation"

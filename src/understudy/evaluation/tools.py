@@ -58,7 +58,7 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
     """
     judge, repeats = None, 1
     if config.judge is not None:
-        from understudy.teachers.completers import completer
+        from understudy.completers.factory import completer
 
         judge, repeats = completer(config.judge, cache or judge_cache(), account=account), config.judge.repeats
     return Tools(config.embedding_model, config.bertscore_model, judge, repeats)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from understudy.completers.factory import completer as made
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.counts import summary
 from understudy.knowledge.demonstrations import Demonstration, lessons_of, read_demonstrations
@@ -17,7 +18,6 @@ from understudy.knowledge.store import Store, read
 from understudy.knowledge.stream import Progress, Stream
 from understudy.knowledge.writer import Writer
 from understudy.recipe.knowledge import GenerateConfig
-from understudy.teachers.completers import completer as made
 from understudy.types import Completer, Example
 
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from understudy.completers.answers import read_value
+from understudy.completers.faults import Fault
 from understudy.data.mentions import folded
 from understudy.data.tasks import ANSWER_MARK, wrong_places
 from understudy.knowledge.step import RATIONALE, Ask, Draw, Known, Skip, step
-from understudy.teachers.answers import read_value
-from understudy.teachers.faults import Fault
 from understudy.types import Example
 
 NEW_QUESTION = {

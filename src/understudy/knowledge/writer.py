@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from understudy.completers.answers import without_thought
 from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
 from understudy.knowledge.demonstrations import Demonstration, Shots
@@ -17,7 +18,6 @@ from understudy.knowledge.quality import reasons as reasons_of
 from understudy.knowledge.step import Ask, Draw, Skip, load_own
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
-from understudy.teachers.answers import without_thought
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
 

@@ -16,10 +16,10 @@ from torch import nn
 from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
-from understudy.data.collate import move, padded, tokens_of
-from understudy.data.template import Prompted, Template
 from understudy.models.forward import base_model
 from understudy.models.sampling import Draw, GumbelNoise
+from understudy.tokens.collate import move, padded, tokens_of
+from understudy.tokens.template import Prompted, Template
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from understudy.data.template import Template
 from understudy.errors import ModelError
 from understudy.models.architecture import architecture_of, auto_class, decoder_facts, revision_of
 from understudy.recipe import LoraConfig, ModelConfig
+from understudy.tokens.template import Template
 
 EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
 

@@ -20,10 +20,10 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from understudy.data.collate import Collator, EncodedRow, Group, move
 from understudy.errors import RunError
 from understudy.files import write_jsonl
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import Collator, EncodedRow, Group, move
 from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
 from understudy.training.order import StepSampler

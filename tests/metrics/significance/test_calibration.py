@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from simulation import bleu_comparisons, comparisons, expected_overlap, grouped, overlap, right_or_wrong
 
+from support.simulation import bleu_comparisons, comparisons, expected_overlap, grouped, overlap, right_or_wrong
 from understudy.metrics.significance import adjusted, bootstrap_interval, power_analysis, seeds_model
 from understudy.metrics.significance.power import items_needed, minimal_detectable
 

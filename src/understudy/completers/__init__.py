@@ -1,0 +1,1 @@
+"""Completers: language models that answer in text, in this process or behind an endpoint; cache, budget, retries."""

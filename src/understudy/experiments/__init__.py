@@ -1,1 +1,0 @@
-"""Experiments: the stages of a run, who needs whom, and the scheduler that runs what is missing."""

@@ -1,0 +1,251 @@
+"""Which findings of the telecom study (arXiv 2504.20000) hold in a grid that has its axes.
+
+Each is answered by one test over runs, with a rule fixed before any result: *holds* needs significance in the finding's
+direction, *does not hold* significance against it; all else *cannot be told*. No significance is no proof of absence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from understudy.errors import DataError
+from understudy.grid.table import TableRow
+from understudy.metrics.significance import adjusted, factorial_anova
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+TEACHER, STUDENT = "teacher.sft", "student.sft"
+_VOCABULARY, _ALGORITHM = ("vocabulary", "teacher", "student"), ("algorithm", "method", "distil.method")
+_OFF = ("false", "null")
+
+
+def findings(
+    rows: Sequence[TableRow], about: Mapping[str, Any], curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float
+) -> list[dict[str, Any]]:
+    """The four findings with test, figures and verdict; empty where the axes of the study are not all there.
+
+    Args:
+        rows: one a run.
+        about: metric → its direction.
+        curves: of each run, what was measured on the development rows.
+        alpha: level of the tests.
+    """
+    axes = study_axes(rows)
+    if axes is None:
+        return []
+    runs = [_Run(row, *axes) for row in rows]
+    signs = {metric: 1.0 if what["higher_is_better"] else -1.0 for metric, what in about.items()}
+    return [
+        teacher_helps(runs, signs, alpha),
+        both_best(runs, signs, alpha),
+        depends_on_vocabulary(runs, signs, alpha),
+        by_rouge(curves, alpha),
+    ]
+
+
+def study_axes(rows: Sequence[TableRow]) -> tuple[str, str] | None:
+    """The axes of vocabulary and algorithm; None if any of the study's four is missing or has not two levels."""
+    levels = {axis: {row.levels[axis] for row in rows} for axis in (rows[0].levels if rows else ())}
+    vocabulary = next((axis for axis in _VOCABULARY if any(_same(label) for label in levels.get(axis, ()))), None)
+    algorithm = next((axis for axis in _ALGORITHM if axis in levels), None)
+    if vocabulary is None or algorithm is None or any(len(levels.get(axis, ())) != 2 for axis in (TEACHER, STUDENT)):
+        return None
+    return (vocabulary, algorithm) if len(levels[vocabulary]) > 1 and len(levels[algorithm]) > 1 else None
+
+
+def _same(label: str) -> bool:
+    return label.startswith("same")
+
+
+class _Run:
+    """One run in the terms of the study."""
+
+    def __init__(self, row: TableRow, vocabulary: str, algorithm: str) -> None:
+        self.teacher, self.student = row.levels[TEACHER] not in _OFF, row.levels[STUDENT] not in _OFF
+        self.vocabulary, self.algorithm = row.levels[vocabulary], row.levels[algorithm]
+        self.metrics = row.metrics
+
+    @property
+    def tuned(self) -> str:
+        return {(0, 0): "neither", (1, 0): "teacher", (0, 1): "student", (1, 1): "both"}[self.teacher, self.student]
+
+
+def _values(runs: Sequence[_Run], metric: str, sign: float) -> tuple[list[_Run], list[float]]:
+    having = [run for run in runs if run.metrics.get(metric) is not None]
+    return having, [sign * float(run.metrics[metric]) for run in having]  # pyright: ignore[reportArgumentType]
+
+
+def _finding(letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, why: str) -> dict[str, Any]:
+    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": why}
+
+
+def _corrected(rows: list[dict[str, Any]]) -> None:
+    found = adjusted({number: math.nan if row["p"] is None else row["p"] for number, row in enumerate(rows)})
+    for number, row in enumerate(rows):
+        row["p_holm"] = found[number] if found[number] == found[number] else None
+
+
+def _is_clear(row: Mapping[str, Any], alpha: float) -> bool:
+    return row["p_holm"] is not None and row["p_holm"] < alpha
+
+
+# -- (a) -------------------------------------------------------------------------------------------------------------
+
+
+def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+    """(a) With one vocabulary, SFT of the teacher helps for each algorithm and metric."""
+    rows = []
+    same = [run for run in runs if _same(run.vocabulary)]
+    for algorithm in dict.fromkeys(run.algorithm for run in same):
+        for metric, sign in signs.items():
+            having, values = _values([run for run in same if run.algorithm == algorithm], metric, sign)
+            on = [value for run, value in zip(having, values, strict=True) if run.teacher]
+            off = [value for run, value in zip(having, values, strict=True) if not run.teacher]
+            if not on or not off:
+                continue
+            row = {"what": algorithm, "metric": metric, "difference": sign * (mean(on) - mean(off)), "p": None}
+            try:
+                factors = {TEACHER: [run.teacher for run in having], STUDENT: [run.student for run in having]}
+                row["p"] = factorial_anova(values, factors).to_dict()["terms"][0]["p_value"]
+            except DataError as error:
+                row["reason"] = error.message
+            rows.append(row)
+    _corrected(rows)
+    good = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] > 0]
+    bad = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] < 0]
+    verdict = FAILS if bad else HOLDS if rows and len(good) == len(rows) else OPEN
+    up = sum(row["difference"] * signs[row["metric"]] > 0 for row in rows)
+    why = (
+        f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {up}, significantly so "
+        f"in {len(good)}; significantly behind in {len(bad)}"
+    )
+    test = "main effect of teacher SFT in an analysis of variance over runs (teacher SFT × student SFT), one for each "
+    test += "algorithm and metric, same vocabulary; Holm over all of them"
+    claim = "SFT of the teacher helps when the vocabulary is the same, for each algorithm and metric"
+    return _finding("a", claim, test, rows, verdict, why)
+
+
+# -- (b) and (c) -----------------------------------------------------------------------------------------------------
+
+
+def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] | str:
+    """Analysis of variance of who was tuned × vocabulary × algorithm; in words, why there is none."""
+    having, values = _values(runs, metric, sign)
+    columns = {
+        "tuned": [run.tuned for run in having],
+        "vocabulary": [run.vocabulary for run in having],
+        "algorithm": [run.algorithm for run in having],
+    }
+    try:
+        used = {name: column for name, column in columns.items() if len(set(column)) > 1 or name == "tuned"}
+        return factorial_anova(values, used).to_dict()
+    except DataError as error:
+        return error.message
+
+
+def _against_both(analysis: Mapping[str, Any] | str, metric: str, sign: float, what: str = "") -> list[dict[str, Any]]:
+    """SFT of both minus each other choice, by Tukey; `better` where the first is ahead in the metric's direction."""
+    if isinstance(analysis, str):
+        return [{"what": what or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
+    rows = []
+    for pair in analysis["tukey"]:
+        if pair["factor"] == "tuned" and "both" in (pair["a"], pair["b"]):
+            turned = 1.0 if pair["a"] == "both" else -1.0
+            other = pair["b"] if pair["a"] == "both" else pair["a"]
+            difference = sign * turned * pair["difference"]
+            row = {"what": f"{what}both − {other}", "metric": metric, "difference": difference, "p": pair["p_value"]}
+            rows.append(row)
+    return rows
+
+
+def both_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+    """(b) SFT of teacher and student is best overall."""
+    rows = [row for metric, sign in signs.items() for row in _against_both(_analysis(runs, metric, sign), metric, sign)]
+    _corrected(rows)
+    ahead = {id(row): (row["difference"] or 0.0) * signs[row["metric"]] for row in rows}
+    good = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] > 0]
+    bad = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] < 0]
+    verdict = FAILS if bad else HOLDS if rows and len(good) == len(rows) else OPEN
+    best = sum(all(ahead[id(row)] > 0 for row in rows if row["metric"] == metric) for metric in signs)
+    why = (
+        f"SFT of both has the highest mean on {best} of {len(signs)} metrics; of {len(rows)} differences to the other "
+        f"choices {len(good)} are significantly in its favour and {len(bad)} significantly against it"
+    )
+    test = "SFT of both against teacher only, student only and neither, over all vocabularies and algorithms: Tukey's "
+    test += "HSD in an analysis of variance over runs; Holm over metrics and differences"
+    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, why)
+
+
+def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+    """(c) How much SFT of both gains depends on the vocabulary: an interaction, not two p-values set side by side."""
+    rows: list[dict[str, Any]] = []
+    for metric, sign in signs.items():
+        analysis = _analysis(runs, metric, sign)
+        row: dict[str, Any] = {"what": "interaction", "metric": metric, "difference": None, "p": None}
+        if isinstance(analysis, str):
+            row["reason"] = analysis
+        else:
+            row["p"] = next(term["p_value"] for term in analysis["terms"] if term["name"] == "tuned × vocabulary")
+        rows.append(row)
+    _corrected(rows)
+    clear = [row["metric"] for row in rows if _is_clear(row, alpha)]
+    within: list[dict[str, Any]] = []
+    for vocabulary in dict.fromkeys(run.vocabulary for run in runs):
+        part = [run for run in runs if run.vocabulary == vocabulary]
+        for metric, sign in signs.items():
+            within += _against_both(_analysis(part, metric, sign), metric, sign, f"{vocabulary}: ")
+    _corrected(within)
+    everywhere = bool(within) and all(
+        _is_clear(row, alpha) and (row["difference"] or 0) * signs[row["metric"]] > 0 for row in within
+    )
+    verdict = HOLDS if clear else FAILS if everywhere else OPEN
+    why = (
+        f"The gain of SFT depends on the vocabulary significantly on {len(clear)} of {len(rows)} metrics"
+        + (f" ({', '.join(clear)})" if clear else "")
+        + ("; SFT of both is significantly best with every vocabulary" if everywhere else "")
+    )
+    test = "interaction of who was fine-tuned with the vocabulary in an analysis of variance over runs, Holm over "
+    test += "metrics; below it, SFT of both against the rest within each vocabulary (Tukey, Holm)"
+    claim = "How significant the gain of SFT of both is depends on the vocabulary"
+    return _finding("c", claim, test, rows + within, verdict, why)
+
+
+# -- (d) -------------------------------------------------------------------------------------------------------------
+
+
+def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dict[str, Any]:
+    """(d) Checkpoints are to be chosen by ROUGE-L, not by loss: what choosing by development loss would have lost."""
+    claim = (
+        "Checkpoints are to be chosen by ROUGE-L, not by loss: the development loss rises while the text gets better"
+    )
+    test = "ROUGE-L on the development rows of the checkpoint it chooses minus that of the one with the least "
+    test += "development loss; binomial test of whether the loss misses the best text in more than half of the runs"
+    paired = [
+        points for lines in curves if len(points := [line for line in lines if line.get("eval_loss") is not None]) > 1
+    ]
+    if not paired:
+        last = [max(lines, key=lambda line: line["eval_rougeL"]) is lines[-1] for lines in curves if lines]
+        why = "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
+        why += f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
+        return _finding("d", claim, test, [], OPEN, why)
+    from scipy.stats import binomtest
+
+    lost, rose = [], 0
+    for points in paired:
+        by_text = max(points, key=lambda line: line["eval_rougeL"])
+        by_loss = min(points, key=lambda line: line["eval_loss"])
+        lost.append(by_text["eval_rougeL"] - by_loss["eval_rougeL"])
+        rose += lost[-1] > 0 and by_text["step"] > by_loss["step"]
+    # The best ROUGE-L is never below: what is tested is whether the loss misses it in more than half of the runs.
+    missed = sum(value > 0 for value in lost)
+    p_more = float(binomtest(missed, len(lost), alternative="greater").pvalue)
+    p_less = float(binomtest(missed, len(lost), alternative="less").pvalue)
+    row = {"what": "ROUGE-L − loss", "metric": "rougeL", "difference": mean(lost), "p": p_more, "p_holm": p_more}
+    verdict = HOLDS if p_more < alpha else FAILS if p_less < alpha else OPEN
+    why = (
+        f"In {missed} of {len(lost)} runs the least development loss misses the best ROUGE-L, in {rose} of them "
+        "because the loss rose while the text got better"
+    )
+    return _finding("d", claim, test, [row], verdict, why)

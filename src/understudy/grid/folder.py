@@ -1,0 +1,267 @@
+"""The folder of a grid.
+
+```text
+runs/NAME/
+  grid.yaml                  as it was run last
+  plan.json                  cells: levels, run folder, stages; what `grid status` and `grid table` go by
+  sources.json               fingerprints of the files and folders that the recipe names
+  cells/NAME-1a2b3c4d/       one run folder a cell; stages that may be shared are links, scores and report its own
+  stages/STAGE-KEY/          the stages, each named by what it is made from
+  rows/KEY/                  the splits that the stage `data` wrote
+  working/                   locks, and how far the stages at work have come
+  table.csv  table.json
+```
+
+A stage belongs to the grid, not to a cell: removing a cell's folder removes links. `cp -RL` copies a run folder whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from understudy.errors import ConfigError, RunError, UnderstudyError
+from understudy.files import PART, atomic, read_json, write_json
+from understudy.grid import identity
+from understudy.grid.plan import CellRun, Unit
+from understudy.recipe import Grid
+from understudy.run import DONE
+
+FAILED = "failed.json"
+
+
+class GridFolder:
+    """A grid on disk.
+
+    Args:
+        path: where it stands.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cells, self.stages, self.rows = path / "cells", path / "stages", path / "rows"
+        self.working = path / "working"
+
+    @classmethod
+    def open(cls, path: Path) -> GridFolder:
+        """An existing one.
+
+        Raises:
+            ConfigError: there is none at `path`.
+        """
+        if not (path / "plan.json").is_file():
+            raise ConfigError(f"{path} is no grid's folder", hint="`understudy run GRID` makes one")
+        return cls(path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second driver out; the lock dies with the process that holds it.
+
+        Raises:
+            RunError: somebody else works here, or the folder cannot be written.
+        """
+        try:
+            self.working.mkdir(parents=True, exist_ok=True)
+            handle = open(self.working / "grid.lock", "a")  # noqa: SIM115
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror or error}", hint="choose another folder with output=…"
+            ) from error
+        with handle:
+            # Whoever asks whether a grid is driven holds its lock for a moment; a driver holds it for long.
+            for patience in (0.1, 0.1, 0.1, 0.0):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if not patience:
+                        raise RunError(
+                            f"another process is working on {self.path}",
+                            hint="`understudy grid status` shows how far it is; or give this grid another name",
+                        ) from error
+                    time.sleep(patience)
+            yield
+
+    def is_driven(self) -> bool:
+        """Whether some process drives this grid now."""
+        return _is_held(self.working / "grid.lock")
+
+    # -- before anything runs ------------------------------------------------------------------------------------
+
+    def prepare(self, grid: Grid, cells: Iterable[CellRun]) -> None:
+        """Write down what is run; sweep away what killed processes left half-written, and the failures of last time."""
+        for place in (self.stages, self.rows):
+            for part in [*place.rglob(f"*{PART}")]:
+                shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        text = yaml.safe_dump(dict(grid.source), sort_keys=False, allow_unicode=True, width=110)
+        target = self.path / "grid.yaml"
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            with atomic(target) as handle:
+                handle.write(text)
+        for cell in cells:
+            cell.run.prepare(cell.recipe)
+            (cell.run.folder / FAILED).unlink(missing_ok=True)
+
+    def contents(self, cells: Iterable[CellRun], *, write: bool = True) -> dict[str, str]:
+        """Fingerprints of everything the cells name; what is gone keeps the fingerprint it had.
+
+        Raises:
+            RunError: something is no longer what stages of this grid were made from.
+        """
+        path = self.path / "sources.json"
+        before: dict[str, str] = read_json(path) if path.is_file() else {}
+        names = sorted({name for cell in cells for name in identity.files_of(cell.recipe)})
+        now = {name: found for name in names if (found := identity.contents_of(name)) is not None}
+        changed = [name for name in names if name in now and before.get(name, now[name]) != now[name]]
+        if changed:
+            raise RunError(
+                f"{', '.join(changed)} changed since this grid was begun",
+                hint=f"give the grid another name, or remove {self.path}",
+            )
+        if write and now.items() - before.items():
+            write_json(path, {**before, **now})
+        return {**before, **now}
+
+    def link(self, cell: CellRun, units: Mapping[str, Unit]) -> None:
+        """Let a run folder point to the stages that it shares."""
+        for unit in units.values():
+            if cell.name in unit.users and identity.shared(unit.name):
+                _link(self.stages / unit.id, cell.run.stage(unit.name))
+                if unit.name == "data":
+                    _link(self.rows / unit.id, cell.run.folder / "data")
+
+    def write_plan(self, grid: Grid, cells: Iterable[CellRun], units: Mapping[str, Unit]) -> None:
+        """Write `plan.json`: whoever looks from outside needs nothing else."""
+        stages: dict[str, dict[str, str]] = {}
+        for unit in units.values():
+            for user in unit.users:
+                stages.setdefault(user, {})[unit.name] = unit.id
+        by_levels = {_key(levels): cell for cell in cells for levels in cell.levels}
+        rows = []
+        for planned in grid.cells:
+            cell = by_levels[_key(planned.levels)]
+            row = {"levels": dict(planned.levels), "seed": cell.recipe.seed, "run": cell.name}
+            rows.append({**row, "stages": stages[cell.name]})
+        plan = {"name": grid.name, "axes": list(grid.axes), "cells": rows}
+        path = self.path / "plan.json"
+        if not path.is_file() or read_json(path) != plan:
+            write_json(path, plan)
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def place(self, stage: str, id: str, run: str) -> Path:
+        """The folder of a stage: among the shared ones, or in its own run."""
+        return self.stages / id if identity.shared(stage) else self.cells / run / "stages" / stage
+
+    def record(self, stage: str, id: str, run: str) -> dict[str, Any] | None:
+        """What a finished stage said of itself; None if it is not finished."""
+        path = self.place(stage, id, run) / DONE
+        try:
+            return read_json(path) if path.is_file() else None
+        except FileNotFoundError:
+            return None
+
+    def is_current(self, unit: Unit, units: Mapping[str, Unit]) -> bool:
+        """Whether a stage is done, and what it was made from has not been made anew since."""
+        record = self.record(unit.name, unit.id, unit.host.name)
+        if record is None:
+            return False
+        needs = (units[id] for id in unit.stage.needs)
+        made = {need.name: (self.record(need.name, need.id, unit.host.name) or {}).get("made") for need in needs}
+        return None not in made.values() and record.get("from") == made
+
+    # -- failures ------------------------------------------------------------------------------------------------
+
+    def fail(self, run: str, stage: str, error: Exception) -> None:
+        """Write down why a cell has no result this time."""
+        found = {"stage": stage, "error": getattr(error, "message", str(error)), "hint": getattr(error, "hint", "")}
+        write_json(self.cells / run / FAILED, found)
+
+    def failure(self, run: str) -> dict[str, str] | None:
+        """Why a cell has no result; None where nothing failed."""
+        path = self.cells / run / FAILED
+        return read_json(path) if path.is_file() else None
+
+    # -- who is at work ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def working_on(self, id: str) -> Iterator[Progress]:
+        """Hold a stage: nobody else writes its folder meanwhile, not even a process that is about to be ended."""
+        self.working.mkdir(parents=True, exist_ok=True)
+        with open(self.working / f"{id}.lock", "a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            progress = Progress(self.working / f"{id}.json")
+            try:
+                progress(0, 0, "")
+                yield progress
+            finally:
+                progress.path.unlink(missing_ok=True)
+
+    def at_work(self, id: str) -> dict[str, Any] | None:
+        """How far a stage has come, if somebody works on it now."""
+        if not _is_held(self.working / f"{id}.lock"):
+            return None
+        try:
+            return read_json(self.working / f"{id}.json")
+        except UnderstudyError:  # it ended, or begins, just now
+            return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a lock; asking does not take it from anybody."""
+    try:
+        with open(lock) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+class Progress:
+    """Writes how far a stage has come into a file, at most once a second.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.begin = time.time()
+        self.last = 0.0
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        """`done` of `total`."""
+        now = time.time()
+        if now - self.last >= 1.0:
+            self.last = now
+            seconds = round(now - self.begin, 1)
+            found = {"done": done, "total": total, "note": note, "seconds": seconds}
+            write_json(self.path, {**found, "machine": os.uname().nodename, "process": os.getpid()})
+
+
+def _key(levels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(levels.items())
+
+
+def _link(target: Path, name: Path) -> None:
+    """Make `name` a link to `target`, relative, so that the grid's folder can be moved."""
+    target.mkdir(parents=True, exist_ok=True)
+    name.parent.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(target, name.parent)
+    if name.is_symlink():
+        if os.readlink(name) == relative:
+            return
+        name.unlink()
+    elif name.exists():
+        raise RunError(f"{name} is not a link to a shared stage", hint="remove it, then run the same command again")
+    name.symlink_to(relative)

@@ -1,0 +1,136 @@
+"""The table of a grid: cells × metrics, in a fixed order and without times, so that two grids compare byte by byte."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.files import atomic, read_json, read_text
+from understudy.grid.folder import GridFolder
+
+ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "explained", "majority")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One arm of one finished cell.
+
+    Attributes:
+        levels: axis → label.
+        seed: of the cell's recipe.
+        arm: whose answers were scored.
+        metrics: metric → value over all held-out items; None where it could not be measured.
+        run: the cell's run folder.
+        predictions: its answers, one JSON line an item; None for the majority baseline.
+    """
+
+    levels: Mapping[str, str]
+    seed: int
+    arm: str
+    metrics: Mapping[str, float | None]
+    run: Path
+    predictions: Path | None
+
+
+def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
+    """The rows of all finished cells, in the order of the cells and of `ARMS`.
+
+    Args:
+        path: the grid's folder.
+        arms: which arms; None for all.
+
+    Raises:
+        ConfigError: no grid's folder.
+    """
+    folder, found = GridFolder.open(path), []
+    scores: dict[str, Mapping[str, Any] | None] = {}
+    for cell in read_json(path / "plan.json")["cells"]:
+        run = folder.cells / cell["run"]
+        if cell["run"] not in scores:
+            scores[cell["run"]] = _scores(folder, cell)
+        table = scores[cell["run"]]
+        if table is None:
+            continue
+        for arm in ARMS:
+            if arm not in table or (arms is not None and arm not in arms):
+                continue
+            metrics = {name: interval["value"] for name, interval in table[arm].items()}
+            answers = run / "stages" / f"predict-{arm}" / "predictions.jsonl"
+            given = None if arm == "majority" else answers
+            found.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, given))
+    return found
+
+
+def unfinished(path: Path) -> list[dict[str, str]]:
+    """The levels of cells that have no scores yet."""
+    folder = GridFolder.open(path)
+    cells = read_json(path / "plan.json")["cells"]
+    return [cell["levels"] for cell in cells if _scores(folder, cell) is None]
+
+
+def _scores(folder: GridFolder, cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Arm → metric → interval; None where the cell is not finished."""
+    run = folder.cells / cell["run"]
+    if folder.record("report", cell["stages"]["report"], cell["run"]) is None:
+        return None
+    return read_json(run / "scores.json")["overall"]["table"]
+
+
+def as_json(path: Path, arms: Sequence[str] | None = None) -> dict[str, Any]:
+    """The table as plain values; paths are relative to the grid's folder."""
+    plan, rows = read_json(path / "plan.json"), grid_table(path, arms)
+    return {
+        "name": plan["name"],
+        "axes": plan["axes"],
+        "metrics": _metrics(rows),
+        "rows": [
+            {
+                "levels": dict(row.levels),
+                "seed": row.seed,
+                "arm": row.arm,
+                "metrics": dict(row.metrics),
+                "run": str(row.run.relative_to(path)),
+            }
+            for row in rows
+        ],
+        "unfinished": unfinished(path),
+    }
+
+
+def as_csv(path: Path, arms: Sequence[str] | None = None) -> str:
+    """The table as CSV: the axes, the seed where it is no axis, the arm, the metrics, the run folder's name."""
+    plan, rows = read_json(path / "plan.json"), grid_table(path, arms)
+    axes, metrics = plan["axes"], _metrics(rows)
+    seed = [] if "seed" in axes else ["seed"]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*axes, *seed, "arm", *metrics, "run"])
+    for row in rows:
+        values = [row.metrics.get(name) for name in metrics]
+        cells = ["" if value is None else repr(float(value)) for value in values]
+        writer.writerow(
+            [*(row.levels[axis] for axis in axes), *([row.seed] if seed else []), row.arm, *cells, row.run.name]
+        )
+    return out.getvalue()
+
+
+def write_table(path: Path, out: Path | None = None, arms: Sequence[str] | None = None) -> tuple[Path, Path]:
+    """Write `table.csv` and `table.json`, into the grid's folder or elsewhere; what is the same already is left."""
+    target = out or path
+    texts = {"table.csv": as_csv(path, arms)}
+    texts["table.json"] = json.dumps(as_json(path, arms), indent=2, ensure_ascii=False) + "\n"
+    for name, text in texts.items():
+        if not (target / name).is_file() or read_text(target / name) != text:
+            with atomic(target / name) as handle:
+                handle.write(text)
+    return target / "table.csv", target / "table.json"
+
+
+def _metrics(rows: Sequence[TableRow]) -> list[str]:
+    """Every metric that some row has, in the order of the first that has it."""
+    return list(dict.fromkeys(name for row in rows for name in row.metrics))

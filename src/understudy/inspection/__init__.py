@@ -1,0 +1,214 @@
+"""`understudy inspect`: is my loss silently wrong? Answered on the user's own models and data, before hours are spent.
+
+```text
+pair        what is inspected                      tokens  batch, templates, alignment, as people read them
+terms       each loss term and its gradient        second  heads and loss, computed another way
+cost        tokens, seconds, memory of a step      show    the screen
+projection  time of the whole training             findings  what to make of it
+```
+
+Nothing is written into the run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import transformers
+from rich.console import Console, RenderableType
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from understudy import build
+from understudy.errors import ConfigError
+from understudy.files import atomic
+from understudy.inspection import findings as judge
+from understudy.inspection import show
+from understudy.inspection.cost import free_bytes, student_costs, teacher_cost
+from understudy.inspection.findings import Finding
+from understudy.inspection.pair import Found, Live, Sample, Texts, found, load_live, load_texts, take_sample
+from understudy.inspection.projection import project
+from understudy.inspection.second import probe_heads, second_opinion
+from understudy.inspection.terms import measure_losses
+from understudy.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
+from understudy.pipeline.stages import seed_all
+from understudy.recipe import Recipe
+from understudy.tokens.prompts import answer_text
+from understudy.tokens.template import Prompted
+from understudy.training.objective import Need
+
+SHOWN_ROWS = 3
+WIDTH = 124
+
+
+class Screen:
+    """Prints each part as it comes, and keeps a coloured copy for the HTML file."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.copy = Console(
+            file=io.StringIO(), record=True, force_terminal=True, color_system="truecolor", width=WIDTH, highlight=False
+        )
+        self.number = 0
+
+    def say(self, text: str) -> None:
+        """A line."""
+        for console in (self.console, self.copy):
+            console.print(Text(text), highlight=False)
+
+    def part(self, title: str, body: Callable[[str], RenderableType]) -> None:
+        """A numbered part; `body` gets what separates tokens where there are no colours."""
+        self.number += 1
+        for console in (self.console, self.copy):
+            border = "" if console.color_system else "|"
+            console.print(show.section(self.number, title, body(border)), highlight=False)
+
+    def save(self, path: Path, title: str) -> None:
+        """Write what was shown as one HTML file."""
+        page = self.copy.export_html(theme=THEME, code_format=PAGE.replace("TITLE", title), inline_styles=True)
+        with atomic(path) as handle:
+            handle.write(page)
+
+
+THEME = TerminalTheme(
+    (18, 21, 27),
+    (214, 220, 230),
+    [
+        *[(18, 21, 27), (255, 107, 107), (123, 216, 143), (255, 209, 102)],
+        *[(142, 199, 255), (255, 157, 219), (120, 220, 232), (214, 220, 230)],
+    ],
+)
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>TITLE</title>
+<style>
+body {{ background: {background}; color: {foreground}; margin: 2rem; }}
+pre {{ font: 13px/1.35 "DejaVu Sans Mono", Menlo, Consolas, monospace; }}
+</style></head><body><pre><code style="font-family: inherit">{code}</code></pre></body></html>
+"""
+
+
+def inspect_recipe(recipe: Recipe, *, save: Path | None = None, console: Console | None = None) -> list[Finding]:
+    """Inspect a recipe and print what is found.
+
+    Args:
+        recipe: what would be run.
+        save: an HTML file for the same output.
+        console: where to print; standard output if None.
+
+    Returns:
+        The findings, warnings among them; they do not make the command fail.
+
+    Raises:
+        UnderstudyError: whatever `run` would refuse; what was found until then is printed, and saved.
+    """
+    if save is not None and save.suffix not in (".html", ".htm"):
+        raise ConfigError(f"--save writes HTML, not {save.suffix or 'a file without ending'}", hint="name it FILE.html")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    seed_all(recipe.seed)
+    screen = Screen(console or Console(highlight=False, markup=False, emoji=False))
+    try:
+        return _inspect(recipe, screen)
+    finally:
+        if save is not None and screen.number:
+            screen.save(save, f"understudy inspect {recipe.name}")
+            screen.console.print(Text(f"saved {save}"), highlight=False)
+
+
+def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
+    screen.say(f"understudy inspect {recipe.name} ({recipe.fingerprint()})")
+    texts = load_texts(recipe)
+    table = found(texts)
+    screen.part("What was found", lambda _: show.show_found(table, recipe))
+    build.check_pair(recipe, texts.student.template, texts.teacher.template)
+    sample = take_sample(texts)
+    said = judge.of_recipe(recipe, table) + _show_texts(texts, sample, screen)
+    live = load_live(texts, sample)
+    said += _show_losses(live, texts, sample, screen)
+    said += _show_costs(live, texts, sample, table, screen)
+    said = judge.merged(said)
+    screen.part("Is something wrong?", lambda _: show.show_findings(said))
+    return said
+
+
+def _show_texts(texts: Texts, sample: Sample, screen: Screen) -> list[Finding]:
+    """Batch, templates, alignment."""
+    by_position = Need.SAME_VOCABULARY in texts.needs
+    rows = batch_rows(texts, sample)
+    asked = unlabelled_row(texts)
+
+    def batch(border: str) -> RenderableType:
+        shown = [show.show_row(row, border=border) for row in rows[:SHOWN_ROWS]]
+        if asked:
+            shown.append(show.show_unlabelled(asked, who_answers(texts.recipe), border=border))
+        return show.Group(show.legend(), Text(), *shown)
+
+    screen.part("A batch, as the student gets it", batch)
+    example = sample.examples[0]
+    compared = compare_texts(texts.student.prompt_text(example), texts.teacher.prompt_text(example))
+    screen.part("Both templates", lambda _: show.show_templates(compared))
+    alignment = align(sample.rows, texts.student.template.tokenizer, texts.teacher.template.tokenizer)
+    screen.part("Alignment and lengths", lambda _: show.show_alignment(alignment, sample, by_position=by_position))
+    answers = [answer_text(example) for example in sample.examples]
+    said = judge.of_sample(sample) + judge.of_alignment(alignment, by_position=by_position)
+    for name, encoder in (("student", texts.student), ("teacher", texts.teacher)):
+        encoded = [getattr(row, name) for row in sample.rows]
+        said += judge.of_answers(name, check_answers(encoded, answers, encoder.template))
+    return said
+
+
+def batch_rows(texts: Texts, sample: Sample) -> list[Row]:
+    """The rows of the student's side of the first micro-batch, read off its tensors; no teacher is needed for it."""
+    collator = dataclasses.replace(texts.collator, teacher_pad=None)
+    batch = collator(sample.rows[: texts.recipe.distil.micro_batch_size or texts.recipe.distil.batch_size])
+    return rows_of(batch["student"], batch["ids"], texts.student.template.tokenizer)
+
+
+def unlabelled_row(texts: Texts) -> Row | None:
+    """The first question without an answer, as the student will read it."""
+    if not texts.splits.unlabelled:
+        return None
+    example = texts.splits.unlabelled[0]
+    prompt = Prompted(texts.student.prompt_ids(example), [])
+    return Row(example.id, pieces(texts.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
+
+
+def who_answers(recipe: Recipe) -> str:
+    """Who writes the answer to an unlabelled question, and what is learned from it."""
+    tuned = "the fine-tuned teacher" if recipe.own_teacher.sft else "the teacher"
+    return (
+        f"{tuned} answers here, at most {recipe.data.max_answer_tokens} tokens: "
+        "SeqKD learns its text, distillation its probabilities"
+    )
+
+
+def _show_losses(live: Live, texts: Texts, sample: Sample, screen: Screen) -> list[Finding]:
+    """Heads, second opinion, terms."""
+    probes = probe_heads(live, sample)
+    opinion = second_opinion(live, texts, sample)
+    screen.part("Heads, and the loss computed twice", lambda _: show.show_heads(probes, opinion))
+    losses = measure_losses(live)
+    screen.part(
+        f"One micro-batch: {len(live.batch['ids'])} gold rows, {losses.tokens} target tokens",
+        lambda _: show.show_losses(losses),
+    )
+    return judge.of_heads(probes) + judge.of_second_opinion(opinion) + judge.of_losses(losses, texts.recipe)
+
+
+def _show_costs(live: Live, texts: Texts, sample: Sample, table: Found, screen: Screen) -> list[Finding]:
+    """Step costs and projection; the models of the distillation make room before the teacher's own step."""
+    weights = sum(
+        p.numel() * p.element_size() for model in (live.module, live.teacher.model) for p in model.parameters()
+    )
+    free = free_bytes(live.device)
+    costs = student_costs(live, texts, sample)
+    del live
+    tuning = teacher_cost(texts, sample)
+    if tuning:
+        costs["teacher SFT"] = tuning
+    projection = project(texts.recipe, table.sizes, {name: cost.seconds for name, cost in costs.items()})
+    screen.part("What it costs", lambda _: show.show_costs(costs, projection, weights, free))
+    return judge.of_costs(costs, free)

@@ -1,0 +1,216 @@
+"""What the vocabulary doctor finds out about a recipe's two tokenizers, by the very functions that `run` uses.
+
+Only tokenizers, templates, configs and rows are read; no weights.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from understudy.data.load import load_splits
+from understudy.errors import DataError
+from understudy.models.load import head_columns, load_template
+from understudy.recipe import METHODS, Recipe
+from understudy.tokens.align import Bridge, by_position
+from understudy.tokens.collate import Encoder
+from understudy.tokens.prompts import answer_text, messages
+from understudy.tokens.rendering import lost, round_trip, thinking
+from understudy.tokens.soundness import MOST_EXTRA, Judgement, Pair, Shares, Vocabularies, judge
+from understudy.tokens.template import Prompted, Template
+from understudy.types import Example
+
+MOST_ROWS = 200
+NAMED = 8
+_SIDES = ("student", "teacher")
+
+Encoded = tuple[Prompted, Prompted]
+
+
+def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
+    """Examine the pair of a recipe on rows of its own data, drawn by its seed.
+
+    Returns:
+        `student` and `teacher` (sizes, end token, thinking, what is lost), `vocabularies`, `templates` (one
+        conversation as both render it), `rows` (shares of alignment), `methods` (verdict and reason of each), `method`
+        (the recipe's), `unsound` (whether that one is) and `notes`.
+
+    Raises:
+        DataError: there are no training rows with an answer, or one of them is too long.
+        ModelError: a tokenizer cannot be loaded.
+    """
+    student, teacher = load_template(recipe.student), load_template(recipe.own_teacher)
+    pair = Pair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.own_teacher)))
+    gold = load_splits(recipe.data).train
+    if not gold:
+        raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
+    examples = random.Random(recipe.seed).sample(gold, min(most_rows, len(gold)))
+    encoders = Encoder(student, recipe.data), Encoder(teacher, recipe.data)
+    rows = [tuple(side.encode(example, cuts=not pair.slow) for side in encoders) for example in examples]
+    shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
+    found = {method: judge(method, pair, shares) for method in METHODS}
+    names = dict(zip(_SIDES, (recipe.student.model, recipe.own_teacher.model), strict=True))
+    templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
+    return {
+        "method": recipe.distil.method,
+        "unsound": found[recipe.distil.method].verdict == "unsound",
+        "methods": {method: _told(method, judgement, shares) for method, judgement in found.items()},
+        **{side: _side(pair, side, names[side], templates[side], examples) for side in _SIDES},
+        "vocabularies": _vocabularies(pair.vocabularies),
+        "templates": rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
+        "rows": vars(shares) | {"of": len(gold)},
+        "notes": [*extras(pair), *_notes(pair, templates)],
+    }
+
+
+def alignment_shares(
+    student: Template, teacher: Template, examples: Sequence[Example], rows: Sequence[Encoded], *, slow: bool = False
+) -> Shares:
+    """Align rows in every way there is.
+
+    Args:
+        student: speaks to the student.
+        teacher: speaks to the teacher.
+        examples: the rows.
+        rows: the same, encoded with cuts for both.
+        slow: a tokenizer does not tell where tokens stand, so nothing is aligned.
+    """
+    same = float(np.mean([ours.answer_ids == theirs.answer_ids for ours, theirs in rows]))
+    if slow:
+        return Shares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
+    tokens = sum(len(ours.answer_ids) for ours, _ in rows)
+    counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
+    for kind in ("exact", "min_edit", "groups"):
+        bridge = Bridge.between(kind, student, teacher)
+        for example, (ours, theirs) in zip(examples, rows, strict=True):
+            found = bridge.align(ours, theirs, answer_text(example))
+            counts[kind] += int(((found.student_groups if kind == "groups" else found.partners) >= 0).sum())
+            if kind == "exact":
+                beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners
+                counts["by_position"] += int(((beside >= 0) & (beside == found.partners)).sum())
+    return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
+
+
+_SHARE = {"dskd_v2": "exact", "min_edit": "min_edit", "uld": "by_position", "byte_aligned": "groups"}
+
+
+def _told(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
+    share = getattr(shares, _SHARE[method]) if method in _SHARE else None
+    return {"verdict": judgement.verdict, "why": judgement.why, "hint": judgement.hint, "aligned": share}
+
+
+def _side(pair: Pair, side: str, name: str, template: Template, examples: Sequence[Example]) -> dict[str, Any]:
+    number = _SIDES.index(side)
+    columns, size = pair.columns[number], pair.vocabularies.tokens[number]
+    tokenizer: Any = template.tokenizer
+    answers = [" ".join(answer_text(example).split()) for example in examples]
+    return {
+        "model": name,
+        "tokens": size,
+        "columns": columns,
+        "padding_rows": None if columns is None else max(0, columns - size),
+        "special": {role: getattr(tokenizer, f"{role}_token") for role in ("bos", "eos", "pad", "unk")},
+        "end": pair.ends[number][1],
+        "end_id": pair.ends[number][0],
+        "thinking": vars(thinking(template)) | {"text": thinking(template).text},
+        "lost": lost(template),
+        "answers_altered": sum(round_trip(template, answer) != answer for answer in answers),
+        "notes": list(template.notes),
+    }
+
+
+def _vocabularies(found: Vocabularies) -> dict[str, Any]:
+    return {
+        "difference": found.difference,
+        "same": found.same,
+        "moved": len(found.moved),
+        "student_only": len(found.student_only),
+        "teacher_only": len(found.teacher_only),
+        "clashing": [list(clash) for clash in found.clashing[:NAMED]],
+        "renamed": [list(clash) for clash in found.renamed[:NAMED]],
+        "cut_alike": found.cut_alike,
+    }
+
+
+def rendered(templates: dict[str, Template], example: Example, system: str, row: Encoded) -> dict[str, Any]:
+    """One conversation as both render it, and where its answer begins and ends."""
+    prompts = {side: templates[side].prompt(messages(example, system)) for side in _SIDES}
+    answers = {}
+    for side, encoded in zip(_SIDES, row, strict=True):
+        answers[side] = templates[side].tokenizer.convert_ids_to_tokens(encoded.answer_ids)
+    return {
+        "id": example.id,
+        "same_prompt": prompts["student"] == prompts["teacher"],
+        "same_lead": row[0].lead == row[1].lead,
+        "prompt": prompts,
+        "lead": {side: encoded.lead for side, encoded in zip(_SIDES, row, strict=True)},
+        "answer_tokens": answers,
+    }
+
+
+def extras(pair: Pair) -> list[str]:
+    """What is said of tokens that only one side has, where the two otherwise are one vocabulary."""
+    found = pair.vocabularies
+    if found.difference:
+        return []
+    said = []
+    both = (("student", found.student_only, pair.columns[1]), ("teacher", found.teacher_only, pair.columns[0]))
+    for side, tokens, columns in both:
+        tokens = [entry for entry in tokens if entry not in _renamed(found, side)]
+        other = "teacher" if side == "student" else "student"
+        beyond = [entry for entry in tokens if columns is not None and entry[0] >= columns]
+        padded = [entry for entry in tokens if entry not in beyond]
+        if beyond:
+            said.append(
+                f"{_named(beyond)}: only the {side}'s, beyond the {other}'s head; "
+                "they carry no probability in the comparison"
+            )
+        if padded:
+            said.append(
+                f"{_named(padded)}: only the {side}'s; the {other}'s columns there stand for nothing, "
+                "and carry no more probability than padding does"
+            )
+    if said:
+        said.append(f"up to {MOST_EXTRA:.0%} of such tokens are let pass by kd and dskd; no answer may hold them")
+    return said
+
+
+def _renamed(found: Vocabularies, side: str) -> list[tuple[int, str]]:
+    return [(i, own if side == "student" else other) for i, own, other in found.renamed]
+
+
+def _named(tokens: Sequence[tuple[int, str]]) -> str:
+    names = ", ".join(f"{name!r} ({i})" for i, name in tokens[:NAMED])
+    more = f" and {len(tokens) - NAMED} more" if len(tokens) > NAMED else ""
+    return f"{len(tokens)} token{'s' * (len(tokens) > 1)}: {names}{more}"
+
+
+def _notes(pair: Pair, templates: dict[str, Template]) -> list[str]:
+    said = []
+    for i, ours, theirs in pair.vocabularies.renamed[:NAMED]:
+        said.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")
+    for side, columns, size in zip(_SIDES, pair.columns, pair.vocabularies.tokens, strict=True):
+        if columns is not None and columns < size:
+            said.append(
+                f"the {side}'s tokenizer knows {size:,} tokens and its head {columns:,}: it cannot write the rest"
+            )
+    thoughts = [thinking(templates[side]) for side in _SIDES]
+    if thoughts[0].prompt != thoughts[1].prompt:
+        said.append(
+            f"thinking: the student's template {_does(thoughts[0].prompt)}, the teacher's {_does(thoughts[1].prompt)}"
+        )
+    for side, thought in zip(_SIDES, thoughts, strict=True):
+        if thought.strips:
+            said.append(
+                f"the {side}'s template strips thoughts from answers: rationales in <think> would not be learned"
+            )
+    return said
+
+
+def _does(prompt: str) -> str:
+    return {"no": "puts no thought", "closed": "puts an empty thought", "open": "opens a thought"}[prompt] + (
+        " before the answer"
+    )

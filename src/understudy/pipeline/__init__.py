@@ -1,0 +1,1 @@
+"""Pipeline: the stages of a run, who needs whom, and the scheduler that runs what is missing."""

@@ -1,0 +1,71 @@
+"""The teacher's own answers, and what the students read of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from understudy.errors import RunError
+from understudy.files import read_jsonl, write_jsonl
+from understudy.models.generate import generate
+from understudy.models.load import load_model, load_template
+from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
+from understudy.recipe import Recipe
+from understudy.run import Run
+from understudy.tokens.collate import Encoder
+from understudy.types import Example
+
+
+def answers(context: Context, _: str) -> dict[str, Any]:
+    """Let the teacher answer the questions without gold (and those with, unless `seqkd.keep_gold`)."""
+    run, recipe = context.run, context.recipe
+    asked = rows_of(run, "unlabelled")
+    if not (recipe.seqkd.keep_gold and asked):
+        asked = rows_of(run, "train") + asked
+    template = load_template(recipe.own_teacher, weights=teacher_weights(run, recipe))
+    model = load_model(recipe.own_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
+    encoder = Encoder(template, recipe.data)
+    counter = Counter(context.progress, len(asked), "questions")
+    given = generate(
+        model,
+        template,
+        [encoder.prompt_ids(example) for example in asked],
+        max_new_tokens=recipe.data.max_answer_tokens,
+        batch_size=recipe.evaluate.batch_size,
+        progress=counter,
+    )
+    kept, dropped = [], {"empty": 0, "unfinished": 0}
+    for example, answer in zip(asked, given, strict=True):
+        if not answer.text:
+            dropped["empty"] += 1
+        elif not answer.finished and not recipe.seqkd.keep_unfinished:
+            dropped["unfinished"] += 1
+        else:
+            meta = example.meta if answer.finished else {**example.meta, "unfinished": True}
+            kept.append(
+                dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
+            )
+    write_jsonl(run.stage("answers") / "answers.jsonl", (as_row(example) for example in kept))
+    if not kept:
+        raise RunError(
+            f"the teacher gave no finished answer to any of {len(asked)} questions",
+            hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
+        )
+    return {"asked": len(asked), "kept": len(kept), "dropped": dropped}
+
+
+def distilled_rows(run: Run, recipe: Recipe) -> list[Example]:
+    """What the distilled student reads: gold rows, and the unlabelled questions with the teacher's answers.
+
+    Without unlabelled questions it reads the gold rows alone.
+    """
+    gold = rows_of(run, "train")
+    written = [from_row(row) for row in read_jsonl(run.stage("answers") / "answers.jsonl")]
+    known = {example.id for example in gold}
+    return gold + [example for example in written if example.id not in known]
+
+
+def seqkd_rows(run: Run, recipe: Recipe) -> list[Example]:
+    """What the SeqKD student reads: the same prompts, the teacher's answer wherever it gave one in the gold's place."""
+    written = {row["id"]: from_row(row) for row in read_jsonl(run.stage("answers") / "answers.jsonl")}
+    return [written.get(example.id, example) for example in distilled_rows(run, recipe)]

@@ -1,0 +1,221 @@
+"""The stages of a student that learns from the teacher's texts: what it and its observer learn, and how it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from understudy import build
+from understudy.data.tasks import Explained, groups, split_answer, task_weights
+from understudy.errors import DataError, RunError
+from understudy.evaluation.explained_dev import explained_dev_scores
+from understudy.evaluation.explanation_judge import judged_explanations
+from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
+from understudy.evaluation.faithfulness import faithfulness, swapped_answers
+from understudy.evaluation.simulatability import simulate, views
+from understudy.evaluation.tools import tools_for
+from understudy.files import write_jsonl
+from understudy.knowledge import store
+from understudy.models.load import load_model, load_template
+from understudy.pipeline.stages.context import Context, Counter, rows_of, student_weights
+from understudy.pipeline.stages.evaluation import held_out
+from understudy.pipeline.stages.training import Lessons, equal_steps, gold_lessons, learn
+from understudy.pipeline.texts import STAGE
+from understudy.recipe import Recipe, TaskConfig, TrainConfig
+from understudy.run import Run
+from understudy.tokens.encoder import Encoder
+from understudy.tokens.groups import encode_groups
+
+SWAPPED_ROWS = 300
+"""So many examples have their rationales swapped, at most."""
+
+
+def train_explained(context: Context, _: str) -> dict[str, Any]:
+    """Train the student of the arm `explained`.
+
+    Raises:
+        DataError: there is a task for which no example has a text.
+    """
+    # As many steps as every other arm, whatever was left out of the texts.
+    steps = equal_steps(context.run, context.recipe)
+    config = context.recipe.distil.model_copy(update={"steps": steps})
+    return _learn(context, "train-explained", _explained(context), config)
+
+
+def train_observer(context: Context, _: str) -> dict[str, Any]:
+    """Train the observer of its answers: a student of the same kind that reads explanations beside the question.
+
+    Raises:
+        RunError: there is no explanation to read.
+    """
+    return _learn(context, "train-observer", _observed(context), context.recipe.distil)
+
+
+def _learn(context: Context, stage: str, lessons: Lessons, config: TrainConfig) -> dict[str, Any]:
+    recipe = context.recipe
+    return learn(context, stage, recipe.student, student_weights(context.run, recipe), config, lessons)
+
+
+def _explained(context: Context) -> Lessons:
+    recipe = context.recipe
+    tasks = _tasks(recipe)
+    texts = groups(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
+    lacking = task_weights(tasks).keys() - {row.task for rows in texts for row in rows}
+    if lacking:
+        raise DataError(
+            f"tasks.kind {tasks.kind}: no example has a text for the task {min(lacking)}",
+            hint="see in stages/generate why none was kept, then change generate.filter, or the kind or its weights",
+        )
+    objective = functools.partial(build.explained_objective, recipe)
+    dev_score = functools.partial(explained_dev_scores, tasks=tasks, batch_size=recipe.evaluate.batch_size)
+    return Lessons(len(texts), functools.partial(encode_groups, texts), objective, tasks.logits, dev_score)
+
+
+def _observed(context: Context) -> Lessons:
+    """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
+    rows = []
+    for one in explained_rows(context.run, context.recipe, "train"):
+        if not one.example.labelled:
+            continue
+        # Without its own answer, or the observer would learn to copy what the student does not write.
+        text = split_answer(one.rationale or "")[0]
+        seen = views(one.example, text) if text and one.example.choices else {"": one.example}
+        rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in seen.items()]
+    if not any("/" in row.id and not row.id.endswith("/") for row in rows):
+        raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")
+    return gold_lessons(rows)
+
+
+def explained_rows(run: Run, recipe: Recipe, role: str) -> list[Explained]:
+    """The labelled rows of a split with what was written about them, and unlabelled ones with a text of their own."""
+    tasks = _tasks(recipe)
+    examples = rows_of(run, role)
+    if role == "train" and recipe.generate and "unlabelled" in recipe.generate.roles:
+        examples += rows_of(run, "unlabelled")
+    if tasks.kind == "answer" or not run.is_done(STAGE):
+        return [Explained(example) for example in examples if example.labelled]
+    return store.explained(examples, run.stage(STAGE), tasks.rationales)
+
+
+def _tasks(recipe: Recipe) -> TaskConfig:
+    assert recipe.tasks is not None
+    return recipe.tasks
+
+
+# -- how it does -----------------------------------------------------------------------------------------------------
+
+
+def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
+    """Answer the held-out rows and explain them; swap rationales; let the observer foresee the answers."""
+    run, recipe = context.run, context.recipe
+    tasks, size = _tasks(recipe), recipe.evaluate.batch_size
+    model, encoder = _load(context, "train-explained")
+    rows = held_out(run, recipe)
+    form = asked(tasks)
+    apart = form.explanation not in (None, form.answer)
+    counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
+    found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
+    write_jsonl(run.stage("predict-explained") / "predictions.jsonl", found)
+    measured = {"resamples": recipe.evaluate.resamples, "confidence": recipe.evaluate.confidence, "seed": recipe.seed}
+    lines = figure_lines(explanation_figures(found, **measured)) if tasks.kind != "answer" else []
+    if tasks.kind != "answer":
+        swapped, role = counterfactual_rows(run, recipe)
+        swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
+        write_jsonl(run.stage("predict-explained") / "swaps.jsonl", swaps)
+        lines += faithfulness_lines(faithfulness(swaps, tasks, **measured), role)
+    if run.is_done("train-observer"):
+        observer, its_encoder = _load(context, "train-observer")
+        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, **measured))
+    if recipe.evaluate.judge and tasks.kind != "answer":
+        lines += judged_lines(
+            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), **measured)
+        )
+    return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
+
+
+def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[Explained], str]:
+    """Examples whose rationale can be swapped: of the development split where there are any, else training rows."""
+    for role in ("dev", "train"):
+        found = [one for one in explained_rows(run, recipe, role) if one.counterfactuals]
+        if found:
+            return found[:SWAPPED_ROWS], role
+    return [], "train"
+
+
+def _load(context: Context, stage: str) -> tuple[Any, Encoder]:
+    recipe, weights = context.recipe, str(context.run.stage(stage) / "model")
+    model = load_model(recipe.student, context.device, weights=weights, seed=recipe.seed)
+    return model, Encoder(load_template(recipe.student, weights=weights), recipe.data)
+
+
+# -- figures as lines of the report ----------------------------------------------------------------------------------
+
+
+def _line(
+    label: str,
+    figure: Mapping[str, Any] | None,
+    *,
+    scale: int = 100,
+    about: str = "",
+    without: str = "there is nothing to count",
+) -> dict[str, Any]:
+    kept = {key: figure.get(key) for key in ("value", "low", "high", "n")} if figure else {"value": None}
+    value = kept["value"]
+    if value is None or value != value:
+        return {"label": label, "value": None, "reason": without}
+    return {"label": label, **kept, "scale": scale, "about": about}
+
+
+def figure_lines(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the explanations are like."""
+    return [
+        _line("An answer could be read, %", figures["answer_given"]),
+        _line("The answer names no option, %", figures["names_no_option"]),
+        _line("Words", figures["words"], scale=1),
+        _line("Other choices mentioned", figures["distractors"], scale=1),
+        _line("Names the answer that was given, %", figures["names_own_answer"]),
+        _line("Cut at the longest length, %", figures["unfinished"]),
+    ]
+
+
+def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+    """Whether the answer goes along with the rationale."""
+    labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
+    if not found["measured"]:
+        return [{"label": labels[0], "value": None, "reason": found["reason"]}]
+    about = [f"on {found['examples']:,} {'development' if role == 'dev' else 'training'} rows"]
+    about += [found["note"]] if found.get("note") else []
+    keys = ("follows", "flips")
+    return [_line(label, found[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
+
+
+def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the judge says of the explanations."""
+    labels = {
+        "answer_relevance": "Judged: speaks to the question, %",
+        "faithfulness": "Judged: borne out by the context, %",
+    }
+    return [
+        _line(labels[metric], figure) if figure["value"] is not None else {"label": labels[metric], **figure}
+        for metric, figure in found.items()
+    ]
+
+
+def observer_lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How much the explanations help an observer to foresee the answers."""
+    if not found["measured"]:
+        return [{"label": "Simulatability", "value": None, "reason": found["reason"]}]
+    left = f"{found['left_out']:,} rows left out" if found["left_out"] else ""
+    return [
+        _line("The observer foresees the answer from the question, %", found["question_alone"], about=left),
+        _line("… from question and explanation, %", found["both"]),
+        _line("The explanation alone gives the answer away, %", found["leaking"]),
+        _line("Simulatability: gain by the explanation, points", found["gain"]),
+        _line(
+            "… adjusted for leaking (LAS), points",
+            found["las"],
+            without="not defined: every explanation gives the answer away, or none does",
+        ),
+    ]

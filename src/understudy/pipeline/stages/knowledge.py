@@ -1,0 +1,108 @@
+"""The stage in which a teacher writes about the examples, and what of it later stages read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.completers.factory import completer
+from understudy.completers.in_process import LocalCompleter
+from understudy.data.embedded.telecom import explanations
+from understudy.errors import ConfigError, RunError
+from understudy.evaluation.tools import cache_folder
+from understudy.knowledge import figures, pipeline, recorded, store
+from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
+from understudy.pipeline.sources import text_sources
+from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
+from understudy.pipeline.texts import EXPLAINED, STAGE
+from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
+from understudy.run import Run
+from understudy.types import Completer, Example
+
+
+def generate(context: Context, _: str) -> dict[str, Any]:
+    """Let the teacher write, step by step, or take over what it wrote earlier; measure what came of it.
+
+    Raises:
+        RunError: the budget ended before the work did; what was written stays, and running again goes on.
+    """
+    run, recipe = context.run, context.recipe
+    config = recipe.generate
+    assert config is not None
+    examples, folder = written_about(run, config), run.stage(STAGE)
+    if config.recorded:
+        record = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
+    else:
+        record = pipeline.generate(
+            examples,
+            config,
+            writer(context),
+            folder,
+            demonstrations=demonstrations(run, recipe),
+            progress=context.progress,
+        )
+    if record.get("stopped"):
+        raise RunError(
+            f"the teacher stopped with {record['left']:,} of {record['examples']:,} examples left: {record['stopped']}",
+            hint="raise the budget and run the same command again: what is written is kept and not paid for twice",
+        )
+    if record.get("left"):
+        raise RunError(
+            f"no answer came for {record['left']:,} of {record['examples']:,} examples, for reasons that may pass",
+            hint="run the same command again: what is written is kept and not asked for twice",
+        )
+    steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
+    rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
+    measured: dict[str, Any] = {"quality": figures.figures(rows, examples), "sources": text_sources(config)}
+    if {"explain", "revise"} <= set(steps):
+        before, after = store.read(folder, "explain"), store.read(folder, "revise")
+        measured["revision"] = figures.revision(before, after, examples, seed=config.seed)
+    return {**record, **measured}
+
+
+def written_about(run: Run, config: GenerateConfig) -> list[Example]:
+    """The examples of all roles that the teacher writes about."""
+    return [example for role in config.roles for example in rows_of(run, role)]
+
+
+def writer(context: Context) -> Completer:
+    """Who writes: the endpoint or model that `generate.teacher` names, else the recipe's own teacher as it is now."""
+    run, recipe = context.run, context.recipe
+    assert recipe.generate is not None
+    asked = recipe.generate.teacher
+    if asked is not None:
+        return completer(asked, cache_folder("teacher"), account=run.folder.name)
+    own = recipe.own_teacher
+    config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
+    # A cache of its own: another run's teacher of the same name has other weights.
+    folder = run.stage(STAGE) / "answers"
+    weights = teacher_weights(run, recipe)
+    return LocalCompleter(config, folder, section=own, weights=weights, device=recipe.device, seed=recipe.seed)
+
+
+def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:
+    """What people wrote: the file that the recipe names, else what comes with the data set; it may be nothing."""
+    assert recipe.generate is not None
+    if recipe.generate.demonstrations:
+        return read_demonstrations(recipe.generate.demonstrations)
+    if recipe.data.source == EXPLAINED:
+        return parse_demonstrations(explanations.demonstrations(rows_of(run, "train")), EXPLAINED)
+    return ()
+
+
+def lessons(run: Run, recipe: Recipe) -> list[Example]:
+    """What the teacher is fine-tuned on beside the gold answers, with `generate.teach`.
+
+    Raises:
+        ConfigError: it is to be taught, and there is nothing to teach it with.
+    """
+    if recipe.generate is None or not recipe.generate.teach:
+        return []
+    found = pipeline.lessons(recipe.generate, demonstrations(run, recipe))
+    if not found:
+        raise ConfigError(
+            "generate.teach: there are no demonstrations of its steps",
+            hint="name a file of them in generate.demonstrations, or leave teach out",
+        )
+    return found

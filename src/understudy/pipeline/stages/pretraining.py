@@ -1,0 +1,71 @@
+"""The stages before fine-tuning: continued pretraining of a model on raw text of the domain."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from understudy import build
+from understudy.data.documents import fingerprint_documents, read_documents
+from understudy.errors import DataError, ModelError
+from understudy.models.load import load_model, load_template
+from understudy.pipeline.stages.context import Context
+from understudy.pipeline.stages.training import Material, fit, keep, trainable
+from understudy.recipe import ModelConfig
+from understudy.tokens.collate import Collator, EncodedRow
+from understudy.tokens.template import Prompted, Template
+from understudy.training.module import DistillationModule
+
+
+def teacher_pretrain(context: Context, _: str) -> dict[str, Any]:
+    """Let the teacher read raw text before it is fine-tuned."""
+    return _pretrain(context, "teacher_pretrain", context.recipe.own_teacher)
+
+
+def student_pretrain(context: Context, _: str) -> dict[str, Any]:
+    """Let the student read raw text before it is fine-tuned or distilled."""
+    return _pretrain(context, "student_pretrain", context.recipe.student)
+
+
+def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, Any]:
+    pretrain, recipe = config.pretrain, context.recipe
+    assert pretrain is not None
+    context.progress(0, 1, "load")
+    documents = read_documents(pretrain.source, pretrain.text_field)
+    template = load_template(config)
+    if template.encoder_decoder:
+        raise ModelError(
+            f"{config.model} is an encoder–decoder, and continued pretraining learns the next token of plain text",
+            hint=f"leave out {stage.partition('_')[0]}.pretrain, or take a causal model",
+        )
+    rows = packed(template, documents, pretrain.max_length or recipe.data.max_length)
+    if not rows:
+        raise DataError(f"{pretrain.source}: the documents hold no text", hint="check pretrain.text_field")
+    pad: Any = template.tokenizer.pad_token_id
+    model, autocast = trainable(config, pretrain, context.device, None, recipe.seed)
+    module = DistillationModule(model, build.gold_objective().to(context.device))
+    # No question is answered here, so nothing is evaluated on the way: the last weights are the ones that stay.
+    record = fit(context, stage, pretrain, module, Material(rows, Collator(pad)), autocast=autocast)
+    if record.pop("saves"):
+        keep(context, stage, module, template, functools.partial(load_model, config, context.device, seed=recipe.seed))
+    source = {"name": pretrain.source, "fingerprint": fingerprint_documents(pretrain.source)}
+    return {**record, "rows": len(rows), "documents": len(documents), "source": source}
+
+
+def packed(template: Template, documents: Iterable[str], length: int) -> list[EncodedRow]:
+    """Documents one behind the other, cut into rows of `length` tokens; only the last row may be shorter.
+
+    Each document has the start token before it, where there is one, and the end token behind it. A row begins with the
+    last token of the row before, so that every token but the very first is learned exactly once. Within a row,
+    attention reaches across the border of two documents.
+    """
+    tokenizer: Any = template.tokenizer
+    start = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
+    ids: list[int] = []
+    for text in documents:
+        ids += [*start, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+    pieces = (ids[begin : begin + length] for begin in range(0, len(ids) - 1, length - 1))
+    return [
+        EncodedRow(f"text-{number}", Prompted(piece[:1], piece[1:]), None, True) for number, piece in enumerate(pieces)
+    ]

@@ -1,0 +1,103 @@
+"""How a template and a tokenizer treat text: thoughts that are inserted or stripped, and what does not come back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from understudy.errors import ModelError
+from understudy.tokens.template import Template
+
+QUESTION = [{"role": "user", "content": "question"}]
+_TAG = "(think|thinking|thought|reasoning)>"
+_OPEN, _CLOSE = re.compile(f"<{_TAG}"), re.compile(f"</{_TAG}")
+_ENDS_OPEN = re.compile(f"<{_TAG}\\s*$")
+
+PROBES = {
+    "capitals": "the AMF of",
+    "accents": "the naïve café",
+    "line breaks": "one\ntwo",
+    "tabs": "one\ttwo",
+    "runs of spaces": "one   two",
+    "other scripts": "one 漢字 two",
+    "emoji": "one 🙂 two",
+    "wide forms": "one Ａ１ two",
+    "signs": "x_1 != {y}; 12,345.60 €",
+}
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """What a template does about thoughts, as understudy renders it (`enable_thinking` off).
+
+    Attributes:
+        prompt: `no`, `closed` (an empty thought is put before the answer) or `open` (the prompt ends inside one).
+        answer: whether it puts a thought before an answer that is given to it.
+        strips: whether it removes a thought that the answer holds.
+        switch: whether `enable_thinking` changes anything.
+    """
+
+    prompt: str
+    answer: bool
+    strips: bool
+    switch: bool
+
+    @property
+    def text(self) -> str:
+        """The same in words."""
+        said = {
+            "no": [],
+            "closed": ["puts an empty thought before the answer"],
+            "open": ["the prompt ends inside a thought"],
+        }[self.prompt]
+        said += ["inserts a thought into given answers"] * (self.answer and self.prompt == "no")
+        said += ["strips thoughts from answers"] * self.strips
+        said += ["has a switch, which is off"] * self.switch
+        return "; ".join(said) or "none"
+
+
+def thinking(template: Template) -> Thinking:
+    """What a template does about thoughts."""
+    prompt, whole = template.prompt(QUESTION), _whole(template, "answer")
+    thought = "<think>\nwhy\n</think>\n\nanswer"
+    return Thinking(
+        prompt="open" if open_thought(template) else "closed" if _CLOSE.search(prompt) else "no",
+        answer=bool(_OPEN.search(whole)),
+        strips="why" not in _whole(template, thought),
+        switch=_rendered(template, on=True) != _rendered(template, on=False),
+    )
+
+
+def open_thought(template: Template) -> bool:
+    """Whether the prompt ends inside a thought, so that what follows is no answer."""
+    try:
+        prompt = template.prompt(QUESTION)
+    except ModelError:  # What cannot be rendered is refused with its row.
+        return False
+    # Only at the end: an instruction may speak of <think> without opening one.
+    return bool(_ENDS_OPEN.search(prompt))
+
+
+def _whole(template: Template, answer: str) -> str:
+    return _apply(template, [*QUESTION, {"role": "assistant", "content": answer}], prompt=False, on=False)
+
+
+def _rendered(template: Template, *, on: bool) -> str:
+    return _apply(template, QUESTION, prompt=True, on=on)
+
+
+def _apply(template: Template, turns: list[dict[str, str]], *, prompt: bool, on: bool) -> str:
+    return template.tokenizer.apply_chat_template(  # pyright: ignore
+        turns, tokenize=False, add_generation_prompt=prompt, enable_thinking=on
+    )
+
+
+def lost(template: Template) -> list[str]:
+    """Kinds of text that do not come back from the tokenizer as they went in."""
+    return [name for name, text in PROBES.items() if round_trip(template, text) != text]
+
+
+def round_trip(template: Template, text: str) -> str:
+    """A text through the tokenizer and back, without the blanks around it."""
+    ids = template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return template.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()  # pyright: ignore
