@@ -6,7 +6,8 @@ python benchmarks/completer.py --few            # the same with a tenth of the c
 ```
 
 The server (`tests/support/servers.py`) runs in a process of its own and gives every question back; each row asks it
-from a fresh process. With 64 requests under way and 200 ms an answer, 320 calls a second are the most there can be. Memory is
+from a fresh process. With 64 requests under way and 200 ms an answer, 320 calls a second are the most there can be.
+Memory is
 the high-water mark of resident memory of the asking process; with the cache in use, as always.
 """
 

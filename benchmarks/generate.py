@@ -8,7 +8,8 @@ python benchmarks/generate.py --few             # the same with a tenth of the e
 Four steps – explanation, critique, revision, answer – over examples that a generator makes up as it goes; prompts,
 filter, rows on disk and the cache of answers are all in it. The rows of memory have one step. The server
 (`tests/support/servers.py`) runs in a process of its own; each row asks it from a fresh process. With 64 calls under
-way and 200 ms an answer, 320 calls a second are the most there can be. Memory is the high-water mark of resident memory of the
+way and 200 ms an answer, 320 calls a second are the most there can be. Memory is the high-water mark of resident memory
+of the
 asking process.
 """
 
