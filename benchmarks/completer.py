@@ -22,7 +22,7 @@ ROWS = [("200 ms", DELAY, 9_600), ("0 ms", 0.0, 20_000), ("memory", 0.0, 1_000),
 
 def ask(name: str, calls: int, url: str) -> dict[str, float]:
     """Ask so many questions."""
-    from understudy.completers.api import ApiCompleter
+    from understudy.completers.openai_completer import ApiCompleter
     from understudy.recipe import EndpointConfig
     from understudy.types import Message, Request
 

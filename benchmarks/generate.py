@@ -40,7 +40,7 @@ def examples(num: int) -> Iterator[Example]:
 
 def ask(name: str, num: int, url: str) -> dict[str, float]:
     """Have so many examples written about."""
-    from understudy.completers.api import ApiCompleter
+    from understudy.completers.openai_completer import ApiCompleter
     from understudy.knowledge.pipeline import generate
     from understudy.recipe import EndpointConfig
     from understudy.recipe.knowledge import FilterConfig, GenerateConfig

@@ -225,7 +225,7 @@ def _fourteen(predictions: list[str], references: list[list[str]], resamples: in
     """Everything that is said of two systems on 14 metrics; random values stand for the seven that need a model."""
     import numpy as np
 
-    from understudy.metrics import FOURTEEN, mean_score, score
+    from understudy.metrics import STUDY_METRICS, mean_score, score
     from understudy.metrics.significance import compare_systems
 
     generator = np.random.default_rng(0)
@@ -233,7 +233,7 @@ def _fourteen(predictions: list[str], references: list[list[str]], resamples: in
     systems = []
     for texts in (predictions, other):
         scores = score(texts, references, metrics=NGRAM)
-        rest = [name for name in FOURTEEN if name not in NGRAM]
+        rest = [name for name in STUDY_METRICS if name not in NGRAM]
         systems.append(scores | {name: mean_score(name, generator.random(len(texts)), "random") for name in rest})
     clock = time.process_time()
     compare_systems(*systems, resamples=resamples)

@@ -11,7 +11,7 @@ from understudy.files import read_text
 from understudy.models.forward import forward
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, ModelConfig
-from understudy.tokens.collate import Collator, Encoder, encode_rows
+from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.types import Example
 
@@ -81,7 +81,7 @@ def passages(stories: Sequence[str], name: str) -> list[Example]:
 @torch.no_grad()
 def bits(model: torch.nn.Module, template: Template, rows: Sequence[Example], batch_size: int = 64) -> list[float]:
     """Σ −log₂ q over the tokens of each passage."""
-    encoder, collator = Encoder(template, DATA), Collator(template.tokenizer.pad_token_id)  # pyright: ignore
+    encoder, collator = ExampleTokenizer(template, DATA), Collator(template.tokenizer.pad_token_id)  # pyright: ignore
     encoded = encode_rows(rows, encoder)
     assert not encoder.notes, f"a passage was cut: {encoder.notes}"
     model.eval()

@@ -39,10 +39,10 @@ from understudy.metrics.significance import compare_many
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DistilConfig, ModelConfig
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Collator, EncodedRow, Encoder, encode_rows
+from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
-from understudy.training.plan import plan, training_arguments
+from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 
 METHODS = ("dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned")
@@ -186,7 +186,7 @@ class Study:
     def encoded(self, config: DistilConfig, method: str) -> list[EncodedRow]:
         """The training passages for a method."""
         if method not in self._encoded:
-            ours, theirs = (Encoder(self.templates[side], DATA) for side in ("student", "teacher"))
+            ours, theirs = (ExampleTokenizer(self.templates[side], DATA) for side in ("student", "teacher"))
             sides = (ours,) if method == BASE else (ours, theirs, self._bridge(config))
             rows = encode_rows(self.rows["train"], *sides)
             # All students learn the teacher's text as the text to learn; the methods have half their loss from it.

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from understudy.data.load import load_splits
 from understudy.recipe import DataConfig
-from understudy.tokens.align import Bridge
+from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
 from understudy.types import Example
@@ -76,7 +76,7 @@ def row(ours: str, theirs: str, student: Template, teacher: Template, texts: lis
     tokens = sum(len(mine.answer_ids) for mine, _, _ in encoded)
     shares, times, shared = [], [], 0.0
     for kind in KINDS.values():
-        bridge = Bridge.between(kind, student, teacher)
+        bridge = CrossTokenizer.between(kind, student, teacher)
         shared = float((bridge.vocabulary.exact >= 0).mean())
         begin = time.perf_counter()
         found = [bridge.align(*one) for one in encoded]

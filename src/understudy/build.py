@@ -12,8 +12,8 @@ from understudy.losses.dskd import CrossModelAttention, DualSpace
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.models.forward import base_model, head_of
 from understudy.recipe import DistilConfig, Recipe
-from understudy.tokens.align import Bridge, Kind
-from understudy.tokens.soundness import Pair, judge
+from understudy.tokens.align import AlignmentKind, CrossTokenizer
+from understudy.tokens.compatibility import TokenizerPair, judge
 from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import description
 from understudy.training.crossvocab import (
@@ -24,9 +24,9 @@ from understudy.training.crossvocab import (
     shared_columns,
 )
 from understudy.training.objective import (
+    CrossEntropy,
     CrossModelObjective,
     DualSpaceObjective,
-    Gold,
     Need,
     Objective,
     OutputDivergence,
@@ -42,7 +42,12 @@ NEEDS: dict[str, Need] = {
     "byte_aligned": ByteAligned.needs,
 }
 
-ALIGNMENTS: dict[str, Kind] = {"dskd_v2": "exact", "min_edit": "min_edit", "uld": "start", "byte_aligned": "groups"}
+ALIGNMENTS: dict[str, AlignmentKind] = {
+    "dskd_v2": "exact",
+    "min_edit": "min_edit",
+    "uld": "start",
+    "byte_aligned": "groups",
+}
 
 # β of the generalised Jensen–Shannon divergence that each name stands for.
 _BETAS = {"forward_kl": 0.0, "reverse_kl": 1.0, "js": 0.5, "generalized_js": 0.5}
@@ -50,20 +55,20 @@ _BETAS = {"forward_kl": 0.0, "reverse_kl": 1.0, "js": 0.5, "generalized_js": 0.5
 
 def gold_objective() -> Objective:
     """The objective of supervised fine-tuning."""
-    return Gold()
+    return CrossEntropy()
 
 
-def bridge(config: DistilConfig, student: Template, teacher: Template) -> Bridge | None:
+def bridge(config: DistilConfig, student: Template, teacher: Template) -> CrossTokenizer | None:
     """What aligns the answers of two tokenizers, where the method needs it.
 
     Raises:
         ModelError: the method needs to know where tokens stand, and one of the tokenizers does not tell.
     """
     kind = ALIGNMENTS.get(config.method)
-    return None if kind is None else Bridge.between(kind, student, teacher, last=config.merge == "bayesian")
+    return None if kind is None else CrossTokenizer.between(kind, student, teacher, last=config.merge == "bayesian")
 
 
-def objective(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge | None = None) -> Objective:
+def objective(config: DistilConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None = None) -> Objective:
     """The objective a recipe names, with projectors that fit the two models.
 
     Args:
@@ -89,7 +94,9 @@ def objective(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge |
     return CrossModelObjective(spaces, measure, **shared)
 
 
-def explained_objective(recipe: Recipe, student: Any, teacher: Any = None, bridge: Bridge | None = None) -> Objective:
+def explained_objective(
+    recipe: Recipe, student: Any, teacher: Any = None, bridge: CrossTokenizer | None = None
+) -> Objective:
     """The objective of the arm `explained`: cross-entropy, or `distil.method` beside it where `tasks.logits` says so.
 
     The weights of the tasks come with the rows (`Batch.weights`), so each method weighs them, token by token.
@@ -114,7 +121,7 @@ def explained_objective(recipe: Recipe, student: Any, teacher: Any = None, bridg
     return objective(recipe.distil, student, teacher, bridge)
 
 
-def _aligned(config: DistilConfig, student: Any, teacher: Any, bridge: Bridge) -> Objective:
+def _aligned(config: DistilConfig, student: Any, teacher: Any, bridge: CrossTokenizer) -> Objective:
     """An objective that compares aligned tokens of two vocabularies."""
     measure = divergence(config.divergence, **config.divergence_parameters)
     shared = {"temperature": config.temperature, "gold_weight": config.gold_weight}
@@ -208,7 +215,7 @@ def check_pair(
     if Need.ALIGNMENT in NEEDS[method]:
         for template in (student, teacher):
             description(template.tokenizer)
-    found = judge(method, Pair.of(student, teacher, columns))
+    found = judge(method, TokenizerPair.of(student, teacher, columns))
     if found.cause == "vocabulary":
         raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
     # A recipe that only learns from texts may have the two speak differently.

@@ -31,7 +31,7 @@ from understudy.files import PART, atomic, disk_fault, read_json, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
 
 BEGUN, DONE = "begun.json", "done.json"
-AGAIN = "free some space, then run the same command again: it goes on from here"
+RERUN_HINT = "free some space, then run the same command again: it goes on from here"
 
 
 class Run:
@@ -184,7 +184,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         reason = disk_fault(error) or (isinstance(error, OSError) and (error.strerror or str(error)))
         if not reason or isinstance(error, RunError):
             raise
-        raise RunError(f"cannot write {target}: {reason}", hint=AGAIN) from error
+        raise RunError(f"cannot write {target}: {reason}", hint=RERUN_HINT) from error
 
 
 def environment() -> dict[str, Any]:

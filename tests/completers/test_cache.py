@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.completers.cache import FILE_NAME, Answer, AnswerCache, clean, request_key
+from understudy.completers.cache import FILE_NAME, AnswerCache, CachedAnswer, clean, request_key
 from understudy.errors import DataError, RunError
 from understudy.types import Message, Request
 
@@ -54,11 +54,11 @@ def test_what_cannot_change_an_answer_does_not() -> None:
 @given(st.text(), st.text(st.characters(codec=None)), st.integers(0, 2**40))
 def test_any_text_comes_back(name: str, text: str, tokens: int) -> None:
     cache = AnswerCache()
-    answer = Answer(clean(text), tokens, tokens, 0.25)
+    answer = CachedAnswer(clean(text), tokens, tokens, 0.25)
     place = key(dataclasses.replace(REQUEST, messages=(Message("user", text),)))
     assert cache.get(place) is None
     cache.put(place, clean(name), answer)
-    cache.put(place, "later", Answer("another"))
+    cache.put(place, "later", CachedAnswer("another"))
     assert cache.get(place) == answer
     assert len(cache) == 1
     cache.close()
@@ -66,9 +66,9 @@ def test_any_text_comes_back(name: str, text: str, tokens: int) -> None:
 
 def test_it_lies_on_the_disk_at_once(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path / "new" / "folder")
-    cache.put("k", "m", Answer("text", 1, 2, 0.5))
+    cache.put("k", "m", CachedAnswer("text", 1, 2, 0.5))
     other = AnswerCache(tmp_path / "new" / "folder")
-    assert other.get("k") == Answer("text", 1, 2, 0.5)
+    assert other.get("k") == CachedAnswer("text", 1, 2, 0.5)
     cache.close()
     other.close()
 
@@ -96,7 +96,7 @@ def test_a_torn_tail_of_the_journal_costs_its_own_answers_only(tmp_path: Path) -
     """What a power cut leaves: the write-ahead file breaks off in the middle of a record."""
     cache = AnswerCache(tmp_path)
     for number in range(20):
-        cache.put(f"k{number}", "m", Answer(f"text {number}"))
+        cache.put(f"k{number}", "m", CachedAnswer(f"text {number}"))
     journal = (tmp_path / f"{FILE_NAME}-wal").read_bytes()
     database = (tmp_path / FILE_NAME).read_bytes()
     cache.close()
@@ -106,9 +106,9 @@ def test_a_torn_tail_of_the_journal_costs_its_own_answers_only(tmp_path: Path) -
     (torn / f"{FILE_NAME}-wal").write_bytes(journal[:-2_000])
     found = AnswerCache(torn)
     assert 0 < len(found) < 20
-    assert found.get("k0") == Answer("text 0")
-    found.put("k19", "m", Answer("again"))
-    assert found.get("k19") == Answer("again")
+    assert found.get("k0") == CachedAnswer("text 0")
+    found.put("k19", "m", CachedAnswer("again"))
+    assert found.get("k19") == CachedAnswer("again")
     found.close()
 
 
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
 
 def test_it_is_a_plain_database(tmp_path: Path) -> None:
     cache = AnswerCache(tmp_path)
-    cache.put("k", "m", Answer("text", 1, 2, 0.5))
+    cache.put("k", "m", CachedAnswer("text", 1, 2, 0.5))
     cache.close()
     database = sqlite3.connect(tmp_path / FILE_NAME)
     assert database.execute("SELECT key, model, text FROM answers").fetchall() == [("k", "m", "text")]

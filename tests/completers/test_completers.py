@@ -12,10 +12,10 @@ import torch
 
 from support.asking import by_id, question
 from support.tiny import llama, tokenizer
-from understudy.completers.api import ApiCompleter
 from understudy.completers.budget import most_tokens
 from understudy.completers.factory import completer
-from understudy.completers.in_process import LocalCompleter
+from understudy.completers.local_completer import LocalCompleter
+from understudy.completers.openai_completer import ApiCompleter
 from understudy.errors import ModelError
 from understudy.models.generate import generate
 from understudy.recipe import EndpointConfig, JudgeConfig
@@ -159,7 +159,7 @@ def test_a_model_that_is_not_there_is_named() -> None:
 
 def test_choosing_loads_neither_torch_nor_openai() -> None:
     code = (
-        "import sys, understudy.metrics, understudy.metrics.judge, understudy.metrics.judge_reliability\n"
+        "import sys, understudy.metrics, understudy.metrics.judged_metrics, understudy.metrics.judge_reliability\n"
         "import understudy.completers.factory as c\n"
         "from understudy.recipe import EndpointConfig\n"
         "c.completer(EndpointConfig(model='m', base_url='http://localhost:1/v1'))\n"

@@ -13,8 +13,8 @@ from support import SHARED
 from support.tiny import FACTS, tokenizer
 from understudy.data.tasks import (
     ANSWER_MARK,
-    Explained,
     TaskRow,
+    WithRationales,
     groups,
     prompt_example,
     rows,
@@ -26,14 +26,14 @@ from understudy.data.tasks import (
 from understudy.errors import DataError, ModelError
 from understudy.models.load import load_template
 from understudy.recipe import DataConfig, ModelConfig, TaskConfig
-from understudy.tokens.collate import Collator, Encoder
-from understudy.tokens.groups import encode_groups
+from understudy.tokens.collate import Collator, ExampleTokenizer
 from understudy.tokens.prompts import render_question
+from understudy.tokens.task_rows import encode_groups
 from understudy.tokens.template import Template
 from understudy.types import Example
 
 EXAMPLE = Example("q", "Who ends N2?", ("AMF",), choices=("SMF", "AMF", "UPF"), meta={"answer_index": 1})
-WHOLE = Explained(EXAMPLE, "N2 ends there.", {0: "Sessions.", 2: "Packets."})
+WHOLE = WithRationales(EXAMPLE, "N2 ends there.", {0: "Sessions.", 2: "Packets."})
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 
 
@@ -103,11 +103,14 @@ def test_tasks_without_weight_give_no_rows():
 @pytest.mark.parametrize(
     ("explained", "expected"),
     [
-        (Explained(EXAMPLE, None, WHOLE.counterfactuals), ["predict"]),
-        (Explained(EXAMPLE, "  ", {}), ["predict"]),
-        (Explained(EXAMPLE, "N2 ends there.", {}), ["predict", "explain", "factual"]),
-        (Explained(EXAMPLE, "N2 ends there.", {2: "x", 0: " "}), ["predict", "explain", "factual", "counterfactual"]),
-        (Explained(EXAMPLE, "N2 ends there.", {1: "x", 7: "x"}), ["predict", "explain", "factual"]),
+        (WithRationales(EXAMPLE, None, WHOLE.counterfactuals), ["predict"]),
+        (WithRationales(EXAMPLE, "  ", {}), ["predict"]),
+        (WithRationales(EXAMPLE, "N2 ends there.", {}), ["predict", "explain", "factual"]),
+        (
+            WithRationales(EXAMPLE, "N2 ends there.", {2: "x", 0: " "}),
+            ["predict", "explain", "factual", "counterfactual"],
+        ),
+        (WithRationales(EXAMPLE, "N2 ends there.", {1: "x", 7: "x"}), ["predict", "explain", "factual"]),
     ],
 )
 def test_what_is_not_there_gives_no_row(explained, expected):
@@ -124,7 +127,7 @@ def test_a_mark_that_the_rationale_ends_with_is_written_once():
 
 def test_an_unlabelled_example_learns_what_the_teacher_said():
     unlabelled = dataclasses.replace(EXAMPLE, answers=(), meta={})
-    thought = Explained(unlabelled, "N2 ends there.", WHOLE.counterfactuals)
+    thought = WithRationales(unlabelled, "N2 ends there.", WHOLE.counterfactuals)
     assert [row[:3] for row in put(thought, kind="multitask_counterfactual")] == [EXPLAIN]
     answered = dataclasses.replace(thought, rationale="N2 ends there. So the answer is: AMF")
     assert [row[:3] for row in put(answered, kind="multitask_counterfactual")] == [PREDICT, EXPLAIN, FACTUAL]
@@ -134,7 +137,7 @@ def test_an_unlabelled_example_learns_what_the_teacher_said():
 
 
 def test_an_example_that_teaches_nothing_is_no_group_and_none_at_all_is_named():
-    bare = Explained(EXAMPLE)
+    bare = WithRationales(EXAMPLE)
     assert [len(group) for group in groups([bare, WHOLE], config(kind="counterfactual"), seed=0)] == [3]
     with pytest.raises(DataError, match="no example has the texts") as caught:
         groups([bare], config(kind="counterfactual", rationales="revise"), seed=0)
@@ -154,7 +157,7 @@ def test_a_counterfactual_is_never_the_gold_choice(choices, data, indexed):
     meta = {"answer_index": gold} if indexed else {}
     example = Example("q", "Who?", (choices[gold],), choices=tuple(choices), meta=meta)
     texts = {place: f"because {place}" for place in range(len(choices))}
-    made = rows(Explained(example, "so", texts), config(kind="counterfactual", rationale_in="encoder"), seed=0)
+    made = rows(WithRationales(example, "so", texts), config(kind="counterfactual", rationale_in="encoder"), seed=0)
     learned = [row.example.answers[0] for row in made if row.task == "counterfactual"]
     bare = choices[gold].strip(" .").lower()
     assert learned == [choice for choice in choices if choice.strip(" .").lower() != bare]
@@ -172,7 +175,7 @@ def test_drawn_counterfactuals_are_the_same_again_and_differ_between_examples_an
         texts = {place: f"why {place}" for place in range(1, 8)[::order]}
         example = Example(identifier, "Which?", ("a",), choices=choices)
         fields = config(kind="counterfactual", counterfactuals=count, rationale_in="encoder")
-        return "".join(r.example.answers[0] for r in rows(Explained(example, "so", texts), fields, seed=seed)[1:])
+        return "".join(r.example.answers[0] for r in rows(WithRationales(example, "so", texts), fields, seed=seed)[1:])
 
     many = {drawn(f"q-{n}", seed) for n in range(20) for seed in range(2)}
     assert len(many) > 15
@@ -252,10 +255,10 @@ QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCh
 def counterfactual(name, rationale, choice, *, apart=False):
     """(what each answer token spells, how many are given, the given text, the whole text) of a row."""
     example = dataclasses.replace(EXAMPLE, choices=("AMF", choice), answers=("AMF",), meta={"answer_index": 0})
-    made = rows(Explained(example, "so", {1: rationale}), config(kind="counterfactual"), seed=0)
+    made = rows(WithRationales(example, "so", {1: rationale}), config(kind="counterfactual"), seed=0)
     row = made[-1]
     assert row.task == "counterfactual"
-    encoded = encode_groups([[row]], Encoder(template(name, apart), ROOM))[0].rows[0].student
+    encoded = encode_groups([[row]], ExampleTokenizer(template(name, apart), ROOM))[0].rows[0].student
     pieces = template(name, apart).tokenizer.convert_ids_to_tokens(encoded.answer_ids)
     return pieces[:-1], encoded.given, row.example.answers[0][: row.given], row.example.answers[0]
 
@@ -306,14 +309,14 @@ def test_a_token_across_the_border_is_learned():
     made = Template(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", pad_token="</s>"))
     assert "is: A" in made.tokenizer.get_vocab()
     row = TaskRow(Example("q", "A", ("so is: A",)), "counterfactual", given=len("so is:"))
-    encoded = encode_groups([[row]], Encoder(made, ROOM))[0].rows[0].student
+    encoded = encode_groups([[row]], ExampleTokenizer(made, ROOM))[0].rows[0].student
     learned = made.tokenizer.convert_ids_to_tokens(encoded.learned_ids)
     assert learned == ["is: A", "</s>"]
     assert encoded.given == len(encoded.answer_ids) - 2
 
 
 def test_what_is_given_and_of_no_use_is_left_out_and_counted():
-    encoder = Encoder(template("byte-level"), DataConfig(max_length=200, max_answer_tokens=30))
+    encoder = ExampleTokenizer(template("byte-level"), DataConfig(max_length=200, max_answer_tokens=30))
     long = dataclasses.replace(WHOLE, counterfactuals={0: "x y z " * 9, 2: "p"})
     made = groups([long], config(kind="multitask_counterfactual"), seed=0)
     (group,) = encode_groups(made, encoder)
@@ -328,7 +331,7 @@ def test_a_template_that_rewrites_answers_cannot_give_a_part_of_them():
     spoken.chat_template = "{% for m in messages %}{{ m['content'] | upper }}{{ eos_token }}{% endfor %}"
     made = groups([WHOLE], config(kind="counterfactual"), seed=0)
     with pytest.raises(ModelError, match="rewrites the answer") as caught:
-        encode_groups(made, Encoder(Template(spoken), ROOM))
+        encode_groups(made, ExampleTokenizer(Template(spoken), ROOM))
     assert "rationale_in: encoder" in caught.value.hint
 
 
@@ -336,7 +339,7 @@ def test_a_template_that_rewrites_answers_cannot_give_a_part_of_them():
 
 
 def test_a_batch_of_groups_says_which_rows_are_what():
-    encoder = Encoder(template("byte-level"), ROOM)
+    encoder = ExampleTokenizer(template("byte-level"), ROOM)
     made = encode_groups(groups([WHOLE], config(kind="multitask_counterfactual"), seed=0), encoder)
     batch = Collator(0)(made)
     assert batch["tasks"] == ["predict", "explain", "factual", "counterfactual", "counterfactual"]

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from understudy.data.embedded import telecom
 from understudy.data.embedded.telecom import explanations
 from understudy.data.load import load_splits
-from understudy.data.mentions import mentioned
+from understudy.data.option_mentions import mentioned
 from understudy.data.tasks import wrong_places
 from understudy.errors import ConfigError
 from understudy.files import fingerprint

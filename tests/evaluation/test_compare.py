@@ -13,7 +13,7 @@ from understudy.errors import DataError
 from understudy.evaluation.compare import compare, majority_baseline
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import gap_recovered
-from understudy.evaluation.measure import chosen_option
+from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
 
 NAMES = ["AMF", "SMF", "UPF", "PCF", "UDM", "AUSF", "NRF", "NEF"]

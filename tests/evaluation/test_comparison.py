@@ -13,13 +13,13 @@ from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.evaluate import evaluation
+from understudy.evaluation.metric_models import judge_cache, metric_names, tools_for
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
-from understudy.evaluation.tools import judge_cache, metric_names, tools_for
-from understudy.metrics import METRICS, Score, Tools, bootstrap_interval, score
+from understudy.metrics import METRICS, MetricModels, Score, bootstrap_interval, score
 from understudy.recipe import EvaluateConfig
 from understudy.report import ReportInputs
-from understudy.report.words import caveats
+from understudy.report.run_summary import caveats
 
 METRIC_NAMES = ("exact_match", "token_f1", "bleu", "chrf")
 
@@ -185,7 +185,7 @@ def test_what_is_not_measured_is_said_with_its_reason() -> None:
 
 def test_the_figures_of_a_run_say_it_too() -> None:
     arms = {arm: embedded_answers()[name] for arm, name in zip(("distilled", "sft"), NAMES, strict=False)}
-    found = compare(arms, metrics=("exact_match", "faithfulness"), tools=Tools(), resamples=100).to_dict()
+    found = compare(arms, metrics=("exact_match", "faithfulness"), tools=MetricModels(), resamples=100).to_dict()
     assert list(found["metrics"]) == ["exact_match"]
     assert list(found["not_measured"]) == ["faithfulness"]
     assert "Not measured: Faithfulness (" in " ".join(caveats(ReportInputs("run", found)))

@@ -11,7 +11,7 @@ from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanations import asked, written
 from understudy.metrics import score
 from understudy.recipe import DataConfig, TaskConfig
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example
 
@@ -21,7 +21,7 @@ ROWS = [Example(f"q{n}", f"Which comes after {n}?", (str(n + 1),), choices=("0",
 @pytest.mark.parametrize("kind", ["answer", "rationale_answer", "multitask", "counterfactual"])
 def test_the_score_is_that_of_what_stands_where_the_kind_puts_its_answer(kind: str) -> None:
     template = Template(tokenizer(300))
-    encoder = Encoder(template, DataConfig(max_length=120, max_answer_tokens=16))
+    encoder = ExampleTokenizer(template, DataConfig(max_length=120, max_answer_tokens=16))
     model, tasks = llama(len(template.tokenizer)), TaskConfig.model_validate({"kind": kind})  # pyright: ignore
     found = explained_dev_scores(encoder, ROWS, tasks, batch_size=2)(model)
     texts = [each.text for each in written(model, encoder, ROWS, asked(tasks).answer, batch_size=4)]
@@ -35,6 +35,6 @@ def test_the_score_is_that_of_what_stands_where_the_kind_puts_its_answer(kind: s
 
 def test_a_task_that_answers_is_needed() -> None:
     template = Template(tokenizer(300))
-    encoder = Encoder(template, DataConfig(max_length=120, max_answer_tokens=16))
+    encoder = ExampleTokenizer(template, DataConfig(max_length=120, max_answer_tokens=16))
     with pytest.raises(ConfigError, match="no task answers"):
         explained_dev_scores(encoder, ROWS, TaskConfig(kind="multitask", predict_weight=0), batch_size=2)

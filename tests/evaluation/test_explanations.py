@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, T5Config
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from support.tiny import llama, tokenizer
-from understudy.data.tasks import ANSWER_MARK, Explained, prompt_example
+from understudy.data.tasks import ANSWER_MARK, WithRationales, prompt_example
 from understudy.errors import ConfigError
 from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
@@ -21,7 +21,7 @@ from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, simulate, views
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example
 
@@ -59,7 +59,7 @@ class Copier(LlamaForCausalLM):
 @pytest.fixture(scope="module")
 def causal():
     made = Template(tokenizer(300))
-    return SimpleNamespace(model=llama(len(made.tokenizer)), encoder=Encoder(made, DATA))
+    return SimpleNamespace(model=llama(len(made.tokenizer)), encoder=ExampleTokenizer(made, DATA))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def apart():
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return SimpleNamespace(model=T5ForConditionalGeneration(config).eval(), encoder=Encoder(made, DATA))
+        return SimpleNamespace(model=T5ForConditionalGeneration(config).eval(), encoder=ExampleTokenizer(made, DATA))
 
 
 @pytest.fixture(params=["causal", "encoder-decoder"])
@@ -95,9 +95,10 @@ def copier(causal):
     return SimpleNamespace(model=model, encoder=causal.encoder)
 
 
-def argued() -> list[Explained]:
+def argued() -> list[WithRationales]:
     return [
-        Explained(row, None, {n: f"What does it: {choice}." for n, choice in enumerate(row.choices)}) for row in ROWS
+        WithRationales(row, None, {n: f"What does it: {choice}." for n, choice in enumerate(row.choices)})
+        for row in ROWS
     ]
 
 
@@ -197,7 +198,7 @@ def test_without_a_rationale_the_scores_are_the_ordinary_ones(student):
 def test_a_rationale_longer_than_any_answer_leaves_the_options_whole(student):
     long = "because of this " * 40
     short_data = DATA.model_copy(update={"max_answer_tokens": 4})
-    encoder = Encoder(student.encoder.template, short_data)
+    encoder = ExampleTokenizer(student.encoder.template, short_data)
     scores = option_scores(student.model, encoder, ROWS[:1], "factual", rationales=[long], batch_size=4)
     assert len(set(scores[0])) == 4
     assert all(math.isfinite(value) for value in scores[0])
@@ -212,7 +213,7 @@ def test_a_rationale_is_cut_where_the_positions_of_a_model_end(causal):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = GPT2LMHeadModel(config).eval()
-    encoder = Encoder(causal.encoder.template, DATA)
+    encoder = ExampleTokenizer(causal.encoder.template, DATA)
     long, longer = ("the SMF does " * times for times in (60, 90))
     settings = {"batch_size": 4}
     [scores] = option_scores(model, encoder, ROWS[:1], "factual", rationales=[long], **settings)
@@ -255,12 +256,12 @@ def test_options_that_read_the_same_are_one_answer(copier):
     twice = Example("n2", "Which function terminates N2?", ("AMF",), choices=("AMF", "SMF", "SMF", "UDM"))
     texts = {n: f"What does it: {twice.choices[n]}." for n in (1, 2)}
     tasks = TaskConfig(kind="counterfactual")
-    swaps = swapped_answers(copier.model, copier.encoder, [Explained(twice, None, texts)], tasks, batch_size=4)
+    swaps = swapped_answers(copier.model, copier.encoder, [WithRationales(twice, None, texts)], tasks, batch_size=4)
     assert [(swap["choice"], swap["after"]) for swap in swaps] == [(1, 1), (2, 2)]
 
 
 def test_a_mark_without_a_rationale_swaps_nothing(causal):
-    bare = [Explained(ROWS[0], None, {1: f"{ANSWER_MARK} SMF"})]
+    bare = [WithRationales(ROWS[0], None, {1: f"{ANSWER_MARK} SMF"})]
     assert swapped_answers(causal.model, causal.encoder, bare, TaskConfig(kind="counterfactual"), batch_size=4) == []
 
 
@@ -291,7 +292,7 @@ def test_an_answer_that_reads_no_rationale_is_not_measured(causal, kind):
 
 def test_without_counterfactuals_there_is_nothing_to_measure(causal):
     tasks = TaskConfig(kind="counterfactual")
-    bare = [Explained(one, "because") for one in ROWS]
+    bare = [WithRationales(one, "because") for one in ROWS]
     swaps = swapped_answers(causal.model, causal.encoder, bare, tasks, batch_size=4)
     assert faithfulness(swaps, tasks) == {"measured": False, "reason": NOTHING_TO_SWAP}
 

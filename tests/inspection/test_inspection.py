@@ -16,16 +16,16 @@ from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.inspection import batch_rows, found, inspect_recipe, load_live, load_texts, take_sample
 from understudy.inspection import findings as judge
 from understudy.inspection.cost import peak_memory
-from understudy.inspection.projection import Projected, in_time, project, wall_time
-from understudy.inspection.second import second_opinion
-from understudy.inspection.show import show_row
-from understudy.inspection.terms import gradient_norms, measure_losses, take_apart
+from understudy.inspection.loss_terms import gradient_norms, measure_losses, take_apart
+from understudy.inspection.reference_check import second_opinion
+from understudy.inspection.render import show_row
+from understudy.inspection.time_estimate import Projected, in_time, project, wall_time
 from understudy.inspection.tokens import align, check_answers, compare_texts, rows_of, visible
 from understudy.losses.divergences import divergence
 from understudy.models.forward import forward
 from understudy.pipeline.scheduler import Stage
 from understudy.recipe import Recipe, parse_recipe
-from understudy.tokens.collate import Encoder, encode_rows, move
+from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.objective import Need, Objective, OutputDivergence
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -214,7 +214,7 @@ def test_cut_answers_never_learn_to_stop() -> None:
 
 def test_an_answer_that_the_tokenizer_cannot_write_is_named() -> None:
     pair = tiny.pair("kd", lora=False)
-    row = Encoder(pair.template, tiny.DATA).encode(tiny.examples(1)[0])
+    row = ExampleTokenizer(pair.template, tiny.DATA).encode(tiny.examples(1)[0])
     found_answers = check_answers([row], ["SMF"], pair.template)
     assert "'SMF' → 'AMF'" in judge.of_answers("student", found_answers)[0].text
 

@@ -12,12 +12,12 @@ import pytest
 
 from support.asking import completer
 from support.servers import Call, Reply, Server
-from understudy.completers.api import ApiCompleter
+from understudy.completers.openai_completer import ApiCompleter
 from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge.pipeline import generate
+from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
 from understudy.knowledge.store import explained, read
-from understudy.knowledge.writer import messages_fingerprint
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Completion, Example, Knowledge, Message, Request
@@ -337,7 +337,7 @@ def test_new_questions_are_held_to_their_schema(tmp_path: Path) -> None:
 
 
 def test_prices_make_costs_and_their_absence_makes_none() -> None:
-    from understudy.knowledge.writer import cost_of
+    from understudy.knowledge.requests import cost_of
 
     priced = EndpointConfig(model="m", input_price=3.0, output_price=15.0)
     assert cost_of(priced, 1_000_000, 0) == 3.0

@@ -9,8 +9,6 @@ from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.knowledge.checks import FUNCTION_WORDS
-from understudy.knowledge.figures import figures, revision
 from understudy.knowledge.near_duplicates import NearDuplicates, grams
 from understudy.knowledge.quality import (
     REASONS,
@@ -24,6 +22,8 @@ from understudy.knowledge.quality import (
     sift,
 )
 from understudy.knowledge.store import read, write_step
+from understudy.knowledge.text_checks import FUNCTION_WORDS
+from understudy.knowledge.text_statistics import figures, revision
 from understudy.metrics.significance import paired_bootstrap
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge

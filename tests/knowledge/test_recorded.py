@@ -11,7 +11,7 @@ from understudy.data.tasks import split_answer
 from understudy.errors import DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge.quality import figures
-from understudy.knowledge.recorded import NEXT_QUESTION, Output, parse, recorded, take_over
+from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, parse, recorded, take_over
 from understudy.knowledge.store import as_row, read
 from understudy.recipe import DataConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig
@@ -68,7 +68,7 @@ def test_published_accuracies_of_the_teacher_come_out(palm, shared):
         gold = example.answers[0]
         contained += gold.lower() in tail.lower()
         output = parse(f"It is so. So the answer is {tail}", example.choices)
-        if isinstance(output, Output) and output.places:
+        if isinstance(output, ParsedOutput) and output.places:
             right = example.choices[output.places[0]] == gold
             first += right
             direct += right and tail.startswith("(")
@@ -118,16 +118,16 @@ def test_human_explanations_are_joined_by_id(palm, shared):
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        ("Fish live there. So the answer is (e).", Output("Fish live there.", "pond", (4,))),
-        ("Tall. So the answer is (c) old skyscraper.\n\nQ: More", Output("Tall.", "old skyscaper", (2,))),
-        ("Odd. So the answer is (b) lamp.", Output("Odd.", "lamp", (1,))),
-        ("Odd. So the answer is (g) lamp.", Output("Odd.", "lamp", ())),
+        ("Fish live there. So the answer is (e).", ParsedOutput("Fish live there.", "pond", (4,))),
+        ("Tall. So the answer is (c) old skyscraper.\n\nQ: More", ParsedOutput("Tall.", "old skyscaper", (2,))),
+        ("Odd. So the answer is (b) lamp.", ParsedOutput("Odd.", "lamp", (1,))),
+        ("Odd. So the answer is (g) lamp.", ParsedOutput("Odd.", "lamp", ())),
         (
             "X. So the answer is either (a) aquarium, (b) zoo, or (e) pond.",
-            Output("X.", "aquarium or zoo or pond", (0, 1, 4)),
+            ParsedOutput("X.", "aquarium or zoo or pond", (0, 1, 4)),
         ),
-        ("X. The answer is: pond", Output("X.", "pond", (4,))),
-        ("The answer is wet. So the answer is (E) pond", Output("The answer is wet.", "pond", (4,))),
+        ("X. The answer is: pond", ParsedOutput("X.", "pond", (4,))),
+        ("The answer is wet. So the answer is (E) pond", ParsedOutput("The answer is wet.", "pond", (4,))),
         ("So the answer is (a) aquarium.", "unparseable: nothing stands before its answer"),
         ("Fish.\n\nQ: So the answer is (a)", "unparseable: it states no answer"),
         ("Fish. So the answer is one of these.", "unparseable: its answer names no option"),
@@ -141,7 +141,7 @@ def test_outputs_taken_apart(output, expected):
 @given(st.text(max_size=80), st.text(max_size=40), st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5))
 def test_any_output_can_be_taken_apart(before, after, choices):
     found = parse(f"{before} So the answer is {after}", choices)
-    if isinstance(found, Output):
+    if isinstance(found, ParsedOutput):
         assert all((found.rationale, found.answer))
         assert all(0 <= place < len(choices) for place in found.places)
 

@@ -21,7 +21,7 @@ from understudy.knowledge.demonstrations import Shots, demonstrate, parse_demons
 from understudy.knowledge.pipeline import lessons
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import OURS, Prompts, write_prompts
-from understudy.knowledge.step import STEPS, Ask, Draw, Known, Skip, load_own
+from understudy.knowledge.step import STEPS, PriorTexts, Question, Skip, StepRandom, load_own
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Example, Knowledge
 
@@ -65,7 +65,7 @@ def ours() -> Prompts:
 
 def asked(name: str, example: Example, *rows: Knowledge, seed: int = 0) -> list[tuple[int | None, str]]:
     prompts = ours()
-    made = STEPS[name].asks(example, Known(rows), Draw(seed, example.id, prompts.pairs))
+    made = STEPS[name].asks(example, PriorTexts(rows), StepRandom(seed, example.id, prompts.pairs))
     return [(ask.choice, prompts.turn(name, example, ask)[-1].content) for ask in made]
 
 
@@ -95,16 +95,18 @@ def test_a_question_without_choices_is_not_asked_for_options() -> None:
 
 def test_what_was_written_blind_is_criticised_only_where_there_is_nothing_else() -> None:
     seeing, blind = row("explain", "People work to finish."), row("explain_blind", "Perhaps to sleep.")
-    assert Known((seeing, blind)).rationale() == Known((blind, seeing)).rationale() == "People work to finish."
-    assert Known((blind,)).rationale() == "Perhaps to sleep."
-    assert Known((seeing, blind, row("revise", "They finish."))).rationale() == "They finish."
+    assert (
+        PriorTexts((seeing, blind)).rationale() == PriorTexts((blind, seeing)).rationale() == "People work to finish."
+    )
+    assert PriorTexts((blind,)).rationale() == "Perhaps to sleep."
+    assert PriorTexts((seeing, blind, row("revise", "They finish."))).rationale() == "They finish."
 
 
 def test_revision_sees_the_first_line_of_the_critique_and_the_request_of_the_same_pair() -> None:
     rows = row("explain", "People work to finish."), row("critique", "\n Says nothing of hats. \nNor of learning.")
     pairs = Prompts().pairs
     for seed in range(30):
-        pair = pairs[Draw(seed, "t", pairs).pair]
+        pair = pairs[StepRandom(seed, "t", pairs).pair]
         [(_, critique)], [(_, revision)] = (
             asked("critique", TIGER, *rows, seed=seed),
             asked("revise", TIGER, *rows, seed=seed),
@@ -120,9 +122,11 @@ def test_revision_sees_the_first_line_of_the_critique_and_the_request_of_the_sam
 def test_ten_pairs_are_drawn_evenly_and_by_seed_and_id_alone() -> None:
     pairs = Prompts().pairs
     assert len(pairs) == len({pair.critique for pair in pairs}) == len({pair.revision for pair in pairs}) == 10
-    drawn = Counter(Draw(1, f"e{number}", pairs).pair for number in range(5_000))
+    drawn = Counter(StepRandom(1, f"e{number}", pairs).pair for number in range(5_000))
     assert all(400 < drawn[place] < 600 for place in range(10))
-    assert [Draw(1, f"e{n}", pairs).pair for n in range(50)] != [Draw(2, f"e{n}", pairs).pair for n in range(50)]
+    assert [StepRandom(1, f"e{n}", pairs).pair for n in range(50)] != [
+        StepRandom(2, f"e{n}", pairs).pair for n in range(50)
+    ]
 
 
 @given(
@@ -220,9 +224,9 @@ def test_a_folder_of_your_own_replaces_ours_file_by_file(tmp_path: Path) -> None
         yaml.safe_dump([{"critique": "Bad?", "revision": "Better!"}]), encoding="utf-8"
     )
     prompts, usual = Prompts(tmp_path), Prompts()
-    assert prompts.turn("explain", TIGER, Ask({"answer": "x"}))[0].content == f"Say why: {TIGER.question} -> x"
+    assert prompts.turn("explain", TIGER, Question({"answer": "x"}))[0].content == f"Say why: {TIGER.question} -> x"
     assert [(pair.critique, pair.revision) for pair in prompts.pairs] == [("Bad?", "Better!")]
-    assert prompts.turn("paraphrase", TIGER, Ask()) == usual.turn("paraphrase", TIGER, Ask())
+    assert prompts.turn("paraphrase", TIGER, Question()) == usual.turn("paraphrase", TIGER, Question())
     assert prompts.fingerprint("explain") != usual.fingerprint("explain")
     assert prompts.fingerprint("paraphrase") == usual.fingerprint("paraphrase")
 
@@ -245,7 +249,7 @@ def test_a_bad_prompt_is_named_in_one_line(tmp_path: Path, name: str, text: str,
     def use() -> None:
         prompts = Prompts(tmp_path)
         assert prompts.pairs
-        prompts.turn("explain", TIGER, Ask({"answer": "x"}))
+        prompts.turn("explain", TIGER, Question({"answer": "x"}))
 
     with pytest.raises(ConfigError) as refused:
         use()

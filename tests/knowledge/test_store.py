@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.data.tasks import Explained
+from understudy.data.tasks import WithRationales
 from understudy.errors import DataError
-from understudy.knowledge.counts import count
+from understudy.knowledge.step_counts import count
 from understudy.knowledge.store import (
     FINISHED,
     Store,
@@ -136,10 +136,10 @@ def test_examples_get_the_texts_that_were_kept(tmp_path: Path) -> None:
     write_step(tmp_path, "counterfactual", [Knowledge(name, "counterfactual", text, at) for name, at, text in wrong])
     found = explained(examples, tmp_path, "revise")
     assert found == [
-        Explained(examples[0], "new a", {0: "x!", 2: "z!"}),
-        Explained(examples[1], None, {2: "z!"}),
-        Explained(examples[2], None, {}),
-        Explained(examples[3], None, {}),
+        WithRationales(examples[0], "new a", {0: "x!", 2: "z!"}),
+        WithRationales(examples[1], None, {2: "z!"}),
+        WithRationales(examples[2], None, {}),
+        WithRationales(examples[3], None, {}),
     ]
     assert coverage(found) == {
         "examples": 4,

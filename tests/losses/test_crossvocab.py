@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from understudy.losses import HeadSpec, divergence, head_losses
-from understudy.losses.comparisons import ColumnMap, Mapped, Sorted
-from understudy.losses.crossvocab import Groups, Pairs, merged_losses, paired_losses
+from understudy.losses.crossvocab import AlignedTokens, TokenSpans, merged_losses, paired_losses
 from understudy.losses.dense import head_logits
 from understudy.losses.divergences import forward_kl
+from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
+from understudy.losses.requests import HeadTerms
 from understudy.losses.sorting import sorted_gap
-from understudy.losses.terms import Terms
 
 STUDENT, TEACHER = 13, 17
 # Nine of the student's tokens and eight of the teacher's; the first three and the last stand side by side.
@@ -56,7 +56,7 @@ class Case:
 
     def terms(self, **more):
         weights = {"token_weights": self.weights, "gold_ids": self.gold_ids, "gold_weights": self.gold_weights}
-        return Terms(**{"divergence": forward_kl, **weights, **more})
+        return HeadTerms(**{"divergence": forward_kl, **weights, **more})
 
     def assert_same(self, losses, expected):
         torch.testing.assert_close(losses.total, expected)
@@ -95,8 +95,10 @@ def test_min_edit_is_its_formula(head, tau):
             value = kl((mapped(p[partner], STUDENT, NEAREST) / tau).softmax(-1), own)
         expected = expected + case.weights[n] * value
     for chunk in (None, 3, 1):
-        pairs = Pairs.of(PARTNERS)
-        compared = Mapped(forward_kl, ColumnMap(NEAREST, STUDENT), pairs.arranged(case.gold_ids), temperature=tau)
+        pairs = AlignedTokens.of(PARTNERS)
+        compared = MappedColumns(
+            forward_kl, ColumnMap(NEAREST, STUDENT), pairs.arranged(case.gold_ids), temperature=tau
+        )
         terms = case.terms(divergence=compared, temperature=tau, chunk_tokens=chunk)
         case.assert_same(paired_losses(case.student, case.teacher, pairs, terms), expected)
 
@@ -112,9 +114,9 @@ def test_min_edit_with_other_divergences(name):
         target = target if partner < 0 else mapped(p[partner], STUDENT, NEAREST)
         values.append(divergence(name)((q[n : n + 1] / 2).log_softmax(-1), (target[None] / 2).log_softmax(-1))[0])
     expected = case.gold(q) + (case.weights * torch.stack(values)).sum()
-    pairs = Pairs.of(PARTNERS)
+    pairs = AlignedTokens.of(PARTNERS)
     gold = pairs.arranged(case.gold_ids)
-    compared = Mapped(divergence(name), ColumnMap(NEAREST, STUDENT), gold, temperature=2.0)
+    compared = MappedColumns(divergence(name), ColumnMap(NEAREST, STUDENT), gold, temperature=2.0)
     terms = case.terms(divergence=compared, temperature=2.0)
     case.assert_same(paired_losses(case.student, case.teacher, pairs, terms), expected)
 
@@ -138,8 +140,8 @@ def test_sorted_probabilities_are_their_formula(columns, head, tau):
             value = by_rank((q[n] / tau).softmax(-1), (p[partner] / tau).softmax(-1))
             expected = expected + case.weights[n] * value
     for chunk in (None, 2):
-        terms = case.terms(divergence=Sorted(), temperature=tau, chunk_tokens=chunk)
-        case.assert_same(paired_losses(case.student, case.teacher, Pairs.of(PARTNERS), terms), expected)
+        terms = case.terms(divergence=SortedL1(), temperature=tau, chunk_tokens=chunk)
+        case.assert_same(paired_losses(case.student, case.teacher, AlignedTokens.of(PARTNERS), terms), expected)
 
 
 @pytest.mark.parametrize("widths", [(40, 55), (55, 40), (30, 30), (5, 0), (0, 5)])
@@ -208,7 +210,7 @@ def test_merged_groups_are_their_formula(mode, head, tau, beta, weight):
     case = Case(**head)
     partners, own, other = (FIRST, STUDENT_GROUPS, TEACHER_GROUPS) if mode == "observed" else LAST
     expected = case.gold(case.logits()[0]) + merged_by_hand(case, tau, beta, weight, partners, own, other)
-    groups = Groups(partners, own, other, case.gold_ids, case.teacher_ids)
+    groups = TokenSpans(partners, own, other, case.gold_ids, case.teacher_ids)
     for chunk in (None, 2):
         terms = case.terms(temperature=tau, chunk_tokens=chunk)
         losses = merged_losses(case.student, case.teacher, groups, SHARED, terms, beta=beta, weight=weight)
@@ -229,9 +231,9 @@ def test_min_edit_of_equal_vocabularies_is_the_divergence(name, tau):
     case, partners, same = one_vocabulary(bias=True, softcap=3.0)
     terms = case.terms(divergence=divergence(name), temperature=tau)
     expected = head_losses(case.student, case.teacher, terms)
-    compared = Mapped(divergence(name), ColumnMap(same, STUDENT), case.gold_ids, temperature=tau)
+    compared = MappedColumns(divergence(name), ColumnMap(same, STUDENT), case.gold_ids, temperature=tau)
     terms = case.terms(divergence=compared, temperature=tau)
-    losses = paired_losses(case.student, case.teacher, Pairs.of(partners), terms)
+    losses = paired_losses(case.student, case.teacher, AlignedTokens.of(partners), terms)
     case.assert_same(losses, expected.total)
     torch.testing.assert_close(losses.divergence, expected.divergence)
 
@@ -240,7 +242,7 @@ def test_min_edit_of_equal_vocabularies_is_the_divergence(name, tau):
 def test_merged_groups_of_equal_vocabularies_are_the_divergence(name, beta):
     case, partners, same = one_vocabulary(bias=True)
     expected = head_losses(case.student, case.teacher, case.terms(divergence=divergence(name), temperature=2.0))
-    groups = Groups(partners, partners, partners, case.gold_ids, case.gold_ids)
+    groups = TokenSpans(partners, partners, partners, case.gold_ids, case.gold_ids)
     columns = torch.stack([same, same])
     losses = merged_losses(case.student, case.teacher, groups, columns, case.terms(temperature=2.0), beta=beta)
     case.assert_same(losses, expected.total)
@@ -250,8 +252,8 @@ def test_sorted_probabilities_of_equal_vocabularies_are_no_divergence():
     """A permutation of the columns changes nothing for ULD, and everything for a divergence."""
     case, partners, _ = one_vocabulary()
     moved = HeadSpec(case.teacher.hidden, case.teacher.weight[torch.randperm(STUDENT)])
-    terms = case.terms(divergence=Sorted())
-    pairs = Pairs.of(partners)
+    terms = case.terms(divergence=SortedL1())
+    pairs = AlignedTokens.of(partners)
     first, second = (paired_losses(case.student, teacher, pairs, terms) for teacher in (case.teacher, moved))
     torch.testing.assert_close(first.total, second.total)
     plain = [head_losses(case.student, teacher, case.terms()).total.item() for teacher in (case.teacher, moved)]
@@ -267,16 +269,16 @@ def test_sorted_probabilities_of_equal_vocabularies_are_no_divergence():
 def test_finite_in_half_precision_and_near_the_exact_value(kind, dtype, tau):
     def total(case):
         case.weights, case.gold_weights = case.weights.float(), case.gold_weights.float()
-        pairs = Pairs.of(PARTNERS)
+        pairs = AlignedTokens.of(PARTNERS)
         if kind == "byte_aligned":
-            groups = Groups(FIRST, STUDENT_GROUPS, TEACHER_GROUPS, case.gold_ids, case.teacher_ids)
+            groups = TokenSpans(FIRST, STUDENT_GROUPS, TEACHER_GROUPS, case.gold_ids, case.teacher_ids)
             terms = case.terms(temperature=tau)
             return merged_losses(case.student, case.teacher, groups, SHARED, terms, weight=0.5).total
         if kind == "min_edit":
             gold = pairs.arranged(case.gold_ids)
-            compared = Mapped(forward_kl, ColumnMap(NEAREST, STUDENT), gold, temperature=tau)
+            compared = MappedColumns(forward_kl, ColumnMap(NEAREST, STUDENT), gold, temperature=tau)
         else:
-            compared = Sorted()
+            compared = SortedL1()
         return paired_losses(case.student, case.teacher, pairs, case.terms(divergence=compared, temperature=tau)).total
 
     case, exact = Case(dtype=dtype), Case()
@@ -291,11 +293,13 @@ def test_finite_in_half_precision_and_near_the_exact_value(kind, dtype, tau):
 def test_no_token_or_no_partner(kind):
     for tokens, partners in (((9, 8), torch.full((9,), -1)), ((0, 0), torch.zeros(0, dtype=torch.long))):
         case = Case(tokens=tokens)
-        pairs = Pairs.of(partners)
-        compared = Sorted() if kind == "uld" else Mapped(forward_kl, ColumnMap(NEAREST, STUDENT), case.gold_ids)
+        pairs = AlignedTokens.of(partners)
+        compared = (
+            SortedL1() if kind == "uld" else MappedColumns(forward_kl, ColumnMap(NEAREST, STUDENT), case.gold_ids)
+        )
         terms = case.terms(divergence=compared, statistics=True, shared_columns=NEAREST >= 0)
         if not tokens[0]:
-            terms = Terms(compared, gold_ids=case.gold_ids, gold_weights=case.gold_weights[:0], statistics=True)
+            terms = HeadTerms(compared, gold_ids=case.gold_ids, gold_weights=case.gold_weights[:0], statistics=True)
         losses = paired_losses(case.student, case.teacher, pairs, terms)
         gold = -case.logits()[0].log_softmax(-1)[torch.arange(tokens[0]), case.gold_ids]
         weights = case.gold_weights[: tokens[0]] + (case.weights[: tokens[0]] if kind == "min_edit" else 0)
@@ -313,8 +317,8 @@ def test_a_column_map_takes_the_largest():
 def test_statistics_go_over_pairs():
     case = Case()
     q, p = case.logits()
-    pairs = Pairs.of(PARTNERS)
-    terms = case.terms(divergence=Sorted(), statistics=True, shared_columns=NEAREST >= 0)
+    pairs = AlignedTokens.of(PARTNERS)
+    terms = case.terms(divergence=SortedL1(), statistics=True, shared_columns=NEAREST >= 0)
     losses = paired_losses(case.student, case.teacher, pairs, terms)
     theirs = p[pairs.teacher]
     assert losses.teacher_argmax.tolist() == theirs.argmax(-1).tolist()
@@ -328,10 +332,10 @@ def test_statistics_go_over_pairs():
 def test_every_way_of_asking_gives_one_value():
     """Statistics, chunks and temperature-sharing change what is computed where, never the loss."""
     case = Case(bias=True)
-    pairs = Pairs.of(PARTNERS)
+    pairs = AlignedTokens.of(PARTNERS)
     found = []
     for statistics, chunk in itertools.product((False, True), (None, 1, 4)):
-        compared = Mapped(forward_kl, ColumnMap(NEAREST, STUDENT), pairs.arranged(case.gold_ids))
+        compared = MappedColumns(forward_kl, ColumnMap(NEAREST, STUDENT), pairs.arranged(case.gold_ids))
         terms = case.terms(divergence=compared, statistics=statistics, chunk_tokens=chunk)
         losses = paired_losses(case.student, case.teacher, pairs, terms)
         found.append([losses.total, *torch.autograd.grad(losses.total, case.leaves)])

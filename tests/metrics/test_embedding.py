@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from understudy.errors import ModelError
-from understudy.metrics import EMBEDDING, Score, Tools, embedding, score
+from understudy.metrics import EMBEDDING, MetricModels, Score, embedding, score
 from understudy.metrics.embedding import embedding_signature, sentence_embeddings
 
 pytest.importorskip("bert_score", reason="the extra `embedding` is not installed")
@@ -136,7 +136,7 @@ def test_texts_that_are_cut_are_counted() -> None:
 
 
 def test_a_folder_is_a_model_and_a_model_is_loaded_once() -> None:
-    by_folder = Tools(embedding_model=MODEL, bertscore_model=MODEL)
+    by_folder = MetricModels(embedding_model=MODEL, bertscore_model=MODEL)
     first = score(["the amf"], [["an smf"]], metrics=EMBEDDING, tools=by_folder)
     auto = score(["the amf"], [["an smf"]], metrics=EMBEDDING)
     for name in EMBEDDING:
@@ -147,19 +147,19 @@ def test_a_folder_is_a_model_and_a_model_is_loaded_once() -> None:
     assert (embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses) == loads
 
 
-def not_measured(tools: Tools) -> dict[str, Score]:
+def not_measured(tools: MetricModels) -> dict[str, Score]:
     found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, tools=tools)
     assert all(np.isnan(result.per_example).all() and result.signature == "not measured" for result in found.values())
     return found
 
 
 def test_what_cannot_be_loaded_is_not_measured(tmp_path) -> None:
-    for result in not_measured(Tools("./nowhere", "./nowhere")).values():
+    for result in not_measured(MetricModels("./nowhere", "./nowhere")).values():
         assert "there is no folder ./nowhere" in result.reason
-    for result in not_measured(Tools(str(tmp_path), str(tmp_path))).values():
+    for result in not_measured(MetricModels(str(tmp_path), str(tmp_path))).values():
         assert "holds no safetensors" in result.reason
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    for result in not_measured(Tools(str(tmp_path), str(tmp_path))).values():
+    for result in not_measured(MetricModels(str(tmp_path), str(tmp_path))).values():
         assert "cannot load" in result.reason
         assert "\n" not in result.reason
 

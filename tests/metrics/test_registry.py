@@ -10,14 +10,14 @@ import pytest
 from understudy.errors import ConfigError, DataError
 from understudy.metrics import (
     EMBEDDING,
-    FOURTEEN,
     JUDGED,
     METRICS,
     NGRAM,
+    STUDY_METRICS,
     TEXT_METRICS,
+    MetricInputs,
+    MetricModels,
     Score,
-    Texts,
-    Tools,
     mean_score,
     register,
     score,
@@ -33,20 +33,20 @@ def registry() -> Iterator[None]:
     METRICS.update(before)
 
 
-def short(texts: Texts) -> Score:
+def short(texts: MetricInputs) -> Score:
     return mean_score("short", [float(len(text) < 4) for text in texts.predictions], "short|below:4")
 
 
 def test_there_are_fourteen_in_three_families() -> None:
-    assert len(FOURTEEN) == len(set(FOURTEEN)) == 14
-    assert FOURTEEN == NGRAM + EMBEDDING + JUDGED
+    assert len(STUDY_METRICS) == len(set(STUDY_METRICS)) == 14
+    assert STUDY_METRICS == NGRAM + EMBEDDING + JUDGED
     assert (len(NGRAM), len(EMBEDDING), len(JUDGED)) == (7, 2, 5)
-    assert set(METRICS) == {*FOURTEEN, "exact_match", "accuracy"}
+    assert set(METRICS) == {*STUDY_METRICS, "exact_match", "accuracy"}
     assert set(TEXT_METRICS) <= set(METRICS)
 
 
 def test_every_metric_that_can_run_runs_and_the_others_say_why() -> None:
-    nowhere = Tools(embedding_model="./no-such-folder", bertscore_model="./no-such-folder")
+    nowhere = MetricModels(embedding_model="./no-such-folder", bertscore_model="./no-such-folder")
     found = score(["the amf", ""], [["AMF"], ["x"]], metrics="all", tools=nowhere)
     assert list(found) == list(METRICS)
     without = {name for name, result in found.items() if result.reason}
@@ -68,7 +68,7 @@ def test_scores_come_in_the_order_asked_for() -> None:
 def test_own_metric_is_registered_by_name(registry) -> None:
     register("short", short)
     assert score(["abc", "abcd"], [["x"], ["y"]], metrics=["short"])["short"].value == 0.5
-    assert "short" in score(["abc"], [["x"]], metrics="all", tools=Tools("./none", "./none"))
+    assert "short" in score(["abc"], [["x"]], metrics="all", tools=MetricModels("./none", "./none"))
 
 
 def test_a_name_is_given_once(registry) -> None:
@@ -79,7 +79,7 @@ def test_a_name_is_given_once(registry) -> None:
             register(name, short)
     with pytest.raises(ConfigError, match="'mine' is no function"):
         register("mine", "short")
-    assert METRICS.keys() == {*FOURTEEN, "exact_match", "accuracy"}
+    assert METRICS.keys() == {*STUDY_METRICS, "exact_match", "accuracy"}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_metric_that_returns_something_else_is_named(registry, metric, message
 
 
 def test_faults_are_named_before_anything_is_computed(registry) -> None:
-    def never(texts: Texts) -> Score:
+    def never(texts: MetricInputs) -> Score:
         raise AssertionError
 
     register("never", never)

@@ -11,7 +11,7 @@ from test_generate import prompts
 
 from support.tiny import llama
 from understudy.models.generate import generate
-from understudy.models.sampling import Draw, GumbelNoise, gumbel_noise
+from understudy.models.sampling import GumbelNoise, Sampling, gumbel_noise
 
 NUM = 1500
 
@@ -36,7 +36,7 @@ def first_tokens(model, template, prompt, draws):
 def test_samples_follow_softmax_at_the_temperature(model, template, temperature):
     """Chi-square over the entries that are expected five times or more, the others together."""
     prompt = prompts(template)[0]
-    seen, scores = first_tokens(model, template, prompt, [Draw(temperature, seed) for seed in range(NUM)])
+    seen, scores = first_tokens(model, template, prompt, [Sampling(temperature, seed) for seed in range(NUM)])
     expected = NUM * (scores / temperature).softmax(-1).numpy()
     counts = np.bincount(seen, minlength=len(expected))
     often = expected >= 5
@@ -48,7 +48,7 @@ def test_samples_follow_softmax_at_the_temperature(model, template, temperature)
 
 def test_a_wrong_temperature_would_show(model, template):
     prompt = prompts(template)[0]
-    seen, scores = first_tokens(model, template, prompt, [Draw(1.0, seed) for seed in range(NUM)])
+    seen, scores = first_tokens(model, template, prompt, [Sampling(1.0, seed) for seed in range(NUM)])
     expected = NUM * (scores / 0.8).softmax(-1).numpy()
     often = expected >= 5
     counts = np.bincount(seen, minlength=len(expected))
@@ -62,7 +62,7 @@ def test_whole_answers_follow_the_product_of_their_tokens(model, template):
     readable = [template.decode([token]).isalnum() for token in range(len(template.tokenizer))]
     head = model.get_output_embeddings()
     head.bias = torch.nn.Parameter(torch.where(torch.tensor(readable), 0.0, -20.0))
-    draws = [Draw(0.8, seed) for seed in range(NUM)]
+    draws = [Sampling(0.8, seed) for seed in range(NUM)]
     rows = [prompt if place % 7 else prompts(template)[2] for place in range(NUM)]
     answers = generate(model, template, rows, max_new_tokens=2, batch_size=250, draws=draws)
     kept = Counter(answer.text for answer, row in zip(answers, rows, strict=True) if row is prompt)
@@ -90,7 +90,7 @@ def test_whole_answers_follow_the_product_of_their_tokens(model, template):
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_batches_and_order_do_not_change_samples(model, template, batch_size):
     rows = prompts(template)
-    draws = [Draw(0.9, seed) for seed in range(len(rows))]
+    draws = [Sampling(0.9, seed) for seed in range(len(rows))]
     alone = [
         generate(model, template, [row], max_new_tokens=12, draws=[draw])[0].text
         for row, draw in zip(rows, draws, strict=True)
@@ -105,9 +105,9 @@ def test_temperature_zero_and_nearly_zero_are_greedy(model, template):
     rows = prompts(template)
     greedy = [answer.text for answer in generate(model, template, rows, max_new_tokens=12)]
     for temperature in (0.0, 1e-6):
-        draws = [Draw(temperature, seed) for seed in range(len(rows))]
+        draws = [Sampling(temperature, seed) for seed in range(len(rows))]
         assert [a.text for a in generate(model, template, rows, max_new_tokens=12, draws=draws)] == greedy
-    mixed = [Draw(5.0 * (place % 2), place) for place in range(len(rows))]
+    mixed = [Sampling(5.0 * (place % 2), place) for place in range(len(rows))]
     texts = [a.text for a in generate(model, template, rows, max_new_tokens=12, draws=mixed)]
     assert texts[::2] == greedy[::2]
     assert texts[1::2] != greedy[1::2]

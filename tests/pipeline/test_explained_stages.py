@@ -15,9 +15,9 @@ from understudy.data.tasks import ANSWER_MARK
 from understudy.errors import ConfigError, DataError, RunError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge import store
+from understudy.pipeline.knowledge_report import texts_of
 from understudy.pipeline.stages.explained import explained_rows
 from understudy.pipeline.stages.knowledge import lessons
-from understudy.pipeline.texts import texts_of
 from understudy.recipe import TaskKind, parse_recipe
 from understudy.run import Run
 
@@ -100,7 +100,7 @@ def test_the_teacher_was_taught_by_the_demonstrations_and_writes_as_they_do(whol
         found = list(store.read(folder, step))
         assert len(found) == rows["train"] * (2 if step == "counterfactual" else 1)
         exact += sum(row.text == text for row in found)
-        assert {row.provenance.teacher for row in found if row.provenance} == {run.recipe.own_teacher.model}
+        assert {row.provenance.teacher for row in found if row.provenance} == {run.recipe.local_teacher.model}
     assert exact > 0
     record = run.record("generate")
     assert record["quality"].keys() == TEXTS.keys()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from understudy.files import write_jsonl
 from understudy.knowledge.store import write_step
-from understudy.pipeline.texts import costs, samples, texts_of
+from understudy.pipeline.knowledge_report import costs, samples, texts_of
 from understudy.recipe import parse_recipe
 from understudy.run import Run
 from understudy.types import Knowledge

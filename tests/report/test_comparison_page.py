@@ -18,12 +18,12 @@ from support.embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.report.caveats import limits, methods
+from understudy.report.comparison_page import render_comparison
 from understudy.report.comparison_plots import colours, radar_plot, short
+from understudy.report.comparison_summary import headline, needed, rounded_up, verdict
 from understudy.report.judges import reliability
-from understudy.report.limits import limits, methods
-from understudy.report.side_by_side import render_comparison
 from understudy.report.tables import CSV_COLUMNS, csv_table, latex, latex_table
-from understudy.report.verdicts import headline, needed, rounded_up, verdict
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & \\input{x} $1$ {{ 7*7 }}"
 METRICS = ("exact_match", "token_f1", "bleu", "rougeL", "chrf", "faithfulness")

@@ -13,7 +13,7 @@ from support.embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
-from understudy.report.side_by_side import render_comparison
+from understudy.report.comparison_page import render_comparison
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support.servers import Server
-from understudy.completers.api import ApiCompleter
+from understudy.completers.openai_completer import ApiCompleter
 from understudy.recipe import EndpointConfig
 from understudy.types import Completion, Message, Request
 

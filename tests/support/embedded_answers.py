@@ -13,7 +13,7 @@ from understudy.data.embedded.telecom import generate
 from understudy.evaluation.predict import predict
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, ModelConfig
-from understudy.tokens.collate import Encoder
+from understudy.tokens.collate import ExampleTokenizer
 
 NAMES = ("telecom-teacher", "telecom-student", "telecom-student-other")
 
@@ -26,7 +26,7 @@ def embedded_answers() -> dict[str, list[dict[str, Any]]]:
     for name in NAMES:
         config = ModelConfig(model=f"embedded:{name}")
         model = load_model(config, torch.device("cpu"), seed=0)
-        encoder = Encoder(load_template(config), DataConfig(max_answer_tokens=16))
+        encoder = ExampleTokenizer(load_template(config), DataConfig(max_answer_tokens=16))
         found[name] = predict(model, encoder, rows, batch_size=30)
     return found
 

@@ -15,12 +15,12 @@ from understudy import build
 from understudy.models.load import add_lora
 from understudy.recipe import DataConfig, DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.align import Bridge
-from understudy.tokens.collate import Collator, Encoder, encode_rows
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
-from understudy.training.plan import plan, training_arguments
+from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
 
@@ -95,7 +95,7 @@ class Pair:
     template: Template
     teacher_template: Template
 
-    def bridge(self, method: str) -> Bridge | None:
+    def bridge(self, method: str) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
         if method == "sft":
             return None
@@ -103,8 +103,8 @@ class Pair:
 
     def rows(self, method: str, data: DataConfig = DATA, num: int = len(FACTS)) -> list:
         """Encoded rows, for the student alone if `method` is `sft`."""
-        other = None if method == "sft" else Encoder(self.teacher_template, data)
-        return encode_rows(examples(num), Encoder(self.template, data), other, self.bridge(method))
+        other = None if method == "sft" else ExampleTokenizer(self.teacher_template, data)
+        return encode_rows(examples(num), ExampleTokenizer(self.template, data), other, self.bridge(method))
 
     def collator(self, method: str) -> Collator:
         """The collator of a method."""

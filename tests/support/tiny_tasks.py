@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from support.tiny import DATA, Pair, pair, trainer
-from understudy.data.tasks import Explained, groups
+from understudy.data.tasks import WithRationales, groups
 from understudy.recipe import TaskConfig
-from understudy.tokens.collate import Encoder, Group
-from understudy.tokens.groups import encode_groups
+from understudy.tokens.collate import ExampleRows, ExampleTokenizer
+from understudy.tokens.task_rows import encode_groups
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
 
@@ -25,26 +25,26 @@ QUESTIONS = [
 ROOM = DATA.model_copy(update={"max_length": 200, "max_answer_tokens": 100})
 
 
-def explained(num: int = len(QUESTIONS)) -> list[Explained]:
+def explained(num: int = len(QUESTIONS)) -> list[WithRationales]:
     """Questions with a rationale, but for one, and a counterfactual for each wrong option, but for one."""
     found = []
     for n, (question, answer, why) in enumerate(QUESTIONS[:num]):
         gold = OPTIONS.index(answer)
         example = Example(f"q-{n}", question, (answer,), choices=OPTIONS, meta={"answer_index": gold})
         wrong = {place: f"{choice} has a hand in it" for place, choice in enumerate(OPTIONS) if place != gold}
-        found.append(Explained(example, why, {} if n == 3 else wrong))
+        found.append(WithRationales(example, why, {} if n == 3 else wrong))
     return found
 
 
-def encoded(made: Pair, method: str = "sft", num: int = len(QUESTIONS), **fields: Any) -> list[Group]:
+def encoded(made: Pair, method: str = "sft", num: int = len(QUESTIONS), **fields: Any) -> list[ExampleRows]:
     """Groups of encoded rows for a method; `fields` are those of `TaskConfig`."""
-    other = None if method == "sft" else Encoder(made.teacher_template, ROOM)
+    other = None if method == "sft" else ExampleTokenizer(made.teacher_template, ROOM)
     texts = groups(explained(num), TaskConfig.model_validate(fields), seed=1)
-    return encode_groups(texts, Encoder(made.template, ROOM), other, made.bridge(method))
+    return encode_groups(texts, ExampleTokenizer(made.template, ROOM), other, made.bridge(method))
 
 
 def task_trainer(
-    folder: Path, method: str = "sft", *, made: Pair | None = None, rows: list[Group] | None = None, **fields: Any
+    folder: Path, method: str = "sft", *, made: Pair | None = None, rows: list[ExampleRows] | None = None, **fields: Any
 ) -> DistillationTrainer:
     """A trainer on all three kinds of counterfactual multitask rows, unless `rows` are given."""
     made = made or pair(method)

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from support import SHARED
 from support.tiny import FACTS
 from understudy.recipe import DataConfig
-from understudy.tokens.align import Bridge, by_groups, by_position, by_span, warp
+from understudy.tokens.align import CrossTokenizer, by_groups, by_position, by_span, warp
 from understudy.tokens.boundaries import UNKNOWN
-from understudy.tokens.collate import Collator, EncodedRow, Encoder, encode_rows
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
+from understudy.tokens.template import Template, TokenizedExample
 from understudy.types import Example
 
 ASKED = [{"role": "user", "content": "What then?"}]
@@ -66,7 +66,7 @@ KINDS = ["exact", "groups", "min_edit", "start"]
 
 @functools.cache
 def bridge(kind, student, teacher, last=False):
-    return Bridge.between(kind, template(student), template(teacher), last=last)
+    return CrossTokenizer.between(kind, template(student), template(teacher), last=last)
 
 
 def aligned(kind, student, teacher, answer, last=False):
@@ -272,7 +272,7 @@ def test_templates_that_begin_an_answer_differently(shared):
 def test_a_template_that_rewrites_the_answer_aligns_nothing(shared):
     other = fresh_gpt2()
     other.chat_template = "{% for m in messages %}{{ m['content'] | upper }} {% endfor %}"
-    encoder = Encoder(Template(other), DataConfig(max_length=128, max_answer_tokens=16))
+    encoder = ExampleTokenizer(Template(other), DataConfig(max_length=128, max_answer_tokens=16))
     encoded = encoder.encode(Example("a", "why?", ("because",)), cuts=True)
     assert encoded.cuts == []
     assert sum(encoder.notes.values()) == 1
@@ -291,7 +291,7 @@ EXAMPLES = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_holds_the_alignments_of_its_rows(shared, kind):
     data = DataConfig(max_length=128, max_answer_tokens=16)
-    encoders = [Encoder(template(name), data) for name in ("characters", "gpt2")]
+    encoders = [ExampleTokenizer(template(name), data) for name in ("characters", "gpt2")]
     rows = encode_rows(EXAMPLES, *encoders, bridge(kind, "characters", "gpt2"))
     assert len(rows[3].student.answer_ids) == 16
     batch = Collator(0, 0, same_targets=False)(rows)
@@ -310,5 +310,5 @@ def test_a_batch_holds_the_alignments_of_its_rows(shared, kind):
 
 
 def test_rows_that_nobody_aligned_have_no_alignment():
-    rows = [EncodedRow("a", Prompted([1], [2]), Prompted([3], [4]), True)]
+    rows = [EncodedRow("a", TokenizedExample([1], [2]), TokenizedExample([3], [4]), True)]
     assert "alignment" not in Collator(0, 0, same_targets=False)(rows)

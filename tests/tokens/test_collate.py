@@ -10,13 +10,13 @@ from support.tiny import DATA, examples, llama, tokenizer
 from understudy.errors import DataError, ModelError
 from understudy.models.forward import forward
 from understudy.recipe import DataConfig
-from understudy.tokens.collate import Collator, EncodedRow, Encoder, encode_rows, move
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
+from understudy.tokens.template import Template, TokenizedExample
 from understudy.types import Example
 
 
 def row(name, prompt, answer, teacher=None, gold=True):
-    return EncodedRow(name, Prompted(prompt, answer), Prompted(*teacher) if teacher else None, gold)
+    return EncodedRow(name, TokenizedExample(prompt, answer), TokenizedExample(*teacher) if teacher else None, gold)
 
 
 def test_the_shift_on_a_row_worked_by_hand():
@@ -59,14 +59,14 @@ def test_answers_that_end_differently_are_named():
 def test_templates_that_end_differently_are_named():
     ours, theirs = Template(tokenizer(300)), tokenizer(300)
     theirs.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }}<pad>{% endfor %}"
-    rows = encode_rows(examples(3), Encoder(ours, DATA), Encoder(Template(theirs), DATA))
+    rows = encode_rows(examples(3), ExampleTokenizer(ours, DATA), ExampleTokenizer(Template(theirs), DATA))
     with pytest.raises(ModelError, match="different tokens"):
         Collator(0, 0)(rows)
 
 
 @pytest.fixture
 def rows(template):
-    return encode_rows(examples(), Encoder(template, DATA))
+    return encode_rows(examples(), ExampleTokenizer(template, DATA))
 
 
 def summed_loss(model, batch):
@@ -108,7 +108,7 @@ def test_padding_changes_nothing(model, rows):
 
     loss, gradients = of(rows[:2], 0)
     for pad, companion in [(7, []), (0, rows[2:3]), (250, rows[5:6])]:
-        longer = Prompted([5] * 40, [6])
+        longer = TokenizedExample([5] * 40, [6])
         extra = [*companion, EncodedRow("long", longer, None, True)]
         with_extra, extra_gradients = of([*rows[:2], *extra], pad)
         alone, alone_gradients = of(extra, 0)
@@ -141,7 +141,7 @@ def test_the_stop_token_is_learned(template, rows):
 
 
 def test_training_reads_the_prompt_that_generation_starts_from(template):
-    encoder = Encoder(template, DATA)
+    encoder = ExampleTokenizer(template, DATA)
     for example in examples():
         assert encoder.encode(example).prompt_ids == encoder.prompt_ids(example)
         assert template.tokenizer.decode(encoder.prompt_ids(example)) == encoder.prompt_text(example)
@@ -158,7 +158,7 @@ CONTEXT = " ".join(f"Sentence {n} tells of function number {n}." for n in range(
 @pytest.mark.parametrize("overflow", ["window", "truncate"])
 def test_a_context_too_long_is_cut_and_counted(template, overflow):
     data = DataConfig(max_length=120, max_answer_tokens=20, context_overflow=overflow)
-    encoder = Encoder(template, data)
+    encoder = ExampleTokenizer(template, data)
     long = Example("long", "Which function terminates N2?", ("AMF",), context=CONTEXT)
     short = dataclasses.replace(long, context="N2 ends at the AMF.")
     encoded = encoder.encode(long)
@@ -172,19 +172,19 @@ def test_a_context_too_long_is_cut_and_counted(template, overflow):
 
 
 def test_a_context_too_long_is_refused_if_asked(template):
-    encoder = Encoder(template, DataConfig(max_length=120, max_answer_tokens=20, context_overflow="refuse"))
+    encoder = ExampleTokenizer(template, DataConfig(max_length=120, max_answer_tokens=20, context_overflow="refuse"))
     with pytest.raises(DataError, match="long"):
         encoder.encode(Example("long", "Which function terminates N2?", ("AMF",), context=CONTEXT))
 
 
 def test_a_question_too_long_is_refused(template):
-    encoder = Encoder(template, DataConfig(max_length=60, max_answer_tokens=20))
+    encoder = ExampleTokenizer(template, DataConfig(max_length=60, max_answer_tokens=20))
     with pytest.raises(DataError, match=r"row-7: the question takes \d+ tokens, and 40 are left"):
         encoder.encode(Example("row-7", "Which? " * 60, ("AMF",)))
 
 
 def test_an_answer_too_long_is_cut_and_counted(template):
-    encoder = Encoder(template, DataConfig(max_length=96, max_answer_tokens=5))
+    encoder = ExampleTokenizer(template, DataConfig(max_length=96, max_answer_tokens=5))
     encoded = encoder.encode(Example("a", "Why?", ("Because of this and that and more",)))
     assert len(encoded.answer_ids) == 5
     assert encoded.answer_ids[-1] not in template.stop_ids
@@ -196,13 +196,13 @@ def test_a_prompt_without_tokens_is_refused():
     reader = tokenizer(300, bos=None)
     assert isinstance(reader, PreTrainedTokenizerFast)
     reader.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    encoder = Encoder(Template(reader), DATA)
+    encoder = ExampleTokenizer(Template(reader), DATA)
     with pytest.raises(DataError, match="empty-1: the prompt has no tokens"):
         encoder.encode(Example("empty-1", "", ("AMF",)))
 
 
 def test_an_answer_the_teacher_did_not_finish_teaches_no_stop():
-    encoder = Encoder(Template(tokenizer()), DATA)
+    encoder = ExampleTokenizer(Template(tokenizer()), DATA)
     whole = Example("a", "why?", ("one two",), origin="teacher")
     cut = dataclasses.replace(whole, meta={"unfinished": True})
     assert encoder.encode(whole).answer_ids[-1] in encoder.template.stop_ids

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from understudy.errors import DataError
-from understudy.tokens.lexical import score, terms
+from understudy.tokens.bm25 import score, terms
 from understudy.tokens.overflow import fit_context, sentences
 
 TEXT = (

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from support.tiny import tokenizer
 from understudy.errors import ModelError
-from understudy.tokens.soundness import vocabulary_difference
+from understudy.tokens.compatibility import vocabulary_difference
 from understudy.tokens.template import Template
 
 USER = [{"role": "user", "content": "Which function terminates N2?"}]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.tiny_seq2seq import framed_bytes, template, unigram
 from understudy.tokens.collate import Collator, EncodedRow, short_inputs
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.template import Template, TokenizedExample
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -77,7 +77,7 @@ def test_any_answer_is_cut_as_the_tokenizer_cuts_it(text, kind):
 
 
 def row_of(source, target, given=0, start=(0,)):
-    return Prompted(source, target, given=given, start=start)
+    return TokenizedExample(source, target, given=given, start=start)
 
 
 def test_a_batch_by_hand():
@@ -105,7 +105,7 @@ def test_what_opens_an_answer_is_read_and_not_learned():
 
 
 def test_a_causal_teacher_with_the_same_ids_does_not_read_the_students_batch():
-    mine, theirs = row_of([7, 8], [4, 1]), Prompted([7, 8], [4, 1])
+    mine, theirs = row_of([7, 8], [4, 1]), TokenizedExample([7, 8], [4, 1])
     batch = Collator(0, 0)([EncodedRow("a", mine, theirs, True)])
     assert batch["teacher"] is not batch["student"]
     assert set(batch["teacher"]["inputs"]) == {"input_ids", "attention_mask"}

@@ -15,7 +15,7 @@ from understudy.models.forward import forward
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, DistilConfig, ModelConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.objective import OutputDivergence
@@ -278,7 +278,7 @@ def test_the_loss_falls_from_one_telecom_model_to_one_of_another_vocabulary(tele
 
 def test_rows_are_aligned_once_with_both_templates(telecom):
     made = telecom()
-    encoders = [Encoder(t, DataConfig()) for t in (made.template, made.teacher_template)]
+    encoders = [ExampleTokenizer(t, DataConfig()) for t in (made.template, made.teacher_template)]
     example = [Example("a", "Which function terminates N2?", ("The AMF terminates N2.",))]
     row = encode_rows(example, *encoders, made.bridge("dskd_v2"))[0]
     ours, theirs = row.student, row.teacher

@@ -12,7 +12,7 @@ from understudy.models.forward import forward
 from understudy.recipe import DistilConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.template import Template
-from understudy.training.objective import Gold, Need, gold_weights
+from understudy.training.objective import CrossEntropy, Need, gold_weights
 
 
 def dense(p_logits, q_logits, name, tau):
@@ -40,7 +40,7 @@ class Case:
         self.batch = self.made.collator(method)(self.made.rows(method)[:6])
         config = DistilConfig(method="kd" if method == "sft" else method, **fields)
         if method == "sft":
-            self.objective = Gold()
+            self.objective = CrossEntropy()
         else:
             self.objective = build.objective(config, self.made.student, self.made.teacher)
         embeddings = Need.EMBEDDINGS in self.objective.needs

@@ -12,7 +12,7 @@ from understudy import build
 from understudy.models.load import add_lora
 from understudy.recipe import DistilConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
@@ -135,7 +135,7 @@ def test_accumulation_changes_no_gradient_step(tmp_path):
 def test_answers_can_be_aligned_across_vocabularies():
     ours, theirs = template("t5"), template("bart")
     bridge = build.bridge(DistilConfig(method="min_edit"), ours, theirs)
-    rows = encode_rows(examples(), Encoder(ours, DATA), Encoder(theirs, DATA), bridge)
+    rows = encode_rows(examples(), ExampleTokenizer(ours, DATA), ExampleTokenizer(theirs, DATA), bridge)
     assert all((row.alignment.partners >= 0).any() for row in rows)
 
 

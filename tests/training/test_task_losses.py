@@ -15,11 +15,11 @@ from understudy.errors import ConfigError
 from understudy.models.forward import Head, Output
 from understudy.recipe import TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Collator, Encoder, Group
-from understudy.tokens.groups import encode_groups
+from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer
+from understudy.tokens.task_rows import encode_groups
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Gold, OutputDivergence
+from understudy.training.objective import CrossEntropy, OutputDivergence
 from understudy.types import Batch
 
 METHODS = ["sft", "kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
@@ -71,7 +71,7 @@ def test_weighted_means_of_two_tasks_on_three_tokens(tmp_path):
     assert tokens == 3
     assert batch["weights"].tolist() == pytest.approx([0.3 * 3 / 1, 0.7 * 3 / 2])
     said = output([[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 4, 1 / 2], [1 / 4, 5 / 8, 1 / 8]], [0, 1, 2], (1, 2))
-    result = Gold()(said, None, batch)
+    result = CrossEntropy()(said, None, batch)
     log2 = 0.6931471805599453
     assert result.total.item() / 3 == pytest.approx(0.3 * log2 + 0.7 * (2 + 3) / 2 * log2)
     assert result.sums["gold"].item() == pytest.approx(6 * log2)
@@ -206,7 +206,7 @@ def student_and_rows(form):
     made = Template(tokenizer(300), encoder_decoder=True)
     texts = groups(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
     model = sequence_to_sequence(made.tokenizer)
-    return model, model.decoder, encode_groups(texts, Encoder(made, ROOM))
+    return model, model.decoder, encode_groups(texts, ExampleTokenizer(made, ROOM))
 
 
 @pytest.mark.parametrize("form", ["causal", "encoder-decoder"])
@@ -214,7 +214,7 @@ def test_prompt_given_tokens_and_padding_carry_no_gradient(form):
     model, backbone, rows = student_and_rows(form)
     states = States(backbone)
     batch = Collator(0)(rows)
-    DistillationModule(model, Gold())(batch).total.backward()
+    DistillationModule(model, CrossEntropy())(batch).total.backward()
     gradient = states.seen.grad.abs().sum(-1)
     learned = torch.zeros_like(gradient, dtype=torch.bool)
     for place, row in enumerate(row for group in rows for row in group.rows):
@@ -230,7 +230,7 @@ def test_prompt_given_tokens_and_padding_carry_no_gradient(form):
 @pytest.mark.parametrize("form", ["causal", "encoder-decoder"])
 def test_padding_changes_nothing(form):
     model, _, rows = student_and_rows(form)
-    module = DistillationModule(model, Gold())
+    module = DistillationModule(model, CrossEntropy())
 
     def passed(batches):
         module.zero_grad()
@@ -255,7 +255,7 @@ def test_the_teacher_changes_nothing_on_counterfactual_rows():
         for seed in (0, 1):
             made = pair(method)
             (group, *_) = encoded(made, method, kind="counterfactual", num=1)
-            rows = [Group(group.rows[1:])]
+            rows = [ExampleRows(group.rows[1:])]
             torch.manual_seed(seed)
             made.teacher.model.embed_tokens.weight.data.normal_()
             config = parse_recipe({"distil": {"method": method}}).distil
@@ -311,7 +311,7 @@ def trained(folder, rows, made):
 def only(rows, *tasks):
     """The rows of some tasks, with weights that add up to 1."""
     kept = [[row for row in group.rows if row.task in tasks] for group in rows]
-    return [Group(tuple(dataclasses.replace(row, weight=1 / len(tasks)) for row in group)) for group in kept]
+    return [ExampleRows(tuple(dataclasses.replace(row, weight=1 / len(tasks)) for row in group)) for group in kept]
 
 
 def test_multitask_of_answers_alone_is_training_on_answers(tmp_path):
@@ -323,7 +323,7 @@ def test_multitask_of_answers_alone_is_training_on_answers(tmp_path):
     close(trained(tmp_path / "alpha", alpha_is_one, pair("sft")), expected)
     # Rows that weigh nothing teach nothing, whatever they add to the tokens of a step.
     weightless = [
-        Group(tuple(dataclasses.replace(r, weight=float(r.task == "predict")) for r in group.rows))
+        ExampleRows(tuple(dataclasses.replace(r, weight=float(r.task == "predict")) for r in group.rows))
         for group in encoded(made, kind="multitask")
     ]
     close(trained(tmp_path / "weightless", weightless, pair("sft")), expected)
@@ -370,7 +370,7 @@ def test_the_objective_of_explained_students():
     recipe = parse_recipe(
         {"tasks": {}, "evaluate": {"arms": ["explained"]}, "generate": {}, "distil": {"method": "kd"}}
     )
-    assert isinstance(build.explained_objective(recipe, made.student), Gold)
+    assert isinstance(build.explained_objective(recipe, made.student), CrossEntropy)
     assert recipe.tasks is not None
     heard = recipe.model_copy(update={"tasks": recipe.tasks.model_copy(update={"logits": True})})
     assert isinstance(build.explained_objective(heard, made.student, made.teacher), OutputDivergence)

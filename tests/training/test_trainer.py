@@ -10,12 +10,12 @@ from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
 from understudy.models.load import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
-from understudy.tokens.collate import Encoder, encode_rows
+from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Gold
-from understudy.training.plan import plan
+from understudy.training.objective import CrossEntropy
+from understudy.training.schedule import plan
 
 
 def lines(folder):
@@ -154,7 +154,7 @@ def test_the_weights_of_the_best_evaluation_come_back(tmp_path):
 
 def test_real_answers_are_scored_on_the_way(tmp_path):
     made = pair("kd")
-    score = dev_scores(Encoder(made.template, DATA), examples(4), batch_size=4)
+    score = dev_scores(ExampleTokenizer(made.template, DATA), examples(4), batch_size=4)
     run = trainer(tmp_path, "kd", made=made, steps=2, eval_every=2, dev_score=score)
     run.train()
     row = next(row for row in lines(tmp_path) if "eval_rougeL" in row)
@@ -162,9 +162,9 @@ def test_real_answers_are_scored_on_the_way(tmp_path):
     assert run.module.student.training
     # The development loss is what training on these rows would start with: one number by two ways.
     as_rows = trainer(tmp_path, "sft", made=made, steps=1).data_collator(
-        encode_rows(examples(4), Encoder(made.template, DATA))
+        encode_rows(examples(4), ExampleTokenizer(made.template, DATA))
     )
-    gold = DistillationModule(run.module.student.eval(), Gold())
+    gold = DistillationModule(run.module.student.eval(), CrossEntropy())
     with torch.no_grad():
         result = gold(as_rows)
     assert row["eval_loss"] == pytest.approx((result.total / result.sums["tokens"]).item(), rel=1e-5)

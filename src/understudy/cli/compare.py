@@ -7,32 +7,32 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli import asked
+from understudy.cli import comparison_options
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where comparison.json, .csv and .tex go.")]
 
 
 def compare(
-    sources: asked.Sources,
-    arm: asked.Arm = None,
-    baseline: asked.Baseline = None,
-    references: asked.References = None,
-    metrics: asked.Metrics = "all",
-    judge_url: asked.JudgeUrl = None,
-    judge_model: asked.JudgeModel = None,
-    judge: asked.JudgeField = None,
-    embedding_model: asked.EmbeddingModel = None,
-    bertscore_model: asked.BertscoreModel = None,
-    resamples: asked.Resamples = None,
-    confidence: asked.Confidence = None,
+    sources: comparison_options.Sources,
+    arm: comparison_options.Arm = None,
+    baseline: comparison_options.Baseline = None,
+    references: comparison_options.References = None,
+    metrics: comparison_options.Metrics = "all",
+    judge_url: comparison_options.JudgeUrl = None,
+    judge_model: comparison_options.JudgeModel = None,
+    judge: comparison_options.JudgeField = None,
+    embedding_model: comparison_options.EmbeddingModel = None,
+    bertscore_model: comparison_options.BertscoreModel = None,
+    resamples: comparison_options.Resamples = None,
+    confidence: comparison_options.Confidence = None,
     out: Out = Path("comparison"),
 ) -> None:
     """Set runs, arms or files of predictions side by side; one run alone compares its arms."""
-    from understudy.cli import shown
+    from understudy.cli import comparison_tables
     from understudy.files import atomic, write_json
     from understudy.report.tables import csv_table, latex_table
 
-    config = asked.settings_of(
+    config = comparison_options.settings_of(
         sources,
         judge_url=judge_url,
         judge_model=judge_model,
@@ -42,12 +42,12 @@ def compare(
         resamples=resamples,
         confidence=confidence,
     )
-    found = asked.compared(
+    found = comparison_options.compared(
         sources, config, metrics=metrics, arm=arm, references=references, baseline=baseline
     ).to_dict()
     write_json(out / "comparison.json", found)
     for name, text in (("comparison.csv", csv_table(found)), ("comparison.tex", latex_table(found))):
         with atomic(out / name) as handle:
             handle.write(text)
-    shown.comparison(found)
+    comparison_tables.comparison(found)
     typer.echo(f"figures: {out / 'comparison.json'}, .csv, .tex; a page of them: understudy report {out}")

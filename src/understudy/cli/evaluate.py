@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.cli import asked
+from understudy.cli import comparison_options
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN|RUN:ARM|FILE", help="A run folder, one arm of it, or a file of predictions.")
@@ -25,30 +25,30 @@ Out = Annotated[
 
 def evaluate(
     source: Source,
-    references: asked.References = None,
-    metrics: asked.Metrics = "all",
-    judge_url: asked.JudgeUrl = None,
-    judge_model: asked.JudgeModel = None,
-    judge: asked.JudgeField = None,
-    embedding_model: asked.EmbeddingModel = None,
-    bertscore_model: asked.BertscoreModel = None,
-    resamples: asked.Resamples = None,
-    confidence: asked.Confidence = None,
+    references: comparison_options.References = None,
+    metrics: comparison_options.Metrics = "all",
+    judge_url: comparison_options.JudgeUrl = None,
+    judge_model: comparison_options.JudgeModel = None,
+    judge: comparison_options.JudgeField = None,
+    embedding_model: comparison_options.EmbeddingModel = None,
+    bertscore_model: comparison_options.BertscoreModel = None,
+    resamples: comparison_options.Resamples = None,
+    confidence: comparison_options.Confidence = None,
     lm_eval: Tasks = None,
     limit: Limit = None,
     out: Out = None,
 ) -> None:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures."""
-    from understudy.cli import shown
+    from understudy.cli import comparison_tables
     from understudy.evaluation.evaluate import evaluation
+    from understudy.evaluation.metric_models import metric_names, tools_for
     from understudy.evaluation.systems import read_systems
-    from understudy.evaluation.tools import metric_names, tools_for
     from understudy.files import write_json
 
     if lm_eval is not None:
         _harness(source, lm_eval, limit, out)
         return
-    config = asked.settings_of(
+    config = comparison_options.settings_of(
         [source],
         judge_url=judge_url,
         judge_model=judge_model,
@@ -63,7 +63,7 @@ def evaluate(
     found = evaluation(systems, names, tools_for(config), resamples=config.resamples, confidence=config.confidence)
     path = _target(source, out)
     write_json(path, found)
-    shown.scores(found)
+    comparison_tables.scores(found)
     typer.echo(f"scores: {path}")
 
 
@@ -81,12 +81,12 @@ def _target(source: str, out: Path | None, name: str = "scores.json") -> Path:
 
 
 def _harness(source: str, tasks: str, limit: int | None, out: Path | None) -> None:
-    from understudy.cli import shown
+    from understudy.cli import comparison_tables
     from understudy.evaluation.harness import run_tasks
     from understudy.files import write_json
 
     found: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
     path = _target(source, out, "lm_eval.json")
     write_json(path, found)
-    shown.tasks(found)
+    comparison_tables.tasks(found)
     typer.echo(f"scores: {path}")

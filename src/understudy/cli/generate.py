@@ -40,7 +40,7 @@ def generate(
 
 
 def _generate(recipe: str, overrides: list[str]) -> None:
-    from understudy.cli.display import Console
+    from understudy.cli.progress import Console
     from understudy.cli.recipes import find
     from understudy.errors import ConfigError
     from understudy.knowledge.pipeline import check
@@ -71,7 +71,7 @@ def _generate(recipe: str, overrides: list[str]) -> None:
 
 
 def _show_folder(folder: Path) -> None:
-    from understudy.knowledge.counts import summary
+    from understudy.knowledge.step_counts import summary
     from understudy.knowledge.store import steps_in
 
     found = summary(folder, steps_in(folder))

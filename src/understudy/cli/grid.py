@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from understudy.grid import CellStatus
-    from understudy.grid.plan import Unit
+    from understudy.grid.units import Unit
     from understudy.recipe import Grid
 
 app = typer.Typer(help="Look at a grid: how far it is, and what came out.", no_args_is_help=True)
@@ -188,7 +188,7 @@ class GridConsole:
 
 
 def _unit(unit: Unit) -> str:
-    from understudy.cli.display import title
+    from understudy.cli.progress import title
 
     users = len(unit.users)
     of = f"for {users} cells" if users > 1 else _words(unit.host.levels[0])
@@ -210,7 +210,7 @@ def run(grid: Grid) -> None:
 def show_plan(grid: Grid) -> None:
     """The cells of a grid, the stages that several of them share, and what is there already; runs nothing."""
     from understudy.grid import GridFolder, cell_runs
-    from understudy.grid.plan import missing, units
+    from understudy.grid.units import missing, units
 
     cells, folder = cell_runs(grid), GridFolder(grid.folder)
     found = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)

@@ -8,34 +8,34 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.cli import asked
+from understudy.cli import comparison_options
 
 Out = Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
 Title = Annotated[str, typer.Option("--title", help="Heading of the page.")]
 
 
 def report(
-    sources: asked.Sources,
-    arm: asked.Arm = None,
-    baseline: asked.Baseline = None,
-    references: asked.References = None,
-    metrics: asked.Metrics = "all",
-    judge_url: asked.JudgeUrl = None,
-    judge_model: asked.JudgeModel = None,
-    judge: asked.JudgeField = None,
-    embedding_model: asked.EmbeddingModel = None,
-    bertscore_model: asked.BertscoreModel = None,
-    resamples: asked.Resamples = None,
-    confidence: asked.Confidence = None,
+    sources: comparison_options.Sources,
+    arm: comparison_options.Arm = None,
+    baseline: comparison_options.Baseline = None,
+    references: comparison_options.References = None,
+    metrics: comparison_options.Metrics = "all",
+    judge_url: comparison_options.JudgeUrl = None,
+    judge_model: comparison_options.JudgeModel = None,
+    judge: comparison_options.JudgeField = None,
+    embedding_model: comparison_options.EmbeddingModel = None,
+    bertscore_model: comparison_options.BertscoreModel = None,
+    resamples: comparison_options.Resamples = None,
+    confidence: comparison_options.Confidence = None,
     title: Title = "",
     out: Out = Path("report.html"),
 ) -> None:
     """Write the page of a comparison: of runs and files as in `compare`, or of a folder that `compare` wrote."""
-    from understudy.report.side_by_side import render_comparison
+    from understudy.report.comparison_page import render_comparison
 
     found = saved(sources)
     if found is None:
-        config = asked.settings_of(
+        config = comparison_options.settings_of(
             sources,
             judge_url=judge_url,
             judge_model=judge_model,
@@ -45,7 +45,7 @@ def report(
             resamples=resamples,
             confidence=confidence,
         )
-        found = asked.compared(
+        found = comparison_options.compared(
             sources, config, metrics=metrics, arm=arm, references=references, baseline=baseline
         ).to_dict()
     render_comparison(found, out, title=title)

@@ -19,7 +19,7 @@ def run(
     import os
 
     from understudy.cli import grid
-    from understudy.cli.display import Console
+    from understudy.cli.progress import Console
     from understudy.cli.recipes import find
     from understudy.errors import ConfigError
     from understudy.pipeline.scheduler import execute

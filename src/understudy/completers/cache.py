@@ -43,7 +43,7 @@ AND (:max_cost IS NULL OR cost + :cost <= :max_cost OR (:alone AND cost < :max_c
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CachedAnswer:
     """What an endpoint wrote, and what it cost.
 
     Attributes:
@@ -115,15 +115,15 @@ class AnswerCache:
             self._add_cost()
         weakref.finalize(self, self._database.close)
 
-    def get(self, key: str) -> Answer | None:
+    def get(self, key: str) -> CachedAnswer | None:
         """The answer under a key, or None."""
         with self._faults(), self._lock:
             row = self._database.execute(
                 "SELECT text, input_tokens, output_tokens, seconds FROM answers WHERE key = ?", (key,)
             ).fetchone()
-        return Answer(*row) if row else None
+        return CachedAnswer(*row) if row else None
 
-    def put(self, key: str, model: str, answer: Answer) -> None:
+    def put(self, key: str, model: str, answer: CachedAnswer) -> None:
         """Keep an answer; the first one under a key stays."""
         with self._faults(), self._lock:
             self._database.execute(

@@ -25,9 +25,9 @@ def completer(
         ConfigError: `base_url` is no address, or a budget in money has no prices.
     """
     if config.base_url is None:
-        from understudy.completers.in_process import LocalCompleter
+        from understudy.completers.local_completer import LocalCompleter
 
         return LocalCompleter(config, cache_folder, account=account)
-    from understudy.completers.api import ApiCompleter
+    from understudy.completers.openai_completer import ApiCompleter
 
     return ApiCompleter(config, cache_folder, account=account)

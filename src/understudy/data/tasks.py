@@ -56,7 +56,7 @@ _MARK = re.compile(r"\s*".join(map(re.escape, re.findall(r"\w+|:", ANSWER_MARK))
 
 
 @dataclass(frozen=True)
-class Explained:
+class WithRationales:
     """An example with what a teacher wrote about it.
 
     Attributes:
@@ -138,7 +138,7 @@ def task_weights(tasks: TaskConfig) -> dict[str, float]:
     return {task: weight for task, weight in found.items() if weight > 0}
 
 
-def rows(explained: Explained, tasks: TaskConfig, *, seed: int) -> tuple[TaskRow, ...]:
+def rows(explained: WithRationales, tasks: TaskConfig, *, seed: int) -> tuple[TaskRow, ...]:
     """The texts of one example, which stay together in one optimiser step; empty where it teaches nothing.
 
     - Without a rationale it gives its answer row alone (`answer`, `predict`), and nothing in the kinds that have none.
@@ -169,7 +169,7 @@ def rows(explained: Explained, tasks: TaskConfig, *, seed: int) -> tuple[TaskRow
     return tuple(made)
 
 
-def groups(explained: Iterable[Explained], tasks: TaskConfig, *, seed: int) -> list[tuple[TaskRow, ...]]:
+def groups(explained: Iterable[WithRationales], tasks: TaskConfig, *, seed: int) -> list[tuple[TaskRow, ...]]:
     """`rows` of each example that gives any.
 
     Raises:
@@ -192,7 +192,7 @@ def _target(task: str, rationale: str, answer: str | None) -> str | None:
     return with_answer(rationale, answer) if rationale and answer else None
 
 
-def _counterfactuals(explained: Explained, tasks: TaskConfig, weight: float, seed: int) -> list[TaskRow]:
+def _counterfactuals(explained: WithRationales, tasks: TaskConfig, weight: float, seed: int) -> list[TaskRow]:
     example = explained.example
     texts = {place: split_answer(text)[0] for place, text in explained.counterfactuals.items()}
     places = [place for place in wrong_places(example) if texts.get(place)]

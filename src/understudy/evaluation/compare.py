@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from understudy.evaluation.gap import Gap, gap_recovered
-from understudy.evaluation.measure import Measured, Row, align, chance, group_numbers, measure
-from understudy.metrics import TEXT_METRICS, Difference, Interval, Tools
+from understudy.evaluation.score_rows import Measured, Row, align, chance, group_numbers, measure
+from understudy.metrics import TEXT_METRICS, Difference, Interval, MetricModels
 from understudy.metrics.significance import difference_of, num_groups, percentile_bounds, resampled_totals
 from understudy.recipe import main_arm
 
@@ -115,7 +115,7 @@ def compare(
     arms: Mapping[str, Sequence[Row]],
     *,
     metrics: Iterable[str] = TEXT_METRICS,
-    tools: Tools | None = None,
+    tools: MetricModels | None = None,
     pairs: Sequence[tuple[str, str]] = PAIRS,
     resamples: int = 10_000,
     confidence: float = 0.95,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.evaluation.measure import Row, chosen_option
+from understudy.evaluation.score_rows import Row, chosen_option
 from understudy.metrics import score
 
 CONTESTS: tuple[tuple[str, str], ...] = (

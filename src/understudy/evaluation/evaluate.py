@@ -8,13 +8,13 @@ from typing import Any
 from understudy.evaluation.comparison import versions
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
-from understudy.metrics import Tools
+from understudy.metrics import MetricModels
 
 
 def evaluation(
     systems: Sequence[System],
     metrics: Sequence[str],
-    tools: Tools | None = None,
+    tools: MetricModels | None = None,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,

@@ -10,12 +10,12 @@ from understudy.data.tasks import split_answer
 from understudy.evaluation.explanations import READS_RATIONALE, asked, written
 from understudy.metrics import score
 from understudy.recipe import TaskConfig
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
 
 def explained_dev_scores(
-    encoder: Encoder, examples: Sequence[Example], tasks: TaskConfig, *, batch_size: int
+    encoder: ExampleTokenizer, examples: Sequence[Example], tasks: TaskConfig, *, batch_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that answers the development rows and gives ROUGE-L and exact match of the answers, in 0..1.
 

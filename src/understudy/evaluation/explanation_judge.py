@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.evaluation.explanations import groups_of
-from understudy.metrics import Tools, score
+from understudy.metrics import MetricModels, score
 from understudy.metrics.significance import bootstrap_interval
 
 NOTHING_WRITTEN = "no explanation was written"
@@ -15,7 +15,7 @@ NO_CONTEXT = "no row has a context that claims could be held against"
 
 def judged_explanations(
     rows: Sequence[Mapping[str, Any]],
-    tools: Tools,
+    tools: MetricModels,
     *,
     resamples: int = 10_000,
     confidence: float = 0.95,

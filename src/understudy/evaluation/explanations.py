@@ -20,16 +20,16 @@ from typing import Any
 
 from torch import nn
 
-from understudy.data.mentions import folded, mentioned, named_option
+from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
 from understudy.metrics.significance import bootstrap_interval
 from understudy.models.forward import base_model
-from understudy.models.generate import Answer, choice_scores, generate
+from understudy.models.generate import Generated, choice_scores, generate
 from understudy.recipe import TaskConfig
-from understudy.tokens.encoder import Encoder
-from understudy.tokens.template import Prompted
+from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.template import TokenizedExample
 from understudy.types import Example
 
 READS_RATIONALE = ("factual", "rationale")
@@ -39,7 +39,7 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TaskRoles:
     """Which task a student is asked for what.
 
     Attributes:
@@ -53,7 +53,7 @@ class Asked:
     reading: str | None
 
 
-def asked(tasks: TaskConfig) -> Asked:
+def asked(tasks: TaskConfig) -> TaskRoles:
     """The tasks of a kind of training that answer, explain, and read a rationale, as in the table above.
 
     Raises:
@@ -68,12 +68,12 @@ def asked(tasks: TaskConfig) -> Asked:
         )
     reading = next((task for task in READS_RATIONALE if task in learned), None)
     apart = "explain" if "explain" in learned else reading
-    return Asked(answer, answer if answer == reading else apart, reading)
+    return TaskRoles(answer, answer if answer == reading else apart, reading)
 
 
 def predict_explained(
     model: nn.Module,
-    encoder: Encoder,
+    encoder: ExampleTokenizer,
     examples: Sequence[Example],
     tasks: TaskConfig,
     *,
@@ -105,7 +105,7 @@ def predict_explained(
     """
     form = asked(tasks)
     texts = written(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
-    apart: list[Answer] = []
+    apart: list[Generated] = []
     if form.explanation not in (None, form.answer):
         apart = written(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
     read = form.answer in READS_RATIONALE
@@ -137,13 +137,13 @@ def _explained(text: str | None, finished: bool) -> dict[str, Any]:
 
 def written(
     model: nn.Module,
-    encoder: Encoder,
+    encoder: ExampleTokenizer,
     examples: Sequence[Example],
     task: str,
     *,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
-) -> list[Answer]:
+) -> list[Generated]:
     """What a student writes when it is asked a task, greedily."""
     return generate(
         model,
@@ -157,7 +157,7 @@ def written(
 
 def option_scores(
     model: nn.Module,
-    encoder: Encoder,
+    encoder: ExampleTokenizer,
     examples: Sequence[Example],
     task: str,
     *,
@@ -192,7 +192,7 @@ def option_scores(
     return [scores.get(place) for place in range(len(examples))]
 
 
-def _fitted(options: list[Prompted], model: nn.Module, encoder: Encoder) -> list[Prompted]:
+def _fitted(options: list[TokenizedExample], model: nn.Module, encoder: ExampleTokenizer) -> list[TokenizedExample]:
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
     room = _positions(model)
     longest = max(len(one.start + tuple(one.answer_ids) if one.start else one.ids) for one in options)
@@ -211,14 +211,14 @@ def _positions(model: nn.Module) -> int | None:
     return room if room is not None and tables & {room, room + 2} else None
 
 
-def _with_room(encoder: Encoder) -> Encoder:
+def _with_room(encoder: ExampleTokenizer) -> ExampleTokenizer:
     """The encoder without a limit on answers: a mark and an option stand behind the longest rationale.
 
     Prompts keep the room they have; what is cut of them was counted when the row was answered.
     """
     data, room = encoder.data, 1 << 20
     sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
-    return Encoder(encoder.template, data.model_copy(update=sizes))
+    return ExampleTokenizer(encoder.template, data.model_copy(update=sizes))
 
 
 def explanation_figures(

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.data.mentions import folded
-from understudy.data.tasks import Explained, split_answer, wrong_places
+from understudy.data.option_mentions import folded
+from understudy.data.tasks import WithRationales, split_answer, wrong_places
 from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
 from understudy.evaluation.predict import group_of
 from understudy.recipe import TaskConfig
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
 NOT_READ = "not measured: the answer does not read the rationale"
@@ -35,7 +35,12 @@ NOTHING_TO_SWAP = "not measured: no example has a counterfactual rationale"
 
 
 def swapped_answers(
-    model: nn.Module, encoder: Encoder, explained: Sequence[Explained], tasks: TaskConfig, *, batch_size: int
+    model: nn.Module,
+    encoder: ExampleTokenizer,
+    explained: Sequence[WithRationales],
+    tasks: TaskConfig,
+    *,
+    batch_size: int,
 ) -> list[dict[str, Any]]:
     """Let a student answer behind its own rationale, then behind each counterfactual one.
 

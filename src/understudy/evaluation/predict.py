@@ -13,14 +13,14 @@ from understudy.data.split import group_key
 from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
-from understudy.models.generate import Answer, choice_scores, generate
-from understudy.tokens.collate import Encoder
+from understudy.models.generate import Generated, choice_scores, generate
+from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
 
 def predict(
     model: nn.Module,
-    encoder: Encoder,
+    encoder: ExampleTokenizer,
     examples: Sequence[Example],
     *,
     batch_size: int,
@@ -50,7 +50,7 @@ def predict(
     return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
 
 
-def row_of(example: Example, answer: Answer, scores: list[float] | None) -> dict[str, Any]:
+def row_of(example: Example, answer: Generated, scores: list[float] | None) -> dict[str, Any]:
     """One line of `predictions.jsonl`: an example with an answer and the likelihoods of its choices, JSON-able."""
     return {
         "id": example.id,
@@ -77,7 +77,9 @@ def group_of(example: Example) -> str:
     return fingerprint(example.context or group_key(example))
 
 
-def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_size: int) -> dict[str, list[float]]:
+def _choices(
+    model: nn.Module, encoder: ExampleTokenizer, examples: list[Example], batch_size: int
+) -> dict[str, list[float]]:
     rows = [[encoder.encode(example, choice) for choice in example.choices] for example in examples]
     pad = encoder.template.tokenizer.pad_token_id
     scores = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []  # pyright: ignore
@@ -85,7 +87,7 @@ def _choices(model: nn.Module, encoder: Encoder, examples: list[Example], batch_
 
 
 def dev_scores(
-    encoder: Encoder, examples: Sequence[Example], *, batch_size: int
+    encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that scores a model on the development rows.
 
@@ -95,7 +97,7 @@ def dev_scores(
     prompts = [encoder.prompt_ids(example) for example in examples]
     references = [list(example.answers) for example in examples]
     # An encoder of its own: what is cut here was counted when the rows were learned or answered.
-    apart = Encoder(encoder.template, encoder.data)
+    apart = ExampleTokenizer(encoder.template, encoder.data)
     gold = [[row] for row in map(apart.encode, examples)]
     lengths = [len(row[0].learned_ids) for row in gold]
     pad = encoder.template.tokenizer.pad_token_id
@@ -113,7 +115,9 @@ def dev_scores(
     return measure
 
 
-def speed(model: nn.Module, encoder: Encoder, examples: Sequence[Example], *, batch_size: int) -> dict[str, float]:
+def speed(
+    model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
+) -> dict[str, float]:
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from understudy.evaluation.measure import Row, align, group_numbers, measure
+from understudy.evaluation.score_rows import Row, align, group_numbers, measure
 from understudy.evaluation.systems import System, same_items
-from understudy.metrics import Interval, Score, Tools, bootstrap_interval
+from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import percentile_bounds
-from understudy.metrics.significance.draws import Columns, resample
 from understudy.metrics.significance.pairing import row_sums
+from understudy.metrics.significance.resampling import Columns, resample
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Scored:
         ]
 
 
-def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Tools | None = None) -> Scored:
+def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: MetricModels | None = None) -> Scored:
     """Measure systems on the same items.
 
     Args:

@@ -35,7 +35,7 @@ from understudy.metrics.significance import (
     percentile_bounds,
     resampled_totals,
 )
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
 QUESTION_ALONE, BOTH, EXPLANATION_ALONE = "question", "both", "explanation"
@@ -58,7 +58,7 @@ def views(example: Example, explanation: str) -> dict[str, Example]:
 
 def simulate(
     observer: nn.Module,
-    encoder: Encoder,
+    encoder: ExampleTokenizer,
     rows: Sequence[Mapping[str, Any]],
     *,
     batch_size: int,

@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.errors import ConfigError, DataError
 from understudy.evaluation.compare import majority_baseline
-from understudy.evaluation.plain import read_predictions
+from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe, main_arm
 from understudy.run import Run
@@ -25,7 +25,7 @@ class System:
 
     Attributes:
         name: what it is called in print, unique among those compared.
-        rows: prediction rows (`evaluation.measure` says what is in one).
+        rows: prediction rows (`evaluation.score_rows` says what is in one).
         origin: the run folder or file that they come from.
         arm: which arm of a run; empty for a file.
         recipe: name of the run's recipe.

@@ -15,11 +15,11 @@ findings.py           the telecom study's findings, each with its test
 Nothing here loads torch before a stage runs.
 """
 
-from understudy.grid.drive import Events, run_grid
 from understudy.grid.folder import GridFolder
-from understudy.grid.plan import CellRun, cell_runs, plan_of
+from understudy.grid.run_grid import Events, run_grid
 from understudy.grid.status import CellStatus, grid_status
 from understudy.grid.table import TableRow, grid_table, write_table
+from understudy.grid.units import CellRun, cell_runs, plan_of
 
 __all__ = [
     "CellRun",

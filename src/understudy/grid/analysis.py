@@ -16,11 +16,11 @@ from typing import Any
 
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
-from understudy.grid.findings import findings
 from understudy.grid.table import TableRow, grid_table, unfinished
-from understudy.metrics.registry import EMBEDDING, FOURTEEN, JUDGED, METRICS
+from understudy.grid.telecom_study import findings
+from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
 from understudy.metrics.significance import adjusted, compare_many, factorial_anova
-from understudy.pipeline.texts import taught_note
+from understudy.pipeline.knowledge_report import taught_note
 from understudy.recipe import main_arm
 from understudy.run import Run
 
@@ -61,7 +61,7 @@ def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, conf
         "axes": _axes(rows),
         "runs": len({row.run for row in rows}),
         "metrics": about,
-        "not_measured": {name: reasons.get(name, _why_not(name)) for name in FOURTEEN if name not in about},
+        "not_measured": {name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in about},
         "cells": cell_figures(rows, list(about), confidence),
         "anova": effects(rows, list(about)),
         "tests": tests,

@@ -88,9 +88,9 @@ def engine_for(config: GridConfig, workers: int, say: Say) -> Engine:
         ConfigError: Ray is asked for and not installed, or its cluster cannot be reached.
     """
     if config.engine == "ray":
-        from understudy.grid.cluster import RayEngine
+        from understudy.grid.ray_engine import RayEngine
 
         return RayEngine(config)
-    from understudy.grid.local import LocalEngine
+    from understudy.grid.local_engine import LocalEngine
 
     return LocalEngine(workers, say)

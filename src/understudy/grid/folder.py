@@ -30,8 +30,8 @@ import yaml
 
 from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.files import PART, atomic, read_json, write_json
-from understudy.grid import identity
-from understudy.grid.plan import CellRun, Unit
+from understudy.grid import stage_keys
+from understudy.grid.units import CellRun, Unit
 from understudy.recipe import Grid
 from understudy.run import DONE
 
@@ -118,8 +118,8 @@ class GridFolder:
         """
         path = self.path / "sources.json"
         before: dict[str, str] = read_json(path) if path.is_file() else {}
-        names = sorted({name for cell in cells for name in identity.files_of(cell.recipe)})
-        now = {name: found for name in names if (found := identity.contents_of(name)) is not None}
+        names = sorted({name for cell in cells for name in stage_keys.files_of(cell.recipe)})
+        now = {name: found for name in names if (found := stage_keys.contents_of(name)) is not None}
         changed = [name for name in names if name in now and before.get(name, now[name]) != now[name]]
         if changed:
             raise RunError(
@@ -133,7 +133,7 @@ class GridFolder:
     def link(self, cell: CellRun, units: Mapping[str, Unit]) -> None:
         """Let a run folder point to the stages that it shares."""
         for unit in units.values():
-            if cell.name in unit.users and identity.shared(unit.name):
+            if cell.name in unit.users and stage_keys.shared(unit.name):
                 _link(self.stages / unit.id, cell.run.stage(unit.name))
                 if unit.name == "data":
                     _link(self.rows / unit.id, cell.run.folder / "data")
@@ -159,7 +159,7 @@ class GridFolder:
 
     def place(self, stage: str, id: str, run: str) -> Path:
         """The folder of a stage: among the shared ones, or in its own run."""
-        return self.stages / id if identity.shared(stage) else self.cells / run / "stages" / stage
+        return self.stages / id if stage_keys.shared(stage) else self.cells / run / "stages" / stage
 
     def record(self, stage: str, id: str, run: str) -> dict[str, Any] | None:
         """What a finished stage said of itself; None if it is not finished."""

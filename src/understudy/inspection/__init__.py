@@ -26,18 +26,27 @@ from understudy import build
 from understudy.errors import ConfigError
 from understudy.files import atomic
 from understudy.inspection import findings as judge
-from understudy.inspection import show
+from understudy.inspection import render
 from understudy.inspection.cost import free_bytes, student_costs, teacher_cost
 from understudy.inspection.findings import Finding
-from understudy.inspection.pair import Found, Live, Sample, Texts, found, load_live, load_texts, take_sample
-from understudy.inspection.projection import project
-from understudy.inspection.second import probe_heads, second_opinion
-from understudy.inspection.terms import measure_losses
+from understudy.inspection.inputs import (
+    DataSummary,
+    EncodedSample,
+    Inputs,
+    LoadedPair,
+    found,
+    load_live,
+    load_texts,
+    take_sample,
+)
+from understudy.inspection.loss_terms import measure_losses
+from understudy.inspection.reference_check import probe_heads, second_opinion
+from understudy.inspection.time_estimate import project
 from understudy.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
 from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import Prompted
+from understudy.tokens.template import TokenizedExample
 from understudy.training.objective import Need
 
 SHOWN_ROWS = 3
@@ -64,7 +73,7 @@ class Screen:
         self.number += 1
         for console in (self.console, self.copy):
             border = "" if console.color_system else "|"
-            console.print(show.section(self.number, title, body(border)), highlight=False)
+            console.print(render.section(self.number, title, body(border)), highlight=False)
 
     def save(self, path: Path, title: str) -> None:
         """Write what was shown as one HTML file."""
@@ -122,7 +131,7 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     screen.say(f"understudy inspect {recipe.name} ({recipe.fingerprint()})")
     texts = load_texts(recipe)
     table = found(texts)
-    screen.part("What was found", lambda _: show.show_found(table, recipe))
+    screen.part("What was found", lambda _: render.show_found(table, recipe))
     build.check_pair(recipe, texts.student.template, texts.teacher.template)
     sample = take_sample(texts)
     said = judge.of_recipe(recipe, table) + _show_texts(texts, sample, screen)
@@ -130,28 +139,28 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     said += _show_losses(live, texts, sample, screen)
     said += _show_costs(live, texts, sample, table, screen)
     said = judge.merged(said)
-    screen.part("Is something wrong?", lambda _: show.show_findings(said))
+    screen.part("Is something wrong?", lambda _: render.show_findings(said))
     return said
 
 
-def _show_texts(texts: Texts, sample: Sample, screen: Screen) -> list[Finding]:
+def _show_texts(texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
     """Batch, templates, alignment."""
     by_position = Need.SAME_VOCABULARY in texts.needs
     rows = batch_rows(texts, sample)
     asked = unlabelled_row(texts)
 
     def batch(border: str) -> RenderableType:
-        shown = [show.show_row(row, border=border) for row in rows[:SHOWN_ROWS]]
+        shown = [render.show_row(row, border=border) for row in rows[:SHOWN_ROWS]]
         if asked:
-            shown.append(show.show_unlabelled(asked, who_answers(texts.recipe), border=border))
-        return show.Group(show.legend(), Text(), *shown)
+            shown.append(render.show_unlabelled(asked, who_answers(texts.recipe), border=border))
+        return render.Group(render.legend(), Text(), *shown)
 
     screen.part("A batch, as the student gets it", batch)
     example = sample.examples[0]
     compared = compare_texts(texts.student.prompt_text(example), texts.teacher.prompt_text(example))
-    screen.part("Both templates", lambda _: show.show_templates(compared))
+    screen.part("Both templates", lambda _: render.show_templates(compared))
     alignment = align(sample.rows, texts.student.template.tokenizer, texts.teacher.template.tokenizer)
-    screen.part("Alignment and lengths", lambda _: show.show_alignment(alignment, sample, by_position=by_position))
+    screen.part("Alignment and lengths", lambda _: render.show_alignment(alignment, sample, by_position=by_position))
     answers = [answer_text(example) for example in sample.examples]
     said = judge.of_sample(sample) + judge.of_alignment(alignment, by_position=by_position)
     for name, encoder in (("student", texts.student), ("teacher", texts.teacher)):
@@ -160,45 +169,47 @@ def _show_texts(texts: Texts, sample: Sample, screen: Screen) -> list[Finding]:
     return said
 
 
-def batch_rows(texts: Texts, sample: Sample) -> list[Row]:
+def batch_rows(texts: Inputs, sample: EncodedSample) -> list[Row]:
     """The rows of the student's side of the first micro-batch, read off its tensors; no teacher is needed for it."""
     collator = dataclasses.replace(texts.collator, teacher_pad=None)
     batch = collator(sample.rows[: texts.recipe.distil.micro_batch_size or texts.recipe.distil.batch_size])
     return rows_of(batch["student"], batch["ids"], texts.student.template.tokenizer)
 
 
-def unlabelled_row(texts: Texts) -> Row | None:
+def unlabelled_row(texts: Inputs) -> Row | None:
     """The first question without an answer, as the student will read it."""
     if not texts.splits.unlabelled:
         return None
     example = texts.splits.unlabelled[0]
-    prompt = Prompted(texts.student.prompt_ids(example), [])
+    prompt = TokenizedExample(texts.student.prompt_ids(example), [])
     return Row(example.id, pieces(texts.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
 
 
 def who_answers(recipe: Recipe) -> str:
     """Who writes the answer to an unlabelled question, and what is learned from it."""
-    tuned = "the fine-tuned teacher" if recipe.own_teacher.sft else "the teacher"
+    tuned = "the fine-tuned teacher" if recipe.local_teacher.sft else "the teacher"
     return (
         f"{tuned} answers here, at most {recipe.data.max_answer_tokens} tokens: "
         "SeqKD learns its text, distillation its probabilities"
     )
 
 
-def _show_losses(live: Live, texts: Texts, sample: Sample, screen: Screen) -> list[Finding]:
+def _show_losses(live: LoadedPair, texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
     """Heads, second opinion, terms."""
     probes = probe_heads(live, sample)
     opinion = second_opinion(live, texts, sample)
-    screen.part("Heads, and the loss computed twice", lambda _: show.show_heads(probes, opinion))
+    screen.part("Heads, and the loss computed twice", lambda _: render.show_heads(probes, opinion))
     losses = measure_losses(live)
     screen.part(
         f"One micro-batch: {len(live.batch['ids'])} gold rows, {losses.tokens} target tokens",
-        lambda _: show.show_losses(losses),
+        lambda _: render.show_losses(losses),
     )
     return judge.of_heads(probes) + judge.of_second_opinion(opinion) + judge.of_losses(losses, texts.recipe)
 
 
-def _show_costs(live: Live, texts: Texts, sample: Sample, table: Found, screen: Screen) -> list[Finding]:
+def _show_costs(
+    live: LoadedPair, texts: Inputs, sample: EncodedSample, table: DataSummary, screen: Screen
+) -> list[Finding]:
     """Step costs and projection; the models of the distillation make room before the teacher's own step."""
     weights = sum(
         p.numel() * p.element_size() for model in (live.module, live.teacher.model) for p in model.parameters()
@@ -210,5 +221,5 @@ def _show_costs(live: Live, texts: Texts, sample: Sample, table: Found, screen: 
     if tuning:
         costs["teacher SFT"] = tuning
     projection = project(texts.recipe, table.sizes, {name: cost.seconds for name, cost in costs.items()})
-    screen.part("What it costs", lambda _: show.show_costs(costs, projection, weights, free))
+    screen.part("What it costs", lambda _: render.show_costs(costs, projection, weights, free))
     return judge.of_costs(costs, free)

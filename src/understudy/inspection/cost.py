@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from understudy import build
-from understudy.inspection.pair import Live, Sample, Texts, collator_of, trainable
-from understudy.inspection.projection import in_bytes
+from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair, collator_of, trainable
+from understudy.inspection.time_estimate import in_bytes
 from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
-from understudy.tokens.collate import Encoder, encode_rows, move
+from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need
-from understudy.training.plan import Plan, plan
+from understudy.training.schedule import TrainSchedule, plan
 from understudy.types import Batch
 
 ENOUGH_SECONDS, ENOUGH_PASSES = 4.0, 12
@@ -57,7 +57,7 @@ def measure_step(
     module: DistillationModule,
     batch: Batch,
     *,
-    numbers: Plan,
+    numbers: TrainSchedule,
     training: TrainConfig,
     mixed: Any,
     teacher: Any = None,
@@ -158,7 +158,7 @@ def threads_of_a_worker(workers: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def student_costs(live: Live, texts: Texts, sample: Sample) -> dict[str, Cost]:
+def student_costs(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> dict[str, Cost]:
     """A step of distillation, and one of supervised fine-tuning of the same student (the SFT and SeqKD arms)."""
     recipe = texts.recipe
     numbers = plan(recipe.distil, len(sample.rows))
@@ -176,7 +176,7 @@ def student_costs(live: Live, texts: Texts, sample: Sample) -> dict[str, Cost]:
     return found
 
 
-def _sizes(sample: Sample, training: TrainConfig, side: str) -> dict[str, Any]:
+def _sizes(sample: EncodedSample, training: TrainConfig, side: str) -> dict[str, Any]:
     rows = training.batch_size
     encoded = [getattr(row, side) for row in sample.rows]
     read = sum(len(row.ids) - 1 for row in encoded) / len(encoded)
@@ -184,9 +184,9 @@ def _sizes(sample: Sample, training: TrainConfig, side: str) -> dict[str, Any]:
     return {"rows": rows, "read": read * rows, "learned": learned * rows}
 
 
-def teacher_cost(texts: Texts, sample: Sample) -> Cost | None:
+def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
     """A step of the teacher's fine-tuning, loaded as training will load it; None where none is planned."""
-    config, recipe = texts.recipe.own_teacher, texts.recipe
+    config, recipe = texts.recipe.local_teacher, texts.recipe
     if config.sft is None:
         return None
     device = pick_device(recipe.device)
@@ -196,7 +196,7 @@ def teacher_cost(texts: Texts, sample: Sample) -> Cost | None:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
     model, autocast = trainable(config, config.sft, device, None, recipe.seed)
     numbers = plan(config.sft, len(sample.rows))
-    encoder = Encoder(load_template(config), recipe.data)
+    encoder = ExampleTokenizer(load_template(config), recipe.data)
     rows = encode_rows(sample.examples[: numbers.micro_batch_size], encoder)
     batch = move(collator_of(encoder.template, None, Need.NOTHING)(rows), device)
     module = DistillationModule(model, build.gold_objective())

@@ -15,19 +15,19 @@ from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import head_columns, load_template
 from understudy.recipe import METHODS, Recipe
-from understudy.tokens.align import Bridge, by_position
-from understudy.tokens.collate import Encoder
+from understudy.tokens.align import CrossTokenizer, by_position
+from understudy.tokens.collate import ExampleTokenizer
+from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, judge
 from understudy.tokens.prompts import answer_text, messages
-from understudy.tokens.rendering import lost, round_trip, thinking
-from understudy.tokens.soundness import MOST_EXTRA, Judgement, Pair, Shares, Vocabularies, judge
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.template_checks import lost, round_trip, thinking
 from understudy.types import Example
 
 MOST_ROWS = 200
 NAMED = 8
 _SIDES = ("student", "teacher")
 
-Encoded = tuple[Prompted, Prompted]
+Encoded = tuple[TokenizedExample, TokenizedExample]
 
 
 def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
@@ -42,17 +42,17 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
         DataError: there are no training rows with an answer, or one of them is too long.
         ModelError: a tokenizer cannot be loaded.
     """
-    student, teacher = load_template(recipe.student), load_template(recipe.own_teacher)
-    pair = Pair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.own_teacher)))
+    student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
+    pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
     gold = load_splits(recipe.data).train
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(most_rows, len(gold)))
-    encoders = Encoder(student, recipe.data), Encoder(teacher, recipe.data)
+    encoders = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, cuts=not pair.slow) for side in encoders) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
     found = {method: judge(method, pair, shares) for method in METHODS}
-    names = dict(zip(_SIDES, (recipe.student.model, recipe.own_teacher.model), strict=True))
+    names = dict(zip(_SIDES, (recipe.student.model, recipe.local_teacher.model), strict=True))
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return {
         "method": recipe.distil.method,
@@ -84,7 +84,7 @@ def alignment_shares(
     tokens = sum(len(ours.answer_ids) for ours, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
     for kind in ("exact", "min_edit", "groups"):
-        bridge = Bridge.between(kind, student, teacher)
+        bridge = CrossTokenizer.between(kind, student, teacher)
         for example, (ours, theirs) in zip(examples, rows, strict=True):
             found = bridge.align(ours, theirs, answer_text(example))
             counts[kind] += int(((found.student_groups if kind == "groups" else found.partners) >= 0).sum())
@@ -102,7 +102,7 @@ def _told(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
     return {"verdict": judgement.verdict, "why": judgement.why, "hint": judgement.hint, "aligned": share}
 
 
-def _side(pair: Pair, side: str, name: str, template: Template, examples: Sequence[Example]) -> dict[str, Any]:
+def _side(pair: TokenizerPair, side: str, name: str, template: Template, examples: Sequence[Example]) -> dict[str, Any]:
     number = _SIDES.index(side)
     columns, size = pair.columns[number], pair.vocabularies.tokens[number]
     tokenizer: Any = template.tokenizer
@@ -151,7 +151,7 @@ def rendered(templates: dict[str, Template], example: Example, system: str, row:
     }
 
 
-def extras(pair: Pair) -> list[str]:
+def extras(pair: TokenizerPair) -> list[str]:
     """What is said of tokens that only one side has, where the two otherwise are one vocabulary."""
     found = pair.vocabularies
     if found.difference:
@@ -188,7 +188,7 @@ def _named(tokens: Sequence[tuple[int, str]]) -> str:
     return f"{len(tokens)} token{'s' * (len(tokens) > 1)}: {names}{more}"
 
 
-def _notes(pair: Pair, templates: dict[str, Template]) -> list[str]:
+def _notes(pair: TokenizerPair, templates: dict[str, Template]) -> list[str]:
     said = []
     for i, ours, theirs in pair.vocabularies.renamed[:NAMED]:
         said.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")

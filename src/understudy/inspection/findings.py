@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from understudy.inspection.cost import Cost
-from understudy.inspection.pair import Found, Sample
-from understudy.inspection.projection import in_bytes
-from understudy.inspection.second import HeadProbe, SecondOpinion
-from understudy.inspection.terms import Losses
-from understudy.inspection.tokens import Alignment, Answers
+from understudy.inspection.inputs import DataSummary, EncodedSample
+from understudy.inspection.loss_terms import Losses
+from understudy.inspection.reference_check import HeadProbe, SecondOpinion
+from understudy.inspection.time_estimate import in_bytes
+from understudy.inspection.tokens import Answers, TokenAlignment
 from understudy.recipe import Recipe
 
 SAME_WEIGHTS = 1e-6
@@ -37,12 +37,12 @@ def note(text: str) -> Finding:
     return Finding("note", text)
 
 
-def of_recipe(recipe: Recipe, found: Found) -> list[Finding]:
+def of_recipe(recipe: Recipe, found: DataSummary) -> list[Finding]:
     """What the recipe and the data say before a weight is loaded."""
     said = []
     if not found.sound:
         said.append(warning(found.soundness))
-    if recipe.own_teacher.sft:
+    if recipe.local_teacher.sft:
         said.append(note("teacher.sft is planned: these readings are of the teacher as it came, before that"))
     if recipe.student.sft:
         said.append(note("student.sft is planned: these readings are of the student as it came, before that"))
@@ -56,7 +56,7 @@ def of_recipe(recipe: Recipe, found: Found) -> list[Finding]:
     return said
 
 
-def of_sample(sample: Sample) -> list[Finding]:
+def of_sample(sample: EncodedSample) -> list[Finding]:
     """What was cut."""
     said = []
     for model, counts in sample.cut.items():
@@ -106,7 +106,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def of_alignment(alignment: Alignment, *, by_position: bool) -> list[Finding]:
+def of_alignment(alignment: TokenAlignment, *, by_position: bool) -> list[Finding]:
     """Whether the two sides learn the same tokens, where the method compares them by position."""
     if by_position and alignment.same_targets < alignment.rows:
         unequal = alignment.rows - alignment.same_targets
@@ -151,7 +151,7 @@ def _unfit(losses: Losses, recipe: Recipe) -> Finding:
         f"the gold answers cost the teacher {losses.teacher_gold:.1f} nats each and the student "
         f"{losses.student_gold:.1f}: "
     )
-    if recipe.own_teacher.sft:
+    if recipe.local_teacher.sft:
         return note(costs + "this teacher is not fit to teach before teacher.sft, which is planned")
     return warning(costs + "the teacher is not fit to teach; give it teacher.sft")
 

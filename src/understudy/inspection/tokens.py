@@ -157,7 +157,7 @@ def compare_texts(student: str, teacher: str) -> Piecewise:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class TokenAlignment:
     """How the target tokens of the two sides stand to each other, over some rows.
 
     Attributes:
@@ -177,7 +177,7 @@ class Alignment:
     first_difference: tuple[str, str, str] | None
 
 
-def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -> Alignment:
+def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -> TokenAlignment:
     """Compare the target tokens of encoded rows (see `data.collate.EncodedRow`)."""
     unequal = [row for row in rows if row.student.answer_ids != row.teacher.answer_ids]
     first = None
@@ -186,7 +186,7 @@ def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -
         ours = "|".join(piece_texts(student_tokenizer, row.student.answer_ids))
         theirs = "|".join(piece_texts(teacher_tokenizer, row.teacher.answer_ids))
         first = (row.id, visible(ours), visible(theirs))
-    return Alignment(
+    return TokenAlignment(
         rows=len(rows),
         same_targets=len(rows) - len(unequal),
         same_reading=sum(row.student.ids == row.teacher.ids for row in rows),
@@ -219,7 +219,7 @@ def check_answers(encoded: Sequence[Any], answers: Sequence[str], template: Any)
     """Decode the learned tokens of some rows and look at their ends.
 
     Args:
-        encoded: `Prompted` of each row.
+        encoded: `TokenizedExample` of each row.
         answers: the answer of each row as the data gives it.
         template: of the model that learns them.
     """

@@ -12,7 +12,7 @@ from understudy.errors import DataError
 from understudy.files import read_jsonl
 from understudy.knowledge.plan import Planned
 from understudy.knowledge.prompting import Prompts
-from understudy.knowledge.step import Ask, Draw, Skip
+from understudy.knowledge.step import Question, Skip, StepRandom
 from understudy.types import Example, Knowledge, Message
 
 
@@ -132,7 +132,9 @@ def lessons_of(
     if step.lacks(known):
         return
     try:
-        asks: list[Ask] = list(step.step.asks(shown.example, known, Draw(seed, shown.example.id, prompts.pairs)))
+        asks: list[Question] = list(
+            step.step.asks(shown.example, known, StepRandom(seed, shown.example.id, prompts.pairs))
+        )
         by_choice = {ask.choice: prompts.turn(step.name, shown.example, ask) for ask in asks}
     except Skip:
         return

@@ -8,15 +8,15 @@ from typing import Any
 
 from understudy.completers.factory import completer as made
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
-from understudy.knowledge.counts import summary
 from understudy.knowledge.demonstrations import Demonstration, lessons_of, read_demonstrations
+from understudy.knowledge.generation import Progress, Stream
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
+from understudy.knowledge.requests import Writer
 from understudy.knowledge.step import load_own
+from understudy.knowledge.step_counts import summary
 from understudy.knowledge.store import Store, read
-from understudy.knowledge.stream import Progress, Stream
-from understudy.knowledge.writer import Writer
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Completer, Example
 

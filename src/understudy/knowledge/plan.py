@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import ConfigError
-from understudy.knowledge.step import RATIONALE, Known, Step, find
+from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Knowledge
@@ -39,12 +39,14 @@ class Planned:
         """The step's name."""
         return self.step.name
 
-    def sees(self, rows: Iterable[Knowledge]) -> Known:
+    def sees(self, rows: Iterable[Knowledge]) -> PriorTexts:
         """What the step may know of an example's rows: the same ones, whichever came first."""
         seen = [row for row in rows if row.step in self.known]
-        return Known(tuple(sorted(seen, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample))))
+        return PriorTexts(
+            tuple(sorted(seen, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample)))
+        )
 
-    def lacks(self, known: Known) -> str:
+    def lacks(self, known: PriorTexts) -> str:
         """Why the step cannot be asked; empty where it can."""
         for need in self.step.needs + self.step.after:
             there = need in self.direct or (need == RATIONALE and bool(self.direct))

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from understudy.data.choices import choice_label
 from understudy.errors import ConfigError
 from understudy.files import atomic, fingerprint, read_text
-from understudy.knowledge.step import Ask, Pair
+from understudy.knowledge.step import CritiqueRevision, Question
 from understudy.types import Example, Message
 
 OURS = Path(__file__).parent / "prompts"
@@ -68,7 +68,7 @@ class Prompts:
         return self._fingerprints[name]
 
     @cached_property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[CritiqueRevision, ...]:
         """The requests for critique and revision.
 
         Raises:
@@ -78,7 +78,7 @@ class Prompts:
         assert path is not None
         try:
             rows = yaml.safe_load(read_text(path))
-            found = tuple(Pair(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
+            found = tuple(CritiqueRevision(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
         except (yaml.YAMLError, TypeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
@@ -88,7 +88,7 @@ class Prompts:
             raise ConfigError(f"{path} is empty", hint="it needs one pair at least; remove the file to use ours")
         return found
 
-    def turn(self, step: str, example: Example, ask: Ask) -> tuple[Message, ...]:
+    def turn(self, step: str, example: Example, ask: Question) -> tuple[Message, ...]:
         """What is asked about an example, without system turn and demonstrations.
 
         Raises:

@@ -9,14 +9,14 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from understudy.data.mentions import is_right
+from understudy.data.option_mentions import is_right
 from understudy.data.tasks import split_answer
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
-from understudy.knowledge.checks import Checks, check, restated, words
-from understudy.knowledge.figures import figures, revision
 from understudy.knowledge.near_duplicates import NearDuplicates
 from understudy.knowledge.step import is_rationale
 from understudy.knowledge.store import read, step_path, write_step
+from understudy.knowledge.text_checks import Checks, check, restated, words
+from understudy.knowledge.text_statistics import figures, revision
 from understudy.knowledge.votes import ANSWER, stated, votes
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from understudy.data.load import read_examples
-from understudy.data.mentions import folded, mentioned, named_option
+from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
-from understudy.knowledge.counts import summary
 from understudy.knowledge.quality import sift
 from understudy.knowledge.step import load_own
+from understudy.knowledge.step_counts import summary
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
@@ -48,7 +48,7 @@ _COLUMNS = "leave `reasons` out of a row of your own; an id and a text are enoug
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ParsedOutput:
     """A raw output taken apart.
 
     Attributes:
@@ -62,7 +62,7 @@ class Output:
     places: tuple[int, ...]
 
 
-def parse(output: str, choices: Sequence[str]) -> Output | str:
+def parse(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     """Take a raw output apart, or say why that cannot be done.
 
     The answer is what follows the last "the answer is" before the first further question. It names options by letter,
@@ -79,13 +79,15 @@ def parse(output: str, choices: Sequence[str]) -> Output | str:
     labelled = [(ord(label.lower()) - ord("a"), _plain(words)) for label, words in _LABELLED.findall(tail)]
     if labelled:
         answers = [_answer(place, words, choices) for place, words in labelled]
-        return Output(rationale, " or ".join(answers), tuple(place for place, _ in labelled if place < len(choices)))
+        return ParsedOutput(
+            rationale, " or ".join(answers), tuple(place for place, _ in labelled if place < len(choices))
+        )
     places = mentioned(tail, choices)
     if not places:
         return "unparseable: its answer names no option"
     named = list(dict.fromkeys(folded(choices[place]) for place in places))
     places = tuple(next(p for p in places if folded(choices[p]) == text) for text in named)
-    return Output(rationale, " or ".join(choices[place] for place in places), places)
+    return ParsedOutput(rationale, " or ".join(choices[place] for place in places), places)
 
 
 def _plain(words: str) -> str:

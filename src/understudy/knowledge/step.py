@@ -45,7 +45,7 @@ class Skip(Exception):
 
 
 @dataclass(frozen=True)
-class Ask:
+class Question:
     """One question about an example.
 
     Attributes:
@@ -65,13 +65,13 @@ class Ask:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, text: str, **others: Any) -> Ask:
+    def of(cls, text: str, **others: Any) -> Question:
         """A question in the step's own words, without a prompt file."""
         return cls(messages=(Message("user", text),), **others)
 
 
 @dataclass(frozen=True)
-class Known:
+class PriorTexts:
     """What was written about an example before, as far as a step waits for it; the newest step's rows last."""
 
     rows: tuple[Knowledge, ...] = ()
@@ -93,7 +93,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Pair:
+class CritiqueRevision:
     """A request for critique and the request for revision that belongs to it."""
 
     critique: str
@@ -101,7 +101,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Draw:
+class StepRandom:
     """Chance, the same for the same seed and example, in whatever order examples come.
 
     Attributes:
@@ -112,7 +112,7 @@ class Draw:
 
     seed: int
     id: str
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[CritiqueRevision, ...] = ()
 
     def number(self, below: int, purpose: str = "") -> int:
         """A number from 0 to `below` - 1."""
@@ -124,10 +124,10 @@ class Draw:
         return self.number(len(self.pairs), "pair")
 
 
-class Asks(Protocol):
+class Questions(Protocol):
     """What to ask about an example."""
 
-    def __call__(self, example: Example, known: Known, draw: Draw, /) -> Iterable[Ask]:
+    def __call__(self, example: Example, known: PriorTexts, draw: StepRandom, /) -> Iterable[Question]:
         """Any number of questions; `Skip` where there is none."""
         ...
 
@@ -149,7 +149,7 @@ class Step:
     """
 
     name: str
-    asks: Asks
+    asks: Questions
     read: Callable[[str], str]
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()

@@ -20,11 +20,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from understudy.completers.answers import read_value
 from understudy.completers.faults import Fault
-from understudy.data.mentions import folded
+from understudy.completers.response_parsing import read_value
+from understudy.data.option_mentions import folded
 from understudy.data.tasks import ANSWER_MARK, wrong_places
-from understudy.knowledge.step import RATIONALE, Ask, Draw, Known, Skip, step
+from understudy.knowledge.step import RATIONALE, PriorTexts, Question, Skip, StepRandom, step
 from understudy.types import Example
 
 NEW_QUESTION = {
@@ -69,31 +69,31 @@ def wrong_choices(example: Example) -> list[int]:
 
 
 @step("explain", rationale=True)
-def explain(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def explain(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """Why the gold answer is right."""
-    yield Ask({"answer": gold(example)})
+    yield Question({"answer": gold(example)})
 
 
 @step("explain_blind", rationale=True)
-def explain_blind(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def explain_blind(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """Thoughts that end in an answer, the gold one hidden: a check of what the teacher knows by itself."""
-    yield Ask({"mark": ANSWER_MARK})
+    yield Question({"mark": ANSWER_MARK})
 
 
 @step("critique", needs=(RATIONALE,), max_tokens=300)
-def critique(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def critique(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """What the rationale lacks, by a request drawn for the example."""
     request = draw.pairs[draw.pair].critique
-    yield Ask(
+    yield Question(
         {"answer": gold(example), "rationale": known.rationale(), "request": request}, parameters={"pair": draw.pair}
     )
 
 
 @step("revise", needs=("critique",), rationale=True, max_tokens=300)
-def revise(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def revise(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """A better rationale, by the first line of the critique and the request that belongs to the critique's."""
     lines = (known.text("critique") or "").strip().splitlines()
-    yield Ask(
+    yield Question(
         {
             "answer": gold(example),
             "rationale": known.rationale(),
@@ -105,31 +105,31 @@ def revise(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
 
 
 @step("counterfactual", max_tokens=512)
-def counterfactual(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def counterfactual(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """Why a wrong choice is right, as if it was: once for every wrong choice."""
     for place in wrong_choices(example):
-        yield Ask({"answer": example.choices[place]}, choice=place)
+        yield Question({"answer": example.choices[place]}, choice=place)
 
 
 @step("answer", after=(RATIONALE,), sampled=True)
-def answer(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def answer(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """The teacher's own answer, by the newest rationale where one was asked for."""
-    yield Ask({"rationale": known.rationale()})
+    yield Question({"rationale": known.rationale()})
 
 
 @step("paraphrase")
-def paraphrase(example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+def paraphrase(example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
     """The question in other words."""
-    yield Ask()
+    yield Question()
 
 
 @step("new_questions", max_tokens=300)
 class NewQuestions:
     """Another question of the same kind, with its answer."""
 
-    def asks(self, example: Example, known: Known, draw: Draw) -> Iterator[Ask]:
+    def asks(self, example: Example, known: PriorTexts, draw: StepRandom) -> Iterator[Question]:
         """One new question an example."""
-        yield Ask({"answer": gold(example)}, schema=NEW_QUESTION)
+        yield Question({"answer": gold(example)}, schema=NEW_QUESTION)
 
     def read(self, text: str) -> str:
         """The JSON value in one line."""

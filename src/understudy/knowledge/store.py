@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from understudy.data.tasks import Explained
+from understudy.data.tasks import WithRationales
 from understudy.errors import DataError, RunError
 from understudy.files import atomic, fingerprint, read_json, write_json
 from understudy.knowledge.step import Skip
@@ -221,7 +221,7 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
             handle.write(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[Explained]:
+def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
     """Put the kept rows of a folder to their examples, in the order of the examples.
 
     A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what
@@ -238,7 +238,9 @@ def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step:
     for row in read(folder, "counterfactual"):
         if row.kept and row.choice is not None and row.text is not None:
             wrong.setdefault(row.id, {})[row.choice] = row.text
-    return [Explained(each, rationales.get(each.id), _never_gold(each, wrong.get(each.id, {}))) for each in examples]
+    return [
+        WithRationales(each, rationales.get(each.id), _never_gold(each, wrong.get(each.id, {}))) for each in examples
+    ]
 
 
 def _never_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
@@ -246,7 +248,7 @@ def _never_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
     return {place: texts[place] for place in sorted(_wrong(example) & texts.keys())} if texts else {}
 
 
-def coverage(rows: Sequence[Explained]) -> dict[str, int]:
+def coverage(rows: Sequence[WithRationales]) -> dict[str, int]:
     """How many examples have what: a rationale, counterfactuals for all wrong options, for some, for none."""
     complete = [len(row.counterfactuals) == len(_wrong(row.example)) for row in rows]
     return {

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from understudy.data.mentions import folded, is_right, named_option
+from understudy.data.option_mentions import folded, is_right, named_option
 from understudy.data.tasks import split_answer
 from understudy.types import Example, Knowledge
 

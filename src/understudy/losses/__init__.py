@@ -4,7 +4,7 @@ from understudy.losses.divergences import DIVERGENCES, divergence, register
 from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
 from understudy.losses.heads import HeadSpec
-from understudy.losses.terms import Terms
+from understudy.losses.requests import HeadTerms
 
 __all__ = [
     "DIVERGENCES",
@@ -13,7 +13,7 @@ __all__ = [
     "DualSpaceLosses",
     "HeadLosses",
     "HeadSpec",
-    "Terms",
+    "HeadTerms",
     "TokenViews",
     "divergence",
     "fused_head",

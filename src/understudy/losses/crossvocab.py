@@ -1,7 +1,7 @@
 """Losses across two vocabularies, where an alignment says which target tokens of the two models belong together.
 
-All of them run through the pass that serves one vocabulary (`losses.passes`): tokens with a partner come first, the
-teacher speaks of these alone, and a `Comparison` says how two distributions over different columns are compared.
+All of them run through the pass that serves one vocabulary (`losses.fused_pass`): tokens with a partner come first, the
+teacher speaks of these alone, and a `LogitComparison` says how two distributions over different columns are compared.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.comparisons import Merged
 from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadSpec
-from understudy.losses.terms import Terms
+from understudy.losses.logit_comparisons import MergedSpans
+from understudy.losses.requests import HeadTerms
 
 
 @dataclass(frozen=True)
-class Pairs:
+class AlignedTokens:
     """Target tokens side by side.
 
     Attributes:
@@ -34,7 +34,7 @@ class Pairs:
     teacher: Tensor
 
     @classmethod
-    def of(cls, partners: Tensor) -> Pairs:
+    def of(cls, partners: Tensor) -> AlignedTokens:
         """From the partner of each of the student's tokens, `[N]`, −1 for none."""
         paired = partners >= 0
         student = paired.nonzero()[:, 0]
@@ -51,7 +51,7 @@ class Pairs:
         return values if self.order is None else values[self.order]
 
 
-def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: Pairs, terms: Terms) -> HeadLosses:
+def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: AlignedTokens, terms: HeadTerms) -> HeadLosses:
     """`head_losses` of tokens that have a partner and of those that have none.
 
     A token without a partner has its gold cross-entropy and no divergence, unless the comparison says what stands for
@@ -73,7 +73,7 @@ def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: Pairs, terms: Ter
 
 
 @dataclass(frozen=True)
-class Groups:
+class TokenSpans:
     """Token groups that write the same bytes on both sides.
 
     Attributes:
@@ -94,14 +94,14 @@ class Groups:
 def merged_losses(
     student: HeadSpec,
     teacher: HeadSpec,
-    groups: Groups,
+    groups: TokenSpans,
     columns: Tensor,
-    terms: Terms,
+    terms: HeadTerms,
     *,
     beta: float = 0.5,
     weight: float = 1.0,
 ) -> HeadLosses:
-    """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `Merged` (GOLD).
+    """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `MergedSpans` (GOLD).
 
     The merged probability of a group's token v is q(v) at the token that stands for the group, times the
     probabilities of the target tokens of the rest of the group; all at the temperature.
@@ -115,7 +115,7 @@ def merged_losses(
         beta: β of the generalised Jensen–Shannon divergence.
         weight: share of the shared tokens in D.
     """
-    pairs = Pairs.of(groups.partners)
+    pairs = AlignedTokens.of(groups.partners)
     place = torch.full_like(groups.partners, -1)
     place[pairs.student] = torch.arange(len(pairs), device=place.device)
     ours, theirs = _others(groups)
@@ -127,19 +127,21 @@ def merged_losses(
             _offsets(mine, groups.student_ids[ours], own, len(pairs)),
             _offsets(its, groups.teacher_ids[theirs], other, len(pairs)),
         )
-    merged = Merged(columns, (len(student.weight), len(teacher.weight)), offsets, beta=beta, weight=weight)
+    merged = MergedSpans(columns, (len(student.weight), len(teacher.weight)), offsets, beta=beta, weight=weight)
     losses = paired_losses(student, teacher, pairs, dataclasses.replace(terms, divergence=merged))
     if not len(ours):
         return losses
     # The offsets entered as constants; what they pass on to the tokens behind them is linear in their slopes.
     slopes = merged.slopes if terms.token_weights is None else merged.slopes * terms.token_weights[pairs.student]
     rest = head_losses(
-        mine, None, Terms(forward_kl, gold_ids=groups.student_ids[ours], gold_weights=-slopes[own].to(offsets[0].dtype))
+        mine,
+        None,
+        HeadTerms(forward_kl, gold_ids=groups.student_ids[ours], gold_weights=-slopes[own].to(offsets[0].dtype)),
     )
     return dataclasses.replace(losses, total=losses.total + (rest.total - rest.total.detach()))
 
 
-def _others(groups: Groups) -> tuple[Tensor, Tensor]:
+def _others(groups: TokenSpans) -> tuple[Tensor, Tensor]:
     """The tokens of groups, student's and teacher's, that do not stand for their group."""
     positions = torch.arange(len(groups.student), device=groups.student.device)
     ours = (groups.student >= 0) & (groups.student != positions)
@@ -154,7 +156,7 @@ def _offsets(head: HeadSpec, ids: Tensor, places: Tensor, count: int) -> Tensor:
     sums = torch.zeros(count, dtype=exact, device=head.hidden.device)
     if len(ids):
         zeros = torch.zeros_like(ids, dtype=exact)
-        gold = head_losses(head, None, Terms(forward_kl, gold_ids=ids, gold_weights=zeros)).gold
+        gold = head_losses(head, None, HeadTerms(forward_kl, gold_ids=ids, gold_weights=zeros)).gold
         assert gold is not None
         sums.index_add_(0, places, -gold.to(exact))
     return sums

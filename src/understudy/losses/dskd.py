@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from understudy.losses.divergences import Divergence, divergence, forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadSpec
-from understudy.losses.terms import Terms
+from understudy.losses.requests import HeadTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +222,8 @@ class CrossModelAttention(nn.Module):
 
 def _student_terms(
     function: str | Divergence, temperature: float, gold_ids: Tensor, weights: Tensor, gold_weights: Tensor | None
-) -> Terms:
-    return Terms(
+) -> HeadTerms:
+    return HeadTerms(
         divergence=divergence(function) if isinstance(function, str) else function,
         temperature=temperature,
         token_weights=weights,
@@ -239,12 +239,12 @@ def _both_spaces(
     *,
     in_student: HeadSpec,
     in_teacher: HeadSpec,
-    terms: Terms,
+    terms: HeadTerms,
     teacher_weights: Tensor | None,
 ) -> DualSpaceLosses:
     """The pass in the student's space and that in the teacher's, with the sums of their terms."""
     own = head_losses(student, in_student, terms)
-    backward = Terms(forward_kl, temperature=terms.temperature, token_weights=teacher_weights)
+    backward = HeadTerms(forward_kl, temperature=terms.temperature, token_weights=teacher_weights)
     other = head_losses(in_teacher, teacher.constant(), backward)
     assert own.divergence is not None
     assert own.gold is not None

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from understudy.losses.crossvocab import Pairs, paired_losses
+from understudy.losses.crossvocab import AlignedTokens, paired_losses
 from understudy.losses.divergences import Divergence, divergence, forward_kl
 from understudy.losses.dskd import DualSpaceLosses, weighted, with_hidden
 from understudy.losses.fused import head_losses
 from understudy.losses.heads import HeadSpec
-from understudy.losses.terms import Terms
+from understudy.losses.requests import HeadTerms
 
 _ROWS = 8192
 
@@ -105,18 +105,18 @@ class DualSpaceV2(nn.Module):
             statistics: also give likeliest tokens and entropies.
         """
         function = _function(divergence)
-        pairs = Pairs.of(partners)
+        pairs = AlignedTokens.of(partners)
         weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
         paired = weights[pairs.student]
         theirs = teacher.constant().rows(pairs.teacher)
         exact = self.teacher_to_student.weight.dtype
         back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(student.weight, teacher.weight)
-        terms = Terms(function, temperature=temperature, token_weights=paired, argmax=True)
+        terms = HeadTerms(function, temperature=temperature, token_weights=paired, argmax=True)
         other = head_losses(with_hidden(teacher, back), theirs, terms)
         picked = pairs.teacher if other.teacher_argmax is None else self.to_student_ids[other.teacher_argmax]
         carried = with_hidden(student, self.teacher_to_student(theirs.hidden.to(exact)))
         mask = self._mask(carried, picked, pairs, lengths)
-        terms = Terms(
+        terms = HeadTerms(
             function,
             temperature=temperature,
             token_weights=weights if mask is None else weights.index_put((pairs.student,), paired * mask),
@@ -127,17 +127,17 @@ class DualSpaceV2(nn.Module):
             only_where_teacher_right=mask is None,
             statistics=statistics,
         )
-        everything = Pairs(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
+        everything = AlignedTokens(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
         own = paired_losses(student, carried, everything, terms)
         return DualSpaceLosses(own.total + other.total, _sums(own, other, terms, paired, mask, pairs), own, other)
 
-    def _mask(self, carried: HeadSpec, picked: Tensor, pairs: Pairs, lengths: Sequence[int]) -> Tensor | None:
+    def _mask(self, carried: HeadSpec, picked: Tensor, pairs: AlignedTokens, lengths: Sequence[int]) -> Tensor | None:
         """1 for the tokens that L_stu counts, `[M]`; None where it simply counts those that are right."""
         if self.agreement_threshold >= 1 or not len(pairs):
             return None
         with torch.no_grad():
             zeros = torch.zeros_like(picked, dtype=torch.float32)
-            terms = Terms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
+            terms = HeadTerms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
             right = (head_losses(carried, None, terms).student_argmax == picked).float()
         counts = torch.tensor(lengths, device=picked.device)
         example = torch.arange(len(lengths), device=picked.device).repeat_interleave(counts)[pairs.student]
@@ -151,7 +151,7 @@ def _function(name: str | Divergence) -> Divergence:
     return divergence(name) if isinstance(name, str) else name
 
 
-def _sums(own, other, terms: Terms, paired: Tensor, mask: Tensor | None, pairs: Pairs) -> dict[str, Tensor]:
+def _sums(own, other, terms: HeadTerms, paired: Tensor, mask: Tensor | None, pairs: AlignedTokens) -> dict[str, Tensor]:
     """The weighted sum of each term."""
     zero = other.total.detach() * 0
     sums = {"student_space": zero, "teacher_space": other.total.detach(), "projection": zero}

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from understudy.losses.divergences import divergence as by_name
+from understudy.losses.fused_pass import HeadPass
 from understudy.losses.heads import HeadSpec
-from understudy.losses.passes import HeadPass
-from understudy.losses.terms import Terms, Wants
+from understudy.losses.requests import HeadTerms, WantedGradients
 
 
 @dataclass(frozen=True, slots=True)
 class HeadLosses:
     """What one pass over the heads gives. `[N]` values are per token, unweighted, in nats and without gradient.
 
-    Where the teacher speaks of the first M tokens only (`Terms.partial`), its own values are `[M]`.
+    Where the teacher speaks of the first M tokens only (`HeadTerms.partial`), its own values are `[M]`.
 
     Attributes:
         total: the weighted sum of all terms, a scalar; the only part that carries a gradient.
@@ -36,7 +36,7 @@ class HeadLosses:
         teacher_argmax: the teacher's likeliest token.
         student_entropy: entropy of the student at temperature 1.
         teacher_entropy: entropy of the teacher at temperature 1.
-        teacher_shared: probability that the teacher puts on `Terms.shared_columns` at temperature 1.
+        teacher_shared: probability that the teacher puts on `HeadTerms.shared_columns` at temperature 1.
     """
 
     total: Tensor
@@ -149,7 +149,7 @@ def fused_head(
         ValueError: shapes that do not fit, or an option that lacks what it needs.
         ConfigError: an unknown divergence.
     """
-    terms = Terms(
+    terms = HeadTerms(
         divergence=by_name(divergence) if isinstance(divergence, str) else divergence,
         temperature=float(temperature),
         token_weights=token_weights,
@@ -169,7 +169,7 @@ def fused_head(
     return head_losses(student, teacher, terms)
 
 
-def head_losses(student: HeadSpec, teacher: HeadSpec | None, terms: Terms) -> HeadLosses:
+def head_losses(student: HeadSpec, teacher: HeadSpec | None, terms: HeadTerms) -> HeadLosses:
     """`fused_head` for callers that hold each side as one `HeadSpec`."""
     _check(terms, student, teacher)
     tensors = (student.hidden, student.weight, student.bias, None if teacher is None else teacher.hidden)
@@ -212,9 +212,11 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, terms: Terms, student: HeadSpec, teacher: HeadSpec | None, grad_enabled: bool, *tensors: Tensor | None
+        ctx, terms: HeadTerms, student: HeadSpec, teacher: HeadSpec | None, grad_enabled: bool, *tensors: Tensor | None
     ):
-        work = HeadPass(terms, student, teacher, Wants(*(grad_enabled and need for need in ctx.needs_input_grad[4:])))
+        work = HeadPass(
+            terms, student, teacher, WantedGradients(*(grad_enabled and need for need in ctx.needs_input_grad[4:]))
+        )
         total = work.run()
         ctx.save_for_backward(*work.gradients)
         ctx.unit, ctx.dtypes = work.unit, [None if tensor is None else tensor.dtype for tensor in tensors]
@@ -242,7 +244,7 @@ def _keeps_graph() -> bool:
     return getattr(bindings, "_get_current_graph_task_keep_graph", lambda: True)()
 
 
-def _check(terms: Terms, student: HeadSpec, teacher: HeadSpec | None) -> None:
+def _check(terms: HeadTerms, student: HeadSpec, teacher: HeadSpec | None) -> None:
     if terms.temperature <= 0:
         raise ValueError(f"temperature must be positive, not {terms.temperature}")
     if terms.chunk_tokens is not None and terms.chunk_tokens < 1:

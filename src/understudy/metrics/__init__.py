@@ -2,31 +2,31 @@
 
 from understudy.metrics.registry import (
     EMBEDDING,
-    FOURTEEN,
     JUDGED,
     METRICS,
     NGRAM,
+    STUDY_METRICS,
     TEXT_METRICS,
     Metric,
     register,
     score,
 )
-from understudy.metrics.scores import Score, Texts, Tools, mean_score, not_measured
+from understudy.metrics.scores import MetricInputs, MetricModels, Score, mean_score, not_measured
 from understudy.metrics.significance import Difference, Interval, bootstrap_interval, paired_bootstrap
 
 __all__ = [
     "EMBEDDING",
-    "FOURTEEN",
     "JUDGED",
     "METRICS",
     "NGRAM",
+    "STUDY_METRICS",
     "TEXT_METRICS",
     "Difference",
     "Interval",
     "Metric",
+    "MetricInputs",
+    "MetricModels",
     "Score",
-    "Texts",
-    "Tools",
     "bootstrap_interval",
     "mean_score",
     "not_measured",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.overlap import characters, matches, numbered, totals
-from understudy.metrics.scores import Score, Texts
+from understudy.metrics.ngram_counts import characters, matches, numbered, totals
+from understudy.metrics.scores import MetricInputs, Score
 
 _SYMBOLS = '{|}~[\\]^_`!"#$%&()*+:;<=>?@/'
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
@@ -23,7 +23,7 @@ _BEFORE_TEXT = re.compile(r"([.,])([^0-9])")
 _AFTER_DIGIT = re.compile(r"([0-9])-")
 
 
-def bleu(texts: Texts) -> Score:
+def bleu(texts: MetricInputs) -> Score:
     """Corpus BLEU by sacrebleu (Papineni et al., 2002; Post, 2018), 0 to 100; `per_example` is sentence BLEU.
 
     `statistics` holds [length, reference length, 4 correct, 4 total] an item.
@@ -37,7 +37,7 @@ def bleu(texts: Texts) -> Score:
     return Score("bleu", value, sentences, counts, bleu_from_counts, _signature(metric, texts), maximum=100.0)
 
 
-def chrf(texts: Texts) -> Score:
+def chrf(texts: MetricInputs) -> Score:
     """Corpus chrF2 by sacrebleu (Popović, 2015), 0 to 100; `per_example` is sentence chrF.
 
     `statistics` holds [in prediction, in reference, matched] for each of six orders of character n-grams.
@@ -51,13 +51,13 @@ def chrf(texts: Texts) -> Score:
     return Score("chrf", value, sentences, counts, chrf_from_counts, _signature(metric, texts), maximum=100.0)
 
 
-def _signature(metric: Any, texts: Texts) -> str:
+def _signature(metric: Any, texts: MetricInputs) -> str:
     sizes = {len(references) for references in texts.references}
     metric.num_refs = sizes.pop() if len(sizes) == 1 else -1  # sacrebleu prints -1 as "var"
     return f"sacrebleu|{metric.get_signature()}"
 
 
-def _bleu_counts(metric: Any, texts: Texts) -> np.ndarray:
+def _bleu_counts(metric: Any, texts: MetricInputs) -> np.ndarray:
     """`[n, 10]` BLEU's counts; several references clip together, the one nearest in length gives the length."""
     order = metric.max_ngram_order
     split = lru_cache(maxsize=None)(bleu_words)
@@ -93,7 +93,7 @@ def bleu_words(text: str) -> list[str]:
     return line.split()
 
 
-def _chrf_counts(texts: Texts, orders: int) -> np.ndarray:
+def _chrf_counts(texts: MetricInputs, orders: int) -> np.ndarray:
     """`[n, 3 * orders]` chrF's counts against the reference that gives the best chrF, the first of equals."""
     solid = lru_cache(maxsize=None)(lambda text: "".join(text.split()))
     sizes = np.array([len(references) for references in texts.references])

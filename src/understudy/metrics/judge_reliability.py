@@ -1,7 +1,8 @@
 """Whether a judge can be relied on: against itself, against the order of what it sees, against people.
 
-Repeats are judged by the metrics themselves (`Tools.judge_repeats`) and summed up by `judging.repeat_variance`; here
-are pairwise verdicts with their positions swapped, and agreement with labels that somebody has given.
+Repeats are judged by the metrics themselves (`MetricModels.judge_repeats`) and summed up by
+`judge_session.repeat_variance`; here are pairwise verdicts
+with their positions swapped, and agreement with labels that somebody has given.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics.judging import Case, Hearing, Missing, Verdict, object_schema
+from understudy.metrics.judge_session import Case, JudgeSession, Missing, Verdict, object_schema
 from understudy.types import Completer
 
 Outcome = Literal["win", "tie", "loss"]
@@ -90,7 +91,7 @@ def pairwise(
     for name, others in (("references", references), ("contexts", contexts)):
         if others is not None and len(others) != len(questions):
             raise DataError(f"{len(questions)} questions, but {len(others)} {name}")
-    hearing = Hearing("pairwise", judge, len(questions), 1, "pairwise")
+    hearing = JudgeSession("pairwise", judge, len(questions), 1, "pairwise")
     differ = [item for item in range(len(questions)) if a[item].strip() != b[item].strip()]
 
     def shown(item: int, first: str, second: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -108,7 +109,7 @@ def pairwise(
     return _summed_up(hearing, verdicts, differ)
 
 
-def _summed_up(hearing: Hearing, verdicts: Mapping[Case, Verdict], differ: Sequence[int]) -> Pairwise:
+def _summed_up(hearing: JudgeSession, verdicts: Mapping[Case, Verdict], differ: Sequence[int]) -> Pairwise:
     outcomes: dict[int, Outcome | None] = dict.fromkeys(range(hearing.items), "tie")
     missing: Counter[str] = Counter()
     flips: list[bool] = []

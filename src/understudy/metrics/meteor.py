@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from understudy.metrics.ngram import best_reference, porter_stem
-from understudy.metrics.scores import Score, Texts, mean_score
+from understudy.metrics.scores import MetricInputs, Score, mean_score
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 _WORD = re.compile(r"\w+|[^\w\s]+")
@@ -24,7 +24,7 @@ _PLAIN = re.compile(r"[\t-\r -~]*")
 Synonyms = Callable[[str], frozenset[str]]
 
 
-def meteor(texts: Texts) -> Score:
+def meteor(texts: MetricInputs) -> Score:
     """Mean METEOR (Banerjee and Lavie, 2005; parameters of Lavie and Agarwal, 2007); equal to nltk's `meteor_score`.
 
     ```text

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.overlap import Groups, matches, numbered, totals
-from understudy.metrics.scores import Score, Texts, mean_score
+from understudy.metrics.ngram_counts import NgramTexts, matches, numbered, totals
+from understudy.metrics.scores import MetricInputs, Score, mean_score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -25,7 +25,7 @@ _ALPHANUMERIC = re.compile(r"[a-z0-9]+")
 References = tuple[tuple[str, ...], ...]
 
 
-def accuracy(texts: Texts) -> Score:
+def accuracy(texts: MetricInputs) -> Score:
     """Share of predictions that equal a reference letter for letter, outer blanks aside: for answers out of a list."""
     values = [
         float(prediction.strip() in {reference.strip() for reference in references})
@@ -34,13 +34,13 @@ def accuracy(texts: Texts) -> Score:
     return mean_score("accuracy", values, "accuracy|strip:yes|case:mixed|references:any")
 
 
-def exact_match(texts: Texts) -> Score:
+def exact_match(texts: MetricInputs) -> Score:
     """Share of predictions that equal a reference after SQuAD normalisation (Rajpurkar et al., 2016)."""
     values = best_reference(texts, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
     return mean_score("exact_match", values, "exact_match|normalise:squad|references:best")
 
 
-def token_f1(texts: Texts) -> Score:
+def token_f1(texts: MetricInputs) -> Score:
     """Mean F1 of the bags of normalised words (Rajpurkar et al., 2016; the empty answer as in SQuAD 2.0)."""
     pairs = _pairs(texts.predictions, texts.references, _normal_words)
     values = _f1(matches(pairs, 1)[:, 0], pairs.lengths[0::2], pairs.lengths[1::2])
@@ -62,7 +62,7 @@ def _normal_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", bare).split()
 
 
-def best_reference(texts: Texts, compare: Callable[[str, str], float]) -> list[float]:
+def best_reference(texts: MetricInputs, compare: Callable[[str, str], float]) -> list[float]:
     """`compare` of each prediction with the reference that suits it best."""
     pairs = zip(texts.predictions, texts.references, strict=True)
     return [max(compare(prediction, reference) for reference in references) for prediction, references in pairs]
@@ -71,7 +71,7 @@ def best_reference(texts: Texts, compare: Callable[[str, str], float]) -> list[f
 # ROUGE ----------------------------------------------------------------------------------------------------------------
 
 
-def rouge_n(texts: Texts, *, order: int) -> Score:
+def rouge_n(texts: MetricInputs, *, order: int) -> Score:
     """Mean F1 of n-gram overlap (Lin, 2004), words stemmed by Porter; equal to rouge-score's `rouge{order}`."""
     pairs = _pairs(texts.predictions, texts.references, rouge_words)
     found = _rouge_matches(texts.predictions, texts.references, max(order, 2))[:, order - 1]
@@ -79,7 +79,7 @@ def rouge_n(texts: Texts, *, order: int) -> Score:
     return mean_score(f"rouge{order}", _best(_f1(found, grams[0::2], grams[1::2]), texts), _rouge_signature())
 
 
-def rouge_l(texts: Texts) -> Score:
+def rouge_l(texts: MetricInputs) -> Score:
     """Mean F1 of the longest common subsequence of words (Lin, 2004), stemmed; equal to rouge-score's `rougeL`."""
     pairs = _pairs(texts.predictions, texts.references, rouge_words)
     ids, offsets = pairs.tokens.tolist(), pairs.offsets.tolist()
@@ -125,7 +125,7 @@ def _porter() -> Any:
 
 
 @lru_cache(maxsize=2)
-def _pairs(predictions: tuple[str, ...], references: References, split: Callable[[str], Sequence[str]]) -> Groups:
+def _pairs(predictions: tuple[str, ...], references: References, split: Callable[[str], Sequence[str]]) -> NgramTexts:
     """Every prediction beside each of its references, each distinct text split once."""
     once = lru_cache(maxsize=None)(split)
     flat = (
@@ -141,7 +141,7 @@ def _f1(common: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> np.ndar
     return 2 * common / np.maximum(predicted + right, 1)
 
 
-def _best(values: np.ndarray, texts: Texts) -> np.ndarray:
+def _best(values: np.ndarray, texts: MetricInputs) -> np.ndarray:
     """`[pairs] -> [items]`, the largest value of each item's references."""
     sizes = [len(references) for references in texts.references]
     return np.maximum.reduceat(values, np.concatenate([[0], np.cumsum(sizes[:-1], dtype=np.int64)]))

@@ -9,9 +9,9 @@ from importlib import import_module
 
 from understudy.errors import ConfigError
 from understudy.metrics import corpus, embedding, meteor, ngram
-from understudy.metrics.scores import Score, Texts, Tools
+from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
-Metric = Callable[[Texts], Score]
+Metric = Callable[[MetricInputs], Score]
 
 NGRAM: tuple[str, ...] = ("bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "token_f1")
 """Metrics of words and characters."""
@@ -28,16 +28,16 @@ JUDGED: tuple[str, ...] = (
 )
 """Metrics that a language model decides; they need a judge."""
 
-FOURTEEN: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
+STUDY_METRICS: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
 """The fourteen of the telecom study, family by family."""
 
 TEXT_METRICS: tuple[str, ...] = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "chrf")
 """What is measured unless something else is asked for; `accuracy` is for answers chosen from a list."""
 
 
-def _judged(name: str, texts: Texts) -> Score:
+def _judged(name: str, texts: MetricInputs) -> Score:
     """A judged metric, its module loaded when it is first asked for."""
-    metric: Metric = getattr(import_module("understudy.metrics.judge"), name)
+    metric: Metric = getattr(import_module("understudy.metrics.judged_metrics"), name)
     return metric(texts)
 
 
@@ -63,7 +63,7 @@ def register(name: str, metric: Metric) -> None:
 
     Args:
         name: the name, which the `Score` carries too.
-        metric: from `Texts` to `Score`; `mean_score` makes one of the latter from a value an item.
+        metric: from `MetricInputs` to `Score`; `mean_score` makes one of the latter from a value an item.
 
     Raises:
         ConfigError: the name is taken, empty or `all`, or the metric cannot be called.
@@ -87,7 +87,7 @@ def score(
     questions: Sequence[str] | None = None,
     contexts: Sequence[str | None] | None = None,
     metrics: Iterable[str] = TEXT_METRICS,
-    tools: Tools | None = None,
+    tools: MetricModels | None = None,
 ) -> dict[str, Score]:
     """Score predictions against their references.
 
@@ -107,12 +107,12 @@ def score(
             returns something else than the score of these items.
         DataError: nothing to score, lengths differ, or an item has no reference.
     """
-    texts = Texts(
+    texts = MetricInputs(
         tuple(predictions),
         tuple(() if isinstance(item, str) else tuple(item) for item in references),
         None if questions is None else tuple(questions),
         None if contexts is None else tuple(contexts),
-        tools or Tools(),
+        tools or MetricModels(),
     )
     return {name: _checked(name, metric(texts), len(texts.predictions)) for name, metric in _chosen(metrics).items()}
 

@@ -1,8 +1,8 @@
 """The two nouns of measuring: the texts that go in and the score that comes out.
 
-A metric is `(Texts) -> Score`. Whatever a metric averages, its score keeps one row of numbers an item whose *column
-sums* give the aggregate: (value, 1) for a mean, n-gram counts for corpus BLEU. So everything that resamples items
-– intervals, paired tests, gaps – adds rows up and never sees a text again.
+A metric is `(MetricInputs) -> Score`. Whatever a metric averages, its score keeps one row of numbers an item whose
+*column sums* give the aggregate: (value, 1) for a mean, n-gram counts for corpus BLEU. So everything that resamples
+items – intervals, paired tests, gaps – adds rows up and never sees a text again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FromTotals = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class MetricModels:
     """The models that some metrics need; a metric whose tool is absent says *not measured*.
 
     Attributes:
@@ -38,7 +38,7 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class MetricInputs:
     """What a metric may look at: one prediction an item and the right answers beside it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Texts:
     references: tuple[tuple[str, ...], ...]
     questions: tuple[str, ...] | None = None
     contexts: tuple[str | None, ...] | None = None
-    tools: Tools = field(default_factory=Tools)
+    tools: MetricModels = field(default_factory=MetricModels)
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.references):

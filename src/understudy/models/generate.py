@@ -17,13 +17,13 @@ from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from understudy.models.forward import base_model
-from understudy.models.sampling import Draw, GumbelNoise
+from understudy.models.sampling import GumbelNoise, Sampling
 from understudy.tokens.collate import move, padded, tokens_of
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.template import Template, TokenizedExample
 
 
 @dataclass(frozen=True)
-class Answer:
+class Generated:
     """A generated answer.
 
     Attributes:
@@ -47,10 +47,10 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
-    draws: Sequence[Draw] | None = None,
+    draws: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
-) -> list[Answer]:
+) -> list[Generated]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
 
     Args:
@@ -71,7 +71,7 @@ def generate(
         read, begun = list(prompts), [[*template.start_ids, *prefix] for prefix in given]
     else:
         read, begun = [prompt + prefix for prompt, prefix in zip(prompts, given, strict=True)], [[] for _ in prompts]
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Generated] = {}
     training = model.training
     model.eval()
     try:
@@ -127,8 +127,8 @@ def _batch(
     prompts: list[list[int]],
     begun: list[list[int]],
     max_new_tokens: int,
-    draws: list[Draw],
-) -> list[Answer]:
+    draws: list[Sampling],
+) -> list[Generated]:
     base = base_model(model)
     assert template.encoder_decoder == bool(base.config.is_encoder_decoder), "the template belongs to another model"
     pad: Any = template.tokenizer.pad_token_id
@@ -152,13 +152,13 @@ def _batch(
     return [_answer(template, row, seconds) for row in out[:, width:].tolist()]
 
 
-def _answer(template: Template, row: list[int], seconds: float) -> Answer:
+def _answer(template: Template, row: list[int], seconds: float) -> Generated:
     end = next((i for i, token in enumerate(row) if token in template.stop_ids), None)
     kept = row if end is None else row[:end]
-    return Answer(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
+    return Generated(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
 
 
-Choice = Prompted | tuple[list[int], list[int]]
+Choice = TokenizedExample | tuple[list[int], list[int]]
 """A prompt with one choice as its answer; a pair of ids stands for one of a causal model of which nothing is given."""
 
 
@@ -178,7 +178,7 @@ def choice_scores(
     Returns:
         For each question, one score a choice: mean natural-log probability of the choice's tokens (stop included).
     """
-    flat = [one if isinstance(one, Prompted) else Prompted(*one) for row in rows for one in row]
+    flat = [one if isinstance(one, TokenizedExample) else TokenizedExample(*one) for row in rows for one in row]
     assert all(one.learned_ids for one in flat), "a choice has no token to score"
     # Choices of one question stay side by side, so that an encoder reads it once.
     order = sorted(range(len(flat)), key=lambda i: -len(flat[i].prompt_ids if flat[i].start else flat[i].ids))
@@ -198,7 +198,7 @@ def choice_scores(
     return [[next(taken) for _ in row] for row in rows]
 
 
-def _score(model: nn.Module, rows: list[Prompted], pad_id: int) -> list[float]:
+def _score(model: nn.Module, rows: list[TokenizedExample], pad_id: int) -> list[float]:
     device = base_model(model).device
     assert not base_model(model).config.is_encoder_decoder, "rows of a causal model for an encoder–decoder"
     lengths = torch.tensor([len(row.learned_ids) for row in rows], device=device)
@@ -212,7 +212,7 @@ def _score(model: nn.Module, rows: list[Prompted], pad_id: int) -> list[float]:
     return ((logp * kept).sum(dim=1) / lengths).tolist()
 
 
-def _score_apart(model: nn.Module, rows: list[Prompted], pad_id: int) -> list[float]:
+def _score_apart(model: nn.Module, rows: list[TokenizedExample], pad_id: int) -> list[float]:
     """The same of an encoder–decoder, whose encoder reads each prompt of the batch once."""
     base = base_model(model)
     places = {key: n for n, key in enumerate(dict.fromkeys(tuple(row.prompt_ids) for row in rows))}

@@ -25,7 +25,7 @@ from transformers import LogitsProcessor
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Sampling:
     """How one answer is drawn.
 
     Attributes:
@@ -47,7 +47,7 @@ def gumbel_noise(seed: int, step: int, size: int) -> np.ndarray:
 class GumbelNoise(LogitsProcessor):
     """Adds T·g to the scores of each row, so that the greedy choice after it is a sample."""
 
-    def __init__(self, draws: Sequence[Draw]) -> None:
+    def __init__(self, draws: Sequence[Sampling]) -> None:
         """Prepare one batch; the object counts its tokens and serves no second one.
 
         Args:

@@ -64,7 +64,7 @@ def check_evaluation(recipe: Recipe) -> None:
         ConfigError: one does not; it would otherwise show after the last training stage.
         DataError: the demonstrations cannot be read.
     """
-    from understudy.evaluation.tools import metric_names, tools_for
+    from understudy.evaluation.metric_models import metric_names, tools_for
 
     metric_names(recipe.evaluate.metrics)
     if recipe.generate:

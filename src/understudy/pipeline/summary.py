@@ -1,4 +1,4 @@
-"""The last stage: predictions to scores, scores to `report.html`, and the student's folder with its model card."""
+"""The last stage: predictions to scores, scores to `report.run_page`, and the student's folder with its model card."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
+from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.systems import run_arms
-from understudy.evaluation.tools import metric_names, tools_for
 from understudy.files import atomic, read_json, read_jsonl, write_json
-from understudy.pipeline.texts import taught_note, texts_of
+from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
-from understudy.report.words import metric_label, primary_metric
+from understudy.report.run_summary import metric_label, primary_metric
 from understudy.run import Run, whole_folder
 
 TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
-    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
+    """Write `scores.json`, `summary.json`, `report.run_page` and `student/` of a run whose arms are all answered."""
     asked = recipe.evaluate
     arms = run_arms(run)
     comparison = compare(

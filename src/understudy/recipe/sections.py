@@ -143,7 +143,7 @@ class Recipe(Section):
     """Trackers that get the training curves."""
 
     @property
-    def own_teacher(self) -> ModelConfig:
+    def local_teacher(self) -> ModelConfig:
         """The section of the teacher that is loaded here.
 
         Raises:

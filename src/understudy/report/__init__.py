@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from understudy.report.inputs import ReportInputs
 
 if TYPE_CHECKING:
-    from understudy.report.html import render_report
+    from understudy.report.run_page import render_report
 
 __all__ = ["ReportInputs", "render_report"]
 
@@ -15,7 +15,7 @@ __all__ = ["ReportInputs", "render_report"]
 def __getattr__(name: str) -> Any:
     """`render_report` once it is asked for: words and tables are read without the half second that plots take."""
     if name == "render_report":
-        from understudy.report.html import render_report
+        from understudy.report.run_page import render_report
 
         return render_report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

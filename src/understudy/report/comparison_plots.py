@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from understudy.report.comparison_summary import Comparison, pairs_of, test_of
+from understudy.report.run_summary import ARMS, arm_label, metric_label, number, scale
 from understudy.report.svg import GRID, INK, MARKERS, colour, style, svg
-from understudy.report.verdicts import Comparison, pairs_of, test_of
-from understudy.report.words import ARMS, arm_label, metric_label, number, scale
 
 _PALETTE = (
     *("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#0e9aa7"),

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from understudy.report.grid_plots import cells_plot
 from understudy.report.page import write_page
+from understudy.report.run_summary import in_a_sentence, metric_label, number, p_text
 from understudy.report.tables import cell
-from understudy.report.words import in_a_sentence, metric_label, number, p_text
 
 Analysis = Mapping[str, Any]
 _TONES = {"holds": "better", "does not hold": "worse", "cannot be told": "open"}

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from understudy.report.comparison_plots import short
+from understudy.report.run_summary import metric_label
 from understudy.report.svg import INK, colour, style, svg
-from understudy.report.words import metric_label
 
 MOST_CELLS = 64
 """As many cells as a plot can hold."""

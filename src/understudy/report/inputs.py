@@ -23,8 +23,8 @@ class ReportInputs:
         fingerprints: label -> fingerprint of a file or data set.
         versions: package -> version, and the machine.
         texts: what a teacher wrote and how good it is: `teacher`, `quality` and `revision` as
-            `knowledge.figures` gives them, `costs` in words, `samples` (id, question, choices, answer, rows) and
-            `explanations` (label, value, low, high, n, or reason).
+            `knowledge.text_statistics` gives them, `costs` in words, `samples` (id, question, choices, answer, rows)
+            and `explanations` (label, value, low, high, n, or reason).
         notes: whatever a reader has to know, in sentences.
     """
 

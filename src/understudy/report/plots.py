@@ -12,8 +12,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from understudy.recipe import main_arm
 from understudy.report.inputs import ReportInputs
+from understudy.report.run_summary import STUDENTS, arm_label, metric_label, ordered, scale
 from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
-from understudy.report.words import STUDENTS, arm_label, metric_label, ordered, scale
 
 _TERMS = {"gold": "Gold cross-entropy"}
 _STATISTICS = {

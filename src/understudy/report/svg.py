@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from understudy.report.words import arm_label
+from understudy.report.run_summary import arm_label
 
 INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 _THEME = {INK: "currentColor", GRID: "var(--grid)"}

@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.report.verdicts import Comparison, pairs_of, tests_of, verdict
-from understudy.report.words import metric_label, number, scale
+from understudy.report.comparison_summary import Comparison, pairs_of, tests_of, verdict
+from understudy.report.run_summary import metric_label, number, scale
 
 _FIGURES = (
     *("value_a", "value_b", "difference", "low", "high", "maximum", "p_bootstrap", "p_randomisation", "p_wilcoxon"),

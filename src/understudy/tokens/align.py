@@ -1,7 +1,7 @@
 """Which of the teacher's tokens stands for which of the student's, where the two cut one answer differently.
 
-A token is known by the bytes of the answer that it covers (`Prompted.cuts`). Every alignment of an example is computed
-once, when the rows are encoded; the collator only shifts it to its place in the batch.
+A token is known by the bytes of the answer that it covers (`TokenizedExample.cuts`). Every alignment of an example is
+computed once, when the rows are encoded; the collator only shifts it to its place in the batch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from understudy.tokens.boundaries import UNKNOWN
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.template import Template, TokenizedExample
 from understudy.tokens.vocabulary import VocabularyMap, vocabulary_map
 
-Kind = Literal["exact", "min_edit", "start", "groups"]
+AlignmentKind = Literal["exact", "min_edit", "start", "groups"]
 Ints = NDArray[np.int64]
 
 _FAR = 1 << 30
@@ -31,7 +31,7 @@ class RowAlignment:
 
     Attributes:
         partners: `[N_s]` the teacher's token that stands beside the student's. Of a group, one token a side has a
-            partner: the first (or the last, where `Bridge.last`).
+            partner: the first (or the last, where `CrossTokenizer.last`).
         student_groups: `[N_s]` that token of the student, for each token of its group; empty without groups.
         teacher_groups: `[N_t]` the same token of the *student*, for each of the teacher's tokens in the group.
     """
@@ -42,7 +42,7 @@ class RowAlignment:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class CrossTokenizer:
     """What lies between two tokenizers: which ids mean the same, and how answers are aligned.
 
     Attributes:
@@ -52,12 +52,14 @@ class Bridge:
         last: for groups, let the last tokens stand for the group, not the first.
     """
 
-    kind: Kind
+    kind: AlignmentKind
     vocabulary: VocabularyMap
     last: bool = False
 
     @classmethod
-    def between(cls, kind: Kind, student: Template, teacher: Template, *, last: bool = False) -> Bridge:
+    def between(
+        cls, kind: AlignmentKind, student: Template, teacher: Template, *, last: bool = False
+    ) -> CrossTokenizer:
         """The bridge of two tokenizers; the map of their vocabularies is computed once a pair (seconds to minutes).
 
         Raises:
@@ -67,7 +69,7 @@ class Bridge:
         nearest = kind == "min_edit"
         return cls(kind, vocabulary_map(student.tokenizer, teacher.tokenizer, ends=ends, nearest=nearest), last)
 
-    def align(self, student: Prompted, teacher: Prompted, answer: str) -> RowAlignment:
+    def align(self, student: TokenizedExample, teacher: TokenizedExample, answer: str) -> RowAlignment:
         """Align one answer.
 
         Args:

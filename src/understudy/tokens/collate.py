@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from understudy.errors import ModelError
-from understudy.tokens.align import Bridge, RowAlignment
-from understudy.tokens.encoder import Encoder
+from understudy.tokens.align import CrossTokenizer, RowAlignment
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import Prompted
+from understudy.tokens.template import TokenizedExample
 from understudy.types import Alignment, Batch, Example, Tokens
 
 
@@ -36,8 +36,8 @@ class EncodedRow:
     """
 
     id: str
-    student: Prompted
-    teacher: Prompted | None
+    student: TokenizedExample
+    teacher: TokenizedExample | None
     gold: bool
     alignment: RowAlignment | None = None
     task: str = ""
@@ -56,7 +56,10 @@ class EncodedRow:
 
 
 def encode_rows(
-    examples: Sequence[Example], student: Encoder, teacher: Encoder | None = None, bridge: Bridge | None = None
+    examples: Sequence[Example],
+    student: ExampleTokenizer,
+    teacher: ExampleTokenizer | None = None,
+    bridge: CrossTokenizer | None = None,
 ) -> list[EncodedRow]:
     """Encode examples, and align them where two vocabularies meet, once, before training.
 
@@ -71,9 +74,9 @@ def encode_rows(
 
 def encode_row(
     example: Example,
-    student: Encoder,
-    teacher: Encoder | None = None,
-    bridge: Bridge | None = None,
+    student: ExampleTokenizer,
+    teacher: ExampleTokenizer | None = None,
+    bridge: CrossTokenizer | None = None,
     *,
     given: int = 0,
 ) -> EncodedRow:
@@ -90,7 +93,7 @@ def encode_row(
 
 
 @dataclass(frozen=True)
-class Group:
+class ExampleRows:
     """The rows of one example, which stay in one optimiser step."""
 
     rows: tuple[EncodedRow, ...]
@@ -115,7 +118,7 @@ class Collator:
     teacher_pad: int | None = None
     same_targets: bool = True
 
-    def __call__(self, items: Sequence[EncodedRow | Group]) -> Batch:
+    def __call__(self, items: Sequence[EncodedRow | ExampleRows]) -> Batch:
         """Pad rows, and the rows of groups, on the right.
 
         Raises:
@@ -152,7 +155,7 @@ class Collator:
         return batch
 
 
-def _both(rows: Sequence[EncodedRow]) -> tuple[list[Prompted], list[Prompted | None]]:
+def _both(rows: Sequence[EncodedRow]) -> tuple[list[TokenizedExample], list[TokenizedExample | None]]:
     return [row.student for row in rows], [row.teacher for row in rows]
 
 
@@ -171,13 +174,13 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
     return found
 
 
-def short_inputs(row: Prompted, longest: int = 64) -> dict[str, torch.Tensor]:
+def short_inputs(row: TokenizedExample, longest: int = 64) -> dict[str, torch.Tensor]:
     """What a model eats of one row, cut short: a real input to try it on."""
     short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
     return tokens_of([short], 0)["inputs"]
 
 
-def tokens_of(rows: Sequence[Prompted], pad_id: int) -> Tokens:
+def tokens_of(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
     """What one model eats of some rows, padded on the right."""
     apart = bool(rows[0].start)
     before = [list(row.start) if apart else row.prompt_ids for row in rows]

@@ -14,7 +14,7 @@ from typing import Literal
 
 from understudy.errors import DataError
 from understudy.recipe import ContextOverflow
-from understudy.tokens.lexical import score
+from understudy.tokens.bm25 import score
 
 Span = tuple[int, int]
 CountTokens = Callable[[str], int]

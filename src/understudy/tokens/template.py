@@ -32,7 +32,7 @@ PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}{
 
 
 @dataclass(frozen=True)
-class Prompted:
+class TokenizedExample:
     """A prompt and its answer as token ids; the answer ends with the stop token.
 
     Attributes:
@@ -53,7 +53,7 @@ class Prompted:
     given: int = 0
     start: tuple[int, ...] = ()
 
-    def first(self, count: int) -> Prompted:
+    def first(self, count: int) -> TokenizedExample:
         """The same with the first `count` tokens of the answer."""
         answer, cuts = self.answer_ids[:count], self.cuts[: count + 1]
         return replace(self, answer_ids=answer, cuts=cuts, given=min(self.given, count))
@@ -63,7 +63,7 @@ class Prompted:
         """The target tokens: the answer without what is given of it."""
         return self.answer_ids[self.given :]
 
-    def reads_as(self, other: Prompted) -> bool:
+    def reads_as(self, other: TokenizedExample) -> bool:
         """Whether a model would read and learn the same of both."""
         fields = ("prompt_ids", "answer_ids", "given", "start")
         return all(getattr(self, name) == getattr(other, name) for name in fields)
@@ -115,7 +115,7 @@ class Template:
         ids = self._encode(self.prompt(messages))
         return _framed(ids, *self._around_source) if self.encoder_decoder else ids
 
-    def encode(self, messages: list[dict[str, str]], answer: str, *, cuts: bool = False) -> Prompted:
+    def encode(self, messages: list[dict[str, str]], answer: str, *, cuts: bool = False) -> TokenizedExample:
         """Prompt and answer as ids, cut exactly where generation will start.
 
         The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the
@@ -141,22 +141,22 @@ class Template:
         ids = self._encode(text) if ids is None else ids
         answer_ids = self._ended(ids[before:])
         if not cuts:
-            return Prompted(prompt_ids, answer_ids)
+            return TokenizedExample(prompt_ids, answer_ids)
         start = len(prompt) if text is whole else 0
         place = text.find(answer.strip(), start)
         ends = self.boundaries.ends(text, ids) if place >= 0 else None
         if ends is None:
-            return Prompted(prompt_ids, answer_ids)
+            return TokenizedExample(prompt_ids, answer_ids)
         # The prompt's last token ends where the prompt does, whatever a lossy tokenizer drops there.
         zero, first, length = (len(piece.encode()) for piece in (text[:place], text[:start], answer.strip()))
         inner = ends[before : before + len(answer_ids) - 1]
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
-        return Prompted(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
+        return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, cuts: bool) -> Prompted:
+    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, cuts: bool) -> TokenizedExample:
         """Source and target of an encoder–decoder."""
         inner = self._encode_target(answer, special=False)
-        row = Prompted(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
+        row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
         ends = self.boundaries.ends(answer, inner) if cuts else None
         if ends is None:
             return row

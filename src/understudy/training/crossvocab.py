@@ -12,11 +12,11 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from understudy.losses import HeadLosses, Terms
-from understudy.losses.comparisons import ColumnMap, Mapped, Sorted
-from understudy.losses.crossvocab import Groups, Pairs, merged_losses, paired_losses
+from understudy.losses import HeadLosses, HeadTerms
+from understudy.losses.crossvocab import AlignedTokens, TokenSpans, merged_losses, paired_losses
 from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd_v2 import DualSpaceV2
+from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
 from understudy.models.forward import Output
 from understudy.training.objective import Need, Objective, Result, count, shares, spec, task_sums
 from understudy.types import Alignment, Batch
@@ -48,7 +48,7 @@ class AlignedObjective(Objective):
         """See the class."""
         assert signal is not None
         gold, heard = shares(self.gold_weight, student, batch)
-        terms = Terms(
+        terms = HeadTerms(
             forward_kl,
             temperature=self.temperature,
             token_weights=heard * self.scale,
@@ -67,7 +67,7 @@ class AlignedObjective(Objective):
         sums |= _task_sums(losses.gold, partners, student, batch)
         return Result(losses.total, sums | aligned_statistics(losses, self.exact))
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """The losses of a batch; `terms` lacks nothing but how the two sides are compared."""
         raise TypeError(f"{type(self).__name__} does not say how it compares")
 
@@ -104,12 +104,12 @@ class MinEdit(AlignedObjective):
         self.columns = ColumnMap(nearest, student_columns)
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
         pairs = _pairs(alignment)
         self.columns.to(student.hidden.device)
         gold = pairs.arranged(student.target_ids)
-        compared = Mapped(self.divergence, self.columns, gold, temperature=self.temperature)
+        compared = MappedColumns(self.divergence, self.columns, gold, temperature=self.temperature)
         return paired_losses(spec(student), spec(signal), pairs, dataclasses.replace(terms, divergence=compared))
 
 
@@ -120,9 +120,9 @@ class SortedProbabilities(AlignedObjective):
     of a gold weight of 0.4.
     """
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
-        terms = dataclasses.replace(terms, divergence=Sorted(), shared_columns=None)
+        terms = dataclasses.replace(terms, divergence=SortedL1(), shared_columns=None)
         return paired_losses(spec(student), spec(signal), _pairs(alignment), terms)
 
 
@@ -141,10 +141,10 @@ class ByteAligned(AlignedObjective):
         self.beta = beta
         self.register_buffer("columns", shared_columns(exact), persistent=False)
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: Terms) -> HeadLosses:
+    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
         assert isinstance(self.columns, Tensor)
-        groups = Groups(
+        groups = TokenSpans(
             alignment["partners"],
             alignment["student_groups"],  # pyright: ignore[reportTypedDictNotRequiredAccess]
             alignment["teacher_groups"],  # pyright: ignore[reportTypedDictNotRequiredAccess]
@@ -242,10 +242,10 @@ def _task_sums(gold: Tensor, partners: Tensor, student: Output, batch: Batch) ->
     """`task_sums` of cross-entropies that stand in the order of the pairs."""
     if "tasks" not in batch:
         return {}
-    order = Pairs.of(partners).order
+    order = AlignedTokens.of(partners).order
     in_order = gold if order is None else torch.empty_like(gold).index_copy_(0, order, gold)
     return task_sums(in_order, student, batch)
 
 
-def _pairs(alignment: Alignment) -> Pairs:
-    return Pairs.of(alignment["partners"])
+def _pairs(alignment: Alignment) -> AlignedTokens:
+    return AlignedTokens.of(alignment["partners"])

@@ -18,7 +18,7 @@ from understudy.losses import (
     DualSpaceLosses,
     HeadLosses,
     HeadSpec,
-    Terms,
+    HeadTerms,
     TokenViews,
     head_losses,
 )
@@ -68,7 +68,7 @@ class Objective(nn.Module):
         raise TypeError(f"{type(self).__name__} does not say how to add up its losses")
 
 
-class Gold(Objective):
+class CrossEntropy(Objective):
     """Cross-entropy with the given answers: supervised fine-tuning, and sequence-level distillation.
 
     L = Σ_n w_n · (−log q(gold_n)), natural logarithm; w is the weight of the token's row, 1 where there are no tasks.
@@ -79,7 +79,7 @@ class Gold(Objective):
         weights = row_weights(student, batch)
         if weights is None:
             weights = torch.ones_like(student.target_ids, dtype=torch.float32)
-        terms = Terms(forward_kl, gold_ids=student.target_ids, gold_weights=weights)
+        terms = HeadTerms(forward_kl, gold_ids=student.target_ids, gold_weights=weights)
         losses = head_losses(spec(student), None, terms)
         assert losses.gold is not None
         sums = {"gold": losses.gold.sum(), "tokens": count(student)}
@@ -120,7 +120,7 @@ class OutputDivergence(Objective):
         """See the class."""
         assert signal is not None
         gold, heard = shares(self.gold_weight, student, batch)
-        terms = Terms(
+        terms = HeadTerms(
             self.divergence,
             temperature=self.temperature,
             token_weights=heard * self.scale,

@@ -23,10 +23,10 @@ from transformers.trainer_callback import PrinterCallback
 from understudy.errors import RunError
 from understudy.files import write_jsonl
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Collator, EncodedRow, Group, move
+from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, move
 from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
-from understudy.training.order import StepSampler
+from understudy.training.step_order import StepSampler
 
 Progress = Callable[[int, int, str], None]
 DevScore = Callable[[Any], Mapping[str, float]]
@@ -35,13 +35,13 @@ DevScore = Callable[[Any], Mapping[str, float]]
 class Rows(Dataset):
     """Encoded rows, or groups of them, as the Trainer wants them."""
 
-    def __init__(self, rows: Sequence[EncodedRow | Group]) -> None:
+    def __init__(self, rows: Sequence[EncodedRow | ExampleRows]) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> EncodedRow | Group:
+    def __getitem__(self, index: int) -> EncodedRow | ExampleRows:
         return self.rows[index]
 
 
@@ -64,7 +64,7 @@ class DistillationTrainer(Trainer):
         self,
         module: DistillationModule,
         arguments: TrainingArguments,
-        rows: Sequence[EncodedRow | Group],
+        rows: Sequence[EncodedRow | ExampleRows],
         collator: Collator,
         *,
         teacher: LocalTeacher | None = None,

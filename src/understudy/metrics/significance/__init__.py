@@ -16,9 +16,9 @@ from understudy.metrics.significance.bootstrap import (
 from understudy.metrics.significance.compare import compare_many, compare_systems
 from understudy.metrics.significance.effects import cohen_dz, odds_ratio, rank_biserial
 from understudy.metrics.significance.factorial import Anova, factorial_anova
-from understudy.metrics.significance.many import adjusted, friedman_test
 from understudy.metrics.significance.mixed import SeedsModel, seeds_model
-from understudy.metrics.significance.paired import PairedTest, mcnemar_test, randomisation_test, wilcoxon_test
+from understudy.metrics.significance.multiple_testing import adjusted, friedman_test
+from understudy.metrics.significance.paired_tests import PairedTest, mcnemar_test, randomisation_test, wilcoxon_test
 from understudy.metrics.significance.power import Power, power_analysis
 from understudy.metrics.significance.results import (
     Effect,

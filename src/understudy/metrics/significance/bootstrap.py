@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from understudy.metrics.significance.draws import Columns, bootstrap_weights, resample, tail_share
 from understudy.metrics.significance.pairing import (
     Values,
     group_numbers,
@@ -25,6 +24,7 @@ from understudy.metrics.significance.pairing import (
     row_sums,
     statistics_of,
 )
+from understudy.metrics.significance.resampling import Columns, bootstrap_weights, resample, tail_share
 from understudy.metrics.significance.results import Record
 
 

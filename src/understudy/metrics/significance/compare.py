@@ -12,12 +12,12 @@ import numpy as np
 from understudy.errors import DataError
 from understudy.metrics.scores import Score
 from understudy.metrics.significance.bootstrap import difference_of
-from understudy.metrics.significance.draws import Columns, randomise, resample, tail_share
 from understudy.metrics.significance.effects import dz_columns, dz_of, rank_biserial_of
-from understudy.metrics.significance.many import adjusted, friedman_test
-from understudy.metrics.significance.paired import is_binary, mcnemar_of, swappable, wilcoxon_p
+from understudy.metrics.significance.multiple_testing import adjusted, friedman_test
+from understudy.metrics.significance.paired_tests import is_binary, mcnemar_of, swappable, wilcoxon_p
 from understudy.metrics.significance.pairing import Paired, group_numbers, pair_rows, tidy
 from understudy.metrics.significance.power import bootstrap_error, items_needed, minimal_detectable, standard_error
+from understudy.metrics.significance.resampling import Columns, randomise, resample, tail_share
 from understudy.metrics.significance.results import (
     Friedman,
     MetricComparison,

@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from understudy.metrics.significance.bootstrap import percentile_bounds
-from understudy.metrics.significance.draws import Columns, resample
 from understudy.metrics.significance.pairing import Paired, Values, pair, row_sums, tidy
+from understudy.metrics.significance.resampling import Columns, resample
 from understudy.metrics.significance.results import Effect
 
 _NAN = float("nan")

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.significance.draws import Columns, resample
 from understudy.metrics.significance.pairing import Paired, Values, pair
+from understudy.metrics.significance.resampling import Columns, resample
 from understudy.metrics.significance.results import Record
 
 _NAN = float("nan")

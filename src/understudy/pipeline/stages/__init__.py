@@ -36,7 +36,7 @@ from understudy.pipeline.stages.preparation import data, pair
 from understudy.pipeline.stages.pretraining import student_pretrain, teacher_pretrain
 from understudy.pipeline.stages.training import student_sft, teacher_sft, train
 from understudy.recipe import Recipe
-from understudy.run import AGAIN, Run
+from understudy.run import RERUN_HINT, Run
 
 STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "data": data,
@@ -112,7 +112,7 @@ def _mendable(name: str) -> Iterator[None]:
         reason = disk_fault(error)
         if not reason:
             raise
-        raise RunError(f"stage {name} cannot write: {reason}", hint=AGAIN) from error
+        raise RunError(f"stage {name} cannot write: {reason}", hint=RERUN_HINT) from error
 
 
 def seed_all(seed: int) -> None:

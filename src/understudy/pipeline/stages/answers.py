@@ -12,7 +12,7 @@ from understudy.models.load import load_model, load_template
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
 from understudy.recipe import Recipe
 from understudy.run import Run
-from understudy.tokens.collate import Encoder
+from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
 
@@ -22,9 +22,9 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     asked = rows_of(run, "unlabelled")
     if not (recipe.seqkd.keep_gold and asked):
         asked = rows_of(run, "train") + asked
-    template = load_template(recipe.own_teacher, weights=teacher_weights(run, recipe))
-    model = load_model(recipe.own_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
-    encoder = Encoder(template, recipe.data)
+    template = load_template(recipe.local_teacher, weights=teacher_weights(run, recipe))
+    model = load_model(recipe.local_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
+    encoder = ExampleTokenizer(template, recipe.data)
     counter = Counter(context.progress, len(asked), "questions")
     given = generate(
         model,

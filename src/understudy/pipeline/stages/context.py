@@ -65,7 +65,7 @@ def rows_of(run: Run, role: str) -> list[Example]:
 
 def teacher_weights(run: Run, recipe: Recipe) -> str | None:
     """The folder of the pretrained or fine-tuned teacher, or None where it is used as it came."""
-    return _weights(run, recipe.own_teacher, "teacher")
+    return _weights(run, recipe.local_teacher, "teacher")
 
 
 def student_weights(run: Run, recipe: Recipe) -> str | None:

@@ -12,24 +12,24 @@ from understudy.pipeline.stages.context import Context, Counter, rows_of, teache
 from understudy.pipeline.summary import summarise
 from understudy.recipe import ModelConfig, Recipe
 from understudy.run import Run
-from understudy.tokens.collate import Encoder
+from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
 
 def arm_model(run: Run, recipe: Recipe, arm: str) -> tuple[ModelConfig, str | None]:
     """The configuration and the weights of an arm: teacher, base_student or a trained student."""
     if arm == "teacher":
-        return recipe.own_teacher, teacher_weights(run, recipe)
+        return recipe.local_teacher, teacher_weights(run, recipe)
     if arm == "base_student":
         return recipe.student, None
     return recipe.student, str(run.stage(f"train-{arm}") / "model")
 
 
-def _arm(context: Context, arm: str) -> tuple[Any, Encoder]:
+def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
     config, weights = arm_model(context.run, context.recipe, arm)
     template = load_template(config, weights=weights)
     model = load_model(config, context.device, weights=weights, seed=context.recipe.seed)
-    return model, Encoder(template, context.recipe.data)
+    return model, ExampleTokenizer(template, context.recipe.data)
 
 
 def held_out(run: Run, recipe: Recipe) -> list[Example]:

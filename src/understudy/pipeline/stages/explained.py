@@ -8,25 +8,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from understudy import build
-from understudy.data.tasks import Explained, groups, split_answer, task_weights
+from understudy.data.tasks import WithRationales, groups, split_answer, task_weights
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
+from understudy.evaluation.metric_models import tools_for
 from understudy.evaluation.simulatability import simulate, views
-from understudy.evaluation.tools import tools_for
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.models.load import load_model, load_template
+from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, rows_of, student_weights
 from understudy.pipeline.stages.evaluation import held_out
 from understudy.pipeline.stages.training import Lessons, equal_steps, gold_lessons, learn
-from understudy.pipeline.texts import STAGE
 from understudy.recipe import Recipe, TaskConfig, TrainConfig
 from understudy.run import Run
-from understudy.tokens.encoder import Encoder
-from understudy.tokens.groups import encode_groups
+from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.task_rows import encode_groups
 
 SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
@@ -88,14 +88,14 @@ def _observed(context: Context) -> Lessons:
     return gold_lessons(rows)
 
 
-def explained_rows(run: Run, recipe: Recipe, role: str) -> list[Explained]:
+def explained_rows(run: Run, recipe: Recipe, role: str) -> list[WithRationales]:
     """The labelled rows of a split with what was written about them, and unlabelled ones with a text of their own."""
     tasks = _tasks(recipe)
     examples = rows_of(run, role)
     if role == "train" and recipe.generate and "unlabelled" in recipe.generate.roles:
         examples += rows_of(run, "unlabelled")
     if tasks.kind == "answer" or not run.is_done(STAGE):
-        return [Explained(example) for example in examples if example.labelled]
+        return [WithRationales(example) for example in examples if example.labelled]
     return store.explained(examples, run.stage(STAGE), tasks.rationales)
 
 
@@ -135,7 +135,7 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
     return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
 
 
-def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[Explained], str]:
+def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
     """Examples whose rationale can be swapped: of the development split where there are any, else training rows."""
     for role in ("dev", "train"):
         found = [one for one in explained_rows(run, recipe, role) if one.counterfactuals]
@@ -144,10 +144,10 @@ def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[Explained], str]
     return [], "train"
 
 
-def _load(context: Context, stage: str) -> tuple[Any, Encoder]:
+def _load(context: Context, stage: str) -> tuple[Any, ExampleTokenizer]:
     recipe, weights = context.recipe, str(context.run.stage(stage) / "model")
     model = load_model(recipe.student, context.device, weights=weights, seed=recipe.seed)
-    return model, Encoder(load_template(recipe.student, weights=weights), recipe.data)
+    return model, ExampleTokenizer(load_template(recipe.student, weights=weights), recipe.data)
 
 
 # -- figures as lines of the report ----------------------------------------------------------------------------------

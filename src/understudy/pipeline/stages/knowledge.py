@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.completers.factory import completer
-from understudy.completers.in_process import LocalCompleter
+from understudy.completers.local_completer import LocalCompleter
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
-from understudy.evaluation.tools import cache_folder
-from understudy.knowledge import figures, pipeline, recorded, store
+from understudy.evaluation.metric_models import cache_folder
+from understudy.knowledge import pipeline, recorded, store, text_statistics
 from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
+from understudy.pipeline.knowledge_report import EXPLAINED, STAGE
 from understudy.pipeline.sources import text_sources
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
-from understudy.pipeline.texts import EXPLAINED, STAGE
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
 from understudy.run import Run
 from understudy.types import Completer, Example
@@ -54,10 +54,10 @@ def generate(context: Context, _: str) -> dict[str, Any]:
         )
     steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
     rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
-    measured: dict[str, Any] = {"quality": figures.figures(rows, examples), "sources": text_sources(config)}
+    measured: dict[str, Any] = {"quality": text_statistics.figures(rows, examples), "sources": text_sources(config)}
     if {"explain", "revise"} <= set(steps):
         before, after = store.read(folder, "explain"), store.read(folder, "revise")
-        measured["revision"] = figures.revision(before, after, examples, seed=config.seed)
+        measured["revision"] = text_statistics.revision(before, after, examples, seed=config.seed)
     return {**record, **measured}
 
 
@@ -73,7 +73,7 @@ def writer(context: Context) -> Completer:
     asked = recipe.generate.teacher
     if asked is not None:
         return completer(asked, cache_folder("teacher"), account=run.folder.name)
-    own = recipe.own_teacher
+    own = recipe.local_teacher
     config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
     # A cache of its own: another run's teacher of the same name has other weights.
     folder = run.stage(STAGE) / "answers"

@@ -13,7 +13,7 @@ from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.load import head_columns, load_template, resolve
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.recipe import Recipe
-from understudy.tokens.collate import Collator, Encoder, encode_rows
+from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.objective import Need
 from understudy.types import Example
@@ -40,7 +40,7 @@ def pair(context: Context, _: str) -> dict[str, Any]:
     student = load_template(recipe.student)
     teacher = load_template(recipe.teacher) if recipe.teacher else None
     if teacher and build.learns_from_signal(recipe):
-        columns = (head_columns(recipe.student), head_columns(recipe.own_teacher))
+        columns = (head_columns(recipe.student), head_columns(recipe.local_teacher))
         build.check_pair(recipe, student, teacher, columns)
     context.progress(0, 1, "check")
     check_rows(recipe, {role: rows_of(context.run, role) for role in ROLES}, student, teacher)
@@ -57,7 +57,7 @@ def check_rows(
         DataError: a question is too long for `data.max_length`; the row is named.
         ModelError: the method compares token by token, and the two templates make different tokens of one answer.
     """
-    ours, theirs = Encoder(student, recipe.data), Encoder(teacher, recipe.data) if teacher else None
+    ours, theirs = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data) if teacher else None
     for examples in rows.values():
         for example in examples:
             ours.prompt_ids(example)

@@ -14,13 +14,13 @@ from understudy.pipeline.stages.context import Context
 from understudy.pipeline.stages.training import Material, fit, keep, trainable
 from understudy.recipe import ModelConfig
 from understudy.tokens.collate import Collator, EncodedRow
-from understudy.tokens.template import Prompted, Template
+from understudy.tokens.template import Template, TokenizedExample
 from understudy.training.module import DistillationModule
 
 
 def teacher_pretrain(context: Context, _: str) -> dict[str, Any]:
     """Let the teacher read raw text before it is fine-tuned."""
-    return _pretrain(context, "teacher_pretrain", context.recipe.own_teacher)
+    return _pretrain(context, "teacher_pretrain", context.recipe.local_teacher)
 
 
 def student_pretrain(context: Context, _: str) -> dict[str, Any]:
@@ -67,5 +67,6 @@ def packed(template: Template, documents: Iterable[str], length: int) -> list[En
         ids += [*start, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
     pieces = (ids[begin : begin + length] for begin in range(0, len(ids) - 1, length - 1))
     return [
-        EncodedRow(f"text-{number}", Prompted(piece[:1], piece[1:]), None, True) for number, piece in enumerate(pieces)
+        EncodedRow(f"text-{number}", TokenizedExample(piece[:1], piece[1:]), None, True)
+        for number, piece in enumerate(pieces)
     ]

@@ -28,20 +28,28 @@ from understudy.pipeline.stages.knowledge import lessons
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.run import Run, whole_folder
 from understudy.teachers.local import LocalTeacher
-from understudy.tokens.align import Bridge
-from understudy.tokens.collate import Collator, EncodedRow, Encoder, Group, encode_rows, move, short_inputs
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.collate import (
+    Collator,
+    EncodedRow,
+    ExampleRows,
+    ExampleTokenizer,
+    encode_rows,
+    move,
+    short_inputs,
+)
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objective import Need, Objective
-from understudy.training.plan import plan, training_arguments
+from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer
 from understudy.types import Example
 
 
 def teacher_sft(context: Context, _: str) -> dict[str, Any]:
     """Fine-tune the teacher on the gold answers."""
-    return _sft_before(context, "teacher", context.recipe.own_teacher)
+    return _sft_before(context, "teacher", context.recipe.local_teacher)
 
 
 def student_sft(context: Context, _: str) -> dict[str, Any]:
@@ -62,10 +70,12 @@ class Lessons:
     """
 
     num: int
-    encode: Callable[[Encoder, Encoder | None, Bridge | None], Sequence[EncodedRow | Group]]
-    objective: Callable[[Any, Any, Bridge | None], Objective]
+    encode: Callable[
+        [ExampleTokenizer, ExampleTokenizer | None, CrossTokenizer | None], Sequence[EncodedRow | ExampleRows]
+    ]
+    objective: Callable[[Any, Any, CrossTokenizer | None], Objective]
     signal: bool = False
-    dev_score: Callable[[Encoder, Sequence[Example]], DevScore] | None = None
+    dev_score: Callable[[ExampleTokenizer, Sequence[Example]], DevScore] | None = None
 
 
 def gold_lessons(rows: Sequence[Example]) -> Lessons:
@@ -74,7 +84,7 @@ def gold_lessons(rows: Sequence[Example]) -> Lessons:
 
 
 def _distilled_lessons(recipe: Recipe, rows: Sequence[Example]) -> Lessons:
-    def objective(student: Any, teacher: Any, bridge: Bridge | None) -> Objective:
+    def objective(student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Objective:
         return build.objective(recipe.distil, student, teacher, bridge)
 
     return Lessons(len(rows), lambda *sides: encode_rows(rows, *sides), objective, signal=True)
@@ -121,7 +131,7 @@ def learn(
     recipe, device = context.recipe, context.device
     context.progress(0, 1, "load")
     template = load_template(config, weights=weights)
-    encoder = Encoder(template, recipe.data)
+    encoder = ExampleTokenizer(template, recipe.data)
     teacher_encoder, teacher, needs = None, None, Need.NOTHING
     if lessons.signal:
         teacher, teacher_encoder, needs = _teacher(context)
@@ -149,7 +159,7 @@ def learn(
 class Material:
     """What a training stage learns from: encoded rows, what pads them, who gives the signal, who scores the answers."""
 
-    rows: Sequence[EncodedRow | Group]
+    rows: Sequence[EncodedRow | ExampleRows]
     collator: Collator
     teacher: LocalTeacher | None = None
     dev_score: DevScore | None = None
@@ -215,15 +225,15 @@ def keep(
     remove_checkpoints(folder / "training")
 
 
-def _teacher(context: Context) -> tuple[LocalTeacher, Encoder, Need]:
+def _teacher(context: Context) -> tuple[LocalTeacher, ExampleTokenizer, Need]:
     recipe = context.recipe
     weights = teacher_weights(context.run, recipe)
     needs = build.NEEDS[recipe.distil.method]
-    template = load_template(recipe.own_teacher, weights=weights)
-    own = recipe.own_teacher.seed
+    template = load_template(recipe.local_teacher, weights=weights)
+    own = recipe.local_teacher.seed
     seed = recipe.seed if own is None else own
-    model = load_model(recipe.own_teacher, context.device, weights=weights, seed=seed)
-    encoder = Encoder(template, recipe.data)
+    model = load_model(recipe.local_teacher, context.device, weights=weights, seed=seed)
+    encoder = ExampleTokenizer(template, recipe.data)
     return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), encoder, needs
 
 
@@ -241,7 +251,7 @@ def trainable(
     return model, full and dtype == torch.bfloat16
 
 
-def collator(template: Template, teacher: Encoder | None, needs: Need) -> Collator:
+def collator(template: Template, teacher: ExampleTokenizer | None, needs: Need) -> Collator:
     """What pads the rows for a student and, where there is one, its teacher."""
     pad: Any = template.tokenizer.pad_token_id
     teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None

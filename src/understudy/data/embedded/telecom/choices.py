@@ -25,7 +25,7 @@ from understudy.data.embedded.telecom.questions import (
     TRAINING_PHRASINGS,
     core_facts,
 )
-from understudy.data.mentions import mentioned
+from understudy.data.option_mentions import mentioned
 from understudy.errors import ConfigError
 from understudy.types import Example, Splits
 

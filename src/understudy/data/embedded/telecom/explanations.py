@@ -22,7 +22,7 @@ from understudy.data.embedded.telecom.choices import asked_facts, facts_of
 from understudy.data.embedded.telecom.knowledge import Fact, load_relations
 from understudy.data.embedded.telecom.questions import core_facts
 from understudy.data.embedded.telecom.statements import seed_facts
-from understudy.data.mentions import mentioned
+from understudy.data.option_mentions import mentioned
 from understudy.data.tasks import with_answer, wrong_places
 from understudy.types import Example
 

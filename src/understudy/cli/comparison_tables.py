@@ -1,0 +1,165 @@
+"""Scores and comparisons in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from understudy.metrics.registry import JUDGED
+from understudy.report import comparison_summary, judges, run_summary
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _line(text: str) -> Text:
+    """A text that cannot steer the terminal, whatever a file or a model put into it."""
+    from understudy.cli import one_line
+
+    return Text(one_line(text))
+
+
+def _table(title: str, columns: Sequence[str], left: Sequence[int] = (0,)) -> Table:
+    table = Table(title=_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        justify = "left" if number in left else "right"
+        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=number == 0)
+    return table
+
+
+def scores(found: Mapping[str, Any]) -> None:
+    """Every score with its interval, one column a system; signatures; what was not measured and why."""
+    console, systems = _console(), found["systems"]
+    level = f"{found['settings']['confidence']:.0%}"
+    counts = {system["items"] for system in systems.values()}
+    items = run_summary.items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
+    metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
+    for part in _beside(console, list(systems), 12):
+        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(run_summary.arm_label, part)])
+        for name in metrics:
+            cells = (_score(systems[system]["metrics"].get(name)) for system in part)
+            table.add_row(_line(run_summary.metric_label(name)), *cells)
+        console.print(table)
+    console.print(_line("how each was computed:"))
+    for name in metrics:
+        about = next(system["metrics"][name] for system in systems.values() if name in system["metrics"])
+        console.print(Text("  ") + _line(f"{run_summary.metric_label(name)}: {about['signature']}"), soft_wrap=True)
+    for name, system in systems.items():
+        for metric, figures in system["metrics"].items():
+            if metric in JUDGED:
+                about = "; ".join(judges.reliability(figures["details"]))
+                console.print(
+                    _line(f"{run_summary.metric_label(metric)}, {run_summary.arm_label(name)}: {about}"), soft_wrap=True
+                )
+    _missing(console, found["not_measured"], list(systems))
+    _notes(console, found["notes"])
+
+
+def _score(figures: Mapping[str, Any] | None) -> Text:
+    if figures is None or figures["value"] is None:
+        return Text("–")
+    factor = 100 / figures["maximum"]
+    text = run_summary.number(figures["value"] * factor)
+    if figures["low"] is not None:
+        text += f"\n{run_summary.number(figures['low'] * factor)}–{run_summary.number(figures['high'] * factor)}"
+    return Text(text, justify="right")
+
+
+def _missing(console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str]) -> None:
+    for metric, reasons in not_measured.items():
+        for why in dict.fromkeys(reasons.values()):
+            who = [run_summary.arm_label(name) for name in systems if reasons.get(name) == why]
+            of = "" if len(who) == len(systems) else f" ({', '.join(who)})"
+            console.print(_line(f"not measured: {run_summary.metric_label(metric)}{of}: {why}"), soft_wrap=True)
+
+
+def _notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        console.print(_line(f"note: {note}"), soft_wrap=True)
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+def comparison(found: Mapping[str, Any]) -> None:
+    """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
+    console, level = _console(), f"{found['comparison']['settings']['confidence']:.0%}"
+    for a, b in comparison_summary.pairs_of(found):
+        table = _table(
+            f"{run_summary.arm_label(a)} − {run_summary.arm_label(b)}",
+            ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
+            left=(0, 4),
+        )
+        for test in comparison_summary.tests_of(found):
+            if (test["a"], test["b"]) == (a, b):
+                table.add_row(*_test(found, test))
+        console.print(table)
+    _seeds(console, found)
+    _missing(console, found["not_measured"], [system["name"] for system in found["systems"]])
+    _notes(console, found["notes"])
+    outcome = comparison_summary.headline(found)
+    for sentence in (outcome.verdict, *outcome.sentences):
+        console.print(_line(sentence), soft_wrap=True)
+
+
+def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
+    figures, factor = test["comparison"], run_summary.scale(found, test["metric"])
+    values = " against ".join(run_summary.number(figures[side] * factor) for side in ("value_a", "value_b"))
+    difference, _, bounds = comparison_summary.spread(figures, factor).partition(" ")
+    colour = {"better": "green", "worse": "red", "open": ""}[comparison_summary.tone(test)]
+    least = figures["minimal_detectable"]
+    return [
+        Text(f"{run_summary.metric_label(test['metric'])}\n  {values}"),
+        Text(f"{difference}\n{bounds.strip('()')}"),
+        Text(run_summary.p_text(test["p_holm"]).removeprefix("p ").removeprefix("= ")),
+        Text(
+            f"{run_summary.number(figures['cohen_dz']['value'], 2, sign=True)}\n"
+            f"{comparison_summary.around(figures['cohen_dz'])}"
+        ),
+        Text(comparison_summary.verdict_of_pair(test), style=colour)
+        + Text("" if not least else f"\ndetectable: ±{run_summary.number(least * factor)}", style="dim"),
+    ]
+
+
+def _seeds(console: Console, found: Mapping[str, Any]) -> None:
+    if not found["seeds"]:
+        return
+    for part in _beside(console, list(found["seeds"]), 14):
+        table = _table("mean ± standard deviation over seeds", ["metric", *map(run_summary.arm_label, part)])
+        for metric in found["metrics"]:
+            factor, cells = run_summary.scale(found, metric), []
+            for name in part:
+                figures = found["seeds"][name].get(metric)
+                if figures is None or figures["mean"] is None:
+                    cells.append("–")
+                else:
+                    cells.append(
+                        f"{run_summary.number(figures['mean'] * factor)} ± {run_summary.number(figures['sd'] * factor)}"
+                    )
+            table.add_row(*map(_line, [run_summary.metric_label(metric), *cells]))
+        console.print(table)
+
+
+def _beside(console: Console, names: list[str], width: int) -> list[list[str]]:
+    """The systems in parts that fit side by side, a column of so many characters each."""
+    fit = max(1, (console.width - 20) // width)
+    return [names[start : start + fit] for start in range(0, len(names), fit)]
+
+
+def tasks(found: Mapping[str, Any]) -> None:
+    """Figures of lm-eval tasks with their standard errors."""
+    console = _console()
+    table = _table(f"lm-eval {found['version']}", ["task", "metric", "value", "standard error"], left=(0, 1))
+    for task, figures in found["tasks"].items():
+        for metric, value in figures.items():
+            error = value["standard_error"]
+            table.add_row(
+                *map(_line, [task, metric, f"{value['value']:.4f}", "–" if error is None else f"{error:.4f}"])
+            )
+    console.print(table)

@@ -1,0 +1,206 @@
+"""A language model in this process, as a `Completer`: in batches, with the same cache and the same checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from understudy.completers.budget import Amount, Budget
+from understudy.completers.cache import AnswerCache, CachedAnswer, clean, request_key
+from understudy.completers.faults import Fault
+from understudy.completers.response_parsing import read_value
+from understudy.completers.usage import Usage
+from understudy.files import fingerprint
+from understudy.recipe import Device, EndpointConfig, ModelConfig
+from understudy.types import Completion, Request
+
+if TYPE_CHECKING:
+    from understudy.models.load import Loaded
+    from understudy.models.sampling import Sampling
+
+
+class LocalCompleter:
+    """Answers with a model of this process; loaded at the first question that the cache cannot answer.
+
+    Requests are drawn and answered `concurrency` at a time. At temperature 0 every sample of a request is the same
+    answer; above it each is drawn with a seed that follows from the conversation and the number of the sample, so
+    asking again draws the same (as far as `models.sampling` says). An answer that breaks its schema is therefore not
+    asked for again.
+
+    Attributes:
+        config: the model and its limits.
+        usage: what was asked so far.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        cache_folder: str | os.PathLike[str] | None = None,
+        *,
+        account: str = "",
+        section: ModelConfig | None = None,
+        weights: str | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+    ) -> None:
+        """Prepare to answer; nothing is loaded yet.
+
+        Args:
+            config: the model and its limits.
+            cache_folder: as in `completers.completer`.
+            account: as in `completers.completer`.
+            section: how the model is loaded; default: as `config.model` names it.
+            weights: a folder with other weights for it, such as fine-tuned ones; the cache must then be their own.
+            device: where the model goes.
+            seed: of weights that are fresh.
+        """
+        self.config = config
+        self._section = section or ModelConfig(model=config.model)
+        self._weights = weights
+        self._device: Device = device
+        self._seed = seed
+        self.usage = Usage()
+        self._cache = AnswerCache(cache_folder)
+        ledger = self._cache if account else AnswerCache()
+        self._budget = Budget(ledger, f"{account}/{config.model}", config)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.model
+
+    def __repr__(self) -> str:
+        return f"LocalCompleter({self.config.model!r})"
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """One completion a request, batch by batch.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+        source = iter(requests)
+        while batch := list(islice(source, self.config.concurrency)):
+            keys = [self._key(request) for request in batch]
+            known = {key: self._cache.get(key) for key in keys}
+            new = {key: request for key, request in zip(keys, batch, strict=True) if known[key] is None}
+            found: dict[str, CachedAnswer | Fault] = {
+                key: answer for key, answer in known.items() if answer is not None
+            }
+            found |= self._answer(new)
+            for key, request in zip(keys, batch, strict=True):
+                # The first of several equal requests paid for all.
+                yield self._completion(request, found[key], paid=new.pop(key, None) is not None)
+
+    def _key(self, request: Request) -> str:
+        config = self.config
+        return request_key(config.model, request, temperature=config.temperature, max_tokens=config.max_tokens)
+
+    @cached_property
+    def _model(self) -> Loaded:
+        from understudy.models.load import Loaded, load_model, load_template, pick_device
+
+        section, weights = self._section, self._weights
+        model = load_model(section, pick_device(self._device), weights=weights, seed=self._seed)
+        return Loaded(model, load_template(section, weights=weights))
+
+    def _answer(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
+        """Answers of the model, or faults, by key; what does not fit the budget waits for what those before it cost."""
+        found: dict[str, CachedAnswer | Fault] = {}
+        while waiting := {key: request for key, request in requests.items() if key not in found}:
+            found |= self._round(waiting)
+        return found
+
+    def _round(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
+        """Of the first that fit the budget together, one at least; those of one length limit go through together."""
+        found: dict[str, CachedAnswer | Fault] = {}
+        groups: dict[int, dict[str, list[int]]] = {}
+        reserved: dict[str, Amount] = {}
+        for key, request in requests.items():
+            longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
+            prompt = self._prompt(request)
+            room = getattr(self._model.model.config, "max_position_embeddings", None)
+            # An encoder–decoder counts the positions of each side by itself.
+            apart = self._model.template.encoder_decoder
+            if room is not None and (max(len(prompt), longest) if apart else len(prompt) + longest) > room:
+                reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
+                found[key] = Fault("request", reason)
+            elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
+                if reserved:
+                    break
+                found[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
+            else:
+                reserved[key] = most
+                groups.setdefault(longest, {})[key] = prompt
+        for longest, prompts in groups.items():
+            draws = [self._draw(requests[key]) for key in prompts]
+            for key, answer in self._generate(prompts, longest, draws).items():
+                found[key] = self._settled(key, requests[key], answer, reserved[key])
+        return found
+
+    def _prompt(self, request: Request) -> list[int]:
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        return self._model.template.prompt_ids(turns)
+
+    def _draw(self, request: Request) -> Sampling:
+        from understudy.models.sampling import Sampling
+
+        temperature = self.config.temperature if request.temperature is None else request.temperature
+        # Without the model's name: the same weights in another folder draw the same.
+        asked = [[turn.role, clean(turn.content)] for turn in request.messages]
+        return Sampling(temperature, int(fingerprint([asked, request.sample]), 16))
+
+    def _generate(
+        self, prompts: dict[str, list[int]], longest: int, draws: list[Sampling]
+    ) -> dict[str, tuple[CachedAnswer, bool]]:
+        from understudy.models.generate import generate
+
+        answers = generate(
+            self._model.model,
+            self._model.template,
+            list(prompts.values()),
+            max_new_tokens=longest,
+            batch_size=self.config.concurrency,
+            draws=draws,
+        )
+        pairs = zip(prompts.items(), answers, strict=True)
+        return {
+            key: (CachedAnswer(answer.text, len(ids), answer.tokens, answer.seconds), answer.finished)
+            for (key, ids), answer in pairs
+        }
+
+    def _settled(
+        self, key: str, request: Request, found: tuple[CachedAnswer, bool], reserved: Amount
+    ) -> CachedAnswer | Fault:
+        answer, finished = found
+        self.usage.calls += 1
+        self.usage.input_tokens += answer.input_tokens
+        self.usage.output_tokens += answer.output_tokens
+        self._budget.settle(reserved, self._budget.amount(answer.input_tokens, answer.output_tokens))
+        try:
+            if not finished:
+                raise Fault("unfinished", "the answer reached max_tokens")
+            if not answer.text:
+                raise Fault("empty", "the model wrote nothing")
+            if request.schema is not None:
+                read_value(answer.text, request.schema)
+        except Fault as fault:
+            self.usage.faults[fault.kind] += 1
+            return fault
+        self._cache.put(key, self.config.model, answer)
+        return answer
+
+    def _completion(self, request: Request, found: CachedAnswer | Fault, *, paid: bool) -> Completion:
+        self.usage.requests += 1
+        if isinstance(found, Fault):
+            self.usage.missing[found.kind] += 1
+            return Completion(request.id, None, reason=str(found))
+        self.usage.answered += 1
+        self.usage.cached += not paid
+        value = None if request.schema is None else read_value(found.text, request.schema)
+        seconds = found.seconds if paid else 0.0
+        return Completion(
+            request.id, found.text, value, "", found.input_tokens, found.output_tokens, seconds, cached=not paid
+        )

@@ -1,0 +1,76 @@
+"""From a recipe's words to what `understudy.metrics.score` needs: names of metrics, and the models behind some."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from understudy.errors import ConfigError
+from understudy.metrics import METRICS, TEXT_METRICS, MetricModels
+from understudy.metrics.registry import NGRAM
+from understudy.recipe import EvaluateConfig
+
+# Right or wrong of an option chosen from a list; `choice_accuracy` is measured wherever rows carry likelihoods.
+_OF_CHOICES = ("accuracy",)
+
+
+def metric_names(asked: str | Iterable[str]) -> tuple[str, ...]:
+    """The metrics that a word stands for: `all`, `text` (those that need no model), or names, which are checked.
+
+    Args:
+        asked: `all`, `text`, names with commas between them, or a sequence of these.
+
+    Raises:
+        ConfigError: no metric of that name; the nearest one is named.
+    """
+    words = asked.split(",") if isinstance(asked, str) else asked
+    names: list[str] = []
+    for word in filter(None, (word.strip() for word in words)):
+        if word == "all":
+            names += [name for name in METRICS if name not in _OF_CHOICES]
+        elif word == "text":
+            names += [name for name in METRICS if name in TEXT_METRICS or name in NGRAM]
+        elif word in METRICS:
+            names.append(word)
+        else:
+            near = difflib.get_close_matches(word, METRICS, n=1)
+            raise ConfigError(
+                f"no metric named {word!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"there are: all, text, {', '.join(METRICS)}",
+            )
+    if not names:
+        raise ConfigError("no metric asked for", hint=f"there are: all, text, {', '.join(METRICS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str = "") -> MetricModels:
+    """The models that a recipe's metrics need; the judge is made ready, but asked nothing yet.
+
+    Args:
+        config: the `evaluate` section of a recipe.
+        cache: where the judge's answers are kept, so that none is paid for twice; default: `judge_cache()`.
+        account: what the judge's budget is for, such as the name of a run, so that resuming begins no new budget.
+
+    Raises:
+        ConfigError: the judge cannot be reached as described (no key in the environment, no such model).
+    """
+    judge, repeats = None, 1
+    if config.judge is not None:
+        from understudy.completers.factory import completer
+
+        judge, repeats = completer(config.judge, cache or judge_cache(), account=account), config.judge.repeats
+    return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats)
+
+
+def judge_cache() -> Path:
+    """The folder of the judge's answers."""
+    return cache_folder("judge")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of paid answers, shared by all commands of a user; `UNDERSTUDY_CACHE` puts it elsewhere."""
+    named = os.environ.get("UNDERSTUDY_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(named or f"{home}/understudy").expanduser() / name

@@ -1,0 +1,220 @@
+"""Predictions of any tool: a table with one row an item, or plain text with one answer a line.
+
+Columns go by the names that tools give them (`COLUMNS`), in any case. The word `answer` is the one that tools disagree
+on: it is the right answer where no other column holds one, and the prediction where some other column does.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.data.read import SUFFIXES, read_source
+from understudy.errors import DataError
+from understudy.files import read_text
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "item_id", "example_id", "question_id", "doc_id", "qid", "uid"),
+    "references": (
+        *("references", "reference", "ground_truth", "ground_truths", "gold", "target", "targets"),
+        *("expected", "expected_output", "ideal", "label", "labels", "answers", "answer"),
+    ),
+    "prediction": (
+        *("prediction", "predictions", "predicted", "pred", "response", "output", "generated_text", "generation"),
+        *("model_output", "hypothesis", "completion", "filtered_resps", "answer"),
+    ),
+    "question": ("question", "query", "user_input", "prompt", "input", "instruction"),
+    "context": ("context", "contexts", "retrieved_contexts", "passage", "document"),
+    "group": ("group", "fact", "cluster"),
+    "system": ("system", "model", "arm", "method"),
+    "kind": ("kind", "category"),
+    "choices": ("choices",),
+    "choice_scores": ("choice_scores",),
+}
+"""Our name of a column -> what it may be called in a file, the first one found counts."""
+
+TABLES = SUFFIXES - {".txt"}
+"""Endings of tables; a file with any other ending is read as plain text, one answer a line."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file of predictions.
+
+    Attributes:
+        rows: prediction rows, as `evaluation.score_rows` describes them, with `system` where the file names it.
+        has_ids: whether the items go by names of their own; else a row's `id` is its place.
+    """
+
+    rows: list[dict[str, Any]]
+    has_ids: bool
+
+
+def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
+    """Read a file of predictions with the right answers beside them.
+
+    Args:
+        path: JSONL, JSON, CSV, TSV or Parquet with a column for the prediction; any other file is plain text.
+        references: where the right answers stand when they are not in `path`: a table with the same ids or the same
+            order, or plain text files with one answer a line (several files: several right answers an item).
+
+    Raises:
+        DataError: a file is absent, unreadable or empty, a column is missing, or the lengths differ.
+    """
+    rows, columns = _read(path)
+    if "prediction" not in columns:
+        raise DataError(
+            f"{path} has no column with predictions; it has: {', '.join(map(str, rows[0])) or 'none'}",
+            hint=f"name it `prediction` ({', '.join(COLUMNS['prediction'][1:6])} … will do too)",
+        )
+    has_ids = "id" in columns
+    table = [_row(row, columns, number, path) for number, row in enumerate(rows, start=1)]
+    if references:
+        _join(table, has_ids, path, references)
+    elif "references" not in columns:
+        raise DataError(
+            f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
+            hint="name it `reference` or `answers`, or give a file of them with --references",
+        )
+    return Table(table, has_ids)
+
+
+def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+    """The raw rows of a file, and which of its columns is which of ours."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, neither a run nor a file of predictions")
+    if path.suffix.lower() not in TABLES:
+        text = read_text(path)
+        if not text:
+            raise DataError(f"{path} is empty")
+        # Not `splitlines`, which also cuts at characters that may stand inside an answer.
+        lines = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
+        return [{"prediction": line} for line in lines], {"prediction": "prediction"}
+    found = []
+    for row in read_source(str(path)).rows:
+        if row.fault or not isinstance(row.value, Mapping):
+            raise DataError(f"{row.where}: {row.fault or 'not a row of named columns'}")
+        found.append(_clean(row.value))
+    return found, _columns(found)
+
+
+def _clean(value: Any) -> Any:
+    """What can be written down again: halves of a character become `?`, and NaN, which pandas writes, is nothing."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float):
+        return None if value != value else value
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Our name -> the file's name of each column there is."""
+    known = {str(key).strip().lower().replace(" ", "_").replace("-", "_"): key for row in rows[:100] for key in row}
+    found: dict[str, str] = {}
+    for ours, names in COLUMNS.items():
+        name = next((name for name in names if name in known and known[name] not in found.values()), None)
+        if name is not None:
+            found[ours] = known[name]
+    return found
+
+
+def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: Path) -> dict[str, Any]:
+    def value(name: str) -> Any:
+        return raw.get(columns[name]) if name in columns else None
+
+    identity = value("id")
+    if "id" in columns and (identity is None or identity == ""):
+        raise DataError(f"{path}, row {number}: the id is empty", hint="give every item an id, or none at all")
+    row = {
+        "id": str(number) if identity is None else str(identity),
+        "kind": _optional(value("kind")),
+        "group": _optional(value("group")),
+        "question": _optional(value("question")),
+        "context": _optional(_joined(value("context"))),
+        "choices": value("choices") if isinstance(value("choices"), list) else [],
+        "references": _texts(value("references")),
+        "prediction": _text(value("prediction")),
+        "choice_scores": value("choice_scores") if isinstance(value("choice_scores"), list) else None,
+    }
+    system = value("system")
+    return {**row, "system": str(system)} if system not in (None, "") else row
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _joined(value: Any) -> Any:
+    parsed = _parsed(value)
+    return "\n\n".join(map(str, parsed)) if isinstance(parsed, list) else value
+
+
+def _parsed(value: Any) -> Any:
+    """A list written as JSON in a cell of a table is a list, and so is one as Python prints it (pandas does)."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(value)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            return _clean(found) if isinstance(found, list) else value
+    return value
+
+
+def _text(value: Any) -> str | None:
+    """One text; the first of a list, as tools write that ask for several answers; None: not answered."""
+    while isinstance(value, list):
+        value = value[0] if value else None
+    return None if value is None else str(value)
+
+
+def _texts(value: Any) -> list[str]:
+    """The right answers of an item: a text, a list of them, a list as JSON, or SQuAD's `{"text": […]}`."""
+    value = _parsed(value)
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    if value is None or value == "":
+        return []
+    return [str(item) for item in value if item is not None] if isinstance(value, list) else [str(value)]
+
+
+def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Sequence[Path]) -> None:
+    """Put the right answers of other files beside the predictions: by id where both have ids, else by order."""
+    for row in table:
+        row["references"] = []
+    for other in references:
+        rows, columns = _read(other)
+        column = columns.get("references") or (columns.get("prediction") if len(rows[0]) == 1 else None)
+        if column is None:
+            raise DataError(f"{other} has no column with right answers", hint="name it `reference` or `answers`")
+        if has_ids and "id" in columns:
+            by_id: dict[str, Mapping[str, Any]] = {}
+            for row in rows:
+                name = str(row.get(columns["id"]))
+                if _texts(by_id.setdefault(name, row).get(column)) != _texts(row.get(column)):
+                    raise DataError(
+                        f"{other} has two rows for item {name!r} with different right answers",
+                        hint="put all right answers of an item into one row, as a list",
+                    )
+            absent = [row["id"] for row in table if row["id"] not in by_id]
+            if absent:
+                raise DataError(f"{other} has no right answer for item {absent[0]!r} of {path}")
+            paired = [by_id[row["id"]] for row in table]
+        elif len(rows) != len(table):
+            raise DataError(
+                f"{path} has {len(table)} predictions, but {other} has {len(rows)} right answers",
+                hint="without ids in both they are paired line by line",
+            )
+        else:
+            paired = rows
+        for row, found in zip(table, paired, strict=True):
+            row["references"] += _texts(found.get(column))
+            for ours in ("question", "context", "group"):
+                if row[ours] is None and ours in columns:
+                    row[ours] = _optional(found.get(columns[ours]))

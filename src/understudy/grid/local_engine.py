@@ -1,0 +1,50 @@
+"""The engine of one machine: each job in a process forked from a server that has loaded torch once.
+
+A process of its own even where only one job runs at a time: a stage that is killed for memory then costs its cell, not
+the grid.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.connection
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.grid.engines import Job, Outcome, Say
+from understudy.grid.run_job import work
+from understudy.pipeline import processes
+
+
+class LocalEngine:
+    """Runs up to `workers` jobs at once, the cores shared out among them."""
+
+    def __init__(self, workers: int, say: Say) -> None:
+        self.capacity = workers
+        self.say = say
+        self.context = processes.forkserver()
+        self.running: dict[Any, tuple[Job, processes.Worker]] = {}
+
+    def submit(self, job: Job) -> None:
+        """See `Engine`."""
+        share = 1 if job.exclusive else self.capacity * job.processes
+        worker = processes.start(self.context, job.stage, max(1, processes.cores() // share), work, job)
+        self.running[worker.channel] = job, worker
+
+    def wait(self) -> Sequence[Outcome]:
+        """See `Engine`."""
+        ended = []
+        for channel in multiprocessing.connection.wait(list(self.running), timeout=1.0):
+            job, worker = self.running[channel]
+            try:
+                if not processes.listen(worker, lambda *progress, id=job.id: self.say(id, *progress)):
+                    continue
+                ended.append(Outcome(job.id))
+            except Exception as error:
+                ended.append(Outcome(job.id, error))
+            del self.running[channel]
+        return ended
+
+    def close(self) -> None:
+        """See `Engine`."""
+        processes.end(worker for _, worker in self.running.values())
+        self.running.clear()

@@ -1,0 +1,144 @@
+"""Drives a grid: finds the stages that are missing, hands them to an engine, and goes on around what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from understudy.errors import RunError
+from understudy.grid.engines import Engine, Job, engine_for
+from understudy.grid.folder import GridFolder
+from understudy.grid.table import write_table
+from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
+from understudy.pipeline.scheduler import FIRST, Stage, ready
+from understudy.pipeline.sources import check_trackers
+from understudy.recipe import Grid
+
+
+class Events(Protocol):
+    """Who is told what happens."""
+
+    def planned(self, units: int, missing: int) -> None:
+        """So many stages there are, and so many have to be run."""
+
+    def started(self, unit: Unit) -> None:
+        """A stage begins, or waits for its place on the cluster."""
+
+    def progress(self, id: str, done: int, total: int, note: str) -> None:
+        """A stage has come so far."""
+
+    def finished(self, unit: Unit, seconds: float) -> None:
+        """A stage is done."""
+
+    def failed(self, unit: Unit, error: Exception) -> None:
+        """A stage failed, and with it the cells that need it."""
+
+
+@dataclass
+class _Grid:
+    """A grid at work."""
+
+    grid: Grid
+    folder: GridFolder
+    cells: Sequence[CellRun]
+    contents: Mapping[str, str]
+    events: Events
+    engine: Engine | None = None
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    def units(self, plan: Callable[[CellRun], Sequence[Stage]]) -> dict[str, Unit]:
+        """The stages of the cells that have not failed, the run folders linked to them."""
+        cells = [cell for cell in self.cells if cell.name not in self.failed]
+        found = units(cells, self.contents, processes=self.grid.config.processes, plan=plan)
+        for cell in cells:
+            self.folder.link(cell, found)
+        return found
+
+    def run(self, found: Mapping[str, Unit]) -> None:
+        """Run what is missing of some stages."""
+        waiting = missing(found, lambda unit: self.folder.is_current(unit, found))
+        self.events.planned(len(found), len(waiting))
+        if waiting and self.engine is None:
+            self.engine = engine_for(self.grid.config, self.grid.workers, self.events.progress)
+        running: dict[str, Unit] = {}
+        while waiting or running:
+            assert self.engine is not None
+            at_work = [unit.stage for unit in running.values()]
+            able = ready([unit.stage for unit in waiting], at_work, self.engine.capacity)
+            for unit in [unit for unit in waiting if unit.stage in able]:
+                waiting.remove(unit)
+                running[unit.id] = unit
+                self.events.started(unit)
+                self.engine.submit(self._job(unit))
+            for outcome in self.engine.wait():
+                unit = running.pop(outcome.id)
+                if outcome.error is None:
+                    self.events.finished(unit, self.seconds(unit))
+                else:
+                    self._fail(unit, outcome.error)
+                    waiting = [unit for unit in waiting if not self.failed.keys() >= set(unit.users)]
+
+    def seconds(self, unit: Unit) -> float:
+        """What a finished stage took."""
+        return (self.folder.record(unit.name, unit.id, unit.host.name) or {}).get("seconds", 0.0)
+
+    def _job(self, unit: Unit) -> Job:
+        config = self.grid.config
+        processes = config.processes if unit.stage.distributed else 1
+        return Job(
+            id=unit.id,
+            stage=unit.name,
+            needs=unit.needs,
+            recipe=unit.host.recipe,
+            folder=unit.host.run.folder.absolute(),
+            grid=self.folder.path.absolute(),
+            cwd=Path.cwd(),
+            exclusive=unit.stage.exclusive,
+            processes=processes,
+            launcher=config.launcher,
+        )
+
+    def _fail(self, unit: Unit, error: Exception) -> None:
+        """All cells that share the stage have no result; stages that only they need are not run."""
+        self.events.failed(unit, error)
+        for user in unit.users:
+            if user not in self.failed:
+                self.failed[user] = error
+                self.folder.fail(user, unit.name, error)
+
+
+def run_grid(grid: Grid, events: Events) -> GridFolder:
+    """Run whatever is missing of a grid; a cell that fails is written down, and the rest goes on.
+
+    Returns:
+        The grid's folder, with `table.csv` and `table.json` of the cells that are finished.
+
+    Raises:
+        RunError: cells failed, or what the grid was made from has changed.
+    """
+    cells = cell_runs(grid)
+    for cell in cells[:1]:
+        check_trackers(cell.recipe)
+    folder = GridFolder(grid.folder)
+    with folder.lock():
+        contents = folder.contents(cells)
+        folder.prepare(grid, cells)
+        work = _Grid(grid, folder, cells, contents, events)
+        folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
+        try:
+            work.run(work.units(lambda cell: FIRST))
+            # Only now is it known which cells have questions without answers, and so which stages there are.
+            folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
+            work.run(work.units(plan_of))
+        finally:
+            if work.engine is not None:
+                work.engine.close()
+        write_table(folder.path)
+    if work.failed:
+        raise RunError(
+            f"{len(work.failed)} of {len(cells)} cells failed",
+            hint=f"`understudy grid status {folder.path}` says why; the same command tries them again",
+        )
+    return folder

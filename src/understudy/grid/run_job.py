@@ -1,0 +1,77 @@
+"""One stage of a grid, wherever it runs: in a process here, on a node of a cluster, or in several processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from understudy.errors import RunError
+from understudy.files import read_json
+from understudy.grid.engines import Job
+from understudy.grid.folder import GridFolder
+from understudy.run import Run
+
+PARENT = "UNDERSTUDY_PARENT"
+"""Environment variable with the process without which launched processes have no reason to go on."""
+
+
+def work(job: Job, say: Callable[[int, int, str], None]) -> None:
+    """Run a job to its end, holding its stage meanwhile.
+
+    Raises:
+        UnderstudyError: the stage failed for a reason that a user can mend.
+    """
+    os.chdir(job.cwd)
+    with GridFolder(job.grid).working_on(job.id) as progress:
+        if Run(job.folder).is_current(job.stage, job.needs):
+            # Whoever held it before us finished it after all.
+            return
+        if job.processes > 1:
+            _launch(job, progress.path)
+            return
+
+        def both(done: int, total: int, note: str) -> None:
+            progress(done, total, note)
+            say(done, total, note)
+
+        from understudy.pipeline.stages import run_stage
+
+        run_stage(job.stage, job.needs, job.recipe, job.folder, both)
+
+
+def _launch(job: Job, progress: Path) -> None:
+    """Let a launcher start several processes that train together.
+
+    Raises:
+        RunError: one of them failed.
+    """
+    report = progress.with_suffix(".error")
+    report.unlink(missing_ok=True)
+    command = [*launcher(job.launcher, job.processes), "-m", "understudy.grid.worker"]
+    arguments = [str(job.folder), job.stage, ",".join(job.needs), str(progress), str(report)]
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    if report.is_file():
+        found = read_json(report)
+        report.unlink()
+        raise RunError(found["error"], hint=found["hint"])
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise RunError(
+            f"the {job.processes} processes of stage {job.stage} failed: {last}",
+            hint="try `grid.processes=1`, or another grid.launcher",
+        )
+
+
+def launcher(text: str, processes: int) -> list[str]:
+    """The launcher's command, with this Python's own torchrun and accelerate."""
+    words = shlex.split(text.format(processes=processes))
+    if words[:1] == ["torchrun"]:
+        return [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+    if words[:2] == ["accelerate", "launch"]:
+        return [sys.executable, "-m", "accelerate.commands.launch", *words[2:]]
+    return words

@@ -1,0 +1,110 @@
+"""From cells to stages: each cell's run, and the stages of all of them, those that agree only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from understudy.grid import stage_keys
+from understudy.pipeline.scheduler import Stage, stages
+from understudy.recipe import Grid, Recipe
+from understudy.run import Run
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """A run of the grid; cells of different levels that come to the same recipe are one run.
+
+    Attributes:
+        run: its folder.
+        recipe: what it runs.
+        levels: axis → label, once for each cell that comes to this.
+    """
+
+    run: Run
+    recipe: Recipe
+    levels: tuple[Mapping[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The run folder's name."""
+        return self.run.folder.name
+
+
+@dataclass
+class Unit:
+    """A stage that is run once, for all runs that share it.
+
+    Attributes:
+        id: stage and key.
+        stage: as the scheduler orders it, by ids.
+        name: the stage's own name, and `needs` those it is made from, as the run folder calls them.
+        host: the run in whose folder it is computed.
+        users: names of the runs that it belongs to.
+    """
+
+    id: str
+    stage: Stage
+    name: str
+    needs: tuple[str, ...]
+    host: CellRun
+    users: list[str] = field(default_factory=list)
+
+
+def cell_runs(grid: Grid) -> list[CellRun]:
+    """The runs of a grid, in the order of its cells."""
+    output = grid.folder / "cells"
+    found: dict[str, CellRun] = {}
+    for cell in grid.cells:
+        recipe = cell.recipe.model_copy(update={"output": str(output), "name": grid.name})
+        run = Run.of(recipe)
+        before = found.get(run.folder.name)
+        levels = (*(before.levels if before else ()), cell.levels)
+        found[run.folder.name] = CellRun(run, recipe, levels)
+    return list(found.values())
+
+
+def plan_of(cell: CellRun) -> list[Stage]:
+    """The stages of a cell; until its data are read, unlabelled questions are taken to be there."""
+    try:
+        unlabelled = cell.run.record("data")["rows"]["unlabelled"] > 0 if cell.run.is_done("data") else True
+    except KeyError:
+        unlabelled = True
+    return stages(cell.recipe, unlabelled=unlabelled)
+
+
+def unit_id(stage: str, key: str | None, cell: CellRun) -> str:
+    """The id of a stage: with its key where it may be shared, else with the run's own name."""
+    return f"{stage}-{key}" if key else f"{stage}-of-{cell.name}"
+
+
+def units(
+    cells: Iterable[CellRun],
+    contents: Mapping[str, str],
+    *,
+    processes: int = 1,
+    plan: Callable[[CellRun], Sequence[Stage]] = plan_of,
+) -> dict[str, Unit]:
+    """The stages of all cells by id, each once; in the order of the cells, so that the first cells end first."""
+    found: dict[str, Unit] = {}
+    for cell in cells:
+        planned = plan(cell)
+        made = stage_keys.keys(cell.recipe, planned, contents, processes=processes)
+        ids = {stage.name: unit_id(stage.name, made.get(stage.name), cell) for stage in planned}
+        for stage in planned:
+            id = ids[stage.name]
+            if id not in found:
+                needs = tuple(ids[need] for need in stage.needs)
+                ordered = Stage(id, needs, exclusive=stage.exclusive, distributed=stage.distributed)
+                found[id] = Unit(id, ordered, stage.name, stage.needs, cell)
+            found[id].users.append(cell.name)
+    return found
+
+
+def missing(found: Mapping[str, Unit], is_current: Callable[[Unit], bool]) -> list[Unit]:
+    """The units that are not done, or that need one that is about to be done again."""
+    absent: dict[str, Unit] = {}
+    for unit in found.values():
+        if not absent.keys().isdisjoint(unit.stage.needs) or not is_current(unit):
+            absent[unit.id] = unit
+    return list(absent.values())

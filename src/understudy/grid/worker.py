@@ -1,0 +1,56 @@
+"""What a launcher starts several of: `python -m …grid.launched FOLDER STAGE NEEDS PROGRESS ERROR`.
+
+All processes train one stage together; the first keeps the folder, says how far it is, and writes down why it failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from understudy.errors import UnderstudyError
+from understudy.files import write_json
+from understudy.grid.folder import Progress
+from understudy.grid.run_job import PARENT
+from understudy.run import Run
+
+
+def main() -> None:
+    """Run the stage; exit status 1 where it failed."""
+    folder, stage, needs, progress, report = sys.argv[1:]
+    threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+    import torch
+    from accelerate import PartialState
+
+    from understudy.pipeline.stages import run_stage
+
+    run = Run(Path(folder))
+    recipe = run.recipe
+    state = PartialState(cpu=recipe.device == "cpu" or not torch.cuda.is_available())
+    first = state.is_main_process
+    say = Progress(Path(progress)) if first else lambda *_: None
+    try:
+        run_stage(stage, tuple(filter(None, needs.split(","))), recipe, run.folder, say, first=first)
+    except UnderstudyError as error:
+        if first:
+            write_json(report, {"error": error.message, "hint": error.hint})
+        sys.exit(1)
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """No process goes on training for a job that is gone."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1.0)
+
+
+if __name__ == "__main__":
+    main()

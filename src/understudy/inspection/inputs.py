@@ -1,0 +1,240 @@
+"""What an inspection looks at: the recipe's data, its two tokenizers, its two models and one micro-batch of gold rows.
+
+Everything is built by the very functions that `run` uses, so that what is shown is what will be trained.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from understudy import build
+from understudy.data.load import load_splits
+from understudy.errors import DataError
+from understudy.models.load import load_model, load_template, pick_device
+from understudy.pipeline.stages.training import collator as collator_of
+from understudy.pipeline.stages.training import trainable
+from understudy.recipe import Recipe, TrainConfig
+from understudy.teachers.local import LocalTeacher
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
+from understudy.tokens.compatibility import vocabulary_difference
+from understudy.training.module import DistillationModule
+from understudy.training.objective import Need
+from understudy.training.schedule import plan
+from understudy.types import Batch, Example, Splits
+
+MOST_ROWS = 400
+MOST_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What lies on the table before any weight is loaded.
+
+    Attributes:
+        sizes: rows of each split.
+        notes: what the loader noted.
+        tokenizer_notes: what had to be done about each tokenizer, by `student` and `teacher`.
+        vocabulary: entries of each tokenizer.
+        difference: why the two are not one vocabulary; empty where they are.
+        soundness: whether the method fits that, in a sentence.
+        sound: the same as a truth value.
+    """
+
+    sizes: Mapping[str, int]
+    notes: Mapping[str, Any]
+    tokenizer_notes: Mapping[str, Sequence[str]]
+    vocabulary: Mapping[str, int]
+    difference: str
+    soundness: str
+    sound: bool
+
+
+@dataclass
+class Inputs:
+    """Splits and encoders, without models.
+
+    Attributes:
+        recipe: what is inspected.
+        splits: the data.
+        student: encoder of the student.
+        teacher: encoder of the teacher.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    student: ExampleTokenizer
+    teacher: ExampleTokenizer
+
+    @property
+    def needs(self) -> Need:
+        """What the method needs of the two models."""
+        return build.NEEDS[self.recipe.distil.method]
+
+    @functools.cached_property
+    def bridge(self) -> CrossTokenizer | None:
+        """What aligns the two tokenizers' answers, where the method needs it."""
+        return build.bridge(self.recipe.distil, self.student.template, self.teacher.template)
+
+    @property
+    def collator(self) -> Collator:
+        """Pads rows for both models, as the trainer does."""
+        return collator_of(self.student.template, self.teacher, self.needs)
+
+
+def load_texts(recipe: Recipe) -> Inputs:
+    """Read the data and both tokenizers.
+
+    Raises:
+        UnderstudyError: whatever `run` would refuse of them.
+    """
+    student = ExampleTokenizer(load_template(recipe.student), recipe.data)
+    teacher = ExampleTokenizer(load_template(recipe.local_teacher), recipe.data)
+    splits = load_splits(recipe.data)
+    if not splits.test:
+        raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
+    if not splits.train:
+        raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
+    return Inputs(recipe, splits, student, teacher)
+
+
+def found(texts: Inputs) -> DataSummary:
+    """Sizes, notes and whether the vocabularies suit the method."""
+    ours, theirs = texts.student.template, texts.teacher.template
+    difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
+    sound, sentence = soundness(texts.recipe.distil.method, texts.needs, difference)
+    return DataSummary(
+        sizes={role: len(getattr(texts.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
+        notes=texts.splits.notes,
+        tokenizer_notes={"student": ours.notes, "teacher": theirs.notes},
+        vocabulary={"student": len(ours.tokenizer), "teacher": len(theirs.tokenizer)},
+        difference=difference,
+        soundness=sentence,
+        sound=sound,
+    )
+
+
+def soundness(method: str, needs: Need, difference: str) -> tuple[bool, str]:
+    """Whether a method fits two vocabularies, and why."""
+    if Need.SAME_VOCABULARY in needs:
+        if difference:
+            return False, f"{method} compares token by token and cannot be used; dskd_cma, dskd_v2 and min_edit can"
+        return True, f"{method} compares token by token, and every id means the same to both"
+    if difference:
+        how = "where they cut the answer" if Need.ALIGNMENT in needs else "attention"
+        return True, f"{method} aligns two vocabularies by {how}"
+    return True, f"{method} works, but one vocabulary also allows kd and dskd, which compare token by token"
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """Rows as both models will read them.
+
+    Attributes:
+        rows: encoded gold rows; the first ones make the micro-batch.
+        examples: the examples behind `rows`.
+        prompts: length in tokens of the student's prompts, unlabelled questions included.
+        answers: length in tokens of the student's answers.
+        looked_at: gold rows and unlabelled questions that were encoded.
+        of: gold rows and unlabelled questions there are.
+        cut: what was cut, by model and kind.
+    """
+
+    rows: Sequence[EncodedRow]
+    examples: Sequence[Example]
+    prompts: Sequence[int]
+    answers: Sequence[int]
+    looked_at: int
+    of: int
+    cut: Mapping[str, Mapping[str, int]]
+
+
+def take_sample(texts: Inputs, *, most_rows: int = MOST_ROWS, most_seconds: float = MOST_SECONDS) -> EncodedSample:
+    """Encode rows drawn by the recipe's seed: at least a micro-batch, then as many as count and time allow.
+
+    Raises:
+        DataError: a question is too long for `data.max_length`, or a context is and the recipe refuses that.
+    """
+    pick = random.Random(texts.recipe.seed)
+    gold = pick.sample(texts.splits.train, len(texts.splits.train))
+    asked = pick.sample(texts.splits.unlabelled, len(texts.splits.unlabelled))
+    least = plan(texts.recipe.distil, len(gold)).micro_batch_size
+    rows: list[EncodedRow] = []
+    prompts: list[int] = []
+    end = time.monotonic() + most_seconds
+    for example in gold[: max(most_rows, least)]:
+        if len(rows) >= least and time.monotonic() > end:
+            break
+        rows += encode_rows([example], texts.student, texts.teacher, texts.bridge)
+        prompts.append(len(rows[-1].student.prompt_ids))
+    for example in asked[: most_rows // 4]:
+        if time.monotonic() > end:
+            break
+        texts.teacher.prompt_ids(example)
+        prompts.append(len(texts.student.prompt_ids(example)))
+    return EncodedSample(
+        rows=rows,
+        examples=gold[: len(rows)],
+        prompts=prompts,
+        answers=[len(row.student.answer_ids) for row in rows],
+        looked_at=len(prompts),
+        of=len(gold) + len(asked),
+        cut={"student": dict(texts.student.notes), "teacher": dict(texts.teacher.notes)},
+    )
+
+
+@dataclass
+class LoadedPair:
+    """Both models on their device, with one micro-batch.
+
+    Attributes:
+        module: student and objective.
+        teacher: the teacher as it came, without the fine-tuning that may be planned.
+        batch: a micro-batch of gold rows.
+        autocast: whether the products run in bfloat16.
+        device: where all of it is.
+    """
+
+    module: DistillationModule
+    teacher: LocalTeacher
+    batch: Batch
+    autocast: bool
+    device: torch.device
+
+    def mixed(self) -> Any:
+        """The precision context of a training step."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+
+def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
+    """Load the models as training will and put the first rows of the sample on the device.
+
+    Raises:
+        UnderstudyError: the weights cannot be loaded, or the target tokens of the two differ where they may not.
+    """
+    recipe, device = texts.recipe, pick_device(texts.recipe.device)
+    batch = micro_batch(texts, sample, recipe.distil)
+    teacher = load_model(recipe.local_teacher, device, seed=recipe.seed)
+    student, autocast = trainable(recipe.student, recipe.distil, device, None, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
+    module = DistillationModule(student, objective)
+    return LoadedPair(
+        module, LocalTeacher(teacher, embeddings=Need.EMBEDDINGS in texts.needs), move(batch, device), autocast, device
+    )
+
+
+def micro_batch(texts: Inputs, sample: EncodedSample, training: TrainConfig) -> Batch:
+    """The first micro-batch of the sample, padded.
+
+    Raises:
+        ModelError: the method needs equal target tokens and the two templates end an answer differently.
+    """
+    return texts.collator(sample.rows[: plan(training, len(sample.rows)).micro_batch_size])

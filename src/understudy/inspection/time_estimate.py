@@ -1,0 +1,94 @@
+"""From the cost of a step to that of the whole recipe's training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from understudy.pipeline.scheduler import Stage, stages
+from understudy.recipe import Recipe, TrainConfig
+from understudy.training.schedule import plan
+
+
+@dataclass(frozen=True)
+class Projected:
+    """One training stage of the recipe: optimiser steps, seconds a step and seconds in all (None: not measured)."""
+
+    stage: str
+    steps: int
+    step_seconds: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of the whole stage."""
+        return None if self.step_seconds is None else self.steps * self.step_seconds
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The training stages and the wall time of all of them, side by side where the recipe has several workers."""
+
+    stages: tuple[Projected, ...]
+    workers: int
+    wall: float
+
+
+def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, float | None]) -> Projection:
+    """Steps and time of every training stage.
+
+    Args:
+        recipe: the recipe.
+        sizes: rows of `train` and `unlabelled`.
+        seconds: seconds a step of `distillation`, `student SFT` and `teacher SFT`.
+    """
+    order = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
+    found = []
+    for stage in order:
+        config, kind = _training(stage.name, recipe)
+        if config is None:
+            continue
+        rows = sizes["train"] + (sizes["unlabelled"] if stage.name.startswith("train-") else 0)
+        steps = plan(config, rows).steps
+        step = seconds.get(kind)
+        if step is not None and stage.name == "student_sft":
+            # Measured at the batch size of the arms.
+            step *= config.batch_size / recipe.distil.batch_size
+        found.append(Projected(stage.name, steps, step))
+    return Projection(tuple(found), recipe.workers, wall_time(order, found, recipe.workers))
+
+
+def _training(stage: str, recipe: Recipe) -> tuple[TrainConfig | None, str]:
+    if stage == "teacher_sft":
+        return recipe.local_teacher.sft, "teacher SFT"
+    if stage == "student_sft":
+        return recipe.student.sft, "student SFT"
+    if stage in ("train-sft", "train-seqkd"):
+        return recipe.distil, "student SFT"
+    return (recipe.distil, "distillation") if stage.startswith("train-") else (None, "")
+
+
+def wall_time(order: Sequence[Stage], found: Sequence[Projected], workers: int) -> float:
+    """At least the longest chain of stages that wait for each other, and at least the sum shared out."""
+    own = {projected.stage: projected.seconds or 0.0 for projected in found}
+    ends: dict[str, float] = {}
+    for stage in order:
+        ends[stage.name] = own.get(stage.name, 0.0) + max((ends[need] for need in stage.needs), default=0.0)
+    return max(max(ends.values(), default=0.0), sum(own.values()) / workers)
+
+
+def in_bytes(count: float) -> str:
+    """Bytes as people say them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def in_time(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

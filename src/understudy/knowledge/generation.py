@@ -1,0 +1,189 @@
+"""All steps over all examples in one stream of questions.
+
+A step of an example is asked as soon as the steps it waits for are there, so that the teacher always has as many
+questions under way as it takes; no step waits for other examples. Examples are drawn as there is room and written in
+their order as they are finished, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from understudy.knowledge.plan import Planned
+from understudy.knowledge.quality import Filter
+from understudy.knowledge.requests import Writer
+from understudy.knowledge.step import Question, Skip
+from understudy.knowledge.store import Store
+from understudy.types import Completer, Completion, Example, Knowledge, Request
+
+MOST_OPEN = 2_048
+"""So many examples may wait for an earlier one before no further is begun: one answer may be long in coming."""
+
+PASSING = ("rate limit", "server", "connection", "timeout")
+"""Kinds of reason for which no answer came that another time may not hold; such examples are asked about again."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class _Open:
+    """An example on its way."""
+
+    example: Example
+    ahead: list[Planned]
+    rows: list[Knowledge] = field(default_factory=list)
+    under_way: dict[str, int] = field(default_factory=dict)
+    unfinished: str = ""
+
+    @property
+    def done(self) -> bool:
+        return not self.ahead and not self.under_way
+
+
+@dataclass(frozen=True)
+class _Question:
+    open: _Open
+    planned: Planned
+    ask: Question
+    request: Request
+    parameters: dict[str, Any]
+
+
+class Stream:
+    """The run of one `generate`."""
+
+    def __init__(
+        self, writer: Writer, store: Store, judge: Filter, examples: Iterable[Example], progress: Progress | None
+    ) -> None:
+        self._writer = writer
+        self._filter = judge
+        self._store = store
+        self._examples = iter(examples)
+        self._total = len(examples) if isinstance(examples, Sequence) else 0
+        self._progress = progress
+        self._order: deque[_Open] = deque()
+        self._ready: deque[_Question] = deque()
+        self._asked: dict[str, _Question] = {}
+        self._num_asked = 0
+        self._more = True
+        self.seen = 0
+        self.finished = 0
+        self.left = 0
+        self.stopped = ""
+
+    def run(self, completer: Completer) -> None:
+        """Ask until nothing is open; each round of the completer ends where all that is open waits for an answer."""
+        try:
+            while not self.stopped and (self._more or self._ready or self._order):
+                for completion in completer.complete(self._requests()):
+                    self._take(completion)
+                self._write()
+        finally:
+            # After a stop or a fault the first of the line may never be done; those behind it are not lost for it.
+            self._order = deque(sorted(self._order, key=lambda opened: not opened.done))
+            self._write()
+        self._count_left()
+
+    def _requests(self) -> Iterator[Request]:
+        while not self.stopped:
+            if self._ready:
+                question = self._ready.popleft()
+                self._asked[question.request.id] = question
+                yield question.request
+            elif len(self._order) >= MOST_OPEN or not self._begin():
+                return
+
+    def _begin(self) -> bool:
+        """Open the next example; False where there is none."""
+        example = next(self._examples, None)
+        if example is None:
+            self._more = False
+            return False
+        self.seen += 1
+        if example.id in self._store.finished:
+            self._finish()
+        else:
+            opened = _Open(example, list(self._writer.plan))
+            self._order.append(opened)
+            self._advance(opened)
+        return True
+
+    def _advance(self, opened: _Open) -> None:
+        """Ask what waits for nothing any more; a step with nothing to ask says so in a row."""
+        moved = True
+        while moved:
+            moved = False
+            outstanding = {each.name for each in opened.ahead} | opened.under_way.keys()
+            for planned in [each for each in opened.ahead if outstanding.isdisjoint(each.direct)]:
+                opened.ahead.remove(planned)
+                try:
+                    asks = self._writer.asks(planned, opened.example, opened.rows)
+                except Skip as skip:
+                    opened.rows.append(Knowledge(opened.example.id, planned.name, None, reasons=(str(skip),)))
+                    moved = True
+                    continue
+                self._put(opened, planned, asks)
+        if opened.done:
+            self._write()
+
+    def _put(self, opened: _Open, planned: Planned, asks: Sequence[Question]) -> None:
+        opened.under_way[planned.name] = len(asks) * planned.samples
+        for ask in asks:
+            for number in range(planned.samples):
+                self._num_asked += 1
+                request, parameters = self._writer.request(
+                    str(self._num_asked), planned, opened.example, ask, ask.sample * planned.samples + number
+                )
+                self._ready.append(_Question(opened, planned, ask, request, parameters))
+
+    def _take(self, completion: Completion) -> None:
+        question = self._asked.pop(completion.id)
+        opened, planned = question.open, question.planned
+        kind = completion.reason.partition(":")[0]
+        if kind == "budget":
+            self.stopped = self.stopped or completion.reason
+            opened.unfinished = kind
+        elif kind in PASSING:
+            opened.unfinished = kind
+        opened.rows.append(
+            self._writer.row(planned, opened.example, question.ask, question.request, question.parameters, completion)
+        )
+        opened.under_way[planned.name] -= 1
+        if not opened.under_way[planned.name]:
+            del opened.under_way[planned.name]
+            if not self.stopped:
+                self._advance(opened)
+
+    def _write(self) -> None:
+        """Write what is finished, in the order of the examples."""
+        while self._order and self._order[0].done:
+            opened = self._order.popleft()
+            if opened.unfinished == "budget":
+                self.left += 1
+                continue
+            place = {each.name: number for number, each in enumerate(self._writer.plan)}
+            opened.rows.sort(key=lambda row: (place[row.step], -1 if row.choice is None else row.choice, row.sample))
+            rows = self._filter.apply(opened.example, opened.rows)
+            self._store.write(opened.example.id, rows, finished=not opened.unfinished)
+            if opened.unfinished:
+                self.left += 1
+            else:
+                self._finish()
+
+    def _finish(self) -> None:
+        self.finished += 1
+        if self._progress:
+            self._progress(self.finished, self._total, f"{self.left:,} left over" if self.left else "")
+
+    def _count_left(self) -> None:
+        """After a stop, whatever is open or was never begun is left for another time."""
+        self.left += len(self._order)
+        for example in self._examples:
+            self.seen += 1
+            if example.id in self._store.finished:
+                self.finished += 1
+            else:
+                self.left += 1

@@ -1,0 +1,157 @@
+"""What to ask about an example, and how to keep what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from understudy.completers.response_parsing import without_thought
+from understudy.errors import ConfigError, UnderstudyError
+from understudy.files import fingerprint, fingerprint_file
+from understudy.knowledge.demonstrations import Demonstration, Shots
+from understudy.knowledge.plan import Planned, plan_steps, settings_of
+from understudy.knowledge.prompting import Prompts
+from understudy.knowledge.quality import is_judged
+from understudy.knowledge.quality import reasons as reasons_of
+from understudy.knowledge.step import Question, Skip, StepRandom, load_own
+from understudy.recipe import EndpointConfig
+from understudy.recipe.knowledge import GenerateConfig
+from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
+
+
+class Writer:
+    """What to ask about an example, and how to keep what comes back.
+
+    Attributes:
+        plan: the steps in their order.
+        identity: whatever can change the texts, JSON-able.
+    """
+
+    def __init__(self, config: GenerateConfig, completer: Completer, demonstrations: Sequence[Demonstration]) -> None:
+        load_own(config.own_steps)
+        self._endpoint = config.teacher or getattr(completer, "config", None)
+        self._config = config
+        self._teacher = completer.name
+        self.plan = plan_steps(config, self._endpoint)
+        self._prompts = Prompts(config.prompts, config.steps)
+        self._shots = Shots(demonstrations, self._prompts, num=config.shots, seed=config.seed)
+        self.identity = {
+            "teacher": self._teacher,
+            "temperature": self._temperature(None),
+            "steps": [settings_of(each, self._prompts.fingerprint(each.name)) for each in self.plan],
+            "pairs": fingerprint([[pair.critique, pair.revision] for pair in self._prompts.pairs]),
+            "own_steps": [fingerprint_file(Path(path).expanduser()) for path in config.own_steps],
+            "shots": [config.shots, fingerprint([repr(each) for each in demonstrations])],
+            "seed": config.seed,
+            "filter": config.filter.model_dump(),
+        }
+
+    def asks(self, planned: Planned, example: Example, rows: Sequence[Knowledge]) -> list[Question]:
+        """The questions of a step.
+
+        Raises:
+            Skip: there is none.
+            ConfigError: a step of the user's own fails.
+        """
+        known = planned.sees(rows)
+        if lacking := planned.lacks(known):
+            raise Skip(lacking)
+        draw = StepRandom(self._config.seed, example.id, self._prompts.pairs)
+        with _own_faults(planned, example):
+            found = list(planned.step.asks(example, known, draw))
+        if not found:
+            raise Skip("nothing to ask")
+        return found
+
+    def request(
+        self, name: str, planned: Planned, example: Example, ask: Question, sample: int
+    ) -> tuple[Request, dict]:
+        """The request for a question, and the parameters of its provenance."""
+        shots = self._shots.before(planned, example)
+        asked = self._prompts.turn(planned.name, example, ask)
+        # A conversation of the step's own may begin with a system turn of its own.
+        system = () if asked[0].role == "system" else self._prompts.system
+        first = asked[:1] if asked[0].role == "system" else ()
+        messages = (*system, *first, *shots, *asked[len(first) :])
+        request = Request(name, messages, ask.schema, sample, planned.temperature, planned.max_tokens)
+        parameters = {
+            "prompt": planned.name,
+            "prompt_fingerprint": self._prompts.fingerprint(planned.name),
+            "temperature": self._temperature(planned.temperature),
+            "max_tokens": planned.max_tokens,
+            "shots": len(shots) // 2,
+            **ask.parameters,
+        }
+        return request, parameters
+
+    def row(
+        self,
+        planned: Planned,
+        example: Example,
+        ask: Question,
+        request: Request,
+        parameters: Mapping,
+        answer: Completion,
+    ) -> Knowledge:
+        """What became of a question."""
+        text, reasons = None, (answer.reason,) if answer.text is None else ()
+        if answer.text is not None:
+            try:
+                with _own_faults(planned, example):
+                    text = planned.step.read(without_thought(answer.text))
+                reasons = () if text else ("empty: nothing was left of the answer",)
+            except Skip as skip:
+                reasons = (f"unusable: {skip}",)
+        made = Knowledge(
+            example.id,
+            planned.name,
+            text or None,
+            ask.choice,
+            request.sample,
+            reasons,
+            Provenance(
+                self._teacher,
+                messages_fingerprint(request.messages),
+                parameters,
+                answer.input_tokens,
+                answer.output_tokens,
+                cost_of(self._endpoint, answer.input_tokens, answer.output_tokens),
+                round(answer.seconds, 4),
+                answer.cached,
+            ),
+        )
+        # What later steps are to build on is judged now, by itself; the rest when all of the example is there.
+        if made.kept and is_judged(made):
+            return replace(made, reasons=reasons_of(made, example, self._config.filter))
+        return made
+
+    def _temperature(self, own: float | None) -> float | None:
+        return own if own is not None else getattr(self._endpoint, "temperature", None)
+
+
+def messages_fingerprint(messages: Iterable[Message]) -> str:
+    """What `Provenance.prompt` holds."""
+    return fingerprint([[turn.role, turn.content] for turn in messages])
+
+
+def cost_of(endpoint: EndpointConfig | None, read: int, written: int) -> float | None:
+    """What a text cost: tokens · price / 10⁶, read and written; None without prices."""
+    if endpoint is None or (endpoint.input_price is None and endpoint.output_price is None):
+        return None
+    return round((read * (endpoint.input_price or 0.0) + written * (endpoint.output_price or 0.0)) / 1e6, 12)
+
+
+@contextmanager
+def _own_faults(planned: Planned, example: Example) -> Iterator[None]:
+    """Whatever a step raises, in one line that names step and example."""
+    try:
+        yield
+    except (Skip, UnderstudyError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"step {planned.name} fails on example {example.id!r}: {type(error).__name__}: {error}",
+            hint=f"it stands in {planned.step.origin}",
+        ) from error

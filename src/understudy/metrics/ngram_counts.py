@@ -1,0 +1,153 @@
+"""How many n-grams texts have in common, for all items of a set at once.
+
+BLEU, chrF, ROUGE-N and token F1 count the same thing on different tokens. Here tokens are numbers, an n-gram is one
+64-bit integer – item, tokens and text packed side by side – and counting is sorting: equal n-grams of an item come to
+lie next to each other. Where numbers do not fit into the bits, n-grams are renumbered by rank, so nothing is hashed
+and nothing can collide.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+_CHUNK = 1 << 15  # tokens sorted at once; they stay in the cache
+_BITS = 62
+
+
+@dataclass(frozen=True, eq=False)
+class NgramTexts:
+    """Tokenised texts, those of one group compared with its first.
+
+    Attributes:
+        tokens: `[t]` ids of all tokens of all texts, one text after the other.
+        lengths: `[texts]` tokens of each text.
+        sizes: `[groups]` texts of each group: one prediction and its references.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    sizes: np.ndarray
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """`[groups + 1]` number of the first text of each group."""
+        return np.concatenate([[0], np.cumsum(self.sizes)])
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """`[texts + 1]` where each text begins in `tokens`."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+
+def numbered(texts: Iterable[Sequence[Hashable]], sizes: Sequence[int]) -> NgramTexts:
+    """Texts given as sequences of words, each distinct word turned into a number."""
+    numbers: defaultdict[Hashable, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    rows = [[numbers[word] for word in words] for words in texts]
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    tokens = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+    return NgramTexts(tokens, lengths, np.asarray(sizes, dtype=np.int64))
+
+
+def characters(texts: Sequence[str], sizes: Sequence[int]) -> NgramTexts:
+    """Texts as sequences of code points."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return NgramTexts(_dense(codes.astype(np.int64))[0], lengths, np.asarray(sizes, dtype=np.int64))
+
+
+def totals(lengths: np.ndarray, orders: int) -> np.ndarray:
+    """`[texts, orders]` number of n-grams of texts of these lengths: max(0, length − n + 1)."""
+    return np.maximum(0, lengths[:, None] - np.arange(orders))
+
+
+def matches(groups: NgramTexts, orders: int) -> np.ndarray:
+    """Clipped matches of n-grams, n = 1 … `orders`: `[groups, orders]`.
+
+    ```text
+    Σ over n-grams g of min(count of g in the prediction, largest count of g in any one reference)
+    ```
+    """
+    found = np.zeros((len(groups.sizes), orders), dtype=np.int64)
+    for first, last in _chunks(groups.offsets[groups.starts]):
+        for order, counted in enumerate(_matches_of(groups, first, last, orders)):
+            found[first:last, order] = counted
+    return found
+
+
+def _chunks(ends: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of groups of about `_CHUNK` tokens; a longer group goes alone."""
+    first = 0
+    while first < len(ends) - 1:
+        last = int(np.searchsorted(ends, ends[first] + _CHUNK, side="right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _matches_of(groups: NgramTexts, first: int, last: int, orders: int) -> Iterator[np.ndarray]:
+    """For each order, the clipped matches of groups `first` … `last - 1`."""
+    texts = slice(groups.starts[first], groups.starts[last])
+    offsets = groups.offsets[texts.start : texts.stop + 1] - groups.offsets[texts.start]
+    begin = groups.offsets[texts.start]
+    tokens, width = _dense(groups.tokens[begin : begin + offsets[-1]])
+    sizes, lengths = groups.sizes[first:last], groups.lengths[texts]
+    count = last - first
+    group = np.repeat(np.repeat(np.arange(count), sizes), lengths)
+    side = np.repeat(np.arange(len(lengths)) - np.repeat(groups.starts[first:last] - texts.start, sizes), lengths)
+    side_bits = _width(int(sizes.max(initial=1)))
+    left = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
+    at, grams, used = np.arange(len(tokens)), tokens, width
+    for order in range(orders):
+        if order:
+            stays = left[at] > order
+            at, grams = at[stays], grams[stays]
+            if used + width + _width(count) + side_bits > _BITS:
+                ranks, grams = np.unique(grams, return_inverse=True)
+                used = _width(len(ranks))
+            grams = grams << width | tokens[at + order]
+            used += width
+        keys = (group[at] << used | grams) << side_bits | side[at]
+        keys.sort()
+        yield _clipped(keys, side_bits, used, count)
+
+
+def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np.ndarray:
+    """Clipped matches of each group from sorted keys (group, n-gram, text)."""
+    if not len(keys):
+        return np.zeros(count, dtype=np.int64)
+    runs = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    often = np.diff(runs, append=len(keys))
+    keys = keys[runs]
+    if side_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
+        both = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
+        common = np.minimum(often[both], often[both + 1])
+        return np.bincount(keys[both] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
+    side = keys & ((1 << side_bits) - 1)
+    keys = keys >> side_bits
+    heads = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    predicted = np.where(side[heads] == 0, often[heads], 0)
+    right = np.maximum.reduceat(np.where(side > 0, often, 0), heads)
+    common = np.minimum(predicted, right)
+    return np.bincount(keys[heads] >> gram_bits, weights=common, minlength=count).astype(np.int64)
+
+
+def _dense(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The same values numbered from 0 without gaps, and the bits that this takes."""
+    if not len(values):
+        return values, 1
+    present = np.zeros(int(values.max()) + 1, dtype=np.int64)
+    present[values] = 1
+    numbers = np.cumsum(present) - 1
+    return numbers[values], _width(int(numbers[-1]) + 1)
+
+
+def _width(count: int) -> int:
+    """Bits that tell `count` things apart."""
+    return max(1, (count - 1).bit_length())

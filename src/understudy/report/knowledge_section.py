@@ -1,0 +1,121 @@
+"""What a report says of the teacher's texts: figures by step, what revising changed, samples, and how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.report.run_summary import number, p_text
+
+STEPS = {
+    "explain": "Explanation",
+    "explain_blind": "Explanation, gold hidden",
+    "critique": "Critique",
+    "revise": "Revision",
+    "counterfactual": "Counterfactual",
+    "answer": "Answer",
+    "paraphrase": "Paraphrase",
+    "new_questions": "New question",
+}
+FIGURES = {
+    "words": "Words",
+    "distractors": "Other choices mentioned",
+    "restates": "Words that are the question's or the answer's, %",
+    "names_answer": "Names the answer, %",
+}
+_SHARES = ("restates", "names_answer")
+
+
+def step_label(step: str) -> str:
+    """A step's name in print."""
+    return STEPS.get(step, step.replace("_", " ").capitalize())
+
+
+def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the template prints of `ReportInputs.texts`; None where there are none."""
+    if not texts:
+        return None
+    return {
+        "teacher": texts.get("teacher", ""),
+        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_place)],
+        "costs": texts.get("costs", ""),
+        "revision": _revision(texts.get("revision") or {}),
+        "samples": [_sample(sample) for sample in texts.get("samples", ())],
+        "explanations": [_measured(row) for row in texts.get("explanations", ())],
+    }
+
+
+def _place(item: tuple[str, Any]) -> tuple[int, str]:
+    """Steps in the order in which they are usually asked; those of the user's own last."""
+    name = item[0]
+    return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
+
+
+def _step(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    reasons = ", ".join(f"{word} {count:,}" for word, count in figures["reasons"].items())
+    return {
+        "label": step_label(name),
+        "written": f"{figures['written']:,} of {figures['rows']:,}",
+        "kept": f"{figures['kept']:,}",
+        "reasons": reasons or "–",
+        "words": number(figures["words_mean"]),
+        "distractors": number(figures["distractors_mean"], 2),
+        "names": _percent(figures["names_answer"]),
+        "leads": _percent(figures["leads_to_gold"]),
+    }
+
+
+def _percent(share: float | None) -> str:
+    return number(None if share is None else 100 * share)
+
+
+def _revision(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not found.get("pairs"):
+        return None
+    rows = []
+    for name, label in FIGURES.items():
+        if name not in found:
+            continue
+        factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, found[name]
+        parts = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
+        texts = [number(part, digits, sign=True) for part in parts]
+        rows.append(
+            {
+                "label": label,
+                "before": number(factor * values["before"], digits),
+                "after": number(factor * values["after"], digits),
+                "difference": texts[0],
+                "bounds": "" if values["low"] is None else f"{texts[1]} to {texts[2]}",
+                "p": p_text(values["p_value"]),
+            }
+        )
+    return {"pairs": f"{found['pairs']:,}", "rows": rows}
+
+
+def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    written = [
+        {"label": _written_label(row, sample), "text": row["text"] or "", "reasons": "; ".join(row.get("reasons", ()))}
+        for row in sample["rows"]
+    ]
+    return {**{key: sample.get(key) for key in ("id", "question", "choices", "answer")}, "rows": written}
+
+
+def _written_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
+    label, choices, place = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
+    return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure with its interval, on 0 to 100 unless `scale` says otherwise; or why there is none."""
+    factor, value = row.get("scale", 100), row.get("value")
+    if value is None:
+        return {"label": row["label"], "value": number(None), "bounds": "", "n": "", "why": row.get("reason", "")}
+    low, high = row.get("low"), row.get("high")
+    bounds = "" if low is None or high is None else f"{number(factor * low)} to {number(factor * high)}"
+    return {
+        "label": row["label"],
+        "value": number(factor * value),
+        "bounds": bounds,
+        "n": f"{row['n']:,}",
+        "why": row.get("about", ""),
+    }

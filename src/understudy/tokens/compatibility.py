@@ -1,0 +1,282 @@
+"""Which methods are sound for two tokenizers and their templates, and why: one judgement for `doctor` and for `run`.
+
+Vocabularies are compared id by id, by what each id writes. Equal width is not equality: two heads of 32,000 columns
+may mean 32,000 different things by them. No weights are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from understudy.errors import ModelError
+from understudy.tokens.template import Template
+from understudy.tokens.template_checks import open_thought
+from understudy.tokens.vocabulary import token_bytes
+
+ONE_VOCABULARY = ("kd", "dskd")
+"""Methods that compare column by column and position by position."""
+ALIGNED = ("dskd_v2", "min_edit", "uld", "byte_aligned")
+"""Methods that need to know where in the answer each token stands."""
+MOST_EXTRA = 0.01
+"""Share of the smaller vocabulary up to which tokens that only one side has are left out of the comparison."""
+WEAK = 0.5
+"""Share of the student's answer tokens below which an alignment is called weak."""
+
+PROBE = "The quick brown fox (AMF, N2) costs 12,345.60 €; naïve\n\tcafé 漢字 🙂 x_1 != y"
+Verdict = Literal["sound", "weak", "unsound"]
+Cause = Literal["", "vocabulary", "template", "tokenizer", "head", "rows"]
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """What the ids of two tokenizers write.
+
+    Attributes:
+        tokens: entries of the student's vocabulary and of the teacher's.
+        same: ids that write the same on both sides.
+        moved: what both can write, under another id.
+        student_only: (id, token) of what only the student writes.
+        teacher_only: the same of the teacher.
+        clashing: (id, student's token, teacher's token) where one id writes two things.
+        renamed: the same for special tokens on both sides, which write nothing.
+        cut_alike: whether a probing text becomes the same ids.
+    """
+
+    tokens: tuple[int, int]
+    same: int
+    moved: Sequence[str]
+    student_only: Sequence[tuple[int, str]]
+    teacher_only: Sequence[tuple[int, str]]
+    clashing: Sequence[tuple[int, str, str]]
+    renamed: Sequence[tuple[int, str, str]]
+    cut_alike: bool
+
+    @property
+    def difference(self) -> str:
+        """Why the two are not one vocabulary, in words; empty where they are."""
+        ours, theirs = self.tokens
+        extra = len(self.student_only) + len(self.teacher_only)
+        if self.moved or self.clashing or extra > MOST_EXTRA * min(ours, theirs):
+            said = (
+                f"student {ours:,} tokens, teacher {theirs:,}; {len(self.student_only):,} only the student's, "
+                f"{len(self.teacher_only):,} only the teacher's, {len(self.moved):,} under another id"
+            )
+            if self.clashing:
+                place, one, other = self.clashing[0]
+                said += f"; id {place} is {one!r} to the student and {other!r} to the teacher"
+            return said
+        if not self.cut_alike:
+            return "equal vocabularies, but a text is cut differently (normaliser or merges differ)"
+        return ""
+
+
+def compare_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> Vocabularies:
+    """Compare two vocabularies id by id."""
+    (ours, own_names), (theirs, other_names) = _entries(student), _entries(teacher)
+    own_places, places = _places(ours), _places(theirs)
+    shared = range(min(len(ours), len(theirs)))
+    clashing, renamed = [], []
+    for i in shared:
+        one, other = ours[i], theirs[i]
+        if one is not None and other is not None and one[1] != other[1]:
+            (renamed if one[0] and other[0] else clashing).append((i, own_names[i], other_names[i]))
+    return Vocabularies(
+        tokens=(sum(x is not None for x in ours), sum(x is not None for x in theirs)),
+        same=sum(ours[i] is not None and theirs[i] is not None and ours[i][1] == theirs[i][1] for i in shared),  # pyright: ignore
+        moved=[own_names[i] for i, x in enumerate(ours) if x and x[1] in places and i not in places[x[1]]],
+        student_only=[(i, own_names[i]) for i, x in enumerate(ours) if x and x[1] not in places],
+        teacher_only=[(i, other_names[i]) for i, x in enumerate(theirs) if x and x[1] not in own_places],
+        clashing=clashing,
+        renamed=renamed,
+        cut_alike=_ids(student) == _ids(teacher),
+    )
+
+
+def vocabulary_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str:
+    """Why two tokenizers are not one vocabulary, in words; empty where they are."""
+    return compare_vocabularies(student, teacher).difference
+
+
+Entry = tuple[bool, bytes]
+
+
+def _entries(tokenizer: PreTrainedTokenizerBase) -> tuple[list[Entry | None], list[str]]:
+    """Of each id whether it is special, and the bytes it writes (a special one: its name); and the names."""
+    vocabulary = tokenizer.get_vocab()
+    size = max(vocabulary.values(), default=-1) + 1
+    names = [""] * size
+    for token, i in vocabulary.items():
+        names[i] = token
+    try:
+        spelled = token_bytes(tokenizer)
+    except ModelError:  # A slow tokenizer does not say how it writes bytes; its names stand for them.
+        spelled = [name.encode() for name in names]
+    found: list[Entry | None] = [None] * size
+    for i in vocabulary.values():
+        found[i] = (False, spelled[i]) if spelled[i] is not None else (True, names[i].encode())  # pyright: ignore
+    return found, names
+
+
+def _places(entries: Sequence[Entry | None]) -> dict[bytes, set[int]]:
+    found: dict[bytes, set[int]] = {}
+    for i, entry in enumerate(entries):
+        if entry is not None:
+            found.setdefault(entry[1], set()).add(i)
+    return found
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase) -> Any:
+    return tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+
+
+@dataclass(frozen=True)
+class TokenizerPair:
+    """Two tokenizers with their templates and the width of their heads.
+
+    Attributes:
+        vocabularies: what their ids write.
+        columns: columns of the student's head and of the teacher's; None where no config tells.
+        ends: (id, token) that ends an answer, student's and teacher's.
+        slow: sides whose tokenizer does not tell where tokens stand.
+        open_thought: whether the prompt ends inside a thought, student's and teacher's.
+    """
+
+    vocabularies: Vocabularies
+    columns: tuple[int | None, int | None]
+    ends: tuple[tuple[int, str], tuple[int, str]]
+    slow: tuple[str, ...]
+    open_thought: tuple[bool, bool]
+
+    @classmethod
+    def of(
+        cls, student: Template, teacher: Template, columns: tuple[int | None, int | None] = (None, None)
+    ) -> TokenizerPair:
+        """Look at two templates."""
+        sides = {"student": student, "teacher": teacher}
+        return cls(
+            vocabularies=compare_vocabularies(student.tokenizer, teacher.tokenizer),
+            columns=columns,
+            ends=(_end(student), _end(teacher)),
+            slow=tuple(name for name, side in sides.items() if not hasattr(side.tokenizer, "backend_tokenizer")),
+            open_thought=(open_thought(student), open_thought(teacher)),
+        )
+
+
+def _end(template: Template) -> tuple[int, str]:
+    return template.end_id, str(template.tokenizer.convert_ids_to_tokens(template.end_id))
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What alignment gives on rows of the data; each a share of the student's answer tokens unless stated.
+
+    Attributes:
+        rows: rows looked at.
+        same_targets: share of the *rows* whose answers are the same ids on both sides.
+        exact: tokens with a partner that covers the same bytes.
+        min_edit: tokens with a partner by minimum edit distance.
+        groups: tokens in a group that both sides can write.
+        by_position: n-th tokens that stand beside an n-th one covering the same bytes.
+    """
+
+    rows: int
+    same_targets: float
+    exact: float
+    min_edit: float
+    groups: float
+    by_position: float
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a method is sound for a pair.
+
+    Attributes:
+        verdict: `sound`; `weak`, where it can be used and little comes of it; `unsound`, which `run` refuses.
+        why: in a sentence.
+        cause: what is at fault, where it is unsound.
+        hint: what to do then.
+    """
+
+    verdict: Verdict
+    why: str
+    cause: Cause = ""
+    hint: str = ""
+
+
+def judge(method: str, pair: TokenizerPair, shares: Shares | None = None) -> Judgement:
+    """Judge one method.
+
+    Args:
+        method: as in `distil.method`.
+        pair: what is known of the two sides.
+        shares: what alignment gives on rows, where somebody looked.
+    """
+    found = _whatever_the_method(pair)
+    if found is not None:
+        return found
+    if method in ONE_VOCABULARY:
+        return _column_by_column(method, pair, shares)
+    same = not pair.vocabularies.difference
+    if method == "dskd_cma":
+        why = "attention aligns the answers; neither ids nor places need to agree"
+        return Judgement("sound", f"{why}, though one vocabulary also allows kd and dskd" if same else why)
+    if pair.slow:
+        side = " and ".join(pair.slow)
+        hint = "give the model a tokenizer.json, or use method: dskd_cma"
+        return Judgement("unsound", f"{side}: a slow tokenizer does not tell where tokens stand", "tokenizer", hint)
+    return _aligned(method, shares)
+
+
+def _whatever_the_method(pair: TokenizerPair) -> Judgement | None:
+    for side, columns, (place, name) in zip(("student", "teacher"), pair.columns, pair.ends, strict=True):
+        if columns is not None and place >= columns:
+            why = f"the {side}'s answers end with {name!r}, id {place}, and its head has {columns:,} columns"
+            return Judgement("unsound", why, "head", "take the tokenizer that belongs to the model")
+    if pair.open_thought[0] != pair.open_thought[1]:
+        side = "student" if pair.open_thought[0] else "teacher"
+        why = f"the {side}'s prompt ends inside a thought and the other's does not: one thinks where the other answers"
+        return Judgement("unsound", why, "template", f"give {side}.chat_template one that closes or leaves out <think>")
+    return None
+
+
+def _column_by_column(method: str, pair: TokenizerPair, shares: Shares | None) -> Judgement:
+    difference = pair.vocabularies.difference
+    if difference:
+        hint = "distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family"
+        return Judgement("unsound", f"needs one vocabulary, and the two differ: {difference}", "vocabulary", hint)
+    hint = "give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma"
+    (own, name), (other, other_name) = pair.ends
+    if own != other:
+        why = f"compares position by position, and answers end differently: {name!r} and {other_name!r}"
+        return Judgement("unsound", why, "template", hint)
+    if shares is not None and shares.same_targets < 1:
+        apart = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
+        return Judgement("unsound", f"compares position by position, and {apart}", "rows", hint)
+    return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
+
+
+_SAID = {
+    "dskd_v2": ("exact", "of the answer tokens have a partner that covers the same bytes; the rest is gold alone"),
+    "min_edit": ("min_edit", "of the answer tokens have a partner; the others learn their gold token"),
+    "uld": ("by_position", "of the answer tokens stand beside one that covers the same bytes"),
+    "byte_aligned": ("groups", "of the answer tokens lie in groups between common cuts"),
+}
+
+
+def _aligned(method: str, shares: Shares | None) -> Judgement:
+    if shares is None:
+        return Judgement("sound", "aligns answers by the bytes that tokens cover")
+    name, what = _SAID[method]
+    share = getattr(shares, name)
+    said = f"{share:.1%} {what}"
+    # Sorted probabilities claim nothing of what a token means, so nothing can contradict them.
+    if share == 0 and method != "uld":
+        return Judgement(
+            "unsound", said, "rows", "use method: dskd_cma, or give both a chat_template that starts alike"
+        )
+    return Judgement("weak" if share < WEAK else "sound", said)

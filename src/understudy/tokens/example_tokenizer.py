@@ -1,0 +1,130 @@
+"""From examples to token ids, for one model: the turns, a context that fits, an answer of bounded length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from understudy.errors import DataError, ModelError
+from understudy.recipe import DataConfig
+from understudy.tokens.boundaries import UNKNOWN
+from understudy.tokens.overflow import fit_context
+from understudy.tokens.prompts import answer_text, messages
+from understudy.tokens.template import Template, TokenizedExample
+from understudy.types import Example
+
+
+@dataclass
+class ExampleTokenizer:
+    """Turns examples into token ids for one model.
+
+    Attributes:
+        template: speaks to the model.
+        data: lengths, system prompt and what to do with a context that is too long.
+        notes: counts of what had to be cut, for the report; nothing is cut silently.
+    """
+
+    template: Template
+    data: DataConfig
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def encode(
+        self, example: Example, answer: str | None = None, *, cuts: bool = False, given: int = 0
+    ) -> TokenizedExample:
+        """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
+
+        Args:
+            example: the row.
+            answer: stands in for the row's own.
+            cuts: also tell where in the answer's text each token ends, which alignment needs.
+            given: how many of the answer's first characters are given and not learned.
+
+        Raises:
+            DataError: the question alone is too long for `data.max_length`, or renders to nothing.
+            ModelError: part of the answer is given, and the template or the tokenizer does not tell which tokens.
+        """
+        text = answer_text(example) if answer is None else answer
+        encoded = self.template.encode(self._messages(example), text, cuts=cuts or given > 0)
+        if given:
+            encoded = replace(encoded, given=given_tokens(encoded, text, given), cuts=encoded.cuts if cuts else [])
+        if cuts and not encoded.cuts:
+            self.count("answers that the template rewrites: nothing of them can be aligned")
+        if not encoded.prompt_ids:
+            raise DataError(
+                f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
+                hint="give the row a question, or the model a chat_template that says something",
+            )
+        if example.origin == "teacher" and example.meta.get("unfinished") and len(encoded.answer_ids) > 1:
+            # The teacher did not stop here, so the student must not learn to.
+            encoded = encoded.first(len(encoded.answer_ids) - 1)
+        limit = self.data.max_answer_tokens
+        if len(encoded.answer_ids) > limit:
+            self.count("answers cut at max_answer_tokens")
+            encoded = encoded.first(limit)
+        return encoded
+
+    def prompt_ids(self, example: Example) -> list[int]:
+        """The prompt alone, as generation starts from it."""
+        return self.template.prompt_ids(self._messages(example))
+
+    def prompt_text(self, example: Example) -> str:
+        """The prompt as the model reads it."""
+        return self.template.prompt(self._messages(example))
+
+    def _messages(self, example: Example) -> list[dict[str, str]]:
+        budget = self.data.max_length - self.data.max_answer_tokens
+        turns = messages(example, system=self.data.system)
+        length = len(self.template.prompt_ids(turns))
+        if length <= budget:
+            return turns
+        if not example.context:
+            raise DataError(
+                f"{example.id}: the question takes {length} tokens, and {budget} are left for it",
+                hint="raise data.max_length, or lower data.max_answer_tokens",
+            )
+        return self._fitted(example, length, budget)
+
+    def _fitted(self, example: Example, length: int, budget: int) -> list[dict[str, str]]:
+        """Shrink the context until the whole prompt fits: the frame around it is counted, not guessed."""
+        assert example.context is not None
+        room = budget - (length - self._tokens(example.context))
+        while room > 0:
+            context, _ = fit_context(
+                example.context, example.question, room, self._tokens, self.data.context_overflow, id=example.id
+            )
+            turns = messages(example, system=self.data.system, context=context)
+            excess = len(self.template.prompt_ids(turns)) - budget
+            if excess <= 0:
+                self.count(f"contexts reduced ({self.data.context_overflow})")
+                return turns
+            room -= excess
+        raise DataError(
+            f"{example.id}: no room is left for any context ({length} tokens, {budget} allowed)",
+            hint="raise data.max_length",
+        )
+
+    def _tokens(self, text: str) -> int:
+        return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
+
+    def count(self, what: str) -> None:
+        """Note once more that something was cut or left out."""
+        self.notes[what] = self.notes.get(what, 0) + 1
+
+
+def given_tokens(encoded: TokenizedExample, answer: str, given: int) -> int:
+    """How many of the answer's first tokens lie within its first `given` characters; one across the border does not.
+
+    Args:
+        encoded: the answer's tokens with their cuts.
+        answer: its text.
+        given: characters of it.
+
+    Raises:
+        ModelError: there are no cuts.
+    """
+    if not encoded.cuts:
+        raise ModelError(
+            "the chat template rewrites the answer, so it cannot be told which of its tokens are given",
+            hint="give the model a chat_template that leaves answers alone, or set tasks.rationale_in: encoder",
+        )
+    border = len(answer[:given].lstrip().encode())
+    return max((n for n, end in enumerate(encoded.cuts[1:], 1) if end != UNKNOWN and end <= border), default=0)

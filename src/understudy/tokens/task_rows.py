@@ -1,0 +1,50 @@
+"""From the texts of tasks to token ids: the rows of one example become a group that stays in one optimiser step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from understudy.data.tasks import COUNTERFACTUAL, TaskRow
+from understudy.errors import DataError
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.collate import EncodedRow, ExampleRows, ExampleTokenizer, encode_row
+
+
+def encode_groups(
+    groups: Iterable[Sequence[TaskRow]],
+    student: ExampleTokenizer,
+    teacher: ExampleTokenizer | None = None,
+    bridge: CrossTokenizer | None = None,
+) -> list[ExampleRows]:
+    """Encode the texts of examples; what has no token to learn is left out and counted in the encoder's notes.
+
+    Args:
+        groups: the texts of each example (see `data.tasks.groups`).
+        student: the student's encoder.
+        teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
+        bridge: between the two tokenizers, where the method needs answers to be aligned.
+
+    Raises:
+        DataError: nothing is left to learn.
+    """
+    found = []
+    for group in groups:
+        rows = [_encoded(row, student, teacher, bridge) for row in group]
+        kept = tuple(row for row in rows if all(side.learned_ids for side in (row.student, row.teacher) if side))
+        for _ in range(len(rows) - len(kept)):
+            student.count("texts left out: what is given fills max_answer_tokens")
+        if kept:
+            found.append(ExampleRows(kept))
+    if not found:
+        raise DataError(
+            "no text has a token left to learn", hint="raise data.max_answer_tokens, or set tasks.rationale_in: encoder"
+        )
+    return found
+
+
+def _encoded(
+    row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, bridge: CrossTokenizer | None
+) -> EncodedRow:
+    encoded = encode_row(row.example, student, teacher, bridge, given=row.given)
+    return dataclasses.replace(encoded, task=row.task, weight=row.weight, divergence=row.task != COUNTERFACTUAL)

@@ -1,0 +1,108 @@
+"""The numbers of a training stage: steps, accumulation, intervals, and the Trainer's own arguments."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from understudy.errors import ConfigError
+from understudy.recipe import TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainSchedule:
+    """The numbers of a training stage, worked out from its configuration and the size of its data."""
+
+    steps: int
+    micro_batch_size: int
+    accumulation: int
+    warmup_steps: int
+    eval_every: int
+    save_every: int
+    log_every: int
+
+
+def plan(config: TrainConfig, rows: int, *, processes: int = 1) -> TrainSchedule:
+    """Work out steps, accumulation and intervals.
+
+    Args:
+        config: the stage.
+        rows: training rows.
+        processes: data-parallel processes.
+
+    Raises:
+        ConfigError: there is nothing to train on.
+    """
+    if rows == 0:
+        raise ConfigError("there are no rows to train on", hint="lower data.dev and data.test, or check data.source")
+    per_epoch = math.ceil(rows / (config.batch_size * processes))
+    steps = config.steps or max(1, math.ceil(per_epoch * config.epochs))
+    micro = config.micro_batch_size or config.batch_size
+    eval_every = config.eval_every or max(1, math.ceil(steps / 3))
+    return TrainSchedule(
+        steps=steps,
+        micro_batch_size=micro,
+        accumulation=config.batch_size // micro,
+        warmup_steps=round(steps * config.warmup),
+        eval_every=eval_every,
+        save_every=config.save_every or eval_every,
+        log_every=max(1, steps // 50),
+    )
+
+
+def training_arguments(
+    config: TrainConfig,
+    numbers: TrainSchedule,
+    folder: Path,
+    *,
+    device: torch.device,
+    seed: int,
+    report_to: Sequence[str] = (),
+    name: str = "",
+    autocast: bool = False,
+    evaluate: bool = True,
+) -> TrainingArguments:
+    """The Trainer's arguments for a stage."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            max_steps=numbers.steps,
+            per_device_train_batch_size=numbers.micro_batch_size,
+            gradient_accumulation_steps=numbers.accumulation,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type=config.schedule,
+            warmup_steps=numbers.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            gradient_checkpointing=config.gradient_checkpointing,
+            logging_steps=numbers.log_every,
+            logging_first_step=True,
+            logging_nan_inf_filter=False,
+            eval_strategy="steps" if evaluate else "no",
+            eval_steps=numbers.eval_every if evaluate else None,
+            metric_for_best_model="rougeL" if evaluate else None,
+            greater_is_better=True if evaluate else None,
+            save_strategy="steps",
+            save_steps=numbers.save_every,
+            seed=seed,
+            data_seed=seed,
+            use_cpu=device.type == "cpu",
+            bf16=autocast,
+            report_to=list(report_to) or "none",
+            run_name=name or None,
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            dataloader_pin_memory=device.type == "cuda",
+            average_tokens_across_devices=True,
+        )
+    if arguments.n_gpu > 1:
+        # nn.DataParallel cannot split our batches; several GPUs are used through a launcher.
+        arguments._n_gpu = 1
+    return arguments

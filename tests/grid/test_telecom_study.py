@@ -1,0 +1,173 @@
+"""Effects that were put into made-up grids are found, those that were not are not, and verdicts follow their rules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.grid.analysis import cell_figures, effects, neighbours
+from understudy.grid.table import TableRow
+from understudy.grid.telecom_study import by_rouge, findings, study_axes
+
+AXES = {
+    "teacher.sft": ["false", "true"],
+    "student.sft": ["false", "true"],
+    "vocabulary": ["same", "different"],
+    "algorithm": ["kd", "dskd"],
+}
+ABOUT = {name: {"maximum": 1.0, "higher_is_better": True} for name in ("rougeL", "token_f1")}
+
+
+def grid(value: Callable[[dict[str, str]], float], *, noise: float = 0.005, seeds: int = 3) -> list[TableRow]:
+    """A grid with the axes of the study in which a run scores `value` of its levels, and noise."""
+    draw, rows = np.random.default_rng(0), []
+    for labels in itertools.product(*AXES.values()):
+        for seed in range(seeds):
+            levels = {**dict(zip(AXES, labels, strict=True)), "seed": str(seed)}
+            metrics = {name: value(levels) + draw.normal(0, noise) for name in ABOUT}
+            rows.append(TableRow(levels, seed, "distilled", metrics, Path(f"cell{len(rows)}"), None))
+    return rows
+
+
+def teacher(levels: dict[str, str]) -> bool:
+    return levels["teacher.sft"] == "true"
+
+
+def student(levels: dict[str, str]) -> bool:
+    return levels["student.sft"] == "true"
+
+
+def same(levels: dict[str, str]) -> bool:
+    return levels["vocabulary"] == "same"
+
+
+def verdicts(rows: list[TableRow], curves: tuple = ()) -> dict[str, str]:
+    return {found["finding"]: found["verdict"] for found in findings(rows, ABOUT, curves, 0.05)}
+
+
+# -- the findings ----------------------------------------------------------------------------------------------------
+
+
+def test_the_study_as_it_was_found_holds() -> None:
+    rows = grid(lambda at: 0.3 + 0.1 * teacher(at) * (3 if same(at) else 1) + 0.1 * student(at))
+    assert verdicts(rows) == {"a": "holds", "b": "holds", "c": "holds", "d": "cannot be told"}
+
+
+def test_a_teacher_that_harms_is_no_finding() -> None:
+    rows = grid(lambda at: 0.6 - 0.1 * teacher(at) + 0.1 * student(at))
+    found = verdicts(rows)
+    assert found["a"] == found["b"] == "does not hold"
+
+
+def test_help_for_one_algorithm_only_is_not_help_for_each() -> None:
+    rows = grid(lambda at: 0.4 + 0.1 * teacher(at) * (at["algorithm"] == "kd") - 0.1 * teacher(at) * (not same(at)))
+    [found, *_] = findings(rows, ABOUT, (), 0.05)
+    assert found["verdict"] == "cannot be told"
+    clear = {(row["what"], row["metric"]) for row in found["rows"] if row["p_holm"] < 0.05}
+    assert clear == {("kd", "rougeL"), ("kd", "token_f1")}
+    # The other vocabulary, where the teacher harms, has no part in it.
+    assert all(row["difference"] > 0.09 for row in found["rows"] if row["what"] == "kd")
+
+
+def test_gains_that_are_alike_in_both_vocabularies_do_not_depend_on_them() -> None:
+    rows = grid(lambda at: 0.3 + 0.1 * teacher(at) + 0.1 * student(at) + 0.2 * same(at))
+    found = verdicts(rows)
+    assert (found["b"], found["c"]) == ("holds", "does not hold")
+
+
+def test_noise_alone_tells_nothing() -> None:
+    assert set(verdicts(grid(lambda at: 0.4, noise=0.02)).values()) == {"cannot be told"}
+
+
+def test_a_metric_that_never_moves_is_said_and_breaks_nothing() -> None:
+    found = findings(grid(lambda at: 0.0, noise=0.0), ABOUT, (), 0.05)
+    assert [one["verdict"] for one in found] == ["cannot be told"] * 4
+    assert all("all values are equal" in row["reason"] for row in found[0]["rows"])
+
+
+def test_a_metric_of_which_less_is_better_turns_every_direction() -> None:
+    rows = grid(lambda at: 0.9 - 0.1 * teacher(at) * (3 if same(at) else 1) - 0.1 * student(at))
+    about = {name: {**what, "higher_is_better": False} for name, what in ABOUT.items()}
+    found = findings(rows, about, (), 0.05)
+    assert [one["verdict"] for one in found] == ["holds", "holds", "holds", "cannot be told"]
+    assert all(row["difference"] < 0 for row in found[0]["rows"])
+
+
+def test_it_speaks_only_where_the_axes_are_those_of_the_study() -> None:
+    rows = grid(lambda at: 0.5)
+    assert study_axes(rows) == ("vocabulary", "algorithm")
+    for axis in AXES:
+        without = [row for row in rows if row.levels[axis] == AXES[axis][0]]
+        assert study_axes(without) is None
+        assert findings(without, ABOUT, (), 0.05) == []
+    assert study_axes([]) is None
+
+
+def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"step": 10 * n, "eval_loss": loss, "eval_rougeL": text} for n, (loss, text) in enumerate(points, start=1)]
+
+
+def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
+    rises, falls = curve((1.0, 0.2), (1.5, 0.4)), curve((1.5, 0.2), (1.0, 0.4))
+    found = by_rouge([rises] * 8, 0.05)
+    assert found["verdict"] == "holds"
+    assert found["rows"][0]["difference"] == pytest.approx(0.2)
+    assert found["rows"][0]["p"] == pytest.approx(1 / 2**8)
+    assert by_rouge([falls] * 8, 0.05)["verdict"] == "does not hold"
+    assert by_rouge([rises, falls] * 4, 0.05)["verdict"] == "cannot be told"
+    unmeasured = by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
+    assert (unmeasured["verdict"], unmeasured["rows"]) == ("cannot be told", [])
+    assert "In 1 of 1 runs" in unmeasured["why"]
+
+
+# -- effects and cells -----------------------------------------------------------------------------------------------
+
+
+def test_effects_are_those_that_were_put_in() -> None:
+    rows = grid(lambda at: 0.3 + 0.1 * teacher(at) + 0.1 * teacher(at) * same(at))
+    anova = effects(rows, list(ABOUT))
+    for metric in ABOUT:
+        terms = {term["name"]: term for term in anova[metric]["terms"]}
+        assert len(terms) == 15
+        clear = {name for name, term in terms.items() if term["p_holm"] < 0.05}
+        assert clear == {"teacher.sft", "vocabulary", "teacher.sft × vocabulary"}
+        assert all(term["p_holm"] >= term["p_value"] for term in terms.values())
+
+
+def test_one_seed_leaves_the_highest_interaction_for_noise() -> None:
+    anova = effects(grid(lambda at: 0.3 + 0.1 * teacher(at), seeds=1), ["rougeL"])["rougeL"]
+    assert len(anova["terms"]) == 14
+    assert anova["notes"] == ["one value a cell: the highest interaction is taken for noise"]
+
+
+def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
+    rows = grid(lambda at: 0.4, noise=0.1)
+    cells = cell_figures(rows, ["rougeL"], 0.95)
+    assert len(cells) == 16
+    values = [row.metrics["rougeL"] for row in rows[:3]]
+    found = cells[0]["metrics"]["rougeL"]
+    assert found["mean"] == pytest.approx(mean(values))
+    # t(0.975, 2) from a table.
+    assert found["high"] - found["mean"] == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
+    [alone] = cell_figures(rows[:1], ["rougeL"], 0.95)
+    assert (alone["metrics"]["rougeL"]["low"], alone["seeds"]) == (None, [0])
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+def test_neighbours_of_a_full_grid_are_counted(sizes: list[int]) -> None:
+    cells = [
+        {f"axis{n}": str(level) for n, level in enumerate(levels)} for levels in itertools.product(*map(range, sizes))
+    ]
+    found = neighbours(cells)
+    pairs = sum(len(cells) // size * (size * (size - 1) // 2) for size in sizes)
+    assert len(found) == len({frozenset(pair[:2]) for pair in found}) == pairs
+    for later, earlier, axis in found:
+        assert cells[later][axis] > cells[earlier][axis]
+        assert {**cells[later], axis: ""} == {**cells[earlier], axis: ""}
