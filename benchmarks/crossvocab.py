@@ -123,22 +123,22 @@ class Made:
         from understudy.losses.divergences import forward_kl
         from understudy.losses.dskd import CrossModelAttention
         from understudy.losses.dskd_v2 import DualSpaceV2
-        from understudy.training import crossvocab
-        from understudy.training.objective import CrossModelObjective
+        from understudy.training.objectives import cross_vocabulary
+        from understudy.training.objectives.dual_space import CrossModelObjective
 
         usual = {"temperature": 2.0, "gold_weight": 0.5}
         if method == "dskd_cma":
             widths = self.width, self.other_width, self.width, self.other_width
             made = CrossModelObjective(CrossModelAttention(*widths), forward_kl, **usual)
         elif method == "dskd_v2":
-            spaces = DualSpaceV2(self.weight, self.other_weight, crossvocab.shared_columns(self.exact))
-            made = crossvocab.DualSpaceV2Objective(spaces, forward_kl, **usual)
+            spaces = DualSpaceV2(self.weight, self.other_weight, cross_vocabulary.shared_columns(self.exact))
+            made = cross_vocabulary.DualSpaceV2Objective(spaces, forward_kl, **usual)
         elif method == "min_edit":
-            made = crossvocab.MinEdit(forward_kl, self.nearest, self.columns, self.exact, **usual)
+            made = cross_vocabulary.MinEdit(forward_kl, self.nearest, self.columns, self.exact, **usual)
         elif method == "uld":
-            made = crossvocab.SortedProbabilities(self.exact, **usual)
+            made = cross_vocabulary.SortedProbabilities(self.exact, **usual)
         else:
-            made = crossvocab.ByteAligned(self.exact, beta=0.5, **usual)
+            made = cross_vocabulary.ByteAligned(self.exact, beta=0.5, **usual)
         made = made.to(self.device)
         student, signal, batch = self._outputs()
 

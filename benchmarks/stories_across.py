@@ -41,7 +41,7 @@ from understudy.recipe import DistilConfig, ModelConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 

@@ -16,21 +16,17 @@ from understudy.tokens.align import AlignmentKind, CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, judge
 from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import description
-from understudy.training.crossvocab import (
+from understudy.training.objectives.base import Need, Objective
+from understudy.training.objectives.cross_entropy import CrossEntropy
+from understudy.training.objectives.cross_vocabulary import (
     ByteAligned,
     DualSpaceV2Objective,
     MinEdit,
     SortedProbabilities,
     shared_columns,
 )
-from understudy.training.objective import (
-    CrossEntropy,
-    CrossModelObjective,
-    DualSpaceObjective,
-    Need,
-    Objective,
-    OutputDivergence,
-)
+from understudy.training.objectives.dual_space import CrossModelObjective, DualSpaceObjective
+from understudy.training.objectives.output_divergence import OutputDivergence
 
 NEEDS: dict[str, Need] = {
     "kd": OutputDivergence.needs,

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from understudy.errors import DataError, RunError
 
 PART = ".part"
 """What a file or folder is called behind its name until it is whole."""
+RERUN_HINT = "free some space, then run the same command again: it goes on from here"
 
 
 @contextmanager
@@ -68,6 +70,32 @@ def disk_fault(error: BaseException) -> str:
     text = str(error)
     found = next((reason for reason in _REFUSALS if reason in text), "")
     return found or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder that takes its name only once everything in it is written and on the disk.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    part = target.with_name(target.name + PART)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(part, target)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        reason = disk_fault(error) or (isinstance(error, OSError) and (error.strerror or str(error)))
+        if not reason or isinstance(error, RunError):
+            raise
+        raise RunError(f"cannot write {target}: {reason}", hint=RERUN_HINT) from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -27,11 +27,10 @@ from typing import Any
 
 from understudy import __version__
 from understudy.errors import ConfigError, RunError
-from understudy.files import PART, atomic, disk_fault, read_json, write_json
+from understudy.files import PART, atomic, read_json, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
 
 BEGUN, DONE = "begun.json", "done.json"
-RERUN_HINT = "free some space, then run the same command again: it goes on from here"
 
 
 class Run:
@@ -159,32 +158,6 @@ class Run:
     def record(self, name: str) -> dict[str, Any]:
         """What a finished stage said of itself."""
         return read_json(self.stage(name) / DONE)
-
-
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder that takes its name only once everything in it is written and on the disk.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    part = target.with_name(target.name + PART)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-        yield part
-        for path in part.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as handle:
-                    os.fsync(handle.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(part, target)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        reason = disk_fault(error) or (isinstance(error, OSError) and (error.strerror or str(error)))
-        if not reason or isinstance(error, RunError):
-            raise
-        raise RunError(f"cannot write {target}: {reason}", hint=RERUN_HINT) from error
 
 
 def environment() -> dict[str, Any]:

@@ -81,8 +81,8 @@ def test_no_room_for_the_model_of_a_stage(tmp_path: Path, finished: House) -> No
 
     from understudy.errors import RunError
     from understudy.models.load import load_template
-    from understudy.pipeline.stages.training import save_model
     from understudy.recipe import ModelConfig
+    from understudy.training.session import save_model
 
     source = finished.models / "student"
     model, template = AutoModelForCausalLM.from_pretrained(source), load_template(ModelConfig(model=str(source)))

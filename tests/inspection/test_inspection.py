@@ -26,7 +26,8 @@ from understudy.models.forward import forward
 from understudy.pipeline.scheduler import Stage
 from understudy.recipe import Recipe, parse_recipe
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
-from understudy.training.objective import Need, Objective, OutputDivergence
+from understudy.training.objectives.base import Need, Objective
+from understudy.training.objectives.output_divergence import OutputDivergence
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 STORIES = SHARED / "data" / "models" / "stories260k"

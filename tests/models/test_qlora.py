@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from understudy.models.load import add_lora, is_quantized, load_model, load_template
-from understudy.pipeline.stages.training import save_model
 from understudy.recipe import LoraConfig, ModelConfig
+from understudy.training.session import save_model
 
 pytest.importorskip("bitsandbytes", reason="the extra understudy[qlora] is not installed")
 

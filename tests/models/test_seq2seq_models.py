@@ -13,10 +13,10 @@ from understudy.errors import ModelError
 from understudy.models.forward import base_model, forward, head_of, probe
 from understudy.models.generate import choice_scores, generate
 from understudy.models.load import add_lora, load_model, load_template, merged
-from understudy.pipeline.stages.training import save_model
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.tokens.collate import short_inputs, tokens_of
 from understudy.tokens.template import Template
+from understudy.training.session import save_model
 
 CPU = torch.device("cpu")
 TEMPLATES = {kind: template(kind) for kind in KINDS}

@@ -142,7 +142,7 @@ def test_the_report_shows_what_was_written(whole: tuple[Run, Any]) -> None:
     assert all(html.escape(row["text"], quote=False) in text for row in sample["rows"] if row["text"])
     # The label of a counterfactual names its option.
     assert "Counterfactual for “&lt;script&gt;2”" in text
-    assert f"Teacher: {run.recipe.own_teacher.model}" in text
+    assert f"Teacher: {run.recipe.local_teacher.model}" in text
     assert (run.folder / "student" / "model.safetensors").is_file()
     assert "`multitask_counterfactual`" in (run.folder / "student" / "README.md").read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example

@@ -15,7 +15,7 @@ from understudy.errors import ModelError, VocabularyMismatch
 from understudy.recipe import METHODS, parse_recipe
 from understudy.tokens.compatibility import ALIGNED, ONE_VOCABULARY, Shares, TokenizerPair, compare_vocabularies, judge
 from understudy.tokens.template import Template
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 
 ALL_ALIGNED = Shares(rows=10, same_targets=1.0, exact=1.0, min_edit=1.0, groups=1.0, by_position=1.0)
 THINK = (

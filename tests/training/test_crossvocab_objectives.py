@@ -18,7 +18,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
-from understudy.training.objective import OutputDivergence
+from understudy.training.objectives.output_divergence import OutputDivergence
 from understudy.types import Example
 
 METHODS = ["dskd_v2", "min_edit", "uld", "byte_aligned"]

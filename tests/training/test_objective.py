@@ -12,7 +12,8 @@ from understudy.models.forward import forward
 from understudy.recipe import DistilConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.template import Template
-from understudy.training.objective import CrossEntropy, Need, gold_weights
+from understudy.training.objectives.base import Need, gold_weights
+from understudy.training.objectives.cross_entropy import CrossEntropy
 
 
 def dense(p_logits, q_logits, name, tau):

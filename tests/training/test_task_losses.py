@@ -19,7 +19,8 @@ from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
-from understudy.training.objective import CrossEntropy, OutputDivergence
+from understudy.training.objectives.cross_entropy import CrossEntropy
+from understudy.training.objectives.output_divergence import OutputDivergence
 from understudy.types import Batch
 
 METHODS = ["sft", "kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]

@@ -14,7 +14,7 @@ from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
-from understudy.training.objective import CrossEntropy
+from understudy.training.objectives.cross_entropy import CrossEntropy
 from understudy.training.schedule import plan
 
 

@@ -47,7 +47,7 @@ from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
 from understudy.tokens.prompts import answer_text
 from understudy.tokens.template import TokenizedExample
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 
 SHOWN_ROWS = 3
 WIDTH = 124

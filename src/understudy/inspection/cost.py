@@ -23,7 +23,7 @@ from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 from understudy.training.schedule import TrainSchedule, plan
 from understudy.types import Batch
 

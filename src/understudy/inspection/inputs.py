@@ -18,16 +18,16 @@ from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import load_model, load_template, pick_device
-from understudy.pipeline.stages.training import collator as collator_of
-from understudy.pipeline.stages.training import trainable
 from understudy.recipe import Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
 from understudy.training.module import DistillationModule
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan
+from understudy.training.session import collator as collator_of
+from understudy.training.session import trainable
 from understudy.types import Batch, Example, Splits
 
 MOST_ROWS = 400

@@ -19,15 +19,9 @@ from understudy.inspection.inputs import LoadedPair
 from understudy.losses import CrossModelAttention, HeadLosses, HeadSpec, HeadTerms, TokenViews, head_losses
 from understudy.losses.divergences import forward_kl
 from understudy.models.forward import Output, forward
-from understudy.training.objective import (
-    CrossModelObjective,
-    DualSpaceObjective,
-    Need,
-    Objective,
-    OutputDivergence,
-    gold_weights,
-    spec,
-)
+from understudy.training.objectives.base import Need, Objective, gold_weights, spec
+from understudy.training.objectives.dual_space import CrossModelObjective, DualSpaceObjective
+from understudy.training.objectives.output_divergence import OutputDivergence
 from understudy.types import Batch
 
 Heads = Callable[[HeadSpec, HeadSpec | None, HeadTerms], HeadLosses]

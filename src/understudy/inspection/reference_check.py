@@ -16,7 +16,7 @@ from understudy.losses import HeadLosses, HeadSpec, HeadTerms
 from understudy.losses.dense import dense_head, head_logits
 from understudy.models.forward import forward, probe
 from understudy.tokens.collate import move, short_inputs
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 
 DENSE_BYTES = 512 << 20
 """Room for the full logits of the second opinion, with what autograd keeps of them."""

@@ -11,12 +11,12 @@ from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.systems import run_arms
-from understudy.files import atomic, read_json, read_jsonl, write_json
+from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
 from understudy.report.run_summary import metric_label, primary_metric
-from understudy.run import Run, whole_folder
+from understudy.run import Run
 
 TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from understudy.errors import RunError
 from understudy.models.forward import Output, base_model, forward
-from understudy.training.objective import Need, Objective, Result
+from understudy.training.objectives.base import Need, Objective, Result
 from understudy.types import Batch
 
 WEIGHTS_FILE = "trainable.safetensors"

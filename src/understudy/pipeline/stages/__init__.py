@@ -25,7 +25,7 @@ import torch
 import transformers
 
 from understudy.errors import RunError, UnderstudyError
-from understudy.files import disk_fault
+from understudy.files import RERUN_HINT, disk_fault
 from understudy.pipeline.scheduler import side_of
 from understudy.pipeline.stages.answers import answers
 from understudy.pipeline.stages.context import Context, Progress
@@ -36,7 +36,7 @@ from understudy.pipeline.stages.preparation import data, pair
 from understudy.pipeline.stages.pretraining import student_pretrain, teacher_pretrain
 from understudy.pipeline.stages.training import student_sft, teacher_sft, train
 from understudy.recipe import Recipe
-from understudy.run import RERUN_HINT, Run
+from understudy.run import Run
 
 STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
     "data": data,

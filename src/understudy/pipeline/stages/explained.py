@@ -22,11 +22,13 @@ from understudy.models.load import load_model, load_template
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, rows_of, student_weights
 from understudy.pipeline.stages.evaluation import held_out
-from understudy.pipeline.stages.training import Lessons, equal_steps, gold_lessons, learn
+from understudy.pipeline.stages.training import equal_steps, gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig, TrainConfig
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
+from understudy.training.objectives.base import Need
+from understudy.training.session import TrainingJob
 
 SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
@@ -53,12 +55,12 @@ def train_observer(context: Context, _: str) -> dict[str, Any]:
     return _learn(context, "train-observer", _observed(context), context.recipe.distil)
 
 
-def _learn(context: Context, stage: str, lessons: Lessons, config: TrainConfig) -> dict[str, Any]:
+def _learn(context: Context, stage: str, job: TrainingJob, config: TrainConfig) -> dict[str, Any]:
     recipe = context.recipe
-    return learn(context, stage, recipe.student, student_weights(context.run, recipe), config, lessons)
+    return run_job(context, stage, recipe.student, student_weights(context.run, recipe), config, job)
 
 
-def _explained(context: Context) -> Lessons:
+def _explained(context: Context) -> TrainingJob:
     recipe = context.recipe
     tasks = _tasks(recipe)
     texts = groups(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
@@ -70,10 +72,17 @@ def _explained(context: Context) -> Lessons:
         )
     objective = functools.partial(build.explained_objective, recipe)
     dev_score = functools.partial(explained_dev_scores, tasks=tasks, batch_size=recipe.evaluate.batch_size)
-    return Lessons(len(texts), functools.partial(encode_groups, texts), objective, tasks.logits, dev_score)
+    return TrainingJob(
+        len(texts),
+        encode=functools.partial(encode_groups, texts),
+        objective=objective,
+        needs=build.NEEDS[recipe.distil.method] if tasks.logits else Need.NOTHING,
+        align=functools.partial(build.bridge, recipe.distil) if tasks.logits else None,
+        dev_score=dev_score,
+    )
 
 
-def _observed(context: Context) -> Lessons:
+def _observed(context: Context) -> TrainingJob:
     """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
     rows = []
     for one in explained_rows(context.run, context.recipe, "train"):
@@ -85,7 +94,7 @@ def _observed(context: Context) -> Lessons:
         rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in seen.items()]
     if not any("/" in row.id and not row.id.endswith("/") for row in rows):
         raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")
-    return gold_lessons(rows)
+    return gold_job(context.recipe, rows)
 
 
 def explained_rows(run: Run, recipe: Recipe, role: str) -> list[WithRationales]:

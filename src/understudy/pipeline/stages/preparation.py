@@ -15,7 +15,7 @@ from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.recipe import Recipe
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
-from understudy.training.objective import Need
+from understudy.training.objectives.base import Need
 from understudy.types import Example
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Any
 
 from understudy import build
 from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.errors import DataError, ModelError
-from understudy.models.load import load_model, load_template
+from understudy.models.load import load_template
 from understudy.pipeline.stages.context import Context
-from understudy.pipeline.stages.training import Material, fit, keep, trainable
+from understudy.pipeline.stages.training import session_of
 from understudy.recipe import ModelConfig
 from understudy.tokens.collate import Collator, EncodedRow
 from understudy.tokens.template import Template, TokenizedExample
 from understudy.training.module import DistillationModule
+from understudy.training.session import fit, save_student, trainable
 
 
 def teacher_pretrain(context: Context, _: str) -> dict[str, Any]:
@@ -46,9 +46,10 @@ def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, An
     model, autocast = trainable(config, pretrain, context.device, None, recipe.seed)
     module = DistillationModule(model, build.gold_objective().to(context.device))
     # No question is answered here, so nothing is evaluated on the way: the last weights are the ones that stay.
-    record = fit(context, stage, pretrain, module, Material(rows, Collator(pad)), autocast=autocast)
+    session = session_of(context, stage, config, None, pretrain)
+    record = fit(session, module, rows, Collator(pad), autocast=autocast)
     if record.pop("saves"):
-        keep(context, stage, module, template, functools.partial(load_model, config, context.device, seed=recipe.seed))
+        save_student(session, module, template)
     source = {"name": pretrain.source, "fingerprint": fingerprint_documents(pretrain.source)}
     return {**record, "rows": len(rows), "documents": len(documents), "source": source}
 

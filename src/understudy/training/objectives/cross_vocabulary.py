@@ -1,6 +1,6 @@
 """Objectives across two vocabularies whose answers have been aligned (`Batch["alignment"]`).
 
-As in `training.objective`, they return sums over the student's target tokens, and nothing depends on how a batch was
+As in `training.objectives`, they return sums over the student's target tokens, and nothing depends on how a batch was
 cut. `aligned` counts the tokens that have a partner; `mapped_mass` sums, over these, the probability that the teacher
 puts on tokens that the student has too.
 """
@@ -18,7 +18,7 @@ from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
 from understudy.models.forward import Output
-from understudy.training.objective import Need, Objective, Result, count, shares, spec, task_sums
+from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, task_sums
 from understudy.types import Alignment, Batch
 
 

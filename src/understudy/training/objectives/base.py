@@ -1,0 +1,119 @@
+"""Objectives: which losses are added up, with which weights, at which temperature. The only place that does so.
+
+An objective returns *sums* over target tokens; the trainer divides once, by the target tokens of the whole step.
+So neither accumulation nor the number of processes can change a value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+
+import torch
+from torch import Tensor, nn
+
+from understudy.losses import HeadLosses, HeadSpec
+from understudy.models.forward import Output
+from understudy.types import Batch
+
+
+class Need(Flag):
+    """What an objective needs of the two models."""
+
+    NOTHING = 0
+    HIDDEN = auto()
+    EMBEDDINGS = auto()
+    SAME_VOCABULARY = auto()
+    ALIGNMENT = auto()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one pass gives.
+
+    Attributes:
+        total: scalar, the weighted sum over the target tokens of the batch; the only thing with a gradient.
+        sums: sum of each term over the target tokens (unweighted, for the log), `tokens`, and, where measured,
+            `agreement`, `student_entropy`, `teacher_entropy`, `mapped_mass` with `measured_tokens`. Rows of tasks add
+            the cross-entropy of each task, `task_explain`, and its tokens, `task_explain_tokens`.
+    """
+
+    total: Tensor
+    sums: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Base of the objectives.
+
+    Attributes:
+        needs: what it needs, compared with what the models can give before any weight is loaded.
+        statistics: whether to measure agreement and entropies in this pass (they cost a little).
+    """
+
+    needs = Need.NOTHING
+    statistics: bool = False
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """Add up the losses of one batch."""
+        raise TypeError(f"{type(self).__name__} does not say how to add up its losses")
+
+
+def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
+    """`[N]` g: `weight` on the target tokens of gold rows, 0 on those the teacher wrote, 1 where it is not heard."""
+    of_gold = batch["gold_rows"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+    gold = weight * _by_token(of_gold.to(output.hidden.device, torch.float32), output)
+    heard = batch.get("divergence_rows")
+    return gold if heard is None else torch.where(_by_token(heard, output), gold, 1.0)
+
+
+def row_weights(output: Output, batch: Batch) -> Tensor | None:
+    """`[N]`: the weight of each target token's row; None where all weigh 1."""
+    weights = batch.get("weights")
+    return None if weights is None else _by_token(weights, output)
+
+
+def shares(weight: float, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Weights of cross-entropy and of the teacher's terms, `[N]` each: w·g and w·(1 − g), with w of the token's row."""
+    gold = gold_weights(weight, output, batch)
+    weights = row_weights(output, batch)
+    return (gold, 1.0 - gold) if weights is None else (weights * gold, weights * (1.0 - gold))
+
+
+def task_sums(gold: Tensor, output: Output, batch: Batch) -> dict[str, Tensor]:
+    """Sum of the cross-entropies `gold` `[N]` of each task, and its target tokens; empty where there are no tasks."""
+    tasks = batch.get("tasks", [])
+    sums = {}
+    for task in dict.fromkeys(tasks):
+        mask = _by_token(torch.tensor([other == task for other in tasks]), output)
+        sums[f"task_{task}"] = gold[mask].sum()
+        sums[f"task_{task}_tokens"] = mask.sum().float()
+    return sums
+
+
+def _by_token(rows: Tensor, output: Output) -> Tensor:
+    """`[B]` values of rows to `[N]` values of their target tokens."""
+    device = output.hidden.device
+    return rows.to(device).repeat_interleave(torch.tensor(output.lengths, device=device))
+
+
+def spec(output: Output) -> HeadSpec:
+    """States and head as the losses take them; the product runs in the dtype of the states."""
+    head = output.head
+    return HeadSpec(output.hidden, head.weight.to(output.hidden.dtype), head.bias, head.softcap, head.scale)
+
+
+def count(output: Output) -> Tensor:
+    """The target tokens of a batch, as a number on the device."""
+    return torch.tensor(float(len(output.target_ids)), device=output.hidden.device)
+
+
+def statistics_sums(losses: HeadLosses, student: Output) -> dict[str, Tensor]:
+    """Sums of agreement and entropies by their names in the log; nothing where nothing was measured."""
+    if losses.agreement is None or losses.student_entropy is None or losses.teacher_entropy is None:
+        return {}
+    return {
+        "agreement": losses.agreement.sum(),
+        "student_entropy": losses.student_entropy.sum(),
+        "teacher_entropy": losses.teacher_entropy.sum(),
+        "measured_tokens": count(student),
+    }

@@ -1,0 +1,88 @@
+"""Dual-space objectives (DSKD): each side's states are also judged in the other's output space."""
+
+from __future__ import annotations
+
+from understudy.losses import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
+from understudy.losses.divergences import Divergence
+from understudy.models.forward import Output
+from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, statistics_sums, task_sums
+from understudy.types import Batch
+
+
+class DualSpaceObjective(Objective):
+    """DSKD for one vocabulary (arXiv 2406.17328): each side's states are also judged in the other's output space.
+
+    L = Σ_n g_n · CE_n + (1 − g_n) · (L_stu + L_tea + L_proj)_n, see `losses.dskd`.
+
+    Args:
+        spaces: the projectors.
+        divergence: D of L_stu.
+        temperature: τ of the two divergences; there is no τ².
+        gold_weight: g.
+    """
+
+    needs = Need.HIDDEN | Need.SAME_VOCABULARY
+
+    def __init__(
+        self, spaces: DualSpace | CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
+    ) -> None:
+        super().__init__()
+        self.spaces = spaces
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        losses = self.losses(student, signal, batch)
+        gold = losses.student.gold
+        assert gold is not None
+        # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
+        sums = {**losses.sums, "tokens": count(student), "gold": gold.sum()}
+        return Result(losses.total, sums | statistics_sums(losses.student, student) | task_sums(gold, student, batch))
+
+    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
+        """The terms in both spaces."""
+        gold, heard = shares(self.gold_weight, student, batch)
+        return self.spaces(
+            spec(student),
+            spec(signal),
+            student.target_ids,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=heard,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+
+
+class CrossModelObjective(DualSpaceObjective):
+    """DSKD with cross-model attention (arXiv 2406.17328), for two vocabularies; see `losses.dskd`.
+
+    L = Σ_s g_s · CE_s + (1 − g_s) · (L_stu + L_proj)_s + Σ_t (1 − g_t) · L_tea,t: the last sum runs over the teacher's
+    target tokens. Arguments as in `DualSpaceObjective`; `spaces` holds projectors and attention.
+    """
+
+    needs = Need.HIDDEN | Need.EMBEDDINGS
+
+    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
+        """The terms in both spaces."""
+        gold, heard = shares(self.gold_weight, student, batch)
+        return self.spaces(
+            _views(student),
+            _views(signal),
+            student.target_ids,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            weights=heard,
+            teacher_weights=shares(self.gold_weight, signal, batch)[1],
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+
+
+def _views(output: Output) -> TokenViews:
+    assert output.input_embeddings is not None
+    assert output.target_embeddings is not None
+    return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)

@@ -1,0 +1,58 @@
+"""Divergence of the output distributions of two models of one vocabulary: what is called KD."""
+
+from __future__ import annotations
+
+from understudy.losses import HeadTerms, head_losses
+from understudy.losses.divergences import Divergence
+from understudy.models.forward import Output
+from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, statistics_sums, task_sums
+from understudy.types import Batch
+
+
+class OutputDivergence(Objective):
+    """Divergence of the output distributions beside gold cross-entropy: what is called KD.
+
+    L = Σ_n g_n · CE_n + (1 − g_n) · D(p_τ, q_τ)_n, with g_n the gold weight where token n is gold and 0 where the
+    teacher wrote it (there is no gold to weigh); D times τ² if asked for (Hinton et al., 2015). Rows of tasks weigh
+    each token by its row's weight, and g is 1 on counterfactual rows, where the teacher is not heard.
+
+    Args:
+        divergence: of log-probabilities, per token.
+        temperature: τ, divides the logits of both sides.
+        gold_weight: g.
+        scale_by_temperature_squared: the τ² switch.
+    """
+
+    needs = Need.HIDDEN | Need.SAME_VOCABULARY
+
+    def __init__(
+        self,
+        divergence: Divergence,
+        *,
+        temperature: float = 1.0,
+        gold_weight: float = 0.5,
+        scale_by_temperature_squared: bool = False,
+    ) -> None:
+        super().__init__()
+        self.divergence = divergence
+        self.temperature = temperature
+        self.gold_weight = gold_weight
+        self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+
+    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+        """See the class."""
+        assert signal is not None
+        gold, heard = shares(self.gold_weight, student, batch)
+        terms = HeadTerms(
+            self.divergence,
+            temperature=self.temperature,
+            token_weights=heard * self.scale,
+            gold_ids=student.target_ids,
+            gold_weights=gold,
+            statistics=self.statistics,
+        )
+        losses = head_losses(spec(student), spec(signal), terms)
+        assert losses.gold is not None
+        assert losses.divergence is not None
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
+        return Result(losses.total, sums | statistics_sums(losses, student) | task_sums(losses.gold, student, batch))

@@ -1,0 +1,242 @@
+"""One model is trained: loaded with float32 weights, fed with encoded rows, resumed where it stopped, and saved whole.
+
+A *job* says what is learned; the session puts model, teacher, rows and objective together and calls the trainer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from understudy.files import whole_folder
+from understudy.models.forward import probe
+from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
+from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.teachers.local import LocalTeacher
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, ExampleTokenizer, move, short_inputs
+from understudy.tokens.template import Template
+from understudy.training.checkpoints import last_checkpoint
+from understudy.training.module import DistillationModule
+from understudy.training.objectives.base import Need, Objective
+from understudy.training.schedule import plan, training_arguments
+from understudy.training.trainer import DevScore, DistillationTrainer, Progress
+from understudy.types import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingJob:
+    """What a model is taught, before it is tokenised.
+
+    Attributes:
+        num_examples: how many examples it comes from.
+        encode: rows for a student, and for a teacher with what lies between their tokenizers, where there is one.
+        objective: of the student's model, the teacher's and what lies between; the last two may be None.
+        needs: what the objective needs of the two models; `NOTHING` where no teacher is read.
+        align: what lies between two tokenizers; None where nothing has to be aligned.
+        dev_score: of an encoder and the development rows; None: nothing is scored on the way.
+    """
+
+    num_examples: int
+    encode: Callable[
+        [ExampleTokenizer, ExampleTokenizer | None, CrossTokenizer | None], Sequence[EncodedRow | ExampleRows]
+    ]
+    objective: Callable[[Any, Any, CrossTokenizer | None], Objective]
+    needs: Need = Need.NOTHING
+    align: Callable[[Template, Template], CrossTokenizer | None] | None = None
+    dev_score: Callable[[ExampleTokenizer, Sequence[Example]], DevScore] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Where, from what and how long a model is trained.
+
+    Attributes:
+        name: of the stage, for messages and trackers.
+        folder: of the stage; `model` and `training` come to stand in it.
+        recipe: of the run.
+        config: section of the model.
+        weights: folder of the weights to start from; None: as the model came.
+        training: steps, rates, batch sizes.
+        device: where models go.
+        progress: called with (done, total, note).
+    """
+
+    name: str
+    folder: Path
+    recipe: Recipe
+    config: ModelConfig
+    weights: str | None
+    training: TrainConfig
+    device: torch.device
+    progress: Progress
+
+    @property
+    def loader(self) -> Callable[[], Any]:
+        """Loads the model once more as it was before this training, for merging adapters."""
+        return functools.partial(load_model, self.config, self.device, weights=self.weights, seed=self.recipe.seed)
+
+
+def train_model(
+    session: Session, job: TrainingJob, dev: Sequence[Example], *, teacher_weights: str | None = None
+) -> dict[str, Any]:
+    """Train a model, and keep it.
+
+    Args:
+        session: model, weights, steps.
+        job: what it learns.
+        dev: development rows.
+        teacher_weights: folder of the teacher's weights, where the job reads its signal.
+    """
+    recipe, device = session.recipe, session.device
+    session.progress(0, 1, "load")
+    template = load_template(session.config, weights=session.weights)
+    tokenizer = ExampleTokenizer(template, recipe.data)
+    teacher, teacher_tokenizer, bridge = None, None, None
+    if job.needs is not Need.NOTHING:
+        teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.needs)
+        bridge = job.align(template, teacher_tokenizer.template) if job.align else None
+    model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
+    rows = job.encode(tokenizer, teacher_tokenizer, bridge)
+    objective = job.objective(model, teacher.model if teacher else None, bridge)
+    module = DistillationModule(model, objective.to(device))
+    record = fit(
+        session,
+        module,
+        rows,
+        collator(template, teacher_tokenizer, job.needs),
+        teacher=teacher,
+        dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
+        autocast=autocast,
+    )
+    if record.pop("saves"):
+        save_student(session, module, template)
+    return {**record, "rows": job.num_examples, "notes": tokenizer.notes}
+
+
+def fit(
+    session: Session,
+    module: DistillationModule,
+    rows: Sequence[EncodedRow | ExampleRows],
+    collator: Collator,
+    *,
+    teacher: LocalTeacher | None = None,
+    dev_score: DevScore | None = None,
+    autocast: bool = False,
+) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint where there is one; the best weights are in the module afterwards.
+
+    Returns:
+        What the stage says of itself; `saves` tells whether this process is the one that writes the model.
+    """
+    recipe, folder = session.recipe, session.folder / "training"
+    probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
+    schedule = plan(session.training, len(rows), processes=num_processes())
+    trainer = DistillationTrainer(
+        module,
+        training_arguments(
+            session.training,
+            schedule,
+            folder,
+            device=session.device,
+            seed=recipe.seed,
+            report_to=recipe.report_to,
+            name=f"{recipe.name}-{session.name}",
+            autocast=autocast,
+            evaluate=dev_score is not None,
+        ),
+        rows,
+        collator,
+        teacher=teacher,
+        dev_score=dev_score,
+        objective_learning_rate=recipe.distil.projector_learning_rate,
+        progress=session.progress,
+    )
+    checkpoint = last_checkpoint(folder)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.load_best()
+    return {
+        "saves": trainer.args.should_save,
+        "plan": dataclasses.asdict(schedule),
+        "target_tokens": sum(len(row.student.learned_ids) for item in rows for row in item.rows),
+        "best_rougeL": trainer.state.best_metric,
+        "best_step": trainer.state.best_global_step,
+        "train_seconds": result.metrics["train_runtime"],
+    }
+
+
+def local_teacher(
+    recipe: Recipe, device: torch.device, weights: str | None, needs: Need
+) -> tuple[LocalTeacher, ExampleTokenizer]:
+    """The recipe's own teacher, and what turns examples into its tokens."""
+    config = recipe.local_teacher
+    template = load_template(config, weights=weights)
+    seed = recipe.seed if config.seed is None else config.seed
+    model = load_model(config, device, weights=weights, seed=seed)
+    return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), ExampleTokenizer(template, recipe.data)
+
+
+def trainable(
+    config: ModelConfig, training: TrainConfig, device: torch.device, weights: str | None, seed: int
+) -> tuple[Any, bool]:
+    """A model whose trained weights are float32; half precision then comes by autocast."""
+    dtype = pick_dtype(config.dtype, device)
+    full = training.lora is None
+    chosen = config.model_copy(update={"dtype": "float32"}) if full else config
+    quantize = training.lora is not None and training.lora.quantize_4bit
+    model = load_model(chosen, device, weights=weights, seed=seed, quantize=quantize)
+    if training.lora:
+        model = add_lora(model, training.lora)
+    return model, full and dtype == torch.bfloat16
+
+
+def collator(template: Template, teacher: ExampleTokenizer | None, needs: Need) -> Collator:
+    """What pads the rows for a student and, where there is one, its teacher."""
+    pad: Any = template.tokenizer.pad_token_id
+    teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None
+    return Collator(pad, teacher_pad, same_targets=Need.SAME_VOCABULARY in needs)
+
+
+def num_processes() -> int:
+    """How many processes train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def save_student(session: Session, module: DistillationModule, template: Template) -> None:
+    """Write the trained model into the stage's folder; checkpoints go."""
+    save_model(module.student, template, session.folder / "model", reload=session.loader)
+    remove_checkpoints(session.folder / "training")
+
+
+def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
+    """Write a model folder, adapters merged; whole or not at all.
+
+    `AutoModelForCausalLM.from_pretrained` opens it, and `AutoModelForSeq2SeqLM` that of an encoder–decoder.
+    """
+    final = merged(model, reload)
+    # Answers are greedy: sampling fields stay behind, and with them the ones that transformers refuses to save.
+    start = template.start_ids
+    final.generation_config = GenerationConfig(
+        decoder_start_token_id=start[0] if start else None,
+        # What the tokenizer puts before an answer, the decoder is given: BART's <s>.
+        forced_bos_token_id=start[1] if len(start) > 1 else None,
+        bos_token_id=template.tokenizer.bos_token_id,
+        pad_token_id=template.tokenizer.pad_token_id,
+        eos_token_id=list(template.stop_ids),
+    )
+    with whole_folder(folder) as part:
+        final.save_pretrained(part)
+        template.tokenizer.save_pretrained(part)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Checkpoints are for resuming; a finished stage keeps its model and its curves."""
+    for path in [*folder.glob("checkpoint-*"), folder / "best"]:
+        shutil.rmtree(path, ignore_errors=True)
