@@ -175,7 +175,16 @@ def _check_options(config: DistilConfig) -> None:
 
 def learns_from_signal(recipe: Recipe) -> bool:
     """Whether some arm reads the teacher's logits or states, so that the pair has to fit the method."""
-    return recipe.tasks is None or recipe.tasks.logits or bool({"distilled", "kd_gold"} & set(recipe.evaluate.arms))
+    return recipe.tasks is None or bool(recipe.signal_arms)
+
+
+def reads_logits(recipe: Recipe) -> bool:
+    """Whether some arm reads the teacher's signal of the very answers that it learns.
+
+    An arm that learns texts of tasks reads it too with `tasks.logits`, and may do with two models that speak
+    differently.
+    """
+    return any(arm.reads_signal for arm in recipe.trained_arms)
 
 
 def width(model: Any) -> int:
@@ -215,5 +224,5 @@ def check_pair(
     if found.cause == "vocabulary":
         raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
     # A recipe that only learns from texts may have the two speak differently.
-    if found.verdict == "unsound" and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
+    if found.verdict == "unsound" and reads_logits(recipe):
         raise ModelError(f"distil.method {method} cannot be used: {found.why}", hint=found.hint)

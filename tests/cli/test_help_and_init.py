@@ -12,9 +12,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from understudy.arms import trained_arms
 from understudy.cli.init import SUGGESTED, commented_recipe
 from understudy.cli.recipes import shipped
-from understudy.recipe import ARMS, Recipe, parse_recipe
+from understudy.recipe import Recipe, parse_recipe
 
 
 def modules_after(*arguments: str) -> set[str]:
@@ -88,7 +89,7 @@ def test_every_part_that_is_off_can_be_turned_on_by_taking_the_mark_away() -> No
     assert recipe.teacher.sft.lora is not None
     assert recipe.distil.lora is not None
     assert recipe.student.sft.steps is None
-    assert recipe.evaluate.arms == ARMS
+    assert recipe.evaluate.arms == trained_arms()
 
 
 def test_with_the_two_sections_on_texts_turned_on_the_arm_that_learns_them_is_trained() -> None:
@@ -98,7 +99,7 @@ def test_with_the_two_sections_on_texts_turned_on_the_arm_that_learns_them_is_tr
         lines.append(re.sub(r"^( *)#(?=[a-z_0-9]+:)", r"\1", line) if on else line)
     recipe = parse_recipe(yaml.safe_load("\n".join(lines)))
     assert recipe.generate is not None
-    assert recipe.evaluate.arms == ARMS
+    assert recipe.evaluate.arms == trained_arms()
 
 
 def test_every_field_stands_there_behind_its_sentence() -> None:

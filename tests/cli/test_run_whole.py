@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.house import House, answers, environment
 from understudy.files import read_json, read_jsonl
+from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
+from understudy.pipeline.stages.context import Context
 from understudy.run import Run
 
 ARMS = ("sft", "seqkd", "kd_gold", "distilled")
@@ -35,6 +37,10 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 # -- what there is afterwards ----------------------------------------------------------------------------------------
+
+
+def context_of(run: Run) -> Context:
+    return Context(run, run.recipe, lambda *_: None, stage_of("train", "distilled"), run.recipe)
 
 
 def test_every_stage_is_there_and_done(finished: House) -> None:
@@ -93,7 +99,7 @@ def test_the_student_opens_and_carries_its_card(finished: House) -> None:
 def test_arms_take_equal_steps_and_seqkd_reads_the_prompts_of_distilled(finished: House) -> None:
     run = Run(finished.run_folder())
     assert {run.record(f"train-{arm}")["plan"]["steps"] for arm in ARMS} == {6}
-    ours, theirs = seqkd_rows(run, run.recipe), distilled_rows(run, run.recipe)
+    ours, theirs = seqkd_rows(context_of(run)), distilled_rows(context_of(run))
     assert [(row.id, row.question) for row in ours] == [(row.id, row.question) for row in theirs]
     assert run.record("train-seqkd")["rows"] == run.record("train-distilled")["rows"] == len(ours)
     data = run.record("data")["rows"]
@@ -185,7 +191,7 @@ def test_without_unlabelled_questions_there_is_no_kd_gold_arm(house: House, comm
     assert not list(run.folder.glob("stages/*kd_gold"))
     assert not run.stage("teacher_sft").exists()
     assert len({run.record(f"train-{arm}")["plan"]["steps"] for arm in ("sft", "seqkd", "distilled")}) == 1
-    ours, theirs = seqkd_rows(run, run.recipe), distilled_rows(run, run.recipe)
+    ours, theirs = seqkd_rows(context_of(run)), distilled_rows(context_of(run))
     assert [row.question for row in ours] == [row.question for row in theirs]
     assert {row.origin for row in theirs} == {"gold"}
     assert "There were no unlabelled questions" in (run.folder / "report.html").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from understudy.errors import RunError
 from understudy.files import read_jsonl
 from understudy.grid import GridFolder, cell_runs, plan_of, stage_keys
 from understudy.grid.units import missing, units
-from understudy.pipeline.scheduler import stages
+from understudy.pipeline.kinds import is_shared, reads_of, stages
 from understudy.pipeline.stages import run_stage
 from understudy.recipe import Recipe, fields, parse_grid, parse_recipe
 from understudy.run import Run
@@ -53,6 +53,7 @@ SPECIAL: dict[str, Any] = {
     "evaluate.resamples": 123,
     "evaluate.confidence": 0.9,
     "evaluate.arms": ["distilled", "sft"],
+    "arms": {"own": {"distil.steps": 7}},
     "distil.divergence": "reverse_kl",
     "evaluate.simulatability": False,
     "generate.teacher": {"model": "writer"},
@@ -122,7 +123,8 @@ def ancestors(recipe: Recipe) -> dict[str, set[str]]:
 
 def declared(recipe: Recipe, names: set[str]) -> set[str]:
     """All fields that some stages read."""
-    return {path for name in names if stage_keys.shared(name) for path in stage_keys.reads(name, recipe)}
+    planned = [stage for stage in stages(recipe, unlabelled=True) if stage.name in names and is_shared(stage)]
+    return {path for stage in planned for path in reads_of(stage, recipe)}
 
 
 def covers(paths: set[str], path: str) -> bool:
@@ -249,10 +251,10 @@ def test_each_stage_stands_once_and_behind_what_it_needs(names: list[str]) -> No
     found = units(cells, {})
     seen: set[str] = set()
     for unit in found.values():
-        assert seen >= set(unit.stage.needs)
+        assert seen >= set(unit.needs)
         assert unit.host.name in unit.users
         seen.add(unit.id)
-        for need in unit.stage.needs:
+        for need in unit.needs:
             # Whoever needs a stage also needs what it is made from: so a failure reaches exactly its users.
             assert set(found[need].users) >= set(unit.users)
     for cell in cells:
@@ -300,7 +302,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run.prepare(recipe)
     for stage in stages(recipe, unlabelled=True):
         if stage.name.split("-")[0] not in ("speed", "report"):
-            run_stage(stage.name, stage.needs, recipe, run.folder, lambda *_: None)
+            run_stage(stage, recipe, run.folder, lambda *_: None)
     return run
 
 
@@ -325,7 +327,7 @@ def test_fields_that_are_not_declared_change_nothing(finished: Run, tmp_path: Pa
     (run.stage(stage.name) / "begun.json").unlink()
     other = parse_recipe(value)
     assert all(fields.get(value, path) != fields.get(recipe.model_dump(mode="json"), path) for path in altered)
-    run_stage(stage.name, stage.needs, other, run.folder, lambda *_: None)
+    run_stage(stage, other, run.folder, lambda *_: None)
     assert results(run, stage.name) == results(finished, stage.name)
 
 
@@ -366,7 +368,7 @@ def test_fields_that_are_not_declared_change_no_text_and_nothing_that_is_learned
     shutil.copytree(taught.folder, tmp_path / "run")
     run = Run(tmp_path / "run")
     shutil.rmtree(run.stage(name))
-    run_stage(name, stage.needs, parse_recipe(value), run.folder, lambda *_: None)
+    run_stage(stage, parse_recipe(value), run.folder, lambda *_: None)
     assert results(run, name) == results(taught, name)
 
 

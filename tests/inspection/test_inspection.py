@@ -97,7 +97,7 @@ def test_inspect_shows_everything_writes_no_run_folder_and_takes_data_literally(
     for part in range(1, 9):
         assert f" {part}  " in printed
     assert "the fine-tuned teacher answers here" in printed
-    assert "train distilled" in printed
+    assert "distil on gold rows only" in printed
     assert any("as it came" in finding.text for finding in said)
     assert not (folders["root"] / "runs").exists()
     texts = load_texts(recipe)
@@ -348,8 +348,11 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
 
 
 def test_wall_time_is_bound_by_the_longest_chain_and_by_the_workers() -> None:
-    order = [Stage("data"), Stage("a", ("data",)), Stage("b", ("a",)), Stage("c", ("data",))]
-    took = [Projected("a", 10, 1.0), Projected("b", 10, 2.0), Projected("c", 4, 1.0)]
+    order = [
+        Stage("work", name=name, needs=needs)
+        for name, needs in (("data", ()), ("a", ("data",)), ("b", ("a",)), ("c", ("data",)))
+    ]
+    took = [Projected(name, name, n, step) for name, n, step in (("a", 10, 1.0), ("b", 10, 2.0), ("c", 4, 1.0))]
     assert wall_time(order, took, 1) == 34
     assert wall_time(order, took, 2) == 30
 

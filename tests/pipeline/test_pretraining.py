@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from support.tiny import FACTS, llama, tokenizer
+from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.scheduler import stages
 from understudy.pipeline.stages import run_stage
-from understudy.pipeline.stages.context import student_weights, teacher_weights
+from understudy.pipeline.stages.context import Context, student_weights, teacher_weights
 from understudy.pipeline.stages.pretraining import packed
 from understudy.recipe import parse_recipe
 from understudy.run import Run
@@ -74,12 +75,13 @@ def run(tmp_path: Path) -> Run:
 
 def test_the_stage_lowers_the_loss_on_its_text_and_says_what_it_read(run: Run) -> None:
     recipe = run.recipe
-    run_stage("student_pretrain", (), recipe, run.folder, lambda *_: None)
+    run_stage(stage_of("pretrain", "student"), recipe, run.folder, lambda *_: None)
     record = run.record("student_pretrain")
     assert record["documents"] == 1
     assert record["plan"]["steps"] == 30
     assert record["best_rougeL"] is None
-    assert student_weights(run, recipe) == str(run.stage("student_pretrain") / "model")
+    context = Context(run, recipe, lambda *_: None, stage_of("train", "sft"), recipe)
+    assert student_weights(context) == str(run.stage("student_pretrain") / "model")
     assert teacher_weights(run, recipe) is None
     rows = packed(TEMPLATE, TEXTS, 48)
     losses = []

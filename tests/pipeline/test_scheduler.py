@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.arms import trained_arms
 from understudy.errors import ConfigError
-from understudy.pipeline.scheduler import Stage, missing, ready, stages, upto
-from understudy.recipe import ARMS, Recipe, TaskKind, parse_recipe
+from understudy.pipeline.kinds import stages
+from understudy.pipeline.scheduler import missing, ready, upto
+from understudy.pipeline.stage import Stage
+from understudy.recipe import Recipe, TaskKind, parse_recipe
 from understudy.run import Run
 
 SFT = {"steps": 1}
@@ -23,11 +26,15 @@ def plan(unlabelled: bool = True, **sections: dict) -> dict[str, Stage]:
     return {stage.name: stage for stage in found}
 
 
+def named(name: str, needs: tuple[str, ...] = (), *, exclusive: bool = False) -> Stage:
+    return Stage("work", name=name, needs=needs, exclusive=exclusive)
+
+
 @given(
     st.booleans(),
     st.booleans(),
     st.booleans(),
-    st.lists(st.sampled_from(ARMS), unique=True),
+    st.lists(st.sampled_from(trained_arms()), unique=True),
     st.sampled_from(get_args(TaskKind)),
     st.booleans(),
 )
@@ -50,7 +57,8 @@ def test_each_stage_comes_after_what_it_needs(
     assert set(found["report"].needs) == seen - {"report"}
     # Without unlabelled rows kd_gold is what distilled would be, and is left out only where distilled is there.
     assert ("train-kd_gold" in found) == ("kd_gold" in arms and (unlabelled or "distilled" not in arms))
-    assert ("answers" in found) == bool({"seqkd", "distilled"} & set(arms))
+    # With gold for every question, only an arm that learns the teacher's answers in its place has a use for them.
+    assert ("answers" in found) == ("seqkd" in arms or ("distilled" in arms and unlabelled))
 
 
 def test_a_student_of_texts_waits_for_the_texts_and_one_of_answers_does_not() -> None:
@@ -124,6 +132,64 @@ def test_steps_that_no_task_learns_need_not_be_written(tasks: dict, steps: list[
     assert parse_recipe({"tasks": tasks, "generate": {"steps": steps}}).tasks
 
 
+def test_nobody_answers_where_every_question_has_gold_and_no_arm_uses_the_answers() -> None:
+    found = plan(unlabelled=False, evaluate={"arms": ["sft", "distilled"]})
+    assert "answers" not in found
+    assert found["train-distilled"].needs == ("teacher_sft", "data")
+    assert "answers" in plan(unlabelled=False, evaluate={"arms": ["seqkd"]})
+
+
+OWN = {
+    "reverse": {"distil.divergence": "reverse_kl"},
+    "longer": {"like": "sft", "distil.steps": 99},
+    "kept": {"seqkd.keep_unfinished": True},
+    "tuned": {"student.sft": SFT},
+}
+
+
+def test_arms_of_a_recipe_have_stages_of_their_own_and_share_what_they_can() -> None:
+    found = plan(arms=OWN, evaluate={"speed": False})
+    for name in OWN:
+        assert found[f"predict-{name}"].needs == (f"train-{name}",)
+    assert found["train-reverse"].needs == found["train-distilled"].needs == ("answers", "data")
+    # Like SFT-only it reads no teacher; other answers are asked for once more; another student is tuned by itself.
+    assert found["train-longer"].needs == ("data",)
+    assert found["train-kept"].needs == ("answers-kept", "data")
+    assert found["tuned_sft"].needs == ("data",)
+    assert found["train-tuned"].needs == ("answers", "tuned_sft")
+    assert set(found["report"].needs) == found.keys() - {"report"}
+    assert len({stage.name for stage in found.values()}) == len(found)
+
+
+def test_arms_of_a_recipe_are_asked_for_like_others() -> None:
+    assert parse_recipe({"arms": OWN}).evaluate.arms == ("sft", "seqkd", "kd_gold", "distilled", *OWN)
+    chosen = plan(arms=OWN, evaluate={"arms": ["sft", "reverse"]})
+    assert {name for name in chosen if name.startswith("train-")} == {"train-sft", "train-reverse"}
+
+
+@pytest.mark.parametrize(
+    ("arms", "said"),
+    [
+        ({"sft": {"distil.steps": 1}}, "name of its own"),
+        ({"my arm": {"distil.steps": 1}}, "letters, digits"),
+        ({"a": {"data.limit": 1}}, "may differ in student, distil, seqkd, tasks, not in data.limit"),
+        ({"a": {"evaluate.rows": 1}}, "not in evaluate.rows"),
+        ({"a": {"distil.divergnce": "js"}}, "did you mean `distil.divergence`"),
+        ({"a": {"distil.steps": -1}}, "arms.a: distil.*steps"),
+        ({"a": {"like": "sqekd"}}, "did you mean `seqkd`"),
+        ({"a": {"tasks.kind": "answer"}}, "`a`; a section `tasks`"),
+    ],
+)
+def test_a_bad_arm_is_refused_when_the_recipe_is_read(arms: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_recipe({"arms": arms})
+
+
+def test_an_unknown_arm_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean `revers`"):
+        parse_recipe({"arms": {"revers": {}}, "evaluate": {"arms": ["reverse"]}})
+
+
 def test_arms_start_from_the_models_that_were_tuned_for_them() -> None:
     found = plan(teacher={"model": "t", "sft": SFT}, student={"model": "s", "sft": SFT})
     assert found["train-sft"].needs == ("student_sft",)
@@ -137,11 +203,11 @@ def test_what_measures_time_runs_alone() -> None:
     found = list(plan().values())
     clock = [stage for stage in found if stage.exclusive]
     assert [stage.name for stage in clock] == ["speed-teacher", "speed-student"]
-    other = Stage("other")
+    other = named("other")
     assert ready([clock[0]], [other], 4) == []
     assert ready([other], [clock[0]], 4) == []
-    assert ready([Stage("a"), Stage("b"), Stage("c")], [], 2) == [Stage("a"), Stage("b")]
-    free = [Stage("x", exclusive=True), Stage("y", exclusive=True)]
+    assert ready([named("a"), named("b"), named("c")], [], 2) == [named("a"), named("b")]
+    free = [named("x", exclusive=True), named("y", exclusive=True)]
     assert ready(free, [], 4) == free[:1]
 
 
@@ -160,7 +226,7 @@ def test_every_stage_gets_its_turn_once(workers: int) -> None:
 
 # -- what is missing -------------------------------------------------------------------------------------------------
 
-CHAIN = [Stage("a"), Stage("b", ("a",)), Stage("c", ("b",)), Stage("d", ("a",))]
+CHAIN = [named("a"), named("b", ("a",)), named("c", ("b",)), named("d", ("a",))]
 
 
 def make(run: Run, *names: str) -> None:

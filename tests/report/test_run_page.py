@@ -18,7 +18,8 @@ from understudy.errors import RunError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.report import ReportInputs, render_report
-from understudy.report.run_summary import ARMS, caveats, compact, headline, number, p_text, primary_metric
+from understudy.report.labels import label_of
+from understudy.report.run_summary import caveats, compact, headline, number, p_text, primary_metric
 
 SHARES = {"teacher": 0.95, "distilled": 0.8, "seqkd": 0.75, "kd_gold": 0.5, "sft": 0.45, "base_student": 0.05}
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & $\\frac{1}{2}$"
@@ -46,7 +47,7 @@ def rows(arm: str, share: float, *, items: int = 80, prefix: str = "") -> list[d
 
 CURVES = {
     "teacher_sft": [{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 2, "loss": math.nan, "train_loss": 1.0}],
-    "train:distilled": [
+    "distilled": [
         {"step": 1, "loss": 2.0, "gold": 1.5, "divergence": 0.5, "agreement": 0.2},
         {"step": 2, "eval_rougeL": 0.4},
         {"step": 2, "student_entropy": 1.0, "teacher_entropy": 0.4, "divergence": 0.2, "loss": None},
@@ -142,7 +143,7 @@ def test_page_is_whole_and_loads_nothing(inputs, tmp_path) -> None:
 def test_page_shows_what_there_is(inputs, tmp_path) -> None:
     text = Page(render(inputs, tmp_path)).text
     for arm in SHARES:
-        assert ARMS[arm] in text
+        assert label_of(arm).label in text
     for word in ("ROUGE-L", "telecom-qa", "0123456789abcdef", "3 contexts were reduced", "seed: 0", "4.0× fewer"):
         assert word in text
     value = inputs.comparison["overall"]["table"]["distilled"]["exact_match"]["value"]
@@ -195,9 +196,9 @@ def test_missing_arms_and_sections(arms: list[str], tmp_path) -> None:
     run = ReportInputs(name="bare", comparison=compare(tables, resamples=100).to_dict())
     page = Page(render(run, tmp_path))
     assert page.open == []
-    assert all(ARMS[arm] in page.text for arm in arms)
+    assert all(label_of(arm).label in page.text for arm in arms)
     assert "nan" not in page.text.lower().replace("maintenance", "")
-    missing = [ARMS[arm] for arm in SHARES if arm not in arms and arm != "base_student"]
+    missing = [label_of(arm).label for arm in SHARES if arm not in arms and arm != "base_student"]
     assert all(any(name in caveat for caveat in caveats(run)) for name in missing)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from support import tiny_seq2seq
 from support.tiny import llama, tokenizer
 from understudy.pipeline.scheduler import execute
+from understudy.pipeline.stage import Stage
 from understudy.recipe import parse_recipe
 from understudy.run import Run
 
@@ -108,17 +109,17 @@ class Silent:
         self.done: list[str] = []
         self.past_the_end: set[str] = set()
 
-    def start(self, stage: str) -> None:
+    def start(self, stage: Stage) -> None:
         """Nothing is shown."""
 
-    def update(self, stage: str, done: int, total: int, note: str) -> None:
+    def update(self, stage: Stage, done: int, total: int, note: str) -> None:
         """Only what would be wrong to show is kept."""
         if total and done > total:
-            self.past_the_end.add(stage)
+            self.past_the_end.add(stage.name)
 
-    def finish(self, stage: str, seconds: float) -> None:
+    def finish(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
-        self.done.append(stage)
+        self.done.append(stage.name)
 
 
 def run_recipe(value: dict[str, Any], *, until: str | None = None) -> tuple[Run, Silent]:

@@ -188,17 +188,17 @@ class GridConsole:
 
 
 def _unit(unit: Unit) -> str:
-    from understudy.cli.progress import title
+    from understudy.pipeline.kinds import title
 
     users = len(unit.users)
     of = f"for {users} cells" if users > 1 else _words(unit.host.levels[0])
-    return f"{title(unit.name)} · {of}"
+    return f"{title(unit.stage)} · {of}"
 
 
 def run(grid: Grid) -> None:
     """Run a grid and show its table."""
+    from understudy.arms import main_arm
     from understudy.grid import run_grid
-    from understudy.recipe import main_arm
 
     console = GridConsole()
     console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")

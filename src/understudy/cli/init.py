@@ -11,9 +11,9 @@ import typer
 import yaml
 from pydantic import BaseModel
 
+from understudy.arms import trained_arms
 from understudy.errors import ConfigError
 from understudy.files import atomic
-from understudy.recipe.sections import ARMS
 
 SUGGESTED: dict[str, Any] = {
     "name": "my-domain",
@@ -24,7 +24,7 @@ SUGGESTED: dict[str, Any] = {
 }
 
 # What stands at a field that is better left to its default, for it goes by what else is on.
-LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(ARMS)}
+LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(trained_arms())}
 
 # What stands at a field that has no default, in sections that are off.
 EXAMPLES = {"source": "documents", "model": "judge"}

@@ -10,37 +10,12 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from understudy.pipeline.kinds import title
+from understudy.pipeline.stage import Stage
 from understudy.run import Run
-
-TITLES = {
-    "data": "read and split the data",
-    "pair": "check that data and models fit",
-    "teacher_pretrain": "pretrain the teacher on raw text",
-    "student_pretrain": "pretrain the student on raw text",
-    "teacher_sft": "fine-tune the teacher",
-    "student_sft": "fine-tune the student first",
-    "answers": "teacher answers the questions",
-    "train-sft": "train SFT-only student",
-    "train-seqkd": "train SeqKD student",
-    "train-kd_gold": "distil on gold rows only",
-    "train-distilled": "distil",
-    "generate": "teacher writes the texts",
-    "train-explained": "train on the teacher's texts",
-    "train-observer": "train the observer",
-    "speed-teacher": "time the teacher",
-    "speed-student": "time the student",
-    "report": "write the report",
-}
 
 # Short, so that the table fits into 80 columns.
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "bleu": "BLEU", "choice_accuracy": "choice"}
-
-
-def title(stage: str) -> str:
-    """A stage in plain words."""
-    if stage.startswith("predict-"):
-        return f"evaluate {stage.removeprefix('predict-').replace('_', ' ')}"
-    return TITLES.get(stage, stage)
 
 
 class Console:
@@ -79,21 +54,21 @@ class Console:
         """A line above the bars."""
         self.console.print(text)
 
-    def start(self, stage: str) -> None:
+    def start(self, stage: Stage) -> None:
         """A stage begins."""
-        self.tasks[stage] = self.bars.add_task(title(stage), total=None, note="")
+        self.tasks[stage.name] = self.bars.add_task(title(stage), total=None, note="")
         if not self.console.is_terminal:
             self.say(f"{title(stage)} …")
 
-    def update(self, stage: str, done: int, total: int, note: str) -> None:
+    def update(self, stage: Stage, done: int, total: int, note: str) -> None:
         """A stage has come so far."""
-        if stage in self.tasks:
-            self.bars.update(self.tasks[stage], completed=done, total=total, note=note)
+        if stage.name in self.tasks:
+            self.bars.update(self.tasks[stage.name], completed=done, total=total, note=note)
 
-    def finish(self, stage: str, seconds: float) -> None:
+    def finish(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
-        if stage in self.tasks:
-            self.bars.remove_task(self.tasks.pop(stage))
+        if stage.name in self.tasks:
+            self.bars.remove_task(self.tasks.pop(stage.name))
         self.say(f"✓ {title(stage)} ({seconds:.0f} s)")
 
     def close_with(self, run: Run) -> None:

@@ -13,27 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from understudy.arms import contrasts, main_arm
 from understudy.evaluation.gap import Gap, gap_recovered
 from understudy.evaluation.score_rows import Measured, Row, align, chance, group_numbers, measure
 from understudy.metrics import TEXT_METRICS, Difference, Interval, MetricModels
 from understudy.metrics.significance import difference_of, num_groups, percentile_bounds, resampled_totals
-from understudy.recipe import main_arm
 
 Sampled = tuple[float, np.ndarray]
-
-PAIRS: tuple[tuple[str, str], ...] = (
-    ("distilled", "sft"),
-    ("distilled", "seqkd"),
-    ("distilled", "kd_gold"),
-    ("seqkd", "sft"),
-    ("distilled", "explained"),
-    ("explained", "sft"),
-    ("explained", "seqkd"),
-    ("teacher", "distilled"),
-    ("teacher", "explained"),
-    ("teacher", "sft"),
-)
-"""Which differences are reported: first minus second."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +102,7 @@ def compare(
     *,
     metrics: Iterable[str] = TEXT_METRICS,
     tools: MetricModels | None = None,
-    pairs: Sequence[tuple[str, str]] = PAIRS,
+    pairs: Sequence[tuple[str, str]] | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -130,7 +116,8 @@ def compare(
         arms: name -> prediction rows; the items must be the same, their order may differ. Arms may be missing.
         metrics: metrics of written answers.
         tools: the models that some metrics need.
-        pairs: which differences to report; a pair with a missing arm is passed over.
+        pairs: which differences to report, by default those that `arms.contrasts` names; a pair with a missing arm is
+            passed over.
         resamples: draws of the bootstrap.
         confidence: level of every interval.
         seed: seed of the draws.
@@ -139,6 +126,7 @@ def compare(
         DataError: no rows, arms with different items, or a row without one of the fields.
     """
     aligned, notes = align(arms)
+    pairs = tuple(contrasts(aligned)) if pairs is None else pairs
     first = next(iter(aligned.values()))
     measured = measure(aligned, tuple(metrics), notes, tools)
     groups = np.array(group_numbers(first))

@@ -15,17 +15,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from understudy import __version__
+from understudy.arms import contrasts
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.compare import PAIRS
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.scoring import Scored
-from understudy.evaluation.systems import MAJORITY
 from understudy.metrics.registry import JUDGED
 from understudy.metrics.significance import SystemsComparison, compare_many
 from understudy.metrics.significance.mixed import seeds_model
-
-RUN_PAIRS = (*PAIRS, *((arm, low) for arm in ("distilled", "explained") for low in ("base_student", MAJORITY)))
-"""Which arms of a run are set against each other: first minus second."""
 
 _MODELLED = ("exact_match", "token_f1", "rougeL", "choice_accuracy", "answer_correctness")
 
@@ -88,7 +84,7 @@ def side_by_side(
     Args:
         scored: two systems or more, measured on the same items.
         pairs: which to test, first minus second; pairs with an absent system are passed over. Default: the arms of a
-            run as in `RUN_PAIRS`, any other systems all against all.
+            run as `arms.contrasts` names them, any other systems all against all.
         baseline: test every system against this one only.
         resamples: draws of the bootstrap and of the randomisation.
         confidence: level of the intervals; 1 − confidence is the level of the tests.
@@ -108,7 +104,7 @@ def side_by_side(
     if baseline is not None:
         pairs = [(name, baseline) for name in names if name != baseline]
     elif pairs is None and {"distilled", "sft"} <= set(names) and all(system.arm for system in scored.systems):
-        pairs = RUN_PAIRS
+        pairs = tuple(contrasts(names))
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     if pairs is not None:
         pairs = [(a, b) for a, b in pairs if a in names and b in names]

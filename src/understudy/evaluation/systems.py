@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from understudy.arms import MAJORITY, main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.evaluation.compare import majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
-from understudy.recipe import Recipe, main_arm
+from understudy.recipe import Recipe
 from understudy.run import Run
-
-ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "explained")
-MAJORITY = "majority"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def run_arms(run: Run) -> dict[str, list[dict[str, Any]]]:
     """
     arms = {
         arm: read_jsonl(run.stage(f"predict-{arm}") / "predictions.jsonl")
-        for arm in ARMS
+        for arm in run.recipe.answering_arms
         if run.is_done(f"predict-{arm}")
     }
     if not arms:
@@ -125,7 +123,7 @@ def run_arms(run: Run) -> dict[str, list[dict[str, Any]]]:
     gold = [
         {"references": row["answers"], "class": _class(row)} for row in read_jsonl(run.folder / "data" / "train.jsonl")
     ]
-    arms[MAJORITY] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
+    arms[MAJORITY.name] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
     return arms
 
 

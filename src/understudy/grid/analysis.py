@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from understudy.arms import main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
 from understudy.grid.table import TableRow, grid_table, unfinished
@@ -21,7 +22,6 @@ from understudy.grid.telecom_study import findings
 from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
 from understudy.metrics.significance import adjusted, compare_many, factorial_anova
 from understudy.pipeline.knowledge_report import taught_note
-from understudy.recipe import main_arm
 from understudy.run import Run
 
 SEED = "seed"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from understudy.pipeline.stage import Stage
 from understudy.recipe import GridConfig, Recipe
 
 
@@ -16,8 +17,7 @@ class Job:
 
     Attributes:
         id: names its lock and its progress.
-        stage: the stage's own name.
-        needs: stages that it is made from, by their own names.
+        stage: what to run, with what it is made from.
         recipe: of the run that hosts it.
         folder: of that run, absolute.
         grid: the grid's folder, absolute.
@@ -28,8 +28,7 @@ class Job:
     """
 
     id: str
-    stage: str
-    needs: tuple[str, ...]
+    stage: Stage
     recipe: Recipe
     folder: Path
     grid: Path

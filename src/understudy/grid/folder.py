@@ -31,7 +31,8 @@ import yaml
 from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.files import PART, atomic, read_json, write_json
 from understudy.grid import stage_keys
-from understudy.grid.units import CellRun, Unit
+from understudy.grid.units import CellRun, Unit, own_id
+from understudy.pipeline.kinds import is_shared
 from understudy.recipe import Grid
 from understudy.run import DONE
 
@@ -133,9 +134,9 @@ class GridFolder:
     def link(self, cell: CellRun, units: Mapping[str, Unit]) -> None:
         """Let a run folder point to the stages that it shares."""
         for unit in units.values():
-            if cell.name in unit.users and stage_keys.shared(unit.name):
+            if cell.name in unit.users and is_shared(unit.stage):
                 _link(self.stages / unit.id, cell.run.stage(unit.name))
-                if unit.name == "data":
+                if unit.stage.kind == "data":
                     _link(self.rows / unit.id, cell.run.folder / "data")
 
     def write_plan(self, grid: Grid, cells: Iterable[CellRun], units: Mapping[str, Unit]) -> None:
@@ -159,7 +160,7 @@ class GridFolder:
 
     def place(self, stage: str, id: str, run: str) -> Path:
         """The folder of a stage: among the shared ones, or in its own run."""
-        return self.stages / id if stage_keys.shared(stage) else self.cells / run / "stages" / stage
+        return self.cells / run / "stages" / stage if id == own_id(stage, run) else self.stages / id
 
     def record(self, stage: str, id: str, run: str) -> dict[str, Any] | None:
         """What a finished stage said of itself; None if it is not finished."""
@@ -174,7 +175,7 @@ class GridFolder:
         record = self.record(unit.name, unit.id, unit.host.name)
         if record is None:
             return False
-        needs = (units[id] for id in unit.stage.needs)
+        needs = (units[id] for id in unit.needs)
         made = {need.name: (self.record(need.name, need.id, unit.host.name) or {}).get("made") for need in needs}
         return None not in made.values() and record.get("from") == made
 

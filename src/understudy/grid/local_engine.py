@@ -27,7 +27,7 @@ class LocalEngine:
     def submit(self, job: Job) -> None:
         """See `Engine`."""
         share = 1 if job.exclusive else self.capacity * job.processes
-        worker = processes.start(self.context, job.stage, max(1, processes.cores() // share), work, job)
+        worker = processes.start(self.context, job.stage.name, max(1, processes.cores() // share), work, job)
         self.running[worker.channel] = job, worker
 
     def wait(self) -> Sequence[Outcome]:

@@ -67,7 +67,7 @@ class RayEngine:
         except self.ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             lost = RunError(
-                f"stage {job.stage} was lost on the cluster: {reason}",
+                f"stage {job.stage.name} was lost on the cluster: {reason}",
                 hint="out of memory, or nodes went away more often than grid.retries; run the same command again",
             )
             return Outcome(job.id, lost)
@@ -102,5 +102,5 @@ def _work(job: Job, threads: int) -> Exception | None:
     except UnderstudyError as error:
         return error
     except Exception:
-        return RuntimeError(f"stage {job.stage} failed:\n{traceback.format_exc()}")
+        return RuntimeError(f"stage {job.stage.name} failed:\n{traceback.format_exc()}")
     return None

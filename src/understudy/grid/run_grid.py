@@ -12,8 +12,10 @@ from understudy.grid.engines import Engine, Job, engine_for
 from understudy.grid.folder import GridFolder
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
-from understudy.pipeline.scheduler import FIRST, Stage, ready
+from understudy.pipeline.kinds import first_stages
+from understudy.pipeline.scheduler import ready
 from understudy.pipeline.sources import check_trackers
+from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid
 
 
@@ -65,9 +67,9 @@ class _Grid:
         running: dict[str, Unit] = {}
         while waiting or running:
             assert self.engine is not None
-            at_work = [unit.stage for unit in running.values()]
-            able = ready([unit.stage for unit in waiting], at_work, self.engine.capacity)
-            for unit in [unit for unit in waiting if unit.stage in able]:
+            at_work = [unit.ordered for unit in running.values()]
+            able = ready([unit.ordered for unit in waiting], at_work, self.engine.capacity)
+            for unit in [unit for unit in waiting if unit.ordered in able]:
                 waiting.remove(unit)
                 running[unit.id] = unit
                 self.events.started(unit)
@@ -89,8 +91,7 @@ class _Grid:
         processes = config.processes if unit.stage.distributed else 1
         return Job(
             id=unit.id,
-            stage=unit.name,
-            needs=unit.needs,
+            stage=unit.stage,
             recipe=unit.host.recipe,
             folder=unit.host.run.folder.absolute(),
             grid=self.folder.path.absolute(),
@@ -128,7 +129,7 @@ def run_grid(grid: Grid, events: Events) -> GridFolder:
         work = _Grid(grid, folder, cells, contents, events)
         folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
         try:
-            work.run(work.units(lambda cell: FIRST))
+            work.run(work.units(lambda cell: first_stages(cell.recipe)))
             # Only now is it known which cells have questions without answers, and so which stages there are.
             folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
             work.run(work.units(plan_of))

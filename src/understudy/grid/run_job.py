@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import shlex
 import subprocess
@@ -27,7 +29,7 @@ def work(job: Job, say: Callable[[int, int, str], None]) -> None:
     """
     os.chdir(job.cwd)
     with GridFolder(job.grid).working_on(job.id) as progress:
-        if Run(job.folder).is_current(job.stage, job.needs):
+        if Run(job.folder).is_current(job.stage.name, job.stage.needs):
             # Whoever held it before us finished it after all.
             return
         if job.processes > 1:
@@ -40,7 +42,7 @@ def work(job: Job, say: Callable[[int, int, str], None]) -> None:
 
         from understudy.pipeline.stages import run_stage
 
-        run_stage(job.stage, job.needs, job.recipe, job.folder, both)
+        run_stage(job.stage, job.recipe, job.folder, both)
 
 
 def _launch(job: Job, progress: Path) -> None:
@@ -52,7 +54,8 @@ def _launch(job: Job, progress: Path) -> None:
     report = progress.with_suffix(".error")
     report.unlink(missing_ok=True)
     command = [*launcher(job.launcher, job.processes), "-m", "understudy.grid.worker"]
-    arguments = [str(job.folder), job.stage, ",".join(job.needs), str(progress), str(report)]
+    stage = json.dumps(dataclasses.asdict(job.stage))
+    arguments = [str(job.folder), stage, str(progress), str(report)]
     environment = {**os.environ, PARENT: str(os.getpid())}
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     if report.is_file():
@@ -62,7 +65,7 @@ def _launch(job: Job, progress: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise RunError(
-            f"the {job.processes} processes of stage {job.stage} failed: {last}",
+            f"the {job.processes} processes of stage {job.stage.name} failed: {last}",
             hint="try `grid.processes=1`, or another grid.launcher",
         )
 

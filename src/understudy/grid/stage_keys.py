@@ -1,7 +1,6 @@
-"""What a stage is: the recipe fields that can change it, the files they name, and the stages it is made from.
+"""The key of a stage: the recipe fields that can change it, the files they name, and the stages it is made from.
 
-Two cells share a stage where these agree. Each field is declared once, here; a test changes all *other* fields and
-sees that a stage gives the same bytes.
+Two cells share a stage where these agree. Which fields a stage reads stands with its kind (`pipeline.kinds`).
 """
 
 from __future__ import annotations
@@ -11,98 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from understudy.files import fingerprint, fingerprint_file, fingerprint_folder, fingerprint_tree
-from understudy.pipeline.scheduler import Stage, side_of
-from understudy.recipe import DataConfig, DistilConfig, ModelConfig, Recipe, TrainConfig
-
-ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
-"""How a row becomes token ids."""
-ROWS = tuple(
-    f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
-)
-"""Which rows there are, and in which split."""
-TEMPLATE = ("model", "tokenizer", "chat_template", "revision", "trust_remote_code")
-WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
-STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
-METHOD = tuple(f"distil.{name}" for name in DistilConfig.model_fields)
-ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
-
-TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
-"""What decides which texts the teacher itself is fine-tuned on."""
-EXPLAINED = ("tasks", "evaluate.simulatability", "evaluate.judge", "evaluate.embedding_model")
+from understudy.pipeline.kinds import is_shared, reads_of
+from understudy.pipeline.stage import Stage
+from understudy.recipe import Recipe
+from understudy.recipe.own_arms import for_arm
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),
     *("recorded", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
-
-
-def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
-    """The fields that can change a stage, beside those of the stages it is made from.
-
-    Args:
-        stage: its name.
-        recipe: decides for fresh weights alone: only they depend on the seed before anything is trained.
-    """
-    kind, _, arm = stage.partition("-")
-    side = (
-        "teacher" if stage.startswith("teacher") or arm == "teacher" or kind in ("answers", "generate") else "student"
-    )
-    weights = tuple(f"{side}.{name}" for name in WEIGHTS)
-    model = getattr(recipe, side_of(stage) or "student")
-    seed = f"{side}.seed" if side_of(stage) and model and model.seed is not None else "seed"
-    fresh = (seed,) if _fresh(stage, side, recipe) else ()
-    if kind == "data":
-        return ROWS
-    if kind == "pair":
-        sides = ("teacher", "student") if recipe.teacher else ("student",)
-        templates = (f"{model}.{name}" for model in sides for name in TEMPLATE)
-        return (*ENCODE, *templates, *METHOD, "evaluate.arms", "tasks")
-    if kind in ("teacher_pretrain", "student_pretrain"):
-        return (seed, *weights, f"{side}.pretrain", "data.max_length")
-    if kind in ("teacher_sft", "student_sft"):
-        taught: tuple[str, ...] = ("generate.teach",) if side == "teacher" and recipe.generate else ()
-        taught += TEACH if taught and recipe.generate and recipe.generate.teach else ()
-        return (seed, *weights, f"{side}.sft", *ENCODE, "evaluate.batch_size", *taught)
-    if kind == "generate":
-        own = (*fresh, *weights, "evaluate.batch_size") if recipe.teacher_writes else ()
-        return ("generate", *own)
-    if kind == "answers":
-        return (*fresh, *weights, *ENCODE, "seqkd", "evaluate.batch_size")
-    if kind == "train":
-        if arm in ("explained", "observer"):
-            logits = recipe.tasks is not None and recipe.tasks.logits and arm == "explained"
-            learned = (*METHOD, *(f"teacher.{name}" for name in WEIGHTS)) if logits else STEPS
-            tasks = ("tasks",) if arm == "explained" else ("tasks.rationales", "generate.roles")
-            return ("seed", *weights, *learned, *tasks, *ENCODE, "evaluate.batch_size")
-        gold = arm in ("sft", "seqkd")
-        teacher = () if gold else tuple(f"teacher.{name}" for name in WEIGHTS)
-        return ("seed", *weights, *(STEPS if gold else METHOD), *teacher, *ENCODE, "evaluate.batch_size")
-    if stage == "predict-explained":
-        return ("seed", *weights, *ANSWERS, *EXPLAINED, "evaluate.resamples", "evaluate.confidence")
-    if kind == "predict":
-        return (*fresh, *weights, *ANSWERS)
-    if kind == "speed":
-        return (*fresh, *weights, *ANSWERS, "evaluate.arms")
-    raise ValueError(f"no fields are declared for the stage {stage}")
-
-
-def _fresh(stage: str, side: str, recipe: Recipe) -> bool:
-    """Whether a stage that trains nothing loads random weights."""
-    model: ModelConfig | None = getattr(recipe, side)
-    if model is None:
-        return False
-    trained = model.sft or model.pretrain
-    if stage == "predict-base_student":
-        return model.init == "fresh"
-    if side == "student":
-        return False
-    return model.init == "fresh" and not trained
-
-
-def shared(stage: str) -> bool:
-    """Whether a stage may belong to several cells; the report reads the whole recipe and is each cell's own."""
-    return stage != "report"
 
 
 def keys(recipe: Recipe, plan: Sequence[Stage], contents: Mapping[str, str], *, processes: int = 1) -> dict[str, str]:
@@ -115,11 +32,11 @@ def keys(recipe: Recipe, plan: Sequence[Stage], contents: Mapping[str, str], *, 
         processes: of a training stage; it multiplies the batch.
     """
     found: dict[str, str] = {}
-    fields = recipe.identity()
     for stage in plan:
-        if not shared(stage.name):
+        if not is_shared(stage):
             continue
-        values = {path: _at(fields, path) for path in reads(stage.name, recipe)}
+        fields = for_arm(recipe, stage.argument).identity()
+        values = {path: _at(fields, path) for path in reads_of(stage, recipe)}
         named = sorted({name for path, value in values.items() for name in _names(path, value) if name in contents})
         made = {"stage": stage.name, "fields": values, "files": {name: contents[name] for name in named}}
         made["needs"] = {need: found[need] for need in stage.needs}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from understudy.arms import ARMS, main_arm
 from understudy.files import read_json
 from understudy.grid.folder import GridFolder
-from understudy.recipe import main_arm
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -93,6 +93,6 @@ def _score(run: Path) -> tuple[str, float | None]:
     summary = read_json(run / "summary.json")
     arms, metrics = summary["arms"], summary["metrics"]
     main = main_arm(arms)
-    arm = main if main in arms else next(name for name in reversed(arms) if name != "majority")
+    arm = main if main in arms else next(name for name in reversed(arms) if name not in ARMS or ARMS[name].model)
     metric = metrics[0] if metrics else ""
     return metric, arms[arm].get(metric)

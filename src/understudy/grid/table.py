@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.arms import ARMS
 from understudy.files import atomic, read_json, read_text
 from understudy.grid.folder import GridFolder
-
-ARMS = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "explained", "majority")
+from understudy.pipeline.kinds import stage_of
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,21 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
         table = scores[cell["run"]]
         if table is None:
             continue
-        for arm in ARMS:
-            if arm not in table or (arms is not None and arm not in arms):
+        for arm in sorted(table, key=place):
+            if arms is not None and arm not in arms:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
-            answers = run / "stages" / f"predict-{arm}" / "predictions.jsonl"
-            given = None if arm == "majority" else answers
+            answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
+            given = answers if arm not in ARMS or ARMS[arm].model else None
             found.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, given))
     return found
+
+
+def place(arm: str) -> tuple[int, bool]:
+    """Where an arm stands among others: as declared, one of a recipe's own before what no model answers for."""
+    names = list(ARMS)
+    model = arm not in ARMS or ARMS[arm].model is not None
+    return (names.index(arm) if arm in ARMS and model else len(names), not model)
 
 
 def unfinished(path: Path) -> list[dict[str, str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from understudy.grid import stage_keys
-from understudy.pipeline.scheduler import Stage, stages
+from understudy.pipeline.kinds import stages
+from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid, Recipe
 from understudy.run import Run
 
@@ -37,18 +39,27 @@ class Unit:
 
     Attributes:
         id: stage and key.
-        stage: as the scheduler orders it, by ids.
-        name: the stage's own name, and `needs` those it is made from, as the run folder calls them.
+        stage: the stage as the run folder calls it, with what it is made from.
+        needs: ids of the units that it is made from.
         host: the run in whose folder it is computed.
         users: names of the runs that it belongs to.
     """
 
     id: str
     stage: Stage
-    name: str
     needs: tuple[str, ...]
     host: CellRun
     users: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The stage's own name."""
+        return self.stage.name
+
+    @property
+    def ordered(self) -> Stage:
+        """The stage as the scheduler orders it: by ids."""
+        return dataclasses.replace(self.stage, name=self.id, needs=self.needs)
 
 
 def cell_runs(grid: Grid) -> list[CellRun]:
@@ -75,7 +86,12 @@ def plan_of(cell: CellRun) -> list[Stage]:
 
 def unit_id(stage: str, key: str | None, cell: CellRun) -> str:
     """The id of a stage: with its key where it may be shared, else with the run's own name."""
-    return f"{stage}-{key}" if key else f"{stage}-of-{cell.name}"
+    return f"{stage}-{key}" if key else own_id(stage, cell.name)
+
+
+def own_id(stage: str, run: str) -> str:
+    """The id of a stage that a run shares with no other."""
+    return f"{stage}-of-{run}"
 
 
 def units(
@@ -94,9 +110,7 @@ def units(
         for stage in planned:
             id = ids[stage.name]
             if id not in found:
-                needs = tuple(ids[need] for need in stage.needs)
-                ordered = Stage(id, needs, exclusive=stage.exclusive, distributed=stage.distributed)
-                found[id] = Unit(id, ordered, stage.name, stage.needs, cell)
+                found[id] = Unit(id, stage, tuple(ids[need] for need in stage.needs), cell)
             found[id].users.append(cell.name)
     return found
 
@@ -105,6 +119,6 @@ def missing(found: Mapping[str, Unit], is_current: Callable[[Unit], bool]) -> li
     """The units that are not done, or that need one that is about to be done again."""
     absent: dict[str, Unit] = {}
     for unit in found.values():
-        if not absent.keys().isdisjoint(unit.stage.needs) or not is_current(unit):
+        if not absent.keys().isdisjoint(unit.needs) or not is_current(unit):
             absent[unit.id] = unit
     return list(absent.values())

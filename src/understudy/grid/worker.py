@@ -1,26 +1,30 @@
-"""What a launcher starts several of: `python -m …grid.launched FOLDER STAGE NEEDS PROGRESS ERROR`.
+"""What a launcher starts several of: `python -m …grid.worker FOLDER STAGE PROGRESS ERROR`.
 
 All processes train one stage together; the first keeps the folder, says how far it is, and writes down why it failed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from understudy.errors import UnderstudyError
 from understudy.files import write_json
 from understudy.grid.folder import Progress
 from understudy.grid.run_job import PARENT
+from understudy.pipeline.stage import Stage
 from understudy.run import Run
 
 
 def main() -> None:
     """Run the stage; exit status 1 where it failed."""
-    folder, stage, needs, progress, report = sys.argv[1:]
+    folder, described, progress, report = sys.argv[1:]
+    stage = stage_of(json.loads(described))
     threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
     import torch
     from accelerate import PartialState
@@ -33,13 +37,18 @@ def main() -> None:
     first = state.is_main_process
     say = Progress(Path(progress)) if first else lambda *_: None
     try:
-        run_stage(stage, tuple(filter(None, needs.split(","))), recipe, run.folder, say, first=first)
+        run_stage(stage, recipe, run.folder, say, first=first)
     except UnderstudyError as error:
         if first:
             write_json(report, {"error": error.message, "hint": error.hint})
         sys.exit(1)
     state.wait_for_everyone()
     state.destroy_process_group()
+
+
+def stage_of(value: dict[str, Any]) -> Stage:
+    """The stage that a job wrote down as JSON."""
+    return Stage(**{**value, "needs": tuple(value["needs"])})
 
 
 def _end_with(parent: int) -> None:

@@ -266,7 +266,7 @@ def show_costs(costs: Mapping[str, Cost], projection: Projection, weights: int, 
     for stage in projection.stages:
         step = in_time(stage.step_seconds) if stage.step_seconds is not None else "?"
         whole = in_time(stage.seconds) if stage.seconds is not None else "?"
-        ahead.add_row(stage.stage.replace("train-", "train ").replace("_", " "), f"{stage.steps:,}", step, whole)
+        ahead.add_row(stage.title, f"{stage.steps:,}", step, whole)
     side = f" with {projection.workers} stages side by side" if projection.workers > 1 else ""
     room = f", {in_bytes(free)} are free" if free is not None else ""
     told = Text.assemble(("about ", QUIET), (in_time(projection.wall), "bold"), (f" of training{side}", QUIET))

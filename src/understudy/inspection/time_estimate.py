@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from understudy.pipeline.scheduler import Stage, stages
+from understudy.pipeline.kinds import side_of, stages, title
+from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, TrainConfig
+from understudy.recipe.own_arms import for_arm
 from understudy.training.schedule import plan
 
 
 @dataclass(frozen=True)
 class Projected:
-    """One training stage of the recipe: optimiser steps, seconds a step and seconds in all (None: not measured)."""
+    """One training stage of the recipe.
+
+    Attributes:
+        stage: its name.
+        title: what it does.
+        steps: optimiser steps.
+        step_seconds: of one step; None where nothing was measured.
+    """
 
     stage: str
+    title: str
     steps: int
     step_seconds: float | None
 
@@ -44,27 +54,30 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
     order = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
     found = []
     for stage in order:
-        config, kind = _training(stage.name, recipe)
+        config, kind = _training(stage, for_arm(recipe, stage.argument))
         if config is None:
             continue
-        rows = sizes["train"] + (sizes["unlabelled"] if stage.name.startswith("train-") else 0)
+        rows = sizes["train"] + (sizes["unlabelled"] if stage.kind in ("train", "observer") else 0)
         steps = plan(config, rows).steps
         step = seconds.get(kind)
-        if step is not None and stage.name == "student_sft":
+        if step is not None and stage.kind == "sft" and kind == "student SFT":
             # Measured at the batch size of the arms.
             step *= config.batch_size / recipe.distil.batch_size
-        found.append(Projected(stage.name, steps, step))
+        found.append(Projected(stage.name, title(stage), steps, step))
     return Projection(tuple(found), recipe.workers, wall_time(order, found, recipe.workers))
 
 
-def _training(stage: str, recipe: Recipe) -> tuple[TrainConfig | None, str]:
-    if stage == "teacher_sft":
-        return recipe.local_teacher.sft, "teacher SFT"
-    if stage == "student_sft":
-        return recipe.student.sft, "student SFT"
-    if stage in ("train-sft", "train-seqkd"):
+def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
+    """What a stage trains by, and which of the measured steps is like its own."""
+    if stage.kind == "sft":
+        teacher = side_of(stage) == "teacher"
+        return (recipe.local_teacher.sft, "teacher SFT") if teacher else (recipe.student.sft, "student SFT")
+    if stage.kind == "observer":
         return recipe.distil, "student SFT"
-    return (recipe.distil, "distillation") if stage.startswith("train-") else (None, "")
+    if stage.kind != "train":
+        return None, ""
+    signal = recipe.reads_signal(recipe.arm(stage.argument))
+    return recipe.distil, "distillation" if signal else "student SFT"
 
 
 def wall_time(order: Sequence[Stage], found: Sequence[Projected], workers: int) -> float:

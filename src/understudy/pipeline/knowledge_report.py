@@ -6,13 +6,15 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.arms import EXPLAINED
 from understudy.files import read_jsonl
 from understudy.knowledge import store
+from understudy.pipeline.kinds import stage_of
 from understudy.recipe import Recipe
 from understudy.run import Run
 from understudy.types import Knowledge
 
-STAGE, EXPLAINED = "generate", "embedded:telecom-choices"
+STAGE, EXPLAINED_DATASET = "generate", "embedded:telecom-choices"
 """The stage in which the teacher writes; the data set that brings explanations along."""
 SAMPLES = 3
 
@@ -25,14 +27,15 @@ def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = {key: record[key] for key in ("teacher", "quality", "revision") if key in record}
     found["costs"] = costs(record)
     found["samples"] = samples(run, recipe)
-    if run.is_done("predict-explained"):
-        found["explanations"] = run.record("predict-explained").get("explanations", [])
+    predicted = stage_of("predict", EXPLAINED.name).name
+    if run.is_done(predicted):
+        found["explanations"] = run.record(predicted).get("explanations", [])
     return found
 
 
 def taught_note(recipe: Recipe) -> str:
     """What a reader has to know of texts that the embedded teacher wrote; empty where another one did."""
-    if recipe.generate is None or not recipe.generate.teach or recipe.data.source != EXPLAINED:
+    if recipe.generate is None or not recipe.generate.teach or recipe.data.source != EXPLAINED_DATASET:
         return ""
     return (
         "The teacher was fine-tuned on explanations composed from the knowledge base, and is of a size that can do "

@@ -10,100 +10,28 @@ import multiprocessing.connection
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from understudy.errors import RunError
 from understudy.pipeline import processes
-from understudy.recipe import ModelConfig, Recipe
+from understudy.pipeline.kinds import first_stages, stages
+from understudy.pipeline.stage import Stage
+from understudy.recipe import Recipe
 from understudy.run import Run
-
-TRAINED_FROM_ANSWERS = ("seqkd", "distilled")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A piece of a run.
-
-    Attributes:
-        name: picks the function in `pipeline.stages` and the folder.
-        needs: stages that must be done before.
-        exclusive: runs alone, because it measures time.
-        distributed: runs on every process of an `accelerate launch`; all others run on the first.
-    """
-
-    name: str
-    needs: tuple[str, ...] = ()
-    exclusive: bool = False
-    distributed: bool = False
 
 
 class Display(Protocol):
     """Who shows progress."""
 
-    def start(self, stage: str) -> None:
+    def start(self, stage: Stage) -> None:
         """A stage begins."""
 
-    def update(self, stage: str, done: int, total: int, note: str) -> None:
+    def update(self, stage: Stage, done: int, total: int, note: str) -> None:
         """A stage has come so far."""
 
-    def finish(self, stage: str, seconds: float) -> None:
+    def finish(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
-
-
-FIRST = (Stage("data"), Stage("pair", ("data",)))
-"""What comes before everything else: the data, and whether the two models fit it and the method."""
-
-
-def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
-    """The stages of a recipe, in an order in which each finds what it needs.
-
-    Args:
-        recipe: the run's recipe.
-        unlabelled: whether there are questions without gold; without any, training on gold only *is* distillation
-            and gets no arm of its own.
-    """
-    plan = list(FIRST)
-    teacher = _before(recipe.teacher, "teacher", plan) if recipe.teacher else ()
-    student = _before(recipe.student, "student", plan)
-    if recipe.generate:
-        plan.append(Stage("generate", teacher if recipe.teacher_writes else ("data",)))
-    asked = recipe.evaluate.arms
-    arms = [arm for arm in asked if unlabelled or arm != "kd_gold" or "distilled" not in asked]
-    if "sft" in arms:
-        plan.append(Stage("train-sft", student, distributed=True))
-    if set(TRAINED_FROM_ANSWERS) & set(arms):
-        plan.append(Stage("answers", teacher))
-    if recipe.tasks:
-        plan += _explained(recipe, teacher, student)
-    for arm in arms:
-        if arm not in ("sft", "explained"):
-            source = ("answers",) if arm in TRAINED_FROM_ANSWERS else teacher
-            plan.append(Stage(f"train-{arm}", tuple(dict.fromkeys(source + student)), distributed=True))
-    if recipe.teacher:
-        plan.append(Stage("predict-teacher", teacher))
-    plan.append(Stage("predict-base_student", ("data",)))
-    plan += [Stage(f"predict-{arm}", (f"train-{arm}",)) for arm in arms if arm != "explained"]
-    trained = tuple(stage.name for stage in plan)
-    if recipe.evaluate.speed:
-        timed = ("teacher", "student") if recipe.teacher else ("student",)
-        plan += [Stage(f"speed-{name}", trained, exclusive=True) for name in timed]
-    plan.append(Stage("report", tuple(stage.name for stage in plan)))
-    return plan
-
-
-def _explained(recipe: Recipe, teacher: tuple[str, ...], student: tuple[str, ...]) -> list[Stage]:
-    """The student that learns from texts, the observer that foresees its answers, and what they are measured by."""
-    assert recipe.tasks is not None
-    texts = () if recipe.tasks.kind == "answer" else ("generate",)
-    source = teacher if recipe.tasks.logits else ()
-    learned = Stage("train-explained", tuple(dict.fromkeys((*texts, *source, *student))), distributed=True)
-    plan, measured = [learned], (learned.name, *texts)
-    if texts and recipe.evaluate.simulatability:
-        plan.append(Stage("train-observer", tuple(dict.fromkeys((*texts, *student))), distributed=True))
-        measured = (*measured, "train-observer")
-    return [*plan, Stage("predict-explained", measured)]
 
 
 def upto(plan: Sequence[Stage], name: str) -> list[Stage]:
@@ -113,25 +41,6 @@ def upto(plan: Sequence[Stage], name: str) -> list[Stage]:
         if stage.name in needed:
             needed |= set(stage.needs)
     return [stage for stage in plan if stage.name in needed]
-
-
-def side_of(stage: str) -> str:
-    """Whose own training a stage is, or whose answers it takes: `teacher`, `student` (its own training), or neither."""
-    if stage in ("answers", "generate", "predict-teacher", "speed-teacher") or stage.startswith("teacher_"):
-        return "teacher"
-    return "student" if stage.startswith("student_") else ""
-
-
-def _before(model: ModelConfig, side: str, plan: list[Stage]) -> tuple[str, ...]:
-    """Append what is done to a model before distillation; what then has to be done for it to be used."""
-    last = ("data",)
-    if model.pretrain:
-        plan.append(Stage(f"{side}_pretrain", distributed=True))
-        last = ("data", f"{side}_pretrain")
-    if model.sft:
-        plan.append(Stage(f"{side}_sft", last, distributed=True))
-        last = (f"{side}_sft",)
-    return last
 
 
 def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = None) -> None:
@@ -151,7 +60,7 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     check_trackers(recipe)
     check_evaluation(recipe)
     runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
-    runner(run, recipe, FIRST, display)
+    runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
     unlabelled = run.record("data")["rows"]["unlabelled"] > 0
     plan = stages(recipe, unlabelled=unlabelled)
@@ -194,9 +103,9 @@ def _inline(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -
             from understudy.pipeline.stages import run_stage
         for stage in todo:
             if first or stage.distributed:
-                display.start(stage.name)
-                run_stage(stage.name, stage.needs, recipe, run.folder, _bound(display, stage.name), first=first)
-                display.finish(stage.name, run.record(stage.name)["seconds"] if first else 0.0)
+                display.start(stage)
+                run_stage(stage, recipe, run.folder, _bound(display, stage), first=first)
+                display.finish(stage, run.record(stage.name)["seconds"] if first else 0.0)
             wait()
 
 
@@ -214,8 +123,8 @@ def _gang(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
     yield state.is_main_process, state.wait_for_everyone
 
 
-def _bound(display: Display, name: str) -> Callable[[int, int, str], None]:
-    return lambda done, total, note: display.update(name, done, total, note)
+def _bound(display: Display, stage: Stage) -> Callable[[int, int, str], None]:
+    return lambda done, total, note: display.update(stage, done, total, note)
 
 
 # -- several processes -----------------------------------------------------------------------------------------------
@@ -230,15 +139,15 @@ def _side_by_side(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Disp
         while waiting or running:
             for stage in ready(waiting, [stage for stage, _ in running.values()], recipe.workers):
                 waiting.remove(stage)
-                display.start(stage.name)
+                display.start(stage)
                 threads = processes.cores() if stage.exclusive else max(1, processes.cores() // recipe.workers)
-                work = (stage.name, stage.needs, recipe, run.folder)
+                work = (stage, recipe, run.folder)
                 worker = processes.start(context, stage.name, threads, _work, *work)
                 running[worker.channel] = stage, worker
             for channel in multiprocessing.connection.wait(list(running)):
                 stage, worker = running[channel]
-                if processes.listen(worker, _bound(display, stage.name)):
-                    display.finish(stage.name, run.record(stage.name)["seconds"])
+                if processes.listen(worker, _bound(display, stage)):
+                    display.finish(stage, run.record(stage.name)["seconds"])
                     del running[channel]
     finally:
         processes.end(worker for _, worker in running.values())
@@ -256,7 +165,7 @@ def ready(waiting: Sequence[Stage], running: Sequence[Stage], workers: int) -> l
     return able[:1] if not running else []
 
 
-def _work(name: str, needs: tuple[str, ...], recipe: Recipe, folder: Path, say: processes.Say) -> None:
+def _work(stage: Stage, recipe: Recipe, folder: Path, say: processes.Say) -> None:
     from understudy.pipeline.stages import run_stage
 
-    run_stage(name, needs, recipe, folder, say)
+    run_stage(stage, recipe, folder, say)

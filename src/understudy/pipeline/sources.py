@@ -8,6 +8,7 @@ from pathlib import Path
 from understudy.data.documents import fingerprint_documents
 from understudy.errors import ConfigError
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
+from understudy.pipeline.kinds import stages
 from understudy.recipe import GenerateConfig, Recipe
 from understudy.run import Run
 
@@ -31,8 +32,8 @@ def changed(run: Run, recipe: Recipe) -> list[str]:
     for source in run.record("generate").get("sources", ()) if run.is_done("generate") else ():
         if Path(source["name"]).expanduser().exists() and fingerprint_tree(source["name"]) != source["fingerprint"]:
             found.append(source["name"])
-    for stage in ("teacher_pretrain", "student_pretrain"):
-        source = run.record(stage)["source"] if run.is_done(stage) else {}
+    for stage in stages(recipe, unlabelled=True):
+        source = run.record(stage.name)["source"] if stage.kind == "pretrain" and run.is_done(stage.name) else {}
         if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
             found.append(source["name"])
     return found

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from understudy.arms import DISTILLED, MAJORITY, main_arm
 from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.systems import run_arms
 from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
+from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
-from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
+from understudy.pipeline.stage import Stage
+from understudy.recipe import ModelConfig, Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
 from understudy.report.run_summary import metric_label, primary_metric
 from understudy.run import Run
@@ -36,7 +39,7 @@ def summarise(run: Run, recipe: Recipe) -> None:
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
     render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
-    if run.is_done(f"train-{main_arm(arms)}"):
+    if run.is_done(stage_of("train", main_arm(arms)).name):
         export_student(run, recipe, comparison)
 
 
@@ -88,10 +91,10 @@ def report_inputs(
         name=recipe.name,
         comparison=comparison,
         recipe=dump_recipe(recipe),
-        curves=curves(run),
-        models={name: run.record(f"speed-{name}")["speed"] for name in TIMED if run.is_done(f"speed-{name}")},
-        examples=disagreements({arm: rows for arm, rows in arms.items() if arm != "majority"}),
-        data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run)},
+        curves=curves(run, recipe),
+        models=speeds(run, recipe),
+        examples=disagreements({arm: rows for arm, rows in arms.items() if arm != MAJORITY.name}),
+        data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run, recipe)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
         versions={
             "understudy": environment["understudy"],
@@ -104,7 +107,15 @@ def report_inputs(
     )
 
 
-TIMED = ("teacher", "student")
+def finished(run: Run, recipe: Recipe) -> list[Stage]:
+    """The stages of a run that are done, in the order of the plan."""
+    unlabelled = run.record(stage_of("data").name)["rows"]["unlabelled"] > 0
+    return [planned for planned in stages(recipe, unlabelled=unlabelled) if run.is_done(planned.name)]
+
+
+def speeds(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Size and speed of the models that were timed."""
+    return {s.argument: run.record(s.name)["speed"] for s in finished(run, recipe) if s.kind == "speed"}
 
 
 def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,50 +124,60 @@ def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def stage_notes(run: Run) -> dict[str, Any]:
+def stage_notes(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What was cut, dropped or shortened on the way, by stage."""
-    found: dict[str, Any] = {}
-    for path in sorted((run.folder / "stages").iterdir()):
-        record = run.record(path.name) if run.is_done(path.name) else {}
-        found |= {f"{path.name}: {what}": count for what, count in (record.get("notes") or {}).items()}
-        found |= {f"{path.name}: {what} answers dropped": n for what, n in (record.get("dropped") or {}).items() if n}
-    return found
+    notes: dict[str, Any] = {}
+    for name in sorted(stage.name for stage in finished(run, recipe)):
+        record = run.record(name)
+        notes |= {f"{name}: {what}": count for what, count in (record.get("notes") or {}).items()}
+        notes |= {f"{name}: {what} answers dropped": n for what, n in (record.get("dropped") or {}).items() if n}
+    return notes
 
 
-def curves(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """The training curves of each stage that trained."""
-    found = {}
-    for path in sorted((run.folder / "stages").glob("*/training/metrics.jsonl")):
-        found[path.parent.parent.name.removeprefix("train-")] = read_jsonl(path)
-    return found
+def curves(run: Run, recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
+    """The training curves of each stage that trained, by arm, or by stage where it is no arm's own."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for stage in sorted(finished(run, recipe), key=lambda stage: stage.name):
+        path = run.stage(stage.name) / "training" / "metrics.jsonl"
+        if stage.distributed and path.is_file():
+            rows[stage.argument if stage.kind == "train" else stage.name] = read_jsonl(path)
+    return rows
 
 
 def sentences(run: Run, recipe: Recipe) -> list[str]:
     """What a reader has to know to judge the figures."""
-    trained = [arm for arm in ("sft", "seqkd", "kd_gold", "distilled", "explained") if run.is_done(f"train-{arm}")]
-    steps = {run.record(f"train-{arm}")["plan"]["steps"] for arm in trained}
-    lines = (
-        [f"Every trained student took {steps.pop():,} optimiser steps of {recipe.distil.batch_size} rows."]
-        if steps
-        else []
-    )
-    for side in ("teacher", "student"):
-        if run.is_done(f"{side}_pretrain"):
-            record = run.record(f"{side}_pretrain")
+    done = finished(run, recipe)
+    trained = {stage.argument: run.record(stage.name) for stage in done if stage.kind == "train"}
+    lines = steps_sentences({name: record["plan"]["steps"] for name, record in trained.items()}, recipe)
+    for stage in done:
+        record = run.record(stage.name)
+        if stage.kind == "pretrain":
+            who = stage.argument if stage.argument in ("teacher", "student") else f"student of {stage.argument}"
             lines.append(
-                f"Before anything else the {side} read raw text: {record['documents']:,} documents of "
+                f"Before anything else the {who} read raw text: {record['documents']:,} documents of "
                 f"{record['target_tokens']:,} tokens, {record['plan']['steps']:,} optimiser steps."
             )
-    if run.is_done("answers"):
-        record = run.record("answers")
-        lines.append(
-            f"The teacher was asked {record['asked']:,} questions; {record['kept']:,} answers were kept. "
-            "SeqKD and distilled read the same prompts."
-        )
+        if stage.kind == "answers":
+            whom = f" for {stage.argument}" if stage.argument else ""
+            lines.append(
+                f"The teacher was asked {record['asked']:,} questions{whom}; {record['kept']:,} answers were kept. "
+                "SeqKD and distilled read the same prompts."
+            )
     lines += [note] if (note := taught_note(recipe)) else []
-    if "distilled" in trained and not run.record("data")["rows"]["unlabelled"]:
+    if DISTILLED.name in trained and not run.record("data")["rows"]["unlabelled"]:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
+
+
+def steps_sentences(steps: Mapping[str, int], recipe: Recipe) -> list[str]:
+    """How long the students were trained; arms of one's own may differ in that."""
+    if len(set(steps.values())) == 1:
+        return [
+            f"Every trained student took {next(iter(steps.values())):,} optimiser steps of "
+            f"{recipe.distil.batch_size} rows."
+        ]
+    counts = ", ".join(f"{name} {count:,}" for name, count in steps.items())
+    return [f"The students took different numbers of optimiser steps: {counts}."] if steps else []
 
 
 # -- the student's folder --------------------------------------------------------------------------------------------
@@ -166,7 +187,7 @@ def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> N
     """Copy the run's own student to `student/`, with a model card."""
     arm = main_arm(comparison["arms"])
     with whole_folder(run.folder / "student") as part:
-        shutil.copytree(run.stage(f"train-{arm}") / "model", part, dirs_exist_ok=True)
+        shutil.copytree(run.stage(stage_of("train", arm).name) / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:
             reads = read_json(Path(part) / "config.json").get("is_encoder_decoder", False)
             handle.write(model_card(recipe, comparison, encoder_decoder=reads))
@@ -205,7 +226,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder
 
 def _how(recipe: Recipe, arm: str) -> str:
     by = f"`{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature {recipe.distil.temperature}"
-    if arm == "distilled" or recipe.tasks is None:
+    if recipe.arm(arm).learns != "task_texts" or recipe.tasks is None:
         return f"A student distilled by understudy: {by}."
     texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"
     also = f"; beside it the teacher's logits: {by}" if recipe.tasks.logits else ""

@@ -9,14 +9,11 @@ from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, p
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig, TaskKind
 from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
 from understudy.recipe.sections import (
-    ARMS,
-    Arm,
     ContextOverflow,
     DataConfig,
     Device,
     EvaluateConfig,
     Recipe,
-    main_arm,
 )
 from understudy.recipe.training import (
     METHODS,
@@ -31,9 +28,7 @@ from understudy.recipe.training import (
 )
 
 __all__ = [
-    "ARMS",
     "METHODS",
-    "Arm",
     "Cell",
     "ContextOverflow",
     "DataConfig",
@@ -62,7 +57,6 @@ __all__ = [
     "load_grid",
     "load_recipe",
     "load_yaml",
-    "main_arm",
     "parse_grid",
     "parse_recipe",
 ]

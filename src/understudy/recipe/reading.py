@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from understudy.errors import ConfigError
 from understudy.files import read_text
+from understudy.recipe.own_arms import for_arm
 from understudy.recipe.sections import Recipe
 
 
@@ -61,13 +62,20 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     for text in overrides:
         value = override(value, text)
     try:
-        return Recipe.model_validate(value)
+        recipe = Recipe.model_validate(value)
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
         raise ConfigError(
             f"{origin}: " + "; ".join(faults),
             hint="`understudy init` writes a recipe with every field explained",
         ) from error
+    for arm in recipe.arms:
+        try:
+            for_arm(recipe, arm)
+        except ValidationError as error:
+            faults = [_describe(fault) for fault in error.errors()]
+            raise ConfigError(f"{origin}: arms.{arm}: " + "; ".join(faults)) from error
+    return recipe
 
 
 def override(value: dict[str, Any], given: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:

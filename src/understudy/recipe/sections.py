@@ -6,11 +6,15 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import re
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
@@ -19,17 +23,14 @@ from understudy.recipe.training import DistilConfig, ModelConfig, SeqkdConfig, T
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
-Arm = Literal["sft", "seqkd", "kd_gold", "distilled", "explained"]
 
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
-ARMS: tuple[str, ...] = get_args(Arm)
-
-
-def main_arm(arms: Iterable[str]) -> str:
-    """The arm that a run is about: `distilled`, or `explained` where there is no distilled student."""
-    return "explained" if "explained" in arms and "distilled" not in arms else "distilled"
+OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks")
+"""Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
+LIKE = "like"
+"""The key of an own arm that names the declared arm it is like."""
 
 
 class DataConfig(Section):
@@ -94,8 +95,9 @@ class EvaluateConfig(Section):
     """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
-    arms: tuple[Arm, ...] = ("sft", "seqkd", "kd_gold", "distilled")
-    """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained."""
+    arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
+    """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained,
+    and what `arms` declares."""
     batch_size: int = Field(default=64, gt=0)
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
@@ -131,6 +133,8 @@ class Recipe(Section):
     """Knowledge in words: what the teacher writes about the examples (`understudy generate`)."""
     tasks: TaskConfig | None = None
     """What the student of the arm `explained` learns of the teacher's texts."""
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Arms of your own: a name and the fields in which it differs: `{reverse: {distil.divergence: reverse_kl}}`."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """What is measured at the end."""
     output: str = "runs"
@@ -158,21 +162,79 @@ class Recipe(Section):
         """Whether the texts of `generate` come from the recipe's own teacher."""
         return bool(self.generate and self.generate.teacher is None and self.generate.recorded is None)
 
+    def arm(self, name: str) -> Arm:
+        """An arm by name, declared by the project or by this recipe.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        if name in self.arms:
+            base = ARMS[_base_of(self.arms[name])]
+            against = (base.name, *(other for other in base.against))
+            # A run is about one student of the project's arms, where it trains one.
+            return dataclasses.replace(base, name=name, flagship=False, equals_without_unlabelled="", against=against)
+        if name not in ARMS:
+            raise ConfigError(_unknown_arm(name, (*ARMS, *self.arms)))
+        return ARMS[name]
+
+    @property
+    def trained_arms(self) -> tuple[Arm, ...]:
+        """The arms of `evaluate.arms`, in the order in which the recipe names them."""
+        return tuple(self.arm(name) for name in self.evaluate.arms)
+
+    @property
+    def answering_arms(self) -> tuple[str, ...]:
+        """Every arm that a model of this recipe may answer for, in the order in which tables show them."""
+        return (*(name for name, arm in ARMS.items() if arm.model), *self.arms)
+
+    @property
+    def likes(self) -> dict[str, str]:
+        """Arm of this recipe's own -> the declared arm that it is like."""
+        return {name: _base_of(fields) for name, fields in self.arms.items()}
+
+    def reads_signal(self, arm: Arm) -> bool:
+        """Whether an arm reads the teacher's logits or states."""
+        return arm.reads_signal or (arm.learns == "task_texts" and self.tasks is not None and self.tasks.logits)
+
+    @property
+    def signal_arms(self) -> tuple[str, ...]:
+        """The arms of `evaluate.arms` that read the teacher's logits or states."""
+        return tuple(arm.name for arm in self.trained_arms if self.reads_signal(arm))
+
     @model_validator(mode="before")
     @classmethod
     def _arms_by_default(cls, value: Any) -> Any:
-        """A recipe that names no arms trains the one that learns its `tasks`, beside the others."""
-        asked = value.get("evaluate", {}) if isinstance(value, dict) and value.get("tasks") is not None else None
-        if not isinstance(asked, dict) or "arms" in asked:
+        """A recipe that names no arms trains the one that learns its `tasks` and those of its own beside the others."""
+        if not isinstance(value, dict):
             return value
-        return {**value, "evaluate": {**asked, "arms": ARMS}}
+        evaluate, own = value.get("evaluate", {}), value.get("arms") or {}
+        with_tasks = value.get("tasks") is not None
+        if not isinstance(evaluate, dict) or "arms" in evaluate or not isinstance(own, dict) or not (with_tasks or own):
+            return value
+        names = (name for name in trained_arms() if name in DEFAULT_ARMS or (with_tasks and _learns_tasks(name)))
+        return {**value, "evaluate": {**evaluate, "arms": (*names, *own)}}
+
+    @model_validator(mode="after")
+    def _arms(self) -> Recipe:
+        """Arms that exist, of the recipe's own too."""
+        for name, fields in self.arms.items():
+            if fault := _own_arm_fault(name, fields):
+                raise ValueError(fault)
+        known = (*trained_arms(), *self.arms)
+        for name in self.evaluate.arms:
+            if name not in known:
+                raise ValueError(f"evaluate.arms: {_unknown_arm(name, known)}")
+        if len(set(self.evaluate.arms)) < len(self.evaluate.arms):
+            raise ValueError("evaluate.arms names an arm twice")
+        return self
 
     @model_validator(mode="after")
     def _explained(self) -> Recipe:
         """What belongs together where a student learns from texts."""
-        explained, tasks, generate = "explained" in self.evaluate.arms, self.tasks, self.generate
+        tasks, generate = self.tasks, self.generate
+        explained = [arm.name for arm in self.trained_arms if arm.learns == "task_texts"]
         if explained and tasks is None:
-            raise ValueError("evaluate.arms has the arm `explained`; a section `tasks` says what it learns")
+            raise ValueError(f"evaluate.arms has the arm `{explained[0]}`; a section `tasks` says what it learns")
         if tasks and not explained:
             raise ValueError("there is a section `tasks`; put the arm `explained` that learns it into evaluate.arms")
         if tasks and tasks.kind != "answer" and generate is None:
@@ -185,7 +247,7 @@ class Recipe(Section):
             raise ValueError("generate.teach fine-tunes the recipe's own teacher: it needs teacher.sft")
         if self.teacher is not None:
             return self
-        needing = [arm for arm in self.evaluate.arms if arm in ("seqkd", "kd_gold", "distilled")]
+        needing = [a.name for a in self.trained_arms if a.reads_signal or a.learns in _TEACHER_ANSWERS]
         needing += ["tasks.logits"] if tasks and tasks.logits else []
         needing += ["generate without generate.teacher or generate.recorded"] if self.teacher_writes else []
         if needing:
@@ -205,8 +267,6 @@ class Recipe(Section):
         for name, model in models.items():
             if model and model.config and model.init != "fresh":
                 raise ValueError(f"{name}.config changes the architecture, which needs {name}.init: fresh")
-        if len(set(self.evaluate.arms)) < len(self.evaluate.arms):
-            raise ValueError("evaluate.arms names an arm twice")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -218,3 +278,37 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
         return fingerprint(self.identity(), length=8)
+
+
+DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
+_TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
+_RESERVED = ("student", "observer")
+
+
+def _learns_tasks(name: str) -> bool:
+    return ARMS[name].learns == "task_texts"
+
+
+def _base_of(fields: dict[str, Any]) -> str:
+    """The declared arm that an own one is like: the one it names, else the one that reads what it changes."""
+    sections = {path.partition(".")[0] for path in fields}
+    default = "explained" if "tasks" in sections else "seqkd" if "seqkd" in sections else "distilled"
+    return str(fields.get(LIKE, default))
+
+
+def _own_arm_fault(name: str, fields: dict[str, Any]) -> str:
+    """What is wrong with an arm of a recipe's own; empty where nothing is."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in ARMS or name in _RESERVED:
+        taken = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
+        return f"arms.{name}: give the arm a name{taken}"
+    if _base_of(fields) not in trained_arms():
+        return f"arms.{name}.{LIKE}: {_unknown_arm(_base_of(fields), trained_arms())}"
+    for path in fields:
+        if path != LIKE and path.partition(".")[0] not in OWN_ARM_SECTIONS:
+            return f"arms.{name}: an arm may differ in {', '.join(OWN_ARM_SECTIONS)}, not in {path}"
+    return ""
+
+
+def _unknown_arm(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"no arm {name!r}: " + (f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}")

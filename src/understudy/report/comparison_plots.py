@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from understudy.report.comparison_summary import Comparison, pairs_of, test_of
-from understudy.report.run_summary import ARMS, arm_label, metric_label, number, scale
-from understudy.report.svg import GRID, INK, MARKERS, colour, style, svg
+from understudy.report.labels import LABELS, label_of
+from understudy.report.run_summary import arm_label, metric_label, number, scale
+from understudy.report.svg import GRID, INK, colour, style, svg
 
 _PALETTE = (
     *("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#0e9aa7"),
@@ -26,15 +27,15 @@ MOST_PAIRS = 6
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour for each system: the arms keep theirs, others get one each."""
-    if all(name in ARMS for name in names):
+    if all(name in LABELS for name in names):
         return {name: colour(name) for name in names}
     return {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(names)}
 
 
 def shapes(names: Sequence[str]) -> dict[str, str]:
     """A mark for each system, likewise."""
-    if all(name in ARMS for name in names):
-        return {name: MARKERS.get(name, "o") for name in names}
+    if all(name in LABELS for name in names):
+        return {name: label_of(name).marker for name in names}
     return {name: _SHAPES[number % len(_SHAPES)] for number, name in enumerate(names)}
 
 

@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from understudy.recipe import main_arm
+from understudy.arms import main_arm
 from understudy.report.inputs import ReportInputs
-from understudy.report.run_summary import STUDENTS, arm_label, metric_label, ordered, scale
-from understudy.report.svg import GRID, INK, MARKERS, colour, legend, style, svg
+from understudy.report.labels import label_of
+from understudy.report.run_summary import arm_label, metric_label, ordered, scale
+from understudy.report.svg import GRID, INK, colour, legend, style, svg
 
 _TERMS = {"gold": "Gold cross-entropy"}
 _STATISTICS = {
@@ -69,7 +70,7 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, 
     steps, values = _points(rows, key, factor)
     if not steps:
         return
-    marker = MARKERS.get(_stage_arm(stage), "o") if len(steps) < 12 else None
+    marker = label_of(_stage_arm(stage)).marker if len(steps) < 12 else None
     axis.plot(steps, values, dashes, color=colour(_stage_arm(stage)), linewidth=1.7, marker=marker, markersize=4)
     if key.endswith("entropy"):
         axis.set_ylim(bottom=0)
@@ -94,13 +95,11 @@ def _term_order(term: str) -> tuple[int, str]:
 
 
 def _stage_arm(stage: str) -> str:
-    arm = stage.rsplit(":", 1)[-1]
-    return {"teacher_sft": "teacher", "student_sft": "base_student"}.get(arm, arm)
+    return {"teacher_sft": "teacher", "student_sft": "base_student"}.get(stage, stage)
 
 
 def _stage_label(stage: str) -> str:
-    arm = stage.rsplit(":", 1)[-1]
-    return {"teacher_sft": "Teacher SFT", "student_sft": "Student SFT"}.get(arm, arm_label(arm))
+    return {"teacher_sft": "Teacher SFT", "student_sft": "Student SFT"}.get(stage, arm_label(stage))
 
 
 # Results --------------------------------------------------------------------------------------------------------------
@@ -134,7 +133,7 @@ def differences_plot(
             axis.set_xlabel("points (0 to 100)")
         axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
         axes[0].set_ylim(len(metrics) - 0.4, -0.6)
-        return svg(figure, f"Differences of the {STUDENTS[main]} from the other students, with intervals")
+        return svg(figure, f"Differences of the {label_of(main).student} from the other students, with intervals")
 
 
 def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | None:
@@ -147,7 +146,7 @@ def _whisker(
     if bounds is not None:
         axis.plot(bounds, (height, height), color=colour(arm), linewidth=2, solid_capstyle="round")
     face = colour(arm) if filled else "none"
-    axis.plot([value], [height], MARKERS.get(arm, "o"), color=colour(arm), markerfacecolor=face, markersize=6.5)
+    axis.plot([value], [height], label_of(arm).marker, color=colour(arm), markerfacecolor=face, markersize=6.5)
 
 
 def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
@@ -219,5 +218,5 @@ def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm
     if bounds is not None:
         axis.plot([cost] * 2, bounds, color=colour(arm), linewidth=2, solid_capstyle="round", transform=aside)
     axis.plot(
-        [cost], [figures["value"] * factor], MARKERS.get(arm, "o"), color=colour(arm), markersize=7, transform=aside
+        [cost], [figures["value"] * factor], label_of(arm).marker, color=colour(arm), markersize=7, transform=aside
     )

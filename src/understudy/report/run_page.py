@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from understudy.report import knowledge_section, plots, run_summary
 from understudy.report.inputs import ReportInputs
+from understudy.report.labels import label_of
 from understudy.report.page import write_page
 from understudy.report.svg import colour
 
@@ -51,7 +52,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "headline": run_summary.headline(run),
         "tiles": _tiles(run, metric) if metric else [],
         "main": run_summary.arm_label(run_summary.main_arm(arms)),
-        "student": run_summary.STUDENTS[run_summary.main_arm(arms)],
+        "student": label_of(run_summary.main_arm(arms)).student,
         "arms": [{"name": arm, "label": run_summary.arm_label(arm), "colour": colour(arm)} for arm in arms],
         "metrics": [_metric(comparison, name) for name in comparison["metrics"]],
         "primary": run_summary.metric_label(metric) if metric else "",

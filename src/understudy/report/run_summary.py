@@ -6,21 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.recipe import main_arm
+from understudy.arms import main_arm
 from understudy.report.inputs import ReportInputs
+from understudy.report.labels import LABELS, label_of
 
-ARMS = {
-    "teacher": "Teacher",
-    "distilled": "Distilled",
-    "explained": "Explained",
-    "seqkd": "SeqKD",
-    "kd_gold": "KD on gold only",
-    "sft": "SFT-only",
-    "base_student": "Base student",
-    "majority": "Majority answer",
-}
-STUDENTS = {"distilled": "distilled student", "explained": "student taught by texts"}
-TAUGHT = {"distilled": "distillation", "explained": "learning from the teacher's texts"}
 METRICS = {
     "exact_match": "Exact match",
     "token_f1": "Token F1",
@@ -46,7 +35,7 @@ _FEW_ITEMS = 200
 
 def arm_label(arm: str) -> str:
     """An arm's name in print."""
-    return ARMS.get(arm, arm)
+    return label_of(arm).label
 
 
 def metric_label(metric: str) -> str:
@@ -66,8 +55,8 @@ def in_a_sentence(label: str) -> str:
 
 def ordered(arms: list[str]) -> list[str]:
     """Arms from the teacher down to the baselines; unknown ones last."""
-    known = [arm for arm in ARMS if arm in arms]
-    return known + [arm for arm in arms if arm not in ARMS]
+    known = [arm for arm in LABELS if arm in arms]
+    return known + [arm for arm in arms if arm not in LABELS]
 
 
 def number(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
@@ -148,10 +137,10 @@ def headline(inputs: ReportInputs) -> Headline:
     found = difference(comparison["overall"], arm, "sft", metric) if metric else None
     if metric is None or found is None:
         return Headline("open", "No verdict: a distilled and an SFT-only student are needed to compare.", ())
-    student = STUDENTS[arm]
+    student = label_of(arm).student
     factor, name = scale(comparison, metric), in_a_sentence(metric_label(metric))
     verdict = {
-        "better": f"Yes: {TAUGHT[arm]} beats fine-tuning on the gold answers alone.",
+        "better": f"Yes: {label_of(arm).lesson} beats fine-tuning on the gold answers alone.",
         "worse": f"No: the {student} is worse than one fine-tuned on the gold answers alone.",
         "open": f"Not shown: the {student} and the SFT-only student cannot be told apart here.",
     }[tone(found)]

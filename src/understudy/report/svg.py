@@ -15,36 +15,16 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from understudy.report.labels import label_of
 from understudy.report.run_summary import arm_label
 
 INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 _THEME = {INK: "currentColor", GRID: "var(--grid)"}
-_COLOURS = {
-    "teacher": "#7c8594",
-    "distilled": "#2b7fdb",
-    "explained": "#0e9aa7",
-    "seqkd": "#9a63d8",
-    "kd_gold": "#1f9d78",
-    "sft": "#dd8423",
-    "base_student": "#a9906f",
-    "majority": "#c4536f",
-}
-MARKERS = {
-    "teacher": "D",
-    "distilled": "o",
-    "explained": "p",
-    "seqkd": "s",
-    "kd_gold": "^",
-    "sft": "v",
-    "base_student": "P",
-    "majority": "X",
-}
-_SPARE = ("#3d5a99", "#b5651d", "#6b8e23", "#b0468e")
 
 
 def colour(arm: str) -> str:
     """The arm's colour; another name gets one of its own."""
-    return _COLOURS.get(arm) or _SPARE[sum(map(ord, arm)) % len(_SPARE)]
+    return label_of(arm).colour
 
 
 @contextmanager
@@ -112,7 +92,7 @@ def legend(
     """One legend above the whole figure."""
     handles = [
         Line2D(
-            [], [], color=colour(arm_of(name)), marker=MARKERS.get(arm_of(name), "o"), linewidth=1.7, label=label(name)
+            [], [], color=colour(arm_of(name)), marker=label_of(arm_of(name)).marker, linewidth=1.7, label=label(name)
         )
         for name in names
     ]

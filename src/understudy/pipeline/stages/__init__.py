@@ -1,24 +1,12 @@
-"""The stages of a run. Each reads what earlier ones wrote, writes its own folder, and knows nothing of the others.
-
-```text
-SIDE_pretrain ─┐
-data ─┬─ pair  │
-      ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
-      ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
-      │               ├─ train-sft ─────────────────┤                   │
-      ├─ generate ────┼─ train-explained ── observer┤                   │
-      │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
-```
-"""
+"""The work of stages. Each reads what earlier ones wrote, writes its own folder, and knows nothing of the others."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,45 +14,19 @@ import transformers
 
 from understudy.errors import RunError, UnderstudyError
 from understudy.files import RERUN_HINT, disk_fault
-from understudy.pipeline.scheduler import side_of
-from understudy.pipeline.stages.answers import answers
+from understudy.pipeline.kinds import KINDS, side_of
+from understudy.pipeline.stage import Stage
 from understudy.pipeline.stages.context import Context, Progress
-from understudy.pipeline.stages.evaluation import predict_arm, report, speed_of
-from understudy.pipeline.stages.explained import predict_explained_arm, train_explained, train_observer
-from understudy.pipeline.stages.knowledge import generate
-from understudy.pipeline.stages.preparation import data, pair
-from understudy.pipeline.stages.pretraining import student_pretrain, teacher_pretrain
-from understudy.pipeline.stages.training import student_sft, teacher_sft, train
 from understudy.recipe import Recipe
+from understudy.recipe.own_arms import for_arm
 from understudy.run import Run
 
-STAGES: dict[str, Callable[[Context, str], dict[str, Any] | None]] = {
-    "data": data,
-    "pair": pair,
-    "teacher_pretrain": teacher_pretrain,
-    "student_pretrain": student_pretrain,
-    "teacher_sft": teacher_sft,
-    "student_sft": student_sft,
-    "answers": answers,
-    "generate": generate,
-    "train": train,
-    "train-explained": train_explained,
-    "train-observer": train_observer,
-    "predict": predict_arm,
-    "predict-explained": predict_explained_arm,
-    "speed": speed_of,
-    "report": report,
-}
 
-
-def run_stage(
-    name: str, needs: Sequence[str], recipe: Recipe, folder: Path, progress: Progress, *, first: bool = True
-) -> None:
+def run_stage(stage: Stage, recipe: Recipe, folder: Path, progress: Progress, *, first: bool = True) -> None:
     """Run one stage to its end and mark it done.
 
     Args:
-        name: `data`, `train-distilled` …; the whole of it, or what stands before the dash, picks the function.
-        needs: the stages that it is made from.
+        stage: its kind says what to run; what it is made from is written down.
         recipe: the run's recipe.
         folder: the run folder.
         progress: called with (done, total, note).
@@ -76,20 +38,20 @@ def run_stage(
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     run = Run(folder)
-    kind, _, argument = name.partition("-")
-    work = STAGES.get(name) or STAGES[kind]
-    recipe = own_seed(recipe, name)
-    seed_all(recipe.seed)
+    work = KINDS[stage.kind].function()
+    own = own_seed(for_arm(recipe, stage.argument), stage)
+    seed_all(own.seed)
     begin = time.perf_counter()
-    with _mendable(name):
+    with _mendable(stage.name):
         if first:
-            run.begin(name, needs)
-        record = work(Context(run, recipe, progress), argument) or {}
+            run.begin(stage.name, stage.needs)
+        record = work(Context(run, own, progress, stage, recipe), stage.argument) or {}
         if first:
-            run.mark_done(name, {"stage": name, "seconds": round(time.perf_counter() - begin, 3), **record})
+            seconds = round(time.perf_counter() - begin, 3)
+            run.mark_done(stage.name, {"stage": stage.name, "seconds": seconds, **record})
 
 
-def own_seed(recipe: Recipe, stage: str) -> Recipe:
+def own_seed(recipe: Recipe, stage: Stage) -> Recipe:
     """The recipe with the seed that a stage goes by: that of the model it works on, where the model has one."""
     side = side_of(stage)
     model = (recipe.teacher if side == "teacher" else recipe.student) if side else None

@@ -9,11 +9,13 @@ from understudy.errors import RunError
 from understudy.files import read_jsonl, write_jsonl
 from understudy.models.generate import generate
 from understudy.models.load import load_model, load_template
+from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
-from understudy.recipe import Recipe
-from understudy.run import Run
+from understudy.recipe.own_arms import own_answers
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
+
+FILE = "answers.jsonl"
 
 
 def answers(context: Context, _: str) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def answers(context: Context, _: str) -> dict[str, Any]:
             kept.append(
                 dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
             )
-    write_jsonl(run.stage("answers") / "answers.jsonl", (as_row(example) for example in kept))
+    write_jsonl(context.folder / FILE, (as_row(example) for example in kept))
     if not kept:
         raise RunError(
             f"the teacher gave no finished answer to any of {len(asked)} questions",
@@ -54,18 +56,24 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     return {"asked": len(asked), "kept": len(kept), "dropped": dropped}
 
 
-def distilled_rows(run: Run, recipe: Recipe) -> list[Example]:
+def teacher_answers(context: Context) -> list[Example]:
+    """What the teacher answered for the stage's arm; nothing where no arm uses its answers."""
+    own = own_answers(context.whole, context.stage.argument)
+    path = context.run.stage(stage_of("answers", context.stage.argument if own else "").name) / FILE
+    return [from_row(row) for row in read_jsonl(path)] if path.is_file() else []
+
+
+def distilled_rows(context: Context) -> list[Example]:
     """What the distilled student reads: gold rows, and the unlabelled questions with the teacher's answers.
 
     Without unlabelled questions it reads the gold rows alone.
     """
-    gold = rows_of(run, "train")
-    written = [from_row(row) for row in read_jsonl(run.stage("answers") / "answers.jsonl")]
+    gold = rows_of(context.run, "train")
     known = {example.id for example in gold}
-    return gold + [example for example in written if example.id not in known]
+    return gold + [example for example in teacher_answers(context) if example.id not in known]
 
 
-def seqkd_rows(run: Run, recipe: Recipe) -> list[Example]:
+def seqkd_rows(context: Context) -> list[Example]:
     """What the SeqKD student reads: the same prompts, the teacher's answer wherever it gave one in the gold's place."""
-    written = {row["id"]: from_row(row) for row in read_jsonl(run.stage("answers") / "answers.jsonl")}
-    return [written.get(example.id, example) for example in distilled_rows(run, recipe)]
+    answers = {example.id: example for example in teacher_answers(context)}
+    return [answers.get(example.id, example) for example in distilled_rows(context)]

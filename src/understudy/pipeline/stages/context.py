@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from understudy.files import read_jsonl
 from understudy.models.load import pick_device
+from understudy.pipeline.kinds import stage_of
+from understudy.pipeline.stage import Stage
 from understudy.recipe import ModelConfig, Recipe
+from understudy.recipe.own_arms import own_student
 from understudy.run import Run
 from understudy.types import Example, Message
 
@@ -20,11 +24,26 @@ ROLES = ("train", "unlabelled", "dev", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What every stage is given."""
+    """What every stage is given.
+
+    Attributes:
+        run: the run folder.
+        recipe: by which the stage works: the run's, with what its arm changes and the seed that it goes by.
+        progress: called with (done, total, note).
+        stage: itself.
+        whole: the run's recipe as it stands.
+    """
 
     run: Run
     recipe: Recipe
     progress: Progress
+    stage: Stage
+    whole: Recipe
+
+    @property
+    def folder(self) -> Path:
+        """The stage's own folder."""
+        return self.run.stage(self.stage.name)
 
     @property
     def device(self) -> torch.device:
@@ -68,16 +87,22 @@ def teacher_weights(run: Run, recipe: Recipe) -> str | None:
     return _weights(run, recipe.local_teacher, "teacher")
 
 
-def student_weights(run: Run, recipe: Recipe) -> str | None:
-    """The folder of the student that the arms start from, or None where it is used as it came."""
-    return _weights(run, recipe.student, "student")
+def student_weights(context: Context) -> str | None:
+    """The folder of the student that the stage's arm starts from, or None where it is used as it came."""
+    own = own_student(context.whole, context.stage.argument)
+    return _weights(context.run, context.recipe.student, context.stage.argument if own else "student")
 
 
-def _weights(run: Run, model: ModelConfig, side: str) -> str | None:
-    last = "sft" if model.sft else "pretrain" if model.pretrain else ""
-    return str(run.stage(f"{side}_{last}") / "model") if last else None
+def _weights(run: Run, model: ModelConfig, name: str) -> str | None:
+    kind = "sft" if model.sft else "pretrain" if model.pretrain else ""
+    return str(run.stage(stage_of(kind, name).name) / "model") if kind else None
 
 
-def pretrained_weights(run: Run, model: ModelConfig, side: str) -> str | None:
+def pretrained_weights(run: Run, model: ModelConfig, name: str) -> str | None:
     """The folder of a model after continued pretraining, or None where there is none."""
-    return _weights(run, model.model_copy(update={"sft": None}), side)
+    return _weights(run, model.model_copy(update={"sft": None}), name)
+
+
+def held_out(run: Run, recipe: Recipe) -> list[Example]:
+    """The test rows that are evaluated."""
+    return rows_of(run, "test")[: recipe.evaluate.rows]

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.arms import BASE_STUDENT
 from understudy.evaluation.memory import PeakMemory
-from understudy.evaluation.predict import predict, speed
+from understudy.evaluation.predict import predict as predict_rows
+from understudy.evaluation.predict import speed
 from understudy.files import write_jsonl
 from understudy.models.load import load_model, load_template
-from understudy.pipeline.stages.context import Context, Counter, rows_of, teacher_weights
+from understudy.pipeline.kinds import stage_of
+from understudy.pipeline.stages.context import Context, Counter, held_out, teacher_weights
+from understudy.pipeline.stages.explained import predict_with_explanations
 from understudy.pipeline.summary import summarise
 from understudy.recipe import ModelConfig, Recipe
+from understudy.recipe.own_arms import for_arm
 from understudy.run import Run
 from understudy.tokens.collate import ExampleTokenizer
-from understudy.types import Example
 
 
-def arm_model(run: Run, recipe: Recipe, arm: str) -> tuple[ModelConfig, str | None]:
-    """The configuration and the weights of an arm: teacher, base_student or a trained student."""
-    if arm == "teacher":
+def arm_model(run: Run, recipe: Recipe, name: str) -> tuple[ModelConfig, str | None]:
+    """The configuration and the weights of an arm: the teacher, the student as it came or a trained student."""
+    arm = recipe.arm(name)
+    if arm.model == "teacher":
         return recipe.local_teacher, teacher_weights(run, recipe)
-    if arm == "base_student":
-        return recipe.student, None
-    return recipe.student, str(run.stage(f"train-{arm}") / "model")
+    weights = str(run.stage(stage_of("train", name).name) / "model") if arm.trained else None
+    return for_arm(recipe, name).student, weights
 
 
 def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
@@ -32,18 +36,15 @@ def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
     return model, ExampleTokenizer(template, context.recipe.data)
 
 
-def held_out(run: Run, recipe: Recipe) -> list[Example]:
-    """The test rows that are evaluated."""
-    return rows_of(run, "test")[: recipe.evaluate.rows]
-
-
-def predict_arm(context: Context, arm: str) -> dict[str, Any]:
-    """Answer the test rows with one arm."""
+def predict(context: Context, arm: str) -> dict[str, Any]:
+    """Answer the test rows with one arm; one that learned texts explains its answers."""
+    if context.recipe.arm(arm).learns == "task_texts":
+        return predict_with_explanations(context, arm)
     model, encoder = _arm(context, arm)
     rows = held_out(context.run, context.recipe)
     counter = Counter(context.progress, len(rows), "answers")
-    predictions = predict(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
-    write_jsonl(context.run.stage(f"predict-{arm}") / "predictions.jsonl", predictions)
+    predictions = predict_rows(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
+    write_jsonl(context.folder / "predictions.jsonl", predictions)
     return {"rows": len(predictions), "notes": encoder.notes}
 
 
@@ -52,9 +53,10 @@ def speed_of(context: Context, which: str) -> dict[str, Any]:
 
     All students share one architecture; a trained one is timed, for an untrained one does not know when to stop.
     """
-    trained = [arm for arm in reversed(context.recipe.evaluate.arms) if context.run.is_done(f"train-{arm}")]
+    names = reversed(context.recipe.evaluate.arms)
+    trained = [name for name in names if context.run.is_done(stage_of("train", name).name)]
     memory = PeakMemory(context.device)
-    model, encoder = _arm(context, which if which == "teacher" else (trained or ["base_student"])[0])
+    model, encoder = _arm(context, which if which == "teacher" else (trained or [BASE_STUDENT.name])[0])
     rows = held_out(context.run, context.recipe)[:200]
     figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)
     return {"speed": {**figures, "peak_memory_mb": memory.bytes() / 2**20}}

@@ -19,11 +19,11 @@ from understudy.evaluation.simulatability import simulate, views
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.models.load import load_model, load_template
+from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.knowledge_report import STAGE
-from understudy.pipeline.stages.context import Context, Counter, rows_of, student_weights
-from understudy.pipeline.stages.evaluation import held_out
-from understudy.pipeline.stages.training import equal_steps, gold_job, run_job
-from understudy.recipe import Recipe, TaskConfig, TrainConfig
+from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
+from understudy.pipeline.stages.jobs import gold_job, run_job
+from understudy.recipe import Recipe, TaskConfig
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -34,33 +34,22 @@ SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
 
 
-def train_explained(context: Context, _: str) -> dict[str, Any]:
-    """Train the student of the arm `explained`.
-
-    Raises:
-        DataError: there is a task for which no example has a text.
-    """
-    # As many steps as every other arm, whatever was left out of the texts.
-    steps = equal_steps(context.run, context.recipe)
-    config = context.recipe.distil.model_copy(update={"steps": steps})
-    return _learn(context, "train-explained", _explained(context), config)
-
-
 def train_observer(context: Context, _: str) -> dict[str, Any]:
     """Train the observer of its answers: a student of the same kind that reads explanations beside the question.
 
     Raises:
         RunError: there is no explanation to read.
     """
-    return _learn(context, "train-observer", _observed(context), context.recipe.distil)
-
-
-def _learn(context: Context, stage: str, job: TrainingJob, config: TrainConfig) -> dict[str, Any]:
     recipe = context.recipe
-    return run_job(context, stage, recipe.student, student_weights(context.run, recipe), config, job)
+    return run_job(context, recipe.student, student_weights(context), recipe.distil, _observed(context))
 
 
-def _explained(context: Context) -> TrainingJob:
+def explained_job(context: Context) -> TrainingJob:
+    """What a student is taught of the texts of tasks.
+
+    Raises:
+        DataError: there is a task for which no example has a text.
+    """
     recipe = context.recipe
     tasks = _tasks(recipe)
     texts = groups(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
@@ -116,26 +105,26 @@ def _tasks(recipe: Recipe) -> TaskConfig:
 # -- how it does -----------------------------------------------------------------------------------------------------
 
 
-def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
+def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
     """Answer the held-out rows and explain them; swap rationales; let the observer foresee the answers."""
     run, recipe = context.run, context.recipe
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
-    model, encoder = _load(context, "train-explained")
+    model, encoder = _load(context, stage_of("train", arm).name)
     rows = held_out(run, recipe)
     form = asked(tasks)
     apart = form.explanation not in (None, form.answer)
     counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
-    write_jsonl(run.stage("predict-explained") / "predictions.jsonl", found)
+    write_jsonl(context.folder / "predictions.jsonl", found)
     measured = {"resamples": recipe.evaluate.resamples, "confidence": recipe.evaluate.confidence, "seed": recipe.seed}
     lines = figure_lines(explanation_figures(found, **measured)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
         swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
-        write_jsonl(run.stage("predict-explained") / "swaps.jsonl", swaps)
+        write_jsonl(context.folder / "swaps.jsonl", swaps)
         lines += faithfulness_lines(faithfulness(swaps, tasks, **measured), role)
-    if run.is_done("train-observer"):
-        observer, its_encoder = _load(context, "train-observer")
+    if (observed := stage_of("observer").name) in context.stage.needs:
+        observer, its_encoder = _load(context, observed)
         lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, **measured))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
@@ -153,8 +142,8 @@ def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales],
     return [], "train"
 
 
-def _load(context: Context, stage: str) -> tuple[Any, ExampleTokenizer]:
-    recipe, weights = context.recipe, str(context.run.stage(stage) / "model")
+def _load(context: Context, name: str) -> tuple[Any, ExampleTokenizer]:
+    recipe, weights = context.recipe, str(context.run.stage(name) / "model")
     model = load_model(recipe.student, context.device, weights=weights, seed=recipe.seed)
     return model, ExampleTokenizer(load_template(recipe.student, weights=weights), recipe.data)
 

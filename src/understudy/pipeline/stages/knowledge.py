@@ -13,7 +13,7 @@ from understudy.errors import ConfigError, RunError
 from understudy.evaluation.metric_models import cache_folder
 from understudy.knowledge import pipeline, recorded, store, text_statistics
 from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
-from understudy.pipeline.knowledge_report import EXPLAINED, STAGE
+from understudy.pipeline.knowledge_report import EXPLAINED_DATASET, STAGE
 from understudy.pipeline.sources import text_sources
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
@@ -86,8 +86,8 @@ def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:
     assert recipe.generate is not None
     if recipe.generate.demonstrations:
         return read_demonstrations(recipe.generate.demonstrations)
-    if recipe.data.source == EXPLAINED:
-        return parse_demonstrations(explanations.demonstrations(rows_of(run, "train")), EXPLAINED)
+    if recipe.data.source == EXPLAINED_DATASET:
+        return parse_demonstrations(explanations.demonstrations(rows_of(run, "train")), EXPLAINED_DATASET)
     return ()
 
 

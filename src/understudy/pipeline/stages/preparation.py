@@ -13,6 +13,7 @@ from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.load import head_columns, load_template, resolve
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.recipe import Recipe
+from understudy.recipe.own_arms import for_arm
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.objectives.base import Need
@@ -35,17 +36,35 @@ def data(context: Context, _: str) -> dict[str, Any]:
 
 
 def pair(context: Context, _: str) -> dict[str, Any]:
-    """Check that the two models fit the method and the rows, before any weight is loaded."""
-    recipe = context.recipe
+    """Check that the two models fit the method and the rows, before any weight is loaded; for arms of one's own too."""
+    rows = {role: rows_of(context.run, role) for role in ROLES}
+    context.progress(0, 1, "check")
+    variants = variants_of(context.recipe)
+    templates = [check_variant(recipe, rows) for recipe in variants]
+    student, teacher = templates[0]
+    tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
+    return {"tokenizers": tokenizers, "models": model_folders(variants)}
+
+
+def variants_of(recipe: Recipe) -> list[Recipe]:
+    """The recipes by which a run trains: its own, and those of its arms that differ in student or method."""
+    variants = [recipe]
+    for name in recipe.evaluate.arms:
+        own = for_arm(recipe, name)
+        if all((own.student, own.distil) != (other.student, other.distil) for other in variants):
+            variants.append(own)
+    return variants
+
+
+def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tuple[Template, Template | None]:
+    """Check models, method and rows of one recipe; what speaks to the two models."""
     student = load_template(recipe.student)
     teacher = load_template(recipe.teacher) if recipe.teacher else None
     if teacher and build.learns_from_signal(recipe):
         columns = (head_columns(recipe.student), head_columns(recipe.local_teacher))
         build.check_pair(recipe, student, teacher, columns)
-    context.progress(0, 1, "check")
-    check_rows(recipe, {role: rows_of(context.run, role) for role in ROLES}, student, teacher)
-    tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
-    return {"tokenizers": tokenizers, "models": model_folders(recipe)}
+    check_rows(recipe, rows, student, teacher)
+    return student, teacher
 
 
 def check_rows(
@@ -64,14 +83,15 @@ def check_rows(
             if theirs:
                 theirs.prompt_ids(example)
     same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
-    if teacher and same and {"distilled", "kd_gold"} & set(recipe.evaluate.arms):
+    if teacher and same and build.reads_logits(recipe):
         pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
         Collator(*pads)(encode_rows(rows["train"][:32], ours, theirs))
 
 
-def model_folders(recipe: Recipe) -> list[dict[str, str]]:
-    """The folders that the two models come from, with their fingerprints; a model of the hub has none."""
-    folders = {Path(resolve(config.model)) for config in (recipe.teacher, recipe.student) if config}
+def model_folders(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
+    """The folders that the models come from, with their fingerprints; a model of the hub has none."""
+    configs = [config for recipe in recipes for config in (recipe.teacher, recipe.student) if config]
+    folders = {Path(resolve(config.model)) for config in configs}
     return [
         {"folder": str(folder.resolve()), "fingerprint": fingerprint_folder(folder)}
         for folder in sorted(folders)

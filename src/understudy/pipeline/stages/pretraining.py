@@ -10,26 +10,18 @@ from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.errors import DataError, ModelError
 from understudy.models.load import load_template
 from understudy.pipeline.stages.context import Context
-from understudy.pipeline.stages.training import session_of
-from understudy.recipe import ModelConfig
+from understudy.pipeline.stages.jobs import model_named, session_of
 from understudy.tokens.collate import Collator, EncodedRow
 from understudy.tokens.template import Template, TokenizedExample
 from understudy.training.module import DistillationModule
 from understudy.training.session import fit, save_student, trainable
 
 
-def teacher_pretrain(context: Context, _: str) -> dict[str, Any]:
-    """Let the teacher read raw text before it is fine-tuned."""
-    return _pretrain(context, "teacher_pretrain", context.recipe.local_teacher)
-
-
-def student_pretrain(context: Context, _: str) -> dict[str, Any]:
-    """Let the student read raw text before it is fine-tuned or distilled."""
-    return _pretrain(context, "student_pretrain", context.recipe.student)
-
-
-def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, Any]:
-    pretrain, recipe = config.pretrain, context.recipe
+def pretrain(context: Context, name: str) -> dict[str, Any]:
+    """Let a model read raw text before it is fine-tuned or distilled."""
+    recipe = context.recipe
+    config = model_named(recipe, name)
+    pretrain = config.pretrain
     assert pretrain is not None
     context.progress(0, 1, "load")
     documents = read_documents(pretrain.source, pretrain.text_field)
@@ -37,7 +29,7 @@ def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, An
     if template.encoder_decoder:
         raise ModelError(
             f"{config.model} is an encoder–decoder, and continued pretraining learns the next token of plain text",
-            hint=f"leave out {stage.partition('_')[0]}.pretrain, or take a causal model",
+            hint=f"leave out {'teacher' if name == 'teacher' else 'student'}.pretrain, or take a causal model",
         )
     rows = packed(template, documents, pretrain.max_length or recipe.data.max_length)
     if not rows:
@@ -46,7 +38,7 @@ def _pretrain(context: Context, stage: str, config: ModelConfig) -> dict[str, An
     model, autocast = trainable(config, pretrain, context.device, None, recipe.seed)
     module = DistillationModule(model, build.gold_objective().to(context.device))
     # No question is answered here, so nothing is evaluated on the way: the last weights are the ones that stay.
-    session = session_of(context, stage, config, None, pretrain)
+    session = session_of(context, config, None, pretrain)
     record = fit(session, module, rows, Collator(pad), autocast=autocast)
     if record.pop("saves"):
         save_student(session, module, template)

@@ -1,0 +1,307 @@
+"""The stages of a run, each kind declared once: when there is one, what it needs, reads, runs, and is called.
+
+```text
+SIDE_pretrain ─┐
+data ─┬─ pair  │
+      ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
+      ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
+      │               ├─ train-sft ─────────────────┤                   │
+      ├─ generate ────┼─ train-explained ── observer┤                   │
+      │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.arms import Arm
+from understudy.errors import ConfigError
+from understudy.pipeline import reads
+from understudy.pipeline.stage import Plan, Side, Stage, StageKind
+from understudy.recipe import ModelConfig, Recipe
+from understudy.recipe.own_arms import for_arm, own_answers, own_student
+from understudy.report.labels import label_of
+
+Planned = Sequence[tuple[str, tuple[str, ...]]]
+_STAGES = "understudy.pipeline.stages"
+
+
+# -- what is planned -------------------------------------------------------------------------------------------------
+
+
+def arms_of(plan: Plan) -> tuple[Arm, ...]:
+    """The arms that a run trains: those asked for, without one that would be the same as another."""
+    arms = plan.recipe.trained_arms
+    names = {arm.name for arm in arms}
+    return tuple(arm for arm in arms if plan.unlabelled or arm.equals_without_unlabelled not in names)
+
+
+def uses_answers(arm: Arm, plan: Plan) -> bool:
+    """Whether an arm learns what the teacher answered: with gold for every question, only in the gold's place."""
+    return arm.learns == "teacher_text" or (arm.learns == "gold_and_teacher_text" and plan.unlabelled)
+
+
+def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
+    """The models that may have training of their own: teacher, student, and the student of an arm of one's own."""
+    recipe = plan.recipe
+    models = [("teacher", recipe.teacher)] if recipe.teacher else []
+    own = [(a.name, for_arm(recipe, a.name).student) for a in arms_of(plan) if own_student(recipe, a.name)]
+    return [*models, ("student", recipe.student), *own]
+
+
+def _pretrain(plan: Plan) -> Planned:
+    return [(name, ()) for name, model in _models(plan) if model.pretrain]
+
+
+def _sft(plan: Plan) -> Planned:
+    return [(name, _before(plan, name)) for name, model in _models(plan) if model.sft]
+
+
+def _before(plan: Plan, name: str) -> tuple[str, ...]:
+    """What has to be done before a model can be used."""
+    if plan.has("sft", name):
+        return (KINDS["sft"].name_of(name),)
+    return ("data", KINDS["pretrain"].name_of(name)) if plan.has("pretrain", name) else ("data",)
+
+
+def _student(plan: Plan, arm: str) -> tuple[str, ...]:
+    return _before(plan, arm if own_student(plan.recipe, arm) else "student")
+
+
+def _generate(plan: Plan) -> Planned:
+    if not plan.recipe.generate:
+        return []
+    return [("", _before(plan, "teacher") if plan.recipe.teacher_writes else ("data",))]
+
+
+def _answers(plan: Plan) -> Planned:
+    """The run's answers where an arm uses them, and those of each arm that asks otherwise."""
+    using = [arm.name for arm in arms_of(plan) if uses_answers(arm, plan)]
+    own = [name for name in using if own_answers(plan.recipe, name)]
+    names = ["", *own] if len(own) < len(using) else own
+    return [(name, _before(plan, "teacher")) for name in names]
+
+
+def _train(plan: Plan) -> Planned:
+    return [(arm.name, _made_from(plan, arm)) for arm in arms_of(plan)]
+
+
+def _made_from(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    recipe = for_arm(plan.recipe, arm.name)
+    sources: tuple[str, ...] = ()
+    if arm.learns == "task_texts" and recipe.tasks and recipe.tasks.kind != "answer":
+        sources += ("generate",)
+    if uses_answers(arm, plan):
+        own = arm.name if plan.has("answers", arm.name) else ""
+        sources += (KINDS["answers"].name_of(own),)
+    elif recipe.reads_signal(arm):
+        sources += _before(plan, "teacher")
+    return tuple(dict.fromkeys((*sources, *_student(plan, arm.name))))
+
+
+def _observer(plan: Plan) -> Planned:
+    recipe = plan.recipe
+    texts = recipe.tasks is not None and recipe.tasks.kind != "answer"
+    if not texts or not recipe.evaluate.simulatability or not plan.has("train", "explained"):
+        return []
+    return [("", tuple(dict.fromkeys(("generate", *_before(plan, "student")))))]
+
+
+def _predict(plan: Plan) -> Planned:
+    recipe = plan.recipe
+    teacher = [("teacher", _before(plan, "teacher"))] if recipe.teacher else []
+    arms = [(arm.name, _measured_on(plan, arm)) for arm in arms_of(plan)]
+    return [*teacher, ("base_student", ("data",)), *arms]
+
+
+def _measured_on(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    trained = KINDS["train"].name_of(arm.name)
+    if arm.learns != "task_texts":
+        return (trained,)
+    texts = ("generate",) if "generate" in _made_from(plan, arm) else ()
+    return (trained, *texts, *(plan.named("observer") if arm.name == "explained" else ()))
+
+
+def _speed(plan: Plan) -> Planned:
+    if not plan.recipe.evaluate.speed:
+        return []
+    names = ("teacher", "student") if plan.recipe.teacher else ("student",)
+    before = tuple(stage.name for stage in plan.stages)
+    return [(name, before) for name in names]
+
+
+def _report(plan: Plan) -> Planned:
+    return [("", tuple(stage.name for stage in plan.stages))]
+
+
+# -- how a kind is called, and whose seed it goes by -----------------------------------------------------------------
+
+
+def _own_training(argument: str) -> Side:
+    return "teacher" if argument == "teacher" else "student"
+
+
+def _answered_by(argument: str) -> Side:
+    return "teacher" if argument == "teacher" else ""
+
+
+def _sft_title(argument: str) -> str:
+    titles = {"teacher": "fine-tune the teacher", "student": "fine-tune the student first"}
+    return titles.get(argument, f"fine-tune the student of {argument} first")
+
+
+def _pretrain_title(argument: str) -> str:
+    return f"pretrain the {argument if argument == 'teacher' else 'student'} on raw text"
+
+
+KINDS: dict[str, StageKind] = {
+    kind.name: kind
+    for kind in (
+        StageKind(
+            "data",
+            f"{_STAGES}.preparation:data",
+            lambda plan: [("", ())],
+            reads=lambda recipe, _: reads.ROWS,
+            title="read and split the data",
+        ),
+        StageKind(
+            "pair",
+            f"{_STAGES}.preparation:pair",
+            lambda plan: [("", ("data",))],
+            reads=reads.pair,
+            title="check that data and models fit",
+        ),
+        StageKind(
+            "pretrain",
+            f"{_STAGES}.pretraining:pretrain",
+            _pretrain,
+            reads=reads.pretrain,
+            title=_pretrain_title,
+            label=lambda argument: f"{argument}_pretrain",
+            side=_own_training,
+            trains=True,
+        ),
+        StageKind(
+            "sft",
+            f"{_STAGES}.training:sft",
+            _sft,
+            reads=reads.sft,
+            title=_sft_title,
+            label=lambda argument: f"{argument}_sft",
+            side=_own_training,
+            trains=True,
+        ),
+        StageKind(
+            "generate",
+            f"{_STAGES}.knowledge:generate",
+            _generate,
+            reads=reads.generate,
+            title="teacher writes the texts",
+            side=lambda _: "teacher",
+        ),
+        StageKind(
+            "answers",
+            f"{_STAGES}.answers:answers",
+            _answers,
+            reads=reads.answers,
+            title="teacher answers the questions",
+            side=lambda _: "teacher",
+        ),
+        StageKind(
+            "train",
+            f"{_STAGES}.training:train",
+            _train,
+            reads=reads.train,
+            title=lambda arm: label_of(arm).title,
+            trains=True,
+        ),
+        StageKind(
+            "observer",
+            f"{_STAGES}.explained:train_observer",
+            _observer,
+            reads=reads.observer,
+            title="train the observer",
+            label=lambda _: "train-observer",
+            trains=True,
+        ),
+        StageKind(
+            "predict",
+            f"{_STAGES}.evaluation:predict",
+            _predict,
+            reads=reads.predict,
+            title=lambda arm: f"evaluate {arm.replace('_', ' ')}",
+            side=_answered_by,
+        ),
+        StageKind(
+            "speed",
+            f"{_STAGES}.evaluation:speed_of",
+            _speed,
+            reads=reads.speed,
+            title=lambda which: f"time the {which}",
+            side=_answered_by,
+            exclusive=True,
+            last=True,
+        ),
+        StageKind("report", f"{_STAGES}.evaluation:report", _report, title="write the report", shared=False, last=True),
+    )
+}
+"""All kinds, in the order in which they are planned."""
+
+
+def register(kind: StageKind) -> StageKind:
+    """Add a kind of stage of one's own; it is planned before time is measured and the report is written.
+
+    Raises:
+        ConfigError: there is one of this name already.
+    """
+    if kind.name in KINDS:
+        raise ConfigError(f"there is a stage {kind.name!r} already", hint="give yours another name")
+    KINDS[kind.name] = kind
+    return kind
+
+
+def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
+    """The stages of a recipe, in an order in which each finds what it needs.
+
+    Args:
+        recipe: the run's recipe.
+        unlabelled: whether there are questions without gold; without any, training on gold only *is* distillation
+            and gets no arm of its own.
+    """
+    planned: tuple[Stage, ...] = ()
+    for kind in sorted(KINDS.values(), key=lambda kind: kind.last):
+        plan = Plan(recipe, unlabelled, planned)
+        # A kind sees its own earlier stages, but not those it is just laying out.
+        planned += tuple(kind.stage(argument, needs) for argument, needs in kind.plan(plan))
+    return list(planned)
+
+
+def stage_of(kind: str, argument: str = "") -> Stage:
+    """A stage of a kind, without what it needs."""
+    return KINDS[kind].stage(argument)
+
+
+def first_stages(recipe: Recipe) -> list[Stage]:
+    """What comes before everything else: the data, and whether the two models fit it and the method."""
+    return [stage for stage in stages(recipe, unlabelled=True) if stage.kind in ("data", "pair")]
+
+
+def title(stage: Stage) -> str:
+    """A stage in plain words."""
+    return KINDS[stage.kind].title_of(stage.argument)
+
+
+def side_of(stage: Stage) -> Side:
+    """Whose own training a stage is, or whose answers it takes: `teacher`, `student` (its own training), or neither."""
+    return KINDS[stage.kind].side(stage.argument)
+
+
+def reads_of(stage: Stage, recipe: Recipe) -> tuple[str, ...]:
+    """The fields that can change a stage, beside those of the stages it is made from."""
+    return KINDS[stage.kind].reads(for_arm(recipe, stage.argument), stage.argument)
+
+
+def is_shared(stage: Stage) -> bool:
+    """Whether a stage may belong to several cells; the report reads the whole recipe and is each cell's own."""
+    return KINDS[stage.kind].shared

@@ -1,0 +1,123 @@
+"""Which recipe fields can change a stage, beside those of the stages it is made from.
+
+Two cells of a grid share a stage where these agree. Each field is declared once, here or beside its kind; a test
+changes all *other* fields and sees that a stage gives the same bytes. The recipe that is passed in is that of the
+stage's arm.
+"""
+
+from __future__ import annotations
+
+from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+
+ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
+"""How a row becomes token ids."""
+ROWS = tuple(
+    f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
+)
+"""Which rows there are, and in which split."""
+TEMPLATE = ("model", "tokenizer", "chat_template", "revision", "trust_remote_code")
+WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
+STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
+ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
+TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
+"""What decides which texts the teacher itself is fine-tuned on."""
+EXPLAINED_FIELDS = ("tasks", "evaluate.simulatability", "evaluate.judge", "evaluate.embedding_model")
+
+
+def weights(side: str) -> tuple[str, ...]:
+    """Which weights a model has before its own training."""
+    return tuple(f"{side}.{name}" for name in WEIGHTS)
+
+
+def method(recipe: Recipe) -> tuple[str, ...]:
+    """All fields of the method of distillation."""
+    return tuple(f"distil.{name}" for name in type(recipe.distil).model_fields)
+
+
+def seed(recipe: Recipe, side: str) -> str:
+    """The field with the seed that a stage of a model's own goes by."""
+    model: ModelConfig | None = getattr(recipe, side)
+    return f"{side}.seed" if model is not None and model.seed is not None else "seed"
+
+
+def fresh_seed(recipe: Recipe, side: str) -> tuple[str, ...]:
+    """The seed of random weights, where a stage that trains nothing loads them: a model without training of its own."""
+    model: ModelConfig | None = getattr(recipe, side)
+    if model is None or model.init != "fresh" or model.sft or model.pretrain:
+        return ()
+    return (seed(recipe, side),)
+
+
+def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the stage that checks whether data, models and method fit."""
+    sides = ("teacher", "student") if recipe.teacher else ("student",)
+    templates = (f"{side}.{name}" for side in sides for name in TEMPLATE)
+    return (*ENCODE, *templates, *method(recipe), "evaluate.arms", "arms", "tasks")
+
+
+def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:
+    """Of continued pretraining."""
+    side = side_of_model(argument)
+    return (seed(recipe, side), *weights(side), f"{side}.pretrain", "data.max_length")
+
+
+def sft(recipe: Recipe, argument: str) -> tuple[str, ...]:
+    """Of fine-tuning before distillation."""
+    side = side_of_model(argument)
+    taught: tuple[str, ...] = ("generate.teach",) if side == "teacher" and recipe.generate else ()
+    taught += TEACH if taught and recipe.generate and recipe.generate.teach else ()
+    return (seed(recipe, side), *weights(side), f"{side}.sft", *ENCODE, "evaluate.batch_size", *taught)
+
+
+def generate(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the texts that a teacher writes."""
+    if not recipe.teacher_writes:
+        return ("generate",)
+    return ("generate", *fresh_seed(recipe, "teacher"), *weights("teacher"), "evaluate.batch_size")
+
+
+def answers(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the teacher's own answers."""
+    return (*fresh_seed(recipe, "teacher"), *weights("teacher"), *ENCODE, "seqkd", "evaluate.batch_size")
+
+
+def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
+    """Of the training of an arm."""
+    arm = recipe.arm(argument)
+    signal = (*method(recipe), *weights("teacher")) if recipe.reads_signal(arm) else STEPS
+    tasks = ("tasks",) if arm.learns == "task_texts" else ()
+    return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
+
+
+def observer(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the training of the observer."""
+    return (
+        *("seed", *weights("student"), *STEPS, "tasks.rationales", "generate.roles"),
+        *(*ENCODE, "evaluate.batch_size"),
+    )
+
+
+def predict(recipe: Recipe, argument: str) -> tuple[str, ...]:
+    """Of the answers to the held-out rows."""
+    arm = recipe.arm(argument)
+    if arm.learns == "task_texts":
+        measured = (*EXPLAINED_FIELDS, "evaluate.resamples", "evaluate.confidence")
+        return ("seed", *weights("student"), *ANSWERS, *measured)
+    side = arm.model or "student"
+    # What a run trains for the arm has its weights; only untrained ones may be random here.
+    if side == "student":
+        fresh = ("seed",) if not arm.trained and recipe.student.init == "fresh" else ()
+    else:
+        fresh = fresh_seed(recipe, side)
+    return (*fresh, *weights(side), *ANSWERS)
+
+
+def speed(recipe: Recipe, argument: str) -> tuple[str, ...]:
+    """Of the measurement of time."""
+    fresh = fresh_seed(recipe, "teacher") if argument == "teacher" else ()
+    return (*fresh, *weights(argument), *ANSWERS, "evaluate.arms")
+
+
+def side_of_model(argument: str) -> str:
+    """Whose own training a stage is: an arm of a recipe's own has a student of its own."""
+    return "teacher" if argument == "teacher" else "student"

@@ -1,0 +1,73 @@
+"""What training stages are made of: jobs on questions and answers, and the session in which one is done."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from understudy import build
+from understudy.evaluation.predict import dev_scores
+from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
+from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.run import Run
+from understudy.tokens.collate import encode_rows
+from understudy.training.objectives.base import Need
+from understudy.training.schedule import plan
+from understudy.training.session import Session, TrainingJob, num_processes, train_model
+from understudy.types import Example
+
+
+def gold_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
+    """Answers as they stand."""
+    return TrainingJob(
+        len(rows),
+        encode=lambda *sides: encode_rows(rows, *sides),
+        objective=lambda *_: build.gold_objective(),
+        dev_score=_dev_score(recipe),
+    )
+
+
+def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
+    """Answers with what the teacher's logits or states say of them."""
+    return TrainingJob(
+        len(rows),
+        encode=lambda *sides: encode_rows(rows, *sides),
+        objective=functools.partial(build.objective, recipe.distil),
+        needs=build.NEEDS[recipe.distil.method],
+        align=functools.partial(build.bridge, recipe.distil),
+        dev_score=_dev_score(recipe),
+    )
+
+
+def _dev_score(recipe: Recipe) -> Any:
+    return functools.partial(dev_scores, batch_size=recipe.evaluate.batch_size)
+
+
+def equal_steps(run: Run, recipe: Recipe) -> int:
+    """Optimiser steps of every arm: `distil.steps`, or `distil.epochs` over what the distilled student reads."""
+    if recipe.distil.steps:
+        return recipe.distil.steps
+    rows = len(rows_of(run, "train")) + len(rows_of(run, "unlabelled"))
+    return plan(recipe.distil, rows, processes=num_processes()).steps
+
+
+def session_of(context: Context, config: ModelConfig, weights: str | None, training: TrainConfig) -> Session:
+    """The session in which a stage of this run trains."""
+    name, recipe = context.stage.name, context.recipe
+    return Session(name, context.folder, recipe, config, weights, training, context.device, context.progress)
+
+
+def run_job(
+    context: Context, config: ModelConfig, weights: str | None, training: TrainConfig, job: TrainingJob
+) -> dict[str, Any]:
+    """Train `config`'s model, and keep it in the stage's folder."""
+    run, recipe = context.run, context.recipe
+    session = session_of(context, config, weights, training)
+    teacher = None if job.needs is Need.NOTHING else teacher_weights(run, recipe)
+    return train_model(session, job, rows_of(run, "dev"), teacher_weights=teacher)
+
+
+def model_named(recipe: Recipe, name: str) -> ModelConfig:
+    """The section of the teacher, or of the student that an arm starts from."""
+    return recipe.local_teacher if name == "teacher" else recipe.student

@@ -1,0 +1,42 @@
+"""Arms that a recipe declares itself: the recipe by which each of them is trained."""
+
+from __future__ import annotations
+
+from understudy.errors import ConfigError
+from understudy.recipe import fields
+from understudy.recipe.sections import LIKE, Recipe
+
+
+def for_arm(recipe: Recipe, arm: str) -> Recipe:
+    """The recipe by which an arm is trained and evaluated: the run's own, with the fields in which the arm differs.
+
+    Args:
+        recipe: the run's.
+        arm: any name; all but the arms of the recipe's own are trained by the recipe as it stands.
+
+    Raises:
+        ConfigError: the arm names a field that no recipe has.
+        ValidationError: a field of the arm has a bad value.
+    """
+    if arm not in recipe.arms:
+        return recipe
+    value = recipe.model_dump(mode="json")
+    for path, new in recipe.arms[arm].items():
+        if path == LIKE:
+            continue
+        if not fields.is_known(path):
+            near = fields.nearest(path)
+            hint = f"did you mean `{near}`?" if near else "`understudy init` lists the fields"
+            raise ConfigError(f"arms.{arm}: no field `{path}`", hint=hint)
+        value = fields.put(value, path, new)
+    return Recipe.model_validate(value)
+
+
+def own_student(recipe: Recipe, arm: str) -> bool:
+    """Whether an arm starts from another student than the run's, which then needs its own fine-tuning."""
+    return for_arm(recipe, arm).student != recipe.student
+
+
+def own_answers(recipe: Recipe, arm: str) -> bool:
+    """Whether an arm asks the teacher for other answers than the run does."""
+    return for_arm(recipe, arm).seqkd != recipe.seqkd
