@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,6 +139,11 @@ class Tokens(TypedDict):
     inputs: dict[str, Tensor]
     target_mask: Tensor
     target_ids: Tensor
+
+
+AlignmentKind = Literal["exact", "min_edit", "start", "groups"]
+"""How answers of two tokenizers are aligned: tokens that cover equal bytes, dynamic time warping over the tokens that
+were read, the n-th token beside the n-th, runs of tokens between common boundaries."""
 
 
 class Alignment(TypedDict, total=False):

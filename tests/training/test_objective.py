@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from support.tiny import pair
+from support.tiny import method_config, pair
 from understudy import build
 from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.models.forward import forward
-from understudy.recipe import DistilConfig, parse_recipe
+from understudy.recipe import parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.template import Template
 from understudy.training.objectives.base import Need, gold_weights
@@ -39,7 +39,7 @@ class Case:
                 generator = torch.Generator().manual_seed(len(name))
                 parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
         self.batch = self.made.collator(method)(self.made.rows(method)[:6])
-        config = DistilConfig(method="kd" if method == "sft" else method, **fields)
+        config = method_config(method, **fields)
         if method == "sft":
             self.objective = CrossEntropy()
         else:
@@ -146,13 +146,6 @@ def test_statistics_change_no_value(method):
         entropy = -(case.p.softmax(-1) * case.p.log_softmax(-1)).sum()
         assert measured.sums["agreement"].item() == agreement.item()
         assert measured.sums["teacher_entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
-
-
-def test_squared_temperature_is_refused_for_dual_space():
-    made = pair("dskd")
-    config = DistilConfig(method="dskd", scale_by_temperature_squared=True)
-    with pytest.raises(ConfigError, match="does not apply to dskd"):
-        build.objective(config, made.student, made.teacher)
 
 
 def test_an_unknown_parameter_of_a_divergence_is_refused():

@@ -12,7 +12,7 @@ from typing import Any
 
 from understudy.files import fingerprint, fingerprint_file, fingerprint_folder, fingerprint_tree
 from understudy.pipeline.scheduler import Stage, side_of
-from understudy.recipe import DataConfig, DistilConfig, ModelConfig, Recipe, TrainConfig
+from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 
 ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
 """How a row becomes token ids."""
@@ -23,7 +23,6 @@ ROWS = tuple(
 TEMPLATE = ("model", "tokenizer", "chat_template", "revision", "trust_remote_code")
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
-METHOD = tuple(f"distil.{name}" for name in DistilConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
 
 TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
@@ -35,6 +34,11 @@ FILES = (
     *("recorded", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
+
+
+def method_of(recipe: Recipe) -> tuple[str, ...]:
+    """The fields of the method that a recipe has chosen: no other method's options are there to be read."""
+    return tuple(f"distil.{name}" for name in type(recipe.distil).model_fields)
 
 
 def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
@@ -51,13 +55,14 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
     weights = tuple(f"{side}.{name}" for name in WEIGHTS)
     model = getattr(recipe, side_of(stage) or "student")
     seed = f"{side}.seed" if side_of(stage) and model and model.seed is not None else "seed"
+    method = method_of(recipe)
     fresh = (seed,) if _fresh(stage, side, recipe) else ()
     if kind == "data":
         return ROWS
     if kind == "pair":
         sides = ("teacher", "student") if recipe.teacher else ("student",)
         templates = (f"{model}.{name}" for model in sides for name in TEMPLATE)
-        return (*ENCODE, *templates, *METHOD, "evaluate.arms", "tasks")
+        return (*ENCODE, *templates, *method, "evaluate.arms", "tasks")
     if kind in ("teacher_pretrain", "student_pretrain"):
         return (seed, *weights, f"{side}.pretrain", "data.max_length")
     if kind in ("teacher_sft", "student_sft"):
@@ -72,12 +77,12 @@ def reads(stage: str, recipe: Recipe) -> tuple[str, ...]:
     if kind == "train":
         if arm in ("explained", "observer"):
             logits = recipe.tasks is not None and recipe.tasks.logits and arm == "explained"
-            learned = (*METHOD, *(f"teacher.{name}" for name in WEIGHTS)) if logits else STEPS
+            learned = (*method, *(f"teacher.{name}" for name in WEIGHTS)) if logits else STEPS
             tasks = ("tasks",) if arm == "explained" else ("tasks.rationales", "generate.roles")
             return ("seed", *weights, *learned, *tasks, *ENCODE, "evaluate.batch_size")
         gold = arm in ("sft", "seqkd")
         teacher = () if gold else tuple(f"teacher.{name}" for name in WEIGHTS)
-        return ("seed", *weights, *(STEPS if gold else METHOD), *teacher, *ENCODE, "evaluate.batch_size")
+        return ("seed", *weights, *(STEPS if gold else method), *teacher, *ENCODE, "evaluate.batch_size")
     if stage == "predict-explained":
         return ("seed", *weights, *ANSWERS, *EXPLAINED, "evaluate.resamples", "evaluate.confidence")
     if kind == "predict":

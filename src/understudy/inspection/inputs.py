@@ -18,7 +18,7 @@ from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import load_model, load_template, pick_device
-from understudy.recipe import Recipe, TrainConfig
+from understudy.recipe import MethodConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
@@ -76,7 +76,7 @@ class Inputs:
     @property
     def needs(self) -> Need:
         """What the method needs of the two models."""
-        return build.NEEDS[self.recipe.distil.method]
+        return build.needs(self.recipe.distil)
 
     @functools.cached_property
     def bridge(self) -> CrossTokenizer | None:
@@ -109,7 +109,7 @@ def found(texts: Inputs) -> DataSummary:
     """Sizes, notes and whether the vocabularies suit the method."""
     ours, theirs = texts.student.template, texts.teacher.template
     difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
-    sound, sentence = soundness(texts.recipe.distil.method, texts.needs, difference)
+    sound, sentence = soundness(texts.recipe.distil, difference)
     return DataSummary(
         sizes={role: len(getattr(texts.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=texts.splits.notes,
@@ -121,14 +121,15 @@ def found(texts: Inputs) -> DataSummary:
     )
 
 
-def soundness(method: str, needs: Need, difference: str) -> tuple[bool, str]:
+def soundness(config: MethodConfig, difference: str) -> tuple[bool, str]:
     """Whether a method fits two vocabularies, and why."""
-    if Need.SAME_VOCABULARY in needs:
+    method = config.method
+    if config.one_vocabulary:
         if difference:
             return False, f"{method} compares token by token and cannot be used; dskd_cma, dskd_v2 and min_edit can"
         return True, f"{method} compares token by token, and every id means the same to both"
     if difference:
-        how = "where they cut the answer" if Need.ALIGNMENT in needs else "attention"
+        how = "attention" if config.alignment is None else "where they cut the answer"
         return True, f"{method} aligns two vocabularies by {how}"
     return True, f"{method} works, but one vocabulary also allows kd and dskd, which compare token by token"
 

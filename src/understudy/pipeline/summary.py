@@ -13,7 +13,7 @@ from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.systems import run_arms
 from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
 from understudy.pipeline.knowledge_report import taught_note, texts_of
-from understudy.recipe import ModelConfig, Recipe, dump_recipe, main_arm
+from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe, main_arm
 from understudy.report import ReportInputs, render_report
 from understudy.report.run_summary import metric_label, primary_metric
 from understudy.run import Run
@@ -204,7 +204,8 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder
 
 
 def _how(recipe: Recipe, arm: str) -> str:
-    by = f"`{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature {recipe.distil.temperature}"
+    divergence = f" with `{recipe.distil.divergence}`" if isinstance(recipe.distil, DivergenceConfig) else ""
+    by = f"`{recipe.distil.method}`{divergence} at temperature {recipe.distil.temperature}"
     if arm == "distilled" or recipe.tasks is None:
         return f"A student distilled by understudy: {by}."
     texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"

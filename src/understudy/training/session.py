@@ -156,7 +156,7 @@ def fit(
         collator,
         teacher=teacher,
         dev_score=dev_score,
-        objective_learning_rate=recipe.distil.projector_learning_rate,
+        objective_learning_rate=recipe.distil.objective_learning_rate,
         progress=session.progress,
     )
     checkpoint = last_checkpoint(folder)

@@ -76,7 +76,7 @@ def _explained(context: Context) -> TrainingJob:
         len(texts),
         encode=functools.partial(encode_groups, texts),
         objective=objective,
-        needs=build.NEEDS[recipe.distil.method] if tasks.logits else Need.NOTHING,
+        needs=build.needs(recipe.distil) if tasks.logits else Need.NOTHING,
         align=functools.partial(build.bridge, recipe.distil) if tasks.logits else None,
         dev_score=dev_score,
     )

@@ -59,7 +59,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         len(rows),
         encode=lambda *sides: encode_rows(rows, *sides),
         objective=functools.partial(build.objective, recipe.distil),
-        needs=build.NEEDS[recipe.distil.method],
+        needs=build.needs(recipe.distil),
         align=functools.partial(build.bridge, recipe.distil),
         dev_score=_dev_score(recipe),
     )

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from understudy.losses import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.divergences import Divergence
-from understudy.models.forward import Output
-from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, statistics_sums, task_sums
+from understudy.models.forward import Output, base_model
+from understudy.recipe.methods import DskdCmaConfig, DskdConfig
+from understudy.tokens.align import CrossTokenizer
+from understudy.training.objectives.base import (
+    Need,
+    Objective,
+    Result,
+    count,
+    divergence_of,
+    shares,
+    spec,
+    statistics_sums,
+    task_sums,
+)
 from understudy.types import Batch
 
 
@@ -31,6 +45,12 @@ class DualSpaceObjective(Objective):
         self.divergence = divergence
         self.temperature = temperature
         self.gold_weight = gold_weight
+
+    @classmethod
+    def build(cls, config: DskdConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        spaces = DualSpace(_width(student), _width(teacher))
+        return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
@@ -66,6 +86,18 @@ class CrossModelObjective(DualSpaceObjective):
 
     needs = Need.HIDDEN | Need.EMBEDDINGS
 
+    @classmethod
+    def build(cls, config: DskdCmaConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        spaces = CrossModelAttention(
+            _width(student),
+            _width(teacher),
+            _embedding_width(student),
+            _embedding_width(teacher),
+            published=config.published,
+        )
+        return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
+
     def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
         """The terms in both spaces."""
         gold, heard = shares(self.gold_weight, student, batch)
@@ -80,6 +112,16 @@ class CrossModelObjective(DualSpaceObjective):
             gold_weights=gold,
             statistics=self.statistics,
         )
+
+
+def _width(model: Any) -> int:
+    """Width of the states that enter a model's head."""
+    return base_model(model).get_output_embeddings().weight.shape[1]
+
+
+def _embedding_width(model: Any) -> int:
+    """Width of a model's token embeddings."""
+    return base_model(model).get_input_embeddings().weight.shape[1]
 
 
 def _views(output: Output) -> TokenViews:
