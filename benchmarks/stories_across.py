@@ -41,7 +41,7 @@ from understudy.recipe import METHODS, MethodConfig, ModelConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
+from understudy.training.rows import ListedRows
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 
@@ -173,11 +173,11 @@ class Study:
         if method != BASE:
             model = load_model(self.configs["teacher"], CPU)
             objective = build.objective(config, student, model, self._bridge(config))
-            teacher = LocalTeacher(model, embeddings=Need.EMBEDDINGS in objective.needs)
+            teacher = LocalTeacher(model, embeddings=objective.embeddings)
         return DistillationTrainer(
             DistillationModule(student, objective),
             training_arguments(config, plan(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False),
-            rows,
+            ListedRows(rows),
             Collator(pads[0], pads[1] if teacher else None, same_targets=False),  # pyright: ignore
             teacher=teacher,
             objective_learning_rate=config.objective_learning_rate,

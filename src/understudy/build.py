@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.errors import ConfigError, ModelError, VocabularyMismatch
-from understudy.recipe import DivergenceConfig, MethodConfig, Recipe
+from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
+from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, judge
 from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import description
-from understudy.training.objectives import OBJECTIVES, CrossEntropy, Need, Objective
+from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
-
-
-def needs(config: MethodConfig) -> Need:
-    """What a method needs of the two models."""
-    return OBJECTIVES[config.method].needs
+from understudy.types import Gives
 
 
 def gold_objective() -> Objective:
@@ -91,13 +88,33 @@ def check_divergence(config: MethodConfig) -> None:
         raise ConfigError(f"{config.method} {config.refusal.format(config.divergence)}", hint=config.instead)
 
 
+def check_signal(config: MethodConfig, gives: Gives) -> None:
+    """Refuse a teacher that says less of a token than the method reads.
+
+    Raises:
+        ConfigError: names what each of the two has, and the methods that this teacher can teach.
+    """
+    if config.reads in gives:
+        return
+    able = [name for name, kind in METHODS.items() if kind.reads in gives]
+    raise ConfigError(
+        f"distil.method {config.method} reads {config.reads.words}; this teacher gives {gives.words}",
+        hint=f"methods that work with it: {', '.join(able)}" if able else "take a teacher that is loaded here",
+    )
+
+
 def learns_from_signal(recipe: Recipe) -> bool:
     """Whether some arm reads the teacher's logits or states, so that the pair has to fit the method."""
     return recipe.tasks is None or recipe.tasks.logits or bool({"distilled", "kd_gold"} & set(recipe.evaluate.arms))
 
 
 def check_pair(
-    recipe: Recipe, student: Template, teacher: Template, columns: tuple[int | None, int | None] = (None, None)
+    recipe: Recipe,
+    student: Template,
+    teacher: Template,
+    columns: tuple[int | None, int | None] = (None, None),
+    *,
+    gives: Gives = LocalTeacher.can_give,
 ) -> None:
     """Compare what the method needs with what the pair can give, before any weight is loaded.
 
@@ -106,15 +123,17 @@ def check_pair(
         student: the student's tokenizer and template.
         teacher: the teacher's.
         columns: of the student's head and of the teacher's, where their configs tell.
+        gives: what the teacher says of a token.
 
     Raises:
-        ConfigError: see `check_divergence`.
+        ConfigError: see `check_divergence`; or the method reads more of a teacher than this one gives.
         ModelError: the method aligns tokens, and a tokenizer does not tell where they stand; or the two templates
             make different things of one answer.
         VocabularyMismatch: the method compares token by token and the vocabularies differ.
     """
     method = recipe.distil.method
     check_divergence(recipe.distil)
+    check_signal(recipe.distil, gives)
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)

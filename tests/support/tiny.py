@@ -19,7 +19,7 @@ from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
+from understudy.training.rows import ListedRows, RowSource
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
@@ -151,6 +151,7 @@ def trainer(
     seed: int = 5,
     num: int = len(FACTS),
     rows: list | None = None,
+    source: RowSource | None = None,
     processes: int = 1,
     report_to: tuple[str, ...] = (),
     **fields: Any,
@@ -166,10 +167,10 @@ def trainer(
             objective = build.objective(config, made.student, made.teacher, made.bridge(method))
     teacher = None
     if method != "sft":
-        teacher = LocalTeacher(made.teacher, embeddings=Need.EMBEDDINGS in objective.needs)
-    rows = made.rows(method, num=num) if rows is None else rows
+        teacher = LocalTeacher(made.teacher, embeddings=objective.embeddings)
+    source = source or ListedRows(made.rows(method, num=num) if rows is None else rows)
     with warnings.catch_warnings():
-        numbers = plan(config, len(rows), processes=processes)
+        numbers = plan(config, None if source.lengths is None else len(source.lengths), processes=processes)
         arguments = training_arguments(
             config,
             numbers,
@@ -183,7 +184,7 @@ def trainer(
     return kind(
         DistillationModule(made.student, objective),
         arguments,
-        rows,
+        source,
         made.collator(method),
         teacher=teacher,
         dev_score=dev_score,

@@ -12,7 +12,7 @@ from understudy.models.forward import forward
 from understudy.recipe import parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.template import Template
-from understudy.training.objectives.base import Need, gold_weights
+from understudy.training.objectives.base import gold_weights
 from understudy.training.objectives.cross_entropy import CrossEntropy
 
 
@@ -44,7 +44,7 @@ class Case:
             self.objective = CrossEntropy()
         else:
             self.objective = build.objective(config, self.made.student, self.made.teacher)
-        embeddings = Need.EMBEDDINGS in self.objective.needs
+        embeddings = self.objective.embeddings
         self.student = forward(self.made.student, self.batch["student"], embeddings=embeddings)
         self.signal = None
         self.q = self.student.head.logits(self.student.hidden.double().detach().float()).double().detach()

@@ -24,7 +24,6 @@ from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan
 from understudy.training.session import collator as collator_of
 from understudy.training.session import trainable
@@ -73,11 +72,6 @@ class Inputs:
     student: ExampleTokenizer
     teacher: ExampleTokenizer
 
-    @property
-    def needs(self) -> Need:
-        """What the method needs of the two models."""
-        return build.needs(self.recipe.distil)
-
     @functools.cached_property
     def bridge(self) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
@@ -86,7 +80,7 @@ class Inputs:
     @property
     def collator(self) -> Collator:
         """Pads rows for both models, as the trainer does."""
-        return collator_of(self.student.template, self.teacher, self.needs)
+        return collator_of(self.student.template, self.teacher, self.recipe.distil)
 
 
 def load_texts(recipe: Recipe) -> Inputs:
@@ -201,6 +195,7 @@ class LoadedPair:
         batch: a micro-batch of gold rows.
         autocast: whether the products run in bfloat16.
         device: where all of it is.
+        by_position: whether the n-th target token of the one is that of the other, column by column.
     """
 
     module: DistillationModule
@@ -208,6 +203,7 @@ class LoadedPair:
     batch: Batch
     autocast: bool
     device: torch.device
+    by_position: bool
 
     def mixed(self) -> Any:
         """The precision context of a training step."""
@@ -228,7 +224,12 @@ def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
     objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
     module = DistillationModule(student, objective)
     return LoadedPair(
-        module, LocalTeacher(teacher, embeddings=Need.EMBEDDINGS in texts.needs), move(batch, device), autocast, device
+        module,
+        LocalTeacher(teacher, embeddings=objective.embeddings),
+        move(batch, device),
+        autocast,
+        device,
+        by_position=recipe.distil.one_vocabulary,
     )
 
 

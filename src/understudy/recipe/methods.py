@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
 from understudy.recipe.training import TrainConfig
-from understudy.types import AlignmentKind
+from understudy.types import AlignmentKind, Gives
 
 Share = Literal["exact", "min_edit", "groups", "by_position"]
 
@@ -26,6 +26,8 @@ class MethodConfig(TrainConfig):
     """τ where the recipe names none. The recipe then stays without: another method put in its place has its own."""
     one_vocabulary: ClassVar[bool] = False
     """Whether it compares column by column and position by position."""
+    reads: ClassVar[Gives] = Gives.STATES
+    """The weakest that a teacher must give for it."""
     alignment: ClassVar[AlignmentKind | None] = None
     """How the answers of two tokenizers are aligned for it; None where it needs no alignment."""
     share: ClassVar[Share | None] = None
@@ -92,6 +94,8 @@ class LogitsConfig(DivergenceConfig):
 class ProjectorConfig(DivergenceConfig):
     """A method that learns maps between the hidden states of the two models."""
 
+    # States are carried into the other model's space and judged by its head: log-probabilities hold neither.
+    reads: ClassVar[Gives] = Gives.STATES
     without: ClassVar[Mapping[str, str]] = {"scale_by_temperature_squared": "which is published without the τ² factor"}
 
     projector_learning_rate: float = Field(default=1e-3, gt=0)
@@ -108,6 +112,8 @@ class KdConfig(LogitsConfig):
 
     published_temperature: ClassVar[float] = 1.0
     one_vocabulary: ClassVar[bool] = True
+    # The student has every column of its own; of the teacher's, the tail may be one bucket on both sides.
+    reads: ClassVar[Gives] = Gives.TOP_K
 
     method: Literal["kd"] = "kd"
 
@@ -122,6 +128,9 @@ class DskdConfig(ProjectorConfig):
 
 class DskdCmaConfig(ProjectorConfig):
     """Dual-space distillation with cross-model attention, which aligns two vocabularies itself (arXiv 2406.17328)."""
+
+    # Its queries and keys are made of token embeddings.
+    reads: ClassVar[Gives] = Gives.STATES | Gives.EMBEDDINGS
 
     method: Literal["dskd_cma"] = "dskd_cma"
     published: bool = False
@@ -145,6 +154,8 @@ class DskdV2Config(ProjectorConfig):
 class MinEditConfig(LogitsConfig):
     """Divergence from the teacher's logits carried to the student's vocabulary by edit distance (MinED)."""
 
+    # A tail has no place in the other vocabulary: each column is carried to one of its own.
+    reads: ClassVar[Gives] = Gives.LOGPS
     alignment: ClassVar[AlignmentKind | None] = "min_edit"
     share: ClassVar[Share | None] = "min_edit"
     share_means: ClassVar[str] = "of the answer tokens have a partner; the others learn their gold token"
@@ -158,6 +169,8 @@ class MinEditConfig(LogitsConfig):
 class UldConfig(MethodConfig):
     """Universal logit distillation: distance of the sorted probabilities (ULD, arXiv 2402.12030)."""
 
+    # The tail is most of what is sorted.
+    reads: ClassVar[Gives] = Gives.LOGPS
     published_temperature: ClassVar[float] = 1.0
     alignment: ClassVar[AlignmentKind | None] = "start"
     share: ClassVar[Share | None] = "by_position"
@@ -185,6 +198,8 @@ class ByteAlignedConfig(DivergenceConfig):
     """β of the generalised Jensen–Shannon divergence that each name stands for."""
 
     published_temperature: ClassVar[float] = 1.0
+    # Any column may be the next token of a group.
+    reads: ClassVar[Gives] = Gives.LOGPS
     alignment: ClassVar[AlignmentKind | None] = "groups"
     share: ClassVar[Share | None] = "groups"
     share_means: ClassVar[str] = "of the answer tokens lie in groups between common cuts"

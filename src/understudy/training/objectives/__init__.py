@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from understudy.training.objectives.base import Need, Objective, Result
+from understudy.training.objectives.base import Objective, Result
 from understudy.training.objectives.cross_entropy import CrossEntropy
 from understudy.training.objectives.cross_vocabulary import (
     ByteAligned,
@@ -24,4 +24,4 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 """What each method of `recipe.METHODS` adds up."""
 
-__all__ = ["OBJECTIVES", "CrossEntropy", "Need", "Objective", "Result"]
+__all__ = ["OBJECTIVES", "CrossEntropy", "Objective", "Result"]

@@ -7,8 +7,7 @@ So neither accumulation nor the number of processes can change a value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Flag, auto
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,6 @@ from understudy.models.forward import Output
 from understudy.recipe import DivergenceConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.types import Batch
-
-
-class Need(Flag):
-    """What an objective needs of the two models."""
-
-    NOTHING = 0
-    HIDDEN = auto()
-    EMBEDDINGS = auto()
-    SAME_VOCABULARY = auto()
-    ALIGNMENT = auto()
 
 
 @dataclass(frozen=True)
@@ -50,11 +39,11 @@ class Objective(nn.Module):
     """Base of the objectives.
 
     Attributes:
-        needs: what it needs, compared with what the models can give before any weight is loaded.
+        embeddings: whether it reads the token embeddings of both models beside their states.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
     """
 
-    needs = Need.NOTHING
+    embeddings: ClassVar[bool] = False
     statistics: bool = False
 
     @classmethod

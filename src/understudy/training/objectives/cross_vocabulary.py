@@ -23,7 +23,6 @@ from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditCo
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap
 from understudy.training.objectives.base import (
-    Need,
     Objective,
     Result,
     count,
@@ -47,7 +46,6 @@ class AlignedObjective(Objective):
         gold_weight: g.
     """
 
-    needs = Need.HIDDEN | Need.ALIGNMENT
     exact: Tensor
 
     def __init__(self, exact: Tensor, *, temperature: float, gold_weight: float) -> None:
@@ -206,8 +204,6 @@ class DualSpaceV2Objective(Objective):
         temperature: τ of the two; there is no τ².
         gold_weight: g.
     """
-
-    needs = Need.HIDDEN | Need.ALIGNMENT
 
     def __init__(self, spaces: DualSpaceV2, divergence: Divergence, *, temperature: float, gold_weight: float) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from understudy.losses import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.divergences import Divergence
@@ -10,7 +10,6 @@ from understudy.models.forward import Output, base_model
 from understudy.recipe.methods import DskdCmaConfig, DskdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
-    Need,
     Objective,
     Result,
     count,
@@ -34,8 +33,6 @@ class DualSpaceObjective(Objective):
         temperature: τ of the two divergences; there is no τ².
         gold_weight: g.
     """
-
-    needs = Need.HIDDEN | Need.SAME_VOCABULARY
 
     def __init__(
         self, spaces: DualSpace | CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
@@ -84,7 +81,7 @@ class CrossModelObjective(DualSpaceObjective):
     target tokens. Arguments as in `DualSpaceObjective`; `spaces` holds projectors and attention.
     """
 
-    needs = Need.HIDDEN | Need.EMBEDDINGS
+    embeddings: ClassVar[bool] = True
 
     @classmethod
     def build(cls, config: DskdCmaConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:

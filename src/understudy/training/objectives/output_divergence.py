@@ -10,7 +10,6 @@ from understudy.models.forward import Output
 from understudy.recipe import KdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
-    Need,
     Objective,
     Result,
     count,
@@ -36,8 +35,6 @@ class OutputDivergence(Objective):
         gold_weight: g.
         scale_by_temperature_squared: the τ² switch.
     """
-
-    needs = Need.HIDDEN | Need.SAME_VOCABULARY
 
     def __init__(
         self,
