@@ -157,11 +157,13 @@ def _models_alone(student, teacher, batch, *, dual: bool = False):
 
 def _step(student, teacher, batch, settings: dict):
     from understudy import build
-    from understudy.recipe import DistilConfig
+    from understudy.recipe import parse_recipe
     from understudy.teachers.local import LocalTeacher
     from understudy.training.module import DistillationModule
 
-    objective = build.objective(DistilConfig(**settings), student, teacher).to(student.device, student.dtype)
+    objective = build.objective(parse_recipe({"distil": settings}).distil, student, teacher).to(
+        student.device, student.dtype
+    )
     module = DistillationModule(student, objective)
     local = LocalTeacher(teacher)
 

@@ -37,15 +37,15 @@ from understudy.files import fingerprint, fingerprint_folder, read_json, read_js
 from understudy.metrics.scores import Score, mean_from_totals
 from understudy.metrics.significance import compare_many
 from understudy.models.load import load_model, load_template
-from understudy.recipe import DistilConfig, ModelConfig
+from understudy.recipe import METHODS, MethodConfig, ModelConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
+from understudy.training.rows import ListedRows
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 
-METHODS = ("dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned")
+ACROSS = tuple(name for name, kind in METHODS.items() if not kind.one_vocabulary)
 BASE = "seqkd"
 SETS = {"dev": "development", "test": "teacher-written", "real": "real"}
 
@@ -74,7 +74,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--student", required=True, help="folder of the student, of another vocabulary")
     parser.add_argument("--real", required=True, help="text file of real stories, <|endoftext|> between them")
     parser.add_argument("--out", type=Path, default=Path("stories_across"), help="folder of stories, cells, results")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=ACROSS, choices=ACROSS)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16, help="passages a step (default 16)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -159,12 +159,12 @@ class Study:
     def _measured(self, model: torch.nn.Module, side: str) -> dict[str, list[float]]:
         return {name: bits(model, self.templates[side], self.rows[name]) for name in SETS}
 
-    def _config(self, method: str, rate: float) -> DistilConfig:
+    def _config(self, method: str, rate: float) -> MethodConfig:
         steps = self.arguments.steps
         fields = {"steps": steps, "save_every": steps, "batch_size": self.arguments.batch_size, "learning_rate": rate}
-        return DistilConfig.model_validate({"method": "kd" if method == BASE else method, **fields})
+        return parse_recipe({"distil": {"method": "kd" if method == BASE else method, **fields}}).distil
 
-    def _trainer(self, method: str, config: DistilConfig, seed: int, folder: Path) -> DistillationTrainer:
+    def _trainer(self, method: str, config: MethodConfig, seed: int, folder: Path) -> DistillationTrainer:
         shutil.rmtree(folder, ignore_errors=True)
         student, teacher, objective = load_model(self.configs["student"], CPU), None, build.gold_objective()
         torch.manual_seed(seed)
@@ -173,17 +173,17 @@ class Study:
         if method != BASE:
             model = load_model(self.configs["teacher"], CPU)
             objective = build.objective(config, student, model, self._bridge(config))
-            teacher = LocalTeacher(model, embeddings=Need.EMBEDDINGS in objective.needs)
+            teacher = LocalTeacher(model, embeddings=objective.embeddings)
         return DistillationTrainer(
             DistillationModule(student, objective),
             training_arguments(config, plan(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False),
-            rows,
+            ListedRows(rows),
             Collator(pads[0], pads[1] if teacher else None, same_targets=False),  # pyright: ignore
             teacher=teacher,
-            objective_learning_rate=config.projector_learning_rate,
+            objective_learning_rate=config.objective_learning_rate,
         )
 
-    def encoded(self, config: DistilConfig, method: str) -> list[EncodedRow]:
+    def encoded(self, config: MethodConfig, method: str) -> list[EncodedRow]:
         """The training passages for a method."""
         if method not in self._encoded:
             ours, theirs = (ExampleTokenizer(self.templates[side], DATA) for side in ("student", "teacher"))
@@ -193,7 +193,7 @@ class Study:
             self._encoded = {method: [dataclasses.replace(row, gold=True) for row in rows]}
         return self._encoded[method]
 
-    def _bridge(self, config: DistilConfig):
+    def _bridge(self, config: MethodConfig):
         return build.bridge(config, self.templates["student"], self.templates["teacher"])
 
 

@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from understudy.files import atomic
-from understudy.recipe import Recipe
+from understudy.recipe import METHODS, MethodConfig, Recipe
+from understudy.recipe.fields import fields_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
 BEGIN, END = "<!-- fields: begin (python scripts/document_recipe.py) -->", "<!-- fields: end -->"
@@ -43,6 +44,7 @@ def fields() -> str:
             if parent := extends(section):
                 waiting.append(parent)
             waiting += [inner for field in section.model_fields.values() if (inner := section_of(field.annotation))]
+            waiting += METHODS.values() if section is MethodConfig else ()
     return "\n".join(tables)
 
 
@@ -50,14 +52,26 @@ def table(section: type[BaseModel]) -> str:
     """One section: its heading, where it stands, its sentence, its fields."""
     places = ", ".join(f"`{path}`" for path in sorted(set(paths(Recipe, section))))
     where = f" Stands at {places}." if places else ""
+    where += stands_for(section) if issubclass(section, MethodConfig) else ""
     lines = [f"### {section.__name__}", "", f"{(section.__doc__ or '').strip()}{where}", ""]
-    lines += ["| field | type | default | what it does |", "|---|---|---|---|"]
-    for name, field in own_fields(section).items():
+    own = own_fields(section)
+    lines += ["| field | type | default | what it does |", "|---|---|---|---|"] if own else []
+    for name, field in own.items():
         cells = [f"`{name}`", kind(field), default(field), (field.description or "").replace("|", "\\|")]
         lines.append("| " + " | ".join(cells) + " |")
     if parent := extends(section):
-        lines += ["", f"And all fields of [{parent.__name__}](#{parent.__name__.lower()})."]
+        lines += [""] if own else []
+        lines += [f"{'And all' if own else 'All'} fields of [{parent.__name__}](#{parent.__name__.lower()})."]
     return "\n".join(lines) + "\n"
+
+
+def stands_for(section: type[MethodConfig]) -> str:
+    """Which method has a section, and what it is published with."""
+    name = next((name for name, kind in METHODS.items() if kind is section), "")
+    if not name:
+        return ""
+    vocabularies = "one vocabulary" if section.one_vocabulary else "one vocabulary or two"
+    return f" With `method: {name}`; {vocabularies}; temperature {section.published_temperature:g} unless stated."
 
 
 def paths(root: type[BaseModel], wanted: type[BaseModel], prefix: str = "") -> list[str]:
@@ -71,8 +85,8 @@ def paths(root: type[BaseModel], wanted: type[BaseModel], prefix: str = "") -> l
 
 
 def extends(section: type[BaseModel]) -> type[BaseModel] | None:
-    """The section whose fields this one takes over, if any."""
-    parent = section.__mro__[1]
+    """The section whose fields this one takes over, if any; a method lists all that not every method has."""
+    parent = MethodConfig if section in METHODS.values() else section.__mro__[1]
     return parent if getattr(parent, "model_fields", None) else None
 
 
@@ -80,7 +94,9 @@ def own_fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields that a section adds to the one it extends."""
     parent = extends(section)
     inherited = parent.model_fields if parent else {}
-    return {name: field for name, field in section.model_fields.items() if name not in inherited}
+    return {
+        name: field for name, field in fields_of(section).items() if name in section.model_fields.keys() - inherited
+    }
 
 
 def kind(field: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.errors import ConfigError
-from understudy.recipe import Recipe, TrainConfig, dump_recipe, load_recipe, parse_recipe
+from understudy.recipe import METHODS, Recipe, TrainConfig, dump_recipe, load_recipe, parse_recipe
 
 
 def refusal(value: dict, *overrides: str) -> str:
@@ -24,9 +24,15 @@ def test_every_field_has_a_sentence() -> None:
     def walk(section: type[BaseModel]) -> None:
         assert (section.__doc__ or "").rstrip().endswith("."), section
         for name, field in section.model_fields.items():
-            assert (field.description or "").endswith("."), f"{section.__name__}.{name}"
+            # What a method's own name stands for is the section itself.
+            assert name == "method" or (field.description or "").endswith("."), f"{section.__name__}.{name}"
 
-    kinds = [Recipe, *(type(value) for _, value in Recipe() if isinstance(value, BaseModel)), TrainConfig]
+    kinds = [
+        Recipe,
+        *(type(value) for _, value in Recipe() if isinstance(value, BaseModel)),
+        TrainConfig,
+        *METHODS.values(),
+    ]
     for kind in kinds:
         walk(kind)
 

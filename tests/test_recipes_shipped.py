@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from understudy import build
 from understudy.arms import main_arm
 from understudy.cli import main
 from understudy.cli.recipes import find, shipped
 from understudy.data.formats import FORMATS
 from understudy.files import read_json
 from understudy.grid import grid_table
-from understudy.losses.divergences import divergence
 from understudy.recipe import DataConfig, Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +64,7 @@ def recipes_of(name: str) -> list[Recipe]:
 def test_it_parses_and_names_what_exists(name: str) -> None:
     for recipe in recipes_of(name):
         assert recipe.data.format in ("auto", *FORMATS)
-        divergence(recipe.distil.divergence, **recipe.distil.divergence_parameters)
+        build.check_divergence(recipe.distil)
         assert recipe.name.replace("-", "_") in (name, f"{name}_qa")
     first = shipped()[name].read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
@@ -159,7 +159,7 @@ def test_the_large_study_has_the_published_settings() -> None:
             "cosine",
             1,
         )
-        assert (distil.learning_rate, distil.projector_learning_rate, distil.temperature) == (1e-3, 1e-3, 2.0)
+        assert (distil.learning_rate, distil.objective_learning_rate, distil.temperature) == (1e-3, 1e-3, 2.0)
         assert distil.lora is not None
         assert (distil.lora.r, distil.lora.lora_alpha) == (256, 8)
         assert (cell.recipe.data.format, cell.recipe.data.max_length) == ("squad", 512)

@@ -28,7 +28,7 @@ from typing import Any
 from understudy import __version__
 from understudy.errors import ConfigError, RunError
 from understudy.files import PART, atomic, read_json, write_json
-from understudy.recipe import Recipe, dump_recipe, load_recipe
+from understudy.recipe import Recipe, dump_recipe, load_recorded
 
 BEGUN, DONE = "begun.json", "done.json"
 
@@ -62,7 +62,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe that the folder was made from."""
-        return load_recipe(self.folder / "recipe.yaml")
+        return load_recorded(self.folder / "recipe.yaml")
 
     def prepare(self, recipe: Recipe) -> None:
         """Write down what is run and on what, and sweep away what a killed process left half-written.

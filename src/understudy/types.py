@@ -15,10 +15,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
+from enum import Flag
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Gives(Flag):
+    """What a teacher can say of a target token, and what a method reads of it: `method.reads in teacher.gives`.
+
+    Ordered, for each contains the weaker ones: states with their head give log-probabilities, and these the likeliest
+    tokens with the tail. Token embeddings stand beside.
+    """
+
+    TOP_K = 0b0001
+    LOGPS = 0b0011
+    STATES = 0b0111
+    EMBEDDINGS = 0b1000
+
+    @property
+    def words(self) -> str:
+        """As a person says it."""
+        signals = {
+            Gives.STATES: "hidden states with their head",
+            Gives.LOGPS: "log-probabilities of every token",
+            Gives.TOP_K: "log-probabilities of the likeliest tokens",
+        }
+        parts = [next((text for signal, text in signals.items() if signal in self), "")]
+        parts += ["token embeddings"] if Gives.EMBEDDINGS in self else []
+        return " and ".join(part for part in parts if part) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +165,11 @@ class Tokens(TypedDict):
     inputs: dict[str, Tensor]
     target_mask: Tensor
     target_ids: Tensor
+
+
+AlignmentKind = Literal["exact", "min_edit", "start", "groups"]
+"""How answers of two tokenizers are aligned: tokens that cover equal bytes, dynamic time warping over the tokens that
+were read, the n-th token beside the n-th, runs of tokens between common boundaries."""
 
 
 class Alignment(TypedDict, total=False):

@@ -16,6 +16,7 @@ from understudy.arms import trained_arms
 from understudy.cli.init import SUGGESTED, commented_recipe
 from understudy.cli.recipes import shipped
 from understudy.recipe import Recipe, parse_recipe
+from understudy.recipe.fields import fields_of
 
 
 def modules_after(*arguments: str) -> set[str]:
@@ -108,8 +109,8 @@ def test_every_field_stands_there_behind_its_sentence() -> None:
     flat = " ".join(line.strip().lstrip("# ") for line in text.splitlines())
 
     def walk(section: type[BaseModel], written: dict) -> None:
-        assert list(written) == list(section.model_fields)
-        for name, field in section.model_fields.items():
+        assert list(written) == list(fields_of(section))
+        for name, field in fields_of(section).items():
             sentence = " ".join((field.description or "").split())
             assert f"{sentence} {name}:" in flat
             if isinstance(written[name], dict) and written[name]:

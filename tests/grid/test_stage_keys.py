@@ -20,7 +20,8 @@ from understudy.grid import GridFolder, cell_runs, plan_of, stage_keys
 from understudy.grid.units import missing, units
 from understudy.pipeline.kinds import is_shared, reads_of, stages
 from understudy.pipeline.stages import run_stage
-from understudy.recipe import Recipe, fields, parse_grid, parse_recipe
+from understudy.recipe import METHODS, Recipe, fields, parse_grid, parse_recipe
+from understudy.recipe.methods import options
 from understudy.run import Run
 
 TRAIN = {"steps": 2, "batch_size": 4, "learning_rate": 0.01, "eval_rows": 2, "save_every": 1}
@@ -44,7 +45,10 @@ EXPLAINED: dict[str, Any] = parse_recipe(
 # Where and how fast: no part of any identity.
 NEUTRAL = {"output", "workers", "report_to", "device"}
 ASKED = ("evaluate.judge.", "generate.teacher.")
+# Options of other methods than the one that is chosen.
+FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
+LEAVES = [path for path in LEAVES if path not in FOREIGN]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability"})
 SPECIAL: dict[str, Any] = {
@@ -54,6 +58,8 @@ SPECIAL: dict[str, Any] = {
     "evaluate.confidence": 0.9,
     "evaluate.arms": ["distilled", "sft"],
     "arms": {"own": {"distil.steps": 7}},
+    # A method with the same options as kd, so that all of them can be changed beside it.
+    "distil.method": "min_edit",
     "distil.divergence": "reverse_kl",
     "evaluate.simulatability": False,
     "generate.teacher": {"model": "writer"},
@@ -74,8 +80,8 @@ def annotation_of(path: str) -> Any:
     section: Any = Recipe
     *above, last = path.split(".")
     for part in above:
-        section = fields.section_of(section.model_fields[part].annotation)
-    return section.model_fields[last].annotation
+        section = fields.section_of(fields.fields_of(section)[part].annotation)
+    return fields.fields_of(section)[last].annotation
 
 
 def another(path: str, value: Any) -> Any:
@@ -147,6 +153,19 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: 
     for name, above in ancestors(recipe).items():
         if name in before and name in after:
             assert (before[name] != after[name]) == covers(declared(recipe, above), path), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_option_of_a_method_changes_what_it_teaches(method: str) -> None:
+    """Its own options, and no other's: a recipe of that method has none of them."""
+    start = parse_recipe({**BASE, "distil": {**TRAIN, "method": method}}).model_dump(mode="json")
+    before = keys_of(start)
+    assert {f"distil.{name}" for name in start["distil"]} == {
+        path for path in stage_keys.reads("train-distilled", parse_recipe(start)) if path.startswith("distil.")
+    }
+    for name in start["distil"].keys() - TRAIN.keys() - {"method", "lora"}:
+        after = keys_of(changed(start, f"distil.{name}"))
+        assert after["train-distilled"] != before["train-distilled"], name
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from understudy.models.forward import forward
 from understudy.pipeline.scheduler import Stage
 from understudy.recipe import Recipe, parse_recipe
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
-from understudy.training.objectives.base import Need, Objective
+from understudy.training.objectives.base import Objective
 from understudy.training.objectives.output_divergence import OutputDivergence
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -228,7 +228,7 @@ def test_the_parts_are_the_whole_and_both_ways_agree(folders: dict[str, Path], m
     student, overrides = METHODS[method]
     live, texts, sample = live_of(recipe_of(folders, *overrides, student=student))
     objective, batch = live.module.objective, live.batch
-    output = forward(live.module.student, batch["student"], embeddings=Need.EMBEDDINGS in objective.needs)
+    output = forward(live.module.student, batch["student"], embeddings=objective.embeddings)
     signal = live.teacher.signal(batch)
     total = objective(output, signal, batch).total
     parts = take_apart(objective, output, signal, batch)

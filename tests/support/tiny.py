@@ -13,13 +13,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from understudy import build
 from understudy.models.load import add_lora
-from understudy.recipe import DataConfig, DistilConfig, LoraConfig
+from understudy.recipe import METHODS, DataConfig, LoraConfig, MethodConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
+from understudy.training.rows import ListedRows, RowSource
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
@@ -39,7 +39,8 @@ FACTS = [
     ("Which function charges?", "CHF"),
 ]
 EVERY_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
-ONE_VOCABULARY = ("kd", "dskd")
+EVERY = ("sft", *METHODS)
+"""All that can be trained: gold answers alone, and every method there is."""
 DATA = DataConfig(max_length=128, max_answer_tokens=32)
 
 
@@ -86,6 +87,19 @@ def examples(num: int = len(FACTS), *, teacher_wrote: int = 3) -> list[Example]:
     ]
 
 
+def method_config(method: str, **fields: Any) -> MethodConfig:
+    """The section `distil` of a method, with a rate for its projectors if it has any; `sft` trains as `kd` does."""
+    name = "kd" if method == "sft" else method
+    if "projector_learning_rate" not in METHODS[name].model_fields:
+        fields.pop("projector_learning_rate", None)
+    return parse_recipe({"distil": {"method": name, **fields}}).distil
+
+
+def one_vocabulary(method: str) -> bool:
+    """Whether the two models of a method must read the same ids."""
+    return method == "sft" or METHODS[method].one_vocabulary
+
+
 @dataclasses.dataclass
 class Pair:
     """Teacher and student with what it takes to train one on the other."""
@@ -99,7 +113,7 @@ class Pair:
         """What aligns the two tokenizers' answers, where the method needs it."""
         if method == "sft":
             return None
-        return build.bridge(DistilConfig.model_validate({"method": method}), self.template, self.teacher_template)
+        return build.bridge(method_config(method), self.template, self.teacher_template)
 
     def rows(self, method: str, data: DataConfig = DATA, num: int = len(FACTS)) -> list:
         """Encoded rows, for the student alone if `method` is `sft`."""
@@ -109,15 +123,13 @@ class Pair:
     def collator(self, method: str) -> Collator:
         """The collator of a method."""
         pads = [t.tokenizer.pad_token_id for t in (self.template, self.teacher_template)]
-        return Collator(pads[0], None if method == "sft" else pads[1], same_targets=method in ("sft", *ONE_VOCABULARY))
+        return Collator(pads[0], None if method == "sft" else pads[1], same_targets=one_vocabulary(method))
 
 
 def pair(method: str = "dskd_cma", *, lora: bool = True, tied: bool = True, dropout: float = 0.0) -> Pair:
     """Two tiny Llamas: of two vocabularies for cross-model attention, else of one."""
     ours = Template(tokenizer(300))
-    theirs = Template(
-        tokenizer(300) if method in ("sft", *ONE_VOCABULARY) else tokenizer(340, end="<|end|>", pad="<|pad|>")
-    )
+    theirs = Template(tokenizer(300) if one_vocabulary(method) else tokenizer(340, end="<|end|>", pad="<|pad|>"))
     student = llama(len(ours.tokenizer), tied=tied, dropout=dropout)  # pyright: ignore
     teacher = llama(len(theirs.tokenizer), width=24, tied=False, seed=1)  # pyright: ignore
     if lora:
@@ -139,6 +151,7 @@ def trainer(
     seed: int = 5,
     num: int = len(FACTS),
     rows: list | None = None,
+    source: RowSource | None = None,
     processes: int = 1,
     report_to: tuple[str, ...] = (),
     **fields: Any,
@@ -146,7 +159,7 @@ def trainer(
     """A trainer as a stage of a run builds it."""
     made = made or pair(method, lora=lora)
     fields = {"steps": 4, "batch_size": 4, "learning_rate": 1e-2, "projector_learning_rate": 3e-3, **fields}
-    config = DistilConfig(method="kd" if method == "sft" else method, **fields)
+    config = method_config(method, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         objective = build.gold_objective()
@@ -154,10 +167,10 @@ def trainer(
             objective = build.objective(config, made.student, made.teacher, made.bridge(method))
     teacher = None
     if method != "sft":
-        teacher = LocalTeacher(made.teacher, embeddings=Need.EMBEDDINGS in objective.needs)
-    rows = made.rows(method, num=num) if rows is None else rows
+        teacher = LocalTeacher(made.teacher, embeddings=objective.embeddings)
+    source = source or ListedRows(made.rows(method, num=num) if rows is None else rows)
     with warnings.catch_warnings():
-        numbers = plan(config, len(rows), processes=processes)
+        numbers = plan(config, None if source.lengths is None else len(source.lengths), processes=processes)
         arguments = training_arguments(
             config,
             numbers,
@@ -171,11 +184,11 @@ def trainer(
     return kind(
         DistillationModule(made.student, objective),
         arguments,
-        rows,
+        source,
         made.collator(method),
         teacher=teacher,
         dev_score=dev_score,
-        objective_learning_rate=config.projector_learning_rate,
+        objective_learning_rate=config.objective_learning_rate,
     )
 
 

@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.tiny import pair, trainer, weights
+from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 
-METHODS = ["sft", "kd", "dskd", "dskd_cma"]
 TASKS = ["sft", "kd"]
 PLAIN = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
 
@@ -23,7 +22,7 @@ def main(folder: Path) -> None:
     """Train each method for two steps, then some of them on tasks; the first process writes weights and losses."""
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
-    for method in METHODS:
+    for method in EVERY:
         run = trainer(folder / method, method, made=pair(method), steps=2, batch_size=6, micro_batch_size=2, **PLAIN)
         run.optimizer = torch.optim.SGD([p for p in run.module.parameters() if p.requires_grad], lr=0.05)
         run.train()

@@ -13,9 +13,8 @@ from support.tiny import tokenizer
 from understudy import build
 from understudy.errors import ModelError, VocabularyMismatch
 from understudy.recipe import METHODS, parse_recipe
-from understudy.tokens.compatibility import ALIGNED, ONE_VOCABULARY, Shares, TokenizerPair, compare_vocabularies, judge
+from understudy.tokens.compatibility import Shares, TokenizerPair, compare_vocabularies, judge
 from understudy.tokens.template import Template
-from understudy.training.objectives.base import Need
 
 ALL_ALIGNED = Shares(rows=10, same_targets=1.0, exact=1.0, min_edit=1.0, groups=1.0, by_position=1.0)
 THINK = (
@@ -39,9 +38,9 @@ def verdicts(pair, shares=None):
     return {method: judge(method, pair, shares).verdict for method in METHODS}
 
 
-def test_the_methods_are_those_that_the_objectives_say():
-    assert set(ONE_VOCABULARY) == {m for m in METHODS if Need.SAME_VOCABULARY in build.NEEDS[m]}
-    assert set(ALIGNED) == {m for m in METHODS if Need.ALIGNMENT in build.NEEDS[m]}
+def where_one_vocabulary_is_needed(verdict):
+    """Verdicts of a pair that only the methods for one vocabulary mind."""
+    return {method: verdict if kind.one_vocabulary else "sound" for method, kind in METHODS.items()}
 
 
 def test_one_vocabulary_suits_every_method():
@@ -57,7 +56,7 @@ def test_equal_width_with_moved_ids_is_refused_by_doctor_and_run():
     assert made.vocabularies.tokens == (len(theirs), len(theirs))
     assert made.vocabularies.cut_alike
     assert sorted(made.vocabularies.moved) == ["}", "~"]
-    assert verdicts(made) == {m: "unsound" if m in ONE_VOCABULARY else "sound" for m in METHODS}
+    assert verdicts(made) == where_one_vocabulary_is_needed("unsound")
     assert "2 under another id" in judge("kd", made).why
     with pytest.raises(VocabularyMismatch, match="needs one vocabulary") as caught:
         build.check_pair(parse_recipe({}), Template(tokenizer()), Template(theirs))
@@ -92,7 +91,7 @@ def test_special_tokens_may_be_called_differently_but_not_the_one_that_ends_an_a
     theirs = tokenizer()
     theirs.eos_token = "<pad>"
     made = TokenizerPair.of(Template(tokenizer()), Template(theirs))
-    assert verdicts(made) == {m: "unsound" if m in ONE_VOCABULARY else "sound" for m in METHODS}
+    assert verdicts(made) == where_one_vocabulary_is_needed("unsound")
     assert "answers end differently: '</s>' and '<pad>'" in judge("kd", made).why
     with pytest.raises(ModelError, match="answers end differently"):
         build.check_pair(parse_recipe({}), Template(tokenizer()), Template(theirs))
@@ -162,7 +161,7 @@ def test_real_tokenizers_in_all_pairs(shared):
     for ours, theirs in itertools.combinations_with_replacement(names, 2):
         made = TokenizerPair.of(templates[ours], templates[theirs])
         expected = "sound" if ours == theirs else "unsound"
-        assert verdicts(made) == {m: expected if m in ONE_VOCABULARY else "sound" for m in METHODS}, (ours, theirs)
+        assert verdicts(made) == where_one_vocabulary_is_needed(expected), (ours, theirs)
         if ours != theirs:
             assert made.vocabularies.same < 1000
 

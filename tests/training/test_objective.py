@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from support.tiny import pair
+from support.tiny import method_config, pair
 from understudy import build
 from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.losses.divergences import divergence
 from understudy.models.forward import forward
-from understudy.recipe import DistilConfig, parse_recipe
+from understudy.recipe import parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.template import Template
-from understudy.training.objectives.base import Need, gold_weights
+from understudy.training.objectives.base import gold_weights
 from understudy.training.objectives.cross_entropy import CrossEntropy
 
 
@@ -39,12 +39,12 @@ class Case:
                 generator = torch.Generator().manual_seed(len(name))
                 parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
         self.batch = self.made.collator(method)(self.made.rows(method)[:6])
-        config = DistilConfig(method="kd" if method == "sft" else method, **fields)
+        config = method_config(method, **fields)
         if method == "sft":
             self.objective = CrossEntropy()
         else:
             self.objective = build.objective(config, self.made.student, self.made.teacher)
-        embeddings = Need.EMBEDDINGS in self.objective.needs
+        embeddings = self.objective.embeddings
         self.student = forward(self.made.student, self.batch["student"], embeddings=embeddings)
         self.signal = None
         self.q = self.student.head.logits(self.student.hidden.double().detach().float()).double().detach()
@@ -146,13 +146,6 @@ def test_statistics_change_no_value(method):
         entropy = -(case.p.softmax(-1) * case.p.log_softmax(-1)).sum()
         assert measured.sums["agreement"].item() == agreement.item()
         assert measured.sums["teacher_entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
-
-
-def test_squared_temperature_is_refused_for_dual_space():
-    made = pair("dskd")
-    config = DistilConfig(method="dskd", scale_by_temperature_squared=True)
-    with pytest.raises(ConfigError, match="does not apply to dskd"):
-        build.objective(config, made.student, made.teacher)
 
 
 def test_an_unknown_parameter_of_a_divergence_is_refused():

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from support.tiny import pair, trainer, weights
+from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 
-METHODS = ["sft", "kd", "dskd", "dskd_cma"]
 TASKS = ["sft", "kd"]
 # With plain descent instead of Adam, which would hide a wrong factor of the gradient.
 PLAIN: dict = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
@@ -24,7 +23,7 @@ def plain_descent(run, rate=0.05):
     return run
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY)
 @pytest.mark.parametrize("lora", [True, False])
 def test_micro_batches_change_nothing(tmp_path, method, lora):
     found = {}
@@ -69,7 +68,7 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for method in METHODS:
+    for method in EVERY:
         one = trainer(tmp_path / "one", method, made=pair(method), steps=2, batch_size=12, **PLAIN)
         plain_descent(one).train()
         both = load_file(tmp_path / f"{method}.safetensors")

@@ -7,10 +7,13 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from support.runs import BETWEEN, HALF, MOMENTS, REMOVAL, run
-from support.tiny import pair, trainer
+from support.tiny import EVERY, pair, trainer, weights
 from understudy.errors import RunError
+from understudy.recipe import METHODS
+from understudy.recipe.methods import ProjectorConfig
 from understudy.training.checkpoints import MARKER, last_checkpoint
 
 FIELDS = {"batch_size": 4, "micro_batch_size": 2, "save_every": 1}
@@ -90,3 +93,33 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     other = trainer(tmp_path, "dskd", made=pair("dskd"), steps=2)
     with pytest.raises(RunError, match="other parameters"):
         other.train(resume_from_checkpoint=str(last_checkpoint(tmp_path)))
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_four_steps_are_two_and_two(method, tmp_path):
+    fields = {"steps": 4, "save_every": 2, "batch_size": 4}
+    unbroken = trainer(tmp_path / "whole", method, **fields)
+    unbroken.train()
+    short = trainer(tmp_path / "cut", method, **fields)
+    short.add_callback(_StopAt(2))
+    short.train()
+    checkpoint = last_checkpoint(tmp_path / "cut")
+    assert checkpoint.name == "checkpoint-2"
+    rest = trainer(tmp_path / "cut", method, **fields)
+    rest.train(resume_from_checkpoint=str(checkpoint))
+    ours, theirs = weights(rest), weights(unbroken)
+    learns = method != "sft" and issubclass(METHODS[method], ProjectorConfig)
+    assert any(name.startswith("objective.") for name in ours) == learns
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-7, rtol=0, msg=name)
+
+
+class _StopAt(TrainerCallback):
+    """Ends the training after a step, as a person's Ctrl-C would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
+        return control

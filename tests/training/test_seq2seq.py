@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.tiny import DATA, Pair, examples, llama, trainer, weights
+from support.tiny import DATA, Pair, examples, llama, method_config, trainer, weights
 from support.tiny_seq2seq import KINDS, model, pair, template, unigram
 from understudy import build
 from understudy.models.load import add_lora
-from understudy.recipe import DistilConfig, LoraConfig
+from understudy.recipe import KdConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
@@ -32,7 +32,7 @@ def batch_of(made, given=0):
 def test_kd_is_the_formula_on_full_logits(kind):
     made = pair(kind)
     student, teacher = made.student.double(), made.teacher.double()
-    objective = build.objective(DistilConfig(method="kd", gold_weight=0.25, loss_temperature=2.0), student, teacher)
+    objective = build.objective(KdConfig(gold_weight=0.25, loss_temperature=2.0), student, teacher)
     batch = batch_of(made)
     assert batch["teacher"] is batch["student"]
     found = DistillationModule(student, objective)(batch, LocalTeacher(teacher).signal(batch))
@@ -134,7 +134,7 @@ def test_accumulation_changes_no_gradient_step(tmp_path):
 
 def test_answers_can_be_aligned_across_vocabularies():
     ours, theirs = template("t5"), template("bart")
-    bridge = build.bridge(DistilConfig(method="min_edit"), ours, theirs)
+    bridge = build.bridge(method_config("min_edit"), ours, theirs)
     rows = encode_rows(examples(), ExampleTokenizer(ours, DATA), ExampleTokenizer(theirs, DATA), bridge)
     assert all((row.alignment.partners >= 0).any() for row in rows)
 
@@ -161,7 +161,7 @@ def test_a_causal_teacher_is_compared_on_the_answer_tokens_alone():
     assert "decoder_input_ids" not in batch["teacher"]["inputs"]
     assert torch.equal(batch["teacher"]["target_ids"], batch["student"]["target_ids"])
     signal = LocalTeacher(made.teacher).signal(batch)
-    objective = build.objective(DistilConfig(method="kd", gold_weight=0.0), made.student, made.teacher)
+    objective = build.objective(KdConfig(gold_weight=0.0), made.student, made.teacher)
     found = DistillationModule(made.student, objective)(batch, signal)
     own, other = batch["student"], batch["teacher"]
     logq = made.student(**own["inputs"]).logits[own["target_mask"]].log_softmax(-1)

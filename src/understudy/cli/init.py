@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from understudy.arms import trained_arms
 from understudy.errors import ConfigError
@@ -64,14 +65,18 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
         prefix: path of the section, with the dot behind it.
         off: whether the section is written but commented out.
     """
+    from understudy.recipe.fields import fields_of
+
     lines: list[str] = []
     indent = "  " * prefix.count(".")
-    mark = f"{indent}#" if off else indent
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         path = f"{prefix}{name}"
-        lines += [f"{indent}# {line}" for line in _sentence(field.description or "")]
+        # An option of another method than the one that stands there.
+        foreign = defaults is not None and name not in type(defaults).model_fields
+        mark = f"{indent}#" if off or foreign else indent
+        lines += [f"{indent}# {line}" for line in _sentence(_described(section, name, field))]
         inner = _inner(field.annotation)
-        value = getattr(defaults, name) if defaults else _default(field)
+        value = getattr(defaults, name) if defaults and not foreign else _default(field)
         if inner and value is None and off:
             lines.append(f"{mark}{name}: null")
         elif inner:
@@ -86,6 +91,14 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
         if not prefix:
             lines.append("")
     return lines
+
+
+def _described(section: type[BaseModel], name: str, field: FieldInfo) -> str:
+    """A field's sentence, and before it the methods that have the option, where not all of them do."""
+    from understudy.recipe.methods import METHODS, MethodConfig, owners
+
+    having = owners(name) if section is MethodConfig else []
+    return f"{', '.join(having)}: {field.description}" if 0 < len(having) < len(METHODS) else field.description or ""
 
 
 def _sentence(text: str) -> list[str]:

@@ -47,7 +47,6 @@ from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
 from understudy.tokens.prompts import answer_text
 from understudy.tokens.template import TokenizedExample
-from understudy.training.objectives.base import Need
 
 SHOWN_ROWS = 3
 WIDTH = 124
@@ -145,7 +144,7 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
 
 def _show_texts(texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
     """Batch, templates, alignment."""
-    by_position = Need.SAME_VOCABULARY in texts.needs
+    by_position = texts.recipe.distil.one_vocabulary
     rows = batch_rows(texts, sample)
     asked = unlabelled_row(texts)
 

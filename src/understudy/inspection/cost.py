@@ -23,7 +23,6 @@ from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
 from understudy.training.schedule import TrainSchedule, plan
 from understudy.types import Batch
 
@@ -198,7 +197,7 @@ def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
     numbers = plan(config.sft, len(sample.rows))
     encoder = ExampleTokenizer(load_template(config), recipe.data)
     rows = encode_rows(sample.examples[: numbers.micro_batch_size], encoder)
-    batch = move(collator_of(encoder.template, None, Need.NOTHING)(rows), device)
+    batch = move(collator_of(encoder.template, None, None)(rows), device)
     module = DistillationModule(model, build.gold_objective())
 
     def mixed() -> Any:

@@ -94,11 +94,9 @@ def alignment_shares(
     return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-_SHARE = {"dskd_v2": "exact", "min_edit": "min_edit", "uld": "by_position", "byte_aligned": "groups"}
-
-
 def _told(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
-    share = getattr(shares, _SHARE[method]) if method in _SHARE else None
+    name = METHODS[method].share
+    share = None if name is None else getattr(shares, name)
     return {"verdict": judgement.verdict, "why": judgement.why, "hint": judgement.hint, "aligned": share}
 
 

@@ -18,13 +18,12 @@ from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import load_model, load_template, pick_device
-from understudy.recipe import Recipe, TrainConfig
+from understudy.recipe import MethodConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan
 from understudy.training.session import collator as collator_of
 from understudy.training.session import trainable
@@ -73,11 +72,6 @@ class Inputs:
     student: ExampleTokenizer
     teacher: ExampleTokenizer
 
-    @property
-    def needs(self) -> Need:
-        """What the method needs of the two models."""
-        return build.NEEDS[self.recipe.distil.method]
-
     @functools.cached_property
     def bridge(self) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
@@ -86,7 +80,7 @@ class Inputs:
     @property
     def collator(self) -> Collator:
         """Pads rows for both models, as the trainer does."""
-        return collator_of(self.student.template, self.teacher, self.needs)
+        return collator_of(self.student.template, self.teacher, self.recipe.distil)
 
 
 def load_texts(recipe: Recipe) -> Inputs:
@@ -109,7 +103,7 @@ def found(texts: Inputs) -> DataSummary:
     """Sizes, notes and whether the vocabularies suit the method."""
     ours, theirs = texts.student.template, texts.teacher.template
     difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
-    sound, sentence = soundness(texts.recipe.distil.method, texts.needs, difference)
+    sound, sentence = soundness(texts.recipe.distil, difference)
     return DataSummary(
         sizes={role: len(getattr(texts.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=texts.splits.notes,
@@ -121,14 +115,15 @@ def found(texts: Inputs) -> DataSummary:
     )
 
 
-def soundness(method: str, needs: Need, difference: str) -> tuple[bool, str]:
+def soundness(config: MethodConfig, difference: str) -> tuple[bool, str]:
     """Whether a method fits two vocabularies, and why."""
-    if Need.SAME_VOCABULARY in needs:
+    method = config.method
+    if config.one_vocabulary:
         if difference:
             return False, f"{method} compares token by token and cannot be used; dskd_cma, dskd_v2 and min_edit can"
         return True, f"{method} compares token by token, and every id means the same to both"
     if difference:
-        how = "where they cut the answer" if Need.ALIGNMENT in needs else "attention"
+        how = "attention" if config.alignment is None else "where they cut the answer"
         return True, f"{method} aligns two vocabularies by {how}"
     return True, f"{method} works, but one vocabulary also allows kd and dskd, which compare token by token"
 
@@ -200,6 +195,7 @@ class LoadedPair:
         batch: a micro-batch of gold rows.
         autocast: whether the products run in bfloat16.
         device: where all of it is.
+        by_position: whether the n-th target token of the one is that of the other, column by column.
     """
 
     module: DistillationModule
@@ -207,6 +203,7 @@ class LoadedPair:
     batch: Batch
     autocast: bool
     device: torch.device
+    by_position: bool
 
     def mixed(self) -> Any:
         """The precision context of a training step."""
@@ -227,7 +224,12 @@ def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
     objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
     module = DistillationModule(student, objective)
     return LoadedPair(
-        module, LocalTeacher(teacher, embeddings=Need.EMBEDDINGS in texts.needs), move(batch, device), autocast, device
+        module,
+        LocalTeacher(teacher, embeddings=objective.embeddings),
+        move(batch, device),
+        autocast,
+        device,
+        by_position=recipe.distil.one_vocabulary,
     )
 
 

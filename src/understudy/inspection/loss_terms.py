@@ -19,7 +19,7 @@ from understudy.inspection.inputs import LoadedPair
 from understudy.losses import CrossModelAttention, HeadLosses, HeadSpec, HeadTerms, TokenViews, head_losses
 from understudy.losses.divergences import forward_kl
 from understudy.models.forward import Output, forward
-from understudy.training.objectives.base import Need, Objective, gold_weights, spec
+from understudy.training.objectives.base import Objective, gold_weights, spec
 from understudy.training.objectives.dual_space import CrossModelObjective, DualSpaceObjective
 from understudy.training.objectives.output_divergence import OutputDivergence
 from understudy.types import Batch
@@ -146,7 +146,7 @@ def measure_losses(live: LoadedPair) -> Losses:
     live.module.train()
     with live.mixed():
         signal = live.teacher.signal(batch)
-        output = forward(live.module.student, batch["student"], embeddings=Need.EMBEDDINGS in objective.needs)
+        output = forward(live.module.student, batch["student"], embeddings=objective.embeddings)
         result = objective(output, signal, batch)
         parts = take_apart(objective, output, signal, batch)
     tokens = len(output.target_ids)
@@ -159,13 +159,13 @@ def measure_losses(live: LoadedPair) -> Losses:
 
     terms = tuple(reading(name, value) for name, value in parts.items())
     total = reading("total", result.total)
-    return Losses(tokens, terms, total, **_readings(objective, output, signal, batch))
+    return Losses(tokens, terms, total, **_readings(objective, output, signal, batch, live.by_position))
 
 
-def _readings(objective: Objective, output: Output, signal: Output, batch: Batch) -> dict[str, Any]:
+def _readings(objective: Objective, output: Output, signal: Output, batch: Batch, by_position: bool) -> dict[str, Any]:
     with torch.no_grad():
         kl = agreement = None
-        if Need.SAME_VOCABULARY in objective.needs:
+        if by_position:
             both = head_losses(spec(output), spec(signal), HeadTerms(forward_kl, statistics=True))
             assert both.divergence is not None
             assert both.agreement is not None

@@ -16,7 +16,6 @@ from understudy.losses import HeadLosses, HeadSpec, HeadTerms
 from understudy.losses.dense import dense_head, head_logits
 from understudy.models.forward import forward, probe
 from understudy.tokens.collate import move, short_inputs
-from understudy.training.objectives.base import Need
 
 DENSE_BYTES = 512 << 20
 """Room for the full logits of the second opinion, with what autograd keeps of them."""
@@ -66,7 +65,7 @@ def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> Se
     batch = move(texts.collator(_few(sample, texts, live)), live.device)
     with live.mixed():
         signal = live.teacher.signal(batch)
-        output = forward(module.student, batch["student"], embeddings=Need.EMBEDDINGS in objective.needs)
+        output = forward(module.student, batch["student"], embeddings=objective.embeddings)
         total = objective(output, signal, batch).total
         parts = take_apart(objective, output, signal, batch, dense_losses)
     if not parts:

@@ -16,7 +16,7 @@ from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.stage import Stage
-from understudy.recipe import ModelConfig, Recipe, dump_recipe
+from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
 from understudy.report.run_summary import metric_label, primary_metric
 from understudy.run import Run
@@ -225,7 +225,8 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder
 
 
 def _how(recipe: Recipe, arm: str) -> str:
-    by = f"`{recipe.distil.method}` with `{recipe.distil.divergence}` at temperature {recipe.distil.temperature}"
+    divergence = f" with `{recipe.distil.divergence}`" if isinstance(recipe.distil, DivergenceConfig) else ""
+    by = f"`{recipe.distil.method}`{divergence} at temperature {recipe.distil.temperature}"
     if recipe.arm(arm).learns != "task_texts" or recipe.tasks is None:
         return f"A student distilled by understudy: {by}."
     texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"

@@ -7,7 +7,8 @@ sentences as comments. This package knows no torch, so that a recipe is checked 
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig, TaskKind
-from understudy.recipe.reading import dump_recipe, load_recipe, load_yaml, parse_recipe
+from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
+from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.sections import (
     ContextOverflow,
     DataConfig,
@@ -16,11 +17,8 @@ from understudy.recipe.sections import (
     Recipe,
 )
 from understudy.recipe.training import (
-    METHODS,
-    DistilConfig,
     Dtype,
     LoraConfig,
-    Method,
     ModelConfig,
     PretrainConfig,
     SeqkdConfig,
@@ -33,7 +31,7 @@ __all__ = [
     "ContextOverflow",
     "DataConfig",
     "Device",
-    "DistilConfig",
+    "DivergenceConfig",
     "Dtype",
     "EndpointConfig",
     "EvaluateConfig",
@@ -42,8 +40,9 @@ __all__ = [
     "Grid",
     "GridConfig",
     "JudgeConfig",
+    "KdConfig",
     "LoraConfig",
-    "Method",
+    "MethodConfig",
     "ModelConfig",
     "PretrainConfig",
     "Recipe",
@@ -56,6 +55,7 @@ __all__ = [
     "is_grid",
     "load_grid",
     "load_recipe",
+    "load_recorded",
     "load_yaml",
     "parse_grid",
     "parse_recipe",

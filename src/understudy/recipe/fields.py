@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from understudy.recipe.methods import MethodConfig, options
 from understudy.recipe.sections import Recipe
 
 
@@ -17,9 +19,14 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 
 
+def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section; of `distil`, whose method decides which it has, those of all methods."""
+    return options() if section is MethodConfig else section.model_fields
+
+
 def known_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every dotted path of a recipe, sections and fields."""
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         yield f"{prefix}{name}"
         inner = section_of(field.annotation)
         if inner:
@@ -28,7 +35,7 @@ def known_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator
 
 def leaves(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every dotted path at which no section stands."""
-    for name, field in section.model_fields.items():
+    for name, field in fields_of(section).items():
         inner = section_of(field.annotation)
         if inner:
             yield from leaves(inner, f"{prefix}{name}.")
@@ -40,9 +47,9 @@ def section_at(path: str) -> type[BaseModel] | None:
     """The section that stands at a path; None where a plain field does."""
     section: type[BaseModel] | None = Recipe
     for part in path.split("."):
-        if section is None or part not in section.model_fields:
+        if section is None or part not in fields_of(section):
             return None
-        section = section_of(section.model_fields[part].annotation)
+        section = section_of(fields_of(section)[part].annotation)
     return section
 
 
@@ -50,9 +57,9 @@ def is_known(path: str) -> bool:
     """Whether a recipe has such a field; a mapping (`student.config`) takes any key below it."""
     section: type[BaseModel] | None = Recipe
     for part in path.split("."):
-        if section is None or part not in section.model_fields:
+        if section is None or part not in fields_of(section):
             return False
-        annotation = section.model_fields[part].annotation
+        annotation = fields_of(section)[part].annotation
         if getattr(annotation, "__origin__", None) is dict:
             return True
         section = section_of(annotation)

@@ -33,7 +33,7 @@ from pydantic import Field, ValidationError
 from understudy.errors import ConfigError
 from understudy.recipe import fields
 from understudy.recipe.endpoint import Section
-from understudy.recipe.reading import load_yaml, override, parse_recipe
+from understudy.recipe.reading import describe, load_yaml, override, parse_recipe
 from understudy.recipe.sections import Recipe
 
 PRETRAIN = "pretrain"
@@ -237,9 +237,11 @@ def _check_value(mapping: dict[str, Any], path: str, where: str) -> None:
     except ValidationError as error:
         for fault in error.errors():
             at = ".".join(str(part) for part in fault["loc"])
-            if at == path or at.startswith(f"{path}."):
+            # An option that the first method lacks may belong to that of another level: the cells tell.
+            foreign = fault["type"] == "extra_forbidden" and fields.is_known(at)
+            if (at == path or at.startswith(f"{path}.")) and not foreign:
                 need = " (it needs settings of its own in the recipe)" if fault["type"] == "missing" else ""
-                raise ConfigError(f"{where}: {at}: {fault['msg'].removeprefix('Value error, ')}{need}") from error
+                raise ConfigError(f"{where}: {describe(fault, mapping)}{need}") from error
 
 
 def _filled(base: dict[str, Any], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

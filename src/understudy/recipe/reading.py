@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from understudy.errors import ConfigError
 from understudy.files import read_text
+from understudy.recipe import fields, methods
 from understudy.recipe.own_arms import for_arm
 from understudy.recipe.sections import Recipe
 
@@ -25,6 +26,21 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ConfigError: no such recipe, no YAML, an unknown key (the nearest known one is named) or a bad value.
     """
     return parse_recipe(load_yaml(path), overrides, origin=str(path))
+
+
+def load_recorded(path: str | os.PathLike[str]) -> Recipe:
+    """Read the recipe that a run wrote down, an earlier version of this package perhaps.
+
+    There was a time when the options of all methods were written and those of one read: the others are left out.
+
+    Raises:
+        ConfigError: see `load_recipe`.
+    """
+    value = load_yaml(path)
+    distil = value.get("distil")
+    if isinstance(distil, dict) and distil.get("method", methods.DEFAULT) in methods.METHODS:
+        value = {**value, "distil": methods.own_options(distil, recorded=True)}
+    return parse_recipe(value, origin=str(path))
 
 
 def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
+        faults = [describe(fault, value) for fault in error.errors()]
         raise ConfigError(
             f"{origin}: " + "; ".join(faults),
             hint="`understudy init` writes a recipe with every field explained",
@@ -73,7 +89,7 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
         try:
             for_arm(recipe, arm)
         except ValidationError as error:
-            faults = [_describe(fault) for fault in error.errors()]
+            faults = [describe(fault, value) for fault in error.errors()]
             raise ConfigError(f"{origin}: arms.{arm}: " + "; ".join(faults)) from error
     return recipe
 
@@ -138,24 +154,24 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # a SafeLoader: plain values only
 
 
-def _describe(fault: Any) -> str:
+def describe(fault: Any, value: dict[str, Any]) -> str:
+    """One fault of a validation in a line: where it is, and what is wrong there.
+
+    Args:
+        fault: one of `ValidationError.errors()`.
+        value: the mapping that was validated.
+    """
     path = ".".join(str(part) for part in fault["loc"]) or "the recipe"
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return f"{path}: {message}" if fault["loc"] else message
-    known = _known_keys(fault["loc"][:-1])
-    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+    *above, last = (str(part) for part in fault["loc"])
+    if above == ["distil"] and (reason := methods.foreign(value["distil"].get("method", methods.DEFAULT), last)):
+        return f"{path} {reason}"
+    known = list(fields.fields_of(fields.section_at(".".join(above)) or Recipe))
+    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
     advice = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
     return f"unknown key `{path}`: {advice}"
-
-
-def _known_keys(path: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(section.model_fields)
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -19,7 +19,8 @@ from understudy.errors import ConfigError
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
-from understudy.recipe.training import DistilConfig, ModelConfig, SeqkdConfig, TrainConfig
+from understudy.recipe.methods import DistilConfig, KdConfig
+from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ContextOverflow = Literal["window", "refuse", "truncate"]
@@ -127,7 +128,7 @@ class Recipe(Section):
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
     """How the teacher's own answers are used."""
-    distil: DistilConfig = DistilConfig()
+    distil: DistilConfig = KdConfig()
     """How the student learns from the teacher; the other arms take the same steps, batch size and learning rate."""
     generate: GenerateConfig | None = None
     """Knowledge in words: what the teacher writes about the examples (`understudy generate`)."""

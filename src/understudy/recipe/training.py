@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
 from understudy.recipe.endpoint import Section
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Method = Literal["kd", "dskd", "dskd_cma", "dskd_v2", "min_edit", "uld", "byte_aligned"]
-METHODS: tuple[str, ...] = get_args(Method)
 
 
 class LoraConfig(Section):
@@ -106,33 +104,3 @@ class SeqkdConfig(Section):
     """Where a question has a gold answer, learn that one; the teacher answers only the rest."""
     keep_unfinished: bool = False
     """Keep answers that reached `data.max_answer_tokens` (learned without a stop token); else drop and count them."""
-
-
-class DistilConfig(TrainConfig):
-    """Distillation from logits or hidden states."""
-
-    method: Method = "kd"
-    """One vocabulary: kd, dskd, dskd_v2. Two: dskd_cma, dskd_v2, min_edit, uld, byte_aligned (docs/crossvocab.md)."""
-    divergence: str = "forward_kl"
-    """forward_kl, reverse_kl, js, generalized_js, skew_forward_kl, skew_reverse_kl, adaptive_kl, total_variation."""
-    divergence_parameters: dict[str, float] = Field(default_factory=dict)
-    """Parameters of the divergence, for example `{beta: 0.5}` or `{skew: 0.1}`."""
-    loss_temperature: float | None = Field(default=None, gt=0)
-    """Divides the logits of both sides before the divergence; default: 1 for kd, uld, byte_aligned, else 2."""
-    scale_by_temperature_squared: bool = False
-    """Multiply the divergence by the squared temperature (Hinton et al., 2015); kd and min_edit only."""
-    gold_weight: float = Field(default=0.5, ge=0, le=1)
-    """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
-    projector_learning_rate: float = Field(default=1e-3, gt=0)
-    """Learning rate of the objective's own parameters (the projectors of DSKD)."""
-    agreement_threshold: float = Field(default=1.0, gt=0, le=1)
-    """dskd_v2: above this share of right tokens an example's whole answer is compared in the student's space."""
-    merge: Literal["observed", "bayesian"] = "observed"
-    """byte_aligned: a group speaks by its first token's distribution (observed), or by its last one's (bayesian)."""
-    published: bool = False
-    """dskd_cma: deviations over the whole micro-batch, for comparison with published figures."""
-
-    @property
-    def temperature(self) -> float:
-        """`loss_temperature`, or the one its method is published with."""
-        return self.loss_temperature or (1.0 if self.method in ("kd", "uld", "byte_aligned") else 2.0)

@@ -1,1 +1,1 @@
-"""Teachers: whatever can say something about a batch. So far, a model in the same process."""
+"""Teachers: whatever can say something about a batch. `signals` has the contract, `local` a model of this process."""

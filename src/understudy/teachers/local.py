@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from understudy.models.forward import Output, forward
-from understudy.types import Batch
+from understudy.types import Batch, Gives
 
 
 class LocalTeacher:
@@ -17,9 +19,17 @@ class LocalTeacher:
         embeddings: also hand over token embeddings (cross-model attention).
     """
 
+    can_give: ClassVar[Gives] = Gives.STATES | Gives.EMBEDDINGS
+    """What any model of this process can give, before one is loaded."""
+
     def __init__(self, model: nn.Module, *, embeddings: bool = False) -> None:
         self.model = model.eval().requires_grad_(False)
         self.embeddings = embeddings
+
+    @property
+    def gives(self) -> Gives:
+        """States with their head, and embeddings where they are handed over."""
+        return self.can_give if self.embeddings else Gives.STATES
 
     def signal(self, batch: Batch) -> Output:
         """What the teacher says of the target tokens of a batch, as constants."""

@@ -7,7 +7,7 @@ computed once, when the rows are encoded; the collator only shifts it to its pla
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from rapidfuzz.distance import Levenshtein
 from understudy.tokens.boundaries import UNKNOWN
 from understudy.tokens.template import Template, TokenizedExample
 from understudy.tokens.vocabulary import VocabularyMap, vocabulary_map
+from understudy.types import AlignmentKind
 
-AlignmentKind = Literal["exact", "min_edit", "start", "groups"]
 Ints = NDArray[np.int64]
 
 _FAR = 1 << 30

@@ -13,14 +13,11 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from understudy.errors import ModelError
+from understudy.recipe import METHODS, MethodConfig
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import open_thought
 from understudy.tokens.vocabulary import token_bytes
 
-ONE_VOCABULARY = ("kd", "dskd")
-"""Methods that compare column by column and position by position."""
-ALIGNED = ("dskd_v2", "min_edit", "uld", "byte_aligned")
-"""Methods that need to know where in the answer each token stands."""
 MOST_EXTRA = 0.01
 """Share of the smaller vocabulary up to which tokens that only one side has are left out of the comparison."""
 WEAK = 0.5
@@ -212,24 +209,25 @@ def judge(method: str, pair: TokenizerPair, shares: Shares | None = None) -> Jud
     """Judge one method.
 
     Args:
-        method: as in `distil.method`.
+        method: as in `distil.method`; what it asks of a pair stands on its class.
         pair: what is known of the two sides.
         shares: what alignment gives on rows, where somebody looked.
     """
     found = _whatever_the_method(pair)
     if found is not None:
         return found
-    if method in ONE_VOCABULARY:
-        return _column_by_column(method, pair, shares)
+    config = METHODS[method]
+    if config.one_vocabulary:
+        return _column_by_column(pair, shares)
     same = not pair.vocabularies.difference
-    if method == "dskd_cma":
+    if config.alignment is None:
         why = "attention aligns the answers; neither ids nor places need to agree"
         return Judgement("sound", f"{why}, though one vocabulary also allows kd and dskd" if same else why)
     if pair.slow:
         side = " and ".join(pair.slow)
         hint = "give the model a tokenizer.json, or use method: dskd_cma"
         return Judgement("unsound", f"{side}: a slow tokenizer does not tell where tokens stand", "tokenizer", hint)
-    return _aligned(method, shares)
+    return _aligned(config, shares)
 
 
 def _whatever_the_method(pair: TokenizerPair) -> Judgement | None:
@@ -244,7 +242,7 @@ def _whatever_the_method(pair: TokenizerPair) -> Judgement | None:
     return None
 
 
-def _column_by_column(method: str, pair: TokenizerPair, shares: Shares | None) -> Judgement:
+def _column_by_column(pair: TokenizerPair, shares: Shares | None) -> Judgement:
     difference = pair.vocabularies.difference
     if difference:
         hint = "distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family"
@@ -260,23 +258,12 @@ def _column_by_column(method: str, pair: TokenizerPair, shares: Shares | None) -
     return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
 
 
-_SAID = {
-    "dskd_v2": ("exact", "of the answer tokens have a partner that covers the same bytes; the rest is gold alone"),
-    "min_edit": ("min_edit", "of the answer tokens have a partner; the others learn their gold token"),
-    "uld": ("by_position", "of the answer tokens stand beside one that covers the same bytes"),
-    "byte_aligned": ("groups", "of the answer tokens lie in groups between common cuts"),
-}
-
-
-def _aligned(method: str, shares: Shares | None) -> Judgement:
-    if shares is None:
+def _aligned(config: type[MethodConfig], shares: Shares | None) -> Judgement:
+    if shares is None or config.share is None:
         return Judgement("sound", "aligns answers by the bytes that tokens cover")
-    name, what = _SAID[method]
-    share = getattr(shares, name)
-    said = f"{share:.1%} {what}"
-    # Sorted probabilities claim nothing of what a token means, so nothing can contradict them.
-    if share == 0 and method != "uld":
-        return Judgement(
-            "unsound", said, "rows", "use method: dskd_cma, or give both a chat_template that starts alike"
-        )
-    return Judgement("weak" if share < WEAK else "sound", said)
+    share = getattr(shares, config.share)
+    why = f"{share:.1%} {config.share_means}"
+    if share == 0 and config.needs_partners:
+        hint = "use method: dskd_cma, or give both a chat_template that starts alike"
+        return Judgement("unsound", why, "rows", hint)
+    return Judgement("weak" if share < WEAK else "sound", why)

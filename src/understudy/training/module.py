@@ -11,7 +11,7 @@ from torch import nn
 
 from understudy.errors import RunError
 from understudy.models.forward import Output, base_model, forward
-from understudy.training.objectives.base import Need, Objective, Result
+from understudy.training.objectives.base import Objective, Result
 from understudy.types import Batch
 
 WEIGHTS_FILE = "trainable.safetensors"
@@ -36,7 +36,7 @@ class DistillationModule(nn.Module):
     def forward(self, batch: Batch, signal: Output | None = None) -> Result:
         """One pass: the sum of the losses over the target tokens of this batch, term by term."""
         tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        output = forward(self.student, tokens, embeddings=Need.EMBEDDINGS in self.objective.needs)
+        output = forward(self.student, tokens, embeddings=self.objective.embeddings)
         return self.objective(output, signal, batch)
 
     @property

@@ -28,20 +28,22 @@ class TrainSchedule:
     log_every: int
 
 
-def plan(config: TrainConfig, rows: int, *, processes: int = 1) -> TrainSchedule:
+def plan(config: TrainConfig, rows: int | None, *, processes: int = 1) -> TrainSchedule:
     """Work out steps, accumulation and intervals.
 
     Args:
         config: the stage.
-        rows: training rows.
+        rows: training rows; None where they are made on the way, which needs `steps`.
         processes: data-parallel processes.
 
     Raises:
-        ConfigError: there is nothing to train on.
+        ConfigError: there is nothing to train on, or no number of steps where the rows are not counted.
     """
     if rows == 0:
         raise ConfigError("there are no rows to train on", hint="lower data.dev and data.test, or check data.source")
-    per_epoch = math.ceil(rows / (config.batch_size * processes))
+    if rows is None and config.steps is None:
+        raise ConfigError("rows that are made while training have no epochs", hint="give the number of steps")
+    per_epoch = math.ceil((rows or 0) / (config.batch_size * processes))
     steps = config.steps or max(1, math.ceil(per_epoch * config.epochs))
     micro = config.micro_batch_size or config.batch_size
     eval_every = config.eval_every or max(1, math.ceil(steps / 3))
@@ -101,6 +103,8 @@ def training_arguments(
             disable_tqdm=True,
             dataloader_pin_memory=device.type == "cuda",
             average_tokens_across_devices=True,
+            # Rows that are made on the way: a batch of ours is no tensor that one process could cut up for the others.
+            accelerator_config={"dispatch_batches": False},
         )
     if arguments.n_gpu > 1:
         # nn.DataParallel cannot split our batches; several GPUs are used through a launcher.

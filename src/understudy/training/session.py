@@ -18,17 +18,19 @@ from transformers import GenerationConfig
 from understudy.files import whole_folder
 from understudy.models.forward import probe
 from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
-from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
+from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, ExampleTokenizer, move, short_inputs
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
-from understudy.training.objectives.base import Need, Objective
+from understudy.training.objectives.base import Objective
+from understudy.training.rows import ListedRows
 from understudy.training.schedule import plan, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
-from understudy.types import Example
+from understudy.types import Example, Gives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TrainingJob:
         num_examples: how many examples it comes from.
         encode: rows for a student, and for a teacher with what lies between their tokenizers, where there is one.
         objective: of the student's model, the teacher's and what lies between; the last two may be None.
-        needs: what the objective needs of the two models; `NOTHING` where no teacher is read.
+        method: by which a teacher is read; None where none is.
         align: what lies between two tokenizers; None where nothing has to be aligned.
         dev_score: of an encoder and the development rows; None: nothing is scored on the way.
     """
@@ -49,7 +51,7 @@ class TrainingJob:
         [ExampleTokenizer, ExampleTokenizer | None, CrossTokenizer | None], Sequence[EncodedRow | ExampleRows]
     ]
     objective: Callable[[Any, Any, CrossTokenizer | None], Objective]
-    needs: Need = Need.NOTHING
+    method: MethodConfig | None = None
     align: Callable[[Template, Template], CrossTokenizer | None] | None = None
     dev_score: Callable[[ExampleTokenizer, Sequence[Example]], DevScore] | None = None
 
@@ -100,8 +102,8 @@ def train_model(
     template = load_template(session.config, weights=session.weights)
     tokenizer = ExampleTokenizer(template, recipe.data)
     teacher, teacher_tokenizer, bridge = None, None, None
-    if job.needs is not Need.NOTHING:
-        teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.needs)
+    if job.method is not None:
+        teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.method)
         bridge = job.align(template, teacher_tokenizer.template) if job.align else None
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
     rows = job.encode(tokenizer, teacher_tokenizer, bridge)
@@ -111,7 +113,7 @@ def train_model(
         session,
         module,
         rows,
-        collator(template, teacher_tokenizer, job.needs),
+        collator(template, teacher_tokenizer, job.method),
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
         autocast=autocast,
@@ -127,7 +129,7 @@ def fit(
     rows: Sequence[EncodedRow | ExampleRows],
     collator: Collator,
     *,
-    teacher: LocalTeacher | None = None,
+    teacher: Teacher | None = None,
     dev_score: DevScore | None = None,
     autocast: bool = False,
 ) -> dict[str, Any]:
@@ -152,11 +154,11 @@ def fit(
             autocast=autocast,
             evaluate=dev_score is not None,
         ),
-        rows,
+        ListedRows(rows),
         collator,
         teacher=teacher,
         dev_score=dev_score,
-        objective_learning_rate=recipe.distil.projector_learning_rate,
+        objective_learning_rate=recipe.distil.objective_learning_rate,
         progress=session.progress,
     )
     checkpoint = last_checkpoint(folder)
@@ -173,14 +175,14 @@ def fit(
 
 
 def local_teacher(
-    recipe: Recipe, device: torch.device, weights: str | None, needs: Need
+    recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig
 ) -> tuple[LocalTeacher, ExampleTokenizer]:
     """The recipe's own teacher, and what turns examples into its tokens."""
     config = recipe.local_teacher
     template = load_template(config, weights=weights)
     seed = recipe.seed if config.seed is None else config.seed
     model = load_model(config, device, weights=weights, seed=seed)
-    return LocalTeacher(model, embeddings=Need.EMBEDDINGS in needs), ExampleTokenizer(template, recipe.data)
+    return LocalTeacher(model, embeddings=Gives.EMBEDDINGS in method.reads), ExampleTokenizer(template, recipe.data)
 
 
 def trainable(
@@ -197,11 +199,11 @@ def trainable(
     return model, full and dtype == torch.bfloat16
 
 
-def collator(template: Template, teacher: ExampleTokenizer | None, needs: Need) -> Collator:
+def collator(template: Template, teacher: ExampleTokenizer | None, method: MethodConfig | None) -> Collator:
     """What pads the rows for a student and, where there is one, its teacher."""
     pad: Any = template.tokenizer.pad_token_id
     teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None
-    return Collator(pad, teacher_pad, same_targets=Need.SAME_VOCABULARY in needs)
+    return Collator(pad, teacher_pad, same_targets=method is not None and method.one_vocabulary)
 
 
 def num_processes() -> int:

@@ -16,33 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from understudy.errors import RunError
 from understudy.files import write_jsonl
-from understudy.teachers.local import LocalTeacher
-from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, move
+from understudy.teachers.signals import Teacher
+from understudy.tokens.collate import Collator, move
 from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
+from understudy.training.rows import ListedRows, RowSource
 from understudy.training.step_order import StepSampler
 
 Progress = Callable[[int, int, str], None]
 DevScore = Callable[[Any], Mapping[str, float]]
-
-
-class Rows(Dataset):
-    """Encoded rows, or groups of them, as the Trainer wants them."""
-
-    def __init__(self, rows: Sequence[EncodedRow | ExampleRows]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> EncodedRow | ExampleRows:
-        return self.rows[index]
 
 
 class DistillationTrainer(Trainer):
@@ -51,8 +39,8 @@ class DistillationTrainer(Trainer):
     Args:
         module: student and objective.
         arguments: the Trainer's own arguments (see `training_arguments`).
-        rows: encoded training rows, or groups of rows (the texts of one example), which are shuffled and cut into
-            steps as a whole: batch sizes count groups.
+        rows: where encoded training rows come from, or groups of rows (the texts of one example), which are cut into
+            steps as a whole: batch sizes count groups. Those whose lengths are known are shuffled, others come as made.
         collator: pads them.
         teacher: gives the signal; None for supervised fine-tuning.
         dev_score: answers the development rows and returns their scores, `rougeL` among them.
@@ -64,10 +52,10 @@ class DistillationTrainer(Trainer):
         self,
         module: DistillationModule,
         arguments: TrainingArguments,
-        rows: Sequence[EncodedRow | ExampleRows],
+        rows: RowSource,
         collator: Collator,
         *,
-        teacher: LocalTeacher | None = None,
+        teacher: Teacher | None = None,
         dev_score: DevScore | None = None,
         objective_learning_rate: float = 1e-3,
         progress: Progress | None = None,
@@ -75,14 +63,14 @@ class DistillationTrainer(Trainer):
         self.teacher = teacher
         self.dev_score = dev_score
         self.objective_learning_rate = objective_learning_rate
-        self.tasks = tuple(sorted({row.task for item in rows for row in item.rows if row.task}))
+        self.tasks = rows.tasks
         self._sums: dict[str, torch.Tensor] = {}
         self._seen: tuple[int, list[str]] = (0, [])
         super().__init__(
             model=module,
             args=arguments,
-            train_dataset=Rows(rows),
-            eval_dataset=Rows(rows[:1]) if dev_score else None,
+            train_dataset=rows,  # pyright: ignore[reportArgumentType]
+            eval_dataset=ListedRows(()) if dev_score else None,
             data_collator=collator,  # pyright: ignore[reportArgumentType]
             callbacks=[_ProgressCallback(progress)] if progress else None,
         )
@@ -95,7 +83,8 @@ class DistillationTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return StepSampler([row.length for row in self.train_dataset.rows], rows, self.args.seed)  # pyright: ignore
+        lengths = self.train_dataset.lengths  # pyright: ignore
+        return None if lengths is None else StepSampler(lengths, rows, self.args.seed)
 
     # -- one step ------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ from understudy.recipe import Recipe, TaskConfig
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
-from understudy.training.objectives.base import Need
 from understudy.training.session import TrainingJob
 
 SWAPPED_ROWS = 300
@@ -65,7 +64,7 @@ def explained_job(context: Context) -> TrainingJob:
         len(texts),
         encode=functools.partial(encode_groups, texts),
         objective=objective,
-        needs=build.NEEDS[recipe.distil.method] if tasks.logits else Need.NOTHING,
+        method=recipe.distil if tasks.logits else None,
         align=functools.partial(build.bridge, recipe.distil) if tasks.logits else None,
         dev_score=dev_score,
     )

@@ -12,7 +12,6 @@ from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.run import Run
 from understudy.tokens.collate import encode_rows
-from understudy.training.objectives.base import Need
 from understudy.training.schedule import plan
 from understudy.training.session import Session, TrainingJob, num_processes, train_model
 from understudy.types import Example
@@ -34,7 +33,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         len(rows),
         encode=lambda *sides: encode_rows(rows, *sides),
         objective=functools.partial(build.objective, recipe.distil),
-        needs=build.NEEDS[recipe.distil.method],
+        method=recipe.distil,
         align=functools.partial(build.bridge, recipe.distil),
         dev_score=_dev_score(recipe),
     )
@@ -64,7 +63,7 @@ def run_job(
     """Train `config`'s model, and keep it in the stage's folder."""
     run, recipe = context.run, context.recipe
     session = session_of(context, config, weights, training)
-    teacher = None if job.needs is Need.NOTHING else teacher_weights(run, recipe)
+    teacher = None if job.method is None else teacher_weights(run, recipe)
     return train_model(session, job, rows_of(run, "dev"), teacher_weights=teacher)
 
 

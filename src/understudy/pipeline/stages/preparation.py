@@ -16,7 +16,6 @@ from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
-from understudy.training.objectives.base import Need
 from understudy.types import Example
 
 
@@ -82,7 +81,7 @@ def check_rows(
             ours.prompt_ids(example)
             if theirs:
                 theirs.prompt_ids(example)
-    same = Need.SAME_VOCABULARY in build.NEEDS[recipe.distil.method]
+    same = recipe.distil.one_vocabulary
     if teacher and same and build.reads_logits(recipe):
         pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
         Collator(*pads)(encode_rows(rows["train"][:32], ours, theirs))

@@ -7,24 +7,17 @@ So neither accumulation nor the number of processes can change a value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Flag, auto
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from understudy.losses import HeadLosses, HeadSpec
+from understudy.losses.divergences import Divergence, divergence
 from understudy.models.forward import Output
+from understudy.recipe import DivergenceConfig
+from understudy.tokens.align import CrossTokenizer
 from understudy.types import Batch
-
-
-class Need(Flag):
-    """What an objective needs of the two models."""
-
-    NOTHING = 0
-    HIDDEN = auto()
-    EMBEDDINGS = auto()
-    SAME_VOCABULARY = auto()
-    ALIGNMENT = auto()
 
 
 @dataclass(frozen=True)
@@ -46,16 +39,37 @@ class Objective(nn.Module):
     """Base of the objectives.
 
     Attributes:
-        needs: what it needs, compared with what the models can give before any weight is loaded.
+        embeddings: whether it reads the token embeddings of both models beside their states.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
     """
 
-    needs = Need.NOTHING
+    embeddings: ClassVar[bool] = False
     statistics: bool = False
+
+    @classmethod
+    def build(cls, config: Any, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """The objective that a recipe names, with whatever it learns made to fit the two models.
+
+        Args:
+            config: the section `distil`, of the method's own class.
+            student: the student's model.
+            teacher: the teacher's model.
+            bridge: what lies between the two tokenizers; None where the method aligns nothing.
+        """
+        raise TypeError(f"{cls.__name__} does not say how it is built")
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """Add up the losses of one batch."""
         raise TypeError(f"{type(self).__name__} does not say how to add up its losses")
+
+
+def divergence_of(config: DivergenceConfig) -> Divergence:
+    """The divergence that a section names, with its parameters.
+
+    Raises:
+        ConfigError: no such divergence, or a parameter that it does not take.
+    """
+    return divergence(config.divergence, **config.divergence_parameters)
 
 
 def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:

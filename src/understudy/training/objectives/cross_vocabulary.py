@@ -8,6 +8,7 @@ puts on tokens that the student has too.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,8 +18,19 @@ from understudy.losses.crossvocab import AlignedTokens, TokenSpans, merged_losse
 from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
-from understudy.models.forward import Output
-from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, task_sums
+from understudy.models.forward import Head, Output, head_of
+from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditConfig, UldConfig
+from understudy.tokens.align import CrossTokenizer
+from understudy.tokens.vocabulary import VocabularyMap
+from understudy.training.objectives.base import (
+    Objective,
+    Result,
+    count,
+    divergence_of,
+    shares,
+    spec,
+    task_sums,
+)
 from understudy.types import Alignment, Batch
 
 
@@ -34,7 +46,6 @@ class AlignedObjective(Objective):
         gold_weight: g.
     """
 
-    needs = Need.HIDDEN | Need.ALIGNMENT
     exact: Tensor
 
     def __init__(self, exact: Tensor, *, temperature: float, gold_weight: float) -> None:
@@ -104,6 +115,21 @@ class MinEdit(AlignedObjective):
         self.columns = ColumnMap(nearest, student_columns)
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
+    @classmethod
+    def build(cls, config: MinEditConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        ours, theirs = head_of(student), head_of(teacher)
+        nearest = torch.from_numpy(_between(bridge).nearest)[: len(theirs.weight)]
+        return cls(
+            divergence_of(config),
+            nearest,
+            len(ours.weight),
+            _exact(bridge, ours, theirs),
+            temperature=config.temperature,
+            gold_weight=config.gold_weight,
+            scale_by_temperature_squared=config.scale_by_temperature_squared,
+        )
+
     def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
         pairs = _pairs(alignment)
@@ -119,6 +145,12 @@ class SortedProbabilities(AlignedObjective):
     The n-th token of the answer stands beside the n-th, whatever they write. The paper's CE + 1.5 D has the proportions
     of a gold weight of 0.4.
     """
+
+    @classmethod
+    def build(cls, config: UldConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        exact = _exact(bridge, head_of(student), head_of(teacher))
+        return cls(exact, temperature=config.temperature, gold_weight=config.gold_weight)
 
     def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
@@ -140,6 +172,12 @@ class ByteAligned(AlignedObjective):
         super().__init__(exact, temperature=temperature, gold_weight=gold_weight)
         self.beta = beta
         self.register_buffer("columns", shared_columns(exact), persistent=False)
+
+    @classmethod
+    def build(cls, config: ByteAlignedConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        exact = _exact(bridge, head_of(student), head_of(teacher))
+        return cls(exact, beta=config.beta, temperature=config.temperature, gold_weight=config.gold_weight)
 
     def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
         """See the class."""
@@ -167,14 +205,25 @@ class DualSpaceV2Objective(Objective):
         gold_weight: g.
     """
 
-    needs = Need.HIDDEN | Need.ALIGNMENT
-
     def __init__(self, spaces: DualSpaceV2, divergence: Divergence, *, temperature: float, gold_weight: float) -> None:
         super().__init__()
         self.spaces = spaces
         self.divergence = divergence
         self.temperature = temperature
         self.gold_weight = gold_weight
+
+    @classmethod
+    def build(cls, config: DskdV2Config, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        ours, theirs = head_of(student), head_of(teacher)
+        spaces = DualSpaceV2(
+            ours.weight,
+            theirs.weight,
+            shared_columns(_exact(bridge, ours, theirs)),
+            scale=theirs.scale / ours.scale,
+            agreement_threshold=config.agreement_threshold,
+        )
+        return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
@@ -201,6 +250,18 @@ class DualSpaceV2Objective(Objective):
         same = torch.arange(len(student.head.weight), device=partners.device)
         sums |= _task_sums(losses.student.gold, partners, student, batch)
         return Result(losses.total, sums | aligned_statistics(losses.student, same))
+
+
+def _between(bridge: CrossTokenizer | None) -> VocabularyMap:
+    assert bridge is not None, "the method needs what lies between the two tokenizers"
+    return bridge.vocabulary
+
+
+def _exact(bridge: CrossTokenizer | None, student: Head, teacher: Head) -> Tensor:
+    """`[V_t]` the student's id of each of the teacher's, for the columns that the two heads have."""
+    exact = torch.from_numpy(_between(bridge).exact)
+    # A tokenizer may know more tokens than the model has columns.
+    return exact.masked_fill(exact >= len(student.weight), -1)[: len(teacher.weight)]
 
 
 def shared_columns(exact: Tensor) -> Tensor:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar, Self
+
 from understudy.losses import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.divergences import Divergence
-from understudy.models.forward import Output
-from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, statistics_sums, task_sums
+from understudy.models.forward import Output, base_model
+from understudy.recipe.methods import DskdCmaConfig, DskdConfig
+from understudy.tokens.align import CrossTokenizer
+from understudy.training.objectives.base import (
+    Objective,
+    Result,
+    count,
+    divergence_of,
+    shares,
+    spec,
+    statistics_sums,
+    task_sums,
+)
 from understudy.types import Batch
 
 
@@ -21,8 +34,6 @@ class DualSpaceObjective(Objective):
         gold_weight: g.
     """
 
-    needs = Need.HIDDEN | Need.SAME_VOCABULARY
-
     def __init__(
         self, spaces: DualSpace | CrossModelAttention, divergence: Divergence, *, temperature: float, gold_weight: float
     ) -> None:
@@ -31,6 +42,12 @@ class DualSpaceObjective(Objective):
         self.divergence = divergence
         self.temperature = temperature
         self.gold_weight = gold_weight
+
+    @classmethod
+    def build(cls, config: DskdConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        spaces = DualSpace(_width(student), _width(teacher))
+        return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
@@ -64,7 +81,19 @@ class CrossModelObjective(DualSpaceObjective):
     target tokens. Arguments as in `DualSpaceObjective`; `spaces` holds projectors and attention.
     """
 
-    needs = Need.HIDDEN | Need.EMBEDDINGS
+    embeddings: ClassVar[bool] = True
+
+    @classmethod
+    def build(cls, config: DskdCmaConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        spaces = CrossModelAttention(
+            _width(student),
+            _width(teacher),
+            _embedding_width(student),
+            _embedding_width(teacher),
+            published=config.published,
+        )
+        return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
     def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
         """The terms in both spaces."""
@@ -80,6 +109,16 @@ class CrossModelObjective(DualSpaceObjective):
             gold_weights=gold,
             statistics=self.statistics,
         )
+
+
+def _width(model: Any) -> int:
+    """Width of the states that enter a model's head."""
+    return base_model(model).get_output_embeddings().weight.shape[1]
+
+
+def _embedding_width(model: Any) -> int:
+    """Width of a model's token embeddings."""
+    return base_model(model).get_input_embeddings().weight.shape[1]
 
 
 def _views(output: Output) -> TokenViews:

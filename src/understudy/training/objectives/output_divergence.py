@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from understudy.losses import HeadTerms, head_losses
 from understudy.losses.divergences import Divergence
 from understudy.models.forward import Output
-from understudy.training.objectives.base import Need, Objective, Result, count, shares, spec, statistics_sums, task_sums
+from understudy.recipe import KdConfig
+from understudy.tokens.align import CrossTokenizer
+from understudy.training.objectives.base import (
+    Objective,
+    Result,
+    count,
+    divergence_of,
+    shares,
+    spec,
+    statistics_sums,
+    task_sums,
+)
 from understudy.types import Batch
 
 
@@ -23,8 +36,6 @@ class OutputDivergence(Objective):
         scale_by_temperature_squared: the τ² switch.
     """
 
-    needs = Need.HIDDEN | Need.SAME_VOCABULARY
-
     def __init__(
         self,
         divergence: Divergence,
@@ -38,6 +49,16 @@ class OutputDivergence(Objective):
         self.temperature = temperature
         self.gold_weight = gold_weight
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
+
+    @classmethod
+    def build(cls, config: KdConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+        """See the base class."""
+        return cls(
+            divergence_of(config),
+            temperature=config.temperature,
+            gold_weight=config.gold_weight,
+            scale_by_temperature_squared=config.scale_by_temperature_squared,
+        )
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """See the class."""
