@@ -3,7 +3,8 @@
 from understudy.losses.divergences import DIVERGENCES, divergence, register
 from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
-from understudy.losses.heads import HeadSpec
+from understudy.losses.heads import Head, HeadStates
+from understudy.losses.passes import Pass, Passes, run_passes
 from understudy.losses.requests import HeadTerms
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "CrossModelAttention",
     "DualSpace",
     "DualSpaceLosses",
+    "Head",
     "HeadLosses",
-    "HeadSpec",
+    "HeadStates",
     "HeadTerms",
+    "Pass",
+    "Passes",
     "TokenViews",
     "divergence",
     "fused_head",
@@ -21,4 +25,5 @@ __all__ = [
     "head_losses",
     "lm_head_divergence",
     "register",
+    "run_passes",
 ]

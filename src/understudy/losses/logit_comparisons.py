@@ -136,6 +136,7 @@ class ColumnMap:
     """
 
     def __init__(self, nearest: Tensor, student_columns: int) -> None:
+        self.nearest = nearest
         places = nearest.masked_fill(nearest >= student_columns, -1)
         teacher = (places >= 0).nonzero()[:, 0]
         own, order = places[teacher].sort(stable=True)
