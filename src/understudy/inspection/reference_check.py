@@ -1,7 +1,7 @@
 """A second opinion on the loss: the heads against the models' own logits, the objective against plain autograd.
 
-The objective says which states meet under which comparison; logits, comparisons and the weight of every token are worked
-out here and in `losses.dense_passes` once more.
+The objective says which states meet under which comparison; logits, comparisons and the weight of every token are
+worked out here and in `losses.dense_passes` once more.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Losses of a student against a teacher: pure functions and small modules, without batches or trainers."""
 
-from understudy.losses.divergences import DIVERGENCES, divergence, register
+from understudy.losses.divergences import DIVERGENCES, Traits, declare, divergence, register, traits
 from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
 from understudy.losses.heads import Head, HeadStates
@@ -19,6 +19,8 @@ __all__ = [
     "Pass",
     "Passes",
     "TokenViews",
+    "Traits",
+    "declare",
     "divergence",
     "fused_head",
     "gold_cross_entropy",
@@ -26,4 +28,5 @@ __all__ = [
     "lm_head_divergence",
     "register",
     "run_passes",
+    "traits",
 ]

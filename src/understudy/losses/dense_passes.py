@@ -112,7 +112,7 @@ def _merged(q: Tensor, p: Tensor, merge: SpanMerge, weights: Tensor) -> Tensor:
 
 
 def _merged_group(log_q: Tensor, log_p: Tensor, merge: SpanMerge) -> Tensor:
-    """w · generalised JS of the shared tokens + (1 − w) · sorted L1 of the others, of one group."""
+    """W · generalised JS of the shared tokens + (1 − w) · sorted L1 of the others, of one group."""
     shared = log_q[merge.columns[0]], log_p[merge.columns[1]]
     rest = []
     for values, columns in zip((log_q, log_p), merge.columns, strict=True):
