@@ -190,8 +190,8 @@ class Bucketed(LogitComparison):
         with torch.set_grad_enabled(block.wants_gradient):
             leaf = student.detach().requires_grad_(block.wants_gradient)
             value = self.divergence(leaf, teacher)
-        if block.wants_gradient:
-            slopes = torch.autograd.grad(value.sum(), leaf)[0].nan_to_num_(0.0)
+            slopes = torch.autograd.grad(value.sum(), leaf)[0] if block.wants_gradient else None
+        if slopes is not None:
             shares = rest.sub_(student[:, -1:].clamp_min(torch.finfo(rest.dtype).min)).exp_()
             torch.mul(shares, slopes[:, -1:], out=block.student)
             block.student.scatter_add_(1, ids, slopes[:, :-1])

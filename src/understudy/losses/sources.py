@@ -1,4 +1,4 @@
-"""Teachers that are no head: probabilities that were stored, the likeliest few of them, or an average of several teachers.
+"""Teachers that are no head: stored probabilities, the likeliest few of them, or an average of several teachers.
 
 Each is a `LogitSource` and can stand where a teacher's `HeadStates` stand in `head_losses`; all are constants.
 """
