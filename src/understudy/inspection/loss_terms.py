@@ -131,7 +131,7 @@ def _readings(objective: Objective, output: Output, signal: Output, batch: Batch
             assert both.divergence is not None
             assert both.agreement is not None
             kl, agreement = both.divergence.mean().item(), both.agreement.float().mean().item()
-        weight = objective.gold_weight or 0.0
+        weight = objective.gold_weight
         return {
             "student_gold": _gold_per_answer(output),
             "teacher_gold": _gold_per_answer(signal),

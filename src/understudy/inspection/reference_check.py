@@ -81,7 +81,7 @@ def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> Se
 
 def reference_loss(objective: Objective, student: Output, signal: Output | None, batch: Batch) -> Tensor:
     """`Result.total` by full logits, plain autograd and weights counted out row by row, with its graph."""
-    ours = _shares(objective.gold_weight, student, batch)
+    ours = _shares(objective.gold_weight, student, batch, alone=signal is None)
     theirs = None if signal is None else _shares(objective.gold_weight, signal, batch)
 
     def weigh(step: Pass) -> Pass:
@@ -102,16 +102,16 @@ def reference_loss(objective: Objective, student: Output, signal: Output | None,
     return torch.stack(list(parts.values())).sum()
 
 
-def _shares(gold_weight: float | None, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Weight of cross-entropy and of the teacher for each target token, row by row."""
+def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = False) -> tuple[Tensor, Tensor]:
+    """Weight of cross-entropy and of the teacher for each target token, row by row; `alone`: there is no teacher."""
     gold, taught = [], []
     for row, length in enumerate(output.lengths):
         share = gold_weight if batch["gold_rows"][row] else 0.0  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        if gold_weight is None or ("divergence_rows" in batch and not batch["divergence_rows"][row]):
+        if alone or ("divergence_rows" in batch and not batch["divergence_rows"][row]):
             share = 1.0
         weight = float(batch["weights"][row]) if "weights" in batch else 1.0
-        gold += [weight * (share or 0.0)] * length
-        taught += [weight * (1.0 - (share or 0.0))] * length
+        gold += [weight * share] * length
+        taught += [weight * (1.0 - share)] * length
     both = torch.tensor([gold, taught], dtype=torch.float32, device=output.hidden.device)
     return both[0], both[1]
 

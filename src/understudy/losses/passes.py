@@ -89,9 +89,9 @@ def run_passes(passes: Passes, compute: Callable[[Pass], HeadLosses] = fused) ->
 def weighted_sums(step: Pass, losses: HeadLosses) -> dict[str, Tensor]:
     """The weighted sum of each term of a pass by its name, without gradient."""
     terms, names, sums = step.terms, step.names, {}
-    ordered = step.pairs.arranged if step.pairs else lambda values: values
+    ordered = (lambda values: values) if step.pairs is None else step.pairs.arranged
     if "divergence" in names and losses.divergence is not None and step.teacher is not None:
-        num = len(step.pairs) if step.pairs else len(losses.divergence)
+        num = len(losses.divergence) if step.pairs is None else len(step.pairs)
         weights = None if terms.token_weights is None else ordered(terms.token_weights)[:num]
         if terms.only_where_teacher_right and weights is not None and losses.teacher_right is not None:
             weights = weights * losses.teacher_right

@@ -53,12 +53,12 @@ class Objective(nn.Module):
     Attributes:
         needs: what it needs, compared with what the models can give before any weight is loaded.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
-        gold_weight: g, the share of cross-entropy on gold tokens; None: there is nothing else.
+        gold_weight: g, the share of cross-entropy on gold tokens.
     """
 
     needs = Need.NOTHING
     statistics: bool = False
-    gold_weight: float | None = None
+    gold_weight: float = 1.0
 
     @classmethod
     def build(cls, config: Any, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:

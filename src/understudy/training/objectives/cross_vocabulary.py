@@ -14,13 +14,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
+from understudy.losses import Head, HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.crossvocab import AlignedTokens, SpanMerge, TokenSpans
 from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd import dual_space_losses
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
-from understudy.models.forward import Head, Output, head_of
+from understudy.models.forward import Output, head_of
 from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditConfig, UldConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap

@@ -57,6 +57,7 @@ class DualSpaceObjective(Objective):
     def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
+        assert isinstance(self.spaces, DualSpace)
         gold, heard = shares(self.gold_weight, student, batch)
         return self.spaces.passes(
             student.states,
@@ -103,6 +104,7 @@ class CrossModelObjective(DualSpaceObjective):
     def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
+        assert isinstance(self.spaces, CrossModelAttention)
         gold, heard = shares(self.gold_weight, student, batch)
         return self.spaces.passes(
             _views(student),
