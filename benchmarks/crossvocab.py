@@ -152,7 +152,8 @@ class Made:
     def _outputs(self):
         import torch
 
-        from understudy.models.forward import Head, Output
+        from understudy.losses import Head
+        from understudy.models.forward import Output
 
         lengths = (self.tokens,) * self.rows
         own, other = self.weight.detach(), self.other_weight

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from understudy.losses import HeadSpec, divergence, head_losses
-from understudy.losses.crossvocab import AlignedTokens, TokenSpans, merged_losses, paired_losses
+from understudy.losses import Head, HeadStates, divergence, head_losses
+from understudy.losses.crossvocab import AlignedTokens, SpanMerge, TokenSpans, merged_losses, paired_losses
 from understudy.losses.dense import head_logits
 from understudy.losses.divergences import forward_kl
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
@@ -33,7 +33,7 @@ class Case:
             hidden, weight = normal(tokens, width, seed=seed), normal(columns, width, seed=seed + 1)
             offset = normal(columns, seed=seed + 2) if bias else None
             given = [None if x is None else x.to(dtype).requires_grad_() for x in (hidden, weight, offset)]
-            return HeadSpec(*given, **head), given
+            return HeadStates(given[0], Head(*given[1:], **head)), given
 
         (self.student, own), (self.teacher, other) = (
             side(columns[0], 5, tokens[0], 0),
@@ -48,7 +48,10 @@ class Case:
 
     def logits(self):
         """Full logits of both sides, the teacher's as constants."""
-        q, p = (head_logits(x.hidden, x.weight, x.bias, x.softcap, x.scale) for x in (self.student, self.teacher))
+        q, p = (
+            head_logits(x.hidden, x.head.weight, x.head.bias, x.head.softcap, x.head.scale)
+            for x in (self.student, self.teacher)
+        )
         return q, p.detach()
 
     def gold(self, q):
@@ -213,7 +216,7 @@ def test_merged_groups_are_their_formula(mode, head, tau, beta, weight):
     groups = TokenSpans(partners, own, other, case.gold_ids, case.teacher_ids)
     for chunk in (None, 2):
         terms = case.terms(temperature=tau, chunk_tokens=chunk)
-        losses = merged_losses(case.student, case.teacher, groups, SHARED, terms, beta=beta, weight=weight)
+        losses = merged_losses(case.student, case.teacher, SpanMerge(groups, SHARED, beta, weight), terms)
         case.assert_same(losses, expected)
 
 
@@ -244,14 +247,14 @@ def test_merged_groups_of_equal_vocabularies_are_the_divergence(name, beta):
     expected = head_losses(case.student, case.teacher, case.terms(divergence=divergence(name), temperature=2.0))
     groups = TokenSpans(partners, partners, partners, case.gold_ids, case.gold_ids)
     columns = torch.stack([same, same])
-    losses = merged_losses(case.student, case.teacher, groups, columns, case.terms(temperature=2.0), beta=beta)
+    losses = merged_losses(case.student, case.teacher, SpanMerge(groups, columns, beta), case.terms(temperature=2.0))
     case.assert_same(losses, expected.total)
 
 
 def test_sorted_probabilities_of_equal_vocabularies_are_no_divergence():
     """A permutation of the columns changes nothing for ULD, and everything for a divergence."""
     case, partners, _ = one_vocabulary()
-    moved = HeadSpec(case.teacher.hidden, case.teacher.weight[torch.randperm(STUDENT)])
+    moved = HeadStates(case.teacher.hidden, Head(case.teacher.head.weight[torch.randperm(STUDENT)]))
     terms = case.terms(divergence=SortedL1())
     pairs = AlignedTokens.of(partners)
     first, second = (paired_losses(case.student, teacher, pairs, terms) for teacher in (case.teacher, moved))
@@ -273,7 +276,7 @@ def test_finite_in_half_precision_and_near_the_exact_value(kind, dtype, tau):
         if kind == "byte_aligned":
             groups = TokenSpans(FIRST, STUDENT_GROUPS, TEACHER_GROUPS, case.gold_ids, case.teacher_ids)
             terms = case.terms(temperature=tau)
-            return merged_losses(case.student, case.teacher, groups, SHARED, terms, weight=0.5).total
+            return merged_losses(case.student, case.teacher, SpanMerge(groups, SHARED, weight=0.5), terms).total
         if kind == "min_edit":
             gold = pairs.arranged(case.gold_ids)
             compared = MappedColumns(forward_kl, ColumnMap(NEAREST, STUDENT), gold, temperature=tau)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, kl_div
 
-from understudy.losses import CrossModelAttention, DualSpace, HeadSpec, TokenViews
+from understudy.losses import CrossModelAttention, DualSpace, Head, HeadStates, TokenViews
 
 WIDTH, TEACHER_WIDTH, COLUMNS, TEACHER_COLUMNS = 6, 10, 23, 31
 
@@ -26,7 +26,7 @@ class TiedModel(nn.Module):
         return torch.tanh(self.embedding[ids] @ self.mix)
 
     def head(self, ids, **options):
-        return HeadSpec(self.hidden(ids), self.embedding, **options)
+        return HeadStates(self.hidden(ids), Head(self.embedding, **options))
 
 
 @pytest.fixture
@@ -123,12 +123,12 @@ def test_cross_model_attention_as_written_in_the_paper(pair):
     query = module.query(torch.cat([one.inputs, one.targets], -1).detach())
     key = scaled(torch.cat([other.inputs, other.targets], -1))
     scores = query @ key.t() / (2 * TEACHER_WIDTH) ** 0.5
-    carried = scores.softmax(-1) @ module.teacher_to_student(scaled(other.head.hidden) + scaled(other.targets))
-    back = scores.t().softmax(-1) @ module.student_to_teacher(one.head.hidden)
-    logits = one.head.hidden @ student.embedding.t()
+    carried = scores.softmax(-1) @ module.teacher_to_student(scaled(other.states.hidden) + scaled(other.targets))
+    back = scores.t().softmax(-1) @ module.student_to_teacher(one.states.hidden)
+    logits = one.states.hidden @ student.embedding.t()
     carried_logits = carried @ student.embedding.detach().t()
     back_logits = back @ teacher.embedding.detach().t()
-    target = (other.head.hidden @ teacher.embedding.t()).detach()
+    target = (other.states.hidden @ teacher.embedding.t()).detach()
     right = carried_logits.argmax(-1) == gold
 
     def kl(q, p):
@@ -147,7 +147,7 @@ def test_student_space_counts_only_where_the_projection_is_right(pair):
     module = attention()
     student, teacher, _, *_ = cut(pair, [0, 1, 2])
     carried, _ = module.align(student, teacher)
-    gold = (carried @ student.head.weight.t()).argmax(-1)
+    gold = (carried @ student.states.head.weight.t()).argmax(-1)
     gold[::2] = (gold[::2] + 1) % COLUMNS
     losses = module(student, teacher, gold)
     right = losses.student.teacher_right
@@ -189,7 +189,7 @@ def test_published_deviations_depend_on_the_batch(pair):
 
 def test_embeddings_narrower_than_the_hidden_states(pair):
     student, teacher, *_ = cut(pair, [0, 2])
-    narrow = TokenViews(teacher.head, teacher.inputs[:, :4], teacher.targets[:, :4], teacher.lengths)
+    narrow = TokenViews(teacher.states, teacher.inputs[:, :4], teacher.targets[:, :4], teacher.lengths)
     module = CrossModelAttention(WIDTH, TEACHER_WIDTH, WIDTH, 4).double()
     to_student, to_teacher = module.align(student, narrow)
     assert to_student.shape == (9, WIDTH)
@@ -199,8 +199,8 @@ def test_embeddings_narrower_than_the_hidden_states(pair):
 def test_an_example_without_target_tokens_changes_nothing(pair):
     module = attention()
     student, teacher, gold, *_ = cut(pair, [0, 2])
-    filled = TokenViews(student.head, student.inputs, student.targets, [*student.lengths, 0])
-    teacher_filled = TokenViews(teacher.head, teacher.inputs, teacher.targets, [*teacher.lengths, 0])
+    filled = TokenViews(student.states, student.inputs, student.targets, [*student.lengths, 0])
+    teacher_filled = TokenViews(teacher.states, teacher.inputs, teacher.targets, [*teacher.lengths, 0])
     torch.testing.assert_close(module(filled, teacher_filled, gold).total, module(student, teacher, gold).total)
 
 
@@ -217,8 +217,8 @@ def test_half_precision_models_with_projectors_in_float32(models):
 
 def test_lengths_must_fit(pair):
     student, teacher, gold, *_ = cut(pair, [0, 2])
-    short = TokenViews(student.head, student.inputs, student.targets, [4, 4])
+    short = TokenViews(student.states, student.inputs, student.targets, [4, 4])
     with pytest.raises(ValueError, match="add up to 8, not 9"):
         attention()(short, teacher, gold)
     with pytest.raises(ValueError, match="1 examples, teacher 2"):
-        attention()(TokenViews(student.head, student.inputs, student.targets, [9]), teacher, gold)
+        attention()(TokenViews(student.states, student.inputs, student.targets, [9]), teacher, gold)

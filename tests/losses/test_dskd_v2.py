@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from understudy.losses import HeadSpec
+from understudy.losses import Head, HeadStates
 from understudy.losses.dskd_v2 import DualSpaceV2
 
 WIDTH, TEACHER_WIDTH, COLUMNS, TEACHER_COLUMNS = 9, 4, 19, 23
@@ -40,8 +40,8 @@ class Case:
             normal(8, seed=5).abs(),
             normal(8, seed=6).abs(),
         )
-        self.student = HeadSpec(self.hidden, self.weight)
-        self.teacher = HeadSpec(self.other, self.other_weight, scale=scale)
+        self.student = HeadStates(self.hidden, Head(self.weight))
+        self.teacher = HeadStates(self.other, Head(self.other_weight, scale=scale))
 
     def losses(self, **options):
         options = {"weights": self.weights, "gold_weights": self.gold_weights, "lengths": LENGTHS, **options}
@@ -137,8 +137,8 @@ def test_agreement_is_an_examples_own():
     parts = []
     for rows, teacher_rows, length in ((slice(0, 3), slice(0, 3), 3), (slice(3, 8), slice(3, 8), 5)):
         partners = PARTNERS[rows].where(PARTNERS[rows] < 0, PARTNERS[rows] - teacher_rows.start)
-        student = HeadSpec(case.hidden[rows], case.weight)
-        teacher = HeadSpec(case.other[teacher_rows], case.other_weight)
+        student = HeadStates(case.hidden[rows], Head(case.weight))
+        teacher = HeadStates(case.other[teacher_rows], Head(case.other_weight))
         losses = case.space(
             student,
             teacher,
@@ -170,8 +170,10 @@ def test_half_precision_models_with_the_projector_in_float32():
     )
     space = DualSpaceV2(student, teacher, SHARED)
     hidden = normal(8, WIDTH, seed=0).bfloat16().requires_grad_()
-    other = HeadSpec(normal(8, TEACHER_WIDTH, seed=2).bfloat16(), teacher, bias=None, softcap=3.0)
-    losses = space(HeadSpec(hidden, student), other, torch.arange(8), PARTNERS, divergence="js", temperature=0.1)
+    other = HeadStates(normal(8, TEACHER_WIDTH, seed=2).bfloat16(), Head(teacher, softcap=3.0))
+    losses = space(
+        HeadStates(hidden, Head(student)), other, torch.arange(8), PARTNERS, divergence="js", temperature=0.1
+    )
     losses.total.backward()
     assert losses.total.isfinite()
     assert all(x.grad.isfinite().all() for x in (hidden, student, space.teacher_to_student.weight))

@@ -12,8 +12,9 @@ from support.tiny_tasks import ROOM, encoded, explained, task_trainer
 from understudy import build
 from understudy.data.tasks import groups
 from understudy.errors import ConfigError
+from understudy.losses import Head
 from understudy.losses.divergences import divergence
-from understudy.models.forward import Head, Output
+from understudy.models.forward import Output
 from understudy.recipe import METHODS, TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer

@@ -1,12 +1,11 @@
 """The loss of one real micro-batch, taken apart: each term with its value and its gradient.
 
-`take_apart` writes the objectives out once more, each term by itself. With the fused heads this gives the gradient of
-each term; with full logits it gives `second` the oracle that the objective itself is compared with.
+An objective says itself which passes it sums (`Objective.passes`); `terms_of` computes each term of these alone. Run
+fused this gives the gradient of each term; run dense it gives `reference_check` what the objective is compared with.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,84 +15,46 @@ import torch
 from torch import Tensor
 
 from understudy.inspection.inputs import LoadedPair
-from understudy.losses import CrossModelAttention, HeadLosses, HeadSpec, HeadTerms, TokenViews, head_losses
+from understudy.losses import HeadLosses, HeadTerms, Pass, head_losses, run_passes
 from understudy.losses.divergences import forward_kl
+from understudy.losses.passes import fused
 from understudy.models.forward import Output, forward
-from understudy.training.objectives.base import Objective, gold_weights, spec
-from understudy.training.objectives.dual_space import CrossModelObjective, DualSpaceObjective
-from understudy.training.objectives.output_divergence import OutputDivergence
+from understudy.training.objectives.base import Objective, gold_weights
 from understudy.types import Batch
 
-Heads = Callable[[HeadSpec, HeadSpec | None, HeadTerms], HeadLosses]
 
-
-def take_apart(
-    objective: Objective, student: Output, signal: Output, batch: Batch, heads: Heads = head_losses
+def terms_of(
+    objective: Objective,
+    student: Output,
+    signal: Output | None,
+    batch: Batch,
+    *,
+    compute: Callable[[Pass], HeadLosses] = fused,
+    weigh: Callable[[Pass], Pass] = lambda step: step,
 ) -> dict[str, Tensor]:
     """Each term of an objective as it enters the sum, weights included; together they are `Result.total`.
 
     Args:
-        objective: the objective.
+        objective: the objective; its `passes` say what it sums.
         student: the student's output, with its graph.
         signal: the teacher's.
         batch: the batch.
-        heads: how two heads are compared, fused or dense.
+        compute: how a pass over one term is computed, fused or dense.
+        weigh: puts other weights into a pass.
 
     Returns:
-        The terms by the names that `metrics.jsonl` uses; empty for an objective that is not known here.
+        The terms by the names that `metrics.jsonl` uses.
     """
-    if not isinstance(objective, OutputDivergence | DualSpaceObjective | CrossModelObjective):
-        return {}
-    gold = gold_weights(objective.gold_weight, student, batch)
-    own, ids = spec(student), student.target_ids
-    terms = {"gold": heads(own, None, HeadTerms(forward_kl, gold_ids=ids, gold_weights=gold)).total}
-    if isinstance(objective, OutputDivergence):
-        compared = HeadTerms(
-            objective.divergence, temperature=objective.temperature, token_weights=(1 - gold) * objective.scale
-        )
-        return {**terms, "divergence": heads(own, spec(signal), compared).total}
-    return terms | _dual_terms(objective, student, signal, batch, heads)
+    terms: dict[str, Tensor] = {}
 
+    def take_apart(step: Pass) -> HeadLosses:
+        terms.update({name: compute(part).total for name, part in weigh(step).parts().items()})
+        with torch.no_grad():
+            # What a later pass may want to know of this one.
+            return compute(step)
 
-def _dual_terms(
-    objective: DualSpaceObjective | CrossModelObjective, student: Output, signal: Output, batch: Batch, heads: Heads
-) -> dict[str, Tensor]:
-    own, other, spaces = spec(student), spec(signal), objective.spaces
-    weights = 1 - gold_weights(objective.gold_weight, student, batch)
-    backward = 1 - gold_weights(objective.gold_weight, signal, batch)
-    if isinstance(spaces, CrossModelAttention):
-        to_student, to_teacher = spaces.align(_views(student), _views(signal))
-    else:
-        dtype = spaces.teacher_to_student.weight.dtype
-        to_student = spaces.teacher_to_student(other.hidden.to(dtype))
-        to_teacher = spaces.student_to_teacher(own.hidden.to(dtype))
-    in_student, in_teacher = _read_by(own, to_student), _read_by(other, to_teacher)
-    tau, masked = objective.temperature, isinstance(objective, CrossModelObjective)
-    ids = student.target_ids
-    near = HeadTerms(
-        objective.divergence,
-        temperature=tau,
-        token_weights=weights,
-        gold_ids=ids if masked else None,
-        only_where_teacher_right=masked,
-    )
-    return {
-        "student_space": heads(own, in_student, near).total,
-        "teacher_space": heads(in_teacher, other, HeadTerms(forward_kl, temperature=tau, token_weights=backward)).total,
-        "projection": heads(in_student, None, HeadTerms(forward_kl, gold_ids=ids, gold_weights=weights)).total,
-    }
-
-
-def _views(output: Output) -> TokenViews:
-    assert output.input_embeddings is not None
-    assert output.target_embeddings is not None
-    return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)
-
-
-def _read_by(head: HeadSpec, hidden: Tensor) -> HeadSpec:
-    """Other states under the same head, the head a constant."""
-    bias = None if head.bias is None else head.bias.detach()
-    return dataclasses.replace(head, hidden=hidden.to(head.hidden.dtype), weight=head.weight.detach(), bias=bias)
+    run_passes(objective.passes(student, signal, batch), take_apart)
+    return terms
 
 
 @dataclass(frozen=True)
@@ -121,7 +82,7 @@ class Losses:
 
     Attributes:
         tokens: target tokens of the student.
-        terms: each term by itself; empty for an objective that inspection cannot take apart.
+        terms: each term by itself.
         total: the objective's own loss per token, with its gradient norms.
         student_gold: nats that the gold answers cost the student, per answer.
         teacher_gold: the same of the teacher, in its own tokens.
@@ -148,7 +109,7 @@ def measure_losses(live: LoadedPair) -> Losses:
         signal = live.teacher.signal(batch)
         output = forward(live.module.student, batch["student"], embeddings=objective.embeddings)
         result = objective(output, signal, batch)
-        parts = take_apart(objective, output, signal, batch)
+        parts = terms_of(objective, output, signal, batch)
     tokens = len(output.target_ids)
     student, own = trained(live)
 
@@ -166,11 +127,11 @@ def _readings(objective: Objective, output: Output, signal: Output, batch: Batch
     with torch.no_grad():
         kl = agreement = None
         if by_position:
-            both = head_losses(spec(output), spec(signal), HeadTerms(forward_kl, statistics=True))
+            both = head_losses(output.states, signal.states, HeadTerms(forward_kl, statistics=True))
             assert both.divergence is not None
             assert both.agreement is not None
             kl, agreement = both.divergence.mean().item(), both.agreement.float().mean().item()
-        weight = getattr(objective, "gold_weight", 0.0)
+        weight = objective.gold_weight
         return {
             "student_gold": _gold_per_answer(output),
             "teacher_gold": _gold_per_answer(signal),
@@ -183,7 +144,7 @@ def _readings(objective: Objective, output: Output, signal: Output, batch: Batch
 def _gold_per_answer(output: Output) -> float:
     """Per answer, not per token: two vocabularies cut the same answer into different numbers of tokens."""
     ones = torch.ones_like(output.target_ids, dtype=torch.float32)
-    losses = head_losses(spec(output), None, HeadTerms(forward_kl, gold_ids=output.target_ids, gold_weights=ones))
+    losses = head_losses(output.states, None, HeadTerms(forward_kl, gold_ids=output.target_ids, gold_weights=ones))
     return losses.total.item() / max(1, len(output.lengths))
 
 

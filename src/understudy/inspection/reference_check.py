@@ -1,4 +1,8 @@
-"""A second opinion on the loss: the heads against the models' own logits, the objective against plain autograd."""
+"""A second opinion on the loss: the heads against the models' own logits, the objective against plain autograd.
+
+The objective says which states meet under which comparison; logits, comparisons and the weight of every token are
+worked out here and in `losses.dense_passes` once more.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +15,16 @@ from torch import Tensor
 
 from understudy.errors import ModelError
 from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair
-from understudy.inspection.loss_terms import gradients, norm, take_apart, trained
-from understudy.losses import HeadLosses, HeadSpec, HeadTerms
-from understudy.losses.dense import dense_head, head_logits
-from understudy.models.forward import forward, probe
+from understudy.inspection.loss_terms import gradients, norm, terms_of, trained
+from understudy.losses import Pass
+from understudy.losses.dense_passes import dense
+from understudy.models.forward import Output, forward, probe
 from understudy.tokens.collate import move, short_inputs
+from understudy.training.objectives.base import Objective
+from understudy.types import Batch
 
 DENSE_BYTES = 512 << 20
 """Room for the full logits of the second opinion, with what autograd keeps of them."""
-
-
-def dense_losses(student: HeadSpec, teacher: HeadSpec | None, terms: HeadTerms) -> HeadLosses:
-    """`head_losses` by full logits and plain autograd."""
-    given = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
-    unused = ("statistics", "argmax", "shared_columns", "partial", "teacher_gold_ids", "chunk_tokens")
-    arguments = {name: value for name, value in given.items() if name not in unused}
-    return dense_head(_logits(student), None if teacher is None else _logits(teacher), **arguments)
-
-
-def _logits(head: HeadSpec) -> Tensor:
-    return head_logits(head.hidden, head.weight, head.bias, head.softcap, head.scale)
 
 
 @dataclass(frozen=True)
@@ -59,20 +53,17 @@ class SecondOpinion:
         return self.value_gap <= self.tolerance and self.gradient_gap <= self.tolerance
 
 
-def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> SecondOpinion | None:
-    """Compare objective and oracle on as many rows as full logits have room for; None for an unknown objective."""
+def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> SecondOpinion:
+    """Compare objective and oracle on as many rows as full logits have room for."""
     objective, module = live.module.objective, live.module
     batch = move(texts.collator(_few(sample, texts, live)), live.device)
     with live.mixed():
         signal = live.teacher.signal(batch)
         output = forward(module.student, batch["student"], embeddings=objective.embeddings)
         total = objective(output, signal, batch).total
-        parts = take_apart(objective, output, signal, batch, dense_losses)
-    if not parts:
-        return None
-    dense = torch.stack(list(parts.values())).sum()
+        reference = reference_loss(objective, output, signal, batch)
     student, own = trained(live)
-    pairs = list(zip(gradients(total, [*student, *own]), gradients(dense, [*student, *own]), strict=True))
+    pairs = list(zip(gradients(total, [*student, *own]), gradients(reference, [*student, *own]), strict=True))
     size = norm([b for _, b in pairs])
     zero = total.new_zeros(())
     apart = norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
@@ -81,11 +72,48 @@ def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> Se
     return SecondOpinion(
         tokens=tokens,
         objective=total.item() / max(1, tokens),
-        dense=dense.item() / max(1, tokens),
-        value_gap=_relative(abs(total.item() - dense.item()), abs(dense.item())),
+        dense=reference.item() / max(1, tokens),
+        value_gap=_relative(abs(total.item() - reference.item()), abs(reference.item())),
         gradient_gap=_relative(apart, size),
         tolerance=1e-3 if exact else 5e-2,
     )
+
+
+def reference_loss(objective: Objective, student: Output, signal: Output | None, batch: Batch) -> Tensor:
+    """`Result.total` by full logits, plain autograd and weights counted out row by row, with its graph."""
+    ours = _shares(objective.gold_weight, student, batch, alone=signal is None)
+    theirs = None if signal is None else _shares(objective.gold_weight, signal, batch)
+
+    def weigh(step: Pass) -> Pass:
+        gold, taught = ours
+        if step.by_teacher and theirs is not None:
+            taught = theirs[1]
+        taught = taught if step.weighed is None else taught[step.weighed]
+        own = ours[1] if step.pairs is None else ours[1][step.pairs.student]
+        terms = dataclasses.replace(
+            step.terms,
+            gold_weights=None if step.terms.gold_weights is None else gold,
+            token_weights=None if step.teacher is None else taught * step.factor,
+            teacher_gold_weights=None if step.terms.teacher_gold_weights is None else own,
+        )
+        return dataclasses.replace(step, terms=terms)
+
+    parts = terms_of(objective, student, signal, batch, compute=dense, weigh=weigh)
+    return torch.stack(list(parts.values())).sum()
+
+
+def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = False) -> tuple[Tensor, Tensor]:
+    """Weight of cross-entropy and of the teacher for each target token, row by row; `alone`: there is no teacher."""
+    gold, taught = [], []
+    for row, length in enumerate(output.lengths):
+        share = gold_weight if batch["gold_rows"][row] else 0.0  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        if alone or ("divergence_rows" in batch and not batch["divergence_rows"][row]):
+            share = 1.0
+        weight = float(batch["weights"][row]) if "weights" in batch else 1.0
+        gold += [weight * share] * length
+        taught += [weight * (1.0 - share)] * length
+    both = torch.tensor([gold, taught], dtype=torch.float32, device=output.hidden.device)
+    return both[0], both[1]
 
 
 def _relative(gap: float, size: float) -> float:

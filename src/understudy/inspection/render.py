@@ -205,7 +205,7 @@ def _spread(lengths: Sequence[int]) -> str:
 # -- losses ----------------------------------------------------------------------------------------------------------
 
 
-def show_heads(probes: Mapping[str, HeadProbe], opinion: SecondOpinion | None) -> RenderableType:
+def show_heads(probes: Mapping[str, HeadProbe], opinion: SecondOpinion) -> RenderableType:
     """Head probe and second opinion."""
     rows: list[tuple[str, RenderableType]] = []
     for model, probed in probes.items():
@@ -214,12 +214,9 @@ def show_heads(probes: Mapping[str, HeadProbe], opinion: SecondOpinion | None) -
         else:
             told = f"head(hidden) is the model's own logits, to {probed.gap:.1e}"
             rows.append((f"{model}'s head", Text(told, style=GOOD)))
-    if opinion is not None:
-        told = (
-            f"{opinion.objective:.6g} fused, {opinion.dense:.6g} by full logits, per token on {opinion.tokens} tokens"
-        )
-        gaps = f"apart by {opinion.value_gap:.1e} in value and {opinion.gradient_gap:.1e} in gradient"
-        rows += [("the loss", told), ("", Text(gaps, style=GOOD if opinion.agrees else BAD))]
+    told = f"{opinion.objective:.6g} fused, {opinion.dense:.6g} by full logits, per token on {opinion.tokens} tokens"
+    gaps = f"apart by {opinion.value_gap:.1e} in value and {opinion.gradient_gap:.1e} in gradient"
+    rows += [("the loss", told), ("", Text(gaps, style=GOOD if opinion.agrees else BAD))]
     return pairs(rows)
 
 

@@ -1,9 +1,10 @@
 """Losses of a student against a teacher: pure functions and small modules, without batches or trainers."""
 
-from understudy.losses.divergences import DIVERGENCES, divergence, register
+from understudy.losses.divergences import DIVERGENCES, Traits, declare, divergence, register, traits
 from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
-from understudy.losses.heads import HeadSpec
+from understudy.losses.heads import Head, HeadStates
+from understudy.losses.passes import Pass, Passes, run_passes
 from understudy.losses.requests import HeadTerms
 
 __all__ = [
@@ -11,14 +12,21 @@ __all__ = [
     "CrossModelAttention",
     "DualSpace",
     "DualSpaceLosses",
+    "Head",
     "HeadLosses",
-    "HeadSpec",
+    "HeadStates",
     "HeadTerms",
+    "Pass",
+    "Passes",
     "TokenViews",
+    "Traits",
+    "declare",
     "divergence",
     "fused_head",
     "gold_cross_entropy",
     "head_losses",
     "lm_head_divergence",
     "register",
+    "run_passes",
+    "traits",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
-from understudy.losses.heads import HeadSpec
+from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MergedSpans
 from understudy.losses.requests import HeadTerms
 
@@ -51,7 +51,7 @@ class AlignedTokens:
         return values if self.order is None else values[self.order]
 
 
-def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: AlignedTokens, terms: HeadTerms) -> HeadLosses:
+def paired_losses(student: HeadStates, teacher: HeadStates, pairs: AlignedTokens, terms: HeadTerms) -> HeadLosses:
     """`head_losses` of tokens that have a partner and of those that have none.
 
     A token without a partner has its gold cross-entropy and no divergence, unless the comparison says what stands for
@@ -68,7 +68,7 @@ def paired_losses(student: HeadSpec, teacher: HeadSpec, pairs: AlignedTokens, te
         values = getattr(terms, name)
         ordered[name] = None if values is None else pairs.arranged(values)
     terms = dataclasses.replace(terms, partial=True, **ordered)
-    student = dataclasses.replace(student, hidden=pairs.arranged(student.hidden))
+    student = HeadStates(pairs.arranged(student.hidden), student.head)
     return head_losses(student, teacher.rows(pairs.teacher), terms)
 
 
@@ -91,16 +91,24 @@ class TokenSpans:
     teacher_ids: Tensor
 
 
-def merged_losses(
-    student: HeadSpec,
-    teacher: HeadSpec,
-    groups: TokenSpans,
-    columns: Tensor,
-    terms: HeadTerms,
-    *,
-    beta: float = 0.5,
-    weight: float = 1.0,
-) -> HeadLosses:
+@dataclass(frozen=True, slots=True)
+class SpanMerge:
+    """How the probabilities of token groups are merged and compared.
+
+    Attributes:
+        groups: which tokens go together.
+        columns: `[2, K]` the shared tokens, the student's columns and the teacher's.
+        beta: β of the generalised Jensen–Shannon divergence.
+        weight: share of the shared tokens in D.
+    """
+
+    groups: TokenSpans
+    columns: Tensor
+    beta: float = 0.5
+    weight: float = 1.0
+
+
+def merged_losses(student: HeadStates, teacher: HeadStates, merge: SpanMerge, terms: HeadTerms) -> HeadLosses:
     """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `MergedSpans` (GOLD).
 
     The merged probability of a group's token v is q(v) at the token that stands for the group, times the
@@ -109,12 +117,10 @@ def merged_losses(
     Args:
         student: hidden states `[N_s, d]` and head.
         teacher: hidden states `[N_t, D]` and head; constants.
-        groups: which tokens go together.
-        columns: `[2, K]` the shared tokens, the student's columns and the teacher's.
+        merge: the groups and how they are compared.
         terms: weights and gold; its divergence is not looked at.
-        beta: β of the generalised Jensen–Shannon divergence.
-        weight: share of the shared tokens in D.
     """
+    groups = merge.groups
     pairs = AlignedTokens.of(groups.partners)
     place = torch.full_like(groups.partners, -1)
     place[pairs.student] = torch.arange(len(pairs), device=place.device)
@@ -127,7 +133,8 @@ def merged_losses(
             _offsets(mine, groups.student_ids[ours], own, len(pairs)),
             _offsets(its, groups.teacher_ids[theirs], other, len(pairs)),
         )
-    merged = MergedSpans(columns, (len(student.weight), len(teacher.weight)), offsets, beta=beta, weight=weight)
+    widths = student.columns, teacher.columns
+    merged = MergedSpans(merge.columns, widths, offsets, beta=merge.beta, weight=merge.weight)
     losses = paired_losses(student, teacher, pairs, dataclasses.replace(terms, divergence=merged))
     if not len(ours):
         return losses
@@ -150,7 +157,7 @@ def _others(groups: TokenSpans) -> tuple[Tensor, Tensor]:
     return ours.nonzero()[:, 0], theirs.nonzero()[:, 0]
 
 
-def _offsets(head: HeadSpec, ids: Tensor, places: Tensor, count: int) -> Tensor:
+def _offsets(head: HeadStates, ids: Tensor, places: Tensor, count: int) -> Tensor:
     """Log-probability of some target tokens, added up at the pair of their group, `[count]`."""
     exact = torch.promote_types(head.hidden.dtype, torch.float32)
     sums = torch.zeros(count, dtype=exact, device=head.hidden.device)

@@ -1,6 +1,8 @@
 """The same losses as `fused_head`, written for reading: full logits, plain autograd.
 
-It is what the fused pass is tested against, and what `inspect` uses on small batches.
+It is what the fused pass is tested against, and what `inspect` uses on small batches. Everything here is written
+by hand and on its own, the head's formula included, which `losses.heads.Head` has too: a fault in what is checked is
+not repeated by the check.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,23 +25,61 @@ from torch import Tensor
 from understudy.errors import ConfigError
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a divergence allows a teacher to be. Unknown is False.
+
+    Attributes:
+        linear_in_teacher: D(q, E p̂) = E D(q, p̂) up to a term without q, so that sampled targets p̂ give the right
+            gradient on average.
+        takes_tail: tokens may be put into one bucket: the value falls or stays, and stays where both sides agree on
+            the proportions within it. So a teacher may tell its likeliest tokens and the sum of the rest.
+    """
+
+    linear_in_teacher: bool = False
+    takes_tail: bool = False
+
+
+_TRAITS: dict[Callable[..., Tensor], Traits] = {}
+
+
+def declare(*, linear_in_teacher: bool = False, takes_tail: bool = False) -> Callable[[_Function], _Function]:
+    """Say beside a divergence what it allows, see `Traits`; whatever its parameters are."""
+
+    def keep(function: _Function) -> _Function:
+        _TRAITS[function] = Traits(linear_in_teacher, takes_tail)
+        return function
+
+    return keep
+
+
+def traits(divergence: Callable[..., Tensor]) -> Traits:
+    """What a divergence allows, with or without parameters set; nothing for one that declares nothing."""
+    return _TRAITS.get(getattr(divergence, "func", divergence), Traits())
+
+
+@declare(linear_in_teacher=True, takes_tail=True)
 def forward_kl(student_logp: Tensor, teacher_logp: Tensor) -> Tensor:
     """KL(p‖q) = Σ p (log p − log q): the student covers whatever the teacher may say."""
     return _kl(teacher_logp, student_logp)
 
 
+@declare(takes_tail=True)
 def reverse_kl(student_logp: Tensor, teacher_logp: Tensor) -> Tensor:
     """KL(q‖p) = Σ q (log q − log p): the student stays where the teacher is likely."""
     return _kl(student_logp, teacher_logp)
 
 
+@declare(takes_tail=True)
 def js(student_logp: Tensor, teacher_logp: Tensor) -> Tensor:
     """Jensen–Shannon: ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q); symmetric, at most log 2."""
     return generalized_js(student_logp, teacher_logp, beta=0.5)
 
 
+@declare(takes_tail=True)
 def generalized_js(student_logp: Tensor, teacher_logp: Tensor, *, beta: float = 0.5) -> Tensor:
     """β KL(p‖m) + (1−β) KL(q‖m) with m = β p + (1−β) q (GKD, arXiv 2306.13649).
 
@@ -53,16 +93,19 @@ def generalized_js(student_logp: Tensor, teacher_logp: Tensor, *, beta: float = 
     return beta * _kl(teacher_logp, mixture) + (1 - beta) * _kl(student_logp, mixture)
 
 
+@declare(takes_tail=True)
 def skew_forward_kl(student_logp: Tensor, teacher_logp: Tensor, *, skew: float = 0.1) -> Tensor:
     """KL(p‖ skew·p + (1−skew)·q) (DistiLLM, arXiv 2402.03898); skew = 0 is forward KL."""
     return _kl(teacher_logp, _log_mixture(teacher_logp, student_logp, skew))
 
 
+@declare(takes_tail=True)
 def skew_reverse_kl(student_logp: Tensor, teacher_logp: Tensor, *, skew: float = 0.1) -> Tensor:
     """KL(q‖ skew·q + (1−skew)·p) (DistiLLM, arXiv 2402.03898); skew = 0 is reverse KL."""
     return _kl(student_logp, _log_mixture(student_logp, teacher_logp, skew))
 
 
+@declare()
 def adaptive_kl(student_logp: Tensor, teacher_logp: Tensor, *, head_mass: float = 0.5) -> Tensor:
     """g_h/(g_h+g_t) KL(p‖q) + g_t/(g_h+g_t) KL(q‖p) (AKL, arXiv 2404.02657).
 
@@ -76,6 +119,7 @@ def adaptive_kl(student_logp: Tensor, teacher_logp: Tensor, *, head_mass: float 
     return weight * forward_kl(student_logp, teacher_logp) + (1 - weight) * reverse_kl(student_logp, teacher_logp)
 
 
+@declare(takes_tail=True)
 def total_variation(student_logp: Tensor, teacher_logp: Tensor) -> Tensor:
     """½ Σ |p − q|, between 0 and 1."""
     return 0.5 * (teacher_logp.exp() - student_logp.exp()).abs().sum(-1)

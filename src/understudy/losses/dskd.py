@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from understudy.losses.divergences import Divergence, divergence, forward_kl
-from understudy.losses.fused import HeadLosses, head_losses
-from understudy.losses.heads import HeadSpec
+from understudy.losses.fused import HeadLosses
+from understudy.losses.heads import HeadStates
+from understudy.losses.passes import Pass, Passes, run_passes, weighted_sums
 from understudy.losses.requests import HeadTerms
 
 
@@ -51,13 +52,13 @@ class TokenViews:
     """One model's target tokens as cross-model attention sees them.
 
     Attributes:
-        head: hidden states `[N, d]` at the target positions, and the head.
+        states: hidden states `[N, d]` at the target positions, and the head.
         inputs: embeddings `[N, d_e]` of the tokens that stand at those positions.
         targets: embeddings `[N, d_e]` of the tokens to be predicted there.
         lengths: target tokens of each example, in order; they add up to N.
     """
 
-    head: HeadSpec
+    states: HeadStates
     inputs: Tensor
     targets: Tensor
     lengths: Sequence[int]
@@ -76,10 +77,14 @@ class DualSpace(nn.Module):
         self.teacher_to_student = nn.Linear(teacher_width, student_width)
         self.student_to_teacher = nn.Linear(student_width, teacher_width)
 
-    def forward(
+    def forward(self, *arguments, **options) -> DualSpaceLosses:
+        """The losses of `passes`, whose arguments it takes."""
+        return dual_space_losses(run_passes(self.passes(*arguments, **options)))
+
+    def passes(
         self,
-        student: HeadSpec,
-        teacher: HeadSpec,
+        student: HeadStates,
+        teacher: HeadStates,
         gold_ids: Tensor,
         *,
         divergence: str | Divergence = "forward_kl",
@@ -87,7 +92,7 @@ class DualSpace(nn.Module):
         weights: Tensor | None = None,
         gold_weights: Tensor | None = None,
         statistics: bool = False,
-    ) -> DualSpaceLosses:
+    ) -> Passes:
         """Σ weights (L_stu + L_tea + L_proj) + Σ gold_weights CE.
 
         Args:
@@ -103,8 +108,8 @@ class DualSpace(nn.Module):
         weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
         in_student = _project(self.teacher_to_student, teacher.hidden.detach(), student)
         in_teacher = _project(self.student_to_teacher, student.hidden, teacher)
-        terms = _student_terms(divergence, temperature, gold_ids, weights, gold_weights)
-        return _both_spaces(
+        terms = student_terms(divergence, temperature, gold_ids, weights, gold_weights)
+        return two_spaces(
             student,
             teacher,
             in_student=in_student,
@@ -154,7 +159,11 @@ class CrossModelAttention(nn.Module):
             self.embedding_to_student = nn.Linear(teacher_embedding_width, student_width, bias=False)
         self.published = published
 
-    def forward(
+    def forward(self, *arguments, **options) -> DualSpaceLosses:
+        """The losses of `passes`, whose arguments it takes."""
+        return dual_space_losses(run_passes(self.passes(*arguments, **options)))
+
+    def passes(
         self,
         student: TokenViews,
         teacher: TokenViews,
@@ -166,7 +175,7 @@ class CrossModelAttention(nn.Module):
         teacher_weights: Tensor | None = None,
         gold_weights: Tensor | None = None,
         statistics: bool = False,
-    ) -> DualSpaceLosses:
+    ) -> Passes:
         """Σ weights (right · L_stu + L_proj) + Σ teacher_weights L_tea + Σ gold_weights CE.
 
         `right` is 1 where the likeliest token of z_t→s is gold. `gold_ids`, `weights` and `gold_weights` go over the
@@ -177,14 +186,15 @@ class CrossModelAttention(nn.Module):
         """
         weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
         aligned_teacher, aligned_student = self.align(student, teacher)
-        terms = _student_terms(divergence, temperature, gold_ids, weights, gold_weights)
-        return _both_spaces(
-            student.head,
-            teacher.head,
-            in_student=with_hidden(student.head, aligned_teacher),
-            in_teacher=with_hidden(teacher.head, aligned_student),
+        terms = student_terms(divergence, temperature, gold_ids, weights, gold_weights)
+        return two_spaces(
+            student.states,
+            teacher.states,
+            in_student=student.states.with_hidden(aligned_teacher),
+            in_teacher=teacher.states.with_hidden(aligned_student),
             terms=dataclasses.replace(terms, only_where_teacher_right=True, statistics=statistics),
             teacher_weights=teacher_weights,
+            by_teacher=True,
         )
 
     def align(self, student: TokenViews, teacher: TokenViews) -> tuple[Tensor, Tensor]:
@@ -194,13 +204,13 @@ class CrossModelAttention(nn.Module):
         exact = torch.promote_types(dtype, torch.float32)
         query = self.query(torch.cat([student.inputs, student.targets], -1).detach().to(dtype))
         key = self._normalised(torch.cat([teacher.inputs, teacher.targets], -1), teacher.lengths)
-        hidden = self._normalised(teacher.head.hidden, teacher.lengths)
+        hidden = self._normalised(teacher.states.hidden, teacher.lengths)
         embedded = self._normalised(teacher.targets, teacher.lengths)
         if self.embedding_to_student is None:
             teacher_values = self.teacher_to_student(hidden + embedded)
         else:
             teacher_values = self.teacher_to_student(hidden) + self.embedding_to_student(embedded)
-        student_values = self.student_to_teacher(student.head.hidden.to(dtype))
+        student_values = self.student_to_teacher(student.states.hidden.to(dtype))
         to_student, to_teacher = [], []
         pairs = zip(
             *(x.split(list(student.lengths)) for x in (query, student_values)),
@@ -220,9 +230,37 @@ class CrossModelAttention(nn.Module):
         return torch.cat(scaled).to(self.query.weight.dtype)
 
 
-def _student_terms(
+def two_spaces(
+    student: HeadStates,
+    teacher: HeadStates,
+    *,
+    in_student: HeadStates,
+    in_teacher: HeadStates,
+    terms: HeadTerms,
+    teacher_weights: Tensor | None,
+    by_teacher: bool = False,
+) -> Passes:
+    """The pass in the student's space and that in the teacher's."""
+    near = {"gold": "gold", "divergence": "student_space", "teacher_gold": "projection"}
+    yield Pass(student, in_student, terms, near)
+    backward = HeadTerms(forward_kl, temperature=terms.temperature, token_weights=teacher_weights)
+    yield Pass(in_teacher, teacher.constant(), backward, {"divergence": "teacher_space"}, by_teacher=by_teacher)
+
+
+def dual_space_losses(steps: Sequence[tuple[Pass, HeadLosses]]) -> DualSpaceLosses:
+    """What the passes in both spaces come to, in whatever order they ran."""
+    by_space = {name: losses for step, losses in steps for name in step.names.values()}
+    sums = {}
+    for step, losses in steps:
+        sums |= weighted_sums(step, losses)
+    own, other = by_space["student_space"], by_space["teacher_space"]
+    return DualSpaceLosses(own.total + other.total, sums, own, other)
+
+
+def student_terms(
     function: str | Divergence, temperature: float, gold_ids: Tensor, weights: Tensor, gold_weights: Tensor | None
 ) -> HeadTerms:
+    """What is computed in the student's space."""
     return HeadTerms(
         divergence=divergence(function) if isinstance(function, str) else function,
         temperature=temperature,
@@ -233,53 +271,13 @@ def _student_terms(
     )
 
 
-def _both_spaces(
-    student: HeadSpec,
-    teacher: HeadSpec,
-    *,
-    in_student: HeadSpec,
-    in_teacher: HeadSpec,
-    terms: HeadTerms,
-    teacher_weights: Tensor | None,
-) -> DualSpaceLosses:
-    """The pass in the student's space and that in the teacher's, with the sums of their terms."""
-    own = head_losses(student, in_student, terms)
-    backward = HeadTerms(forward_kl, temperature=terms.temperature, token_weights=teacher_weights)
-    other = head_losses(in_teacher, teacher.constant(), backward)
-    assert own.divergence is not None
-    assert own.gold is not None
-    assert own.teacher_gold is not None
-    assert own.teacher_right is not None
-    counted, weights = terms.token_weights, terms.token_weights
-    if terms.only_where_teacher_right and weights is not None:
-        counted = weights * own.teacher_right
-    sums = {
-        "student_space": weighted(counted, own.divergence),
-        "teacher_space": other.total.detach(),
-        "projection": weighted(weights, own.teacher_gold),
-    }
-    if terms.gold_weights is not None:
-        sums["gold"] = weighted(terms.gold_weights, own.gold)
-    return DualSpaceLosses(own.total + other.total, sums, own, other)
-
-
-def weighted(weights: Tensor | None, values: Tensor) -> Tensor:
-    """Σ weights · values, where 0 · ∞ is 0."""
-    return values.sum() if weights is None else (weights * values).masked_fill(weights == 0, 0.0).sum()
-
-
-def _project(projector: nn.Linear, hidden: Tensor, target: HeadSpec) -> HeadSpec:
-    return with_hidden(target, projector(hidden.to(projector.weight.dtype)))
-
-
-def with_hidden(head: HeadSpec, hidden: Tensor) -> HeadSpec:
-    """The same head, taken as a constant, over other hidden states."""
-    return dataclasses.replace(head.constant(), hidden=hidden.to(head.hidden.dtype))
+def _project(projector: nn.Linear, hidden: Tensor, target: HeadStates) -> HeadStates:
+    return target.with_hidden(projector(hidden.to(projector.weight.dtype)))
 
 
 def _check_lengths(student: TokenViews, teacher: TokenViews) -> None:
     if len(student.lengths) != len(teacher.lengths):
         raise ValueError(f"student has {len(student.lengths)} examples, teacher {len(teacher.lengths)}")
     for side, views in (("student", student), ("teacher", teacher)):
-        if sum(views.lengths) != views.head.hidden.shape[0]:
-            raise ValueError(f"{side} lengths add up to {sum(views.lengths)}, not {views.head.hidden.shape[0]}")
+        if sum(views.lengths) != views.states.hidden.shape[0]:
+            raise ValueError(f"{side} lengths add up to {sum(views.lengths)}, not {views.states.hidden.shape[0]}")

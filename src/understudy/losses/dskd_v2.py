@@ -13,16 +13,17 @@ At the start z_t→s is as near to the teacher's own logits as the student's hea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from understudy.losses.crossvocab import AlignedTokens, paired_losses
+from understudy.losses.crossvocab import AlignedTokens
 from understudy.losses.divergences import Divergence, divergence, forward_kl
-from understudy.losses.dskd import DualSpaceLosses, weighted, with_hidden
-from understudy.losses.fused import head_losses
-from understudy.losses.heads import HeadSpec
+from understudy.losses.dskd import DualSpaceLosses, dual_space_losses
+from understudy.losses.fused import HeadLosses
+from understudy.losses.heads import HeadStates
+from understudy.losses.passes import Pass, Passes, run_passes
 from understudy.losses.requests import HeadTerms
 
 _ROWS = 8192
@@ -76,10 +77,14 @@ class DualSpaceV2(nn.Module):
             self._known = state, found
         return self._known[1]
 
-    def forward(
+    def forward(self, *arguments, **options) -> DualSpaceLosses:
+        """The losses of `passes`, whose arguments it takes."""
+        return dual_space_losses(run_passes(self.passes(*arguments, **options)))
+
+    def passes(
         self,
-        student: HeadSpec,
-        teacher: HeadSpec,
+        student: HeadStates,
+        teacher: HeadStates,
         gold_ids: Tensor,
         partners: Tensor,
         *,
@@ -89,7 +94,7 @@ class DualSpaceV2(nn.Module):
         weights: Tensor | None = None,
         gold_weights: Tensor | None = None,
         statistics: bool = False,
-    ) -> DualSpaceLosses:
+    ) -> Passes:
         """Σ weights (mask · L_stu + L_tea + L_proj) over the tokens with a partner + Σ gold_weights CE over all.
 
         Args:
@@ -110,16 +115,20 @@ class DualSpaceV2(nn.Module):
         paired = weights[pairs.student]
         theirs = teacher.constant().rows(pairs.teacher)
         exact = self.teacher_to_student.weight.dtype
-        back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(student.weight, teacher.weight)
+        back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(
+            student.head.weight, teacher.head.weight
+        )
         terms = HeadTerms(function, temperature=temperature, token_weights=paired, argmax=True)
-        other = head_losses(with_hidden(teacher, back), theirs, terms)
+        names = {"divergence": "teacher_space"}
+        other = yield Pass(teacher.with_hidden(back), theirs, terms, names, weighed=pairs.student)
         picked = pairs.teacher if other.teacher_argmax is None else self.to_student_ids[other.teacher_argmax]
-        carried = with_hidden(student, self.teacher_to_student(theirs.hidden.to(exact)))
-        mask = self._mask(carried, picked, pairs, lengths)
+        carried = student.with_hidden(self.teacher_to_student(theirs.hidden.to(exact)))
+        mask = yield from self._mask(carried, picked, pairs, lengths)
+        factor = 1.0 if mask is None else torch.ones_like(weights).index_put((pairs.student,), mask.to(weights.dtype))
         terms = HeadTerms(
             function,
             temperature=temperature,
-            token_weights=weights if mask is None else weights.index_put((pairs.student,), paired * mask),
+            token_weights=weights * factor,
             gold_ids=gold_ids,
             gold_weights=gold_weights,
             teacher_gold_ids=picked,
@@ -128,17 +137,20 @@ class DualSpaceV2(nn.Module):
             statistics=statistics,
         )
         everything = AlignedTokens(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
-        own = paired_losses(student, carried, everything, terms)
-        return DualSpaceLosses(own.total + other.total, _sums(own, other, terms, paired, mask, pairs), own, other)
+        near = {"gold": "gold", "divergence": "student_space", "teacher_gold": "projection"}
+        yield Pass(student, carried, terms, near, pairs=everything, factor=factor)
 
-    def _mask(self, carried: HeadSpec, picked: Tensor, pairs: AlignedTokens, lengths: Sequence[int]) -> Tensor | None:
+    def _mask(
+        self, carried: HeadStates, picked: Tensor, pairs: AlignedTokens, lengths: Sequence[int]
+    ) -> Generator[Pass, HeadLosses, Tensor | None]:
         """1 for the tokens that L_stu counts, `[M]`; None where it simply counts those that are right."""
         if self.agreement_threshold >= 1 or not len(pairs):
             return None
-        with torch.no_grad():
-            zeros = torch.zeros_like(picked, dtype=torch.float32)
-            terms = HeadTerms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
-            right = (head_losses(carried, None, terms).student_argmax == picked).float()
+        zeros = torch.zeros_like(picked, dtype=torch.float32)
+        terms = HeadTerms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
+        losses = yield Pass(carried.constant(), None, terms, {})
+        assert losses.student_argmax is not None
+        right = (losses.student_argmax == picked).float()
         counts = torch.tensor(lengths, device=picked.device)
         example = torch.arange(len(lengths), device=picked.device).repeat_interleave(counts)[pairs.student]
         sums = torch.zeros(2, len(lengths), device=picked.device)
@@ -149,19 +161,6 @@ class DualSpaceV2(nn.Module):
 
 def _function(name: str | Divergence) -> Divergence:
     return divergence(name) if isinstance(name, str) else name
-
-
-def _sums(own, other, terms: HeadTerms, paired: Tensor, mask: Tensor | None, pairs: AlignedTokens) -> dict[str, Tensor]:
-    """The weighted sum of each term."""
-    zero = other.total.detach() * 0
-    sums = {"student_space": zero, "teacher_space": other.total.detach(), "projection": zero}
-    if len(pairs):
-        counted = paired * (own.teacher_right if mask is None else mask)
-        sums["student_space"] = weighted(counted, own.divergence[: len(pairs)])
-        sums["projection"] = weighted(paired, own.teacher_gold)
-    if terms.gold_weights is not None:
-        sums["gold"] = weighted(pairs.arranged(terms.gold_weights), own.gold)
-    return sums
 
 
 def _cross(first: Tensor, second: Tensor, columns: Tensor, exact: torch.dtype | None = None) -> Tensor:

@@ -16,8 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from understudy.losses.divergences import divergence as by_name
 from understudy.losses.fused_pass import HeadPass
-from understudy.losses.heads import HeadSpec
+from understudy.losses.heads import Head, HeadStates
 from understudy.losses.requests import HeadTerms, WantedGradients
+from understudy.losses.sides import LogitSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +161,21 @@ def fused_head(
         statistics=statistics,
         chunk_tokens=chunk_tokens,
     )
-    student = HeadSpec(student_hidden, student_weight, student_bias, student_softcap, float(student_scale))
+    head = Head(student_weight, student_bias, student_softcap, float(student_scale))
     teacher = None
     if teacher_hidden is not None and teacher_weight is not None:
-        teacher = HeadSpec(teacher_hidden, teacher_weight, teacher_bias, teacher_softcap, float(teacher_scale))
+        other = Head(teacher_weight, teacher_bias, teacher_softcap, float(teacher_scale))
+        teacher = HeadStates(teacher_hidden, other)
     elif teacher_hidden is not None or teacher_weight is not None:
         raise ValueError("teacher_hidden and teacher_weight go together")
-    return head_losses(student, teacher, terms)
+    return head_losses(HeadStates(student_hidden, head), teacher, terms)
 
 
-def head_losses(student: HeadSpec, teacher: HeadSpec | None, terms: HeadTerms) -> HeadLosses:
-    """`fused_head` for callers that hold each side as one `HeadSpec`."""
+def head_losses(student: HeadStates, teacher: LogitSource | None, terms: HeadTerms) -> HeadLosses:
+    """`fused_head` for callers that hold each side as one: `HeadStates`, or for the teacher any `LogitSource`."""
     _check(terms, student, teacher)
-    tensors = (student.hidden, student.weight, student.bias, None if teacher is None else teacher.hidden)
+    states = teacher.hidden if isinstance(teacher, HeadStates) else None
+    tensors = (student.hidden, student.head.weight, student.head.bias, states)
     total, *values = _FusedHead.apply(terms, student, teacher, torch.is_grad_enabled(), *tensors)  # type: ignore
     return HeadLosses(total, **dict(zip(_VALUES, values, strict=True)))
 
@@ -212,14 +215,19 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, terms: HeadTerms, student: HeadSpec, teacher: HeadSpec | None, grad_enabled: bool, *tensors: Tensor | None
+        ctx,
+        terms: HeadTerms,
+        student: HeadStates,
+        teacher: LogitSource | None,
+        grad_enabled: bool,
+        *tensors: Tensor | None,
     ):
         work = HeadPass(
             terms, student, teacher, WantedGradients(*(grad_enabled and need for need in ctx.needs_input_grad[4:]))
         )
         total = work.run()
         ctx.save_for_backward(*work.gradients)
-        ctx.unit, ctx.dtypes = work.unit, [None if tensor is None else tensor.dtype for tensor in tensors]
+        ctx.unit, ctx.dtypes = work.plan.unit, [None if tensor is None else tensor.dtype for tensor in tensors]
         values = [work.values.get(name) for name in _VALUES]
         ctx.mark_non_differentiable(*(value for value in values if value is not None))
         return (total, *values)
@@ -244,16 +252,16 @@ def _keeps_graph() -> bool:
     return getattr(bindings, "_get_current_graph_task_keep_graph", lambda: True)()
 
 
-def _check(terms: HeadTerms, student: HeadSpec, teacher: HeadSpec | None) -> None:
+def _check(terms: HeadTerms, student: HeadStates, teacher: LogitSource | None) -> None:
     if terms.temperature <= 0:
         raise ValueError(f"temperature must be positive, not {terms.temperature}")
     if terms.chunk_tokens is not None and terms.chunk_tokens < 1:
         raise ValueError(f"chunk_tokens must be at least 1, not {terms.chunk_tokens}")
-    num_tokens = student.hidden.shape[0]
-    for name, spec in (("student", student), ("teacher", teacher)):
-        if spec is not None:
-            _check_head(name, spec)
-    num_teacher = num_tokens if teacher is None else teacher.hidden.shape[0]
+    num_tokens = student.tokens
+    for name, states in (("student", student), ("teacher", teacher)):
+        if isinstance(states, HeadStates):
+            _check_head(name, states)
+    num_teacher = num_tokens if teacher is None else teacher.tokens
     if num_teacher != num_tokens and not (terms.partial and num_teacher < num_tokens):
         raise ValueError(f"student has {num_tokens} tokens, teacher {num_teacher}; rows must be the same tokens")
     for name in ("gold_ids", "token_weights", "gold_weights", "teacher_gold_weights", "teacher_gold_ids"):
@@ -270,13 +278,13 @@ def _check(terms: HeadTerms, student: HeadSpec, teacher: HeadSpec | None) -> Non
         raise ValueError("without a teacher there must be gold_ids and gold_weights")
     ids = terms.gold_ids
     # On a GPU this check would wait for the device.
-    if ids is not None and ids.device.type == "cpu" and ids.numel() and int(ids.max()) >= student.weight.shape[0]:
-        raise ValueError(f"gold id {int(ids.max())} lies outside the student's {student.weight.shape[0]} columns")
+    if ids is not None and ids.device.type == "cpu" and ids.numel() and int(ids.max()) >= student.columns:
+        raise ValueError(f"gold id {int(ids.max())} lies outside the student's {student.columns} columns")
 
 
-def _check_head(name: str, spec: HeadSpec) -> None:
-    hidden, weight = tuple(spec.hidden.shape), tuple(spec.weight.shape)
+def _check_head(name: str, states: HeadStates) -> None:
+    hidden, weight, bias = tuple(states.hidden.shape), tuple(states.head.weight.shape), states.head.bias
     if len(hidden) != 2 or len(weight) != 2 or hidden[1] != weight[1]:
         raise ValueError(f"{name}_hidden and {name}_weight must be [N, d] and [V, d], not {hidden} and {weight}")
-    if spec.bias is not None and tuple(spec.bias.shape) != weight[:1]:
-        raise ValueError(f"{name}_bias must be [{weight[0]}], not {tuple(spec.bias.shape)}")
+    if bias is not None and tuple(bias.shape) != weight[:1]:
+        raise ValueError(f"{name}_bias must be [{weight[0]}], not {tuple(bias.shape)}")

@@ -136,6 +136,7 @@ class ColumnMap:
     """
 
     def __init__(self, nearest: Tensor, student_columns: int) -> None:
+        self.nearest = nearest
         places = nearest.masked_fill(nearest >= student_columns, -1)
         teacher = (places >= 0).nonzero()[:, 0]
         own, order = places[teacher].sort(stable=True)
@@ -161,6 +162,41 @@ class ColumnMap:
             others = teacher.index_select(1, self.more)
             out.scatter_reduce_(1, self.more_own.expand(len(out), -1), others, "amax")
         return out.index_fill_(1, self.absent, absent)
+
+
+class Bucketed(LogitComparison):
+    """A divergence over K tokens of each row and one bucket for all others, in which both sides are put.
+
+    With Q_k = q(id_k) and Q_tail = Σ q over the rest, D(Q, P) goes through autograd on `[R, K + 1]`; from there the
+    gradient is carried to the logits by hand, so that nothing of width V is kept.
+
+    Args:
+        divergence: `(student_logp, teacher_logp) -> [N]`; see `divergences.traits`.
+        ids: `[N, K]` the tokens of each row; the teacher's logits are theirs and, last, that of the bucket.
+    """
+
+    def __init__(self, divergence: Callable[[Tensor, Tensor], Tensor], ids: Tensor) -> None:
+        self.divergence, self.ids = divergence, ids
+
+    def run(self, rows: slice, block: Block) -> Tensor:
+        """See the base class."""
+        ids, whole = self.ids[rows], block.student.sub_(block.student_lse[:, None])
+        picked = whole.gather(1, ids)
+        rest = whole.scatter(1, ids, -torch.inf)
+        student = torch.cat([picked, rest.logsumexp(-1, keepdim=True)], -1)
+        teacher = block.teacher - block.teacher_lse[:, None]
+        # The pass keeps −∞ as the largest negative number it can reckon with.
+        teacher = teacher.masked_fill(teacher < torch.finfo(teacher.dtype).min / 16, -torch.inf)
+        with torch.set_grad_enabled(block.wants_gradient):
+            leaf = student.detach().requires_grad_(block.wants_gradient)
+            value = self.divergence(leaf, teacher)
+            slopes = torch.autograd.grad(value.sum(), leaf)[0] if block.wants_gradient else None
+        if slopes is not None:
+            shares = rest.sub_(student[:, -1:].clamp_min(torch.finfo(rest.dtype).min)).exp_()
+            torch.mul(shares, slopes[:, -1:], out=block.student)
+            block.student.scatter_add_(1, ids, slopes[:, :-1])
+            block.student.addcmul_(block.q, slopes.sum(-1, keepdim=True), value=-1)
+        return value.detach()
 
 
 class SortedL1(LogitComparison):

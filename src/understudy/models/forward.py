@@ -11,6 +11,7 @@ Legend: `B` rows, `S` positions, `N` target tokens, `d` width, `V` vocabulary (s
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,36 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from understudy.errors import ModelError
+from understudy.losses.heads import Head, HeadStates
 from understudy.types import Tokens
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last linear map of a language model.
-
-    `logits = softcap · tanh(scale · (hidden · weightᵀ + bias) / softcap)`, without the tanh where `softcap` is None.
-
-    Attributes:
-        weight: `[V, d]`; a graph tensor where an adapter sits on the head, so that its gradient reaches the adapter.
-        bias: `[V]` or None.
-        softcap: bound of the logits (Gemma 2), or None.
-        scale: factor on the logits (Cohere, Granite).
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-    softcap: float | None = None
-    scale: float = 1.0
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """`[…, d]` hidden states to `[…, V]` logits, in full."""
-        logits = nn.functional.linear(hidden, self.weight, self.bias) * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
-
-    def detached(self) -> Head:
-        """The same head as a constant."""
-        bias = None if self.bias is None else self.bias.detach()
-        return Head(self.weight.detach(), bias, self.softcap, self.scale)
 
 
 @dataclass(frozen=True)
@@ -70,6 +43,11 @@ class Output:
     lengths: tuple[int, ...]
     input_embeddings: Tensor | None = None
     target_embeddings: Tensor | None = None
+
+    @property
+    def states(self) -> HeadStates:
+        """States and head as the losses take them; the product runs in the dtype of the states."""
+        return HeadStates(self.hidden, dataclasses.replace(self.head, weight=self.head.weight.to(self.hidden.dtype)))
 
 
 def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:

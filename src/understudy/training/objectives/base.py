@@ -6,13 +6,14 @@ So neither accumulation nor the number of processes can change a value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from understudy.losses import HeadLosses, HeadSpec
+from understudy.losses import HeadLosses, Pass, Passes, run_passes
 from understudy.losses.divergences import Divergence, divergence
 from understudy.models.forward import Output
 from understudy.recipe import DivergenceConfig
@@ -41,10 +42,12 @@ class Objective(nn.Module):
     Attributes:
         embeddings: whether it reads the token embeddings of both models beside their states.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
+        gold_weight: g, the share of cross-entropy on gold tokens.
     """
 
     embeddings: ClassVar[bool] = False
     statistics: bool = False
+    gold_weight: float = 1.0
 
     @classmethod
     def build(cls, config: Any, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
@@ -60,7 +63,22 @@ class Objective(nn.Module):
 
     def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
         """Add up the losses of one batch."""
+        steps = run_passes(self.passes(student, signal, batch))
+        total = steps[0][1].total
+        for _, losses in steps[1:]:
+            total = total + losses.total
+        return Result(total, self.sums(steps, student, batch))
+
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+        """What is added up: each pass with its states, weights and the names of its terms.
+
+        `forward` runs these fused; `inspect` takes them apart and computes them a second time by full logits.
+        """
         raise TypeError(f"{type(self).__name__} does not say how to add up its losses")
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """`Result.sums` of the passes that ran."""
+        raise TypeError(f"{type(self).__name__} does not say what it logs")
 
 
 def divergence_of(config: DivergenceConfig) -> Divergence:
@@ -108,12 +126,6 @@ def _by_token(rows: Tensor, output: Output) -> Tensor:
     """`[B]` values of rows to `[N]` values of their target tokens."""
     device = output.hidden.device
     return rows.to(device).repeat_interleave(torch.tensor(output.lengths, device=device))
-
-
-def spec(output: Output) -> HeadSpec:
-    """States and head as the losses take them; the product runs in the dtype of the states."""
-    head = output.head
-    return HeadSpec(output.hidden, head.weight.to(output.hidden.dtype), head.bias, head.softcap, head.scale)
 
 
 def count(output: Output) -> Tensor:

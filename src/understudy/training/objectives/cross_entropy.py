@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from understudy.losses import HeadTerms, head_losses
+import torch
+from torch import Tensor
+
+from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import forward_kl
 from understudy.models.forward import Output
-from understudy.training.objectives.base import Objective, Result, count, row_weights, spec, task_sums
+from understudy.training.objectives.base import Objective, count, row_weights, task_sums
 from understudy.types import Batch
 
 
@@ -17,13 +20,16 @@ class CrossEntropy(Objective):
     L = Σ_n w_n · (−log q(gold_n)), natural logarithm; w is the weight of the token's row, 1 where there are no tasks.
     """
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         weights = row_weights(student, batch)
         if weights is None:
             weights = torch.ones_like(student.target_ids, dtype=torch.float32)
         terms = HeadTerms(forward_kl, gold_ids=student.target_ids, gold_weights=weights)
-        losses = head_losses(spec(student), None, terms)
-        assert losses.gold is not None
-        sums = {"gold": losses.gold.sum(), "tokens": count(student)}
-        return Result(losses.total, sums | task_sums(losses.gold, student, batch))
+        yield Pass(student.states, None, terms)
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        gold = steps[0][1].gold
+        assert gold is not None
+        return {"gold": gold.sum(), "tokens": count(student)} | task_sums(gold, student, batch)

@@ -8,27 +8,27 @@ puts on tokens that the student has too.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from understudy.losses import HeadLosses, HeadTerms
-from understudy.losses.crossvocab import AlignedTokens, TokenSpans, merged_losses, paired_losses
+from understudy.losses import Head, HeadLosses, HeadTerms, Pass, Passes
+from understudy.losses.crossvocab import AlignedTokens, SpanMerge, TokenSpans
 from understudy.losses.divergences import Divergence, forward_kl
+from understudy.losses.dskd import dual_space_losses
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
-from understudy.models.forward import Head, Output, head_of
+from understudy.models.forward import Output, head_of
 from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditConfig, UldConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap
 from understudy.training.objectives.base import (
     Objective,
-    Result,
     count,
     divergence_of,
     shares,
-    spec,
     task_sums,
 )
 from understudy.types import Alignment, Batch
@@ -55,7 +55,7 @@ class AlignedObjective(Objective):
         self.gold_weight = gold_weight
         self.scale = 1.0
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, heard = shares(self.gold_weight, student, batch)
@@ -68,19 +68,22 @@ class AlignedObjective(Objective):
             statistics=self.statistics,
             shared_columns=self.exact >= 0 if len(self.exact) else None,
         )
-        alignment = alignment_of(batch)
-        losses = self.losses(student, signal, alignment, terms)
+        step = self.compared(student, signal, alignment_of(batch), terms)
+        yield dataclasses.replace(step, factor=self.scale)
+
+    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
+        """The pass over a batch; `terms` lacks nothing but how the two sides are compared."""
+        raise TypeError(f"{type(self).__name__} does not say how it compares")
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        losses, partners = steps[0][1], alignment_of(batch)["partners"]
         assert losses.gold is not None
         assert losses.divergence is not None
-        partners = alignment["partners"]
         sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
         sums["aligned"] = (partners >= 0).sum().float()
         sums |= _task_sums(losses.gold, partners, student, batch)
-        return Result(losses.total, sums | aligned_statistics(losses, self.exact))
-
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
-        """The losses of a batch; `terms` lacks nothing but how the two sides are compared."""
-        raise TypeError(f"{type(self).__name__} does not say how it compares")
+        return sums | aligned_statistics(losses, self.exact)
 
 
 class MinEdit(AlignedObjective):
@@ -130,13 +133,14 @@ class MinEdit(AlignedObjective):
             scale_by_temperature_squared=config.scale_by_temperature_squared,
         )
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
+    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         pairs = _pairs(alignment)
         self.columns.to(student.hidden.device)
         gold = pairs.arranged(student.target_ids)
         compared = MappedColumns(self.divergence, self.columns, gold, temperature=self.temperature)
-        return paired_losses(spec(student), spec(signal), pairs, dataclasses.replace(terms, divergence=compared))
+        terms = dataclasses.replace(terms, divergence=compared)
+        return Pass(student.states, signal.states, terms, pairs=pairs)
 
 
 class SortedProbabilities(AlignedObjective):
@@ -152,10 +156,10 @@ class SortedProbabilities(AlignedObjective):
         exact = _exact(bridge, head_of(student), head_of(teacher))
         return cls(exact, temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
+    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         terms = dataclasses.replace(terms, divergence=SortedL1(), shared_columns=None)
-        return paired_losses(spec(student), spec(signal), _pairs(alignment), terms)
+        return Pass(student.states, signal.states, terms, pairs=_pairs(alignment))
 
 
 class ByteAligned(AlignedObjective):
@@ -179,7 +183,7 @@ class ByteAligned(AlignedObjective):
         exact = _exact(bridge, head_of(student), head_of(teacher))
         return cls(exact, beta=config.beta, temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def losses(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> HeadLosses:
+    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         assert isinstance(self.columns, Tensor)
         groups = TokenSpans(
@@ -190,7 +194,8 @@ class ByteAligned(AlignedObjective):
             signal.target_ids,
         )
         weight = self.columns.shape[1] / len(self.exact)
-        return merged_losses(spec(student), spec(signal), groups, self.columns, terms, beta=self.beta, weight=weight)
+        merge = SpanMerge(groups, self.columns, self.beta, weight)
+        return Pass(student.states, signal.states, terms, pairs=_pairs(alignment), merge=merge)
 
 
 class DualSpaceV2Objective(Objective):
@@ -225,14 +230,14 @@ class DualSpaceV2Objective(Objective):
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, heard = shares(self.gold_weight, student, batch)
         partners = alignment_of(batch)["partners"]
-        losses = self.spaces(
-            spec(student),
-            spec(signal),
+        yield from self.spaces.passes(
+            student.states,
+            signal.states,
             student.target_ids,
             partners,
             lengths=student.lengths,
@@ -242,6 +247,10 @@ class DualSpaceV2Objective(Objective):
             gold_weights=gold,
             statistics=self.statistics,
         )
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        losses, partners = dual_space_losses(steps), alignment_of(batch)["partners"]
         assert losses.student.gold is not None
         # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
         sums = {**losses.sums, "tokens": count(student), "gold": losses.student.gold.sum()}
@@ -249,7 +258,7 @@ class DualSpaceV2Objective(Objective):
         # z_t→s speaks the student's own vocabulary.
         same = torch.arange(len(student.head.weight), device=partners.device)
         sums |= _task_sums(losses.student.gold, partners, student, batch)
-        return Result(losses.total, sums | aligned_statistics(losses.student, same))
+        return sums | aligned_statistics(losses.student, same)
 
 
 def _between(bridge: CrossTokenizer | None) -> VocabularyMap:

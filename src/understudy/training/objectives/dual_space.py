@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from understudy.losses import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
+from torch import Tensor
+
+from understudy.losses import CrossModelAttention, DualSpace, HeadLosses, Pass, Passes, TokenViews
 from understudy.losses.divergences import Divergence
+from understudy.losses.dskd import dual_space_losses
 from understudy.models.forward import Output, base_model
 from understudy.recipe.methods import DskdCmaConfig, DskdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
-    Result,
     count,
     divergence_of,
     shares,
-    spec,
     statistics_sums,
     task_sums,
 )
@@ -49,22 +51,14 @@ class DualSpaceObjective(Objective):
         spaces = DualSpace(_width(student), _width(teacher))
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
-        losses = self.losses(student, signal, batch)
-        gold = losses.student.gold
-        assert gold is not None
-        # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
-        sums = {**losses.sums, "tokens": count(student), "gold": gold.sum()}
-        return Result(losses.total, sums | statistics_sums(losses.student, student) | task_sums(gold, student, batch))
-
-    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
-        """The terms in both spaces."""
+        assert isinstance(self.spaces, DualSpace)
         gold, heard = shares(self.gold_weight, student, batch)
-        return self.spaces(
-            spec(student),
-            spec(signal),
+        return self.spaces.passes(
+            student.states,
+            signal.states,
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
@@ -72,6 +66,15 @@ class DualSpaceObjective(Objective):
             gold_weights=gold,
             statistics=self.statistics,
         )
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        losses = dual_space_losses(steps)
+        gold = losses.student.gold
+        assert gold is not None
+        # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
+        sums = {**losses.sums, "tokens": count(student), "gold": gold.sum()}
+        return sums | statistics_sums(losses.student, student) | task_sums(gold, student, batch)
 
 
 class CrossModelObjective(DualSpaceObjective):
@@ -95,10 +98,12 @@ class CrossModelObjective(DualSpaceObjective):
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def losses(self, student: Output, signal: Output, batch: Batch) -> DualSpaceLosses:
-        """The terms in both spaces."""
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+        """See the class."""
+        assert signal is not None
+        assert isinstance(self.spaces, CrossModelAttention)
         gold, heard = shares(self.gold_weight, student, batch)
-        return self.spaces(
+        return self.spaces.passes(
             _views(student),
             _views(signal),
             student.target_ids,
@@ -124,4 +129,4 @@ def _embedding_width(model: Any) -> int:
 def _views(output: Output) -> TokenViews:
     assert output.input_embeddings is not None
     assert output.target_embeddings is not None
-    return TokenViews(spec(output), output.input_embeddings, output.target_embeddings, output.lengths)
+    return TokenViews(output.states, output.input_embeddings, output.target_embeddings, output.lengths)

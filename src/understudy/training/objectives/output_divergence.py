@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
-from understudy.losses import HeadTerms, head_losses
+from torch import Tensor
+
+from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import Divergence
 from understudy.models.forward import Output
 from understudy.recipe import KdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
-    Result,
     count,
     divergence_of,
     shares,
-    spec,
     statistics_sums,
     task_sums,
 )
@@ -60,7 +61,7 @@ class OutputDivergence(Objective):
             scale_by_temperature_squared=config.scale_by_temperature_squared,
         )
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, heard = shares(self.gold_weight, student, batch)
@@ -72,8 +73,12 @@ class OutputDivergence(Objective):
             gold_weights=gold,
             statistics=self.statistics,
         )
-        losses = head_losses(spec(student), spec(signal), terms)
+        yield Pass(student.states, signal.states, terms, factor=self.scale)
+
+    def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
+        """See the base class."""
+        losses = steps[0][1]
         assert losses.gold is not None
         assert losses.divergence is not None
         sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
-        return Result(losses.total, sums | statistics_sums(losses, student) | task_sums(losses.gold, student, batch))
+        return sums | statistics_sums(losses, student) | task_sums(losses.gold, student, batch)

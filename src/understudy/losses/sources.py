@@ -1,0 +1,205 @@
+"""Teachers that are no head: stored probabilities, the likeliest few of them, or an average of several teachers.
+
+Each is a `LogitSource` and can stand where a teacher's `HeadStates` stand in `head_losses`; all are constants.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from understudy.losses.divergences import traits
+from understudy.losses.heads import HeadStates
+from understudy.losses.logit_comparisons import Bucketed
+from understudy.losses.sides import LogitSide, Report, floor
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbabilities:
+    """Stored log-probabilities `[N, V]`, natural logarithm, −∞ where there is no probability."""
+
+    logp: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.logp.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """V."""
+        return self.logp.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is stored."""
+        return self.logp.dtype
+
+    def rows(self, which: Tensor) -> LogProbabilities:
+        """The same over some of the tokens."""
+        return LogProbabilities(self.logp[which])
+
+    def constant(self) -> LogProbabilities:
+        """The same; it never has a gradient."""
+        return self
+
+    def side(self, columns: int, temperature: float, exact: torch.dtype, report: Report) -> LogitSide:
+        """See `LogitSource`."""
+        return _StoredSide(self.logp.detach(), columns, exact, report)
+
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """See `LogitSource`: columns are compared one by one."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """The likeliest K tokens of each position, and all other tokens as one bucket.
+
+    The student is put into the same K + 1 buckets, so only a divergence that takes a tail will do (`traits`). K = V
+    leaves the bucket empty and is the divergence itself. At a temperature other than 1 a tail has no single
+    probability, so there is none but 1.
+
+    Args:
+        ids: `[N, K]` tokens, different within a row.
+        logp: `[N, K]` their log-probabilities at temperature 1.
+        tail: `[N]` log-probability of all others together; −∞: none.
+    """
+
+    ids: Tensor
+    logp: Tensor
+    tail: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.ids.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """K + 1."""
+        return self.ids.shape[1] + 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is stored."""
+        return self.logp.dtype
+
+    def rows(self, which: Tensor) -> TopK:
+        """The same over some of the tokens."""
+        return TopK(self.ids[which], self.logp[which], self.tail[which])
+
+    def constant(self) -> TopK:
+        """The same; it never has a gradient."""
+        return self
+
+    def side(self, columns: int, temperature: float, exact: torch.dtype, report: Report) -> LogitSide:
+        """See `LogitSource`.
+
+        Raises:
+            ValueError: a temperature other than 1, or something is asked for that takes the whole vocabulary.
+        """
+        if temperature != 1:
+            raise ValueError(f"top-k with a tail stands at temperature 1, not {temperature}")
+        if report.gold_ids is not None or report.statistics or report.argmax:
+            raise ValueError("top-k has no gold cross-entropy, no likeliest token and no entropy of the teacher")
+        return _StoredSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, report)
+
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Bucketed:
+        """See `LogitSource`.
+
+        Raises:
+            ValueError: the divergence does not take a tail as one bucket.
+        """
+        if not traits(divergence).takes_tail:
+            raise ValueError("this divergence does not take the tail of a top-k teacher as one bucket")
+        return Bucketed(divergence, self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """Σ w_i p_i of several teachers of one vocabulary, at temperature 1.
+
+    Args:
+        teachers: hidden states and head of each, over the same tokens and columns.
+        shares: w, adds up to 1.
+    """
+
+    teachers: Sequence[HeadStates]
+    shares: Sequence[float]
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.teachers[0].tokens
+
+    @property
+    def columns(self) -> int:
+        """V."""
+        return min(teacher.columns for teacher in self.teachers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first teacher's states."""
+        return self.teachers[0].dtype
+
+    def rows(self, which: Tensor) -> Averaged:
+        """The same over some of the tokens."""
+        return dataclasses.replace(self, teachers=[teacher.rows(which) for teacher in self.teachers])
+
+    def constant(self) -> Averaged:
+        """The same without gradients."""
+        return dataclasses.replace(self, teachers=[teacher.constant() for teacher in self.teachers])
+
+    def side(self, columns: int, temperature: float, exact: torch.dtype, report: Report) -> LogitSide:
+        """See `LogitSource`."""
+        sides = [teacher.side(columns, 1.0, exact, Report()) for teacher in self.teachers]
+        return _AveragedSide(sides, self.shares, columns, exact, report)
+
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """See `LogitSource`: columns are compared one by one."""
+        return
+
+
+class _StoredSide(LogitSide):
+    """Log-probabilities that lie there, copied a chunk at a time."""
+
+    def __init__(self, logp: Tensor, columns: int, exact: torch.dtype, report: Report) -> None:
+        super().__init__(logp.shape[0], columns, exact, logp.device, report)
+        self.logp = logp
+
+    def project(self, start: int, stop: int) -> Tensor:
+        """See the base class; a copy, for the pass writes into it."""
+        chunk = self.logp[start:stop, : self.columns].to(self.exact, copy=True)
+        return chunk.clamp_min_(floor(self.exact))
+
+
+class _AveragedSide(LogitSide):
+    """The logarithm of the averaged probabilities, from a side of each teacher."""
+
+    def __init__(
+        self, sides: Sequence[LogitSide], shares: Sequence[float], columns: int, exact: torch.dtype, report: Report
+    ) -> None:
+        super().__init__(sides[0].tokens, columns, exact, sides[0].device, report)
+        self.sides, self.shares, self.block = sides, shares, 1
+
+    def reserve(self, chunk: int, block: int, *, own_softmax: bool, gradient: bool) -> None:
+        """See the base class."""
+        super().reserve(chunk, block, own_softmax=own_softmax, gradient=gradient)
+        self.block = block
+        self.mixture = self.scratch(chunk)
+        for side in self.sides:
+            side.reserve(chunk, block, own_softmax=False, gradient=False)
+
+    def project(self, start: int, stop: int) -> Tensor:
+        """See the base class."""
+        mixture = self.mixture[: stop - start].zero_()
+        for side, share in zip(self.sides, self.shares, strict=True):
+            product = side.project(start, stop)
+            for piece, rows in zip(mixture.split(self.block), product.split(self.block), strict=True):
+                piece.add_(side.logits(rows).softmax(-1), alpha=share)
+        return mixture.log_().clamp_min_(floor(self.exact))

@@ -1,0 +1,103 @@
+"""Teachers that are no head stand where a head stands."""
+
+import pytest
+import torch
+
+from understudy.losses import DIVERGENCES, Head, HeadStates, HeadTerms, divergence, head_losses, traits
+from understudy.losses.dense import head_logits
+from understudy.losses.sources import Averaged, LogProbabilities, TopK
+
+TOKENS, COLUMNS = 11, 37
+TAILED = [name for name in DIVERGENCES if traits(divergence(name)).takes_tail]
+
+
+def normal(*shape, seed, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+class Case:
+    def __init__(self, dtype=torch.float64):
+        self.leaves = [
+            normal(*shape, seed=n, dtype=dtype).requires_grad_() for n, shape in enumerate([(TOKENS, 6), (COLUMNS, 6)])
+        ]
+        self.student = HeadStates(self.leaves[0], Head(self.leaves[1], softcap=4.0))
+        self.teacher = HeadStates(normal(TOKENS, 9, seed=2, dtype=dtype), Head(normal(COLUMNS, 9, seed=3, dtype=dtype)))
+        self.logp = head_logits(self.teacher.hidden, self.teacher.head.weight).log_softmax(-1)
+        self.ids = torch.arange(TOKENS) * 3 % COLUMNS
+        self.weights, self.gold_weights = (normal(TOKENS, seed=s).abs() for s in (4, 5))
+
+    def losses(self, teacher, name="forward_kl", **more):
+        weights = {"token_weights": self.weights, "gold_ids": self.ids, "gold_weights": self.gold_weights}
+        return head_losses(self.student, teacher, HeadTerms(divergence(name), **{**weights, **more}))
+
+    def assert_same(self, ours, theirs, tolerance=1e-9):
+        torch.testing.assert_close(ours.total, theirs.total, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(ours.divergence, theirs.divergence, atol=tolerance, rtol=tolerance)
+        for one, other in zip(*(torch.autograd.grad(x.total, self.leaves) for x in (ours, theirs)), strict=True):
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+
+    def top(self, k):
+        logp, ids = self.logp.topk(k)
+        rest = self.logp.scatter(1, ids, -torch.inf)
+        return TopK(ids, logp, rest.logsumexp(-1))
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("name", TAILED)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_every_token_in_the_top_k_is_the_divergence_itself(name, chunk, dtype, tolerance):
+    case = Case(dtype)
+    case.assert_same(
+        case.losses(case.top(COLUMNS), name, chunk_tokens=chunk), case.losses(case.teacher, name), tolerance
+    )
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("name", TAILED)
+def test_a_tail_is_one_bucket(name, k):
+    case = Case()
+    top = case.top(k)
+    logits = head_logits(case.student.hidden, case.student.head.weight, softcap=4.0).log_softmax(-1)
+    rest = logits.scatter(1, top.ids, -torch.inf).logsumexp(-1, keepdim=True)
+    student = torch.cat([logits.gather(1, top.ids), rest], -1)
+    expected = divergence(name)(student, torch.cat([top.logp, top.tail[:, None]], -1))
+    total = (case.weights * expected).sum()
+    losses = case.losses(top, name, gold_ids=None, gold_weights=None)
+    torch.testing.assert_close(losses.divergence, expected.detach())
+    for one, other in zip(
+        *(torch.autograd.grad(x, case.leaves, retain_graph=True) for x in (losses.total, total)), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+
+
+def test_what_a_tail_cannot_give_is_refused():
+    case = Case()
+    for name, more, message in [
+        ("adaptive_kl", {}, "one bucket"),
+        ("forward_kl", {"temperature": 2.0}, "temperature 1"),
+        ("forward_kl", {"statistics": True}, "no entropy"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            case.losses(case.top(5), name, **more)
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "adaptive_kl", "js"])
+@pytest.mark.parametrize("more", [{}, {"temperature": 2.0, "statistics": True, "chunk_tokens": 3}])
+def test_stored_log_probabilities_are_the_head_that_gave_them(name, more):
+    case = Case()
+    case.assert_same(case.losses(LogProbabilities(case.logp), name, **more), case.losses(case.teacher, name, **more))
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 2.0, "statistics": True, "chunk_tokens": 3}])
+def test_twice_the_same_teacher_is_that_teacher(more):
+    case = Case()
+    twice = Averaged([case.teacher, case.teacher], [0.3, 0.7])
+    case.assert_same(case.losses(twice, **more), case.losses(case.teacher, **more))
+
+
+def test_two_teachers_are_averaged_in_probability():
+    case = Case()
+    other = HeadStates(normal(TOKENS, 9, seed=7), Head(normal(COLUMNS, 9, seed=8)))
+    second = head_logits(other.hidden, other.head.weight).softmax(-1)
+    mixture = LogProbabilities((0.25 * case.logp.exp() + 0.75 * second).log())
+    case.assert_same(case.losses(Averaged([case.teacher, other], [0.25, 0.75])), case.losses(mixture))
