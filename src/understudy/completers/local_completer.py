@@ -115,6 +115,8 @@ class LocalCompleter:
 
     def _round(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Of the first that fit the budget together, one at least; those of one length limit go through together."""
+        from understudy.models.kinds import kind_of
+
         found: dict[str, CachedAnswer | Fault] = {}
         groups: dict[int, dict[str, list[int]]] = {}
         reserved: dict[str, Amount] = {}
@@ -122,9 +124,8 @@ class LocalCompleter:
             longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
             prompt = self._prompt(request)
             room = getattr(self._model.model.config, "max_position_embeddings", None)
-            # An encoder–decoder counts the positions of each side by itself.
-            apart = self._model.template.encoder_decoder
-            if room is not None and (max(len(prompt), longest) if apart else len(prompt) + longest) > room:
+            taken = kind_of(self._model.model.config).positions(len(prompt), longest)
+            if room is not None and taken > room:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
                 found[key] = Fault("request", reason)
             elif not self._budget.try_reserve(most := self._budget.most(request, longest)):

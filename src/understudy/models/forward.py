@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from understudy.errors import ModelError
 from understudy.losses.heads import Head, HeadStates
+from understudy.models.kinds import kind_of
 from understudy.types import Tokens
 
 
@@ -62,36 +63,15 @@ def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Ou
         The states and the head; nothing of size `[N, V]`.
     """
     base = base_model(model)
-    states = _states(base, tokens["inputs"])
+    kind = kind_of(base.config)
+    states = kind.states(base, tokens["inputs"])
     mask = tokens["target_mask"]
     lengths = tuple(mask.sum(dim=1).tolist())
     inner, outer = None, None
     if embeddings:
         with torch.no_grad():
-            apart = base.config.is_encoder_decoder
-            table = (base.get_decoder() if apart else base).get_input_embeddings()
-            inner = table(tokens["inputs"]["decoder_input_ids" if apart else "input_ids"][mask])
-            outer = table(tokens["target_ids"])
+            inner, outer = kind.embedded(base, tokens["inputs"], mask, tokens["target_ids"])
     return Output(states[mask], head_of(model), tokens["target_ids"], lengths, inner, outer)
-
-
-def _states(base: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """`[B, S, d]` the last hidden states before the head."""
-    if not base.config.is_encoder_decoder:
-        backbone = getattr(base, base.base_model_prefix)
-        return backbone(**inputs, use_cache=False, return_dict=True).last_hidden_state
-    read = base.get_encoder()(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], return_dict=True
-    ).last_hidden_state
-    written = base.get_decoder()(
-        input_ids=inputs["decoder_input_ids"],
-        attention_mask=inputs["decoder_attention_mask"],
-        encoder_hidden_states=read,
-        encoder_attention_mask=inputs["attention_mask"],
-        use_cache=False,
-        return_dict=True,
-    )
-    return written.last_hidden_state
 
 
 def base_model(model: nn.Module) -> Any:
@@ -191,7 +171,7 @@ def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "mod
         model.eval()
         expected = model(**inputs, use_cache=False).logits.float()
         base = base_model(model)
-        found = head_of(model).logits(_states(base, inputs)).float()
+        found = head_of(model).logits(kind_of(base.config).states(base, inputs)).float()
     finally:
         model.train(training)
     if found.shape != expected.shape:

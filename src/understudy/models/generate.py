@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import LogitsProcessorList
-from transformers.modeling_outputs import BaseModelOutput
 
 from understudy.models.forward import base_model
+from understudy.models.kinds import kind_of
 from understudy.models.sampling import GumbelNoise, Sampling
-from understudy.tokens.collate import move, padded, tokens_of
+from understudy.tokens.collate import padded
 from understudy.tokens.template import Template, TokenizedExample
 
 
@@ -67,10 +67,7 @@ def generate(
         One answer a prompt, in the order of the prompts.
     """
     given = list(prefixes) if prefixes is not None else [[] for _ in prompts]
-    if template.encoder_decoder:
-        read, begun = list(prompts), [[*template.start_ids, *prefix] for prefix in given]
-    else:
-        read, begun = [prompt + prefix for prompt, prefix in zip(prompts, given, strict=True)], [[] for _ in prompts]
+    read, begun = kind_of(base_model(model).config).layout(template, list(prompts), given)
     answers: dict[int, Generated] = {}
     training = model.training
     model.eval()
@@ -130,13 +127,11 @@ def _batch(
     draws: list[Sampling],
 ) -> list[Generated]:
     base = base_model(model)
-    assert template.encoder_decoder == bool(base.config.is_encoder_decoder), "the template belongs to another model"
+    kind = kind_of(base.config)
     pad: Any = template.tokenizer.pad_token_id
-    ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=not template.encoder_decoder))
-    written, width = {}, ids.shape[1]
-    if template.encoder_decoder:
-        start = torch.tensor(begun, device=base.device)
-        written, width = {"decoder_input_ids": start, "decoder_start_token_id": template.start_id}, start.shape[1]
+    ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=kind.pads_left))
+    width = len(begun[0]) or ids.shape[1]
+    written = kind.decoder_arguments(template, begun, base.device)
     begin = time.perf_counter()
     out = base.generate(
         input_ids=ids,
@@ -180,8 +175,9 @@ def choice_scores(
     """
     flat = [one if isinstance(one, TokenizedExample) else TokenizedExample(*one) for row in rows for one in row]
     assert all(one.learned_ids for one in flat), "a choice has no token to score"
-    # Choices of one question stay side by side, so that an encoder reads it once.
-    order = sorted(range(len(flat)), key=lambda i: -len(flat[i].prompt_ids if flat[i].start else flat[i].ids))
+    base = base_model(model)
+    kind = kind_of(base.config)
+    order = sorted(range(len(flat)), key=lambda i: -len(kind.read_ids(flat[i])))
     scores = [0.0] * len(flat)
     training = model.training
     model.eval()
@@ -189,39 +185,10 @@ def choice_scores(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [flat[i] for i in chosen]
-            found = _score_apart(model, batch, pad_id) if batch[0].start else _score(model, batch, pad_id)
+            found = kind.choice_scores(model, base, batch, pad_id)
             for index, value in zip(chosen, found, strict=True):
                 scores[index] = value
     finally:
         model.train(training)
     taken = iter(scores)
     return [[next(taken) for _ in row] for row in rows]
-
-
-def _score(model: nn.Module, rows: list[TokenizedExample], pad_id: int) -> list[float]:
-    device = base_model(model).device
-    assert not base_model(model).config.is_encoder_decoder, "rows of a causal model for an encoder–decoder"
-    lengths = torch.tensor([len(row.learned_ids) for row in rows], device=device)
-    tail = int(lengths.max())
-    # Padded on the left, so that every choice ends in the last column and only the tail's logits are needed.
-    ids, mask = (side.to(device) for side in padded([row.ids for row in rows], pad_id, left=True))
-    positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=tail + 1).logits
-    logp = logits[:, :-1].float().log_softmax(dim=-1).gather(2, ids[:, -tail:, None]).squeeze(2)
-    kept = torch.arange(tail, device=device)[None, :] >= tail - lengths[:, None]
-    return ((logp * kept).sum(dim=1) / lengths).tolist()
-
-
-def _score_apart(model: nn.Module, rows: list[TokenizedExample], pad_id: int) -> list[float]:
-    """The same of an encoder–decoder, whose encoder reads each prompt of the batch once."""
-    base = base_model(model)
-    places = {key: n for n, key in enumerate(dict.fromkeys(tuple(row.prompt_ids) for row in rows))}
-    source, mask = (side.to(base.device) for side in padded(list(places), pad_id))
-    of = torch.tensor([places[tuple(row.prompt_ids)] for row in rows], device=base.device)
-    states = base.get_encoder()(input_ids=source, attention_mask=mask, return_dict=True).last_hidden_state
-    tokens = move(tokens_of(rows, pad_id), base.device)
-    written = {key: value for key, value in tokens["inputs"].items() if key.startswith("decoder_")}
-    encoded = BaseModelOutput(last_hidden_state=states[of])
-    logits = model(encoder_outputs=encoded, attention_mask=mask[of], **written, use_cache=False).logits
-    logp = logits[tokens["target_mask"]].float().log_softmax(dim=-1).gather(1, tokens["target_ids"][:, None])
-    return [piece.mean().item() for piece in logp.squeeze(1).split(tokens["target_mask"].sum(dim=1).tolist())]

@@ -19,7 +19,9 @@ from transformers import (
 )
 
 from understudy.errors import ModelError
-from understudy.models.architecture import architecture_of, auto_class, decoder_facts, revision_of
+from understudy.models.architecture import architecture_of, auto_class, template_fields
+from understudy.models.kinds import kind_of
+from understudy.models.sources import revision_of
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.tokens.template import Template
 
@@ -98,7 +100,7 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
-    return Template(tokenizer, **decoder_facts(config, weights or resolve(config.model)))
+    return Template(tokenizer, **template_fields(config, weights or resolve(config.model)))
 
 
 def head_columns(config: ModelConfig) -> int | None:
@@ -199,7 +201,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
         lora_alpha=config.lora_alpha if config.lora_alpha is not None else 2 * config.r,  # pyright: ignore
         lora_dropout=config.dropout,
         target_modules=config.target_modules,
-        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
+        task_type=kind_of(model.config).peft_task,
         ensure_weight_tying=False,
     )
     with _ties_are_ours():
@@ -228,9 +230,8 @@ def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> P
         base.config.get_text_config().tie_word_embeddings = False
     with _ties_are_ours():
         merged_model = model.merge_and_unload()
-    # An encoder–decoder ties more than its head by this field (BART), or scales by it (UMT5); a head of its own is
-    # saved and read again in any case.
-    if base.config.is_encoder_decoder:
+    # Where the field says more than that, it stays: a head of its own is saved and read again in any case.
+    if kind_of(base.config).keeps_ties:
         base.config.tie_word_embeddings = tied
     return merged_model
 

@@ -189,11 +189,18 @@ def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> N
     with whole_folder(run.folder / "student") as part:
         shutil.copytree(run.stage(stage_of("train", arm).name) / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:
-            reads = read_json(Path(part) / "config.json").get("is_encoder_decoder", False)
-            handle.write(model_card(recipe, comparison, encoder_decoder=reads))
+            handle.write(model_card(recipe, comparison, pipeline_tag=_pipeline_tag(Path(part))))
 
 
-def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder: bool = False) -> str:
+def _pipeline_tag(folder: Path) -> str:
+    from transformers import PreTrainedConfig
+
+    from understudy.models.kinds import kind_of
+
+    return kind_of(PreTrainedConfig.from_json_file(folder / "config.json")).pipeline_tag
+
+
+def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: str = "text-generation") -> str:
     """A model card: what it was made from, how, and how well it does."""
     table = comparison["overall"]["table"]
     arm = main_arm(table)
@@ -201,7 +208,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, encoder_decoder
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {'text2text-generation' if encoder_decoder else 'text-generation'}",
+        f"pipeline_tag: {pipeline_tag}",
         f"base_model: {recipe.student.model}",
         "tags: [understudy, distillation]",
         "---",

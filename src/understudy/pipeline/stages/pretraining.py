@@ -8,7 +8,8 @@ from typing import Any
 from understudy import build
 from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.errors import DataError, ModelError
-from understudy.models.load import load_template
+from understudy.models.architecture import kind_at
+from understudy.models.load import load_template, resolve
 from understudy.pipeline.stages.context import Context
 from understudy.pipeline.stages.jobs import model_named, session_of
 from understudy.tokens.collate import Collator, EncodedRow
@@ -26,9 +27,10 @@ def pretrain(context: Context, name: str) -> dict[str, Any]:
     context.progress(0, 1, "load")
     documents = read_documents(pretrain.source, pretrain.text_field)
     template = load_template(config)
-    if template.encoder_decoder:
+    kind = kind_at(config, resolve(config.model))
+    if not kind.reads_plain_text:
         raise ModelError(
-            f"{config.model} is an encoder–decoder, and continued pretraining learns the next token of plain text",
+            f"{config.model} is an {kind.title}, and continued pretraining learns the next token of plain text",
             hint=f"leave out {'teacher' if name == 'teacher' else 'student'}.pretrain, or take a causal model",
         )
     rows = packed(template, documents, pretrain.max_length or recipe.data.max_length)

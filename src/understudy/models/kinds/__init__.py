@@ -1,0 +1,35 @@
+"""Kinds of models, each declared once; what the rest of the house does with a model it does through its kind."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig
+
+from understudy.errors import ModelError
+from understudy.models.kinds.base import ModelKind
+from understudy.models.kinds.causal import Causal
+from understudy.models.kinds.seq2seq import Seq2Seq
+
+__all__ = ["KINDS", "ModelKind", "kind_of", "register"]
+
+KINDS: dict[str, ModelKind] = {}
+
+
+def register(kind: ModelKind) -> ModelKind:
+    """Make a kind known; what was registered last is asked first whether a config is its own.
+
+    Raises:
+        ModelError: another kind has that name.
+    """
+    if kind.name in KINDS:
+        raise ModelError(f"there is a kind of model {kind.name!r} already", hint="give it another name")
+    KINDS[kind.name] = kind
+    return kind
+
+
+def kind_of(architecture: PreTrainedConfig) -> ModelKind:
+    """The kind of a model, by its config."""
+    return next(kind for kind in reversed(KINDS.values()) if kind.fits(architecture))
+
+
+for _kind in (Causal(), Seq2Seq()):
+    register(_kind)
