@@ -13,7 +13,6 @@ runs/NAME-1a2b3c4d/        the recipe's name and fingerprint
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -27,7 +26,7 @@ from typing import Any
 
 from understudy import __version__
 from understudy.errors import ConfigError, RunError
-from understudy.files import PART, atomic, read_json, write_json
+from understudy.files import PART, atomic, locked, read_json, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
 
 BEGUN, DONE = "begun.json", "done.json"
@@ -89,7 +88,10 @@ class Run:
             RunError: somebody else works here, or the folder cannot be written.
         """
         new = not self.folder.parent.exists()
-        with self._locked():
+        busy = RunError(
+            f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
+        )
+        with locked(self.folder / ".lock", busy):
             try:
                 yield
             finally:
@@ -98,27 +100,6 @@ class Run:
                     with suppress(OSError):
                         if new:
                             self.folder.parent.rmdir()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self.folder / ".lock"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(path, "a")  # noqa: SIM115
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.folder}: {error.strerror or error}", hint="choose another folder with output=…"
-            ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The holder before us may just have removed the folder, and the lock with it.
-                os.stat(path)
-            except OSError as error:
-                raise RunError(
-                    f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
-                ) from error
-            yield
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""

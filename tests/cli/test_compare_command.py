@@ -248,7 +248,7 @@ def test_scores_of_plain_files_need_no_torch(tmp_path: Path) -> None:
     [
         (["evaluate", "nothing.jsonl"], "no such run or file: nothing.jsonl", "check the path"),
         (["evaluate", "empty"], "empty is no run folder", "understudy run"),
-        (["evaluate", "a.jsonl", "--metrics", "rougel"], "no metric named 'rougel'", "did you mean 'rougeL'?"),
+        (["evaluate", "a.jsonl", "--metrics", "rougel"], "there is no metric 'rougel'", "did you mean `rougeL`?"),
         (["evaluate", "a.jsonl", "--judge-url", "http://x"], "the judge has no model", "--judge-model"),
         (["evaluate", "a.jsonl", "--judge-model", "m", "--judge", "repeat=2"], "judge.repeat: Extra", "repeats"),
         (

@@ -13,9 +13,10 @@ from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.evaluate import evaluation
-from understudy.evaluation.metric_models import judge_cache, metric_names, tools_for
+from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
+from understudy.files import cache_folder
 from understudy.metrics import METRICS, MetricModels, Score, bootstrap_interval, score
 from understudy.recipe import EvaluateConfig
 from understudy.report import ReportInputs
@@ -213,14 +214,14 @@ def test_names_of_metrics() -> None:
     assert metric_names("rougeL, bleu,rougeL") == ("rougeL", "bleu")
     with pytest.raises(ConfigError) as caught:
         metric_names("rougel")
-    assert caught.value.hint == "did you mean 'rougeL'?"
+    assert caught.value.hint.startswith("did you mean `rougeL`? known: all, text, exact_match,")
     with pytest.raises(ConfigError, match="no metric asked for"):
         metric_names("")
 
 
 def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
-    assert judge_cache() == tmp_path / "judge"
+    assert cache_folder("judge") == tmp_path / "judge"
     config = EvaluateConfig.model_validate(
         {"judge": {"model": "scripted", "base_url": "http://localhost:1/v1", "repeats": 3}, "bertscore_model": "x"}
     )

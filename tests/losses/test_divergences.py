@@ -155,7 +155,7 @@ def test_gradcheck(name):
 
 
 def test_unknown_names_and_parameters():
-    with pytest.raises(ConfigError, match="did you mean 'reverse_kl'"):
+    with pytest.raises(ConfigError, match="did you mean `reverse_kl`"):
         divergence("revers_kl")
     with pytest.raises(ConfigError, match="'js' has no parameter 'beta'"):
         divergence("js", beta=0.5)

@@ -105,7 +105,7 @@ def test_faults_are_named_before_anything_is_computed(registry) -> None:
         raise AssertionError
 
     register("never", never)
-    with pytest.raises(ConfigError, match=r"rougel.*did you mean 'rougeL'"):
+    with pytest.raises(ConfigError, match=r"rougel.*did you mean `rougeL`"):
         score(["a"], [["a"]], metrics=["never", "rougel"])
     with pytest.raises(ConfigError, match="'never' is asked for twice"):
         score(["a"], [["a"]], metrics=["never", "never"])

@@ -8,7 +8,7 @@ import pytest
 
 from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
-from understudy.pipeline.sources import check_evaluation
+from understudy.pipeline.preflight import check_evaluation
 from understudy.pipeline.summary import headline, model_card, summary
 from understudy.recipe import parse_recipe
 
@@ -63,7 +63,7 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
 @pytest.mark.parametrize(
     ("evaluate", "message"),
     [
-        ({"metrics": ["rougel"]}, "no metric named 'rougel'"),
+        ({"metrics": ["rougel"]}, "there is no metric 'rougel'"),
         ({"judge": {"model": "m", "base_url": "nowhere"}}, "is no address"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.cli import comparison_options
+from understudy.cli.comparison_options import ScoreOptions, with_options
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN|RUN:ARM|FILE", help="A run folder, one arm of it, or a file of predictions.")
@@ -23,17 +23,10 @@ Out = Annotated[
 ]
 
 
+@with_options(ScoreOptions)
 def evaluate(
     source: Source,
-    references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
-    judge_url: comparison_options.JudgeUrl = None,
-    judge_model: comparison_options.JudgeModel = None,
-    judge: comparison_options.JudgeField = None,
-    embedding_model: comparison_options.EmbeddingModel = None,
-    bertscore_model: comparison_options.BertscoreModel = None,
-    resamples: comparison_options.Resamples = None,
-    confidence: comparison_options.Confidence = None,
+    options: ScoreOptions,
     lm_eval: Tasks = None,
     limit: Limit = None,
     out: Out = None,
@@ -48,18 +41,9 @@ def evaluate(
     if lm_eval is not None:
         _harness(source, lm_eval, limit, out)
         return
-    config = comparison_options.settings_of(
-        [source],
-        judge_url=judge_url,
-        judge_model=judge_model,
-        judge=judge,
-        embedding_model=embedding_model,
-        bertscore_model=bertscore_model,
-        resamples=resamples,
-        confidence=confidence,
-    )
-    names = metric_names(metrics)
-    systems = read_systems([source], references=references or ())
+    config = options.config([source])
+    names = metric_names(options.metrics)
+    systems = read_systems([source], references=options.references or ())
     found = evaluation(systems, names, tools_for(config), resamples=config.resamples, confidence=config.confidence)
     path = _target(source, out)
     write_json(path, found)

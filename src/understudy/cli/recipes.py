@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
 import typer
 
-from understudy.errors import ConfigError
+from understudy.errors import unknown
 
 
 def shipped() -> dict[str, Path]:
@@ -29,9 +28,7 @@ def find(name: str) -> Path:
     stem = Path(name).name.removesuffix(".yaml")
     if stem in known and (name == stem or not Path(name).parent.is_dir()):
         return known[stem]
-    near = difflib.get_close_matches(stem, known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"shipped recipes: {', '.join(known)}"
-    raise ConfigError(f"no such recipe: {name}", hint=hint)
+    raise unknown("recipe", name, known, hint="a file of your own is named by its path")
 
 
 def recipes() -> None:

@@ -12,8 +12,8 @@ from understudy.grid.engines import Engine, Job, engine_for
 from understudy.grid.folder import GridFolder
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
+from understudy.pipeline.preflight import check_trackers
 from understudy.pipeline.scheduler import FIRST, Stage, ready
-from understudy.pipeline.sources import check_trackers
 from understudy.recipe import Grid
 
 

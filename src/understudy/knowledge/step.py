@@ -3,12 +3,12 @@
 A step says what to ask about an example and how to read what comes back. In one file of your own:
 
 ```python
-from understudy.knowledge.step import Ask, step
+from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
     \"\"\"The explanation in one sentence.\"\"\"
-    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+    yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 ```
 
 A class with a method `asks` of these arguments (without a first argument, as `self`) may have `read` beside it, which
@@ -17,7 +17,6 @@ turns the teacher's text into the one that is kept.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import os
@@ -30,7 +29,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
 from understudy.types import Example, Knowledge, Message
 
 RATIONALE = "rationale"
@@ -205,11 +204,7 @@ def find(name: str) -> Step:
         ConfigError: there is none; the nearest is named.
     """
     if name not in STEPS:
-        near = difflib.get_close_matches(name, STEPS, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            f"there is no step {name!r}", hint=f"{meant}known: {', '.join(STEPS)}; own_steps names files with more"
-        )
+        raise unknown("step", name, STEPS, hint="own_steps names files with more")
     return STEPS[name]
 
 

@@ -10,7 +10,6 @@ never NaN.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -104,11 +103,7 @@ def divergence(name: str, **parameters: float) -> Divergence:
         ConfigError: no such divergence, a parameter that it does not take, or a value out of range.
     """
     if name not in DIVERGENCES:
-        near = difflib.get_close_matches(name, DIVERGENCES, n=1, cutoff=0.4)
-        raise ConfigError(
-            f"no divergence is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-            hint="known: " + ", ".join(DIVERGENCES),
-        )
+        raise unknown("divergence", name, DIVERGENCES)
     function = DIVERGENCES[name]
     known = list(inspect.signature(function).parameters)[2:]
     for key, value in parameters.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
 from understudy.metrics import corpus, embedding, meteor, ngram
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
@@ -132,13 +131,9 @@ def _chosen(names: Iterable[str]) -> dict[str, Metric]:
 
 
 def _metric(name: str) -> Metric:
-    if name in METRICS:
-        return METRICS[name]
-    near = difflib.get_close_matches(name, METRICS, n=1)
-    raise ConfigError(
-        f"no metric named {name!r}",
-        hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(METRICS)}",
-    )
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]
 
 
 def _checked(name: str, found: Score, items: int) -> Score:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, did_you_mean
 from understudy.files import read_text
+from understudy.recipe import fields
 from understudy.recipe.sections import Recipe
 
 
@@ -91,15 +91,7 @@ def override(value: dict[str, Any], given: str, *, whole: Sequence[str] = ()) ->
         new = _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"the value of the override {given!r} is not valid YAML") from error
-    result = dict(value)
-    node = result
-    *path, last = key.split(".", 1) if key.partition(".")[0] in whole else key.split(".")
-    for part in path:
-        child = node.get(part)
-        node[part] = dict(child) if isinstance(child, dict) else {}
-        node = node[part]
-    node[last] = new
-    return result
+    return fields.set_at(value, key.split(".", 1) if key.partition(".")[0] in whole else key.split("."), new)
 
 
 class _Loader(yaml.SafeLoader):
@@ -135,19 +127,9 @@ def _describe(fault: Any) -> str:
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return f"{path}: {message}" if fault["loc"] else message
-    known = _known_keys(fault["loc"][:-1])
-    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
-    advice = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key `{path}`: {advice}"
-
-
-def _known_keys(path: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
-    return list(section.model_fields)
+    *above, last = (str(part) for part in fault["loc"])
+    known = list((fields.section_at(".".join(above)) or Recipe).model_fields)
+    return f"unknown key `{path}`: {did_you_mean(last, known)}"
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -1,12 +1,10 @@
-"""Whether what a run needs is there, and still what it was made from; no torch here."""
+"""Whether a run is still made from what stands on the disk; no torch here."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from understudy.data.documents import fingerprint_documents
-from understudy.errors import ConfigError
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
 from understudy.recipe import GenerateConfig, Recipe
 from understudy.run import Run
@@ -42,34 +40,3 @@ def text_sources(config: GenerateConfig) -> list[dict[str, str]]:
     """The files and folders behind generated texts, with their fingerprints."""
     named = [config.recorded, config.demonstrations, config.prompts, *config.own_steps]
     return [{"name": name, "fingerprint": fingerprint_tree(name)} for name in named if name]
-
-
-def check_trackers(recipe: Recipe) -> None:
-    """Whether the trackers of `report_to` are installed.
-
-    Raises:
-        ConfigError: one is not; the Trainer would only say so after the first stage.
-    """
-    for tracker in recipe.report_to:
-        if find_spec(tracker) is None:
-            raise ConfigError(
-                f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
-            )
-
-
-def check_evaluation(recipe: Recipe) -> None:
-    """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
-
-    Raises:
-        ConfigError: one does not; it would otherwise show after the last training stage.
-        DataError: the demonstrations cannot be read.
-    """
-    from understudy.evaluation.metric_models import metric_names, tools_for
-
-    metric_names(recipe.evaluate.metrics)
-    if recipe.generate:
-        from understudy.knowledge.pipeline import check
-
-        check(recipe.generate)
-    if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
-        tools_for(recipe.evaluate)
