@@ -3,6 +3,7 @@
 ```text
 runs/NAME-1a2b3c4d/        the recipe's name and fingerprint
   recipe.yaml              as validated, every field written out
+  extensions/              the files of the recipe's `extensions`, as they were run
   environment.json         versions, platform, command
   data/                    train, unlabelled, dev, test; quarantine.jsonl; notes.json
   stages/STAGE/            one folder a stage; begun.json names what it is made from, done.json says that it is done
@@ -25,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
-from understudy.errors import ConfigError, RunError
-from understudy.files import PART, atomic, locked, read_json, write_json
+from understudy.errors import ConfigError, RunError, unknown
+from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
 
 BEGUN, DONE = "begun.json", "done.json"
+EXTENSIONS, PREDICTIONS = "extensions", "predictions.jsonl"
 
 
 class Run:
@@ -61,7 +63,55 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe that the folder was made from."""
-        return load_recipe(self.folder / "recipe.yaml")
+        copies = self.folder / EXTENSIONS
+        return load_recipe(self.folder / "recipe.yaml", extensions=copies if copies.is_dir() else None)
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Every arm's scores with their intervals, as `scores.json` has them.
+
+        Raises:
+            RunError: the run has not come to its end.
+        """
+        return read_json(self._finished(self.folder / "scores.json"))
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file.
+
+        Raises:
+            RunError: the run has not come to its end.
+        """
+        return self._finished(self.folder / "report.html")
+
+    @property
+    def student(self) -> Path:
+        """The folder of the distilled student, as `from_pretrained` takes it.
+
+        Raises:
+            RunError: the run has not come to its end, or trains no such student.
+        """
+        return self._finished(self.folder / "student")
+
+    def predictions(self, arm: str) -> list[dict[str, Any]]:
+        """What an arm answered to the held-out questions: one row a question (id, prediction, tokens …).
+
+        Args:
+            arm: `distilled`, `sft` …, or `teacher` and `base_student`.
+
+        Raises:
+            ConfigError: the run has no such arm.
+        """
+        stages = self.folder / "stages"
+        known = [path.parent.name.removeprefix("predict-") for path in sorted(stages.glob(f"predict-*/{PREDICTIONS}"))]
+        if arm not in known:
+            raise unknown("arm", arm, known, where=str(self.folder))
+        return read_jsonl(self.stage(f"predict-{arm}") / PREDICTIONS)
+
+    def _finished(self, path: Path) -> Path:
+        if not path.exists():
+            raise RunError(f"there is no {path}", hint="run the recipe to its end: understudy.distil, `understudy run`")
+        return path
 
     def prepare(self, recipe: Recipe) -> None:
         """Write down what is run and on what, and sweep away what a killed process left half-written.
@@ -73,6 +123,11 @@ class Run:
         if not (self.folder / "recipe.yaml").is_file():
             with atomic(self.folder / "recipe.yaml") as handle:
                 handle.write(dump_recipe(recipe))
+        for extension in recipe.loaded:
+            copy = self.folder / EXTENSIONS / extension.path.name
+            if not copy.is_file():
+                with atomic(copy) as handle:
+                    handle.write(read_text(extension.path))
         path, now = self.folder / "environment.json", environment()
         before = read_json(path) if path.is_file() else {}
         if before.get("packages") != now["packages"] or before.get("understudy") != now["understudy"]:

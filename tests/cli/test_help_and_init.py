@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel
 
 from understudy.cli.init import SUGGESTED, commented_recipe
-from understudy.cli.recipes import shipped
 from understudy.recipe import ARMS, Recipe, parse_recipe
+from understudy.recipe.shipped import shipped
 
 
 def modules_after(*arguments: str) -> set[str]:

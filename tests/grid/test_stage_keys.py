@@ -46,7 +46,7 @@ NEUTRAL = {"output", "workers", "report_to", "device"}
 ASKED = ("evaluate.judge.", "generate.teacher.")
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
-FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability"})
+FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"})
 SPECIAL: dict[str, Any] = {
     "evaluate.metrics": ["chrf"],
     "evaluate.judge": {"model": "judge"},

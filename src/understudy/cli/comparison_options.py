@@ -72,12 +72,11 @@ class ScoreOptions:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         from pydantic import ValidationError
 
+        from understudy.api import config_of
         from understudy.errors import ConfigError
-        from understudy.evaluation.systems import run_of
         from understudy.recipe import EvaluateConfig, JudgeConfig
 
-        runs = [run for run, _ in map(run_of, sources) if run is not None]
-        config = runs[0].recipe.evaluate if runs else EvaluateConfig()
+        config = config_of(sources)
         changes = {name: getattr(self, name) for name in ("embedding_model", "bertscore_model")}
         changes |= {"resamples": self.resamples, "confidence": self.confidence, "judge": self._judge(config)}
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -113,16 +112,17 @@ class CompareOptions(ScoreOptions):
 
     def compare(self, sources: Sequence[str]) -> SideBySide:
         """Read, score and test what a command names."""
-        from understudy.evaluation.comparison import side_by_side
-        from understudy.evaluation.metric_models import metric_names, tools_for
-        from understudy.evaluation.scoring import score_systems
-        from understudy.evaluation.systems import read_systems
-
         config = self.config(sources)
-        names = metric_names(self.metrics)
-        systems = read_systems(sources, arm=self.arm, references=self.references or ())
-        scored = score_systems(systems, names, tools_for(config))
-        return side_by_side(scored, baseline=self.baseline, resamples=config.resamples, confidence=config.confidence)
+        from understudy.api import compare
+
+        return compare(
+            *sources,
+            metrics=self.metrics,
+            arm=self.arm,
+            baseline=self.baseline,
+            references=self.references or (),
+            config=config,
+        )
 
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY

@@ -33,18 +33,15 @@ def evaluate(
 ) -> None:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures."""
     from understudy.cli import comparison_tables
-    from understudy.evaluation.evaluate import evaluation
-    from understudy.evaluation.metric_models import metric_names, tools_for
-    from understudy.evaluation.systems import read_systems
     from understudy.files import write_json
 
     if lm_eval is not None:
         _harness(source, lm_eval, limit, out)
         return
     config = options.config([source])
-    names = metric_names(options.metrics)
-    systems = read_systems([source], references=options.references or ())
-    found = evaluation(systems, names, tools_for(config), resamples=config.resamples, confidence=config.confidence)
+    from understudy import api
+
+    found = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
     path = _target(source, out)
     write_json(path, found)
     comparison_tables.scores(found)

@@ -105,8 +105,8 @@ def _show(folder: Path, arms: list[str] | None) -> None:
 
 def folder_of(grid: str) -> Path:
     """The folder of a grid that is named by its folder or its recipe."""
-    from understudy.cli.recipes import find
     from understudy.recipe import load_grid
+    from understudy.recipe.shipped import find
 
     return Path(grid) if Path(grid).is_dir() else load_grid(find(grid)).folder
 
@@ -188,7 +188,7 @@ class GridConsole:
 
 
 def _unit(unit: Unit) -> str:
-    from understudy.cli.progress import title
+    from understudy.pipeline.progress import title
 
     users = len(unit.users)
     of = f"for {users} cells" if users > 1 else _words(unit.host.levels[0])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from understudy.errors import ConfigError, unknown
+from understudy.extensions import claim
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -116,16 +117,15 @@ def divergence(name: str, **parameters: float) -> Divergence:
 
 
 def register(name: str, function: Divergence) -> None:
-    """Make `function` known as `name`, so that recipes can use it.
+    """Make `function` known as `name`, so that recipes can use it; they name its file in `extensions`.
 
     `function` maps `[N, V]` log-probabilities of student and teacher to `[N]` values. Row n may depend on row n
     alone, and it must be differentiable in its first argument.
 
     Raises:
-        ConfigError: the name is taken by another function.
+        ConfigError: the name is taken.
     """
-    if DIVERGENCES.get(name, function) is not function:
-        raise ConfigError(f"a divergence called {name!r} exists already", hint="register yours under another name")
+    claim("divergence", name, DIVERGENCES)
     DIVERGENCES[name] = function
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
+from understudy.extensions import claim
 from understudy.metrics import corpus, embedding, meteor, ngram
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
@@ -60,6 +61,8 @@ METRICS: dict[str, Metric] = {
 def register(name: str, metric: Metric) -> None:
     """Add a metric under a name of its own, so that `score`, recipes and reports know it.
 
+    A recipe names the file that registers it in `extensions`.
+
     Args:
         name: the name, which the `Score` carries too.
         metric: from `MetricInputs` to `Score`; `mean_score` makes one of the latter from a value an item.
@@ -67,15 +70,13 @@ def register(name: str, metric: Metric) -> None:
     Raises:
         ConfigError: the name is taken, empty or `all`, or the metric cannot be called.
     """
-    if name in METRICS:
-        raise ConfigError(
-            f"there is a metric named {name!r} already",
-            hint=f"choose another name; to replace it on purpose, assign METRICS[{name!r}]",
-        )
     if not name.strip() or name == "all":
         raise ConfigError(f"a metric cannot be named {name!r}")
     if not callable(metric):
-        raise ConfigError(f"metric {name!r} is no function", hint="a metric is called with Texts and returns a Score")
+        raise ConfigError(
+            f"metric {name!r} is no function", hint="a metric is called with MetricInputs and returns a Score"
+        )
+    claim("metric", name, METRICS)
     METRICS[name] = metric
 
 

@@ -7,14 +7,24 @@ from pathlib import Path
 from understudy.data.documents import fingerprint_documents
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
 from understudy.recipe import GenerateConfig, Recipe
-from understudy.run import Run
+from understudy.run import EXTENSIONS, Run
 
 
 def changed(run: Run, recipe: Recipe) -> list[str]:
-    """Data files, model folders and what stands behind texts whose content is no longer what the run was made from.
+    """Extensions, data files, model folders and sources of texts that are no longer what the run was made from.
 
     What is no longer there cannot be compared and is passed over: a finished run does not need it.
     """
+    paths = [name for name in recipe.extensions if Path(name).is_file() and not _is_as_run(run, Path(name))]
+    return [*paths, *_changed_sources(run, recipe)]
+
+
+def _is_as_run(run: Run, path: Path) -> bool:
+    copy = run.folder / EXTENSIONS / path.name
+    return not copy.is_file() or fingerprint_file(copy) == fingerprint_file(path)
+
+
+def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
     data = recipe.data
     names = {"source": data.source, "dev": data.dev_source, "test": data.test_source}
     names |= {"unlabelled": data.unlabelled_source}

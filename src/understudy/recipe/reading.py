@@ -17,13 +17,20 @@ from understudy.recipe import fields
 from understudy.recipe.sections import Recipe
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), *, extensions: Path | None = None
+) -> Recipe:
     """Read a recipe and apply `key=value` overrides (`distil.steps=100`, values in YAML).
+
+    Args:
+        path: the YAML file.
+        overrides: applied one after the other.
+        extensions: a folder with copies of the recipe's extensions, which are run in their place.
 
     Raises:
         ConfigError: no such recipe, no YAML, an unknown key (the nearest known one is named) or a bad value.
     """
-    return parse_recipe(load_yaml(path), overrides, origin=str(path))
+    return parse_recipe(load_yaml(path), overrides, origin=str(path), extensions=extensions)
 
 
 def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -50,8 +57,14 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
-def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: str = "recipe") -> Recipe:
-    """Validate a mapping, with overrides on top.
+def parse_recipe(
+    value: dict[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    origin: str = "recipe",
+    extensions: Path | None = None,
+) -> Recipe:
+    """Validate a mapping, with overrides on top; arguments as in `load_recipe`.
 
     Raises:
         ConfigError: an unknown key, a missing one or a bad value; every fault is named in one line.
@@ -61,7 +74,7 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     for text in overrides:
         value = override(value, text)
     try:
-        return Recipe.model_validate(value)
+        return Recipe.model_validate(value, context={"extensions": extensions})
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
         raise ConfigError(

@@ -7,11 +7,13 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from understudy.errors import ConfigError
+from understudy.extensions import Extension, load_all, unchanged
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
@@ -139,8 +141,33 @@ class Recipe(Section):
     """auto, cpu, cuda or mps."""
     workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
+    extensions: tuple[str, ...] = ()
+    """Python files that register parts of your own (docs/extending.md); they are run: name only what you have read."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
+    _loaded: tuple[Extension, ...] = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _extended(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Run the extensions first: what they register is part of what a recipe may say."""
+        names = value.get("extensions") if isinstance(value, dict) else None
+        if not names or not isinstance(names, list | tuple):
+            return check(value)
+        copies = (info.context or {}).get("extensions")
+        loaded = load_all([copies / Path(name).name for name in names] if copies else names)
+        recipe = check(value)
+        recipe._loaded = loaded
+        return recipe
+
+    def __reduce__(self) -> Any:
+        """To another process as JSON, validated there after the same extensions have been run."""
+        return _revived, (self.model_dump(mode="json"), self._loaded)
+
+    @property
+    def loaded(self) -> tuple[Extension, ...]:
+        """The extensions as they were run."""
+        return self._loaded
 
     @property
     def local_teacher(self) -> ModelConfig:
@@ -213,8 +240,21 @@ class Recipe(Section):
         """The fields that can change a result: everything but where, how fast and at what cost it is computed."""
         asked = set(HOW_ASKED)
         nested = {"generate": {"teacher": asked}, "evaluate": {"judge": asked}}
-        return self.model_dump(mode="json", exclude={**dict.fromkeys(NEUTRAL, True), **nested})
+        fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
+        return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
         return fingerprint(self.identity(), length=8)
+
+
+def _revived(value: dict[str, Any], loaded: tuple[Extension, ...]) -> Recipe:
+    """A recipe that came from another process.
+
+    Raises:
+        RunError: one of its extensions is no longer what it was there.
+    """
+    unchanged(loaded)
+    recipe = Recipe.model_validate({**value, "extensions": [str(each.path) for each in loaded]})
+    return recipe.model_copy(update={"extensions": tuple(value["extensions"])})
