@@ -28,3 +28,19 @@ def test_an_extension_runs_to_a_report_with_two_workers(house: House) -> None:
     done = house.call("evaluate", str(folder), "--metrics", "brevity")
     assert done.returncode == 0, done.stderr
     assert "brevity" in done.stdout
+
+
+def test_the_cells_of_a_grid_know_it_too(house: House) -> None:
+    (house.folder / "mine.py").write_text(EXTENSION, encoding="utf-8")
+    house.recipe |= {"name": "grid", "extensions": ["mine.py"], "axes": {"distil.divergence": ["squared", "js"]}}
+    house.recipe["teacher"].pop("sft")
+    house.recipe["evaluate"] |= {"arms": ["distilled"], "metrics": ["brevity"], "speed": False}
+    house.write_recipe("grid.yaml")
+    done = house.call("run", "grid.yaml")
+    assert done.returncode == 0, done.stderr
+    [header, *cells] = (house.folder / "runs" / "grid" / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert "brevity" in header
+    assert {line.split(",")[0] for line in cells} == {"squared", "js"}
+    (house.folder / "mine.py").write_text(EXTENSION.replace("<= 3", "<= 4"), encoding="utf-8")
+    changed = house.call("run", "grid.yaml")
+    assert "error: mine.py changed since this grid was begun\n" in changed.stderr
