@@ -101,8 +101,8 @@ def test_a_recipe_comes_in_four_shapes(house: House, tmp_path: Path) -> None:
 
     path = house.write_recipe("shapes.yaml")
     recipe = understudy.load_recipe(path)
-    given = [recipe_of(each, {"seed": 3}).fingerprint() for each in (recipe, house.recipe, path, str(path))]
-    assert len(set(given)) == 1
+    prints = [recipe_of(each, {"seed": 3}).fingerprint() for each in (recipe, house.recipe, path, str(path))]
+    assert len(set(prints)) == 1
     assert recipe_of("telecom_qa").name == "telecom-qa"
     with pytest.raises(ConfigError, match="there is no recipe 'telecom_qaa'"):
         recipe_of("telecom_qaa")

@@ -15,11 +15,13 @@ from understudy.data.formats import FORMATS, detect
 from understudy.errors import ConfigError, RunError
 from understudy.extensions import load_all
 from understudy.grid import GridFolder, cell_runs, stage_keys
+from understudy.knowledge.pipeline import check
+from understudy.knowledge.step import STEPS
 from understudy.losses.divergences import DIVERGENCES
 from understudy.metrics import METRICS
 from understudy.pipeline.scheduler import stages
 from understudy.pipeline.staleness import changed
-from understudy.recipe import Recipe, parse_grid, parse_recipe
+from understudy.recipe import GenerateConfig, Recipe, parse_grid, parse_recipe
 from understudy.run import Run
 
 METRIC = """
@@ -53,6 +55,28 @@ def test_a_recipe_runs_the_files_it_names_and_no_others(mine: Path) -> None:
     assert "squared" in DIVERGENCES
     assert "brevity" in METRICS
     assert detect([{"ask": "a", "tell": "b"}]) == "ask_tell"
+
+
+def test_a_step_of_generation_comes_by_extension_or_by_own_steps(tmp_path: Path) -> None:
+    path = tmp_path / "my_steps.py"
+    path.write_text(
+        "from understudy.knowledge.step import Question, step\n\n"
+        '@step("in_one_sentence", needs=("explain",))\n'
+        "def in_one_sentence(example, known, draw):\n"
+        "    yield Question.of(known.text('explain'))\n"
+    )
+    steps = {"steps": ["explain", "in_one_sentence"]}
+    for value in (
+        {"extensions": [str(path)], "generate": steps},
+        {"generate": {**steps, "own_steps": [str(path)]}},
+        {"extensions": [str(path)], "generate": {**steps, "own_steps": [str(path)]}},
+    ):
+        recipe = parse_recipe(value)
+        assert recipe.generate is not None
+        check(recipe.generate)
+        del STEPS["in_one_sentence"]
+    with pytest.raises(ConfigError, match="there is no step 'in_one_sentence'"):
+        check(GenerateConfig.model_validate(steps))
 
 
 def test_a_file_that_has_not_changed_is_run_once_and_a_changed_one_replaces_what_it_registered(tmp_path: Path) -> None:
@@ -98,6 +122,13 @@ def test_a_bad_file_is_one_line_and_leaves_nothing_behind(mine: Path, text: str,
         parse_recipe({"extensions": [str(mine)]})
     assert "\n" not in refused.value.message
     assert before == (DIVERGENCES, METRICS, FORMATS)
+
+
+def test_a_name_of_another_file_is_named_with_the_file(mine: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(METRIC.format(name="brevity", value=1))
+    with pytest.raises(ConfigError, match=r"other\.py: there is a metric 'brevity' already, of mine\.py"):
+        parse_recipe({"extensions": [str(mine), str(other)]})
 
 
 def test_a_file_that_is_not_there_and_two_of_one_name_are_refused(mine: Path, tmp_path: Path) -> None:

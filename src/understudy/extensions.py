@@ -52,6 +52,9 @@ class _Version:
     fingerprint: str
     entries: list[Entry] = field(default_factory=list)
 
+    def names(self, registry: MutableMapping[str, Any]) -> list[str]:
+        return [name for into, name in self.entries if into is registry]
+
     def is_whole(self) -> bool:
         return all(name in registry for registry, name in self.entries)
 
@@ -76,7 +79,8 @@ def claim(kind: str, name: str, registry: MutableMapping[str, Any]) -> None:
         ConfigError: the name is taken.
     """
     if name in registry:
-        raise ConfigError(f"there is a {kind} {name!r} already", hint="give yours another name")
+        owner = next((f", of {stem}.py" for stem, version in _versions.items() if name in version.names(registry)), "")
+        raise ConfigError(f"there is a {kind} {name!r} already{owner}", hint="give yours another name")
     if _running and not _registered_by_us():
         _running[-1].entries.append((registry, name))
 
@@ -126,10 +130,10 @@ def unchanged(extensions: Iterable[Extension]) -> None:
 def registered_by(extension: Extension, registry: MutableMapping[str, Any]) -> list[str]:
     """The names in a registry that a file has put there."""
     version = _versions.get(extension.path.stem)
-    return [name for into, name in version.entries if into is registry] if version else []
+    return version.names(registry) if version else []
 
 
-def _load(path: Path, shown: Path) -> Extension:
+def _load(path: Path, label: Path) -> Extension:
     extension = Extension(path, fingerprint_file(path))
     before = _versions.get(path.stem)
     if before and before.fingerprint == extension.fingerprint and before.is_whole():
@@ -139,7 +143,7 @@ def _load(path: Path, shown: Path) -> Extension:
     version = _versions[path.stem] = _Version(extension.fingerprint)
     try:
         with _registering(version):
-            _run(path, shown)
+            _run(path, label)
     except BaseException:
         version.withdraw()
         del _versions[path.stem]
@@ -156,7 +160,7 @@ def _registering(version: _Version) -> Iterator[None]:
         _running.pop()
 
 
-def _run(path: Path, shown: Path) -> None:
+def _run(path: Path, label: Path) -> None:
     """Run a file as a module of its own; whatever it fails with becomes one line."""
     name = f"understudy_own_{path.stem}"
     module = types.ModuleType(name)
@@ -167,12 +171,12 @@ def _run(path: Path, shown: Path) -> None:
         # Compiled here: an import would take yesterday's bytecode where a file changes within the second.
         exec(compile(read_text(path), str(path), "exec"), module.__dict__)
     except UnderstudyError as error:
-        raise ConfigError(f"{shown}: {error.message}", hint=error.hint) from error
+        raise ConfigError(f"{label}: {error.message}", hint=error.hint) from error
     except SyntaxError as error:
-        raise _fault(shown, error.lineno, error) from error
+        raise _fault(label, error.lineno, error) from error
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        raise _fault(shown, lines[-1] if lines else None, error) from error
+        raise _fault(label, lines[-1] if lines else None, error) from error
 
 
 def _fault(path: Path, line: int | None, error: BaseException) -> ConfigError:

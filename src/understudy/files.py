@@ -70,8 +70,8 @@ def disk_fault(error: BaseException) -> str:
     The writers of tensors and tokenizers wrap the system's word in exceptions of their own, some as plain `Exception`.
     """
     text = str(error)
-    found = next((reason for reason in _REFUSALS if reason in text), "")
-    return found or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
+    refusal = next((reason for reason in _REFUSALS if reason in text), "")
+    return refusal or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
 
 
 @contextmanager
@@ -239,14 +239,14 @@ def fingerprint_tree(path: str | os.PathLike[str]) -> str:
     if root.is_file():
         return fingerprint_file(root)
     below = sorted(file for file in root.rglob("*") if file.is_file())
-    shown = [file.relative_to(root) for file in below]
-    kept = [name for name in shown if not any(part.startswith(".") for part in name.parts)]
+    names = [file.relative_to(root) for file in below]
+    kept = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     return fingerprint([[name.as_posix(), fingerprint_file(root / name)] for name in kept])
 
 
 def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
     """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too."""
-    found = []
+    entries = []
     for file in sorted(Path(path).iterdir()):
         if not file.is_file():
             continue
@@ -255,5 +255,5 @@ def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
             head = handle.read(1 << 20)
             handle.seek(max(0, size - (1 << 20)))
             ends = hashlib.sha256(head + handle.read())
-        found.append([file.name, size, ends.hexdigest()])
-    return fingerprint(found, length)
+        entries.append([file.name, size, ends.hexdigest()])
+    return fingerprint(entries, length)

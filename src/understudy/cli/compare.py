@@ -23,10 +23,10 @@ def compare(
     from understudy.files import atomic, write_json
     from understudy.report.tables import csv_table, latex_table
 
-    found = options.compare(sources).to_dict()
-    write_json(out / "comparison.json", found)
-    for name, text in (("comparison.csv", csv_table(found)), ("comparison.tex", latex_table(found))):
+    comparison = options.compare(sources).to_dict()
+    write_json(out / "comparison.json", comparison)
+    for name, text in (("comparison.csv", csv_table(comparison)), ("comparison.tex", latex_table(comparison))):
         with atomic(out / name) as handle:
             handle.write(text)
-    comparison_tables.comparison(found)
+    comparison_tables.comparison(comparison)
     typer.echo(f"figures: {out / 'comparison.json'}, .csv, .tex; a page of them: understudy report {out}")

@@ -140,7 +140,7 @@ def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Ca
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters.values()
-        expanded = [each for one in own for each in (shared if one.name == "options" else [one])]
+        expanded = [each for parameter in own for each in (shared if parameter.name == "options" else [parameter])]
         parameters = [each.replace(kind=KEYWORD) for each in expanded]
 
         @functools.wraps(command)

@@ -41,10 +41,10 @@ def evaluate(
     config = options.config([source])
     from understudy import api
 
-    found = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
+    scores = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
     path = _target(source, out)
-    write_json(path, found)
-    comparison_tables.scores(found)
+    write_json(path, scores)
+    comparison_tables.scores(scores)
     typer.echo(f"scores: {path}")
 
 
@@ -66,8 +66,8 @@ def _harness(source: str, tasks: str, limit: int | None, out: Path | None) -> No
     from understudy.evaluation.harness import run_tasks
     from understudy.files import write_json
 
-    found: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
+    figures: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
     path = _target(source, out, "lm_eval.json")
-    write_json(path, found)
-    comparison_tables.tasks(found)
+    write_json(path, figures)
+    comparison_tables.tasks(figures)
     typer.echo(f"scores: {path}")

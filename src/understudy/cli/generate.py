@@ -68,9 +68,9 @@ def _show_folder(folder: Path) -> None:
     from understudy.knowledge.step_counts import summary
     from understudy.knowledge.store import steps_in
 
-    found = summary(folder, steps_in(folder))
-    if found:
-        show(found)
+    figures = summary(folder, steps_in(folder))
+    if figures:
+        show(figures)
         typer.echo(f"texts: {folder}")
 
 

@@ -24,8 +24,8 @@ def report(
     """Write the page of a comparison: of runs and files as in `compare`, or of a folder that `compare` wrote."""
     from understudy.report.comparison_page import render_comparison
 
-    found = saved(sources)
-    render_comparison(found or options.compare(sources).to_dict(), out, title=title)
+    comparison = saved(sources)
+    render_comparison(comparison or options.compare(sources).to_dict(), out, title=title)
     typer.echo(f"report: {out}")
 
 
@@ -38,7 +38,8 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        comparison = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"comparison", "table", "systems"} <= found.keys() else None
+    parts = {"comparison", "table", "systems"}
+    return comparison if isinstance(comparison, dict) and parts <= comparison.keys() else None

@@ -73,8 +73,8 @@ def column_names(rows: Sequence[Row]) -> list[str]:
 
 def no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
     """The error of a column that a source lacks."""
-    shown = ", ".join(name for name in present if name) or "none"
+    names = ", ".join(name for name in present if name) or "none"
     return DataError(
-        f"{source.name} has no column {column!r}{where}; it has: {shown}",
+        f"{source.name} has no column {column!r}{where}; it has: {names}",
         hint="name your own columns in data.columns, for example {question: Query, answer: Reply}",
     )

@@ -135,6 +135,6 @@ def register(name: str, layout: Format) -> None:
 
 def detect(values: Sequence[Any]) -> str | None:
     """The format that most of the rows look like; the first of `FORMATS` among equals, None where none fits."""
-    counts = {name: sum(map(one.matches, values)) for name, one in FORMATS.items()}
+    counts = {name: sum(map(layout.matches, values)) for name, layout in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] else None

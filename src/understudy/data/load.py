@@ -75,13 +75,13 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
     train, dev, test = cut(rows["source"], seed=config.seed, **shares)
     held_out = {"dev": rows.get("dev", dev), "test": rows.get("test", test)}
-    given = rows.get("unlabelled", ())
+    questions = rows.get("unlabelled", ())
     if len(rows) > 1:
-        refuse_leaks(held_out, (*train, *given))
+        refuse_leaks(held_out, (*train, *questions))
     train, withheld = withhold(train, gold_share=config.gold_share or 1.0, seed=config.seed)
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
-    return _with_sizes(Splits(train, (*withheld, *given), held_out["dev"], held_out["test"], notes))
+    return _with_sizes(Splits(train, (*withheld, *questions), held_out["dev"], held_out["test"], notes))
 
 
 def _with_sizes(splits: Splits) -> Splits:
@@ -139,9 +139,9 @@ def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str
     if config.format != "auto":
         raise unknown("format", config.format, ("auto", *FORMATS), where="data.format")
     sound = [row for row in rows if not row.fault]
-    found = detect([row.value for row in sound[:100]])
-    if found:
-        return found
+    layout = detect([row.value for row in sound[:100]])
+    if layout:
+        return layout
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
     columns = ", ".join(column_names(sound)) or "no named columns"

@@ -77,14 +77,14 @@ class PriorTexts:
 
     def text(self, name: str) -> str | None:
         """The newest kept text of a step; None without one."""
-        found = self.kept(name)
-        return found[-1].text if found else None
+        rows = self.kept(name)
+        return rows[-1].text if rows else None
 
     def rationale(self) -> str | None:
         """The newest kept text that argues for the right answer; one written blind only where there is no other."""
-        found = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
-        seeing = [row for row in found if row.step != "explain_blind"]
-        return (seeing or found)[-1].text if found else None
+        rationales = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
+        seeing = [row for row in rationales if row.step != "explain_blind"]
+        return (seeing or rationales)[-1].text if rationales else None
 
 
 @dataclass(frozen=True)
@@ -173,16 +173,16 @@ def step(
         ConfigError: the name is taken, or is no plain word.
     """
 
-    def register(made: Any) -> Any:
+    def register(questions: Any) -> Any:
         if not name.isidentifier():
             raise ConfigError(f"{name!r} is no name for a step", hint="letters, digits and underscores")
-        code = getattr(getattr(made, "asks", made), "__code__", None)
-        origin = code.co_filename if code else made.__module__
+        code = getattr(getattr(questions, "asks", questions), "__code__", None)
+        origin = code.co_filename if code else questions.__module__
         claim("step", name, STEPS)
-        thing: Any = made() if inspect.isclass(made) else made
+        thing: Any = questions() if inspect.isclass(questions) else questions
         asks, read = getattr(thing, "asks", thing), getattr(thing, "read", str.strip)
         STEPS[name] = Step(name, asks, read, tuple(needs), tuple(after), rationale, sampled, max_tokens, origin)
-        return made
+        return questions
 
     return register
 

@@ -137,20 +137,20 @@ def _metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _checked(name: str, found: Score, items: int) -> Score:
+def _checked(name: str, result: Score, items: int) -> Score:
     """The score itself, once it is known to fit: what is resampled later must have one row an item."""
-    if not isinstance(found, Score):
+    if not isinstance(result, Score):
         raise ConfigError(
-            f"metric {name!r} returned {type(found).__name__}, not a Score", hint="mean_score makes one from values"
+            f"metric {name!r} returned {type(result).__name__}, not a Score", hint="mean_score makes one from values"
         )
-    if len(found.per_example) != items or len(found.statistics) != items:
+    if len(result.per_example) != items or len(result.statistics) != items:
         raise ConfigError(
-            f"metric {name!r} returned {len(found.per_example)} values and {len(found.statistics)} rows of statistics "
-            f"for {items} items",
+            f"metric {name!r} returned {len(result.per_example)} values and {len(result.statistics)} rows of "
+            f"statistics for {items} items",
             hint="one of each an item; NaN and a row of zeros where an item cannot be measured",
         )
-    if found.name != name:
+    if result.name != name:
         raise ConfigError(
-            f"metric {name!r} returned a score named {found.name!r}", hint="register it under the name of its score"
+            f"metric {name!r} returned a score named {result.name!r}", hint="register it under the name of its score"
         )
-    return found
+    return result

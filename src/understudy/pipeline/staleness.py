@@ -28,22 +28,22 @@ def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
     data = recipe.data
     names = {"source": data.source, "dev": data.dev_source, "test": data.test_source}
     names |= {"unlabelled": data.unlabelled_source}
-    found = []
+    paths = []
     for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
         name = names.get(source.get("role"))
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
-            found.append(name)
+            paths.append(name)
     for model in run.record("pair")["models"] if run.is_done("pair") else ():
         if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
-            found.append(model["folder"])
+            paths.append(model["folder"])
     for source in run.record("generate").get("sources", ()) if run.is_done("generate") else ():
         if Path(source["name"]).expanduser().exists() and fingerprint_tree(source["name"]) != source["fingerprint"]:
-            found.append(source["name"])
+            paths.append(source["name"])
     for stage in ("teacher_pretrain", "student_pretrain"):
         source = run.record(stage)["source"] if run.is_done(stage) else {}
         if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
-            found.append(source["name"])
-    return found
+            paths.append(source["name"])
+    return paths
 
 
 def text_sources(config: GenerateConfig) -> list[dict[str, str]]:

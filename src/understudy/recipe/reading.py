@@ -83,27 +83,27 @@ def parse_recipe(
         ) from error
 
 
-def override(value: dict[str, Any], given: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:
+def override(value: dict[str, Any], text: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:
     """A mapping with one `key=value` on top.
 
     Args:
         value: the mapping; it stays as it is.
-        given: the override.
+        text: the override.
         whole: first parts behind which the rest of the key is one name, dots and all.
 
     Raises:
         ConfigError: it has no `=`, or its value is not YAML.
     """
-    key, sign, text = given.partition("=")
+    key, sign, value_text = text.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"cannot read the override {given!r}",
+            f"cannot read the override {text!r}",
             hint="write it as key=value, for example distil.steps=100",
         )
     try:
-        new = _parse_yaml(text)
+        new = _parse_yaml(value_text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {given!r} is not valid YAML") from error
+        raise ConfigError(f"the value of the override {text!r} is not valid YAML") from error
     return fields.set_at(value, key.split(".", 1) if key.partition(".")[0] in whole else key.split("."), new)
 
 
