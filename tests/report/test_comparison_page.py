@@ -18,6 +18,7 @@ from support.embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.metrics.significance import Resampling
 from understudy.report.caveats import limits, methods
 from understudy.report.comparison_page import render_comparison
 from understudy.report.comparison_plots import colours, radar_plot, short
@@ -37,7 +38,7 @@ def compared(*names: str, prefix: str = "") -> dict[str, Any]:
             for row in embedded_answers()[name]
         ]
         systems.append(System(prefix + name, rows, f"{prefix}{name}.jsonl"))
-    return side_by_side(score_systems(systems, METRICS), resamples=500).to_dict()
+    return side_by_side(score_systems(systems, METRICS), resampling=Resampling(500)).to_dict()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 from understudy.errors import RunError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.disagreements import disagreements
+from understudy.metrics.significance import Resampling
 from understudy.report import ReportInputs, render_report
 from understudy.report.run_summary import ARMS, caveats, compact, headline, number, p_text, primary_metric
 
@@ -69,7 +70,7 @@ def inputs() -> ReportInputs:
     arms = {arm: rows(arm, share) for arm, share in SHARES.items()}
     return ReportInputs(
         name="telecom-qa",
-        comparison=compare(arms, resamples=300).to_dict(),
+        comparison=compare(arms, resampling=Resampling(300)).to_dict(),
         recipe="name: telecom-qa\nseed: 0\n",
         curves=CURVES,
         models=MODELS,
@@ -168,7 +169,7 @@ def test_what_a_model_writes_stays_text(tmp_path) -> None:
     for table in arms.values():
         for row in table:
             row["kind"] = f"{EVIL}_{row['kind']}"
-    comparison = compare(arms, resamples=100).to_dict()
+    comparison = compare(arms, resampling=Resampling(100)).to_dict()
     run = ReportInputs(
         name=EVIL,
         comparison=comparison,
@@ -192,7 +193,7 @@ def test_what_a_model_writes_stays_text(tmp_path) -> None:
 @pytest.mark.parametrize("arms", [["sft"], ["distilled", "sft"], ["teacher", "distilled", "seqkd"], list(SHARES)])
 def test_missing_arms_and_sections(arms: list[str], tmp_path) -> None:
     tables = {arm: rows(arm, SHARES[arm]) for arm in arms}
-    run = ReportInputs(name="bare", comparison=compare(tables, resamples=100).to_dict())
+    run = ReportInputs(name="bare", comparison=compare(tables, resampling=Resampling(100)).to_dict())
     page = Page(render(run, tmp_path))
     assert page.open == []
     assert all(ARMS[arm] in page.text for arm in arms)
@@ -203,7 +204,7 @@ def test_missing_arms_and_sections(arms: list[str], tmp_path) -> None:
 
 def test_one_item_has_no_interval_and_no_verdict(tmp_path) -> None:
     tables = {arm: rows(arm, share, items=1) for arm, share in SHARES.items()}
-    run = ReportInputs(name="one", comparison=compare(tables, resamples=100).to_dict())
+    run = ReportInputs(name="one", comparison=compare(tables, resampling=Resampling(100)).to_dict())
     text = Page(render(run, tmp_path)).text
     assert headline(run).tone == "open"
     assert "too few items" in text
@@ -216,7 +217,7 @@ def test_another_arm_and_only_choices(tmp_path) -> None:
         return [{**row, **more} for row in rows("x", 0.5, items=10)]
 
     tables = {"distilled": choice([-2.0, -1.0]), "sft": choice([-1.0, -2.0]), "my own": choice([-1.0, -2.0])}
-    run = ReportInputs(name="choices", comparison=compare(tables, resamples=100).to_dict())
+    run = ReportInputs(name="choices", comparison=compare(tables, resampling=Resampling(100)).to_dict())
     text = Page(render(run, tmp_path)).text
     assert primary_metric(run.comparison) == "choice_accuracy"
     assert "my own" in text
@@ -236,7 +237,7 @@ def test_headline_follows_the_figures(inputs) -> None:
 
     def verdict(distilled: float, sft: float) -> str:
         arms = {"distilled": rows("distilled", distilled), "sft": rows("sft", sft)}
-        return headline(replace(inputs, comparison=compare(arms, resamples=200).to_dict())).verdict
+        return headline(replace(inputs, comparison=compare(arms, resampling=Resampling(200)).to_dict())).verdict
 
     assert verdict(0.2, 0.9).startswith("No:")
     assert verdict(0.5, 0.5).startswith("Not shown")
@@ -244,7 +245,7 @@ def test_headline_follows_the_figures(inputs) -> None:
 
 def test_gap_that_is_not_given_says_why(inputs, tmp_path) -> None:
     arms = {"teacher": rows("sft", 0.45), "distilled": rows("distilled", 0.8), "sft": rows("sft", 0.45)}
-    run = ReportInputs(name="no-gap", comparison=compare(arms, resamples=200).to_dict())
+    run = ReportInputs(name="no-gap", comparison=compare(arms, resampling=Resampling(200)).to_dict())
     text = Page(render(run, tmp_path)).text
     assert "not clearly better than the SFT-only student" in text
     assert "no clear gap to recover" in text
@@ -258,7 +259,7 @@ def test_long_answers_are_judged_by_rouge(inputs) -> None:
         ]
         for arm, s in SHARES.items()
     }
-    assert primary_metric(compare(arms, resamples=100).to_dict()) == "rougeL"
+    assert primary_metric(compare(arms, resampling=Resampling(100)).to_dict()) == "rougeL"
     assert primary_metric(inputs.comparison) == "exact_match"
 
 
