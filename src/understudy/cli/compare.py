@@ -17,7 +17,7 @@ def compare(
     arm: comparison_options.Arm = None,
     baseline: comparison_options.Baseline = None,
     references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
+    metrics: comparison_options.Metrics = None,
     judge_url: comparison_options.JudgeUrl = None,
     judge_model: comparison_options.JudgeModel = None,
     judge: comparison_options.JudgeField = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from understudy.evaluation.comparison import SideBySide
+    from understudy.evaluation.compare import Comparison
     from understudy.recipe import EvaluateConfig
 
 Sources = Annotated[
@@ -20,7 +20,12 @@ References = Annotated[
     list[Path] | None,
     typer.Option("--references", metavar="FILE", help="Right answers, where the predictions hold none. Repeatable."),
 ]
-Metrics = Annotated[str, typer.Option("--metrics", help="all, text (those without a model), or names with commas.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics", help="all, text (those without a model), or names with commas. Default: the run's; of files all."
+    ),
+]
 JudgeUrl = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compatible endpoint of the judge.")]
 JudgeModel = Annotated[
     str | None, typer.Option("--judge-model", help="The judge's name there; without a URL, a hub id or folder.")
@@ -115,22 +120,32 @@ def _fields(judge: list[str]) -> dict[str, Any]:
     return found
 
 
+def metrics_of(sources: list[str], config: EvaluateConfig, metrics: str | None) -> tuple[str, ...]:
+    """The metrics that were named; else those of the run's own report, so that both say the same; of files all."""
+    from understudy.evaluation.metric_models import metric_names
+    from understudy.evaluation.systems import run_of
+
+    of_runs = any(run_of(source)[0] is not None for source in sources)
+    return metric_names(metrics or (config.metrics if of_runs else "all"))
+
+
 def compared(
     sources: list[str],
     config: EvaluateConfig,
     *,
-    metrics: str,
+    metrics: str | None = None,
     arm: str | None = None,
     references: list[Path] | None = None,
     baseline: str | None = None,
-) -> SideBySide:
+) -> Comparison:
     """Read, score and test what a command names."""
-    from understudy.evaluation.comparison import side_by_side
-    from understudy.evaluation.metric_models import metric_names, tools_for
+    from understudy.evaluation.compare import compare
+    from understudy.evaluation.metric_models import tools_for
     from understudy.evaluation.scoring import score_systems
     from understudy.evaluation.systems import read_systems
+    from understudy.metrics.significance import Resampling
 
-    names = metric_names(metrics)
+    names = metrics_of(sources, config, metrics)
     systems = read_systems(sources, arm=arm, references=references or ())
     scored = score_systems(systems, names, tools_for(config))
-    return side_by_side(scored, baseline=baseline, resamples=config.resamples, confidence=config.confidence)
+    return compare(scored, baseline=baseline, resampling=Resampling(config.resamples, config.confidence))

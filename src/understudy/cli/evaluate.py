@@ -26,7 +26,7 @@ Out = Annotated[
 def evaluate(
     source: Source,
     references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
+    metrics: comparison_options.Metrics = None,
     judge_url: comparison_options.JudgeUrl = None,
     judge_model: comparison_options.JudgeModel = None,
     judge: comparison_options.JudgeField = None,
@@ -41,9 +41,10 @@ def evaluate(
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures."""
     from understudy.cli import comparison_tables
     from understudy.evaluation.evaluate import evaluation
-    from understudy.evaluation.metric_models import metric_names, tools_for
+    from understudy.evaluation.metric_models import tools_for
     from understudy.evaluation.systems import read_systems
     from understudy.files import write_json
+    from understudy.metrics.significance import Resampling
 
     if lm_eval is not None:
         _harness(source, lm_eval, limit, out)
@@ -58,9 +59,10 @@ def evaluate(
         resamples=resamples,
         confidence=confidence,
     )
-    names = metric_names(metrics)
+    names = comparison_options.metrics_of([source], config, metrics)
     systems = read_systems([source], references=references or ())
-    found = evaluation(systems, names, tools_for(config), resamples=config.resamples, confidence=config.confidence)
+    resampling = Resampling(config.resamples, config.confidence)
+    found = evaluation(systems, names, tools_for(config), resampling=resampling)
     path = _target(source, out)
     write_json(path, found)
     comparison_tables.scores(found)

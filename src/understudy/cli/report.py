@@ -19,7 +19,7 @@ def report(
     arm: comparison_options.Arm = None,
     baseline: comparison_options.Baseline = None,
     references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
+    metrics: comparison_options.Metrics = None,
     judge_url: comparison_options.JudgeUrl = None,
     judge_model: comparison_options.JudgeModel = None,
     judge: comparison_options.JudgeField = None,
@@ -64,4 +64,4 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"comparison", "table", "systems"} <= found.keys() else None
+    return found if isinstance(found, dict) and {"comparison", "overall", "systems"} <= found.keys() else None

@@ -117,9 +117,14 @@ def _about(rows: Sequence[TableRow]) -> tuple[dict[str, Any], dict[str, str]]:
     for run in dict.fromkeys(row.run for row in rows):
         scores = read_json(run / "scores.json")
         about |= scores["metrics"]
-        reasons |= scores.get("not_measured") or {}
+        reasons |= {name: _reason(why) for name, why in (scores.get("not_measured") or {}).items()}
     measured = {name for row in rows for name, value in row.metrics.items() if value is not None}
     return {name: what for name, what in about.items() if name in measured}, reasons
+
+
+def _reason(why: str | Mapping[str, str]) -> str:
+    """Why a metric was not measured: by system, or, in runs of earlier releases, for all of them at once."""
+    return why if isinstance(why, str) else next(iter(why.values()), "")
 
 
 def _why_not(metric: str) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from understudy.report.formatting import in_a_sentence, metric_label, number, p_text
 from understudy.report.grid_plots import cells_plot
 from understudy.report.page import write_page
-from understudy.report.run_summary import in_a_sentence, metric_label, number, p_text
 from understudy.report.tables import cell
 
 Analysis = Mapping[str, Any]

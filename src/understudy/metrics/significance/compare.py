@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -81,8 +81,8 @@ def compare_many(
 
     Args:
         systems: name -> metric -> score; at least two, items in the same order.
-        pairs: which to test, first minus second; the family is these and no others. Default: all pairs. The ranking is
-            of all systems either way.
+        pairs: which to test, first minus second; the family is these and no others. Default: all pairs; an empty list
+            tests nothing. The ranking is of all systems either way.
         groups: as in `compare_systems`.
         resampling: as in `compare_systems`; 1 − confidence is also the level of `better`, Friedman, Nemenyi. The least
             p-value is 1 / (draws + 1), so a family of m tests needs well over 20·m draws before Holm can find anything
@@ -101,15 +101,7 @@ def compare_many(
     p_values = {key: getattr(comparison, by_test) for key, comparison in found.items()}
     holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
     tests = tuple(
-        PairTest(
-            *key,
-            comparison,
-            p_values[key],
-            holm[key],
-            bh[key],
-            better=_better(key, comparison, holm[key], settings),
-            alone=p_values[key] < settings.alpha,
-        )
+        _pair_test(key, comparison, (p_values[key], holm[key], bh[key]), settings.alpha)
         for key, comparison in found.items()
     )
     metrics = tuple(dict.fromkeys(test.metric for test in tests))
@@ -187,7 +179,7 @@ def _pairs(
                 pairs[a, b, metric] = pair_rows(usable[a, metric], usable[b, metric], numbers)
             else:
                 passed_over.append(NotMeasured(f"{a} and {b}", metric, "no item that both have"))
-    if not set.intersection(*(set(scores) for scores in systems.values())) and not pairs:
+    if asked and not pairs and not set.intersection(*(set(scores) for scores in systems.values())):
         raise DataError("the systems share no metric", hint="score all of them with the same metrics")
     return pairs, tuple(passed_over)
 
@@ -269,10 +261,9 @@ def _comparison(
     )
 
 
-def _better(key: Key, comparison: MetricComparison, p_value: float, settings: Settings) -> str:
-    if not p_value < settings.alpha or comparison.difference == 0:
-        return ""
-    return key[0] if (comparison.difference > 0) == comparison.higher_is_better else key[1]
+def _pair_test(key: Key, comparison: MetricComparison, p_values: tuple[float, float, float], alpha: float) -> PairTest:
+    test = PairTest(*key, comparison, *p_values, better="", alone=p_values[0] < alpha)
+    return replace(test, better=test.ahead) if test.p_holm < alpha else test
 
 
 def _rankings(

@@ -3,14 +3,18 @@
 Two kinds: *bootstrap* draws rows with replacement; *swaps* exchange the two systems on each row with probability one
 half. A seed fixes the draws of so many rows, whatever is computed from them, so figures from several calls pair up.
 Memory is bounded: draws are made, used and forgotten in chunks. A figure comes back as `Resampled`: its value, its
-draws, and its value with each row left out.
+draws, and its value with each row left out, and with each row weighing a little less.
 
 A bootstrap's own spread is too small by sqrt((g − 1)/g) for g groups of one size, by more where one group outweighs the
 others, and its quantiles are those of a normal where Student's t would be in place. Both are made good as Hesterberg
 (2015) proposes for groups of one size, here with the jackknife over groups (MacKinnon, Nielsen and Webb, 2023) in place
 of the factor that only such groups share: the percentiles taken lie further out, at Φ(−c·z), with
 
-    c = max(s_jackknife / s_draws, sqrt(g/(g − 1))) · t(g − 1) / z,    s²_jackknife = (g − 1)/g · Σ_g (θ₋g − θ)²
+    c = s_jackknife / s_linear · t(g − 1) / z,    s²_jackknife = (g − 1)/g · Σ_g (θ₋g − θ)²,    s²_linear = Σ_g U_g²
+
+where θ₋g is the figure without group g and U_g its derivative by the weight of g (the infinitesimal jackknife, which is
+what endless draws of a linear figure spread by). Of a mean over groups of one size, s_jackknife / s_linear is
+sqrt(g/(g − 1)).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from understudy.errors import DataError
 from understudy.metrics.scores import FromTotals
 
 _CHUNK = 1 << 22  # weights held at once: 32 MB
+_STEP = 1e-3  # share of a group's weight that is taken off it for the derivative
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +93,32 @@ class Resampled:
         value: the figure on the items as they are.
         samples: `[draws]` the figure on each draw; NaN where a draw holds none of its items.
         left_out: `[rows]` the figure without each row (group); the value itself for a row without an item.
+        lightened: `[rows]` the figure with each row weighing a thousandth less.
     """
 
     value: float
     samples: np.ndarray
     left_out: np.ndarray
+    lightened: np.ndarray
 
     def minus(self, other: Resampled) -> Resampled:
         """The difference of two figures."""
-        return Resampled(self.value - other.value, self.samples - other.samples, self.left_out - other.left_out)
+        return Resampled(
+            self.value - other.value,
+            self.samples - other.samples,
+            self.left_out - other.left_out,
+            self.lightened - other.lightened,
+        )
+
+    def over(self, other: Resampled) -> Resampled:
+        """The ratio of two figures; draws whose denominator is not above 0 have none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Resampled(
+                self.value / other.value,
+                np.where(other.samples > 0, self.samples / other.samples, np.nan),
+                self.left_out / other.left_out,
+                self.lightened / other.lightened,
+            )
 
     def error(self, groups: int) -> float:
         """The jackknife's standard error over so many groups; NaN with fewer than two."""
@@ -109,9 +131,10 @@ class Resampled:
         from scipy.special import ndtri, stdtrit
 
         level = (1 + confidence) / 2
-        known = self.samples[np.isfinite(self.samples)]
-        spread = known.std() if len(known) else 0.0
-        wider = max(self.error(groups) / spread if spread > 0 else 0.0, np.sqrt(groups / (groups - 1)))
+        slopes = (self.lightened[np.isfinite(self.lightened)] - self.value) / _STEP
+        linear = float(np.sqrt((slopes**2).sum()))
+        # Where nothing varies the two are rounding errors: then as for groups of one size, which is the least.
+        wider = max(self.error(groups) / linear if linear > 0 else 0.0, np.sqrt(groups / (groups - 1)))
         return float(wider * stdtrit(groups - 1, level) / ndtri(level))
 
     def bounds(self, confidence: float, groups: int) -> tuple[float, float]:
@@ -168,8 +191,10 @@ def resample(columns: Sequence[Columns], resampling: Resampling = DEFAULT_RESAMP
 
 def _resampled(column: Columns, samples: np.ndarray) -> Resampled:
     whole = column.statistics.sum(axis=0)
-    left_out = np.asarray(column.from_totals(whole - column.statistics), dtype=np.float64)
-    return Resampled(float(column.from_totals(whole)), samples, left_out)
+    left_out, lightened = (
+        np.asarray(column.from_totals(whole - share * column.statistics), dtype=np.float64) for share in (1.0, _STEP)
+    )
+    return Resampled(float(column.from_totals(whole)), samples, left_out, lightened)
 
 
 def randomise(pairs: Sequence[Swappable], resampling: Resampling = DEFAULT_RESAMPLING) -> np.ndarray:
