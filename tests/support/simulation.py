@@ -75,6 +75,12 @@ def unequal_groups(groups: int) -> np.ndarray:
     return np.repeat(np.arange(groups), np.random.default_rng(5).geometric(0.2, size=groups))
 
 
+def heavy_groups(groups: int) -> np.ndarray:
+    """The group of each item; sizes follow a power law, from 2 up to 200."""
+    sizes = np.ceil(2 * np.random.default_rng(6).pareto(1.1, size=groups) + 1)
+    return np.repeat(np.arange(groups), np.minimum(200, sizes).astype(int))
+
+
 def one_large_group(groups: int) -> np.ndarray:
     """The group of each item; one group holds a fifth to a quarter of them, the others four each."""
     return np.repeat(np.arange(groups), [5 * groups // 4, *[4] * (groups - 1)])

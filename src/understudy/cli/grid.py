@@ -76,7 +76,7 @@ def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples =
     write_json(page.with_suffix(".json"), found)
     with atomic(page.with_suffix(".csv")) as handle:
         handle.write(grid_csv(found))
-    for sentence in headline(found)["sentences"]:
+    for sentence in headline(found).sentences:
         typer.echo(_line(sentence).plain)
     typer.echo(f"report: {page}, {page.with_suffix('.json').name}, {page.with_suffix('.csv').name}")
 
