@@ -20,7 +20,7 @@ from understudy.recipe.shipped import find
 from understudy.run import Run
 
 if TYPE_CHECKING:
-    from understudy.evaluation.comparison import SideBySide
+    from understudy.evaluation.compare import Comparison
 
 Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]
 """A recipe, its mapping, its file, or the name of a shipped one."""
@@ -99,7 +99,7 @@ def perform(recipe: Recipe, *, until: str | None = None, quiet: bool = False) ->
 def evaluate(
     source: Answers,
     *,
-    metrics: str | Sequence[str] = "all",
+    metrics: str | Sequence[str] | None = None,
     references: Sequence[Path] = (),
     config: EvaluateConfig | None = None,
 ) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def evaluate(
 
     Args:
         source: what answered.
-        metrics: `all`, `text` (those without a model), or names.
+        metrics: `all`, `text` (those without a model), or names. Default: those of the run's own report; of files all.
         references: files with right answers, where the predictions hold none.
         config: models, judge and resamples. Default: as the run's recipe has them.
 
@@ -115,29 +115,30 @@ def evaluate(
         UnderstudyError: the source cannot be read, or a metric's model is not there.
     """
     from understudy.evaluation.evaluate import evaluation
-    from understudy.evaluation.metric_models import metric_names, tools_for
+    from understudy.evaluation.metric_models import tools_for
     from understudy.evaluation.systems import read_systems
+    from understudy.metrics.significance import Resampling
 
     names = [_name(source)]
     config = config or config_of(names)
-    chosen = metric_names(metrics)
-    systems = read_systems(names, references=references)
-    return evaluation(systems, chosen, tools_for(config), resamples=config.resamples, confidence=config.confidence)
+    chosen = _metrics(names, config, metrics)
+    resampling = Resampling(config.resamples, config.confidence)
+    return evaluation(read_systems(names, references=references), chosen, tools_for(config), resampling=resampling)
 
 
 def compare(
     *sources: Answers,
-    metrics: str | Sequence[str] = "all",
+    metrics: str | Sequence[str] | None = None,
     arm: str | None = None,
     baseline: str | None = None,
     references: Sequence[Path] = (),
     config: EvaluateConfig | None = None,
-) -> SideBySide:
+) -> Comparison:
     """Set runs, arms or files of predictions side by side; one run alone compares its arms.
 
     Args:
         sources: who answered.
-        metrics: `all`, `text` (those without a model), or names.
+        metrics: `all`, `text` (those without a model), or names. Default: those of the run's own report; of files all.
         arm: which one to take of each run. Default: distilled.
         baseline: test every system against this one only.
         references: files with right answers, where the predictions hold none.
@@ -146,16 +147,18 @@ def compare(
     Raises:
         UnderstudyError: a source cannot be read, a metric's model is not there, or there is nothing to compare.
     """
-    from understudy.evaluation.comparison import side_by_side
-    from understudy.evaluation.metric_models import metric_names, tools_for
+    from understudy.evaluation import compare as comparison
+    from understudy.evaluation.metric_models import tools_for
     from understudy.evaluation.scoring import score_systems
     from understudy.evaluation.systems import read_systems
+    from understudy.metrics.significance import Resampling
 
     names = [_name(source) for source in sources]
     config = config or config_of(names)
-    chosen = metric_names(metrics)
+    chosen = _metrics(names, config, metrics)
     scored = score_systems(read_systems(names, arm=arm, references=references), chosen, tools_for(config))
-    return side_by_side(scored, baseline=baseline, resamples=config.resamples, confidence=config.confidence)
+    resampling = Resampling(config.resamples, config.confidence)
+    return comparison.compare(scored, baseline=baseline, resampling=resampling)
 
 
 def config_of(sources: Sequence[str]) -> EvaluateConfig:
@@ -163,6 +166,15 @@ def config_of(sources: Sequence[str]) -> EvaluateConfig:
     from understudy.evaluation.systems import run_of
 
     return next((run.recipe.evaluate for run, _ in map(run_of, sources) if run is not None), EvaluateConfig())
+
+
+def _metrics(sources: Sequence[str], config: EvaluateConfig, metrics: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics that were named; else those of the run's own report, so that both say the same; of files all."""
+    from understudy.evaluation.metric_models import metric_names
+    from understudy.evaluation.systems import run_of
+
+    of_runs = any(run_of(source)[0] is not None for source in sources)
+    return metric_names(metrics or (config.metrics if of_runs else "all"))
 
 
 def _name(source: Answers) -> str:

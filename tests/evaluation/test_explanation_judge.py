@@ -12,6 +12,7 @@ from support.asking import completer
 from support.servers import Server
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.metrics import MetricModels
+from understudy.metrics.significance import Resampling
 
 CONTEXT = "The AMF ends N2. The SMF ends N4."
 
@@ -35,7 +36,7 @@ def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> 
 
 def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
     rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resamples=200)["faithfulness"]
+    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
     assert found["value"] == pytest.approx((1 + 1 / 2) / 2)
     assert found["n"] == 2, "neither a row without explanation nor one without context"
 
@@ -49,6 +50,6 @@ def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -
     ],
 )
 def test_what_cannot_be_judged_says_why(server: Server, rows: list[dict[str, Any]], said: str) -> None:
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resamples=200)["faithfulness"]
+    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
     assert found["value"] is None
     assert said in found["reason"]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from support.embedded_answers import NAMES, embedded_answers
-from understudy.evaluation.comparison import side_by_side
+from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.metrics.significance import Resampling
 from understudy.report.comparison_page import render_comparison
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -78,7 +79,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     one = [System(name, answers[name][:1], name) for name in NAMES[:2]]
     text = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "faithfulness")
     for name, systems in {"two": few, "many": many, "one_item": one}.items():
-        found = side_by_side(score_systems(systems, text), resamples=300)
+        found = compare(score_systems(systems, text), resampling=Resampling(300))
         render_comparison(found.to_dict(), folder / f"{name}.html")
     return {path.stem: path for path in folder.glob("*.html")}
 

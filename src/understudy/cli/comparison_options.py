@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from understudy.evaluation.comparison import SideBySide
+    from understudy.evaluation.compare import Comparison
     from understudy.recipe import EvaluateConfig
 
 Sources = Annotated[
@@ -25,7 +25,12 @@ References = Annotated[
     list[Path] | None,
     typer.Option("--references", metavar="FILE", help="Right answers, where the predictions hold none. Repeatable."),
 ]
-Metrics = Annotated[str, typer.Option("--metrics", help="all, text (those without a model), or names with commas.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics", help="all, text (those without a model), or names with commas. Default: the run's; of files all."
+    ),
+]
 JudgeUrl = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compatible endpoint of the judge.")]
 JudgeModel = Annotated[
     str | None, typer.Option("--judge-model", help="The judge's name there; without a URL, a hub id or folder.")
@@ -52,7 +57,7 @@ class ScoreOptions:
     """What every command that scores can be told."""
 
     references: References = None
-    metrics: Metrics = "all"
+    metrics: Metrics = None
     judge_url: JudgeUrl = None
     judge_model: JudgeModel = None
     judge: JudgeField = None
@@ -110,7 +115,7 @@ class CompareOptions(ScoreOptions):
     arm: Arm = None
     baseline: Baseline = None
 
-    def compare(self, sources: Sequence[str]) -> SideBySide:
+    def compare(self, sources: Sequence[str]) -> Comparison:
         """Read, score and test what a command names."""
         config = self.config(sources)
         from understudy.api import compare

@@ -1,4 +1,4 @@
-"""Example answers worth reading: items on which two arms differ most, in both directions."""
+"""Example answers worth reading: items on which two systems differ most."""
 
 from __future__ import annotations
 
@@ -9,21 +9,15 @@ from typing import Any
 from understudy.evaluation.score_rows import Row, chosen_option
 from understudy.metrics import score
 
-CONTESTS: tuple[tuple[str, str], ...] = (
-    *(("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")),
-    *(("explained", "sft"), ("sft", "explained"), ("teacher", "explained")),
-)
-"""(better arm, worse arm): gains, losses, and what is still missing."""
-
 
 def disagreements(
     arms: Mapping[str, Sequence[Row]],
     *,
-    contests: Sequence[tuple[str, str]] = CONTESTS,
-    limit: int = 4,
+    contests: Sequence[tuple[str, str]],
+    limit: int = 3,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Pick examples for each contest: the items where one arm's answer is better than the other's by most.
+    """Pick examples for each contest (better system, worse system): the items where the one's answer is better by most.
 
     Quality is token F1 of the written answer, or right/wrong of the chosen option. Among equals the pick is random, so
     nobody chose the examples.

@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy.evaluation.explanations import groups_of
 from understudy.metrics import MetricModels, score
-from understudy.metrics.significance import bootstrap_interval
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 
 NOTHING_WRITTEN = "no explanation was written"
 NO_CONTEXT = "no row has a context that claims could be held against"
@@ -17,9 +17,7 @@ def judged_explanations(
     rows: Sequence[Mapping[str, Any]],
     tools: MetricModels,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, dict[str, Any]]:
     """Judge explanations by the metrics that need no right explanation.
 
@@ -30,9 +28,7 @@ def judged_explanations(
     Args:
         rows: of `predict_explained`.
         tools: with the judge, and an embedding model for `answer_relevance`.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         Metric → `value`, `low`, `high`, `n`, with intervals over groups of items; or `value` None and `reason`.
@@ -56,8 +52,6 @@ def judged_explanations(
         if not made.measured.any():
             found[metric] = {"value": None, "reason": f"not measured: {made.reason or 'the judge gave no verdict'}"}
             continue
-        drawn = bootstrap_interval(
-            made.per_example, groups=groups_of(judged), resamples=resamples, confidence=confidence, seed=seed
-        )
+        drawn = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
         found[metric] = drawn.to_dict()
     return found

@@ -24,7 +24,7 @@ from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
-from understudy.metrics.significance import bootstrap_interval
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.models.forward import base_model
 from understudy.models.generate import Generated, choice_scores, generate
 from understudy.recipe import TaskConfig
@@ -222,7 +222,7 @@ def _with_room(encoder: ExampleTokenizer) -> ExampleTokenizer:
 
 
 def explanation_figures(
-    rows: Sequence[Mapping[str, Any]], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    rows: Sequence[Mapping[str, Any]], *, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, Any]:
     """What the explanations of prediction rows are like, with intervals over groups of items.
 
@@ -230,9 +230,7 @@ def explanation_figures(
 
     Args:
         rows: of `predict_explained`.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `items`, `explained` (rows with a text), `answer_given` (share of all rows in which an answer could be read),
@@ -242,10 +240,9 @@ def explanation_figures(
         length), each with `value`, `low`, `high`, `n`, `missing`.
     """
     texts = [row for row in rows if row.get("explanation")]
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
 
     def share(of: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> dict[str, Any]:
-        return interval([value(row) for row in of], groups_of(of), **settings)
+        return interval([value(row) for row in of], groups_of(of), resampling)
 
     asked_options = [row for row in rows if row["choices"]]
     chose = [row for row in texts if row["chosen"] is not None]
@@ -267,11 +264,11 @@ def _distractors(row: Mapping[str, Any]) -> int:
     return len(named - right)
 
 
-def interval(values: Sequence[float], groups: Sequence[Any] | None, **settings: Any) -> dict[str, Any]:
+def interval(values: Sequence[float], groups: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:
     """Mean and bootstrap interval, JSON-able: `value`, `low`, `high`, `n`, `missing`; null where nothing is there."""
     if not len(values):
         return {"value": None, "low": None, "high": None, "n": 0, "missing": 0}
-    return bootstrap_interval(values, groups=groups, **settings).to_dict()
+    return bootstrap_interval(values, groups=groups, resampling=resampling).to_dict()
 
 
 def groups_of(rows: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -26,6 +26,7 @@ from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
 from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
 from understudy.evaluation.predict import group_of
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.recipe import TaskConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
@@ -99,18 +100,14 @@ def faithfulness(
     swaps: Sequence[Mapping[str, Any]],
     tasks: TaskConfig,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """How often the answer goes along with a swapped rationale, with intervals over groups of examples.
 
     Args:
         swaps: of `swapped_answers`.
         tasks: what the student learned.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `measured`; where it is false only `reason`. Else `task` (the one that was asked), `swaps`, `examples`,
@@ -123,12 +120,11 @@ def faithfulness(
     form = asked(tasks)
     if form.reading is None or not swaps:
         return {"measured": False, "reason": NOT_READ if form.reading is None else NOTHING_TO_SWAP}
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     open_ = [row for row in swaps if row["before"] != row["choice"]]
 
     def share(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = [float(row["after"] == row["choice"]) for row in rows]
-        return interval(values, groups_of(rows), **settings)
+        return interval(values, groups_of(rows), resampling)
 
     note = ""
     if form.answer != form.reading:

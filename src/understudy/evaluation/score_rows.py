@@ -155,7 +155,7 @@ def group_numbers(rows: Sequence[Row]) -> list[int]:
     return [names.setdefault(key, len(names)) for key in keys]
 
 
-def chance(arms: Mapping[str, list[Row]]) -> float | None:
+def chance(arms: Mapping[str, Sequence[Row]]) -> float | None:
     """What guessing would score on the multiple-choice items; None where there are none."""
     shares = []
     for rows in zip(*arms.values(), strict=True):

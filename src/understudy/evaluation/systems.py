@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.compare import majority_baseline
+from understudy.evaluation.majority import majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe, main_arm
@@ -68,7 +68,7 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
         if run is None:
             found += _file_systems(source, references)
         else:
-            found += _run_systems(run, named or arm)
+            found += run_systems(run, named or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(found):
         named = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {origin: main_arm({s.arm for s in found if s.origin == origin}) for origin in {s.origin for s in found}}
@@ -140,7 +140,12 @@ def family(recipe: Recipe) -> str:
     return fingerprint({key: value for key, value in recipe.identity().items() if key not in ("seed", "name")})
 
 
-def _run_systems(run: Run, arm: str | None) -> list[System]:
+def run_systems(run: Run, arm: str | None = None) -> list[System]:
+    """The arms of a run, or one of them, under their own names.
+
+    Raises:
+        ConfigError: no arm was answered yet, or not this one.
+    """
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
         raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")

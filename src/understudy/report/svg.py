@@ -15,36 +15,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from understudy.report.run_summary import arm_label
+from understudy.report.formatting import arm_label
+from understudy.report.labels import label_of
 
 INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 _THEME = {INK: "currentColor", GRID: "var(--grid)"}
-_COLOURS = {
-    "teacher": "#7c8594",
-    "distilled": "#2b7fdb",
-    "explained": "#0e9aa7",
-    "seqkd": "#9a63d8",
-    "kd_gold": "#1f9d78",
-    "sft": "#dd8423",
-    "base_student": "#a9906f",
-    "majority": "#c4536f",
-}
-MARKERS = {
-    "teacher": "D",
-    "distilled": "o",
-    "explained": "p",
-    "seqkd": "s",
-    "kd_gold": "^",
-    "sft": "v",
-    "base_student": "P",
-    "majority": "X",
-}
-_SPARE = ("#3d5a99", "#b5651d", "#6b8e23", "#b0468e")
-
-
-def colour(arm: str) -> str:
-    """The arm's colour; another name gets one of its own."""
-    return _COLOURS.get(arm) or _SPARE[sum(map(ord, arm)) % len(_SPARE)]
 
 
 @contextmanager
@@ -111,9 +86,7 @@ def legend(
 ) -> None:
     """One legend above the whole figure."""
     handles = [
-        Line2D(
-            [], [], color=colour(arm_of(name)), marker=MARKERS.get(arm_of(name), "o"), linewidth=1.7, label=label(name)
-        )
-        for name in names
+        Line2D([], [], color=ink.colour, marker=ink.marker, linewidth=1.7, label=label(name))
+        for name, ink in ((name, label_of(arm_of(name))) for name in names)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handlelength=1.6)

@@ -18,6 +18,7 @@ from understudy.evaluation.metric_models import tools_for
 from understudy.evaluation.simulatability import simulate, views
 from understudy.files import write_jsonl
 from understudy.knowledge import store
+from understudy.metrics.significance import Resampling
 from understudy.models.load import load_model, load_template
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, rows_of, student_weights
@@ -127,19 +128,19 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
     counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
     write_jsonl(run.stage("predict-explained") / "predictions.jsonl", found)
-    measured = {"resamples": recipe.evaluate.resamples, "confidence": recipe.evaluate.confidence, "seed": recipe.seed}
-    lines = figure_lines(explanation_figures(found, **measured)) if tasks.kind != "answer" else []
+    measured = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
+    lines = figure_lines(explanation_figures(found, resampling=measured)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
         swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
         write_jsonl(run.stage("predict-explained") / "swaps.jsonl", swaps)
-        lines += faithfulness_lines(faithfulness(swaps, tasks, **measured), role)
+        lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=measured), role)
     if run.is_done("train-observer"):
         observer, its_encoder = _load(context, "train-observer")
-        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, **measured))
+        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, resampling=measured))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
-            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), **measured)
+            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
         )
     return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
 
