@@ -9,7 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "understudy"
 
 # First part of a module's path under `understudy` → its floor; each entry of a floor is a room of its own.
 FLOORS = [
-    ["errors", "files", "extensions", "types"],
+    ["arms", "errors", "files", "extensions", "records", "types"],
     ["recipe"],
     ["run", "data", "losses", "metrics"],
     ["tokens"],
@@ -25,7 +25,8 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # files.py raises errors.py; both are ground floor and belong to each other.
-SAME_ROOM = {"errors": "ground", "files": "ground", "extensions": "ground", "types": "ground"}
+GROUND = ("arms", "errors", "files", "extensions", "records", "types")
+SAME_ROOM = dict.fromkeys(GROUND, "ground")
 
 
 def imports(path: Path) -> set[str]:

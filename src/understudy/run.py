@@ -29,6 +29,7 @@ from understudy import __version__
 from understudy.errors import ConfigError, RunError, unknown
 from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recipe
+from understudy.records import Prediction
 
 BEGUN, DONE = "begun.json", "done.json"
 EXTENSIONS, PREDICTIONS = "extensions", "predictions.jsonl"
@@ -93,8 +94,8 @@ class Run:
         """
         return self._finished(self.folder / "student")
 
-    def predictions(self, arm: str) -> list[dict[str, Any]]:
-        """What an arm answered to the held-out questions: one row a question (id, prediction, tokens …).
+    def predictions(self, arm: str) -> list[Prediction]:
+        """What an arm answered to the held-out questions: one row a question.
 
         Args:
             arm: `distilled`, `sft` …, or `teacher` and `base_student`.
@@ -106,7 +107,7 @@ class Run:
         known = [path.parent.name.removeprefix("predict-") for path in sorted(stages.glob(f"predict-*/{PREDICTIONS}"))]
         if arm not in known:
             raise unknown("arm", arm, known, where=str(self.folder))
-        return read_jsonl(self.stage(f"predict-{arm}") / PREDICTIONS)
+        return [Prediction.from_json(row) for row in read_jsonl(self.stage(f"predict-{arm}") / PREDICTIONS)]
 
     def _finished(self, path: Path) -> Path:
         if not path.exists():

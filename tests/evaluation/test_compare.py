@@ -17,12 +17,13 @@ from understudy.evaluation.majority import majority_baseline
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
 from understudy.metrics.significance import Resampled, Resampling, randomisation_test
+from understudy.records import Prediction
 
 NAMES = ["AMF", "SMF", "UPF", "PCF", "UDM", "AUSF", "NRF", "NEF"]
 
 
-def row(number: int, prediction: str | None, **more: Any) -> dict[str, Any]:
-    return {
+def row(number: int, prediction: str | None, **more: Any) -> Prediction:
+    fields = {
         "id": f"q{number}",
         "kind": "two_step" if number % 4 == 0 else "phrasing",
         "gold_fact": number % 3 == 0,
@@ -34,11 +35,11 @@ def row(number: int, prediction: str | None, **more: Any) -> dict[str, Any]:
         "prediction": prediction,
         "choice_scores": None,
         "seconds": 0.1,
-        **more,
     }
+    return Prediction.from_json({**fields, **more})
 
 
-def arm(share: float, *, seed: int, items: int = 120) -> list[dict[str, Any]]:
+def arm(share: float, *, seed: int, items: int = 120) -> list[Prediction]:
     """An arm that is right on about `share` of the items."""
     right = np.random.default_rng(seed).uniform(size=items) < share
     return [
@@ -48,21 +49,21 @@ def arm(share: float, *, seed: int, items: int = 120) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def arms() -> dict[str, list[dict[str, Any]]]:
+def arms() -> dict[str, list[Prediction]]:
     shares = {"teacher": 0.95, "base_student": 0.05, "sft": 0.5, "seqkd": 0.7, "kd_gold": 0.55, "distilled": 0.8}
     return {name: arm(share, seed=number) for number, (name, share) in enumerate(shares.items())}
 
 
-def choice(number: int, scores: list[float] | None) -> dict[str, Any]:
+def choice(number: int, scores: list[float] | None) -> Prediction:
     choices = ["AMF", "SMF", "UPF", "PCF"]
     return row(number, "", choices=choices, references=[choices[number % 4]], choice_scores=scores, kind="choice")
 
 
 def test_table_equals_the_metrics_alone(arms) -> None:
     found = compare_arms(arms, resampling=Resampling(1000))
-    groups = [item["group"] for item in arms["sft"]]
+    groups = [item.group for item in arms["sft"]]
     for name, rows in arms.items():
-        alone = score([item["prediction"] for item in rows], [item["references"] for item in rows])
+        alone = score([item.prediction for item in rows], [item.references for item in rows])
         for metric, result in alone.items():
             expected = bootstrap_interval(result, groups=groups, resampling=Resampling(1000))
             ours = found.overall.table[name][metric]
@@ -73,10 +74,10 @@ def test_table_equals_the_metrics_alone(arms) -> None:
 
 def test_differences_equal_the_paired_test_alone(arms) -> None:
     found = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match", "bleu"))
-    groups = [item["group"] for item in arms["sft"]]
+    groups = [item.group for item in arms["sft"]]
     for metric in ("exact_match", "bleu"):
         a, b = (
-            score([item["prediction"] for item in arms[name]], [item["references"] for item in arms[name]])[metric]
+            score([item.prediction for item in arms[name]], [item.references for item in arms[name]])[metric]
             for name in ("distilled", "sft")
         )
         expected = paired_bootstrap(a, b, groups=groups, resampling=Resampling(1000))
@@ -92,8 +93,8 @@ def test_slices_hold_their_own_items(arms) -> None:
     found = compare_arms(arms, resampling=Resampling(200), metrics=("exact_match",))
     assert {kind: part.items for kind, part in found.kinds.items()} == {"phrasing": 90, "two_step": 30}
     assert {label: part.items for label, part in found.gold_facts.items()} == {"in_gold": 40, "not_in_gold": 80}
-    rows = [item for item in arms["sft"] if not item["gold_fact"]]
-    right = [item["prediction"].split()[0] in item["references"][0] for item in rows]
+    rows = [item for item in arms["sft"] if not item.gold_fact]
+    right = [item.prediction.split()[0] in item.references[0] for item in rows]
     assert found.gold_facts["not_in_gold"].table["sft"]["exact_match"].value == pytest.approx(np.mean(right))
     parts = [part.table["sft"]["exact_match"] for part in found.kinds.values()]
     whole = found.overall.table["sft"]["exact_match"].value
@@ -208,7 +209,7 @@ def test_faults_are_named(arms) -> None:
     with pytest.raises(DataError, match="two predictions for item 'q0'"):
         compare_arms({"sft": [row(0, "a"), row(0, "b")]})
     with pytest.raises(DataError, match="no field 'prediction'"):
-        compare_arms({"sft": [{"id": 1, "references": ["a"]}]})
+        Prediction.from_json({"id": 1, "references": ["a"]})
     with pytest.raises(DataError, match="different references for item 'q0'"):
         compare_arms({"sft": [row(0, "a")], "seqkd": [row(0, "a", references=["b"])]})
     with pytest.raises(DataError, match="no test item has a right answer"):
@@ -216,22 +217,13 @@ def test_faults_are_named(arms) -> None:
 
 
 def test_majority_baseline_by_hand() -> None:
-    train = [
-        {"kind": "band", "references": ["TDD"]},
-        {"kind": "band", "references": ["FDD", "TDD"]},
-        {"kind": "band", "references": ["TDD"]},
-        {"kind": "timer", "references": ["5 s"]},
-        {"kind": "timer", "references": []},
-    ]
-    test = [row(0, "x", kind="band"), row(1, "y", kind="timer"), row(2, "z", kind="unseen")]
-    assert [item["prediction"] for item in majority_baseline(train, test, "kind")] == ["TDD", "5 s", ""]
-    assert test[0]["prediction"] == "x"
-    by_meta = majority_baseline(
-        [{"meta": {"relation": "r"}, "references": ["A"]}], [row(0, "x", meta={"relation": "r"})], "relation"
-    )
-    assert by_meta[0]["prediction"] == "A"
-    options = [row(0, "", kind="band", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
-    assert chosen_option(majority_baseline(train, options, lambda item: item["kind"])[0]) == "TDD"
+    train = [("band", "TDD"), ("band", "FDD"), ("band", "TDD"), ("timer", "5 s")]
+    test = [row(0, "x"), row(1, "y"), row(2, "z")]
+    classes = {"q0": "band", "q1": "timer", "q2": "unseen"}
+    assert [item.prediction for item in majority_baseline(train, test, classes)] == ["TDD", "5 s", ""]
+    assert test[0].prediction == "x"
+    options = [row(0, "", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
+    assert chosen_option(majority_baseline(train, options, classes)[0]) == "TDD"
 
 
 def test_examples_show_both_directions(arms) -> None:

@@ -37,7 +37,7 @@ def scored() -> Scored:
 def test_scores_are_those_of_the_metrics_themselves(scored: Scored) -> None:
     for name in NAMES:
         rows = embedded_answers()[name]
-        plain = score([r["prediction"] for r in rows], [r["references"] for r in rows], metrics=METRIC_NAMES)
+        plain = score([r.prediction for r in rows], [list(r.references) for r in rows], metrics=METRIC_NAMES)
         for metric, result in plain.items():
             assert scored.scores[name][metric].value == pytest.approx(result.value)
             assert scored.scores[name][metric].per_example == pytest.approx(result.per_example)
@@ -76,7 +76,7 @@ def test_the_order_of_items_changes_nothing(scored: Scored) -> None:
 
 
 def test_a_perfect_system_has_the_maximum_on_every_text_metric() -> None:
-    rows = [{**row, "prediction": row["references"][0]} for row in embedded_answers()[NAMES[0]]]
+    rows = [replace(row, prediction=row.references[0]) for row in embedded_answers()[NAMES[0]]]
     found = evaluation(
         [System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resampling=Resampling(100)
     )
@@ -155,7 +155,7 @@ def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
     found = compare(scored, resampling=Resampling(500)).to_dict()
     for name in NAMES[:2]:
         alone = [
-            score([r["prediction"] for r in s.rows], [r["references"] for r in s.rows], metrics=["exact_match"])
+            score([r.prediction for r in s.rows], [list(r.references) for r in s.rows], metrics=["exact_match"])
             for s in seeded()
             if s.name == name
         ]
@@ -200,15 +200,15 @@ def test_the_figures_of_a_run_say_it_too() -> None:
 
 def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) -> None:
     found = compare(scored, resampling=Resampling(500)).to_dict(examples=2)
-    rows = {row["id"]: row for row in embedded_answers()[NAMES[0]]}
+    rows = {row.id: row for row in embedded_answers()[NAMES[0]]}
     assert {(c["better"], c["worse"]) for c in found["examples"]} >= {(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])}
     for contest in found["examples"]:
         for example in contest["examples"]:
             answers = example["answers"]
             assert answers[contest["better"]]["quality"] > answers[contest["worse"]]["quality"]
-            assert example["question"] == rows[example["id"]]["question"]
+            assert example["question"] == rows[example["id"]].question
     constant = found["constant_answer"]
-    hits = sum(constant["answer"] in [text.strip().lower() for text in row["references"]] for row in rows.values())
+    hits = sum(constant["answer"] in [text.strip().lower() for text in row.references] for row in rows.values())
     assert constant["share"] == hits / len(rows)
 
 

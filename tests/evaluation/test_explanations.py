@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,7 @@ from understudy.evaluation.simulatability import leakage_adjusted, simulate, vie
 from understudy.metrics.significance import Resampling
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
+from understudy.records import ExplainedPrediction, Prediction, Swap
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example
@@ -116,7 +118,7 @@ def row(name, chosen, explanation, **fields):
         "explanation": explanation,
         "explanation_finished": explanation is not None,
     }
-    return base | fields
+    return ExplainedPrediction.from_json({"prediction": "", **base, **fields})
 
 
 # what is asked
@@ -155,19 +157,19 @@ def test_rows_of_every_kind_from_both_forms_of_models(student, kind):
     counted = []
     rows = predict_explained(student.model, student.encoder, ROWS, tasks, batch_size=2, progress=counted.append)
     plain = predict(student.model, student.encoder, ROWS, batch_size=2)
-    assert [list(one)[: len(plain[0])] for one in rows] == [list(one) for one in plain]
+    assert [list(one.to_json())[:13] for one in rows] == [list(one.to_json()) for one in plain]
     two_texts = kind.startswith("multitask")
     assert sum(counted) == len(ROWS) * (2 if two_texts else 1)
     for one in rows:
-        assert len(one["choice_scores"]) == 4
-        assert one["prediction"] in one["raw"]
-        assert one["answer_given"] == bool(one["prediction"])
-        assert (one["explanation"] is None) == (kind == "answer")
-        assert (one["explanation_finished"] is None) == (kind == "answer")
-        assert one["tokens"] <= DATA.max_answer_tokens * (2 if two_texts else 1)
+        assert len(one.choice_scores) == 4
+        assert one.prediction in one.raw
+        assert one.answer_given == bool(one.prediction)
+        assert (one.explanation is None) == (kind == "answer")
+        assert (one.explanation_finished is None) == (kind == "answer")
+        assert one.tokens <= DATA.max_answer_tokens * (2 if two_texts else 1)
     if kind == "answer":
-        assert [{k: v for k, v in one.items() if k in plain[0] and k != "seconds"} for one in rows] == [
-            {k: v for k, v in one.items() if k != "seconds"} for one in plain
+        assert [Prediction.from_json({**one.to_json(), "seconds": 0}) for one in rows] == [
+            replace(one, seconds=0) for one in plain
         ]
 
 
@@ -228,8 +230,8 @@ def test_rows_without_options_have_no_scores(causal):
     (found,) = predict_explained(
         causal.model, causal.encoder, [bare], TaskConfig(kind="rationale_answer"), batch_size=1
     )
-    assert found["choice_scores"] is None
-    assert found["chosen"] is None
+    assert found.choice_scores is None
+    assert found.chosen is None
 
 
 # faithfulness
@@ -239,7 +241,7 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
     tasks = TaskConfig(kind="counterfactual")
     swaps = swapped_answers(copier.model, copier.encoder, argued(), tasks, batch_size=4)
     # three wrong options each: the text for the gold one is not a counterfactual
-    assert [(swap["id"], swap["choice"]) for swap in swaps] == [
+    assert [(swap.id, swap.choice) for swap in swaps] == [
         *[("n2", n) for n in (1, 2, 3)],
         *[("n4", n) for n in (0, 2, 3)],
         *[("sub", n) for n in (0, 1, 3)],
@@ -249,7 +251,7 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
     assert (found["task"], found["swaps"], found["examples"]) == ("factual", 9, 3)
     assert found["follows"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 9, "missing": 0}
     assert found["flips"]["value"] == 1.0
-    assert found["flips"]["n"] == sum(swap["before"] != swap["choice"] for swap in swaps) > 0
+    assert found["flips"]["n"] == sum(swap.before != swap.choice for swap in swaps) > 0
     assert "note" not in found
 
 
@@ -258,7 +260,7 @@ def test_options_that_read_the_same_are_one_answer(copier):
     texts = {n: f"What does it: {twice.choices[n]}." for n in (1, 2)}
     tasks = TaskConfig(kind="counterfactual")
     swaps = swapped_answers(copier.model, copier.encoder, [WithRationales(twice, None, texts)], tasks, batch_size=4)
-    assert [(swap["choice"], swap["after"]) for swap in swaps] == [(1, 1), (2, 2)]
+    assert [(swap.choice, swap.after) for swap in swaps] == [(1, 1), (2, 2)]
 
 
 def test_a_mark_without_a_rationale_swaps_nothing(causal):
@@ -270,17 +272,17 @@ def test_an_untrained_student_is_measured_too(student):
     tasks = TaskConfig(kind="rationale_answer")
     swaps = swapped_answers(student.model, student.encoder, argued(), tasks, batch_size=4)
     assert len(swaps) == 9
-    assert {swap["group"] for swap in swaps} == {"n2", "n4", "sub"}
-    by_hand = sum(swap["after"] == swap["choice"] for swap in swaps) / 9
+    assert {swap.group for swap in swaps} == {"n2", "n4", "sub"}
+    by_hand = sum(swap.after == swap.choice for swap in swaps) / 9
     assert faithfulness(swaps, tasks, resampling=Resampling(200))["follows"]["value"] == pytest.approx(by_hand)
 
 
 def test_before_is_the_answer_behind_the_students_own_rationale(student):
     tasks = TaskConfig(kind="counterfactual")
     rows = predict_explained(student.model, student.encoder, ROWS, tasks, batch_size=4)
-    scored = {one["id"]: max(range(4), key=one["choice_scores"].__getitem__) for one in rows}
+    scored = {one.id: max(range(4), key=one.choice_scores.__getitem__) for one in rows}
     swaps = swapped_answers(student.model, student.encoder, argued(), tasks, batch_size=4)
-    assert all(swap["before"] == scored[swap["id"]] for swap in swaps)
+    assert all(swap.before == scored[swap.id] for swap in swaps)
 
 
 @pytest.mark.parametrize("kind", ["answer", "multitask"])
@@ -308,10 +310,10 @@ def test_multitask_with_counterfactuals_says_which_answers_were_measured(copier)
 def test_shares_of_swaps_by_hand():
     tasks = TaskConfig(kind="counterfactual")
     swaps = [
-        {"id": "a", "group": "a", "choice": 1, "before": 1, "after": 1},
-        {"id": "a", "group": "a", "choice": 2, "before": 1, "after": 2},
-        {"id": "b", "group": "b", "choice": 0, "before": 3, "after": 3},
-        {"id": "b", "group": "b", "choice": 1, "before": 3, "after": 0},
+        Swap("a", "a", choice=1, before=1, after=1),
+        Swap("a", "a", choice=2, before=1, after=2),
+        Swap("b", "b", choice=0, before=3, after=3),
+        Swap("b", "b", choice=1, before=3, after=0),
     ]
     found = faithfulness(swaps, tasks, resampling=Resampling(500))
     assert found["follows"]["value"] == 0.5
@@ -389,7 +391,7 @@ def test_an_observer_that_copies_foresees_what_explanations_name(copier):
     assert found["both"]["value"] == found["leaking"]["value"] == 1
     assert found["gain"]["value"] == found["gain_leaking"]["value"] == 6 / 8
     assert found["las"]["value"] is None
-    silent = [dict(one, explanation="No reason.") for one in rows[:4]]
+    silent = [replace(one, explanation="No reason.") for one in rows[:4]]
     mixed = simulate(copier.model, copier.encoder, rows[4:] + silent, batch_size=8, resampling=Resampling(200))
     assert mixed["leaking"]["value"] == (4 + 1) / 8
     assert mixed["gain_not_leaking"]["value"] == 0

@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def compared(*names: str, prefix: str = "") -> dict[str, Any]:
     systems = []
     for name in names:
         rows = [
-            {**row, "prediction": prefix + row["prediction"], "question": prefix + row["question"]}
+            replace(row, prediction=prefix + (row.prediction or ""), question=prefix + (row.question or ""))
             for row in embedded_answers()[name]
         ]
         systems.append(System(prefix + name, rows, f"{prefix}{name}.jsonl"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     few = [System(name, answers[name], name) for name in NAMES[:2]]
     many = [System(name, answers[name], name, arm="sft", seed=0, family=name) for name in NAMES]
     many += [System(NAMES[0], answers[NAMES[0]][::-1], "again", arm="sft", seed=1, family=NAMES[0])]
-    endless = [{**row, "prediction": "W" * 300 + " <b>" + row["prediction"]} for row in answers[NAMES[2]]]
+    endless = [replace(row, prediction=f"{'W' * 300} <b>{row.prediction}") for row in answers[NAMES[2]]]
     many += [System(LONG, endless, "long"), System("перевод 学生 " + LONG, answers[NAMES[1]], "other")]
     one = [System(name, answers[name][:1], name) for name in NAMES[:2]]
     text = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "faithfulness")

@@ -10,8 +10,9 @@ from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
 from understudy.metrics import TEXT_METRICS, MetricModels
 from understudy.metrics.significance import DEFAULT_RESAMPLING, MetricComparison, Resampling
+from understudy.records import Prediction
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Prediction] | Sequence[Mapping[str, Any]]
 
 
 def compare_arms(
@@ -21,8 +22,15 @@ def compare_arms(
     resampling: Resampling = DEFAULT_RESAMPLING,
     tools: MetricModels | None = None,
 ) -> Comparison:
-    systems = [System(name, rows, "run", arm=name, seed=0, family=f"run/{name}") for name, rows in arms.items()]
+    systems = [
+        System(name, list(map(_prediction, rows)), "run", arm=name, seed=0, family=f"run/{name}")
+        for name, rows in arms.items()
+    ]
     return compare(score_systems(systems, metrics, tools), resampling=resampling)
+
+
+def _prediction(row: Prediction | Mapping[str, Any]) -> Prediction:
+    return row if isinstance(row, Prediction) else Prediction.from_json(row)
 
 
 def difference(comparison: Comparison, a: str, b: str, metric: str) -> MetricComparison:

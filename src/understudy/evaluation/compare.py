@@ -208,7 +208,7 @@ def _judge(scored: Scored) -> dict[str, dict[str, Any]]:
 
 def _constant_answer(scored: Scored) -> dict[str, Any]:
     """The one answer that is right most often, and on which share of the items: what reading nothing could score."""
-    counts = Counter(answer for row in scored.rows for answer in {text.strip().lower() for text in row["references"]})
+    counts = Counter(answer for row in scored.rows for answer in {text.strip().lower() for text in row.references})
     answer, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return {"answer": answer, "share": count / len(scored.rows)}
 

@@ -6,12 +6,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.evaluation.score_rows import Row, chosen_option
+from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import score
+from understudy.records import Prediction
 
 
 def disagreements(
-    arms: Mapping[str, Sequence[Row]],
+    arms: Mapping[str, Sequence[Prediction]],
     *,
     contests: Sequence[tuple[str, str]],
     limit: int = 3,
@@ -27,7 +28,7 @@ def disagreements(
         set) and `examples`, each with id, kind, gold_fact, question, context, choices, references and `answers`
         (arm -> text and quality between 0 and 1).
     """
-    tables = {arm: {row["id"]: row for row in rows if row["references"]} for arm, rows in arms.items()}
+    tables = {arm: {row.id: row for row in rows if row.references} for arm, rows in arms.items()}
     shared = list(dict.fromkeys(key for table in tables.values() for key in table))
     shared = [key for key in shared if all(key in table for table in tables.values())]
     if not shared:
@@ -45,7 +46,7 @@ def disagreements(
         candidates.sort(key=lambda key: -lead[key])
         examples = [
             {
-                **{name: tables[better][key].get(name) for name in _SHOWN},
+                **_shown(tables[better][key]),
                 "answers": {arm: {"text": answers[arm][key], "quality": quality[arm][key]} for arm in tables},
             }
             for key in candidates[:limit]
@@ -54,14 +55,17 @@ def disagreements(
     return found
 
 
-_SHOWN = ("id", "kind", "gold_fact", "question", "context", "choices", "references")
+def _shown(row: Prediction) -> dict[str, Any]:
+    """What a reader sees of the item itself."""
+    item = {"id": row.id, "kind": row.kind, "gold_fact": row.gold_fact, "question": row.question}
+    return {**item, "context": row.context, "choices": list(row.choices), "references": list(row.references)}
 
 
-def _answer(row: Row) -> str:
-    return row["prediction"] or chosen_option(row) or ""
+def _answer(row: Prediction) -> str:
+    return row.prediction or chosen_option(row) or ""
 
 
-def _quality(table: Mapping[str, Row], answers: Mapping[str, str]) -> dict[str, float]:
-    references = [list(table[key]["references"]) for key in answers]
+def _quality(table: Mapping[str, Prediction], answers: Mapping[str, str]) -> dict[str, float]:
+    references = [list(table[key].references) for key in answers]
     values = score(list(answers.values()), references, metrics=["token_f1"])["token_f1"].per_example
     return dict(zip(answers, values, strict=True))

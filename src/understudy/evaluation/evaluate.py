@@ -33,7 +33,7 @@ def evaluation(
             "origin": system.origin,
             "items": len(scored.rows),
             "groups": len(set(scored.groups)),
-            "ids": [row["id"] for row in scored.rows],
+            "ids": [row.id for row in scored.rows],
             "metrics": {
                 name: {
                     **result.to_dict(),

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from understudy.evaluation.score_rows import Row
+from understudy.records import Prediction
 
 
 def majority_baseline(
-    train_rows: Iterable[Row], test_rows: Iterable[Row], key: str | Callable[[Row], Hashable]
-) -> list[dict[str, Any]]:
-    """An arm that knows nothing of the question: the most frequent training answer of the row's class.
+    train: Iterable[tuple[Hashable, str]], test: Sequence[Prediction], classes: Mapping[str, Hashable]
+) -> list[Prediction]:
+    """An arm that knows nothing of the question: the most frequent training answer of the item's class.
 
     Where a class (a relation, a kind) has few different answers, this is the score that reading the question has to
     beat. Of equally frequent answers the first in training wins; a class unknown to training gets the empty answer.
 
     Args:
-        train_rows: rows with `references`, the first being the answer.
-        test_rows: prediction rows of any arm; only the answer is replaced.
-        key: the class of a row: a callable, or the name of a field of the row or of its `meta`.
+        train: class and answer of each training row.
+        test: predictions of any arm; only the answer is replaced.
+        classes: id of a test item -> its class.
     """
-    of = key if callable(key) else lambda row: row[key] if key in row else (row.get("meta") or {}).get(key)
     counts: dict[Hashable, Counter[str]] = defaultdict(Counter)
-    for row in train_rows:
-        if row["references"]:
-            counts[of(row)][row["references"][0]] += 1
+    for kind, answer in train:
+        counts[kind][answer] += 1
     arm = []
-    for row in test_rows:
-        seen = counts.get(of(row), Counter())
+    for row in test:
+        seen = counts.get(classes[row.id], Counter())
         answer = seen.most_common(1)[0][0] if seen else ""
-        choices = row.get("choices") or []
-        scores = [float(seen[choice]) for choice in choices] if row.get("choice_scores") else None
-        arm.append({**row, "prediction": answer, "choice_scores": scores, "seconds": 0.0})
+        scores = tuple(float(seen[choice]) for choice in row.choices) if row.choice_scores else None
+        arm.append(replace(row, prediction=answer, choice_scores=scores, seconds=0.0))
     return arm

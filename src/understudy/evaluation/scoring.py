@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from understudy.evaluation.score_rows import Row, align, group_numbers, measure
+from understudy.evaluation.score_rows import align, group_numbers, measure
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.metrics.significance.pairing import row_sums
 from understudy.metrics.significance.resampling import Columns, resample
+from understudy.records import Prediction
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Scored:
     """
 
     systems: tuple[System, ...]
-    rows: Sequence[Row]
-    predictions: Mapping[str, Sequence[Row]]
+    rows: Sequence[Prediction]
+    predictions: Mapping[str, Sequence[Prediction]]
     scores: Mapping[str, Mapping[str, Score]]
     by_seed: Mapping[str, Mapping[int, Mapping[str, Score]]]
     groups: Sequence[int]

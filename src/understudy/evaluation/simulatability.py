@@ -21,7 +21,7 @@ null.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from understudy.metrics.significance import (
     randomisation_test,
     resampled_figure,
 )
+from understudy.records import ExplainedPrediction, Prediction
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
@@ -60,7 +61,7 @@ def views(example: Example, explanation: str) -> dict[str, Example]:
 def simulate(
     observer: nn.Module,
     encoder: ExampleTokenizer,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ExplainedPrediction],
     *,
     batch_size: int,
     resampling: Resampling = DEFAULT_RESAMPLING,
@@ -78,12 +79,12 @@ def simulate(
     Returns:
         `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
     """
-    kept = [row for row in rows if row["choices"] and row["explanation"] and row["chosen"] is not None]
+    kept = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
     left_out = len(rows) - len(kept)
     if not kept:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
         return {"measured": False, "left_out": left_out, "reason": reason}
-    put = [views(_example(row), row["explanation"]) for row in kept]
+    put = [views(_example(row), row.explanation or "") for row in kept]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
         asked = [one[view] for one in put]
@@ -99,15 +100,15 @@ def simulate(
     return {"measured": True, "left_out": left_out, **figures}
 
 
-def _example(row: Mapping[str, Any]) -> Example:
-    return Example(str(row["id"]), row["question"], context=row.get("context"), choices=tuple(row["choices"]))
+def _example(row: Prediction) -> Example:
+    return Example(row.id, row.question or "", context=row.context, choices=row.choices)
 
 
-def _says(scores: list[float] | None, row: Mapping[str, Any]) -> bool:
+def _says(scores: list[float] | None, row: ExplainedPrediction) -> bool:
     assert scores is not None
-    said = row["choices"][int(np.argmax(scores))]
+    assert row.chosen is not None
     # Two options that read the same are one answer.
-    return said == row["choices"][row["chosen"]]
+    return row.choices[int(np.argmax(scores))] == row.choices[row.chosen]
 
 
 def leakage_adjusted(

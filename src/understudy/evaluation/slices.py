@@ -54,11 +54,11 @@ def slices_of(
             over all slices of both kinds, for they are shown together.
         empty: only count the items.
     """
-    kinds = {kind: scored.part([row.get("kind") == kind for row in scored.rows]) for kind in _values(scored, "kind")}
+    kinds = {kind: scored.part([row.kind == kind for row in scored.rows]) for kind in _kinds(scored)}
     facts = {
-        label: scored.part([row.get("gold_fact") is value for row in scored.rows])
+        label: scored.part([row.gold_fact is value for row in scored.rows])
         for label, value in (("in_gold", True), ("not_in_gold", False))
-        if value in {row.get("gold_fact") for row in scored.rows}
+        if value in {row.gold_fact for row in scored.rows}
     }
     if empty:
         counts = [
@@ -72,8 +72,8 @@ def slices_of(
     return {n: slices["kind", n] for n in kinds}, {n: slices["fact", n] for n in facts}
 
 
-def _values(scored: Scored, field: str) -> list[str]:
-    return sorted({row[field] for row in scored.rows if row.get(field)})
+def _kinds(scored: Scored) -> list[str]:
+    return sorted({row.kind for row in scored.rows if row.kind})
 
 
 def _tests(part: Scored, pair: tuple[str, str] | None, resampling: Resampling) -> Sequence[PairTest]:

@@ -22,6 +22,7 @@ from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRIC
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, adjusted, compare_many, factorial_anova
 from understudy.pipeline.knowledge_report import taught_note
 from understudy.recipe import main_arm
+from understudy.records import Prediction
 from understudy.run import Run
 
 SEED = "seed"
@@ -189,7 +190,7 @@ def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[li
         levels = {axis: label for axis, label in row.levels.items() if axis != SEED}
         name = ", ".join(f"{axis} {label}" for axis, label in levels.items()) or "the only cell"
         names[name] = levels
-        answers = read_jsonl(row.predictions)
+        answers = list(map(Prediction.from_json, read_jsonl(row.predictions)))
         systems[name, row.seed] = System(name, answers, str(row.run), arm=row.arm, seed=row.seed)
     cells = list(names)
     pairs = [(cells[a], cells[b]) for a, b, _ in neighbours(list(names.values()))]

@@ -43,7 +43,7 @@ def predict_arm(context: Context, arm: str) -> dict[str, Any]:
     rows = held_out(context.run, context.recipe)
     counter = Counter(context.progress, len(rows), "answers")
     predictions = predict(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
-    write_jsonl(context.run.stage(f"predict-{arm}") / "predictions.jsonl", predictions)
+    write_jsonl(context.run.stage(f"predict-{arm}") / "predictions.jsonl", [row.to_json() for row in predictions])
     return {"rows": len(predictions), "notes": encoder.notes}
 
 

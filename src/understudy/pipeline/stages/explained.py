@@ -127,13 +127,13 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
     apart = form.explanation not in (None, form.answer)
     counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
-    write_jsonl(run.stage("predict-explained") / "predictions.jsonl", found)
+    write_jsonl(run.stage("predict-explained") / "predictions.jsonl", [row.to_json() for row in found])
     measured = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
     lines = figure_lines(explanation_figures(found, resampling=measured)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
         swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
-        write_jsonl(run.stage("predict-explained") / "swaps.jsonl", swaps)
+        write_jsonl(run.stage("predict-explained") / "swaps.jsonl", [swap.to_json() for swap in swaps])
         lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=measured), role)
     if run.is_done("train-observer"):
         observer, its_encoder = _load(context, "train-observer")
