@@ -194,6 +194,9 @@ def test_a_run_keeps_what_it_was_run_with(mine: Path) -> None:
     mine.unlink()
     assert run.recipe.fingerprint() == recipe.fingerprint()
     assert run.recipe.extensions == (str(mine),)
+    other = run.recipe.revised({**recipe.model_dump(mode="json"), "seed": 3})
+    assert other.seed == 3
+    assert other.identity()["extensions"] == recipe.identity()["extensions"]
 
 
 def test_stages_of_a_grid_are_made_from_it_and_a_change_is_refused(mine: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -154,8 +154,11 @@ class Recipe(Section):
         names = value.get("extensions") if isinstance(value, dict) else None
         if not names or not isinstance(names, list | tuple):
             return check(value)
-        copies = (info.context or {}).get("extensions")
-        loaded = load_all([copies / Path(name).name for name in names] if copies else names)
+        context = info.context or {}
+        loaded = context.get("loaded")
+        if loaded is None:
+            copies = context.get("extensions")
+            loaded = load_all([copies / Path(name).name for name in names] if copies else names)
         recipe = check(value)
         recipe._loaded = loaded
         return recipe
@@ -163,6 +166,14 @@ class Recipe(Section):
     def __reduce__(self) -> Any:
         """To another process as JSON, validated there after the same extensions have been run."""
         return _revived, (self.model_dump(mode="json"), self._loaded)
+
+    def revised(self, value: Mapping[str, Any]) -> Recipe:
+        """The recipe of another mapping; its extensions are those that were run for this one, and are not run again.
+
+        Raises:
+            ValidationError: something in the mapping is wrong.
+        """
+        return Recipe.model_validate(dict(value), context={"loaded": self._loaded})
 
     @property
     def loaded(self) -> tuple[Extension, ...]:
@@ -256,5 +267,4 @@ def _revived(value: dict[str, Any], loaded: tuple[Extension, ...]) -> Recipe:
         RunError: one of its extensions is no longer what it was there.
     """
     unchanged(loaded)
-    recipe = Recipe.model_validate({**value, "extensions": [str(each.path) for each in loaded]})
-    return recipe.model_copy(update={"extensions": tuple(value["extensions"])})
+    return Recipe.model_validate(value, context={"loaded": loaded})
