@@ -114,3 +114,39 @@ class Swap:
     def to_json(self) -> dict[str, Any]:
         """JSON-able, keys in the order of the attributes."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class FigureLine:
+    """A figure of a stage as a line of the report.
+
+    Attributes:
+        label: what it is, in print.
+        value: the figure; None where it was not measured.
+        low: lower bound of its interval; None where that is not known.
+        high: upper bound.
+        n: how many items it is over.
+        scale: what it is multiplied by in print.
+        about: what a reader has to know of it.
+        reason: why there is none.
+    """
+
+    label: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    scale: int = 100
+    about: str = ""
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able: the figure, or the reason why there is none."""
+        if self.value is None:
+            return {"label": self.label, "value": None, "reason": self.reason}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reason"}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> FigureLine:
+        """Read a line of a stage's record."""
+        return cls(**{field.name: line[field.name] for field in fields(cls) if field.name in line})

@@ -9,6 +9,7 @@ from typing import Any
 from understudy.files import read_jsonl
 from understudy.knowledge import store
 from understudy.recipe import Recipe
+from understudy.records import FigureLine
 from understudy.run import Run
 from understudy.types import Knowledge
 
@@ -26,7 +27,8 @@ def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
     found["costs"] = costs(record)
     found["samples"] = samples(run, recipe)
     if run.is_done("predict-explained"):
-        found["explanations"] = run.record("predict-explained").get("explanations", [])
+        lines = run.record("predict-explained").get("explanations", [])
+        found["explanations"] = list(map(FigureLine.from_json, lines))
     return found
 
 

@@ -103,7 +103,7 @@ class EvaluateConfig(Section):
     rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
     resamples: int = Field(default=10_000, ge=100)
-    """Resamples of the paired bootstrap."""
+    """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
     simulatability: bool = False

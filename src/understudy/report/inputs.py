@@ -23,7 +23,7 @@ class ReportInputs:
         versions: package -> version, and the machine.
         texts: what a teacher wrote and how good it is: `teacher`, `quality` and `revision` as
             `knowledge.text_statistics` gives them, `costs` in words, `samples` (id, question, choices, answer, rows)
-            and `explanations` (label, value, low, high, n, or reason).
+            and `explanations` (`FigureLine`s).
         notes: whatever a reader has to know, in sentences.
     """
 

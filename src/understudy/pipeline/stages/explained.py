@@ -25,6 +25,7 @@ from understudy.pipeline.stages.context import Context, Counter, rows_of, studen
 from understudy.pipeline.stages.evaluation import held_out
 from understudy.pipeline.stages.training import equal_steps, gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig, TrainConfig
+from understudy.records import FigureLine
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -142,7 +143,7 @@ def predict_explained_arm(context: Context, _: str) -> dict[str, Any]:
         lines += judged_lines(
             judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
         )
-    return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
+    return {"rows": len(found), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
@@ -170,15 +171,14 @@ def _line(
     scale: int = 100,
     about: str = "",
     without: str = "there is nothing to count",
-) -> dict[str, Any]:
-    kept = {key: figure.get(key) for key in ("value", "low", "high", "n")} if figure else {"value": None}
-    value = kept["value"]
-    if value is None or value != value:
-        return {"label": label, "value": None, "reason": without}
-    return {"label": label, **kept, "scale": scale, "about": about}
+) -> FigureLine:
+    value = figure["value"] if figure else None
+    if figure is None or value is None or value != value:
+        return FigureLine(label, reason=without)
+    return FigureLine(label, value, figure["low"], figure["high"], figure["n"], scale, about)
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+def figure_lines(figures: Mapping[str, Any]) -> list[FigureLine]:
     """What the explanations are like."""
     return [
         _line("An answer could be read, %", figures["answer_given"]),
@@ -190,33 +190,30 @@ def figure_lines(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[FigureLine]:
     """Whether the answer goes along with the rationale."""
     labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
     if not found["measured"]:
-        return [{"label": labels[0], "value": None, "reason": found["reason"]}]
+        return [FigureLine(labels[0], reason=found["reason"])]
     about = [f"on {found['examples']:,} {'development' if role == 'dev' else 'training'} rows"]
     about += [found["note"]] if found.get("note") else []
     keys = ("follows", "flips")
     return [_line(label, found[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
 
 
-def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[FigureLine]:
     """What the judge says of the explanations."""
     labels = {
         "answer_relevance": "Judged: speaks to the question, %",
         "faithfulness": "Judged: borne out by the context, %",
     }
-    return [
-        _line(labels[metric], figure) if figure["value"] is not None else {"label": labels[metric], **figure}
-        for metric, figure in found.items()
-    ]
+    return [_line(labels[metric], figure, without=figure.get("reason", "")) for metric, figure in found.items()]
 
 
-def observer_lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def observer_lines(found: Mapping[str, Any]) -> list[FigureLine]:
     """How much the explanations help an observer to foresee the answers."""
     if not found["measured"]:
-        return [{"label": "Simulatability", "value": None, "reason": found["reason"]}]
+        return [FigureLine("Simulatability", reason=found["reason"])]
     left = f"{found['left_out']:,} rows left out" if found["left_out"] else ""
     return [
         _line("The observer foresees the answer from the question, %", found["question_alone"], about=left),
