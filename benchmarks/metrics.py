@@ -101,24 +101,21 @@ def _measure(arguments: argparse.Namespace) -> dict:
 
 def _understudy(arguments: argparse.Namespace, names: tuple[str, ...]) -> Callable:
     import nltk.stem.porter  # noqa: F401 - loading is not counted on either side
-    import numpy as np
     import rouge_score.rouge_scorer  # noqa: F401
     import sacrebleu  # noqa: F401
 
     from understudy.metrics import score
-    from understudy.metrics.significance import percentile_bounds, resampled_totals
+    from understudy.metrics.significance import Resampling
+    from understudy.metrics.significance.resampling import Columns
+    from understudy.metrics.significance.resampling import resample as drawn
 
     def run(predictions: list[str], references: list[list[str]]) -> tuple[Found, Callable]:
         scores = score(predictions, references, metrics=names)
 
         def resample() -> dict[str, tuple[float, float]]:
-            ends = np.cumsum([0, *(found.statistics.shape[1] for found in scores.values())])
-            table = np.concatenate([found.statistics for found in scores.values()], axis=1)
-            totals = resampled_totals(table, resamples=arguments.resamples, seed=0)
-            return {
-                name: percentile_bounds(found.from_totals(totals[:, ends[k] : ends[k + 1]]), 0.95, len(table))
-                for k, (name, found) in enumerate(scores.items())
-            }
+            columns = [Columns(result.statistics, result.from_totals) for result in scores.values()]
+            figures = drawn(columns, Resampling(arguments.resamples))
+            return {name: figure.bounds(0.95, len(predictions)) for name, figure in zip(scores, figures, strict=True)}
 
         return {name: found.value for name, found in scores.items()}, resample
 
@@ -226,7 +223,7 @@ def _fourteen(predictions: list[str], references: list[list[str]], resamples: in
     import numpy as np
 
     from understudy.metrics import STUDY_METRICS, mean_score, score
-    from understudy.metrics.significance import compare_systems
+    from understudy.metrics.significance import Resampling, compare_systems
 
     generator = np.random.default_rng(0)
     other = [" ".join(text.split()[: max(1, len(text.split()) - k % 5)]) for k, text in enumerate(predictions)]
@@ -236,7 +233,7 @@ def _fourteen(predictions: list[str], references: list[list[str]], resamples: in
         rest = [name for name in STUDY_METRICS if name not in NGRAM]
         systems.append(scores | {name: mean_score(name, generator.random(len(texts)), "random") for name in rest})
     clock = time.process_time()
-    compare_systems(*systems, resamples=resamples)
+    compare_systems(*systems, resampling=Resampling(resamples))
     return {"score": 0.0, "bootstrap": time.process_time() - clock, "values": {}, "intervals": {}}
 
 

@@ -86,12 +86,14 @@ def _rows() -> dict[str, Callable[[Mapping, int], object]]:
 
         def run(systems: Mapping, resamples: int) -> object:
             first, second = list(systems.values())[:2]
-            return [test(first[name], second[name], resamples=resamples) for name in first]
+            return [test(first[name], second[name], resampling=significance.Resampling(resamples)) for name in first]
 
         return run
 
     return {
-        "everything, one call": lambda systems, count: significance.compare_many(systems, resamples=count),
+        "everything, one call": lambda systems, count: significance.compare_many(
+            systems, resampling=significance.Resampling(count)
+        ),
         "bootstrap, metric by metric": each_metric(significance.paired_bootstrap),
         "randomisation, metric by metric": each_metric(significance.randomisation_test),
     }
@@ -121,10 +123,10 @@ def _warm() -> None:
     import numpy as np
 
     from understudy.metrics import mean_score
-    from understudy.metrics.significance import compare_many
+    from understudy.metrics.significance import Resampling, compare_many
 
     few = np.random.default_rng(0).random((3, 300))
-    compare_many({str(k): {"x": mean_score("x", row, "")} for k, row in enumerate(few)}, resamples=10)
+    compare_many({str(k): {"x": mean_score("x", row, "")} for k, row in enumerate(few)}, resampling=Resampling(10))
 
 
 def _megabytes() -> float:

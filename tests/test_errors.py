@@ -6,7 +6,15 @@ import re
 import pytest
 
 from understudy import errors
-from understudy.errors import DataError, RunError, TeacherError, UnderstudyError, VocabularyMismatch
+from understudy.errors import (
+    DataError,
+    RunError,
+    TeacherError,
+    UnderstudyError,
+    VocabularyMismatch,
+    did_you_mean,
+    unknown,
+)
 
 
 def classes() -> set[type[UnderstudyError]]:
@@ -43,3 +51,15 @@ def test_text_has_the_hint_in_brackets_only_if_there_is_one() -> None:
 
 def test_a_vocabulary_mismatch_is_a_model_error() -> None:
     assert issubclass(VocabularyMismatch, errors.ModelError)
+
+
+def test_an_unknown_name_is_met_with_the_nearest_and_with_all() -> None:
+    error = unknown("metric", "rougel", ["bleu", "rougeL"], where="evaluate.metrics", hint="or register yours")
+    assert error.message == "evaluate.metrics: there is no metric 'rougel'"
+    assert error.hint == "did you mean `rougeL`? known: bleu, rougeL; or register yours"
+    assert unknown("metric", "zzz", ["bleu"]).hint == "known: bleu"
+
+
+def test_advice_in_a_line_has_the_nearest_or_all() -> None:
+    assert did_you_mean("temprature", ["steps", "loss_temperature"]) == "did you mean `loss_temperature`?"
+    assert did_you_mean("zzz", ["steps", "epochs"]) == "known here: steps, epochs"

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from understudy.errors import DataError, RunError
 from understudy.files import (
     atomic,
+    cache_folder,
     disk_fault,
     fingerprint,
     fingerprint_file,
     fingerprint_folder,
+    is_locked,
+    locked,
     read_json,
     read_jsonl,
     write_json,
@@ -152,3 +155,40 @@ def test_a_folder_has_another_fingerprint_once_one_byte_of_it_has_changed(tmp_pa
     second = fingerprint_folder(tmp_path)
     (tmp_path / "weights").rename(tmp_path / "other")
     assert len({first, second, fingerprint_folder(tmp_path)}) == 3
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from understudy.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_process(tmp_path: Path) -> None:
+    path, busy = tmp_path / "new" / ".lock", RunError("somebody is here")
+    assert not is_locked(path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert is_locked(path)
+    with pytest.raises(RunError, match="somebody is here"), locked(path, busy, patience=1):
+        pass
+    holder.kill()
+    holder.communicate()
+    assert not is_locked(path)
+    with locked(path, busy):
+        assert is_locked(path)
+    assert not is_locked(path)
+
+
+def test_the_cache_stands_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "mine"))
+    assert cache_folder("judge") == tmp_path / "mine" / "judge"
+    monkeypatch.delenv("UNDERSTUDY_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("judge") == tmp_path / "understudy" / "judge"

@@ -13,11 +13,11 @@ import pytest
 from understudy import build
 from understudy.arms import main_arm
 from understudy.cli import main
-from understudy.cli.recipes import find, shipped
 from understudy.data.formats import FORMATS
 from understudy.files import read_json
 from understudy.grid import grid_table
 from understudy.recipe import DataConfig, Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
+from understudy.recipe.shipped import find, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

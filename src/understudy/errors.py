@@ -15,6 +15,9 @@ The command line prints `message` as one line and `hint` as a second; anything e
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UnderstudyError(Exception):
     """What went wrong in one line (`message`) and what to do about it (`hint`)."""
@@ -64,3 +67,38 @@ class TeacherError(UnderstudyError):
 
 class RunError(UnderstudyError):
     """A run folder, a stage or the machine under it failed."""
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """The known name that a mistyped one most resembles; empty where none comes near.
+
+    Args:
+        name: as it was typed.
+        known: the names there are.
+        cutoff: least similarity, from 0 (whichever is the nearest) to 1 (the same).
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Advice about a mistyped name: the nearest known one, or where none comes near all of them."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else f"known here: {', '.join(known)}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> ConfigError:
+    """The error of a name that nothing is called by.
+
+    Args:
+        kind: of thing, as a noun: `metric`, `divergence`.
+        name: as the user wrote it.
+        known: the names there are; the hint has the nearest, and all of them.
+        where: the field that it stands in, before the message.
+        hint: what else can be done, behind the names.
+    """
+    known = list(known)
+    near = nearest(name, known)
+    parts = [f"did you mean `{near}`?"] if near else []
+    parts.append(f"known: {', '.join(known)}" + (f"; {hint}" if hint else ""))
+    return ConfigError(f"{where + ': ' if where else ''}there is no {kind} {name!r}", hint=" ".join(parts))

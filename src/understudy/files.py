@@ -1,13 +1,15 @@
-"""Files that are whole or absent: atomic writes, JSONL, fingerprints."""
+"""Files that are whole or absent: atomic writes, locks, JSONL, fingerprints."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +70,8 @@ def disk_fault(error: BaseException) -> str:
     The writers of tensors and tokenizers wrap the system's word in exceptions of their own, some as plain `Exception`.
     """
     text = str(error)
-    found = next((reason for reason in _REFUSALS if reason in text), "")
-    return found or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
+    refusal = next((reason for reason in _REFUSALS if reason in text), "")
+    return refusal or ("the file could not be written" if any(mark in text for mark in _TENSOR_WRITERS) else "")
 
 
 @contextmanager
@@ -96,6 +98,64 @@ def whole_folder(target: Path) -> Iterator[Path]:
         if not reason or isinstance(error, RunError):
             raise
         raise RunError(f"cannot write {target}: {reason}", hint=RERUN_HINT) from error
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of what commands keep for one another, paid answers among it; `UNDERSTUDY_CACHE` puts it elsewhere."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UNDERSTUDY_CACHE") or f"{home}/understudy").expanduser() / name
+
+
+@contextmanager
+def locked(path: Path, busy: RunError | None = None, *, patience: int = 0) -> Iterator[None]:
+    """Hold a lock file; the lock dies with the process that holds it.
+
+    Args:
+        path: the lock file, made with its folder where it is not there.
+        busy: what is raised where another process holds it; None waits until it is free.
+        patience: how often to try again before that, a tenth of a second apart, for locks that are held for a moment.
+
+    Raises:
+        RunError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a")  # noqa: SIM115
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"cannot write {path.parent}: {reason}", hint="choose another folder with output=…") from error
+    with handle:
+        if busy is None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        else:
+            _take(handle, path, busy, patience)
+        yield
+
+
+def _take(handle: IO[Any], path: Path, busy: RunError, patience: int) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us may just have removed the folder, and the lock with it.
+            os.stat(path)
+            return
+        except OSError as error:
+            if not patience:
+                raise busy from error
+            patience -= 1
+            time.sleep(0.1)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file; asking does not take it from anybody."""
+    try:
+        with open(path) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -179,14 +239,14 @@ def fingerprint_tree(path: str | os.PathLike[str]) -> str:
     if root.is_file():
         return fingerprint_file(root)
     below = sorted(file for file in root.rglob("*") if file.is_file())
-    shown = [file.relative_to(root) for file in below]
-    kept = [name for name in shown if not any(part.startswith(".") for part in name.parts)]
+    names = [file.relative_to(root) for file in below]
+    kept = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     return fingerprint([[name.as_posix(), fingerprint_file(root / name)] for name in kept])
 
 
 def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
     """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too."""
-    found = []
+    entries = []
     for file in sorted(Path(path).iterdir()):
         if not file.is_file():
             continue
@@ -195,5 +255,5 @@ def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
             head = handle.read(1 << 20)
             handle.seek(max(0, size - (1 << 20)))
             ends = hashlib.sha256(head + handle.read())
-        found.append([file.name, size, ends.hexdigest()])
-    return fingerprint(found, length)
+        entries.append([file.name, size, ends.hexdigest()])
+    return fingerprint(entries, length)

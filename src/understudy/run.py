@@ -3,6 +3,7 @@
 ```text
 runs/NAME-1a2b3c4d/        the recipe's name and fingerprint
   recipe.yaml              as validated, every field written out
+  extensions/              the files of the recipe's `extensions`, as they were run
   environment.json         versions, platform, command
   data/                    train, unlabelled, dev, test; quarantine.jsonl; notes.json
   stages/STAGE/            one folder a stage; begun.json names what it is made from, done.json says that it is done
@@ -13,7 +14,6 @@ runs/NAME-1a2b3c4d/        the recipe's name and fingerprint
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from understudy import __version__
-from understudy.errors import ConfigError, RunError
-from understudy.files import PART, atomic, read_json, write_json
+from understudy.errors import ConfigError, RunError, unknown
+from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recorded
+from understudy.records import Prediction
 
 BEGUN, DONE = "begun.json", "done.json"
+EXTENSIONS, PREDICTIONS = "extensions", "predictions.jsonl"
 
 
 class Run:
@@ -62,7 +64,58 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe that the folder was made from."""
-        return load_recorded(self.folder / "recipe.yaml")
+        copies = self.folder / EXTENSIONS
+        return load_recorded(self.folder / "recipe.yaml", extensions=copies if copies.is_dir() else None)
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Every arm's scores with their intervals, as `scores.json` has them.
+
+        Raises:
+            RunError: the run has not come to its end.
+        """
+        return read_json(self._finished(self.folder / "scores.json"))
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file.
+
+        Raises:
+            RunError: the run has not come to its end.
+        """
+        return self._finished(self.folder / "report.html")
+
+    @property
+    def student(self) -> Path:
+        """The folder of the distilled student, as `from_pretrained` takes it.
+
+        Raises:
+            RunError: the run has not come to its end, or trains no such student.
+        """
+        return self._finished(self.folder / "student")
+
+    def predictions(self, arm: str) -> list[Prediction]:
+        """What an arm answered to the held-out questions: one row a question.
+
+        Args:
+            arm: `distilled`, `sft` …, or `teacher` and `base_student`.
+
+        Raises:
+            ConfigError: the run has no such arm.
+        """
+        known = [name for name in self.recipe.answering_arms if self.predictions_of(name).is_file()]
+        if arm not in known:
+            raise unknown("arm", arm, known, where=str(self.folder))
+        return [Prediction.from_json(row) for row in read_jsonl(self.predictions_of(arm))]
+
+    def predictions_of(self, arm: str) -> Path:
+        """The file that an arm's answers stand in, whether it is there or not."""
+        return self.stage(f"predict-{arm}") / PREDICTIONS
+
+    def _finished(self, path: Path) -> Path:
+        if not path.exists():
+            raise RunError(f"there is no {path}", hint="run the recipe to its end: understudy.distil, `understudy run`")
+        return path
 
     def prepare(self, recipe: Recipe) -> None:
         """Write down what is run and on what, and sweep away what a killed process left half-written.
@@ -74,6 +127,11 @@ class Run:
         if not (self.folder / "recipe.yaml").is_file():
             with atomic(self.folder / "recipe.yaml") as handle:
                 handle.write(dump_recipe(recipe))
+        for extension in recipe.loaded:
+            copy = self.folder / EXTENSIONS / extension.path.name
+            if not copy.is_file():
+                with atomic(copy) as handle:
+                    handle.write(read_text(extension.path))
         path, now = self.folder / "environment.json", environment()
         before = read_json(path) if path.is_file() else {}
         if before.get("packages") != now["packages"] or before.get("understudy") != now["understudy"]:
@@ -89,7 +147,10 @@ class Run:
             RunError: somebody else works here, or the folder cannot be written.
         """
         new = not self.folder.parent.exists()
-        with self._locked():
+        busy = RunError(
+            f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
+        )
+        with locked(self.folder / ".lock", busy):
             try:
                 yield
             finally:
@@ -98,27 +159,6 @@ class Run:
                     with suppress(OSError):
                         if new:
                             self.folder.parent.rmdir()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        path = self.folder / ".lock"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(path, "a")  # noqa: SIM115
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.folder}: {error.strerror or error}", hint="choose another folder with output=…"
-            ) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The holder before us may just have removed the folder, and the lock with it.
-                os.stat(path)
-            except OSError as error:
-                raise RunError(
-                    f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
-                ) from error
-            yield
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""

@@ -32,8 +32,8 @@ def refused(house, command, *overrides: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["missing.yaml"], "no such recipe: missing.yaml", "shipped recipes: "),
-        (["telecom_qaa"], "no such recipe: telecom_qaa", "did you mean `telecom_qa`?"),
+        (["missing.yaml"], "there is no recipe 'missing.yaml'", "known: commonsense"),
+        (["telecom_qaa"], "there is no recipe 'telecom_qaa'", "did you mean `telecom_qa`?"),
         (["recipe.yaml", "distill.steps=3"], "unknown key `distill`: did you mean `distil`?", "understudy init"),
         (["recipe.yaml", "distil.steps"], "cannot read the override 'distil.steps'", "key=value"),
         (["recipe.yaml", "distil.method=magic"], "distil.method: Input should be 'kd', 'dskd'", "init"),

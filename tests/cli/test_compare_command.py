@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import re
@@ -109,13 +110,25 @@ def test_one_run_alone_compares_its_arms(run: Path, good: Good) -> None:
     assert ("distilled", "sft") in pairs
     assert ("distilled", "majority") in pairs
     assert ("majority", "teacher") not in pairs
-    before = {
-        (d["a"], d["b"], d["metric"]): d["difference"] for d in read_json(run / "scores.json")["overall"]["differences"]
-    }
-    for test in found["comparison"]["tests"]:
-        key = test["a"], test["b"], test["metric"]
-        assert key not in before or test["comparison"]["difference"] == pytest.approx(before[key]), key
     assert "Distilled − SFT-only" in out
+
+
+def test_a_run_and_the_comparison_of_its_folder_say_the_same(run: Path, good: Good) -> None:
+    """One run folder: every difference, interval and p of its report is what `understudy compare RUN` computes."""
+    report = read_json(run / "scores.json")
+    out = good(run.parent, "compare", run.name)
+    found = read_json(run.parent / "comparison" / "comparison.json")
+    assert len(found["comparison"]["tests"]) > 50
+    for part in ("comparison", "overall", "kinds", "gold_facts", "gaps", "chance", "metrics"):
+        assert found[part] == report[part], part
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for sentence in read_json(run / "summary.json")["headline"]:
+        assert sentence in out
+        assert html.escape(sentence, quote=False) in html.unescape(page)
+    good(run.parent, "report", "comparison", "--out", "again.html")
+    again = (run.parent / "again.html").read_text(encoding="utf-8")
+    cells = re.compile(r'<td><span class="value \w+">.*?</td><td>.*?</td>')
+    assert cells.findall(again) == cells.findall(page)[: len(cells.findall(again))] != []
 
 
 def test_runs_that_differ_only_in_seed_are_one_system_each(run: Path, good: Good) -> None:
@@ -158,7 +171,7 @@ def test_plain_files_give_a_table_json_csv_latex_and_a_page(tmp_path: Path, good
     with open(tmp_path / "comparison" / "comparison.csv", encoding="utf-8", newline="") as handle:
         assert len(list(csv.DictReader(handle))) == 9
     assert r"\toprule" in (tmp_path / "comparison" / "comparison.tex").read_text(encoding="utf-8")
-    value = found["table"][NAMES[0]]["exact_match"]["value"]
+    value = found["overall"]["table"][NAMES[0]]["exact_match"]["value"]
     assert f"{NAMES[0]} reaches {100 * value:.1f}" in out
     good(tmp_path, "report", "comparison")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -248,7 +261,7 @@ def test_scores_of_plain_files_need_no_torch(tmp_path: Path) -> None:
     [
         (["evaluate", "nothing.jsonl"], "no such run or file: nothing.jsonl", "check the path"),
         (["evaluate", "empty"], "empty is no run folder", "understudy run"),
-        (["evaluate", "a.jsonl", "--metrics", "rougel"], "no metric named 'rougel'", "did you mean 'rougeL'?"),
+        (["evaluate", "a.jsonl", "--metrics", "rougel"], "there is no metric 'rougel'", "did you mean `rougeL`?"),
         (["evaluate", "a.jsonl", "--judge-url", "http://x"], "the judge has no model", "--judge-model"),
         (["evaluate", "a.jsonl", "--judge-model", "m", "--judge", "repeat=2"], "judge.repeat: Extra", "repeats"),
         (

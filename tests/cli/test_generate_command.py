@@ -17,12 +17,12 @@ from understudy.files import read_jsonl
 Command = Callable[..., Outcome]
 
 OWN = '''
-from understudy.knowledge.step import Ask, step
+from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
     """The explanation in one sentence."""
-    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+    yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 '''
 
 

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from understudy.arms import trained_arms
 from understudy.cli.init import SUGGESTED, commented_recipe
-from understudy.cli.recipes import shipped
 from understudy.recipe import Recipe, parse_recipe
 from understudy.recipe.fields import fields_of
+from understudy.recipe.shipped import shipped
 
 
 def modules_after(*arguments: str) -> set[str]:

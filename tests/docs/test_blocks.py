@@ -42,11 +42,12 @@ def blocks(page: Path) -> list[Block]:
 
 @pytest.fixture(autouse=True)
 def registries_stay() -> Iterator[None]:
-    """A page that registers a divergence or a metric leaves the registries to other tests as they were."""
+    """A page that registers a divergence, a metric, a layout … leaves the registries to other tests as they were."""
+    from understudy.data.formats import FORMATS
     from understudy.losses import DIVERGENCES
     from understudy.metrics import METRICS
 
-    before = [(registry, dict(registry)) for registry in (DIVERGENCES, METRICS)]
+    before = [(registry, dict(registry)) for registry in (DIVERGENCES, METRICS, FORMATS)]
     yield
     for registry, entries in before:
         registry.clear()

@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.arms import compare_arms, difference
 from understudy.errors import DataError
-from understudy.evaluation.compare import compare, majority_baseline
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import gap_recovered
+from understudy.evaluation.majority import majority_baseline
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
+from understudy.metrics.significance import Resampled, Resampling, randomisation_test
+from understudy.records import Prediction
 
 NAMES = ["AMF", "SMF", "UPF", "PCF", "UDM", "AUSF", "NRF", "NEF"]
 
 
-def row(number: int, prediction: str | None, **more: Any) -> dict[str, Any]:
-    return {
+def row(number: int, prediction: str | None, **more: Any) -> Prediction:
+    fields = {
         "id": f"q{number}",
         "kind": "two_step" if number % 4 == 0 else "phrasing",
         "gold_fact": number % 3 == 0,
@@ -32,11 +35,11 @@ def row(number: int, prediction: str | None, **more: Any) -> dict[str, Any]:
         "prediction": prediction,
         "choice_scores": None,
         "seconds": 0.1,
-        **more,
     }
+    return Prediction.from_json({**fields, **more})
 
 
-def arm(share: float, *, seed: int, items: int = 120) -> list[dict[str, Any]]:
+def arm(share: float, *, seed: int, items: int = 120) -> list[Prediction]:
     """An arm that is right on about `share` of the items."""
     right = np.random.default_rng(seed).uniform(size=items) < share
     return [
@@ -46,23 +49,23 @@ def arm(share: float, *, seed: int, items: int = 120) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def arms() -> dict[str, list[dict[str, Any]]]:
+def arms() -> dict[str, list[Prediction]]:
     shares = {"teacher": 0.95, "base_student": 0.05, "sft": 0.5, "seqkd": 0.7, "kd_gold": 0.55, "distilled": 0.8}
     return {name: arm(share, seed=number) for number, (name, share) in enumerate(shares.items())}
 
 
-def choice(number: int, scores: list[float] | None) -> dict[str, Any]:
+def choice(number: int, scores: list[float] | None) -> Prediction:
     choices = ["AMF", "SMF", "UPF", "PCF"]
     return row(number, "", choices=choices, references=[choices[number % 4]], choice_scores=scores, kind="choice")
 
 
 def test_table_equals_the_metrics_alone(arms) -> None:
-    found = compare(arms, resamples=1000)
-    groups = [item["group"] for item in arms["sft"]]
+    found = compare_arms(arms, resampling=Resampling(1000))
+    groups = [item.group for item in arms["sft"]]
     for name, rows in arms.items():
-        alone = score([item["prediction"] for item in rows], [item["references"] for item in rows])
+        alone = score([item.prediction for item in rows], [item.references for item in rows])
         for metric, result in alone.items():
-            expected = bootstrap_interval(result, groups=groups, resamples=1000)
+            expected = bootstrap_interval(result, groups=groups, resampling=Resampling(1000))
             ours = found.overall.table[name][metric]
             assert (ours.value, ours.low, ours.high) == pytest.approx((expected.value, expected.low, expected.high))
             assert ours.n == 120
@@ -70,25 +73,28 @@ def test_table_equals_the_metrics_alone(arms) -> None:
 
 
 def test_differences_equal_the_paired_test_alone(arms) -> None:
-    found = compare(arms, resamples=1000, metrics=("exact_match", "bleu"))
-    groups = [item["group"] for item in arms["sft"]]
+    found = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match", "bleu"))
+    groups = [item.group for item in arms["sft"]]
     for metric in ("exact_match", "bleu"):
         a, b = (
-            score([item["prediction"] for item in arms[name]], [item["references"] for item in arms[name]])[metric]
+            score([item.prediction for item in arms[name]], [item.references for item in arms[name]])[metric]
             for name in ("distilled", "sft")
         )
-        expected = paired_bootstrap(a, b, groups=groups, resamples=1000)
-        ours = found.overall.differences["distilled", "sft", metric]
-        assert ours.to_dict() == pytest.approx(expected.to_dict())
+        expected = paired_bootstrap(a, b, groups=groups, resampling=Resampling(1000))
+        ours = difference(found, "distilled", "sft", metric)
+        assert (ours.difference, ours.low, ours.high, ours.p_bootstrap) == pytest.approx(
+            (expected.difference, expected.low, expected.high, expected.p_value)
+        )
+        assert ours.p_randomisation == randomisation_test(a, b, groups=groups, resampling=Resampling(1000)).p_value
         assert ours.low > 0
 
 
 def test_slices_hold_their_own_items(arms) -> None:
-    found = compare(arms, resamples=200, metrics=("exact_match",))
+    found = compare_arms(arms, resampling=Resampling(200), metrics=("exact_match",))
     assert {kind: part.items for kind, part in found.kinds.items()} == {"phrasing": 90, "two_step": 30}
     assert {label: part.items for label, part in found.gold_facts.items()} == {"in_gold": 40, "not_in_gold": 80}
-    rows = [item for item in arms["sft"] if not item["gold_fact"]]
-    right = [item["prediction"].split()[0] in item["references"][0] for item in rows]
+    rows = [item for item in arms["sft"] if not item.gold_fact]
+    right = [item.prediction.split()[0] in item.references[0] for item in rows]
     assert found.gold_facts["not_in_gold"].table["sft"]["exact_match"].value == pytest.approx(np.mean(right))
     parts = [part.table["sft"]["exact_match"] for part in found.kinds.values()]
     whole = found.overall.table["sft"]["exact_match"].value
@@ -97,12 +103,15 @@ def test_slices_hold_their_own_items(arms) -> None:
 
 def test_order_of_rows_does_not_matter(arms) -> None:
     turned = {name: rows[::-1] if name != "teacher" else rows for name, rows in arms.items()}
-    assert compare(turned, resamples=200).to_dict() == compare(arms, resamples=200).to_dict()
+    assert (
+        compare_arms(turned, resampling=Resampling(200)).to_dict()
+        == compare_arms(arms, resampling=Resampling(200)).to_dict()
+    )
 
 
 def test_gap_recovered_by_hand(arms) -> None:
-    found = compare(arms, resamples=1000, metrics=("exact_match",)).overall
-    value = {name: found.table[name]["exact_match"].value for name in arms}
+    found = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match",))
+    value = {name: found.overall.table[name]["exact_match"].value for name in arms}
     gap = found.gaps["exact_match"]
     assert gap.value == pytest.approx((value["distilled"] - value["sft"]) / (value["teacher"] - value["sft"]))
     assert gap.low < gap.value < gap.high
@@ -110,21 +119,23 @@ def test_gap_recovered_by_hand(arms) -> None:
 
 
 def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
-    near = compare({**arms, "teacher": arm(0.5, seed=2)}, resamples=300, metrics=("exact_match",))
-    assert near.overall.gaps["exact_match"].value is None
-    assert "not clearly better" in near.overall.gaps["exact_match"].reason
-    worse = compare({**arms, "teacher": arm(0.05, seed=8)}, resamples=300, metrics=("exact_match",))
-    assert "worse than the SFT-only" in worse.overall.gaps["exact_match"].reason
-    one = gap_recovered((1.0, np.ones(9)), (0.0, np.zeros(9)), (1.0, np.ones(9)), confidence=0.95, groups=1)
+    near = compare_arms({**arms, "teacher": arm(0.5, seed=2)}, resampling=Resampling(300), metrics=("exact_match",))
+    assert near.gaps["exact_match"].value is None
+    assert "not clearly better" in near.gaps["exact_match"].reason
+    worse = compare_arms({**arms, "teacher": arm(0.05, seed=8)}, resampling=Resampling(300), metrics=("exact_match",))
+    assert "worse than the SFT-only" in worse.gaps["exact_match"].reason
+    ones, zeros = (Resampled(value, np.full(9, value), np.full(1, value), np.full(1, value)) for value in (1.0, 0.0))
+    one = gap_recovered(ones, zeros, ones, confidence=0.95, groups=1)
     assert one.value is None
     assert "too few" in one.reason
 
 
 def test_missing_arms_are_allowed(arms) -> None:
-    found = compare({"sft": arms["sft"], "distilled": arms["distilled"]}, resamples=200, metrics=("exact_match",))
-    assert set(found.overall.differences) == {("distilled", "sft", "exact_match")}
-    assert not found.overall.gaps
-    assert not compare({"sft": arms["sft"]}, resamples=100).overall.differences
+    found = compare_arms(
+        {"sft": arms["sft"], "distilled": arms["distilled"]}, resampling=Resampling(200), metrics=("exact_match",)
+    )
+    assert [(test.a, test.b, test.metric) for test in found.tests.tests] == [("distilled", "sft", "exact_match")]
+    assert not found.gaps
 
 
 def test_multiple_choice_by_likelihood() -> None:
@@ -132,25 +143,25 @@ def test_multiple_choice_by_likelihood() -> None:
     for number, scores in enumerate(right):
         scores[number % 4] = -1.0
     half = [scores if number < 4 else scores[::-1] for number, scores in enumerate(right)]
-    found = compare(
+    found = compare_arms(
         {
             "distilled": [choice(number, scores) for number, scores in enumerate(right)],
             "sft": [choice(number, scores) for number, scores in enumerate(half)],
         },
-        resamples=500,
+        resampling=Resampling(500),
     )
-    assert found.chance == 0.25
+    assert found.to_dict()["chance"] == 0.25
     assert set(found.overall.table["sft"]) == {"choice_accuracy"}
     assert found.overall.table["distilled"]["choice_accuracy"].value == 1
     assert found.overall.table["sft"]["choice_accuracy"].value == 0.5
-    assert found.overall.differences["distilled", "sft", "choice_accuracy"].difference == 0.5
+    assert difference(found, "distilled", "sft", "choice_accuracy").difference == 0.5
 
 
 def test_choice_and_written_items_together(arms) -> None:
     scores = [-1.0, -2.0, -3.0, -4.0]
     mixed = {name: [*rows, *(choice(k, scores) for k in range(200, 220))] for name, rows in arms.items()}
-    found = compare(mixed, resamples=200)
-    alone = compare(arms, resamples=200)
+    found = compare_arms(mixed, resampling=Resampling(200))
+    alone = compare_arms(arms, resampling=Resampling(200))
     assert found.overall.table["sft"]["bleu"].value == pytest.approx(alone.overall.table["sft"]["bleu"].value)
     assert found.overall.table["sft"]["bleu"].n == 120
     assert found.overall.table["sft"]["choice_accuracy"].value == 0.25
@@ -160,76 +171,65 @@ def test_choice_and_written_items_together(arms) -> None:
 
 def test_a_missing_likelihood_is_said_not_guessed() -> None:
     scores = [-1.0, -2.0, -3.0, -4.0]
-    found = compare(
+    found = compare_arms(
         {
             "teacher": [choice(0, scores), choice(1, scores)],
             "sft": [choice(0, scores), choice(1, [-1.0, math.nan, -2.0, -3.0])],
             "distilled": [choice(0, scores), choice(1, None)],
         },
-        resamples=100,
+        resampling=Resampling(100),
     )
     assert set(found.overall.table) == {"teacher"}
-    assert [note.split(":")[0] for note in found.notes] == ["sft", "distilled"]
+    assert [note.split(":")[0] for note in found.scored.notes] == ["sft", "distilled"]
     assert chosen_option(choice(1, [-4.0, -1.0, -9.0, -9.0])) == "SMF"
 
 
 def test_rows_without_an_answer_are_left_out_and_counted() -> None:
     rows = [row(0, "AMF"), row(1, "SMF"), row(2, "x", references=[])]
-    found = compare({"sft": rows}, resamples=100)
+    found = compare_arms({"sft": rows, "distilled": rows}, resampling=Resampling(100))
     assert found.overall.items == 2
-    assert found.notes == ("1 test items without a right answer were left out",)
+    assert found.to_dict()["notes"][0] == "1 test items without a right answer were left out"
 
 
 def test_everything_is_json(arms) -> None:
     text = json.dumps(
-        compare({name: rows[:1] for name, rows in arms.items()}, resamples=100).to_dict(), allow_nan=False
+        compare_arms({name: rows[:1] for name, rows in arms.items()}, resampling=Resampling(100)).to_dict(),
+        allow_nan=False,
     )
     assert json.loads(text)["overall"]["table"]["sft"]["exact_match"]["low"] is None
 
 
 def test_faults_are_named(arms) -> None:
     with pytest.raises(DataError, match="no arms"):
-        compare({})
+        compare_arms({})
     with pytest.raises(DataError, match="an arm without predictions"):
-        compare({"sft": []})
+        compare_arms({"sft": []})
     with pytest.raises(DataError, match=r"sft and seqkd answered different items.*'q119'"):
-        compare({"sft": arms["sft"], "seqkd": arms["seqkd"][:-1]})
+        compare_arms({"sft": arms["sft"], "seqkd": arms["seqkd"][:-1]})
     with pytest.raises(DataError, match="two predictions for item 'q0'"):
-        compare({"sft": [row(0, "a"), row(0, "b")]})
+        compare_arms({"sft": [row(0, "a"), row(0, "b")]})
     with pytest.raises(DataError, match="no field 'prediction'"):
-        compare({"sft": [{"id": 1, "references": ["a"]}]})
+        Prediction.from_json({"id": 1, "references": ["a"]})
     with pytest.raises(DataError, match="different references for item 'q0'"):
-        compare({"sft": [row(0, "a")], "seqkd": [row(0, "a", references=["b"])]})
+        compare_arms({"sft": [row(0, "a")], "seqkd": [row(0, "a", references=["b"])]})
     with pytest.raises(DataError, match="no test item has a right answer"):
-        compare({"sft": [row(0, "a", references=[])]})
+        compare_arms({"sft": [row(0, "a", references=[])]})
 
 
 def test_majority_baseline_by_hand() -> None:
-    train = [
-        {"kind": "band", "references": ["TDD"]},
-        {"kind": "band", "references": ["FDD", "TDD"]},
-        {"kind": "band", "references": ["TDD"]},
-        {"kind": "timer", "references": ["5 s"]},
-        {"kind": "timer", "references": []},
-    ]
-    test = [row(0, "x", kind="band"), row(1, "y", kind="timer"), row(2, "z", kind="unseen")]
-    assert [item["prediction"] for item in majority_baseline(train, test, "kind")] == ["TDD", "5 s", ""]
-    assert test[0]["prediction"] == "x"
-    by_meta = majority_baseline(
-        [{"meta": {"relation": "r"}, "references": ["A"]}], [row(0, "x", meta={"relation": "r"})], "relation"
-    )
-    assert by_meta[0]["prediction"] == "A"
-    options = [row(0, "", kind="band", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
-    assert chosen_option(majority_baseline(train, options, lambda item: item["kind"])[0]) == "TDD"
+    train = [("band", "TDD"), ("band", "FDD"), ("band", "TDD"), ("timer", "5 s")]
+    test = [row(0, "x"), row(1, "y"), row(2, "z")]
+    classes = {"q0": "band", "q1": "timer", "q2": "unseen"}
+    assert [item.prediction for item in majority_baseline(train, test, classes)] == ["TDD", "5 s", ""]
+    assert test[0].prediction == "x"
+    options = [row(0, "", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
+    assert chosen_option(majority_baseline(train, options, classes)[0]) == "TDD"
 
 
 def test_examples_show_both_directions(arms) -> None:
-    found = disagreements(arms, limit=3)
-    assert [(part["better"], part["worse"]) for part in found] == [
-        ("distilled", "sft"),
-        ("sft", "distilled"),
-        ("teacher", "distilled"),
-    ]
+    contests = [("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")]
+    found = disagreements(arms, contests=contests)
+    assert [(part["better"], part["worse"]) for part in found] == contests
     for part in found:
         assert len(part["examples"]) == 3
         for example in part["examples"]:
@@ -237,8 +237,10 @@ def test_examples_show_both_directions(arms) -> None:
             assert quality[part["better"]] > quality[part["worse"]]
             assert set(quality) == set(arms)
     better, worse = found[0]["count"], found[1]["count"]
-    table = compare(arms, resamples=100, metrics=("exact_match",)).overall.table
+    table = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).overall.table
     lead = table["distilled"]["exact_match"].value - table["sft"]["exact_match"].value
     assert (better - worse) / 120 == pytest.approx(lead)
-    assert disagreements(arms, limit=3) == found
-    assert disagreements({"sft": arms["sft"]}) == []
+    assert disagreements(arms, contests=contests) == found
+    assert disagreements({"sft": arms["sft"]}, contests=contests) == []
+    ours = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).to_dict()["examples"]
+    assert ours == found

@@ -8,18 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from support.arms import compare_arms
 from support.embedded_answers import NAMES, embedded_answers
 from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
-from understudy.evaluation.comparison import side_by_side
 from understudy.evaluation.evaluate import evaluation
-from understudy.evaluation.metric_models import judge_cache, metric_names, tools_for
+from understudy.evaluation.metric_models import metric_names, tools_for
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
+from understudy.files import cache_folder
 from understudy.metrics import METRICS, MetricModels, Score, bootstrap_interval, score
+from understudy.metrics.significance import Resampling
 from understudy.recipe import EvaluateConfig
-from understudy.report import ReportInputs
-from understudy.report.run_summary import caveats
+from understudy.report.caveats import limits
 
 METRIC_NAMES = ("exact_match", "token_f1", "bleu", "chrf")
 
@@ -36,19 +37,21 @@ def scored() -> Scored:
 def test_scores_are_those_of_the_metrics_themselves(scored: Scored) -> None:
     for name in NAMES:
         rows = embedded_answers()[name]
-        plain = score([r["prediction"] for r in rows], [r["references"] for r in rows], metrics=METRIC_NAMES)
+        plain = score([r.prediction for r in rows], [list(r.references) for r in rows], metrics=METRIC_NAMES)
         for metric, result in plain.items():
             assert scored.scores[name][metric].value == pytest.approx(result.value)
             assert scored.scores[name][metric].per_example == pytest.approx(result.per_example)
 
 
 def test_intervals_together_are_those_one_by_one(scored: Scored) -> None:
-    found = scored.intervals(resamples=300, seed=3)
+    found = scored.intervals(resampling=Resampling(300, seed=3))
     part = replace(scored, scores={NAMES[0]: {"chrf": _without_the_first(scored.scores[NAMES[0]]["chrf"])}})
     for name, metric in ((NAMES[0], "bleu"), (NAMES[1], "token_f1")):
-        alone = bootstrap_interval(scored.scores[name][metric], groups=scored.groups, resamples=300, seed=3)
+        alone = bootstrap_interval(
+            scored.scores[name][metric], groups=scored.groups, resampling=Resampling(300, seed=3)
+        )
         assert found[name][metric].to_dict() == pytest.approx(alone.to_dict())
-    missing = part.intervals(resamples=300, seed=3)[NAMES[0]]["chrf"]
+    missing = part.intervals(resampling=Resampling(300, seed=3))[NAMES[0]]["chrf"]
     assert missing.n == len(scored.rows) - 1
 
 
@@ -68,25 +71,27 @@ def test_the_order_of_items_changes_nothing(scored: Scored) -> None:
     for name in NAMES:
         for metric in METRIC_NAMES:
             assert other.scores[name][metric].value == pytest.approx(scored.scores[name][metric].value)
-    here, there = (side_by_side(s, resamples=500).found.tests for s in (scored, other))
+    here, there = (compare(s, resampling=Resampling(500)).tests.tests for s in (scored, other))
     assert [t.comparison.difference for t in here] == pytest.approx([t.comparison.difference for t in there])
 
 
 def test_a_perfect_system_has_the_maximum_on_every_text_metric() -> None:
-    rows = [{**row, "prediction": row["references"][0]} for row in embedded_answers()[NAMES[0]]]
-    found = evaluation([System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resamples=100)
+    rows = [replace(row, prediction=row.references[0]) for row in embedded_answers()[NAMES[0]]]
+    found = evaluation(
+        [System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resampling=Resampling(100)
+    )
     assert [s["value"] for s in found["systems"]["perfect"]["metrics"].values()] == [1.0, 1.0, 1.0]
 
 
 def test_every_pair_is_tested_on_every_metric(scored: Scored) -> None:
-    found = side_by_side(scored, resamples=500).found
+    found = compare(scored, resampling=Resampling(500)).tests
     assert len(found.tests) == found.family_size == 3 * len(METRIC_NAMES)
     assert set(found.friedman) == set(METRIC_NAMES)
 
 
 def test_a_baseline_makes_a_smaller_family(scored: Scored) -> None:
-    everything = side_by_side(scored, resamples=500).found
-    found = side_by_side(scored, baseline=NAMES[1], resamples=500).found
+    everything = compare(scored, resampling=Resampling(500)).tests
+    found = compare(scored, baseline=NAMES[1], resampling=Resampling(500)).tests
     assert {(t.a, t.b) for t in found.tests} == {(NAMES[0], NAMES[1]), (NAMES[2], NAMES[1])}
     assert found.family_size == 2 * len(METRIC_NAMES)
     same = {(t.a, t.b, t.metric): t for t in everything.tests}
@@ -101,8 +106,8 @@ def test_a_baseline_makes_a_smaller_family(scored: Scored) -> None:
 
 def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
     first, second = NAMES[:2]
-    here = side_by_side(scored, pairs=[(first, second)], resamples=2000).found.tests[0].comparison
-    there = side_by_side(scored, pairs=[(second, first)], resamples=2000).found.tests[0].comparison
+    here = compare(scored, pairs=[(first, second)], resampling=Resampling(2000)).tests.tests[0].comparison
+    there = compare(scored, pairs=[(second, first)], resampling=Resampling(2000)).tests.tests[0].comparison
     assert (there.value_a, there.value_b, there.difference) == (here.value_b, here.value_a, -here.difference)
     assert (there.low, there.high) == pytest.approx((-here.high, -here.low))
     assert (there.p_randomisation, there.p_wilcoxon) == (here.p_randomisation, here.p_wilcoxon)
@@ -114,16 +119,16 @@ def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
 
 
 def test_pairs_with_an_absent_system_are_passed_over(scored: Scored) -> None:
-    found = side_by_side(scored, pairs=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resamples=500).found
+    found = compare(scored, pairs=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resampling=Resampling(500)).tests
     assert {(test.a, test.b) for test in found.tests} == {(NAMES[2], NAMES[0])}
     assert found.family_size == len(METRIC_NAMES)
 
 
 def test_one_system_or_an_unknown_baseline_is_refused(scored: Scored) -> None:
     with pytest.raises(ConfigError, match="one system only"):
-        side_by_side(score_systems(systems(NAMES[0]), ("exact_match",)))
+        compare(score_systems(systems(NAMES[0]), ("exact_match",)))
     with pytest.raises(ConfigError, match="no system named 'x'"):
-        side_by_side(scored, baseline="x")
+        compare(scored, baseline="x")
 
 
 # -- seeds -----------------------------------------------------------------------------------------------------------
@@ -147,10 +152,10 @@ def seeded() -> list[System]:
 def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
     scored = score_systems(seeded(), ("exact_match", "bleu"))
     assert [system.name for system in scored.systems] == list(NAMES[:2])
-    found = side_by_side(scored, resamples=500).to_dict()
+    found = compare(scored, resampling=Resampling(500)).to_dict()
     for name in NAMES[:2]:
         alone = [
-            score([r["prediction"] for r in s.rows], [r["references"] for r in s.rows], metrics=["exact_match"])
+            score([r.prediction for r in s.rows], [list(r.references) for r in s.rows], metrics=["exact_match"])
             for s in seeded()
             if s.name == name
         ]
@@ -158,11 +163,11 @@ def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
         figures = found["seeds"][name]["exact_match"]
         assert list(figures["values"].values()) == pytest.approx(values)
         assert (figures["mean"], figures["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
-        assert found["table"][name]["exact_match"]["value"] == pytest.approx(np.mean(values))
+        assert found["overall"]["table"][name]["exact_match"]["value"] == pytest.approx(np.mean(values))
     model = found["seeds_model"]["exact_match"]
     assert model["seeds"] == {NAMES[0]: 3, NAMES[1]: 3}
-    difference = found["table"][NAMES[1]]["exact_match"]["value"] - found["table"][NAMES[0]]["exact_match"]["value"]
-    assert model["effects"][0]["difference"] == pytest.approx(difference, abs=0.02)
+    first, second = (found["overall"]["table"][name]["exact_match"]["value"] for name in NAMES[:2])
+    assert model["effects"][0]["difference"] == pytest.approx(second - first, abs=0.02)
 
 
 def test_the_mean_over_equal_runs_is_the_run(scored: Scored) -> None:
@@ -178,30 +183,32 @@ def test_the_mean_over_equal_runs_is_the_run(scored: Scored) -> None:
 
 
 def test_what_is_not_measured_is_said_with_its_reason() -> None:
-    found = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resamples=100)
+    found = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resampling=Resampling(100))
     assert list(found["systems"][NAMES[0]]["metrics"]) == ["exact_match"]
     assert "judge" in found["not_measured"]["faithfulness"][NAMES[0]]
 
 
 def test_the_figures_of_a_run_say_it_too() -> None:
     arms = {arm: embedded_answers()[name] for arm, name in zip(("distilled", "sft"), NAMES, strict=False)}
-    found = compare(arms, metrics=("exact_match", "faithfulness"), tools=MetricModels(), resamples=100).to_dict()
+    found = compare_arms(
+        arms, metrics=("exact_match", "faithfulness"), tools=MetricModels(), resampling=Resampling(100)
+    ).to_dict()
     assert list(found["metrics"]) == ["exact_match"]
     assert list(found["not_measured"]) == ["faithfulness"]
-    assert "Not measured: Faithfulness (" in " ".join(caveats(ReportInputs("run", found)))
+    assert "Not measured: Faithfulness (" in " ".join(limits(found))
 
 
 def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) -> None:
-    found = side_by_side(scored, resamples=500).to_dict(examples=2)
-    rows = {row["id"]: row for row in embedded_answers()[NAMES[0]]}
+    found = compare(scored, resampling=Resampling(500)).to_dict(examples=2)
+    rows = {row.id: row for row in embedded_answers()[NAMES[0]]}
     assert {(c["better"], c["worse"]) for c in found["examples"]} >= {(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])}
     for contest in found["examples"]:
         for example in contest["examples"]:
             answers = example["answers"]
             assert answers[contest["better"]]["quality"] > answers[contest["worse"]]["quality"]
-            assert example["question"] == rows[example["id"]]["question"]
+            assert example["question"] == rows[example["id"]].question
     constant = found["constant_answer"]
-    hits = sum(constant["answer"] in [text.strip().lower() for text in row["references"]] for row in rows.values())
+    hits = sum(constant["answer"] in [text.strip().lower() for text in row.references] for row in rows.values())
     assert constant["share"] == hits / len(rows)
 
 
@@ -213,14 +220,14 @@ def test_names_of_metrics() -> None:
     assert metric_names("rougeL, bleu,rougeL") == ("rougeL", "bleu")
     with pytest.raises(ConfigError) as caught:
         metric_names("rougel")
-    assert caught.value.hint == "did you mean 'rougeL'?"
+    assert caught.value.hint.startswith("did you mean `rougeL`? known: all, text, exact_match,")
     with pytest.raises(ConfigError, match="no metric asked for"):
         metric_names("")
 
 
 def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
-    assert judge_cache() == tmp_path / "judge"
+    assert cache_folder("judge") == tmp_path / "judge"
     config = EvaluateConfig.model_validate(
         {"judge": {"model": "scripted", "base_url": "http://localhost:1/v1", "repeats": 3}, "bertscore_model": "x"}
     )

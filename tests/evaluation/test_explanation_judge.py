@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,8 @@ from support.asking import completer
 from support.servers import Server
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.metrics import MetricModels
+from understudy.metrics.significance import Resampling
+from understudy.records import ExplainedPrediction
 
 CONTEXT = "The AMF ends N2. The SMF ends N4."
 
@@ -22,20 +23,22 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> dict[str, Any]:
-    return {
+def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> ExplainedPrediction:
+    fields = {
         "id": f"q{number}",
         "group": None,
         "question": "Which node ends N2?",
         "references": ["AMF"],
         "explanation": explanation,
         "context": context,
+        "prediction": "",
     }
+    return ExplainedPrediction.from_json(fields)
 
 
 def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
     rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resamples=200)["faithfulness"]
+    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
     assert found["value"] == pytest.approx((1 + 1 / 2) / 2)
     assert found["n"] == 2, "neither a row without explanation nor one without context"
 
@@ -48,7 +51,7 @@ def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -
         ([row(0, "BROKEN")], "not measured"),
     ],
 )
-def test_what_cannot_be_judged_says_why(server: Server, rows: list[dict[str, Any]], said: str) -> None:
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resamples=200)["faithfulness"]
+def test_what_cannot_be_judged_says_why(server: Server, rows: list[ExplainedPrediction], said: str) -> None:
+    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
     assert found["value"] is None
     assert said in found["reason"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +20,10 @@ from understudy.evaluation.explanations import asked, explanation_figures, optio
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, simulate, views
+from understudy.metrics.significance import Resampling
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
+from understudy.records import ExplainedPrediction, Prediction, Swap
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example
@@ -115,7 +118,7 @@ def row(name, chosen, explanation, **fields):
         "explanation": explanation,
         "explanation_finished": explanation is not None,
     }
-    return base | fields
+    return ExplainedPrediction.from_json({"prediction": "", **base, **fields})
 
 
 # what is asked
@@ -154,19 +157,19 @@ def test_rows_of_every_kind_from_both_forms_of_models(student, kind):
     counted = []
     rows = predict_explained(student.model, student.encoder, ROWS, tasks, batch_size=2, progress=counted.append)
     plain = predict(student.model, student.encoder, ROWS, batch_size=2)
-    assert [list(one)[: len(plain[0])] for one in rows] == [list(one) for one in plain]
+    assert [list(one.to_json())[:13] for one in rows] == [list(one.to_json()) for one in plain]
     two_texts = kind.startswith("multitask")
     assert sum(counted) == len(ROWS) * (2 if two_texts else 1)
     for one in rows:
-        assert len(one["choice_scores"]) == 4
-        assert one["prediction"] in one["raw"]
-        assert one["answer_given"] == bool(one["prediction"])
-        assert (one["explanation"] is None) == (kind == "answer")
-        assert (one["explanation_finished"] is None) == (kind == "answer")
-        assert one["tokens"] <= DATA.max_answer_tokens * (2 if two_texts else 1)
+        assert len(one.choice_scores) == 4
+        assert one.prediction in one.raw
+        assert one.answer_given == bool(one.prediction)
+        assert (one.explanation is None) == (kind == "answer")
+        assert (one.explanation_finished is None) == (kind == "answer")
+        assert one.tokens <= DATA.max_answer_tokens * (2 if two_texts else 1)
     if kind == "answer":
-        assert [{k: v for k, v in one.items() if k in plain[0] and k != "seconds"} for one in rows] == [
-            {k: v for k, v in one.items() if k != "seconds"} for one in plain
+        assert [Prediction.from_json({**one.to_json(), "seconds": 0}) for one in rows] == [
+            replace(one, seconds=0) for one in plain
         ]
 
 
@@ -227,8 +230,8 @@ def test_rows_without_options_have_no_scores(causal):
     (found,) = predict_explained(
         causal.model, causal.encoder, [bare], TaskConfig(kind="rationale_answer"), batch_size=1
     )
-    assert found["choice_scores"] is None
-    assert found["chosen"] is None
+    assert found.choice_scores is None
+    assert found.chosen is None
 
 
 # faithfulness
@@ -238,17 +241,17 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
     tasks = TaskConfig(kind="counterfactual")
     swaps = swapped_answers(copier.model, copier.encoder, argued(), tasks, batch_size=4)
     # three wrong options each: the text for the gold one is not a counterfactual
-    assert [(swap["id"], swap["choice"]) for swap in swaps] == [
+    assert [(swap.id, swap.choice) for swap in swaps] == [
         *[("n2", n) for n in (1, 2, 3)],
         *[("n4", n) for n in (0, 2, 3)],
         *[("sub", n) for n in (0, 1, 3)],
     ]
-    found = faithfulness(swaps, tasks, resamples=200)
+    found = faithfulness(swaps, tasks, resampling=Resampling(200))
     assert found["measured"]
     assert (found["task"], found["swaps"], found["examples"]) == ("factual", 9, 3)
     assert found["follows"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 9, "missing": 0}
     assert found["flips"]["value"] == 1.0
-    assert found["flips"]["n"] == sum(swap["before"] != swap["choice"] for swap in swaps) > 0
+    assert found["flips"]["n"] == sum(swap.before != swap.choice for swap in swaps) > 0
     assert "note" not in found
 
 
@@ -257,7 +260,7 @@ def test_options_that_read_the_same_are_one_answer(copier):
     texts = {n: f"What does it: {twice.choices[n]}." for n in (1, 2)}
     tasks = TaskConfig(kind="counterfactual")
     swaps = swapped_answers(copier.model, copier.encoder, [WithRationales(twice, None, texts)], tasks, batch_size=4)
-    assert [(swap["choice"], swap["after"]) for swap in swaps] == [(1, 1), (2, 2)]
+    assert [(swap.choice, swap.after) for swap in swaps] == [(1, 1), (2, 2)]
 
 
 def test_a_mark_without_a_rationale_swaps_nothing(causal):
@@ -269,17 +272,17 @@ def test_an_untrained_student_is_measured_too(student):
     tasks = TaskConfig(kind="rationale_answer")
     swaps = swapped_answers(student.model, student.encoder, argued(), tasks, batch_size=4)
     assert len(swaps) == 9
-    assert {swap["group"] for swap in swaps} == {"n2", "n4", "sub"}
-    by_hand = sum(swap["after"] == swap["choice"] for swap in swaps) / 9
-    assert faithfulness(swaps, tasks, resamples=200)["follows"]["value"] == pytest.approx(by_hand)
+    assert {swap.group for swap in swaps} == {"n2", "n4", "sub"}
+    by_hand = sum(swap.after == swap.choice for swap in swaps) / 9
+    assert faithfulness(swaps, tasks, resampling=Resampling(200))["follows"]["value"] == pytest.approx(by_hand)
 
 
 def test_before_is_the_answer_behind_the_students_own_rationale(student):
     tasks = TaskConfig(kind="counterfactual")
     rows = predict_explained(student.model, student.encoder, ROWS, tasks, batch_size=4)
-    scored = {one["id"]: max(range(4), key=one["choice_scores"].__getitem__) for one in rows}
+    scored = {one.id: max(range(4), key=one.choice_scores.__getitem__) for one in rows}
     swaps = swapped_answers(student.model, student.encoder, argued(), tasks, batch_size=4)
-    assert all(swap["before"] == scored[swap["id"]] for swap in swaps)
+    assert all(swap.before == scored[swap.id] for swap in swaps)
 
 
 @pytest.mark.parametrize("kind", ["answer", "multitask"])
@@ -307,17 +310,17 @@ def test_multitask_with_counterfactuals_says_which_answers_were_measured(copier)
 def test_shares_of_swaps_by_hand():
     tasks = TaskConfig(kind="counterfactual")
     swaps = [
-        {"id": "a", "group": "a", "choice": 1, "before": 1, "after": 1},
-        {"id": "a", "group": "a", "choice": 2, "before": 1, "after": 2},
-        {"id": "b", "group": "b", "choice": 0, "before": 3, "after": 3},
-        {"id": "b", "group": "b", "choice": 1, "before": 3, "after": 0},
+        Swap("a", "a", choice=1, before=1, after=1),
+        Swap("a", "a", choice=2, before=1, after=2),
+        Swap("b", "b", choice=0, before=3, after=3),
+        Swap("b", "b", choice=1, before=3, after=0),
     ]
-    found = faithfulness(swaps, tasks, resamples=500)
+    found = faithfulness(swaps, tasks, resampling=Resampling(500))
     assert found["follows"]["value"] == 0.5
     assert found["flips"]["value"] == pytest.approx(1 / 3)
     assert found["flips"]["n"] == 3
     assert found["follows"]["low"] < 0.5 < found["follows"]["high"]
-    stubborn = faithfulness([swaps[0]], tasks, resamples=500)
+    stubborn = faithfulness([swaps[0]], tasks, resampling=Resampling(500))
     assert stubborn["flips"]["value"] is None
 
 
@@ -330,7 +333,7 @@ ALONE = [True, True, True, True, False, False, False, False]
 
 
 def test_leakage_adjusted_simulatability_of_eight_items_by_hand():
-    found = leakage_adjusted(BOTH, QUESTION, ALONE, resamples=500)
+    found = leakage_adjusted(BOTH, QUESTION, ALONE, resampling=Resampling(500))
     assert found["question_alone"]["value"] == 4 / 8
     assert found["both"]["value"] == 7 / 8
     assert found["gain"]["value"] == pytest.approx(3 / 8)
@@ -340,13 +343,13 @@ def test_leakage_adjusted_simulatability_of_eight_items_by_hand():
     assert found["las"]["value"] == pytest.approx((2 / 4 + 1 / 4) / 2)
     assert found["las"]["low"] < found["las"]["value"] < found["las"]["high"]
     # strata of unequal size: seven items leak, and one that does not has a gain of its own
-    unequal = leakage_adjusted([True] * 8, [False] * 7 + [True], [True] * 7 + [False], resamples=500)
+    unequal = leakage_adjusted([True] * 8, [False] * 7 + [True], [True] * 7 + [False], resampling=Resampling(500))
     assert unequal["gain"]["value"] == pytest.approx(7 / 8)
     assert unequal["las"]["value"] == pytest.approx((1 + 0) / 2)
 
 
 def test_las_is_not_defined_where_everything_leaks():
-    found = leakage_adjusted(BOTH, QUESTION, [True] * 8, resamples=200)
+    found = leakage_adjusted(BOTH, QUESTION, [True] * 8, resampling=Resampling(200))
     assert found["las"] == {"value": None, "low": None, "high": None, "n": 8}
     assert found["gain_not_leaking"]["value"] is None
     assert found["gain_leaking"]["value"] == found["gain"]["value"]
@@ -359,7 +362,7 @@ hits = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size
 @settings(max_examples=40, deadline=None)
 def test_gain_is_the_weighted_mean_of_its_halves_and_las_the_plain_one(table):
     both, question, alone = zip(*table, strict=True)
-    found = leakage_adjusted(both, question, alone, resamples=100)
+    found = leakage_adjusted(both, question, alone, resampling=Resampling(100))
     share = found["leaking"]["value"]
     halves = [found[name]["value"] for name in ("gain_leaking", "gain_not_leaking")]
     weighted = sum((weight * half for weight, half in zip((share, 1 - share), halves, strict=True) if half is not None))
@@ -373,8 +376,8 @@ def test_gain_is_the_weighted_mean_of_its_halves_and_las_the_plain_one(table):
 
 
 def test_items_of_one_group_are_drawn_together():
-    alone = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, resamples=500)
-    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, groups=[*range(8)] * 6, resamples=500)
+    alone = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, resampling=Resampling(500))
+    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, groups=[*range(8)] * 6, resampling=Resampling(500))
     assert tied["las"]["value"] == alone["las"]["value"]
     assert tied["las"]["high"] - tied["las"]["low"] > 1.5 * (alone["las"]["high"] - alone["las"]["low"])
 
@@ -382,14 +385,14 @@ def test_items_of_one_group_are_drawn_together():
 def test_an_observer_that_copies_foresees_what_explanations_name(copier):
     """An explanation that names the answer gains all there is to gain, and leaks each time: LAS is not defined."""
     rows = [row(str(n), n % 4, f"What does it: {OPTIONS[n % 4]}.") for n in range(8)]
-    found = simulate(copier.model, copier.encoder, rows, batch_size=8, resamples=200)
+    found = simulate(copier.model, copier.encoder, rows, batch_size=8, resampling=Resampling(200))
     assert (found["measured"], found["items"], found["left_out"]) == (True, 8, 0)
     assert found["question_alone"]["value"] == 2 / 8
     assert found["both"]["value"] == found["leaking"]["value"] == 1
     assert found["gain"]["value"] == found["gain_leaking"]["value"] == 6 / 8
     assert found["las"]["value"] is None
-    silent = [dict(one, explanation="No reason.") for one in rows[:4]]
-    mixed = simulate(copier.model, copier.encoder, rows[4:] + silent, batch_size=8, resamples=200)
+    silent = [replace(one, explanation="No reason.") for one in rows[:4]]
+    mixed = simulate(copier.model, copier.encoder, rows[4:] + silent, batch_size=8, resampling=Resampling(200))
     assert mixed["leaking"]["value"] == (4 + 1) / 8
     assert mixed["gain_not_leaking"]["value"] == 0
     assert mixed["las"]["value"] == pytest.approx((3 / 5 + 0) / 2)
@@ -398,7 +401,7 @@ def test_an_observer_that_copies_foresees_what_explanations_name(copier):
 def test_rows_that_cannot_be_foreseen_are_left_out_and_counted(causal):
     usable = row("a", 1, "why")
     unusable = [row("b", None, "why"), row("c", 1, None), row("d", 1, ""), row("e", None, "why", choices=[])]
-    found = simulate(causal.model, causal.encoder, [usable, *unusable], batch_size=8, resamples=100)
+    found = simulate(causal.model, causal.encoder, [usable, *unusable], batch_size=8, resampling=Resampling(100))
     assert (found["items"], found["left_out"]) == (1, 4)
     nothing = simulate(causal.model, causal.encoder, unusable, batch_size=8)
     assert (nothing["measured"], nothing["left_out"]) == (False, 4)
@@ -425,7 +428,7 @@ def test_figures_of_explanations_by_hand():
         row("c", None, "No idea"),
         row("d", 2, None),
     ]
-    found = explanation_figures(rows, resamples=200)
+    found = explanation_figures(rows, resampling=Resampling(200))
     assert (found["items"], found["explained"]) == (4, 3)
     assert found["answer_given"]["value"] == 3 / 4
     assert found["names_no_option"]["value"] == 1 / 4
@@ -436,7 +439,7 @@ def test_figures_of_explanations_by_hand():
 
 
 def test_figures_of_a_student_that_explains_nothing():
-    found = explanation_figures([row("a", 0, None), row("b", 1, None)], resamples=100)
+    found = explanation_figures([row("a", 0, None), row("b", 1, None)], resampling=Resampling(100))
     assert (found["items"], found["explained"]) == (2, 0)
     assert found["words"]["value"] is None
     assert found["names_no_option"]["value"] == 0

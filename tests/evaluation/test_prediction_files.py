@@ -36,7 +36,7 @@ def table(path: Path, rows: list[dict[str, Any]], delimiter: str) -> Path:
 
 def essence(path: Path, *references: Path) -> list[tuple]:
     rows = read_predictions(path, references).rows
-    return [(row["id"], row["question"], row["prediction"], tuple(row["references"])) for row in rows]
+    return [(row.id, row.question, row.prediction, row.references) for row in rows]
 
 
 def test_every_layout_reads_alike(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_every_layout_reads_alike(tmp_path: Path) -> None:
 )
 def test_names_that_tools_give(tmp_path: Path, row: dict[str, Any], prediction: str, references: list[str]) -> None:
     [found] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
-    assert (found["prediction"], found["references"]) == (prediction, references)
+    assert (found.prediction, list(found.references)) == (prediction, references)
     if "retrieved_contexts" in row:
-        assert found["context"] == "x\n\ny"
+        assert found.context == "x\n\ny"
 
 
 def test_no_name_stands_for_two_columns_but_answer() -> None:
@@ -98,8 +98,8 @@ def test_any_text_survives_every_layout(texts: list[str], tmp_path_factory: pyte
     (folder / "gold.txt").write_text("r\n" * len(texts), encoding="utf-8")
     found = [jsonl(folder / "x.jsonl", rows), table(folder / "x.csv", rows, ","), table(folder / "x.tsv", rows, "\t")]
     for path in found:
-        assert [row["prediction"] for row in read_predictions(path).rows] == texts
-    assert [row["prediction"] for row in read_predictions(lines, [folder / "gold.txt"]).rows] == texts
+        assert [row.prediction for row in read_predictions(path).rows] == texts
+    assert [row.prediction for row in read_predictions(lines, [folder / "gold.txt"]).rows] == texts
 
 
 def test_plain_text_files_line_by_line(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_plain_text_files_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "two.ref").write_text("the AMF\nSMF\n", encoding="utf-8")
     found = read_predictions(tmp_path / "mine.hyp", [tmp_path / "one.ref", tmp_path / "two.ref"])
     assert not found.has_ids
-    assert [row["references"] for row in found.rows] == [["AMF", "the AMF"], ["UPF", "SMF"]]
+    assert [row.references for row in found.rows] == [("AMF", "the AMF"), ("UPF", "SMF")]
 
 
 def test_references_of_another_table_go_by_id(tmp_path: Path) -> None:
@@ -143,17 +143,17 @@ def test_what_other_tools_write_for_nothing_and_for_lists(tmp_path: Path) -> Non
     path = tmp_path / "x.jsonl"
     path.write_text('{"prediction": NaN, "reference": "a"}\n{"prediction": "x\\ud83d", "reference": ["b", NaN]}\n')
     found = read_predictions(path).rows
-    assert [row["prediction"] for row in found] == [None, "x?"]
-    assert found[1]["references"] == ["b"]
+    assert [row.prediction for row in found] == [None, "x?"]
+    assert found[1].references == ("b",)
     listed = [{"prediction": "b", "reference": "['a', \"b's\"]"}, {"prediction": "c", "reference": "[see 5.2.1]"}]
     rows = read_predictions(table(tmp_path / "x.csv", listed, ",")).rows
-    assert [row["references"] for row in rows] == [["a", "b's"], ["[see 5.2.1]"]]
+    assert [row.references for row in rows] == [("a", "b's"), ("[see 5.2.1]",)]
 
 
 def test_right_answers_that_contradict_each_other(tmp_path: Path) -> None:
     predictions = jsonl(tmp_path / "p.jsonl", [{"id": 1, "prediction": "b"}])
     twice = [{"id": 1, "reference": "a"}, {"id": 1, "reference": "a"}]
-    assert read_predictions(predictions, [jsonl(tmp_path / "g.jsonl", twice)]).rows[0]["references"] == ["a"]
+    assert read_predictions(predictions, [jsonl(tmp_path / "g.jsonl", twice)]).rows[0].references == ("a",)
     with pytest.raises(DataError, match="two rows for item '1' with different right answers"):
         read_predictions(predictions, [jsonl(tmp_path / "h.jsonl", [*twice, {"id": 1, "reference": "b"}])])
 

@@ -11,6 +11,7 @@ import pytest
 from understudy.errors import ConfigError, DataError
 from understudy.evaluation.systems import System, family, read_systems, same_items
 from understudy.recipe import parse_recipe
+from understudy.records import Prediction
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -26,7 +27,7 @@ def row(identity: str | None, prediction: str, reference: str = "AMF", **more: A
 def test_a_column_names_the_systems_of_one_file(tmp_path: Path) -> None:
     rows = [row("1", "AMF", model="large"), row("1", "SMF", model="small"), row("2", "SMF", model="large")]
     found = read_systems([write(tmp_path / "all.jsonl", rows)])
-    assert [(system.name, [r["prediction"] for r in system.rows]) for system in found] == [
+    assert [(system.name, [r.prediction for r in system.rows]) for system in found] == [
         ("large", ["AMF", "SMF"]),
         ("small", ["SMF"]),
     ]
@@ -35,7 +36,7 @@ def test_a_column_names_the_systems_of_one_file(tmp_path: Path) -> None:
 def test_without_ids_the_items_of_each_system_are_counted_by_themselves(tmp_path: Path) -> None:
     rows = [row(None, "AMF", model=name) for name in ("a", "b", "a", "b")]
     first, second = read_systems([write(tmp_path / "all.jsonl", rows)])
-    assert [r["id"] for r in first.rows] == [r["id"] for r in second.rows] == ["1", "2"]
+    assert [r.id for r in first.rows] == [r.id for r in second.rows] == ["1", "2"]
 
 
 def test_two_files_of_one_name_go_by_their_folders(tmp_path: Path) -> None:
@@ -52,13 +53,13 @@ def test_a_file_given_twice_is_refused(tmp_path: Path) -> None:
 def test_an_item_without_a_prediction_counts_as_an_empty_answer_and_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", [row("1", "AMF"), {"id": "2", "prediction": None, "reference": "SMF"}])
     [system] = read_systems([path])
-    assert [r["prediction"] for r in system.rows] == ["AMF", ""]
+    assert [r.prediction for r in system.rows] == ["AMF", ""]
     assert system.notes == ("p: 1 of 2 items have no prediction and count as empty answers",)
 
 
 def system(name: str, ids: list[str] | None, references: list[str]) -> System:
     rows = [
-        {"id": ids[n] if ids else str(n + 1), "references": [reference], "prediction": name}
+        Prediction(ids[n] if ids else str(n + 1), references=(reference,), prediction=name)
         for n, reference in enumerate(references)
     ]
     return System(name, rows, name, has_ids=ids is not None)
@@ -66,7 +67,7 @@ def system(name: str, ids: list[str] | None, references: list[str]) -> System:
 
 def test_items_without_ids_pair_by_order_where_the_answers_agree() -> None:
     found = same_items([system("a", None, ["x", "y"]), system("b", ["q7", "q9"], ["x", "y"])])
-    assert [[row["id"] for row in s.rows] for s in found] == [["q7", "q9"]] * 2
+    assert [[row.id for row in s.rows] for s in found] == [["q7", "q9"]] * 2
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name 
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
 LEAVES = [path for path in LEAVES if path not in FOREIGN]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
-FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability"})
+FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"})
 SPECIAL: dict[str, Any] = {
     "evaluate.metrics": ["chrf"],
     "evaluate.judge": {"model": "judge"},

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from safetensors.torch import load_file
 
 from support import tiny
+from understudy.api import perform
 from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.inspection import batch_rows, found, inspect_recipe, load_live, load_texts, take_sample
 from understudy.inspection import findings as judge
@@ -84,6 +86,24 @@ CASES = {
     name: ("student" if kind.one_vocabulary else "other", [f"distil.method={name}", "distil.gold_weight=0.3"])
     for name, kind in METHODS.items()
 }
+
+
+def test_fresh_weights_are_those_that_run_draws(folders: dict[str, Path], tmp_path: Path) -> None:
+    # A rate at which no weight moves: what the stage writes is what it began with.
+    still = "{steps: 1, batch_size: 4, learning_rate: 1.0e-30}"
+    overrides = [f"output={tmp_path}", *(f"{side}.init=fresh" for side in ("teacher", "student"))]
+    overrides += ["teacher.seed=7", "student.seed=5", f"teacher.sft={still}", f"student.sft={still}"]
+    recipe = recipe_of(folders, *overrides)
+    live, _, _ = live_of(recipe)
+    for side, model in (("teacher", live.teacher.model), ("student", live.module.student)):
+        run = perform(recipe, until=f"{side}_sft", quiet=True)
+        drawn = load_file(run.stage(f"{side}_sft") / "model" / "model.safetensors")
+        shown = model.state_dict()
+        assert all(torch.equal(weight, shown[name]) for name, weight in drawn.items()), side
+    plain = live_of(recipe_of(folders, *overrides[:3]))[0]
+    assert not torch.equal(plain.teacher.model.lm_head.weight, live.teacher.model.lm_head.weight), (
+        "the seed of the run draws others"
+    )
 
 
 # -- the whole command -----------------------------------------------------------------------------------------------

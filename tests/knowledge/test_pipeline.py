@@ -282,12 +282,12 @@ def test_shots_are_put_as_earlier_turns(tmp_path: Path) -> None:
 
 
 OWN = """
-from understudy.knowledge.step import Ask, step
+from understudy.knowledge.step import Question, step
 
 @step("{name}", needs=("explain",))
 class Mine:
     def asks(self, example, known, draw):
-        yield Ask.of("Shorter {{{{ 7 * 7 }}}}: " + known.text("explain"){tail})
+        yield Question.of("Shorter {{{{ 7 * 7 }}}}: " + known.text("explain"){tail})
 
     def read(self, text):
         return text.upper()

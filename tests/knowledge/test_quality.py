@@ -24,7 +24,7 @@ from understudy.knowledge.quality import (
 from understudy.knowledge.store import read, write_step
 from understudy.knowledge.text_checks import FUNCTION_WORDS
 from understudy.knowledge.text_statistics import figures, revision
-from understudy.metrics.significance import paired_bootstrap
+from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge
 
@@ -249,7 +249,9 @@ def test_revisions_are_compared_pair_by_pair():
     found = revision(before, after[::-1], examples, seed=5)
     assert found["pairs"] == 29
     lengths = [[float(len(each.text.split())) for each in side[:29]] for side in (after, before)]
-    expected = paired_bootstrap(*lengths, seed=5)
+    expected = paired_bootstrap(*lengths, resampling=Resampling(seed=5))
+    test = randomisation_test(*lengths, resampling=Resampling(seed=5))
+    assert found["words"]["p_value"] == test.p_value
     assert found["words"]["before"] == expected.mean_b
     assert found["words"]["difference"] == expected.difference
     assert (found["words"]["low"], found["words"]["high"]) == (expected.low, expected.high)

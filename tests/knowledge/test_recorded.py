@@ -286,8 +286,8 @@ def test_rationales_of_a_step_of_your_own_are_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "STEPS", dict(registry.STEPS))
     own = tmp_path / "own.py"
     own.write_text(
-        "from understudy.knowledge.step import Ask, step\n"
-        '@step("short", rationale=True)\ndef short(example, known, draw):\n    yield Ask.of("Why?")\n'
+        "from understudy.knowledge.step import Question, step\n"
+        '@step("short", rationale=True)\ndef short(example, known, draw):\n    yield Question.of("Why?")\n'
     )
     path = written(tmp_path / "x.jsonl", {"id": "a", "step": "short", "text": EXAMPLES[0].answers[0]})
     take_over(path, EXAMPLES, GenerateConfig(steps=("short",), own_steps=(str(own),)), tmp_path / "out")

@@ -234,7 +234,7 @@ def test_a_folder_of_your_own_replaces_ours_file_by_file(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "text", "message", "hint"),
     [
-        ("explian.jinja", "x", "no step reads the prompt", "did you mean explain.jinja?"),
+        ("explian.jinja", "x", "there is no prompt", "did you mean `explain.jinja`?"),
         ("explain.jinja", "{{ anwser }}", "'anwser' is undefined", "its folder"),
         ("explain.jinja", "{% for %}", "explain.jinja:1: ", "its folder"),
         ("explain.jinja", "{{ question.__class__.__mro__ }}", "unsafe", "its folder"),
@@ -372,8 +372,8 @@ def test_a_row_without_a_text_shows_nothing() -> None:
         ({"steps": ["critique"]}, "critique needs rationale before it"),
         ({"steps": ["revise", "explain", "critique"]}, "revise needs critique before it"),
         ({"steps": ["explain", "explain"]}, "twice"),
-        ({"steps": ["explain"], "temperatures": {"answer": 0.7}}, "'answer' is no step of this recipe"),
-        ({"steps": ["explain"], "max_tokens": {"explian": 7}}, "'explian' is no step of this recipe"),
+        ({"steps": ["explain"], "temperatures": {"answer": 0.7}}, "generate.temperatures: there is no step 'answer'"),
+        ({"steps": ["explain"], "max_tokens": {"explian": 7}}, "generate.max_tokens: there is no step 'explian'"),
         ({"steps": ["answer"], "samples": 5}, "5 answers at temperature 0 are one answer"),
     ],
 )
@@ -402,12 +402,12 @@ def test_a_step_sees_what_it_waits_for_and_nothing_that_may_or_may_not_be_there(
 # Steps of one's own -------------------------------------------------------------------------------------------------
 
 SUMMARY = '''
-from understudy.knowledge.step import Ask, step
+from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
     """The explanation in one sentence."""
-    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+    yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 '''
 
 

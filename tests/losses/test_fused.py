@@ -293,5 +293,5 @@ def test_bad_arguments():
     }.items():
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(ConfigError, match="no divergence is called"):
+    with pytest.raises(ConfigError, match="there is no divergence"):
         case.fused(divergence="kl-forward")

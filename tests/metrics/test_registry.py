@@ -72,7 +72,7 @@ def test_own_metric_is_registered_by_name(registry) -> None:
 
 
 def test_a_name_is_given_once(registry) -> None:
-    with pytest.raises(ConfigError, match=r"there is a metric named 'bleu' already.*METRICS\['bleu'\]"):
+    with pytest.raises(ConfigError, match="there is a metric 'bleu' already"):
         register("bleu", short)
     for name in ("", " ", "all"):
         with pytest.raises(ConfigError, match="cannot be named"):
@@ -105,7 +105,7 @@ def test_faults_are_named_before_anything_is_computed(registry) -> None:
         raise AssertionError
 
     register("never", never)
-    with pytest.raises(ConfigError, match=r"rougel.*did you mean 'rougeL'"):
+    with pytest.raises(ConfigError, match=r"rougel.*did you mean `rougeL`"):
         score(["a"], [["a"]], metrics=["never", "rougel"])
     with pytest.raises(ConfigError, match="'never' is asked for twice"):
         score(["a"], [["a"]], metrics=["never", "never"])

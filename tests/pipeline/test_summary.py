@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from support.arms import compare_arms
 from understudy.errors import ConfigError
-from understudy.evaluation.compare import compare
-from understudy.pipeline.sources import check_evaluation
-from understudy.pipeline.summary import headline, model_card, summary
+from understudy.metrics.significance import Resampling
+from understudy.pipeline.preflight import check_evaluation
+from understudy.pipeline.summary import model_card, summary
 from understudy.recipe import parse_recipe
 
 
@@ -21,25 +22,28 @@ def rows(right: int, num: int) -> list[dict[str, Any]]:
 
 
 def comparison(num: int, **right: int) -> dict[str, Any]:
-    return compare({arm: rows(count, num) for arm, count in right.items()}, resamples=200).to_dict()
+    return compare_arms({arm: rows(count, num) for arm, count in right.items()}, resampling=Resampling(2000)).to_dict()
 
 
 def test_the_headline_gives_the_difference_and_its_interval() -> None:
-    lines = headline(comparison(40, teacher=40, sft=10, seqkd=20, distilled=30))
-    assert lines[0].startswith("distilled − sft: +0.500 Exact match (95% interval +0.")
+    lines = summary(comparison(40, teacher=40, sft=10, seqkd=20, distilled=30))["headline"]
+    assert lines[0].startswith("Yes: distillation beats")
+    assert "a difference of +50.0 (+3" in lines[1]
+    assert "p = 0.017 after correction for 35 tests" in lines[1]
     # (30 − 10) / (40 − 10)
-    assert lines[-1].startswith("gap recovered: 67% (95% interval ")
+    assert any(line.startswith("That is 67% (") for line in lines)
 
 
 def test_a_gap_that_is_none_says_why_once() -> None:
-    [line] = [line for line in headline(comparison(40, teacher=10, sft=10, distilled=10)) if "gap" in line]
-    assert line.startswith("gap recovered: not given: the teacher is not clearly better")
+    lines = summary(comparison(40, teacher=10, sft=10, distilled=10))["headline"]
+    [line] = [line for line in lines if line.startswith("Gap recovered")]
+    assert line.startswith("Gap recovered: not given: the teacher is not clearly better")
     assert line.count("not given") == 1
 
 
 def test_one_item_has_no_interval_and_needs_none() -> None:
     found = comparison(1, teacher=1, sft=0, distilled=1)
-    assert any("distilled − sft: +1.000" in line for line in headline(found))
+    assert any("a difference of +100.0 (no interval) points" in line for line in summary(found)["headline"])
     card = model_card(parse_recipe({}), found)
     assert "| distilled | 1.000 |" in card
 
@@ -63,7 +67,7 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
 @pytest.mark.parametrize(
     ("evaluate", "message"),
     [
-        ({"metrics": ["rougel"]}, "no metric named 'rougel'"),
+        ({"metrics": ["rougel"]}, "there is no metric 'rougel'"),
         ({"judge": {"model": "m", "base_url": "nowhere"}}, "is no address"),
     ],
 )

@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from typing import Any
 import pytest
 
 from support.embedded_answers import NAMES, embedded_answers
-from understudy.evaluation.comparison import side_by_side
+from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.metrics.significance import Resampling
 from understudy.report.caveats import limits, methods
 from understudy.report.comparison_page import render_comparison
 from understudy.report.comparison_plots import colours, radar_plot, short
-from understudy.report.comparison_summary import headline, needed, rounded_up, verdict
+from understudy.report.formatting import rounded_up
+from understudy.report.headline import headline
 from understudy.report.judges import reliability
 from understudy.report.tables import CSV_COLUMNS, csv_table, latex, latex_table
+from understudy.report.verdicts import needed, verdict
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & \\input{x} $1$ {{ 7*7 }}"
 METRICS = ("exact_match", "token_f1", "bleu", "rougeL", "chrf", "faithfulness")
@@ -33,11 +37,11 @@ def compared(*names: str, prefix: str = "") -> dict[str, Any]:
     systems = []
     for name in names:
         rows = [
-            {**row, "prediction": prefix + row["prediction"], "question": prefix + row["question"]}
+            replace(row, prediction=prefix + (row.prediction or ""), question=prefix + (row.question or ""))
             for row in embedded_answers()[name]
         ]
         systems.append(System(prefix + name, rows, f"{prefix}{name}.jsonl"))
-    return side_by_side(score_systems(systems, METRICS), resamples=500).to_dict()
+    return compare(score_systems(systems, METRICS), resampling=Resampling(500)).to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +114,7 @@ def test_page_says_what_there_is_and_what_there_is_not(three: dict[str, Any], tm
         assert name in text
     for word in ("Not measured: Faithfulness", "60 items", "One training run a system", "Holm", "sacrebleu", "Nemenyi"):
         assert word in text, word
-    value = three["table"][NAMES[0]]["exact_match"]["value"]
+    value = three["overall"]["table"][NAMES[0]]["exact_match"]["value"]
     assert f"{NAMES[0]} reaches {100 * value:.1f}" in text
     assert three["metrics"]["bleu"]["signature"] in text
     assert "nan" not in text.lower().split()
@@ -119,8 +123,8 @@ def test_page_says_what_there_is_and_what_there_is_not(three: dict[str, Any], tm
 def test_what_a_model_or_a_file_name_says_stays_text(tmp_path: Path) -> None:
     comparison = compared(*NAMES, prefix=EVIL)
     comparison["notes"] = [EVIL]
-    comparison["kinds"] = {EVIL: 3, "b": 1}
-    comparison["not_measured"] = {EVIL: dict.fromkeys(comparison["table"], EVIL)}
+    comparison["kinds"] = {EVIL: {"items": 3, "table": {}}, "b": {"items": 1, "table": {}}}
+    comparison["not_measured"] = {EVIL: dict.fromkeys(comparison["overall"]["table"], EVIL)}
     text = page(comparison, tmp_path)
     seen = Seen(text)
     assert not {"script", "img"} & seen.tags
@@ -150,6 +154,7 @@ def change(comparison: dict[str, Any], **fields: Any) -> dict[str, Any]:
     test = changed["comparison"]["tests"][0]
     if "p_value" in fields:
         fields["alone"] = fields["p_value"] is not None and fields["p_value"] < 0.05
+        fields = {"low": 0.01 if fields["alone"] else -0.1, **fields}  # an interval that agrees with p
     for name, value in fields.items():
         (test if name in test else test["comparison"])[name] = value
     return changed
@@ -173,6 +178,14 @@ def test_words_follow_the_figures(two: dict[str, Any]) -> None:
     )
     assert verdict(constant["comparison"]["tests"][0]) == "not significant"
     assert "differ by as much on every item" in headline(constant).sentences[1]
+    parted = change(two, better="", p_holm=0.2, p_value=0.06, low=0.01, items_needed=90.0)
+    words = "the interval leaves out 0, though p = 0.060 alone"
+    assert verdict(parted["comparison"]["tests"][0]) == f"not significant ({words}); 90 items would be needed"
+    assert words[1:] in headline(parted).sentences[1]
+    assert "On 1 of 5 tests the interval and p disagree" in " ".join(limits(parted))
+    assert "disagree" not in " ".join(limits(corrected))
+    other_way = change(two, p_holm=0.04, p_value=0.04, low=-0.01)
+    assert verdict(other_way["comparison"]["tests"][0]).endswith("(the interval holds 0, though p = 0.040 alone)")
     alike = change(two, better="", p_holm=1.0, p_value=1.0, minimal_detectable=0.0, difference=0.0)
     assert "do not differ on a single item" in headline(alike).sentences[1]
     alone = copy.deepcopy(two)
@@ -263,8 +276,9 @@ def test_latex_is_escaped_and_in_balance(tmp_path: Path) -> None:
 
 def test_the_radar_stands_in_the_middle(three: dict[str, Any]) -> None:
     arms = ("teacher", "base_student", "sft", "seqkd", "kd_gold", "distilled", "majority")
-    table = dict.fromkeys(arms, three["table"][NAMES[0]])
-    plot = radar_plot({**three, "table": table, "systems": [{"name": arm} for arm in arms]})
+    table = dict.fromkeys(arms, three["overall"]["table"][NAMES[0]])
+    overall = {**three["overall"], "table": table}
+    plot = radar_plot({**three, "overall": overall, "systems": [{"name": arm} for arm in arms]})
     assert plot is not None
     width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[0])
     [place] = re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>Exact match<', plot)

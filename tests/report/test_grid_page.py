@@ -154,7 +154,7 @@ def test_without_findings_and_tests_their_sections_are_gone(tmp_path: Path) -> N
     page = written({**ANALYSIS, "findings": [], "tests": []}, tmp_path)
     assert 'id="findings"' not in page
     assert 'id="tests"' not in page
-    assert "The study" not in " ".join(headline({**ANALYSIS, "findings": []})["sentences"])
+    assert "The study" not in " ".join(headline({**ANALYSIS, "findings": []}).sentences)
 
 
 def test_the_csv_has_every_cell_and_metric_on_its_own_scale() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.records import FigureLine
 from understudy.report.knowledge_section import step_label, view
 
 STEP: dict[str, Any] = {
@@ -67,7 +68,9 @@ def test_figures_of_the_student_and_why_one_is_missing() -> None:
         {"label": "B", "value": 3.0, "low": None, "high": None, "n": 1, "scale": 1},
         {"label": "C", "value": None, "reason": "not measured"},
     ]
-    found = view({"explanations": rows})
+    lines = [FigureLine.from_json(row) for row in rows]
+    assert [line.to_json() for line in lines] == [rows[0], {**rows[1], "about": ""}, rows[2]]
+    found = view({"explanations": lines})
     assert found is not None
     shown = [(row["value"], row["bounds"], row["n"], row["why"]) for row in found["explanations"]]
     assert shown == [("50.0", "25.0 to 100.0", "1,234", "so"), ("3.0", "", "1", ""), ("–", "", "", "not measured")]

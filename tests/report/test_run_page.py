@@ -6,7 +6,6 @@ import html
 import math
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.arms import compare_arms
 from understudy.errors import RunError
-from understudy.evaluation.compare import compare
-from understudy.evaluation.disagreements import disagreements
+from understudy.metrics.significance import Resampling
 from understudy.report import ReportInputs, render_report
-from understudy.report.labels import label_of
-from understudy.report.run_summary import caveats, compact, headline, number, p_text, primary_metric
+from understudy.report.caveats import limits
+from understudy.report.formatting import arm_label, compact, number, p_text
+from understudy.report.headline import headline
+from understudy.report.verdicts import headline_metric, pair_test
 
 SHARES = {"teacher": 0.95, "distilled": 0.8, "seqkd": 0.75, "kd_gold": 0.5, "sft": 0.45, "base_student": 0.05}
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & $\\frac{1}{2}$"
@@ -47,7 +48,7 @@ def rows(arm: str, share: float, *, items: int = 80, prefix: str = "") -> list[d
 
 CURVES = {
     "teacher_sft": [{"step": 1, "loss": 2.0, "learning_rate": 0.1}, {"step": 2, "loss": math.nan, "train_loss": 1.0}],
-    "distilled": [
+    "train:distilled": [
         {"step": 1, "loss": 2.0, "gold": 1.5, "divergence": 0.5, "agreement": 0.2},
         {"step": 2, "eval_rougeL": 0.4},
         {"step": 2, "student_entropy": 1.0, "teacher_entropy": 0.4, "divergence": 0.2, "loss": None},
@@ -70,11 +71,10 @@ def inputs() -> ReportInputs:
     arms = {arm: rows(arm, share) for arm, share in SHARES.items()}
     return ReportInputs(
         name="telecom-qa",
-        comparison=compare(arms, resamples=300).to_dict(),
+        comparison=compare_arms(arms, resampling=Resampling(3000)).to_dict(),
         recipe="name: telecom-qa\nseed: 0\n",
         curves=CURVES,
         models=MODELS,
-        examples=disagreements(arms, limit=2),
         data={"Test rows": 80},
         fingerprints={"data": "0123456789abcdef"},
         versions={"understudy": "0.1.0"},
@@ -137,13 +137,13 @@ def test_page_is_whole_and_loads_nothing(inputs, tmp_path) -> None:
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"https?://|url\((?!#)|@import", text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 8
 
 
 def test_page_shows_what_there_is(inputs, tmp_path) -> None:
     text = Page(render(inputs, tmp_path)).text
     for arm in SHARES:
-        assert label_of(arm).label in text
+        assert arm_label(arm) in text
     for word in ("ROUGE-L", "telecom-qa", "0123456789abcdef", "3 contexts were reduced", "seed: 0", "4.0× fewer"):
         assert word in text
     value = inputs.comparison["overall"]["table"]["distilled"]["exact_match"]["value"]
@@ -169,14 +169,13 @@ def test_what_a_model_writes_stays_text(tmp_path) -> None:
     for table in arms.values():
         for row in table:
             row["kind"] = f"{EVIL}_{row['kind']}"
-    comparison = compare(arms, resamples=100).to_dict()
+    comparison = compare_arms(arms, resampling=Resampling(100)).to_dict()
     run = ReportInputs(
         name=EVIL,
         comparison=comparison,
         recipe=EVIL,
         curves={f"train:{EVIL}": [{"step": 1, EVIL: 1.0}, {"step": 2, EVIL: 2.0}]},
         models={"teacher": MODELS["teacher"]},
-        examples=disagreements(arms),
         data={EVIL: EVIL},
         fingerprints={EVIL: EVIL},
         versions={EVIL: EVIL},
@@ -190,23 +189,25 @@ def test_what_a_model_writes_stays_text(tmp_path) -> None:
     assert html.escape("<img src=x") in text
 
 
-@pytest.mark.parametrize("arms", [["sft"], ["distilled", "sft"], ["teacher", "distilled", "seqkd"], list(SHARES)])
+@pytest.mark.parametrize(
+    "arms", [["sft", "majority"], ["distilled", "sft"], ["teacher", "distilled", "seqkd"], list(SHARES)]
+)
 def test_missing_arms_and_sections(arms: list[str], tmp_path) -> None:
-    tables = {arm: rows(arm, SHARES[arm]) for arm in arms}
-    run = ReportInputs(name="bare", comparison=compare(tables, resamples=100).to_dict())
+    tables = {arm: rows(arm, SHARES.get(arm, 0.1)) for arm in arms}
+    run = ReportInputs(name="bare", comparison=compare_arms(tables, resampling=Resampling(100)).to_dict())
     page = Page(render(run, tmp_path))
     assert page.open == []
-    assert all(label_of(arm).label in page.text for arm in arms)
+    assert all(arm_label(arm) in page.text for arm in arms)
     assert "nan" not in page.text.lower().replace("maintenance", "")
-    missing = [label_of(arm).label for arm in SHARES if arm not in arms and arm != "base_student"]
-    assert all(any(name in caveat for caveat in caveats(run)) for name in missing)
+    missing = [arm_label(arm) for arm in SHARES if arm not in arms and arm != "base_student"]
+    assert all(any(name in caveat for caveat in limits(run.comparison)) for name in missing)
 
 
 def test_one_item_has_no_interval_and_no_verdict(tmp_path) -> None:
     tables = {arm: rows(arm, share, items=1) for arm, share in SHARES.items()}
-    run = ReportInputs(name="one", comparison=compare(tables, resamples=100).to_dict())
+    run = ReportInputs(name="one", comparison=compare_arms(tables, resampling=Resampling(100)).to_dict())
     text = Page(render(run, tmp_path)).text
-    assert headline(run).tone == "open"
+    assert headline(run.comparison).tone == "open"
     assert "too few items" in text
     assert "no interval" in text
 
@@ -217,27 +218,29 @@ def test_another_arm_and_only_choices(tmp_path) -> None:
         return [{**row, **more} for row in rows("x", 0.5, items=10)]
 
     tables = {"distilled": choice([-2.0, -1.0]), "sft": choice([-1.0, -2.0]), "my own": choice([-1.0, -2.0])}
-    run = ReportInputs(name="choices", comparison=compare(tables, resamples=100).to_dict())
+    run = ReportInputs(name="choices", comparison=compare_arms(tables, resampling=Resampling(100)).to_dict())
     text = Page(render(run, tmp_path)).text
-    assert primary_metric(run.comparison) == "choice_accuracy"
+    assert headline_metric(run.comparison) == "choice_accuracy"
     assert "my own" in text
     assert "Guessing among the options would score 50.0" in text
 
 
 def test_headline_follows_the_figures(inputs) -> None:
-    assert headline(inputs).tone == "better"
-    assert headline(inputs).verdict.startswith("Yes")
-    d = next(d for d in inputs.comparison["overall"]["differences"] if (d["b"], d["metric"]) == ("sft", "exact_match"))
+    assert headline(inputs.comparison).tone == "better"
+    assert headline(inputs.comparison).verdict.startswith("Yes")
+    test = pair_test(inputs.comparison, "distilled", "sft", "exact_match")
+    assert test is not None
+    d = test["comparison"]
     assert (
         f"+{100 * d['difference']:.1f} (+{100 * d['low']:.1f} to +{100 * d['high']:.1f})"
-        in headline(inputs).sentences[0]
+        in headline(inputs.comparison).sentences[0]
     )
-    gap = inputs.comparison["overall"]["gaps"]["exact_match"]["value"]
-    assert f"That is {100 * gap:.0f}%" in headline(inputs).sentences[1]
+    gap = inputs.comparison["gaps"]["exact_match"]["value"]
+    assert f"That is {100 * gap:.0f}%" in " ".join(headline(inputs.comparison).sentences)
 
     def verdict(distilled: float, sft: float) -> str:
         arms = {"distilled": rows("distilled", distilled), "sft": rows("sft", sft)}
-        return headline(replace(inputs, comparison=compare(arms, resamples=200).to_dict())).verdict
+        return headline(compare_arms(arms, resampling=Resampling(2000)).to_dict()).verdict
 
     assert verdict(0.2, 0.9).startswith("No:")
     assert verdict(0.5, 0.5).startswith("Not shown")
@@ -245,7 +248,7 @@ def test_headline_follows_the_figures(inputs) -> None:
 
 def test_gap_that_is_not_given_says_why(inputs, tmp_path) -> None:
     arms = {"teacher": rows("sft", 0.45), "distilled": rows("distilled", 0.8), "sft": rows("sft", 0.45)}
-    run = ReportInputs(name="no-gap", comparison=compare(arms, resamples=200).to_dict())
+    run = ReportInputs(name="no-gap", comparison=compare_arms(arms, resampling=Resampling(200)).to_dict())
     text = Page(render(run, tmp_path)).text
     assert "not clearly better than the SFT-only student" in text
     assert "no clear gap to recover" in text
@@ -259,8 +262,8 @@ def test_long_answers_are_judged_by_rouge(inputs) -> None:
         ]
         for arm, s in SHARES.items()
     }
-    assert primary_metric(compare(arms, resamples=100).to_dict()) == "rougeL"
-    assert primary_metric(inputs.comparison) == "exact_match"
+    assert headline_metric(compare_arms(arms, resampling=Resampling(100)).to_dict()) == "rougeL"
+    assert headline_metric(inputs.comparison) == "exact_match"
 
 
 def test_numbers_in_print() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.embedded_answers import NAMES, embedded_answers
-from understudy.evaluation.comparison import side_by_side
+from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.metrics.significance import Resampling
 from understudy.report.comparison_page import render_comparison
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -73,12 +75,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     few = [System(name, answers[name], name) for name in NAMES[:2]]
     many = [System(name, answers[name], name, arm="sft", seed=0, family=name) for name in NAMES]
     many += [System(NAMES[0], answers[NAMES[0]][::-1], "again", arm="sft", seed=1, family=NAMES[0])]
-    endless = [{**row, "prediction": "W" * 300 + " <b>" + row["prediction"]} for row in answers[NAMES[2]]]
+    endless = [replace(row, prediction=f"{'W' * 300} <b>{row.prediction}") for row in answers[NAMES[2]]]
     many += [System(LONG, endless, "long"), System("перевод 学生 " + LONG, answers[NAMES[1]], "other")]
     one = [System(name, answers[name][:1], name) for name in NAMES[:2]]
     text = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "faithfulness")
     for name, systems in {"two": few, "many": many, "one_item": one}.items():
-        found = side_by_side(score_systems(systems, text), resamples=300)
+        found = compare(score_systems(systems, text), resampling=Resampling(300))
         render_comparison(found.to_dict(), folder / f"{name}.html")
     return {path.stem: path for path in folder.glob("*.html")}
 

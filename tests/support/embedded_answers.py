@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,14 +12,15 @@ from understudy.data.embedded.telecom import generate
 from understudy.evaluation.predict import predict
 from understudy.models.load import load_model, load_template
 from understudy.recipe import DataConfig, ModelConfig
+from understudy.records import Prediction
 from understudy.tokens.collate import ExampleTokenizer
 
 NAMES = ("telecom-teacher", "telecom-student", "telecom-student-other")
 
 
 @lru_cache(maxsize=1)
-def embedded_answers() -> dict[str, list[dict[str, Any]]]:
-    """Model -> prediction rows, as a run writes them; 60 items, some of one fact."""
+def embedded_answers() -> dict[str, list[Prediction]]:
+    """Model -> predictions, as a run makes them; 60 items, some of one fact."""
     rows = [row for row in generate().test if row.meta.get("kind") in ("phrasing", "context")][:240:4]
     found = {}
     for name in NAMES:
@@ -36,7 +36,7 @@ def write(folder: Path, *names: str) -> list[str]:
     paths = []
     for name in names or NAMES:
         path = folder / f"{name}.jsonl"
-        lines = [json.dumps(row) for row in embedded_answers()[name]]
+        lines = [json.dumps(row.to_json()) for row in embedded_answers()[name]]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         paths.append(str(path))
     return paths

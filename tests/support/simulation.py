@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy import stats
 
 from understudy.metrics import Score, mean_score, score
-from understudy.metrics.significance import MetricComparison, compare_systems
+from understudy.metrics.significance import MetricComparison, Resampling, compare_systems
 
 Side = tuple[np.ndarray, np.ndarray]
 Sampler = Callable[[np.random.Generator, int, int], Side]
@@ -53,17 +54,36 @@ def expected_overlap(zeros: float, ones: float) -> float:
     return ones + (1 - zeros - ones) / 4
 
 
-def grouped(sampler: Sampler, size: int, spread: float) -> Sampler:
-    """The same, the items of a group shifted together, each side by itself."""
+def grouped(sampler: Sampler, names: np.ndarray, spread: float) -> Sampler:
+    """The same, the items of a group shifted together, each side by itself; `names` is the group of each item."""
 
     def draw(generator: np.random.Generator, trials: int, items: int) -> Side:
         one, two = sampler(generator, trials, items)
-        shifts = generator.normal(0, spread, size=(2, trials, -(-items // size)))
-        return tuple(
-            side + np.repeat(shift, size, axis=1)[:, :items] for side, shift in zip((one, two), shifts, strict=True)
-        )
+        shifts = generator.normal(0, spread, size=(2, trials, names.max() + 1))
+        return one + shifts[0][:, names], two + shifts[1][:, names]
 
     return draw
+
+
+def equal_groups(groups: int, size: int) -> np.ndarray:
+    """The group of each item, all of one size."""
+    return np.repeat(np.arange(groups), size)
+
+
+def unequal_groups(groups: int) -> np.ndarray:
+    """The group of each item; sizes are geometric with mean 5, a few groups holding many items."""
+    return np.repeat(np.arange(groups), np.random.default_rng(5).geometric(0.2, size=groups))
+
+
+def heavy_groups(groups: int) -> np.ndarray:
+    """The group of each item; sizes follow a power law, from 2 up to 200."""
+    sizes = np.ceil(2 * np.random.default_rng(6).pareto(1.1, size=groups) + 1)
+    return np.repeat(np.arange(groups), np.minimum(200, sizes).astype(int))
+
+
+def one_large_group(groups: int) -> np.ndarray:
+    """The group of each item; one group holds a fifth to a quarter of them, the others four each."""
+    return np.repeat(np.arange(groups), [5 * groups // 4, *[4] * (groups - 1)])
 
 
 def bleu_comparisons(*, trials: int, items: int, resamples: int = 1000, seed: int = 12) -> Iterator[MetricComparison]:
@@ -85,7 +105,7 @@ def bleu_comparisons(*, trials: int, items: int, resamples: int = 1000, seed: in
                 sentences = tuple(np.atleast_1d(bleu_from_counts(counts)).tolist())
                 value = float(bleu_from_counts(counts.sum(axis=0)))
                 side[str(trial)] = Score("bleu", value, sentences, counts, bleu_from_counts, "", maximum=100.0)
-        yield from compare_systems(*systems, resamples=resamples, seed=start).metrics.values()
+        yield from compare_systems(*systems, resampling=Resampling(resamples, seed=start)).metrics.values()
 
 
 def comparisons(
@@ -93,16 +113,53 @@ def comparisons(
     *,
     trials: int,
     items: int,
-    groups: int | None = None,
+    groups: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 11,
 ) -> Iterator[MetricComparison]:
     """`trials` comparisons of systems that the sampler draws."""
     generator = np.random.default_rng(seed)
-    names = None if groups is None else (np.arange(items) // groups).tolist()
+    names = None if groups is None else groups.tolist()
     for start in range(0, trials, BATCH):
         count = min(BATCH, trials - start)
         sides = sampler(generator, count, items)
         first, second = ({str(k): mean_score(str(k), row, "") for k, row in enumerate(side)} for side in sides)
-        found = compare_systems(first, second, groups=names, resamples=resamples, seed=start)
+        found = compare_systems(first, second, groups=names, resampling=Resampling(resamples, seed=start))
         yield from found.metrics.values()
+
+
+def other_intervals(values: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+    """95% intervals of a mean over groups that `metrics.significance` does not use, from 1,000 draws of the groups.
+
+    `expanded by t alone` widens percentiles as for groups of one size; `studentised` divides each draw by its own
+    standard error; `BCa` shifts the percentiles by bias and acceleration.
+    """
+    sums, sizes = np.bincount(groups, weights=values), np.bincount(groups)
+    count, value, error = len(sizes), values.mean(), _ratio_error(sums, sizes, np.ones(len(sizes)))
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=1000)
+    drawn = weights @ sums / (weights @ sizes)
+    z = stats.norm.ppf(0.975)
+    out = stats.norm.cdf(-np.sqrt(count / (count - 1)) * stats.t.ppf(0.975, count - 1))
+    ratios = (drawn - value) / np.maximum(_ratio_error(sums, sizes, weights), 1e-12)
+    left_out = (sums.sum() - sums) / (sizes.sum() - sizes)
+    strays = left_out.mean() - left_out
+    shift, speed = stats.norm.ppf((drawn < value).mean()), (strays**3).sum() / (6 * (strays**2).sum() ** 1.5)
+    levels = [stats.norm.cdf(shift + (shift + end) / (1 - speed * (shift + end))) for end in (-z, z)]
+    return {
+        "expanded by t alone": _bounds(drawn, [out, 1 - out]),
+        "studentised": _bounds(value - error * ratios, [0.025, 0.975]),
+        "BCa": _bounds(drawn, levels),
+    }
+
+
+def _ratio_error(sums: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Standard error of sums/sizes over weighted groups, linearised."""
+    total = weights @ sizes
+    mean = weights @ sums / total
+    squares = weights @ sums**2 - 2 * mean * (weights @ (sums * sizes)) + mean**2 * (weights @ sizes**2)
+    return np.sqrt(np.maximum(squares, 0)) / total
+
+
+def _bounds(drawn: np.ndarray, levels: list[float]) -> tuple[float, float]:
+    low, high = np.quantile(drawn, levels)
+    return float(low), float(high)

@@ -4,7 +4,7 @@ import pytest
 
 from support.tiny import trainer
 from understudy.errors import ConfigError
-from understudy.pipeline.sources import check_trackers
+from understudy.pipeline.preflight import check_trackers
 from understudy.recipe import parse_recipe
 
 
@@ -23,6 +23,6 @@ def test_tensorboard_gets_every_loss_term(tmp_path):
 
 
 def test_a_tracker_that_is_not_installed_is_named_before_anything_runs(monkeypatch):
-    monkeypatch.setattr("understudy.pipeline.sources.find_spec", lambda name: None)
+    monkeypatch.setattr("understudy.pipeline.preflight.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="wandb, which is not installed"):
         check_trackers(parse_recipe({"report_to": ["wandb"]}))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
-    from understudy.evaluation.comparison import SideBySide
+    from understudy.evaluation.compare import Comparison
     from understudy.recipe import EvaluateConfig
 
 Sources = Annotated[
@@ -20,7 +25,12 @@ References = Annotated[
     list[Path] | None,
     typer.Option("--references", metavar="FILE", help="Right answers, where the predictions hold none. Repeatable."),
 ]
-Metrics = Annotated[str, typer.Option("--metrics", help="all, text (those without a model), or names with commas.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics", help="all, text (those without a model), or names with commas. Default: the run's; of files all."
+    ),
+]
 JudgeUrl = Annotated[str | None, typer.Option("--judge-url", help="OpenAI-compatible endpoint of the judge.")]
 JudgeModel = Annotated[
     str | None, typer.Option("--judge-model", help="The judge's name there; without a URL, a hub id or folder.")
@@ -42,55 +52,113 @@ Baseline = Annotated[
 ]
 
 
-def settings_of(
-    sources: list[str],
-    *,
-    judge_url: str | None = None,
-    judge_model: str | None = None,
-    judge: list[str] | None = None,
-    embedding_model: str | None = None,
-    bertscore_model: str | None = None,
-    resamples: int | None = None,
-    confidence: float | None = None,
-) -> EvaluateConfig:
-    """The `evaluate` section of the first run among the sources (else the defaults), with the options on top.
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What every command that scores can be told."""
 
-    Raises:
-        ConfigError: a judge's URL without a model.
-    """
-    # Before numpy is loaded: the matrices here are small, and on a busy machine threads that wait for each other cost
-    # many times what they share out.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pydantic import ValidationError
+    references: References = None
+    metrics: Metrics = None
+    judge_url: JudgeUrl = None
+    judge_model: JudgeModel = None
+    judge: JudgeField = None
+    embedding_model: EmbeddingModel = None
+    bertscore_model: BertscoreModel = None
+    resamples: Resamples = None
+    confidence: Confidence = None
 
-    from understudy.errors import ConfigError
-    from understudy.evaluation.systems import run_of
-    from understudy.recipe import EvaluateConfig, JudgeConfig
+    def config(self, sources: Sequence[str]) -> EvaluateConfig:
+        """The `evaluate` section of the first run among the sources (else the defaults), with the options on top.
 
-    runs = [run for run, _ in map(run_of, sources) if run is not None]
-    config = runs[0].recipe.evaluate if runs else EvaluateConfig()
-    asked: dict[str, Any] = {
-        "embedding_model": embedding_model,
-        "bertscore_model": bertscore_model,
-        "resamples": resamples,
-        "confidence": confidence,
-    }
-    changed = {name: value for name, value in asked.items() if value is not None}
-    fields = {"base_url": judge_url, "model": judge_model, **_fields(judge or [])}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    if fields:
+        Raises:
+            ConfigError: a judge's URL without a model, or a field of the judge that it does not have.
+        """
+        # Before numpy is loaded: the matrices here are small, and on a busy machine threads that wait for each other
+        # cost many times what they share out.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from pydantic import ValidationError
+
+        from understudy.api import config_of
+        from understudy.errors import ConfigError
+        from understudy.recipe import EvaluateConfig, JudgeConfig
+
+        config = config_of(sources)
+        changes = {name: getattr(self, name) for name in ("embedding_model", "bertscore_model")}
+        changes |= {"resamples": self.resamples, "confidence": self.confidence, "judge": self._judge(config)}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        try:
+            return EvaluateConfig.model_validate({**config.model_dump(), **changes})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            known = ", ".join(JudgeConfig.model_fields)
+            raise ConfigError(
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {known}"
+            ) from error
+
+    def _judge(self, config: EvaluateConfig) -> dict[str, Any] | None:
+        """The judge's section with the options on top; None where no option is about it."""
+        from understudy.errors import ConfigError
+
+        fields = {"base_url": self.judge_url, "model": self.judge_model, **_fields(self.judge or [])}
+        fields = {name: value for name, value in fields.items() if value is not None}
+        if not fields:
+            return None
         fields = {**(config.judge.model_dump() if config.judge else {}), **fields}
         if "model" not in fields:
             raise ConfigError("the judge has no model", hint="name it with --judge-model")
-        changed["judge"] = fields
-    try:
-        return EvaluateConfig.model_validate({**config.model_dump(), **changed})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        known = ", ".join(JudgeConfig.model_fields)
-        raise ConfigError(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {known}"
-        ) from error
+        return fields
+
+
+@dataclass(frozen=True)
+class CompareOptions(ScoreOptions):
+    """What a command that sets systems side by side can be told besides."""
+
+    arm: Arm = None
+    baseline: Baseline = None
+
+    def compare(self, sources: Sequence[str]) -> Comparison:
+        """Read, score and test what a command names."""
+        config = self.config(sources)
+        from understudy.api import compare
+
+        return compare(
+            *sources,
+            metrics=self.metrics,
+            arm=self.arm,
+            baseline=self.baseline,
+            references=self.references or (),
+            config=config,
+        )
+
+
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give the command below the options of a class; they reach it as one object, its parameter `options`."""
+    hints = get_type_hints(kind, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(kind)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        expanded = [each for parameter in own for each in (shared if parameter.name == "options" else [parameter])]
+        parameters = [each.replace(kind=KEYWORD) for each in expanded]
+
+        @functools.wraps(command)
+        def spread(**values: Any) -> None:
+            options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+            command(**values, options=options)
+
+        # The framework reads the options off the signature and the annotations.
+        setattr(spread, "__signature__", inspect.Signature(parameters))  # noqa: B010
+        spread.__annotations__ = {each.name: each.annotation for each in parameters}
+        return spread
+
+    return decorate
 
 
 def _fields(judge: list[str]) -> dict[str, Any]:
@@ -103,34 +171,13 @@ def _fields(judge: list[str]) -> dict[str, Any]:
 
     from understudy.errors import ConfigError
 
-    found: dict[str, Any] = {}
-    for given in judge:
-        key, sign, value = given.partition("=")
+    fields: dict[str, Any] = {}
+    for text in judge:
+        key, sign, value = text.partition("=")
         if not sign or not key:
-            raise ConfigError(f"cannot read --judge {given!r}", hint="write it as KEY=VALUE, for example repeats=3")
+            raise ConfigError(f"cannot read --judge {text!r}", hint="write it as KEY=VALUE, for example repeats=3")
         try:
-            found[key] = yaml.safe_load(value)
+            fields[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"the value of --judge {given!r} is not valid YAML") from error
-    return found
-
-
-def compared(
-    sources: list[str],
-    config: EvaluateConfig,
-    *,
-    metrics: str,
-    arm: str | None = None,
-    references: list[Path] | None = None,
-    baseline: str | None = None,
-) -> SideBySide:
-    """Read, score and test what a command names."""
-    from understudy.evaluation.comparison import side_by_side
-    from understudy.evaluation.metric_models import metric_names, tools_for
-    from understudy.evaluation.scoring import score_systems
-    from understudy.evaluation.systems import read_systems
-
-    names = metric_names(metrics)
-    systems = read_systems(sources, arm=arm, references=references or ())
-    scored = score_systems(systems, names, tools_for(config))
-    return side_by_side(scored, baseline=baseline, resamples=config.resamples, confidence=config.confidence)
+            raise ConfigError(f"the value of --judge {text!r} is not valid YAML") from error
+    return fields

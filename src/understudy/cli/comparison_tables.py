@@ -11,7 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.metrics.registry import JUDGED
-from understudy.report import comparison_summary, judges, run_summary
+from understudy.report import judges
+from understudy.report.formatting import (
+    arm_label,
+    bounds,
+    effect_bounds,
+    items_text,
+    metric_label,
+    number,
+    p_text,
+    scale,
+)
+from understudy.report.headline import headline
+from understudy.report.verdicts import all_tests, names_of, pairs_of, tone, verdict_of_pair
 
 
 def _console() -> Console:
@@ -27,9 +39,9 @@ def _line(text: str) -> Text:
 
 def _table(title: str, columns: Sequence[str], left: Sequence[int] = (0,)) -> Table:
     table = Table(title=_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        justify = "left" if number in left else "right"
-        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=number == 0)
+    for place, name in enumerate(columns):
+        justify = "left" if place in left else "right"
+        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=place == 0)
     return table
 
 
@@ -38,25 +50,23 @@ def scores(found: Mapping[str, Any]) -> None:
     console, systems = _console(), found["systems"]
     level = f"{found['settings']['confidence']:.0%}"
     counts = {system["items"] for system in systems.values()}
-    items = run_summary.items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
+    items = items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
     metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
     for part in _beside(console, list(systems), 12):
-        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(run_summary.arm_label, part)])
+        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(arm_label, part)])
         for name in metrics:
             cells = (_score(systems[system]["metrics"].get(name)) for system in part)
-            table.add_row(_line(run_summary.metric_label(name)), *cells)
+            table.add_row(_line(metric_label(name)), *cells)
         console.print(table)
     console.print(_line("how each was computed:"))
     for name in metrics:
         about = next(system["metrics"][name] for system in systems.values() if name in system["metrics"])
-        console.print(Text("  ") + _line(f"{run_summary.metric_label(name)}: {about['signature']}"), soft_wrap=True)
+        console.print(Text("  ") + _line(f"{metric_label(name)}: {about['signature']}"), soft_wrap=True)
     for name, system in systems.items():
         for metric, figures in system["metrics"].items():
             if metric in JUDGED:
                 about = "; ".join(judges.reliability(figures["details"]))
-                console.print(
-                    _line(f"{run_summary.metric_label(metric)}, {run_summary.arm_label(name)}: {about}"), soft_wrap=True
-                )
+                console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {about}"), soft_wrap=True)
     _missing(console, found["not_measured"], list(systems))
     _notes(console, found["notes"])
 
@@ -65,18 +75,18 @@ def _score(figures: Mapping[str, Any] | None) -> Text:
     if figures is None or figures["value"] is None:
         return Text("–")
     factor = 100 / figures["maximum"]
-    text = run_summary.number(figures["value"] * factor)
+    text = number(figures["value"] * factor)
     if figures["low"] is not None:
-        text += f"\n{run_summary.number(figures['low'] * factor)}–{run_summary.number(figures['high'] * factor)}"
+        text += f"\n{number(figures['low'] * factor)}–{number(figures['high'] * factor)}"
     return Text(text, justify="right")
 
 
 def _missing(console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str]) -> None:
     for metric, reasons in not_measured.items():
         for why in dict.fromkeys(reasons.values()):
-            who = [run_summary.arm_label(name) for name in systems if reasons.get(name) == why]
+            who = [arm_label(name) for name in systems if reasons.get(name) == why]
             of = "" if len(who) == len(systems) else f" ({', '.join(who)})"
-            console.print(_line(f"not measured: {run_summary.metric_label(metric)}{of}: {why}"), soft_wrap=True)
+            console.print(_line(f"not measured: {metric_label(metric)}{of}: {why}"), soft_wrap=True)
 
 
 def _notes(console: Console, notes: Sequence[str]) -> None:
@@ -90,40 +100,37 @@ def _notes(console: Console, notes: Sequence[str]) -> None:
 def comparison(found: Mapping[str, Any]) -> None:
     """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
     console, level = _console(), f"{found['comparison']['settings']['confidence']:.0%}"
-    for a, b in comparison_summary.pairs_of(found):
+    for a, b in pairs_of(found):
         table = _table(
-            f"{run_summary.arm_label(a)} − {run_summary.arm_label(b)}",
+            f"{arm_label(a)} − {arm_label(b)}",
             ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
             left=(0, 4),
         )
-        for test in comparison_summary.tests_of(found):
+        for test in all_tests(found):
             if (test["a"], test["b"]) == (a, b):
                 table.add_row(*_test(found, test))
         console.print(table)
     _seeds(console, found)
-    _missing(console, found["not_measured"], [system["name"] for system in found["systems"]])
+    _missing(console, found["not_measured"], names_of(found))
     _notes(console, found["notes"])
-    outcome = comparison_summary.headline(found)
+    outcome = headline(found)
     for sentence in (outcome.verdict, *outcome.sentences):
         console.print(_line(sentence), soft_wrap=True)
 
 
 def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
-    figures, factor = test["comparison"], run_summary.scale(found, test["metric"])
-    values = " against ".join(run_summary.number(figures[side] * factor) for side in ("value_a", "value_b"))
-    difference, _, bounds = comparison_summary.spread(figures, factor).partition(" ")
-    colour = {"better": "green", "worse": "red", "open": ""}[comparison_summary.tone(test)]
+    figures, factor = test["comparison"], scale(found, test["metric"])
+    values = " against ".join(number(figures[side] * factor) for side in ("value_a", "value_b"))
+    difference = number(figures["difference"] * factor, sign=True)
+    colour = {"better": "green", "worse": "red", "open": ""}[tone(test)]
     least = figures["minimal_detectable"]
     return [
-        Text(f"{run_summary.metric_label(test['metric'])}\n  {values}"),
-        Text(f"{difference}\n{bounds.strip('()')}"),
-        Text(run_summary.p_text(test["p_holm"]).removeprefix("p ").removeprefix("= ")),
-        Text(
-            f"{run_summary.number(figures['cohen_dz']['value'], 2, sign=True)}\n"
-            f"{comparison_summary.around(figures['cohen_dz'])}"
-        ),
-        Text(comparison_summary.verdict_of_pair(test), style=colour)
-        + Text("" if not least else f"\ndetectable: ±{run_summary.number(least * factor)}", style="dim"),
+        Text(f"{metric_label(test['metric'])}\n  {values}"),
+        Text(f"{difference}\n{bounds(figures, factor, sign=True)}"),
+        Text(p_text(test["p_holm"]).removeprefix("p ").removeprefix("= ")),
+        Text(f"{number(figures['cohen_dz']['value'], 2, sign=True)}\n{effect_bounds(figures['cohen_dz'])}"),
+        Text(verdict_of_pair(test), style=colour)
+        + Text("" if not least else f"\ndetectable: ±{number(least * factor)}", style="dim"),
     ]
 
 
@@ -131,18 +138,16 @@ def _seeds(console: Console, found: Mapping[str, Any]) -> None:
     if not found["seeds"]:
         return
     for part in _beside(console, list(found["seeds"]), 14):
-        table = _table("mean ± standard deviation over seeds", ["metric", *map(run_summary.arm_label, part)])
+        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, part)])
         for metric in found["metrics"]:
-            factor, cells = run_summary.scale(found, metric), []
+            factor, cells = scale(found, metric), []
             for name in part:
                 figures = found["seeds"][name].get(metric)
                 if figures is None or figures["mean"] is None:
                     cells.append("–")
                 else:
-                    cells.append(
-                        f"{run_summary.number(figures['mean'] * factor)} ± {run_summary.number(figures['sd'] * factor)}"
-                    )
-            table.add_row(*map(_line, [run_summary.metric_label(metric), *cells]))
+                    cells.append(f"{number(figures['mean'] * factor)} ± {number(figures['sd'] * factor)}")
+            table.add_row(*map(_line, [metric_label(metric), *cells]))
         console.print(table)
 
 

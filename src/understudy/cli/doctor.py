@@ -21,9 +21,9 @@ def doctor(
 
     Ends with 1 where the recipe's own method is unsound.
     """
-    from understudy.cli.recipes import find
     from understudy.inspection.doctor import examine
     from understudy.recipe import load_recipe
+    from understudy.recipe.shipped import find
 
     found = examine(load_recipe(find(recipe), overrides or ()))
     if as_json:

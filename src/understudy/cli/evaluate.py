@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.cli import comparison_options
+from understudy.cli.comparison_options import ScoreOptions, with_options
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN|RUN:ARM|FILE", help="A run folder, one arm of it, or a file of predictions.")
@@ -23,47 +23,28 @@ Out = Annotated[
 ]
 
 
+@with_options(ScoreOptions)
 def evaluate(
     source: Source,
-    references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
-    judge_url: comparison_options.JudgeUrl = None,
-    judge_model: comparison_options.JudgeModel = None,
-    judge: comparison_options.JudgeField = None,
-    embedding_model: comparison_options.EmbeddingModel = None,
-    bertscore_model: comparison_options.BertscoreModel = None,
-    resamples: comparison_options.Resamples = None,
-    confidence: comparison_options.Confidence = None,
+    options: ScoreOptions,
     lm_eval: Tasks = None,
     limit: Limit = None,
     out: Out = None,
 ) -> None:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures."""
     from understudy.cli import comparison_tables
-    from understudy.evaluation.evaluate import evaluation
-    from understudy.evaluation.metric_models import metric_names, tools_for
-    from understudy.evaluation.systems import read_systems
     from understudy.files import write_json
 
     if lm_eval is not None:
         _harness(source, lm_eval, limit, out)
         return
-    config = comparison_options.settings_of(
-        [source],
-        judge_url=judge_url,
-        judge_model=judge_model,
-        judge=judge,
-        embedding_model=embedding_model,
-        bertscore_model=bertscore_model,
-        resamples=resamples,
-        confidence=confidence,
-    )
-    names = metric_names(metrics)
-    systems = read_systems([source], references=references or ())
-    found = evaluation(systems, names, tools_for(config), resamples=config.resamples, confidence=config.confidence)
+    config = options.config([source])
+    from understudy import api
+
+    scores = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
     path = _target(source, out)
-    write_json(path, found)
-    comparison_tables.scores(found)
+    write_json(path, scores)
+    comparison_tables.scores(scores)
     typer.echo(f"scores: {path}")
 
 
@@ -85,8 +66,8 @@ def _harness(source: str, tasks: str, limit: int | None, out: Path | None) -> No
     from understudy.evaluation.harness import run_tasks
     from understudy.files import write_json
 
-    found: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
+    figures: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
     path = _target(source, out, "lm_eval.json")
-    write_json(path, found)
-    comparison_tables.tasks(found)
+    write_json(path, figures)
+    comparison_tables.tasks(figures)
     typer.echo(f"scores: {path}")

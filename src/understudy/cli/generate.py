@@ -40,12 +40,11 @@ def generate(
 
 
 def _generate(recipe: str, overrides: list[str]) -> None:
-    from understudy.cli.progress import Console
-    from understudy.cli.recipes import find
+    from understudy.api import perform
     from understudy.errors import ConfigError
     from understudy.knowledge.pipeline import check
-    from understudy.pipeline.scheduler import execute
     from understudy.recipe import is_grid, load_recipe, load_yaml
+    from understudy.recipe.shipped import find
     from understudy.run import Run
 
     path = find(recipe)
@@ -58,25 +57,20 @@ def _generate(recipe: str, overrides: list[str]) -> None:
             hint="add `generate: {}`, or one of its fields: generate.steps=[explain]",
         )
     check(loaded.generate)
-    target = Run.of(loaded)
-    with target.lock():
-        target.prepare(loaded)
-        try:
-            with Console() as console:
-                console.say(f"run folder: {target.folder}")
-                execute(target, loaded, console, until="generate")
-        finally:
-            # After a stop too: what was written stays, and is worth a look.
-            _show_folder(target.stage("generate"))
+    try:
+        perform(loaded, until="generate")
+    finally:
+        # After a stop too: what was written stays, and is worth a look.
+        _show_folder(Run.of(loaded).stage("generate"))
 
 
 def _show_folder(folder: Path) -> None:
     from understudy.knowledge.step_counts import summary
     from understudy.knowledge.store import steps_in
 
-    found = summary(folder, steps_in(folder))
-    if found:
-        show(found)
+    figures = summary(folder, steps_in(folder))
+    if figures:
+        show(figures)
         typer.echo(f"texts: {folder}")
 
 

@@ -67,15 +67,16 @@ def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples =
     """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
     from understudy.files import atomic, write_json
     from understudy.grid.analysis import analyse
+    from understudy.metrics.significance import Resampling
     from understudy.report.grid_page import grid_csv, headline, render_grid
 
     folder = folder_of(grid)
-    found, page = analyse(folder, arm=arm, resamples=resamples), out or folder / "report.html"
+    found, page = analyse(folder, arm=arm, resampling=Resampling(resamples)), out or folder / "report.html"
     render_grid(found, page)
     write_json(page.with_suffix(".json"), found)
     with atomic(page.with_suffix(".csv")) as handle:
         handle.write(grid_csv(found))
-    for sentence in headline(found)["sentences"]:
+    for sentence in headline(found).sentences:
         typer.echo(_line(sentence).plain)
     typer.echo(f"report: {page}, {page.with_suffix('.json').name}, {page.with_suffix('.csv').name}")
 
@@ -105,8 +106,8 @@ def _show(folder: Path, arms: list[str] | None) -> None:
 
 def folder_of(grid: str) -> Path:
     """The folder of a grid that is named by its folder or its recipe."""
-    from understudy.cli.recipes import find
     from understudy.recipe import load_grid
+    from understudy.recipe.shipped import find
 
     return Path(grid) if Path(grid).is_dir() else load_grid(find(grid)).folder
 

@@ -14,8 +14,8 @@ def inspect(
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE.html", help="Keep the output as HTML.")] = None,
 ) -> None:
     """Show what is prompt, what is learned, what is masked; templates, head probe, gradients, memory and time."""
-    from understudy.cli.recipes import find
     from understudy.inspection import inspect_recipe
     from understudy.recipe import load_recipe
+    from understudy.recipe.shipped import find
 
     inspect_recipe(load_recipe(find(recipe), overrides or ()), save=save)

@@ -2,36 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import resources
-from pathlib import Path
-
 import typer
 
-from understudy.errors import ConfigError
-
-
-def shipped() -> dict[str, Path]:
-    """Name to file of every shipped recipe."""
-    folder = Path(str(resources.files("understudy") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def find(name: str) -> Path:
-    """The file of a recipe: a path, or the name of a shipped one.
-
-    Raises:
-        ConfigError: neither; the nearest shipped name is given.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = shipped()
-    stem = Path(name).name.removesuffix(".yaml")
-    if stem in known and (name == stem or not Path(name).parent.is_dir()):
-        return known[stem]
-    near = difflib.get_close_matches(stem, known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"shipped recipes: {', '.join(known)}"
-    raise ConfigError(f"no such recipe: {name}", hint=hint)
+from understudy.recipe.shipped import shipped
 
 
 def recipes() -> None:

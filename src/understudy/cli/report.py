@@ -8,47 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from understudy.cli import comparison_options
+from understudy.cli.comparison_options import CompareOptions, Sources, with_options
 
 Out = Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
 Title = Annotated[str, typer.Option("--title", help="Heading of the page.")]
 
 
+@with_options(CompareOptions)
 def report(
-    sources: comparison_options.Sources,
-    arm: comparison_options.Arm = None,
-    baseline: comparison_options.Baseline = None,
-    references: comparison_options.References = None,
-    metrics: comparison_options.Metrics = "all",
-    judge_url: comparison_options.JudgeUrl = None,
-    judge_model: comparison_options.JudgeModel = None,
-    judge: comparison_options.JudgeField = None,
-    embedding_model: comparison_options.EmbeddingModel = None,
-    bertscore_model: comparison_options.BertscoreModel = None,
-    resamples: comparison_options.Resamples = None,
-    confidence: comparison_options.Confidence = None,
+    sources: Sources,
+    options: CompareOptions,
     title: Title = "",
     out: Out = Path("report.html"),
 ) -> None:
     """Write the page of a comparison: of runs and files as in `compare`, or of a folder that `compare` wrote."""
     from understudy.report.comparison_page import render_comparison
 
-    found = saved(sources)
-    if found is None:
-        config = comparison_options.settings_of(
-            sources,
-            judge_url=judge_url,
-            judge_model=judge_model,
-            judge=judge,
-            embedding_model=embedding_model,
-            bertscore_model=bertscore_model,
-            resamples=resamples,
-            confidence=confidence,
-        )
-        found = comparison_options.compared(
-            sources, config, metrics=metrics, arm=arm, references=references, baseline=baseline
-        ).to_dict()
-    render_comparison(found, out, title=title)
+    comparison = saved(sources)
+    render_comparison(comparison or options.compare(sources).to_dict(), out, title=title)
     typer.echo(f"report: {out}")
 
 
@@ -61,7 +38,8 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        comparison = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"comparison", "table", "systems"} <= found.keys() else None
+    parts = {"comparison", "overall", "systems"}
+    return comparison if isinstance(comparison, dict) and parts <= comparison.keys() else None

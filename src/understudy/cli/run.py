@@ -16,15 +16,11 @@ def run(
 
     A recipe with `axes` is a grid: every cell of it is run, and stages that cells share only once.
     """
-    import os
-
+    from understudy.api import distil
     from understudy.cli import grid
-    from understudy.cli.progress import Console
-    from understudy.cli.recipes import find
     from understudy.errors import ConfigError
-    from understudy.pipeline.scheduler import execute
-    from understudy.recipe import is_grid, load_grid, load_recipe, load_yaml
-    from understudy.run import Run
+    from understudy.recipe import is_grid, load_grid, load_yaml
+    from understudy.recipe.shipped import find
 
     path = find(recipe)
     if is_grid(load_yaml(path)):
@@ -33,14 +29,4 @@ def run(
         return
     if plan:
         raise ConfigError("--plan is for a recipe with axes", hint=f"leave it off: understudy run {recipe}")
-    loaded = load_recipe(path, overrides or ())
-    target = Run.of(loaded)
-    if int(os.environ.get("RANK", "0")) > 0:
-        execute(target, loaded, Console(quiet=True))
-        return
-    with target.lock():
-        target.prepare(loaded)
-        with Console() as console:
-            console.say(f"run folder: {target.folder}")
-            execute(target, loaded, console)
-        console.close_with(target)
+    distil(path, overrides or ())

@@ -1,4 +1,4 @@
-"""The registry of formats: a raw row becomes an `Example`. `FORMATS` is all there is.
+"""The registry of formats: a raw row becomes an `Example`. `FORMATS` is all there is; `register` adds to it.
 
 An adapter reads the answer only where `labelled` is asked for; without it the example comes out as a question
 that somebody else will answer. Outer white space of every text goes, the rest stays as it was written.
@@ -24,6 +24,8 @@ from understudy.data.benchmark_formats import (
 )
 from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa
 from understudy.data.rows import Row
+from understudy.errors import ConfigError
+from understudy.extensions import claim
 from understudy.types import Example
 
 
@@ -115,8 +117,24 @@ FORMATS: dict[str, Format] = {
 """Every format by the name that `data.format` takes, the most particular first: detection takes the first that fits."""
 
 
+def register(name: str, layout: Format) -> None:
+    """Make a format of your own known, so that `data.format` takes it; a recipe names its file in `extensions`.
+
+    Detection (`auto`) asks it first, so `matches` had better be particular.
+
+    Raises:
+        ConfigError: the name is taken, empty or `auto`.
+    """
+    if not name.strip() or name == "auto":
+        raise ConfigError(f"a format cannot be named {name!r}")
+    claim("format", name, FORMATS)
+    others = dict(FORMATS)
+    FORMATS.clear()
+    FORMATS.update({name: layout, **others})
+
+
 def detect(values: Sequence[Any]) -> str | None:
     """The format that most of the rows look like; the first of `FORMATS` among equals, None where none fits."""
-    counts = {name: sum(map(one.matches, values)) for name, one in FORMATS.items()}
+    counts = {name: sum(map(layout.matches, values)) for name, layout in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] else None

@@ -5,19 +5,19 @@ Nothing is lost on the way: rows read = examples + bad rows, and the notes say b
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from understudy.data.columns import check_columns, column_names, own_name, rename
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
 from understudy.data.split import count_duplicates, cut, refuse_leaks, unlabel, withhold
-from understudy.errors import ConfigError, DataError
+from understudy.errors import DataError, unknown
 from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
@@ -75,13 +75,13 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
     train, dev, test = cut(rows["source"], seed=config.seed, **shares)
     held_out = {"dev": rows.get("dev", dev), "test": rows.get("test", test)}
-    given = rows.get("unlabelled", ())
+    questions = rows.get("unlabelled", ())
     if len(rows) > 1:
-        refuse_leaks(held_out, (*train, *given))
+        refuse_leaks(held_out, (*train, *questions))
     train, withheld = withhold(train, gold_share=config.gold_share or 1.0, seed=config.seed)
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
-    return _with_sizes(Splits(train, (*withheld, *given), held_out["dev"], held_out["test"], notes))
+    return _with_sizes(Splits(train, (*withheld, *questions), held_out["dev"], held_out["test"], notes))
 
 
 def _with_sizes(splits: Splits) -> Splits:
@@ -104,10 +104,10 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
     source = read_source(
         name, password_env=config.password_env, hub_split=config.hub_split, hub_config=config.hub_config
     )
-    rows = _rename(source, config.columns)
+    rows = rename(source, config.columns)
     format_name = _format_name(config, source, rows)
     form = FORMATS[format_name]
-    _check_columns(source, rows, form, config.columns, labelled)
+    check_columns(source, rows, form, config.columns, labelled)
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
     faults: list[Fault] = []
@@ -120,7 +120,7 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
             seen[example.id] = row.where
             examples.append(example)
         except BadRow as bad:
-            faults.append(Fault(row.where, _own_name(bad.field, row, config.columns), bad.reason, row.value))
+            faults.append(Fault(row.where, own_name(bad.field, row, config.columns), bad.reason, row.value))
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
     return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint)
@@ -133,87 +133,22 @@ def _adapt(form: Format, row: Row, labelled: bool) -> Example:
     return example if labelled else unlabel(example)
 
 
-def _own_name(field: str, row: Row, columns: Mapping[str, str]) -> str:
-    """The field under the name that stands in the user's file."""
-    if field in columns:
-        return columns[field]
-    names = row.value if isinstance(row.value, Mapping) else ()
-    return next((str(name) for name in names if str(name).strip().lower() == field.lower()), field)
-
-
-def _rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
-    """Give the user's own columns the names that the formats know."""
-    if not columns:
-        return source.rows
-    known = sorted({field for form in FORMATS.values() for field in form.fields})
-    for field in columns:
-        if field not in known:
-            near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-            raise ConfigError(
-                f"unknown field `{field}` in data.columns: "
-                + (f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"),
-                hint="write {field: your column}, for example {question: Query}",
-            )
-    present = _columns(source.rows)
-    for field, column in columns.items():
-        if column not in present:
-            raise _no_column(source, column, present, f" (data.columns.{field})")
-    mine = set(columns.values()) | set(columns)
-    return tuple(
-        replace(
-            row,
-            value={field: row.value[column] for field, column in columns.items() if column in row.value}
-            | {name: value for name, value in row.value.items() if name not in mine},
-        )
-        if isinstance(row.value, Mapping)
-        else row
-        for row in source.rows
-    )
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
-
-
-def _no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
-    shown = ", ".join(name for name in present if name) or "none"
-    return DataError(
-        f"{source.name} has no column {column!r}{where}; it has: {shown}",
-        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}",
-    )
-
-
 def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
     if config.format in FORMATS:
         return config.format
     if config.format != "auto":
-        near = difflib.get_close_matches(config.format, ["auto", *FORMATS], n=1, cutoff=0.5)
-        advice = f"did you mean `{near[0]}`?" if near else f"known: auto, {', '.join(FORMATS)}"
-        raise ConfigError(f"unknown data.format `{config.format}`: {advice}")
+        raise unknown("format", config.format, ("auto", *FORMATS), where="data.format")
     sound = [row for row in rows if not row.fault]
-    found = detect([row.value for row in sound[:100]])
-    if found:
-        return found
+    layout = detect([row.value for row in sound[:100]])
+    if layout:
+        return layout
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
-    columns = ", ".join(_columns(sound)) or "no named columns"
+    columns = ", ".join(column_names(sound)) or "no named columns"
     raise DataError(
         f"cannot tell the format of {source.name}; it has: {columns}",
         hint="name your own columns in data.columns, for example {question: Query, answer: Reply}, or set data.format",
     )
-
-
-def _check_columns(
-    source: Source, rows: Sequence[Row], form: Format, columns: Mapping[str, str], labelled: bool
-) -> None:
-    """Name a column that no row has once, instead of calling every row bad."""
-    present = _columns(rows)
-    if not present or "paragraphs" in present:
-        return
-    lowered = {name.strip().lower() for name in present}
-    for need in (*form.needs, *(form.answer if labelled else ())):
-        if not any(field.lower() in lowered for field in need.split("|")):
-            raise _no_column(source, need.split("|")[0], _columns(source.rows))
 
 
 def _handle_faults(config: DataConfig, readings: Mapping[str, Reading], path: Path | None) -> None:

@@ -1,234 +1,233 @@
-"""Which student is better, by how much, and how sure that is – from rows of predictions alone.
+"""Systems against each other: every figure with its interval, every pair tested, and what it would take to be sure.
 
-An *arm* is one system's prediction rows (`measure` says what is in a row): teacher, base_student, sft, seqkd, kd_gold,
-distilled, or any other name.
+The one engine for all that is compared – the arms of a run, runs, runs with several seeds, files of other tools. The
+statistics are those of `understudy.metrics.significance`: intervals by bootstrap, p by randomisation with Holm over all
+tests that are shown. For the arms of a run come the parts of its test set and the gap recovered (`slices`).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
+from itertools import combinations
+from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
+from understudy import __version__
+from understudy.arms import ARMS, contrasts, main_arm
+from understudy.errors import ConfigError, DataError
+from understudy.evaluation.disagreements import disagreements
+from understudy.evaluation.gap import Gap, gaps_recovered
+from understudy.evaluation.score_rows import chance
+from understudy.evaluation.scoring import Scored
+from understudy.evaluation.slices import Slice, slices_of
+from understudy.metrics.registry import JUDGED
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, SystemsComparison, compare_many
+from understudy.metrics.significance.mixed import seeds_model
 
-from understudy.arms import contrasts, main_arm
-from understudy.evaluation.gap import Gap, gap_recovered
-from understudy.evaluation.score_rows import Measured, Row, align, chance, group_numbers, measure
-from understudy.metrics import TEXT_METRICS, Difference, Interval, MetricModels
-from understudy.metrics.significance import difference_of, num_groups, percentile_bounds, resampled_totals
+_MODELLED = ("exact_match", "token_f1", "rougeL", "choice_accuracy", "answer_correctness")
 
-Sampled = tuple[float, np.ndarray]
+_PACKAGES = ("sacrebleu", "rouge-score", "nltk", "bert-score", "sentence-transformers", "numpy", "scipy", "statsmodels")
 
-
-@dataclass(frozen=True)
-class Slice:
-    """All figures on one set of items: the whole test set, one kind of question, the facts outside the gold.
-
-    Attributes:
-        items: number of test items.
-        groups: number of facts (or other groups) they ask about.
-        table: arm -> metric -> interval; an arm that was not measured on a metric has no entry.
-        differences: (arm, other arm, metric) -> difference, arm minus other arm.
-        gaps: metric -> share of the way from SFT-only to the teacher that the run's own student went.
-    """
-
-    items: int
-    groups: int
-    table: Mapping[str, Mapping[str, Interval]]
-    differences: Mapping[tuple[str, str, str], Difference]
-    gaps: Mapping[str, Gap]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "items": self.items,
-            "groups": self.groups,
-            "table": {
-                arm: {metric: interval.to_dict() for metric, interval in row.items()} for arm, row in self.table.items()
-            },
-            "differences": [
-                {"a": a, "b": b, "metric": metric, **difference.to_dict()}
-                for (a, b, metric), difference in self.differences.items()
-            ],
-            "gaps": {metric: gap.to_dict() for metric, gap in self.gaps.items()},
-        }
+_FEW_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """Systems set against each other.
 
     Attributes:
-        arms: the arms, in the order given.
-        metrics: name -> maximum, direction and signature.
+        scored: the systems, their items and their scores.
         overall: figures on all items.
-        kinds: kind of question -> figures.
+        tests: every pair that was asked for, on every metric that both have.
+        resampling: draws, level and seed of intervals and tests.
+        kinds: kind of question -> figures; without systems where these are no arms of a run.
         gold_facts: `in_gold` and `not_in_gold` -> figures on items whose fact stood, or did not stand, in the gold.
-        chance: expected `choice_accuracy` of guessing; None without multiple-choice items.
-        settings: resamples, confidence and seed of the bootstrap.
-        notes: what was left out, in words.
-        not_measured: metrics that were asked for and not measured on any arm, with the reason.
+        gaps: metric -> share of the way from SFT-only to the teacher that the run's own student went.
     """
 
-    arms: tuple[str, ...]
-    metrics: Mapping[str, Mapping[str, Any]]
+    scored: Scored
     overall: Slice
-    kinds: Mapping[str, Slice]
-    gold_facts: Mapping[str, Slice]
-    chance: float | None
-    settings: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-    not_measured: Mapping[str, str] = field(default_factory=dict)
+    tests: SystemsComparison
+    resampling: Resampling
+    kinds: Mapping[str, Slice] = field(default_factory=dict)
+    gold_facts: Mapping[str, Slice] = field(default_factory=dict)
+    gaps: Mapping[str, Gap] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what `report` reads."""
+    def to_dict(self, *, examples: int = 3) -> dict[str, Any]:
+        """JSON-able: all that tables and report are made of, with up to `examples` items a contest."""
+        scored = self.scored
         return {
-            "arms": list(self.arms),
-            "metrics": {name: dict(about) for name, about in self.metrics.items()},
+            "systems": [
+                {"name": s.name, "origin": s.origin, "arm": s.arm, "seeds": list(scored.by_seed.get(s.name, ()))}
+                for s in scored.systems
+            ],
+            "metrics": scored.metrics(),
+            "not_measured": {name: dict(reasons) for name, reasons in scored.not_measured.items()},
             "overall": self.overall.to_dict(),
+            "comparison": self.tests.to_dict(),
             "kinds": {kind: part.to_dict() for kind, part in self.kinds.items()},
             "gold_facts": {label: part.to_dict() for label, part in self.gold_facts.items()},
-            "chance": self.chance,
-            "settings": dict(self.settings),
-            "notes": list(self.notes),
-            "not_measured": dict(self.not_measured),
+            "gaps": {metric: gap.to_dict() for metric, gap in self.gaps.items()},
+            "chance": chance(scored.predictions),
+            "seeds": _seeds(scored),
+            "seeds_model": _seeds_models(scored, self.resampling.confidence),
+            "judge": _judge(scored),
+            "constant_answer": _constant_answer(scored),
+            "examples": _examples(scored, self.tests, examples),
+            "notes": [*scored.notes, *_few_draws(self.tests), *_few_groups(self.tests)],
+            "versions": versions(),
         }
 
 
 def compare(
-    arms: Mapping[str, Sequence[Row]],
+    scored: Scored,
     *,
-    metrics: Iterable[str] = TEXT_METRICS,
-    tools: MetricModels | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    baseline: str | None = None,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Comparison:
-    """Score every arm on the same items and set the arms side by side.
-
-    Written answers are scored by `metrics`, multiple choice by likelihood (`choice_accuracy`). Items about one fact are
-    drawn together wherever items are resampled.
+    """Test systems against each other.
 
     Args:
-        arms: name -> prediction rows; the items must be the same, their order may differ. Arms may be missing.
-        metrics: metrics of written answers.
-        tools: the models that some metrics need.
-        pairs: which differences to report, by default those that `arms.contrasts` names; a pair with a missing arm is
-            passed over.
-        resamples: draws of the bootstrap.
-        confidence: level of every interval.
-        seed: seed of the draws.
+        scored: two systems or more, measured on the same items.
+        pairs: which to test, first minus second; pairs with an absent system are passed over. Default: the arms of a
+            run as `arms.contrasts` names them, any other systems all against all.
+        baseline: test every system against this one only.
+        resampling: draws of bootstrap and randomisation, their seed, and the level of the intervals; 1 − confidence is
+            the level of the tests.
 
     Raises:
-        DataError: no rows, arms with different items, or a row without one of the fields.
+        ConfigError: fewer than two systems, or no such baseline.
     """
-    aligned, notes = align(arms)
-    pairs = tuple(contrasts(aligned)) if pairs is None else pairs
-    first = next(iter(aligned.values()))
-    measured = measure(aligned, tuple(metrics), notes, tools)
-    groups = np.array(group_numbers(first))
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
-
-    def part(keep: Callable[[Row], bool]) -> Slice:
-        mask = np.array([keep(row) for row in first])
-        return _slice(measured, mask, groups, pairs, **settings)
-
-    kinds = sorted({row["kind"] for row in first if row.get("kind")})
-    known = {row.get("gold_fact") for row in first}
-    labels = {label: value for label, value in (("in_gold", True), ("not_in_gold", False)) if value in known}
-    return Comparison(
-        arms=tuple(aligned),
-        metrics=measured.about,
-        overall=part(lambda row: True),
-        kinds={kind: part(lambda row, kind=kind: row.get("kind") == kind) for kind in kinds},
-        gold_facts={label: part(lambda row, v=v: row.get("gold_fact") is v) for label, v in labels.items()},
-        chance=chance(aligned),
-        settings=settings,
-        notes=tuple(notes),
-        not_measured={name: why for (_, name), why in measured.missing.items() if name not in measured.about},
+    names = [system.name for system in scored.systems]
+    tests = compare_many(
+        scored.scores,
+        pairs=_pairs(names, scored, pairs, baseline),
+        groups=scored.shared_groups,
+        resampling=resampling,
     )
+    overall = Slice.of(scored, resampling)
+    if not scored.are_arms:
+        return Comparison(scored, overall, tests, resampling, kinds=slices_of(scored, resampling, empty=True)[0])
+    main = main_arm(names)
+    kinds, gold_facts = slices_of(scored, resampling, pair=(main, "sft"))
+    gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.groups, resampling)
+    return Comparison(scored, overall, tests, resampling, kinds, gold_facts, gaps)
 
 
-def _slice(
-    measured: Measured,
-    mask: np.ndarray,
-    groups: np.ndarray,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> Slice:
-    """One set of draws for all arms and metrics, so that every difference and every gap is paired."""
-    present = {name: mask & applies for name, applies in measured.applies.items() if (mask & applies).any()}
-    scores = {key: value for key, value in measured.scores.items() if key[1] in present}
-    counts = {name: (int(keep.sum()), num_groups(0, groups[keep].tolist())) for name, keep in present.items()}
-    samples: dict[tuple[str, str], Sampled] = {}
-    totals = resampled_totals(
-        np.concatenate([statistics[mask] for statistics, _ in scores.values()], axis=1),
-        resamples=resamples,
-        seed=seed,
-        groups=groups[mask].tolist(),
-    )
-    start = 0
-    for key, (statistics, result) in scores.items():
-        stop = start + statistics.shape[1]
-        value = float(result.from_totals(statistics[mask].sum(axis=0)))
-        samples[key] = (value, result.from_totals(totals[:, start:stop]))
-        start = stop
-    table: dict[str, dict[str, Interval]] = defaultdict(dict)
-    # Judged metrics can lack every item of a small slice: then there is no figure.
-    samples = {key: sampled for key, sampled in samples.items() if sampled[0] == sampled[0]}
-    for (arm, name), (value, drawn) in samples.items():
-        n, groups_of = counts[name]
-        table[arm][name] = Interval(value, *percentile_bounds(drawn, confidence, groups_of), n)
-    differences = {
-        (a, b, name): difference_of(
-            samples[a, name], samples[b, name], n=counts[name][0], groups=counts[name][1], confidence=confidence
+def _pairs(
+    names: Sequence[str], scored: Scored, pairs: Sequence[tuple[str, str]] | None, baseline: str | None
+) -> Sequence[tuple[str, str]] | None:
+    """The pairs to test; None for all."""
+    if len(names) < 2:
+        raise ConfigError(
+            f"there is one system only ({names[0]}): nothing to compare it with",
+            hint="`understudy evaluate` scores one; give a second run or file to compare",
         )
-        for a, b in pairs
-        for name in present
-        if (a, name) in samples and (b, name) in samples
-    }
-    ends = (main_arm([arm for arm, _ in samples]), "sft", "teacher")
-    gaps = {
-        name: gap_recovered(
-            *(samples[arm, name] for arm in ends),
-            confidence=confidence,
-            groups=counts[name][1],
-        )
-        for name in present
-        if all((arm, name) in samples for arm in ends)
-    }
-    return Slice(int(mask.sum()), num_groups(0, groups[mask].tolist()), dict(table), differences, gaps)
+    if baseline is not None and baseline not in names:
+        raise ConfigError(f"no system named {baseline!r}", hint=f"there are: {', '.join(names)}")
+    if baseline is not None:
+        return [(name, baseline) for name in names if name != baseline]
+    if pairs is not None:
+        return [(a, b) for a, b in pairs if a in names and b in names]
+    if not scored.are_arms:
+        return None
+    # A run has a report whatever could be measured; only pairs that share a metric can be tested.
+    declared = list(contrasts(names)) or list(combinations(names, 2))
+    return [(a, b) for a, b in declared if scored.scores[a].keys() & scored.scores[b].keys()]
 
 
-def majority_baseline(
-    train_rows: Iterable[Row], test_rows: Iterable[Row], key: str | Callable[[Row], Hashable]
-) -> list[dict[str, Any]]:
-    """An arm that knows nothing of the question: the most frequent training answer of the row's class.
+# What else a reader has to know ---------------------------------------------------------------------------------------
 
-    Where a class (a relation, a kind) has few different answers, this is the score that reading the question has to
-    beat. Of equally frequent answers the first in training wins; a class unknown to training gets the empty answer.
 
-    Args:
-        train_rows: rows with `references`, the first being the answer.
-        test_rows: prediction rows of any arm; only the answer is replaced.
-        key: the class of a row: a callable, or the name of a field of the row or of its `meta`.
-    """
-    of = key if callable(key) else lambda row: row[key] if key in row else (row.get("meta") or {}).get(key)
-    counts: dict[Hashable, Counter[str]] = defaultdict(Counter)
-    for row in train_rows:
-        if row["references"]:
-            counts[of(row)][row["references"][0]] += 1
-    arm = []
-    for row in test_rows:
-        seen = counts.get(of(row), Counter())
-        answer = seen.most_common(1)[0][0] if seen else ""
-        choices = row.get("choices") or []
-        scores = [float(seen[choice]) for choice in choices] if row.get("choice_scores") else None
-        arm.append({**row, "prediction": answer, "choice_scores": scores, "seconds": 0.0})
-    return arm
+def _few_draws(tests: SystemsComparison) -> list[str]:
+    """A warning where so many tests share so few draws that none could come out significant."""
+    least = tests.family_size / (tests.settings.resamples + 1)
+    if least < tests.settings.alpha:
+        return []
+    return [
+        f"With {tests.settings.resamples:,} resamples no corrected p-value of {tests.family_size:,} tests can fall "
+        f"below {min(1.0, least):.2f}, so none can be significant: ask for more resamples or fewer metrics"
+    ]
+
+
+def _few_groups(tests: SystemsComparison) -> list[str]:
+    """A warning where so few groups have few signs to exchange."""
+    groups = min((test.comparison.groups for test in tests.tests), default=_FEW_GROUPS + 1)
+    if groups > _FEW_GROUPS:
+        return []
+    return [
+        f"There are {groups} independent groups: no p-value can fall below {2.0 ** (1 - groups):.2g} before correction "
+        f"(2 of 2^{groups} exchanges), and p is exact only where the two systems are alike in every group, not only on "
+        "average; intervals over so few groups are often too short"
+    ]
+
+
+def _seeds(scored: Scored) -> dict[str, dict[str, dict[str, Any]]]:
+    """System -> metric -> value of each seed, their mean and standard deviation."""
+    figures: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, by_seed in scored.by_seed.items():
+        for metric in scored.scores[name]:
+            values = {str(seed): scores[metric].value for seed, scores in by_seed.items()}
+            spread = {"values": values, "mean": mean(values.values()), "sd": stdev(values.values())}
+            figures.setdefault(name, {})[metric] = spread
+    return figures
+
+
+def _seeds_models(scored: Scored, confidence: float) -> dict[str, dict[str, Any]]:
+    """Metric -> systems set against the first with seeds and items as random effects; only where seeds matter."""
+    models = {}
+    for metric in _MODELLED:
+        runs = {
+            name: [scores[metric] for scores in by_seed.values() if metric in scores]
+            for name, by_seed in scored.by_seed.items()
+        }
+        runs = {name: seeds for name, seeds in runs.items() if len({score.per_example for score in seeds}) > 1}
+        if len(runs) < 2:
+            continue
+        baseline = next((name for name in runs if name.rpartition(":")[2] == "sft"), None)
+        with suppress(DataError):
+            model = seeds_model(runs, baseline=baseline, groups=scored.shared_groups, confidence=confidence)
+            models[metric] = model.to_dict()
+    return models
+
+
+def _judge(scored: Scored) -> dict[str, dict[str, Any]]:
+    """Metric -> system -> what a judged metric found out about its judge."""
+    details: dict[str, dict[str, Any]] = {}
+    for name, scores in scored.scores.items():
+        for metric, result in scores.items():
+            if metric in JUDGED:
+                details.setdefault(metric, {})[name] = dict(result.details)
+    return details
+
+
+def _constant_answer(scored: Scored) -> dict[str, Any]:
+    """The one answer that is right most often, and on which share of the items: what reading nothing could score."""
+    counts = Counter(answer for row in scored.rows for answer in {text.strip().lower() for text in row.references})
+    answer, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {"answer": answer, "share": count / len(scored.rows)}
+
+
+def _examples(scored: Scored, tests: SystemsComparison, limit: int) -> list[dict[str, Any]]:
+    """Items on which the systems of the first pairs disagree most, in both directions; for a run its teacher too."""
+    pairs = list(dict.fromkeys((test.a, test.b) for test in tests.tests))
+    contests = [contest for a, b in pairs[: 1 if scored.are_arms else 2] for contest in ((a, b), (b, a))]
+    names = dict.fromkeys(name for contest in contests for name in contest)
+    if scored.are_arms:
+        contests += [(a, b) for a, b in pairs if a == "teacher" and b in names][:1]
+        names = {name: None for name in scored.predictions if name not in ARMS or ARMS[name].model}
+    return disagreements({name: scored.predictions[name] for name in names}, contests=contests, limit=limit)
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, of those that compute scores and tests."""
+    installed = {"understudy": __version__}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed

@@ -1,4 +1,4 @@
-"""Example answers worth reading: items on which two arms differ most, in both directions."""
+"""Example answers worth reading: items on which two systems differ most."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.evaluation.score_rows import Row, chosen_option
+from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import score
-
-CONTESTS: tuple[tuple[str, str], ...] = (
-    *(("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")),
-    *(("explained", "sft"), ("sft", "explained"), ("teacher", "explained")),
-)
-"""(better arm, worse arm): gains, losses, and what is still missing."""
+from understudy.records import Prediction
 
 
 def disagreements(
-    arms: Mapping[str, Sequence[Row]],
+    arms: Mapping[str, Sequence[Prediction]],
     *,
-    contests: Sequence[tuple[str, str]] = CONTESTS,
-    limit: int = 4,
+    contests: Sequence[tuple[str, str]],
+    limit: int = 3,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Pick examples for each contest: the items where one arm's answer is better than the other's by most.
+    """Pick examples for each contest (better system, worse system): the items where the one's answer is better by most.
 
     Quality is token F1 of the written answer, or right/wrong of the chosen option. Among equals the pick is random, so
     nobody chose the examples.
@@ -33,7 +28,7 @@ def disagreements(
         set) and `examples`, each with id, kind, gold_fact, question, context, choices, references and `answers`
         (arm -> text and quality between 0 and 1).
     """
-    tables = {arm: {row["id"]: row for row in rows if row["references"]} for arm, rows in arms.items()}
+    tables = {arm: {row.id: row for row in rows if row.references} for arm, rows in arms.items()}
     shared = list(dict.fromkeys(key for table in tables.values() for key in table))
     shared = [key for key in shared if all(key in table for table in tables.values())]
     if not shared:
@@ -51,7 +46,7 @@ def disagreements(
         candidates.sort(key=lambda key: -lead[key])
         examples = [
             {
-                **{name: tables[better][key].get(name) for name in _SHOWN},
+                **_shown(tables[better][key]),
                 "answers": {arm: {"text": answers[arm][key], "quality": quality[arm][key]} for arm in tables},
             }
             for key in candidates[:limit]
@@ -60,14 +55,17 @@ def disagreements(
     return found
 
 
-_SHOWN = ("id", "kind", "gold_fact", "question", "context", "choices", "references")
+def _shown(row: Prediction) -> dict[str, Any]:
+    """What a reader sees of the item itself."""
+    item = {"id": row.id, "kind": row.kind, "gold_fact": row.gold_fact, "question": row.question}
+    return {**item, "context": row.context, "choices": list(row.choices), "references": list(row.references)}
 
 
-def _answer(row: Row) -> str:
-    return row["prediction"] or chosen_option(row) or ""
+def _answer(row: Prediction) -> str:
+    return row.prediction or chosen_option(row) or ""
 
 
-def _quality(table: Mapping[str, Row], answers: Mapping[str, str]) -> dict[str, float]:
-    references = [list(table[key]["references"]) for key in answers]
+def _quality(table: Mapping[str, Prediction], answers: Mapping[str, str]) -> dict[str, float]:
+    references = [list(table[key].references) for key in answers]
     values = score(list(answers.values()), references, metrics=["token_f1"])["token_f1"].per_example
     return dict(zip(answers, values, strict=True))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.evaluation.comparison import versions
+from understudy.evaluation.compare import versions
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
 from understudy.metrics import MetricModels
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 
 
 def evaluation(
@@ -16,9 +17,7 @@ def evaluation(
     metrics: Sequence[str],
     tools: MetricModels | None = None,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """Score every system on its own items; they need not be the same.
 
@@ -26,16 +25,15 @@ def evaluation(
         JSON-able: `systems` (name -> items, ids and `metrics`: each score with its interval and per-example values),
         `not_measured` (metric -> system -> reason), `notes`, `settings`, `versions`.
     """
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     found: dict[str, Any] = {"systems": {}, "not_measured": {}, "notes": []}
     for system in systems:
         scored = score_systems([system], metrics, tools)
-        intervals = scored.intervals(**settings)[system.name]
+        intervals = scored.intervals(resampling)[system.name]
         found["systems"][system.name] = {
             "origin": system.origin,
             "items": len(scored.rows),
             "groups": len(set(scored.groups)),
-            "ids": [row["id"] for row in scored.rows],
+            "ids": [row.id for row in scored.rows],
             "metrics": {
                 name: {
                     **result.to_dict(),
@@ -48,4 +46,4 @@ def evaluation(
         for metric, reasons in scored.not_measured.items():
             found["not_measured"].setdefault(metric, {}).update(reasons)
         found["notes"] += [note for note in scored.notes if note not in found["notes"]]
-    return {**found, "settings": settings, "versions": versions()}
+    return {**found, "settings": resampling.to_dict(), "versions": versions()}

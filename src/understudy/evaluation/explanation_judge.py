@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from understudy.evaluation.explanations import groups_of
 from understudy.metrics import MetricModels, score
-from understudy.metrics.significance import bootstrap_interval
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
+from understudy.records import ExplainedPrediction
 
 NOTHING_WRITTEN = "no explanation was written"
 NO_CONTEXT = "no row has a context that claims could be held against"
 
 
 def judged_explanations(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ExplainedPrediction],
     tools: MetricModels,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, dict[str, Any]]:
     """Judge explanations by the metrics that need no right explanation.
 
@@ -30,34 +29,30 @@ def judged_explanations(
     Args:
         rows: of `predict_explained`.
         tools: with the judge, and an embedding model for `answer_relevance`.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         Metric → `value`, `low`, `high`, `n`, with intervals over groups of items; or `value` None and `reason`.
     """
-    texts = [row for row in rows if row.get("explanation")]
+    texts = [row for row in rows if row.explanation]
     parts = {"answer_relevance": (texts, NOTHING_WRITTEN)}
-    parts["faithfulness"] = ([row for row in texts if row.get("context")], NO_CONTEXT if texts else NOTHING_WRITTEN)
+    parts["faithfulness"] = ([row for row in texts if row.context], NO_CONTEXT if texts else NOTHING_WRITTEN)
     found: dict[str, dict[str, Any]] = {}
     for metric, (judged, reason) in parts.items():
         if not judged:
             found[metric] = {"value": None, "reason": f"not measured: {reason}"}
             continue
         made = score(
-            [row["explanation"] for row in judged],
-            [row["references"] for row in judged],
-            questions=[row["question"] for row in judged],
-            contexts=[row.get("context") for row in judged],
+            [row.explanation or "" for row in judged],
+            [list(row.references) for row in judged],
+            questions=[row.question or "" for row in judged],
+            contexts=[row.context for row in judged],
             metrics=(metric,),
             tools=tools,
         )[metric]
         if not made.measured.any():
             found[metric] = {"value": None, "reason": f"not measured: {made.reason or 'the judge gave no verdict'}"}
             continue
-        drawn = bootstrap_interval(
-            made.per_example, groups=groups_of(judged), resamples=resamples, confidence=confidence, seed=seed
-        )
+        drawn = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
         found[metric] = drawn.to_dict()
     return found

@@ -14,7 +14,7 @@ A task that had no weight in training is not asked; where `[predict]` had none, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,10 +24,11 @@ from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
-from understudy.metrics.significance import bootstrap_interval
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.models.forward import base_model
 from understudy.models.generate import Generated, choice_scores, generate
 from understudy.recipe import TaskConfig
+from understudy.records import ExplainedPrediction, Prediction, Swap
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import TokenizedExample
 from understudy.types import Example
@@ -79,7 +80,7 @@ def predict_explained(
     *,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ExplainedPrediction]:
     """Answer and explain every example greedily; score the choices by likelihood.
 
     Where the answer follows a rationale, the choices are scored behind the rationale that the model has written;
@@ -94,11 +95,7 @@ def predict_explained(
         progress: called with the number of texts just written; explanations asked for apart count too.
 
     Returns:
-        One JSON-able row an example, in order: `predictions.jsonl` with four fields more. `raw` is the text that holds
-        the answer, `prediction` the answer in it (empty where there is none), `answer_given` whether there is one,
-        `chosen` the place of the option it names (None: none, or several; that is a wrong answer), `explanation` the
-        explanation (None where the student gives none), `explanation_finished` whether it came to an end. `tokens` and
-        `seconds` count both texts.
+        One an example, in order.
 
     Raises:
         ConfigError: as in `asked`.
@@ -115,24 +112,25 @@ def predict_explained(
     rows = []
     for place, (example, text) in enumerate(zip(examples, texts, strict=True)):
         rationale, answer = parts[place]
-        row = row_of(example, replace(text, text=answer or ""), scores[place])
-        row |= {
-            "raw": text.text,
-            "answer_given": answer is not None,
-            "chosen": named_option(answer, example.choices) if answer and example.choices else None,
-            # A text that has come to its mark has come to the rationale's end.
-            **_explained(rationale if read else None, text.finished or answer is not None),
-        }
+        row = ExplainedPrediction(
+            **row_of(example, replace(text, text=answer or ""), scores[place]).values(),
+            raw=text.text,
+            answer_given=answer is not None,
+            chosen=named_option(answer, example.choices) if answer and example.choices else None,
+        )
+        # A text that has come to its mark has come to the rationale's end.
+        row = _explained(row, rationale if read else None, text.finished or answer is not None)
         if apart:
             other = apart[place]
-            row |= _explained(other.text.strip(), other.finished)
-            row |= {"tokens": row["tokens"] + other.tokens, "seconds": round(text.seconds + other.seconds, 6)}
+            row = _explained(row, other.text.strip(), other.finished)
+            seconds = round(text.seconds + other.seconds, 6)
+            row = replace(row, tokens=text.tokens + other.tokens, seconds=seconds)
         rows.append(row)
     return rows
 
 
-def _explained(text: str | None, finished: bool) -> dict[str, Any]:
-    return {"explanation": text, "explanation_finished": finished if text is not None else None}
+def _explained(row: ExplainedPrediction, text: str | None, finished: bool) -> ExplainedPrediction:
+    return replace(row, explanation=text, explanation_finished=finished if text is not None else None)
 
 
 def written(
@@ -222,7 +220,7 @@ def _with_room(encoder: ExampleTokenizer) -> ExampleTokenizer:
 
 
 def explanation_figures(
-    rows: Sequence[Mapping[str, Any]], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    rows: Sequence[ExplainedPrediction], *, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, Any]:
     """What the explanations of prediction rows are like, with intervals over groups of items.
 
@@ -230,9 +228,7 @@ def explanation_figures(
 
     Args:
         rows: of `predict_explained`.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `items`, `explained` (rows with a text), `answer_given` (share of all rows in which an answer could be read),
@@ -241,39 +237,42 @@ def explanation_figures(
         option that the student chose; of rows in which it chose one) and `unfinished` (share cut at the longest
         length), each with `value`, `low`, `high`, `n`, `missing`.
     """
-    texts = [row for row in rows if row.get("explanation")]
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    texts = [row for row in rows if row.explanation]
 
-    def share(of: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> dict[str, Any]:
-        return interval([value(row) for row in of], groups_of(of), **settings)
+    def share(of: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> dict[str, Any]:
+        return interval([value(row) for row in of], groups_of(of), resampling)
 
-    asked_options = [row for row in rows if row["choices"]]
-    chose = [row for row in texts if row["chosen"] is not None]
+    asked_options = [row for row in rows if row.choices]
+    chose = [row for row in texts if row.chosen is not None]
     return {
         "items": len(rows),
         "explained": len(texts),
-        "answer_given": share(rows, lambda row: row["answer_given"]),
-        "names_no_option": share(asked_options, lambda row: row["chosen"] is None),
-        "words": share(texts, lambda row: len(_WORD.findall(row["explanation"]))),
-        "distractors": share([row for row in texts if row["choices"]], _distractors),
-        "names_own_answer": share(chose, lambda row: row["chosen"] in mentioned(row["explanation"], row["choices"])),
-        "unfinished": share(texts, lambda row: not row["explanation_finished"]),
+        "answer_given": share(rows, lambda row: row.answer_given),
+        "names_no_option": share(asked_options, lambda row: row.chosen is None),
+        "words": share(texts, lambda row: len(_WORD.findall(row.explanation or ""))),
+        "distractors": share([row for row in texts if row.choices], _distractors),
+        "names_own_answer": share(chose, lambda row: row.chosen in _mentioned(row)),
+        "unfinished": share(texts, lambda row: not row.explanation_finished),
     }
 
 
-def _distractors(row: Mapping[str, Any]) -> int:
-    right = {folded(reference) for reference in row["references"]}
-    named = {folded(row["choices"][place]) for place in mentioned(row["explanation"], row["choices"])}
-    return len(named - right)
+def _mentioned(row: ExplainedPrediction) -> Collection[int]:
+    """Places of the options that the explanation mentions."""
+    return mentioned(row.explanation or "", row.choices)
 
 
-def interval(values: Sequence[float], groups: Sequence[Any] | None, **settings: Any) -> dict[str, Any]:
+def _distractors(row: ExplainedPrediction) -> int:
+    right = {folded(reference) for reference in row.references}
+    return len({folded(row.choices[place]) for place in _mentioned(row)} - right)
+
+
+def interval(values: Sequence[float], groups: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:
     """Mean and bootstrap interval, JSON-able: `value`, `low`, `high`, `n`, `missing`; null where nothing is there."""
     if not len(values):
         return {"value": None, "low": None, "high": None, "n": 0, "missing": 0}
-    return bootstrap_interval(values, groups=groups, **settings).to_dict()
+    return bootstrap_interval(values, groups=groups, resampling=resampling).to_dict()
 
 
-def groups_of(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def groups_of(rows: Sequence[Prediction | Swap]) -> list[str]:
     """What is resampled together: the row's group, or the row itself where it has none."""
-    return [row["id"] if row.get("group") is None else f"group {row['group']}" for row in rows]
+    return [row.id if row.group is None else f"group {row.group}" for row in rows]

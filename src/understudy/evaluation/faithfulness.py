@@ -16,7 +16,7 @@ the student is not told that anything has been swapped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
 from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
 from understudy.evaluation.predict import group_of
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.recipe import TaskConfig
+from understudy.records import Swap
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
@@ -41,7 +43,7 @@ def swapped_answers(
     tasks: TaskConfig,
     *,
     batch_size: int,
-) -> list[dict[str, Any]]:
+) -> list[Swap]:
     """Let a student answer behind its own rationale, then behind each counterfactual one.
 
     Args:
@@ -52,8 +54,7 @@ def swapped_answers(
         batch_size: sequences at once.
 
     Returns:
-        A JSON-able row a swap: `id`, `group`, `choice` (the place argued for), `before` (the place answered behind the
-        student's own rationale), `after` (behind the swapped one). Empty where the answer does not read a rationale.
+        Empty where the answer does not read a rationale.
 
     Raises:
         ConfigError: as in `explanations.asked`.
@@ -74,13 +75,13 @@ def swapped_answers(
     rows, _, texts = zip(*swaps, strict=True)
     after = option_scores(model, encoder, rows, task, rationales=texts, batch_size=batch_size)
     return [
-        {
-            "id": example.id,
-            "group": group_of(example),
-            "choice": place,
-            "before": _read_as(before[example.id], place, example),
-            "after": _read_as(_likeliest(scores), place, example),
-        }
+        Swap(
+            id=example.id,
+            group=group_of(example),
+            choice=place,
+            before=_read_as(before[example.id], place, example),
+            after=_read_as(_likeliest(scores), place, example),
+        )
         for (example, place, _), scores in zip(swaps, after, strict=True)
     ]
 
@@ -96,21 +97,17 @@ def _read_as(said: int, place: int, example: Example) -> int:
 
 
 def faithfulness(
-    swaps: Sequence[Mapping[str, Any]],
+    swaps: Sequence[Swap],
     tasks: TaskConfig,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """How often the answer goes along with a swapped rationale, with intervals over groups of examples.
 
     Args:
         swaps: of `swapped_answers`.
         tasks: what the student learned.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `measured`; where it is false only `reason`. Else `task` (the one that was asked), `swaps`, `examples`,
@@ -123,12 +120,11 @@ def faithfulness(
     form = asked(tasks)
     if form.reading is None or not swaps:
         return {"measured": False, "reason": NOT_READ if form.reading is None else NOTHING_TO_SWAP}
-    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    open_ = [row for row in swaps if row["before"] != row["choice"]]
+    open_ = [row for row in swaps if row.before != row.choice]
 
-    def share(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        values = [float(row["after"] == row["choice"]) for row in rows]
-        return interval(values, groups_of(rows), **settings)
+    def share(rows: Sequence[Swap]) -> dict[str, Any]:
+        values = [float(row.after == row.choice) for row in rows]
+        return interval(values, groups_of(rows), resampling)
 
     note = ""
     if form.answer != form.reading:
@@ -137,7 +133,7 @@ def faithfulness(
         "measured": True,
         "task": form.reading,
         "swaps": len(swaps),
-        "examples": len({row["id"] for row in swaps}),
+        "examples": len({row.id for row in swaps}),
         "follows": share(swaps),
         "flips": share(open_),
         **({"note": note} if note else {}),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from understudy.metrics.significance import percentile_bounds
+from understudy.metrics import Score
+from understudy.metrics.significance import Resampled, Resampling
+from understudy.metrics.significance.pairing import row_sums
+from understudy.metrics.significance.resampling import Columns, resample
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +35,52 @@ class Gap:
         return {"value": self.value, "low": self.low, "high": self.high, "reason": self.reason}
 
 
-def gap_recovered(
-    distilled: tuple[float, np.ndarray],
-    sft: tuple[float, np.ndarray],
-    teacher: tuple[float, np.ndarray],
-    *,
-    confidence: float,
-    groups: int,
-) -> Gap:
-    """The gap recovered on one metric, from (value, resampled values) of three arms over the same draws.
+def gaps_recovered(
+    scores: Mapping[str, Mapping[str, Score]],
+    systems: tuple[str, str, str],
+    groups: Sequence[int],
+    resampling: Resampling,
+) -> dict[str, Gap]:
+    """Metric -> gap recovered, on the items that the run's own student, SFT-only and the teacher all have.
+
+    Args:
+        scores: system -> metric -> score over all items.
+        systems: names of the student, of SFT-only and of the teacher; no gaps where one is absent.
+        groups: the group number of each item.
+        resampling: draws, level and seed.
+    """
+    if not set(systems) <= scores.keys():
+        return {}
+    numbers, columns, counts = np.asarray(groups), [], {}
+    for metric in scores[systems[0]]:
+        having = [scores[name][metric] for name in systems if metric in scores[name]]
+        common = np.logical_and.reduce([score.measured for score in having])
+        if len(having) < len(systems) or not common.any():
+            continue
+        counts[metric] = len(set(numbers[common]))
+        columns += [
+            Columns(row_sums(score.statistics * common[:, None], numbers, int(numbers.max()) + 1), score.from_totals)
+            for score in having
+        ]
+    drawn = iter(resample(columns, resampling) if columns else ())
+    return {
+        metric: gap_recovered(*figures, confidence=resampling.confidence, groups=counts[metric])
+        for metric, figures in zip(counts, zip(drawn, drawn, drawn, strict=True), strict=True)
+    }
+
+
+def gap_recovered(distilled: Resampled, sft: Resampled, teacher: Resampled, *, confidence: float, groups: int) -> Gap:
+    """The gap recovered on one metric, from three arms over the same draws.
 
     A ratio over a denominator that may be 0 says nothing, so it is given only when the interval of teacher − SFT-only
     lies above 0. With little to share out, the ratio's own interval is wide: read it before the value.
     """
-    below = teacher[0] - sft[0]
-    below_samples = teacher[1] - sft[1]
-    low, high = percentile_bounds(below_samples, confidence, groups)
+    whole = teacher.minus(sft)
+    low, high = whole.bounds(confidence, groups)
     if not low > 0:
-        return Gap(None, None, None, _reason(below, low, high, confidence))
-    share = (distilled[1] - sft[1])[below_samples > 0] / below_samples[below_samples > 0]
-    bounds = percentile_bounds(share, confidence, groups)
-    return Gap((distilled[0] - sft[0]) / below, *bounds)
+        return Gap(None, None, None, _reason(whole.value, low, high, confidence))
+    share = distilled.minus(sft).over(whole)
+    return Gap(share.value, *share.bounds(confidence, groups))
 
 
 def _reason(difference: float, low: float, high: float, confidence: float) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
+from understudy.files import cache_folder
 from understudy.metrics import METRICS, TEXT_METRICS, MetricModels
 from understudy.metrics.registry import NGRAM
 from understudy.recipe import EvaluateConfig
@@ -35,11 +34,7 @@ def metric_names(asked: str | Iterable[str]) -> tuple[str, ...]:
         elif word in METRICS:
             names.append(word)
         else:
-            near = difflib.get_close_matches(word, METRICS, n=1)
-            raise ConfigError(
-                f"no metric named {word!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"there are: all, text, {', '.join(METRICS)}",
-            )
+            raise unknown("metric", word, ("all", "text", *METRICS))
     if not names:
         raise ConfigError("no metric asked for", hint=f"there are: all, text, {', '.join(METRICS)}")
     return tuple(dict.fromkeys(names))
@@ -50,7 +45,7 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
 
     Args:
         config: the `evaluate` section of a recipe.
-        cache: where the judge's answers are kept, so that none is paid for twice; default: `judge_cache()`.
+        cache: where the judge's answers are kept, so that none is paid for twice; default: the user's own.
         account: what the judge's budget is for, such as the name of a run, so that resuming begins no new budget.
 
     Raises:
@@ -60,17 +55,5 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
     if config.judge is not None:
         from understudy.completers.factory import completer
 
-        judge, repeats = completer(config.judge, cache or judge_cache(), account=account), config.judge.repeats
+        judge, repeats = completer(config.judge, cache or cache_folder("judge"), account=account), config.judge.repeats
     return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats)
-
-
-def judge_cache() -> Path:
-    """The folder of the judge's answers."""
-    return cache_folder("judge")
-
-
-def cache_folder(name: str) -> Path:
-    """A folder of paid answers, shared by all commands of a user; `UNDERSTUDY_CACHE` puts it elsewhere."""
-    named = os.environ.get("UNDERSTUDY_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(named or f"{home}/understudy").expanduser() / name

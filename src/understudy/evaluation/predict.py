@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
 from understudy.models.generate import Generated, choice_scores, generate
+from understudy.records import Prediction
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
@@ -25,7 +25,7 @@ def predict(
     *,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """Answer every example greedily; score the choices of multiple-choice ones by likelihood.
 
     Args:
@@ -36,7 +36,7 @@ def predict(
         progress: called with the number of rows just answered.
 
     Returns:
-        One JSON-able row an example, in order: a line of `predictions.jsonl`.
+        One an example, in order.
     """
     answers = generate(
         model,
@@ -50,23 +50,23 @@ def predict(
     return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
 
 
-def row_of(example: Example, answer: Generated, scores: list[float] | None) -> dict[str, Any]:
-    """One line of `predictions.jsonl`: an example with an answer and the likelihoods of its choices, JSON-able."""
-    return {
-        "id": example.id,
-        "kind": example.meta.get("kind"),
-        "gold_fact": example.meta.get("gold_fact"),
-        "group": group_of(example),
-        "question": example.question,
-        "context": example.context,
-        "choices": list(example.choices),
-        "references": list(example.answers),
-        "prediction": answer.text,
-        "choice_scores": scores,
-        "tokens": answer.tokens,
-        "finished": answer.finished,
-        "seconds": round(answer.seconds, 6),
-    }
+def row_of(example: Example, answer: Generated, scores: list[float] | None) -> Prediction:
+    """An example with an answer and the likelihoods of its choices."""
+    return Prediction(
+        id=example.id,
+        kind=example.meta.get("kind"),
+        gold_fact=example.meta.get("gold_fact"),
+        group=group_of(example),
+        question=example.question,
+        context=example.context,
+        choices=example.choices,
+        references=example.answers,
+        prediction=answer.text,
+        choice_scores=None if scores is None else tuple(scores),
+        tokens=answer.tokens,
+        finished=answer.finished,
+        seconds=round(answer.seconds, 6),
+    )
 
 
 def group_of(example: Example) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from understudy.data.read import SUFFIXES, read_source
 from understudy.errors import DataError
 from understudy.files import read_text
+from understudy.records import Prediction
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "item_id", "example_id", "question_id", "doc_id", "qid", "uid"),
@@ -46,11 +47,13 @@ class Table:
     """The rows of one file of predictions.
 
     Attributes:
-        rows: prediction rows, as `evaluation.score_rows` describes them, with `system` where the file names it.
+        rows: the predictions.
+        systems: which system made each; empty where the file does not tell.
         has_ids: whether the items go by names of their own; else a row's `id` is its place.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Prediction]
+    systems: list[str]
     has_ids: bool
 
 
@@ -80,7 +83,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
             f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
             hint="name it `reference` or `answers`, or give a file of them with --references",
         )
-    return Table(table, has_ids)
+    return Table(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
 def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
@@ -131,7 +134,8 @@ def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: 
     identity = value("id")
     if "id" in columns and (identity is None or identity == ""):
         raise DataError(f"{path}, row {number}: the id is empty", hint="give every item an id, or none at all")
-    row = {
+    system = value("system")
+    return {
         "id": str(number) if identity is None else str(identity),
         "kind": _optional(value("kind")),
         "group": _optional(value("group")),
@@ -141,9 +145,8 @@ def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: 
         "references": _texts(value("references")),
         "prediction": _text(value("prediction")),
         "choice_scores": value("choice_scores") if isinstance(value("choice_scores"), list) else None,
+        "system": "" if system is None else str(system),
     }
-    system = value("system")
-    return {**row, "system": str(system)} if system not in (None, "") else row
 
 
 def _optional(value: Any) -> str | None:

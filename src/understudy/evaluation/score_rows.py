@@ -1,9 +1,4 @@
-"""From the prediction rows of several arms to statistics: the same items in the same order, scored.
-
-A *prediction row* is one line of `predictions.jsonl`, one a test item and arm: `id`, `kind`, `gold_fact` (whether the
-fact asked for stood in the gold answers; null where that means nothing), `group` (the fact, or null), `question`,
-`context`, `choices`, `references`, `prediction`, `choice_scores` (log-likelihood of each choice, or null), `seconds`.
-"""
+"""From the predictions of several arms to statistics: the same items in the same order, scored."""
 
 from __future__ import annotations
 
@@ -15,8 +10,7 @@ import numpy as np
 
 from understudy.errors import DataError
 from understudy.metrics import MetricModels, Score, score
-
-Row = Mapping[str, Any]
+from understudy.records import Prediction
 
 CHOICE_ACCURACY = "choice_accuracy"
 """Share of multiple-choice items whose likeliest option is a right one."""
@@ -60,7 +54,7 @@ class Measured:
         return found
 
 
-def align(arms: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list[str]]:
+def align(arms: Mapping[str, Sequence[Prediction]]) -> tuple[dict[str, list[Prediction]], list[str]]:
     """The rows of every arm in the order of the first, items without a right answer left out; and notes on that.
 
     Raises:
@@ -77,10 +71,10 @@ def align(arms: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list
                 f"arms {name} and {arm} answered different items ({len(odd)}, such as {odd[0]!r})",
                 hint="predict again for both arms: a paired test needs the same items",
             )
-        changed = [key for key, row in table.items() if list(row["references"]) != list(reference[key]["references"])]
+        changed = [key for key, row in table.items() if row.references != reference[key].references]
         if changed:
             raise DataError(f"arms {name} and {arm} hold different references for item {changed[0]!r}")
-    labelled = [key for key, row in reference.items() if row["references"]]
+    labelled = [key for key, row in reference.items() if row.references]
     if not labelled:
         raise DataError("nothing to compare: no test item has a right answer")
     left_out = len(reference) - len(labelled)
@@ -88,30 +82,27 @@ def align(arms: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list
     return {arm: [table[key] for key in labelled] for arm, table in tables.items()}, notes
 
 
-def _by_id(arm: str, rows: Sequence[Row]) -> dict[str, Row]:
-    table: dict[str, Row] = {}
-    for number, row in enumerate(rows):
-        missing = [name for name in ("id", "references", "prediction") if name not in row]
-        if missing:
-            raise DataError(f"arm {arm}, prediction row {number}: no field {missing[0]!r}")
-        if row["id"] in table:
-            raise DataError(f"arm {arm} has two predictions for item {row['id']!r}")
-        table[row["id"]] = row
+def _by_id(arm: str, rows: Sequence[Prediction]) -> dict[str, Prediction]:
+    table: dict[str, Prediction] = {}
+    for row in rows:
+        if row.id in table:
+            raise DataError(f"arm {arm} has two predictions for item {row.id!r}")
+        table[row.id] = row
     return table
 
 
 def measure(
-    arms: Mapping[str, list[Row]], metrics: Sequence[str], notes: list[str], tools: MetricModels | None = None
+    arms: Mapping[str, list[Prediction]], metrics: Sequence[str], notes: list[str], tools: MetricModels | None = None
 ) -> Measured:
     """Score written answers by `metrics` and choices by likelihood; what an arm lacks is noted, never guessed."""
     items = list(zip(*arms.values(), strict=True))
-    is_choice = np.array([any(row.get("choice_scores") for row in rows) for rows in items])
+    is_choice = np.array([any(row.choice_scores for row in rows) for rows in items])
     # an item that every arm only chose from is no written answer
-    is_text = np.array([any(row["prediction"] for row in rows) for rows in items]) | ~is_choice
+    is_text = np.array([any(row.prediction for row in rows) for rows in items]) | ~is_choice
     measured = Measured()
     for arm, rows in arms.items():
         written = [row for row, keep in zip(rows, is_text, strict=True) if keep]
-        if any(row["prediction"] is None for row in written):
+        if any(row.prediction is None for row in written):
             notes.append(f"{arm}: written answers not measured, some are missing")
         elif written:
             for name, result in score(**_texts(written), metrics=metrics, tools=tools).items():
@@ -121,46 +112,44 @@ def measure(
         if any(option is None for option in options):
             notes.append(f"{arm}: multiple choice not measured, likelihoods of some options are missing")
         elif chosen:
-            right = [row["references"] for row in chosen]
+            right = [list(row.references) for row in chosen]
             result = score([option or "" for option in options], right, metrics=["accuracy"])["accuracy"]
             measured.add(arm, CHOICE_ACCURACY, result, is_choice)
     return measured
 
 
-def _texts(rows: Sequence[Row]) -> dict[str, Any]:
+def _texts(rows: Sequence[Prediction]) -> dict[str, Any]:
     """The arguments of `score`; questions and contexts go along where there are any."""
-    questions, contexts = ([row.get(name) for row in rows] for name in ("question", "context"))
+    questions, contexts = [row.question for row in rows], [row.context for row in rows]
     return {
-        "predictions": [row["prediction"] for row in rows],
-        "references": [row["references"] for row in rows],
+        "predictions": [row.prediction for row in rows],
+        "references": [list(row.references) for row in rows],
         "questions": [question or "" for question in questions] if any(questions) else None,
         "contexts": contexts if any(contexts) else None,
     }
 
 
-def chosen_option(row: Row) -> str | None:
+def chosen_option(row: Prediction) -> str | None:
     """The likeliest option of a multiple-choice row; None where a likelihood is missing or not a number."""
-    scores, choices = row.get("choice_scores"), row.get("choices")
-    if not scores or not choices or len(scores) != len(choices):
+    known = [score for score in row.choice_scores or () if score is not None and score == score]
+    if not known or len(known) < len(row.choice_scores or ()) or len(known) != len(row.choices):
         return None
-    if any(value is None or value != value for value in scores):
-        return None
-    return choices[int(np.argmax(scores))]
+    return row.choices[int(np.argmax(known))]
 
 
-def group_numbers(rows: Sequence[Row]) -> list[int]:
+def group_numbers(rows: Sequence[Prediction]) -> list[int]:
     """A number for each row's group; a row without one is its own."""
     names: dict[Hashable, int] = {}
-    keys = [("item", row["id"]) if row.get("group") is None else ("group", row["group"]) for row in rows]
+    keys = [("item", row.id) if row.group is None else ("group", row.group) for row in rows]
     return [names.setdefault(key, len(names)) for key in keys]
 
 
-def chance(arms: Mapping[str, list[Row]]) -> float | None:
+def chance(arms: Mapping[str, Sequence[Prediction]]) -> float | None:
     """What guessing would score on the multiple-choice items; None where there are none."""
     shares = []
     for rows in zip(*arms.values(), strict=True):
-        scored = next((row for row in rows if row.get("choice_scores") and row.get("choices")), None)
+        scored = next((row for row in rows if row.choice_scores and row.choices), None)
         if scored is not None:
-            right = {reference.strip() for reference in scored["references"]}
-            shares.append(sum(choice.strip() in right for choice in scored["choices"]) / len(scored["choices"]))
+            right = {reference.strip() for reference in scored.references}
+            shares.append(sum(choice.strip() in right for choice in scored.choices) / len(scored.choices))
     return float(np.mean(shares)) if shares else None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from understudy.evaluation.score_rows import Row, align, group_numbers, measure
+from understudy.evaluation.score_rows import align, group_numbers, measure
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
-from understudy.metrics.significance import percentile_bounds
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.metrics.significance.pairing import row_sums
 from understudy.metrics.significance.resampling import Columns, resample
+from understudy.records import Prediction
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Scored:
     """
 
     systems: tuple[System, ...]
-    rows: Sequence[Row]
-    predictions: Mapping[str, Sequence[Row]]
+    rows: Sequence[Prediction]
+    predictions: Mapping[str, Sequence[Prediction]]
     scores: Mapping[str, Mapping[str, Score]]
     by_seed: Mapping[str, Mapping[int, Mapping[str, Score]]]
     groups: Sequence[int]
@@ -49,40 +51,72 @@ class Scored:
                 found.setdefault(name, {**about, "signature": result.signature})
         return found
 
-    def intervals(
-        self, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-    ) -> dict[str, dict[str, Interval]]:
+    @property
+    def are_arms(self) -> bool:
+        """Whether these are the arms of a run, of one seed or several, under their own names."""
+        return all(system.arm and system.name == system.arm for system in self.systems)
+
+    @property
+    def shared_groups(self) -> Sequence[int] | None:
+        """The groups, where any two items share one."""
+        return self.groups if len(set(self.groups)) < len(self.groups) else None
+
+    def part(self, keep: Sequence[bool]) -> Scored:
+        """The same systems on some of the items; a metric that none of these has is left out."""
+        places = np.flatnonzero(keep).tolist()
+        rows = [self.rows[place] for place in places]
+        scores = {
+            name: {metric: _on(result, places) for metric, result in scores.items()}
+            for name, scores in self.scores.items()
+        }
+        return replace(
+            self,
+            rows=rows,
+            predictions={name: [answers[place] for place in places] for name, answers in self.predictions.items()},
+            scores={name: {m: s for m, s in of.items() if s.measured.any()} for name, of in scores.items()},
+            by_seed={},
+            groups=group_numbers(rows),
+        )
+
+    def intervals(self, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, dict[str, Interval]]:
         """System -> metric -> figure with its bootstrap interval, whole groups drawn together.
 
         Figures that have every item share one set of draws; one that lacks items is drawn from those it has.
         """
-        settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
         whole = [
             (name, metric)
             for name, scores in self.scores.items()
             for metric, result in scores.items()
             if result.measured.all()
         ]
-        found = dict(zip(whole, self._together([self.scores[n][m] for n, m in whole], **settings), strict=True))
+        together = dict(zip(whole, self._together([self.scores[n][m] for n, m in whole], resampling), strict=True))
         return {
             name: {
-                metric: found.get((name, metric)) or bootstrap_interval(result, groups=self.groups, **settings)
+                metric: together.get((name, metric))
+                or bootstrap_interval(result, groups=self.groups, resampling=resampling)
                 for metric, result in scores.items()
             }
             for name, scores in self.scores.items()
         }
 
-    def _together(self, scores: Sequence[Score], *, resamples: int, confidence: float, seed: int) -> list[Interval]:
+    def _together(self, scores: Sequence[Score], resampling: Resampling) -> list[Interval]:
         if not scores:
             return []
         numbers = np.asarray(self.groups)
         count = int(numbers.max()) + 1
         columns = [Columns(row_sums(score.statistics, numbers, count), score.from_totals) for score in scores]
-        drawn = resample(columns, resamples=resamples, seed=seed)
         return [
-            Interval(score.value, *percentile_bounds(samples, confidence, count), len(numbers))
-            for score, samples in zip(scores, drawn, strict=True)
+            Interval(figure.value, *figure.bounds(resampling.confidence, count), len(numbers))
+            for figure in resample(columns, resampling)
         ]
+
+
+def _on(result: Score, places: list[int]) -> Score:
+    """A score on some of its items."""
+    statistics = result.statistics[places]
+    values = np.asarray(result.per_example, dtype=np.float64)[places]
+    value = float(result.from_totals(statistics.sum(axis=0)))
+    return replace(result, value=value, statistics=statistics, per_example=tuple(values.tolist()), details={})
 
 
 def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: MetricModels | None = None) -> Scored:
@@ -98,7 +132,8 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Metr
         ConfigError: a metric that is not known.
     """
     systems = same_items(systems)
-    keys = {_key(system): system for system in systems}
+    runs = Counter(system.name for system in systems)
+    keys = {_key(system, several=runs[system.name] > 1): system for system in systems}
     aligned, notes = align({key: system.rows for key, system in keys.items()})
     measured = measure(aligned, tuple(metrics), notes, tools)
     first = next(iter(aligned.values()))
@@ -135,8 +170,8 @@ def _cut(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
     ]
 
 
-def _key(system: System) -> str:
-    return system.name if system.seed is None else f"{system.name} (seed {system.seed})"
+def _key(system: System, *, several: bool) -> str:
+    return f"{system.name} (seed {system.seed})" if several and system.seed is not None else system.name
 
 
 def _mean(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:

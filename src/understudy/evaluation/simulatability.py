@@ -21,7 +21,7 @@ null.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,11 +30,13 @@ from torch import nn
 
 from understudy.evaluation.explanations import groups_of, interval, option_scores
 from understudy.metrics.significance import (
+    DEFAULT_RESAMPLING,
+    Resampling,
     num_groups,
-    paired_bootstrap,
-    percentile_bounds,
-    resampled_totals,
+    randomisation_test,
+    resampled_figure,
 )
+from understudy.records import ExplainedPrediction, Prediction
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
@@ -59,12 +61,10 @@ def views(example: Example, explanation: str) -> dict[str, Example]:
 def simulate(
     observer: nn.Module,
     encoder: ExampleTokenizer,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ExplainedPrediction],
     *,
     batch_size: int,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """Let an observer foresee a student's answers, with and without its explanations.
 
@@ -74,19 +74,17 @@ def simulate(
         rows: of `predict_explained`. Rows without options, without an explanation, or whose answer names no option are
             left out.
         batch_size: sequences at once.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
     """
-    kept = [row for row in rows if row["choices"] and row["explanation"] and row["chosen"] is not None]
+    kept = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
     left_out = len(rows) - len(kept)
     if not kept:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
         return {"measured": False, "left_out": left_out, "reason": reason}
-    put = [views(_example(row), row["explanation"]) for row in kept]
+    put = [views(_example(row), row.explanation or "") for row in kept]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
         asked = [one[view] for one in put]
@@ -97,22 +95,20 @@ def simulate(
         foreseen[QUESTION_ALONE],
         foreseen[EXPLANATION_ALONE],
         groups=groups_of(kept),
-        resamples=resamples,
-        confidence=confidence,
-        seed=seed,
+        resampling=resampling,
     )
     return {"measured": True, "left_out": left_out, **figures}
 
 
-def _example(row: Mapping[str, Any]) -> Example:
-    return Example(str(row["id"]), row["question"], context=row.get("context"), choices=tuple(row["choices"]))
+def _example(row: Prediction) -> Example:
+    return Example(row.id, row.question or "", context=row.context, choices=row.choices)
 
 
-def _says(scores: list[float] | None, row: Mapping[str, Any]) -> bool:
+def _says(scores: list[float] | None, row: ExplainedPrediction) -> bool:
     assert scores is not None
-    said = row["choices"][int(np.argmax(scores))]
+    assert row.chosen is not None
     # Two options that read the same are one answer.
-    return said == row["choices"][row["chosen"]]
+    return row.choices[int(np.argmax(scores))] == row.choices[row.chosen]
 
 
 def leakage_adjusted(
@@ -121,9 +117,7 @@ def leakage_adjusted(
     explanation_alone: Sequence[bool],
     *,
     groups: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
 
@@ -132,20 +126,17 @@ def leakage_adjusted(
         question_alone: from the question.
         explanation_alone: from the explanation: whether that leaks the answer.
         groups: what is resampled together; default: each item by itself.
-        resamples: draws of the bootstrap.
-        confidence: level of the intervals.
-        seed: of the draws.
+        resampling: draws, level of the intervals, seed.
 
     Returns:
         `items`; `question_alone`, `both` (shares foreseen) and `leaking` (share), `gain`, `gain_leaking`,
         `gain_not_leaking` and `las`, each with `value`, `low`, `high`, `n`; null where it is not defined. `p_value` is
-        that of the gain.
+        that of the gain, by randomisation.
     """
     with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
-    settings: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
 
     def mean(values: Any) -> dict[str, Any]:
-        return interval(values, groups, **settings)
+        return interval(values, groups, resampling)
 
     gain = with_it - without
     inside = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
@@ -155,9 +146,9 @@ def leakage_adjusted(
         "both": mean(with_it),
         "leaking": mean(leaks),
         "gain": mean(gain),
-        "p_value": paired_bootstrap(with_it, without, groups=groups, **settings).to_dict()["p_value"],
+        "p_value": randomisation_test(with_it, without, groups=groups, resampling=resampling).p_value,
         **{name: mean(np.where(where, gain, np.nan)) for name, where in inside.items()},
-        "las": _las(gain, leaks, groups, resamples, confidence, seed),
+        "las": _las(gain, leaks, groups, resampling),
     }
 
 
@@ -165,9 +156,7 @@ def _las(
     gain: np.ndarray,
     leaks: np.ndarray,
     groups: Sequence[Hashable] | None,
-    resamples: int,
-    confidence: float,
-    seed: int,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """The mean of the two strata's means; every draw has strata of its own sizes."""
     columns = np.stack([gain * leaks, leaks, gain * (1 - leaks), 1 - leaks], axis=1)
@@ -176,10 +165,9 @@ def _las(
         with np.errstate(divide="ignore", invalid="ignore"):
             return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
 
-    value = float(las(columns.sum(axis=0)))
-    if not np.isfinite(value):
+    if not np.isfinite(las(columns.sum(axis=0))):
         return {"value": None, "low": None, "high": None, "n": len(gain)}
-    samples = las(resampled_totals(columns, resamples=resamples, seed=seed, groups=groups))
-    bounds = percentile_bounds(samples, confidence, num_groups(len(gain), groups))
+    drawn = resampled_figure(columns, las, resampling=resampling, groups=groups)
+    bounds = drawn.bounds(resampling.confidence, num_groups(len(gain), groups))
     low, high = (bound if np.isfinite(bound) else None for bound in bounds)
-    return {"value": value, "low": low, "high": high, "n": len(gain)}
+    return {"value": drawn.value, "low": low, "high": high, "n": len(gain)}

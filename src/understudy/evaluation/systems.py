@@ -10,10 +10,11 @@ from typing import Any
 
 from understudy.arms import MAJORITY, main_arm
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.compare import majority_baseline
+from understudy.evaluation.majority import majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
+from understudy.records import Prediction
 from understudy.run import Run
 
 
@@ -23,7 +24,7 @@ class System:
 
     Attributes:
         name: what it is called in print, unique among those compared.
-        rows: prediction rows (`evaluation.score_rows` says what is in one).
+        rows: its predictions, one an item.
         origin: the run folder or file that they come from.
         arm: which arm of a run; empty for a file.
         recipe: name of the run's recipe.
@@ -34,7 +35,7 @@ class System:
     """
 
     name: str
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Prediction]
     origin: str
     arm: str = ""
     recipe: str = ""
@@ -66,7 +67,7 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
         if run is None:
             found += _file_systems(source, references)
         else:
-            found += _run_systems(run, named or arm)
+            found += run_systems(run, named or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(found):
         named = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {origin: main_arm({s.arm for s in found if s.origin == origin}) for origin in {s.origin for s in found}}
@@ -103,27 +104,22 @@ def run_of(source: str) -> tuple[Run | None, str | None]:
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
-def run_arms(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Prediction rows of each arm that was answered, the majority baseline behind them.
+def run_arms(run: Run) -> dict[str, list[Prediction]]:
+    """Predictions of each arm that was answered, the majority baseline behind them.
 
     Raises:
         ConfigError: no arm was answered yet.
     """
-    arms = {
-        arm: read_jsonl(run.stage(f"predict-{arm}") / "predictions.jsonl")
-        for arm in run.recipe.answering_arms
-        if run.is_done(f"predict-{arm}")
-    }
+    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_of(arm).is_file()}
     if not arms:
         raise ConfigError(
             f"{run.folder} holds no predictions yet", hint="call `understudy run` with its recipe until it is done"
         )
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
-    gold = [
-        {"references": row["answers"], "class": _class(row)} for row in read_jsonl(run.folder / "data" / "train.jsonl")
-    ]
-    arms[MAJORITY.name] = majority_baseline(gold, [{**row, "class": classes[row["id"]]} for row in test], "class")
+    train = read_jsonl(run.folder / "data" / "train.jsonl")
+    gold = [(_class(row), row["answers"][0]) for row in train if row["answers"]]
+    arms[MAJORITY.name] = majority_baseline(gold, test, classes)
     return arms
 
 
@@ -138,7 +134,12 @@ def family(recipe: Recipe) -> str:
     return fingerprint({key: value for key, value in recipe.identity().items() if key not in ("seed", "name")})
 
 
-def _run_systems(run: Run, arm: str | None) -> list[System]:
+def run_systems(run: Run, arm: str | None = None) -> list[System]:
+    """The arms of a run, or one of them, under their own names.
+
+    Raises:
+        ConfigError: no arm was answered yet, or not this one.
+    """
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
         raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
@@ -169,24 +170,27 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
     if not path.is_file():
         raise ConfigError(f"no such run or file: {source}", hint="check the path; it is relative to the current folder")
     table = read_predictions(path, references)
-    systems: dict[str, list[dict[str, Any]]] = {}
-    for row in table.rows:
-        systems.setdefault(row.get("system") or path.stem, []).append(row)
+    systems: dict[str, list[Prediction]] = {}
+    for row, name in zip(table.rows, table.systems, strict=True):
+        systems.setdefault(name or path.stem, []).append(row)
     if not table.has_ids:
-        for rows in systems.values():
-            for number, row in enumerate(rows, start=1):
-                row["id"] = str(number)
+        systems = {
+            name: [replace(row, id=str(number)) for number, row in enumerate(rows, start=1)]
+            for name, rows in systems.items()
+        }
     return [
-        System(name, rows, source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        System(name, _answered(rows), source, has_ids=table.has_ids, notes=_unanswered(name, rows))
         for name, rows in systems.items()
     ]
 
 
-def _unanswered(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """An item without a prediction is one that the system failed on: an empty answer, and it is said."""
-    count = sum(row["prediction"] is None for row in rows)
-    for row in rows:
-        row["prediction"] = row["prediction"] or ""
+def _answered(rows: list[Prediction]) -> list[Prediction]:
+    """An item without a prediction is one that the system failed on: an empty answer."""
+    return [replace(row, prediction=row.prediction or "") for row in rows]
+
+
+def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:
+    count = sum(row.prediction is None for row in rows)
     return (f"{name}: {count:,} of {len(rows):,} items have no prediction and count as empty answers",) * bool(count)
 
 
@@ -253,12 +257,12 @@ def same_items(systems: Sequence[System]) -> list[System]:
                 hint="give both files a column `id`, or the same items in the same order",
             )
         for number, (row, other) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row["references"]) != sorted(other["references"]):
+            if sorted(row.references) != sorted(other.references):
                 raise DataError(
                     f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [{**row, "id": other["id"]} for row, other in zip(system.rows, first.rows, strict=True)]
+        rows = [replace(row, id=other.id) for row, other in zip(system.rows, first.rows, strict=True)]
         found.append(replace(system, rows=rows))
     return found

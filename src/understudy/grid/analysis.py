@@ -20,21 +20,21 @@ from understudy.files import read_json, read_jsonl
 from understudy.grid.table import TableRow, grid_table, unfinished
 from understudy.grid.telecom_study import findings
 from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
-from understudy.metrics.significance import adjusted, compare_many, factorial_anova
+from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, adjusted, compare_many, factorial_anova
 from understudy.pipeline.knowledge_report import taught_note
+from understudy.records import Prediction
 from understudy.run import Run
 
 SEED = "seed"
 
 
-def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, confidence: float = 0.95) -> dict[str, Any]:
+def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, Any]:
     """Everything that the report of a grid says, as plain values.
 
     Args:
         path: the grid's folder.
         arm: whose answers; default: the one that the grid is about, distilled or explained.
-        resamples: draws of the paired tests.
-        confidence: level of the intervals; 1 − confidence is that of the tests.
+        resampling: draws of the paired tests and level of the intervals; 1 − confidence is that of the tests.
 
     Raises:
         ConfigError: no grid's folder, or no finished cell has that arm.
@@ -48,8 +48,8 @@ def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, conf
             hint=f"`understudy grid status {path}` shows how far it is",
         )
     about, reasons = _about(rows)
-    alpha = round(1 - confidence, 12)
-    tests, notes = _between_cells(rows, resamples, confidence)
+    alpha = resampling.alpha
+    tests, notes = _between_cells(rows, resampling)
     notes += sorted({note for row in rows if (note := taught_note(Run(row.run).recipe).rstrip("."))})
     if waiting := len(unfinished(path)):
         notes.append(f"{waiting} cells are not finished and not in any figure")
@@ -62,12 +62,12 @@ def analyse(path: Path, *, arm: str | None = None, resamples: int = 10_000, conf
         "runs": len({row.run for row in rows}),
         "metrics": about,
         "not_measured": {name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in about},
-        "cells": cell_figures(rows, list(about), confidence),
+        "cells": cell_figures(rows, list(about), resampling.confidence),
         "anova": effects(rows, list(about)),
         "tests": tests,
         "findings": findings(rows, about, curves(rows, arm), alpha),
         "notes": notes,
-        "settings": {"confidence": confidence, "alpha": alpha, "resamples": resamples},
+        "settings": {"confidence": resampling.confidence, "alpha": alpha, "resamples": resampling.draws},
     }
 
 
@@ -118,9 +118,14 @@ def _about(rows: Sequence[TableRow]) -> tuple[dict[str, Any], dict[str, str]]:
     for run in dict.fromkeys(row.run for row in rows):
         scores = read_json(run / "scores.json")
         about |= scores["metrics"]
-        reasons |= scores.get("not_measured") or {}
+        reasons |= {name: _reason(why) for name, why in (scores.get("not_measured") or {}).items()}
     measured = {name for row in rows for name, value in row.metrics.items() if value is not None}
     return {name: what for name, what in about.items() if name in measured}, reasons
+
+
+def _reason(why: str | Mapping[str, str]) -> str:
+    """Why a metric was not measured: by system, or, in runs of earlier releases, for all of them at once."""
+    return why if isinstance(why, str) else next(iter(why.values()), "")
 
 
 def _why_not(metric: str) -> str:
@@ -172,7 +177,7 @@ def neighbours(cells: Sequence[Mapping[str, str]]) -> list[tuple[int, int, str]]
     return found
 
 
-def _between_cells(rows: Sequence[TableRow], resamples: int, confidence: float) -> tuple[list[Any], list[str]]:
+def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[list[Any], list[str]]:
     """Paired tests, question by question, of cells that differ in one axis; Holm over all of them."""
     from understudy.evaluation.scoring import score_systems
     from understudy.evaluation.systems import System
@@ -185,7 +190,7 @@ def _between_cells(rows: Sequence[TableRow], resamples: int, confidence: float) 
         levels = {axis: label for axis, label in row.levels.items() if axis != SEED}
         name = ", ".join(f"{axis} {label}" for axis, label in levels.items()) or "the only cell"
         names[name] = levels
-        answers = read_jsonl(row.predictions)
+        answers = list(map(Prediction.from_json, read_jsonl(row.predictions)))
         systems[name, row.seed] = System(name, answers, str(row.run), arm=row.arm, seed=row.seed)
     cells = list(names)
     pairs = [(cells[a], cells[b]) for a, b, _ in neighbours(list(names.values()))]
@@ -196,7 +201,7 @@ def _between_cells(rows: Sequence[TableRow], resamples: int, confidence: float) 
     try:
         scored = score_systems(list(systems.values()), metrics)
         groups = scored.groups if len(set(scored.groups)) < len(scored.groups) else None
-        compared = compare_many(scored.scores, pairs=pairs, groups=groups, resamples=resamples, confidence=confidence)
+        compared = compare_many(scored.scores, pairs=pairs, groups=groups, resampling=resampling)
     except DataError as error:
         return [], [f"No tests by question: {error.message}"]
     axis_of = {(cells[a], cells[b]): axis for a, b, axis in neighbours(list(names.values()))}
@@ -210,8 +215,10 @@ def _between_cells(rows: Sequence[TableRow], resamples: int, confidence: float) 
         kept = {key: test[key] for key in ("metric", "p_value", "p_holm")}
         found.append({**levels, **kept, **figures, "better": {test["a"]: "a", test["b"]: "b"}.get(test["better"], "")})
     notes = []
-    if len(found) / (resamples + 1) >= 1 - confidence:
-        notes.append(f"With {resamples:,} resamples none of {len(found):,} tests can be significant: ask for more")
+    if len(found) / (resampling.draws + 1) >= resampling.alpha:
+        notes.append(
+            f"With {resampling.draws:,} resamples none of {len(found):,} tests can be significant: ask for more"
+        )
     return found, notes
 
 

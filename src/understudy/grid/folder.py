@@ -17,7 +17,6 @@ A stage belongs to the grid, not to a cell: removing a cell's folder removes lin
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -29,7 +28,7 @@ from typing import Any
 import yaml
 
 from understudy.errors import ConfigError, RunError, UnderstudyError
-from understudy.files import PART, atomic, read_json, write_json
+from understudy.files import PART, atomic, is_locked, locked, read_json, write_json
 from understudy.grid import stage_keys
 from understudy.grid.units import CellRun, Unit, own_id
 from understudy.pipeline.kinds import is_shared
@@ -69,31 +68,17 @@ class GridFolder:
         Raises:
             RunError: somebody else works here, or the folder cannot be written.
         """
-        try:
-            self.working.mkdir(parents=True, exist_ok=True)
-            handle = open(self.working / "grid.lock", "a")  # noqa: SIM115
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.path}: {error.strerror or error}", hint="choose another folder with output=…"
-            ) from error
-        with handle:
-            # Whoever asks whether a grid is driven holds its lock for a moment; a driver holds it for long.
-            for patience in (0.1, 0.1, 0.1, 0.0):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if not patience:
-                        raise RunError(
-                            f"another process is working on {self.path}",
-                            hint="`understudy grid status` shows how far it is; or give this grid another name",
-                        ) from error
-                    time.sleep(patience)
+        busy = RunError(
+            f"another process is working on {self.path}",
+            hint="`understudy grid status` shows how far it is; or give this grid another name",
+        )
+        # Whoever asks whether a grid is driven holds its lock for a moment; a driver holds it for long.
+        with locked(self.working / "grid.lock", busy, patience=3):
             yield
 
     def is_driven(self) -> bool:
         """Whether some process drives this grid now."""
-        return _is_held(self.working / "grid.lock")
+        return is_locked(self.working / "grid.lock")
 
     # -- before anything runs ------------------------------------------------------------------------------------
 
@@ -196,9 +181,7 @@ class GridFolder:
     @contextmanager
     def working_on(self, id: str) -> Iterator[Progress]:
         """Hold a stage: nobody else writes its folder meanwhile, not even a process that is about to be ended."""
-        self.working.mkdir(parents=True, exist_ok=True)
-        with open(self.working / f"{id}.lock", "a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.working / f"{id}.lock"):
             progress = Progress(self.working / f"{id}.json")
             try:
                 progress(0, 0, "")
@@ -208,24 +191,12 @@ class GridFolder:
 
     def at_work(self, id: str) -> dict[str, Any] | None:
         """How far a stage has come, if somebody works on it now."""
-        if not _is_held(self.working / f"{id}.lock"):
+        if not is_locked(self.working / f"{id}.lock"):
             return None
         try:
             return read_json(self.working / f"{id}.json")
         except UnderstudyError:  # it ended, or begins, just now
             return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process holds a lock; asking does not take it from anybody."""
-    try:
-        with open(lock) as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 class Progress:

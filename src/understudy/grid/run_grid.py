@@ -13,8 +13,8 @@ from understudy.grid.folder import GridFolder
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
 from understudy.pipeline.kinds import first_stages
+from understudy.pipeline.preflight import check_trackers
 from understudy.pipeline.scheduler import ready
-from understudy.pipeline.sources import check_trackers
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid
 

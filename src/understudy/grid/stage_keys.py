@@ -39,6 +39,8 @@ def keys(recipe: Recipe, plan: Sequence[Stage], contents: Mapping[str, str], *, 
         values = {path: _at(fields, path) for path in reads_of(stage, recipe)}
         named = sorted({name for path, value in values.items() for name in _names(path, value) if name in contents})
         made = {"stage": stage.name, "fields": values, "files": {name: contents[name] for name in named}}
+        if "extensions" in fields:
+            made["extensions"] = fields["extensions"]
         made["needs"] = {need: found[need] for need in stage.needs}
         if stage.distributed and processes > 1:
             made["processes"] = processes
@@ -64,7 +66,8 @@ def _names(path: str, value: Any) -> Iterator[str]:
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    return {name for part in ("data", "teacher", "student", "generate") for name in _names(part, fields[part])}
+    parts = ("data", "teacher", "student", "generate")
+    return {name for part in parts for name in _names(part, fields[part])} | set(recipe.extensions)
 
 
 def contents_of(name: str) -> str | None:

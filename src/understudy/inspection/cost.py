@@ -193,7 +193,7 @@ def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
     needed, free = trained_bytes(config, recipe, device), free_bytes(device)
     if free is not None and needed > free:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
-    model, autocast = trainable(config, config.sft, device, None, recipe.seed)
+    model, autocast = trainable(config, config.sft, device, None, config.seed_or(recipe.seed))
     numbers = plan(config.sft, len(sample.rows))
     encoder = ExampleTokenizer(load_template(config), recipe.data)
     rows = encode_rows(sample.examples[: numbers.micro_batch_size], encoder)

@@ -218,8 +218,11 @@ def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
     """
     recipe, device = texts.recipe, pick_device(texts.recipe.device)
     batch = micro_batch(texts, sample, recipe.distil)
-    teacher = load_model(recipe.local_teacher, device, seed=recipe.seed)
-    student, autocast = trainable(recipe.student, recipe.distil, device, None, recipe.seed)
+    teacher = load_model(recipe.local_teacher, device, seed=recipe.local_teacher.seed_or(recipe.seed))
+    # Fresh weights of a student that is trained before distillation are drawn there.
+    own = recipe.student.pretrain or recipe.student.sft
+    seed = recipe.student.seed_or(recipe.seed) if own else recipe.seed
+    student, autocast = trainable(recipe.student, recipe.distil, device, None, seed)
     torch.manual_seed(recipe.seed)
     objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
     module = DistillationModule(student, objective)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
 from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
@@ -73,12 +72,7 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
     for field in ("temperatures", "max_tokens"):
         for name in getattr(config, field):
             if name not in config.steps:
-                near = difflib.get_close_matches(name, config.steps, 1)
-                meant = f"did you mean {near[0]}? " if near else ""
-                raise ConfigError(
-                    f"generate.{field}: {name!r} is no step of this recipe",
-                    hint=f"{meant}its steps: {', '.join(config.steps)}",
-                )
+                raise unknown("step", name, config.steps, where=f"generate.{field}")
     general = endpoint.temperature if endpoint else 0.0
     for each in planned:
         if each.samples > 1 and not (general if each.temperature is None else each.temperature):

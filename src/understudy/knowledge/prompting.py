@@ -6,7 +6,6 @@ went in. Prompts themselves run in a sandbox.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -18,7 +17,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyn
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from understudy.data.choices import choice_label
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
 from understudy.files import atomic, fingerprint, read_text
 from understudy.knowledge.step import CritiqueRevision, Question
 from understudy.types import Example, Message
@@ -98,7 +97,8 @@ class Prompts:
             return ask.messages
         if self.path(f"{step}.jinja") is None:
             raise ConfigError(
-                f"step {step} has no prompt {step}.jinja", hint="put it into `generate.prompts`, or use Ask.of(text)"
+                f"step {step} has no prompt {step}.jinja",
+                hint="put it into `generate.prompts`, or use Question.of(text)",
             )
         return (Message("user", self._render(f"{step}.jinja", {**variables(example), **ask.variables})),)
 
@@ -154,9 +154,7 @@ def _check_folder(folder: Path, known: set[str]) -> None:
         )
     for path in sorted(folder.iterdir()):
         if path.name not in known and not path.name.startswith(".") and path.is_file():
-            near = difflib.get_close_matches(path.name, known, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"no step reads the prompt {path}", hint=f"{meant}known: {', '.join(sorted(known))}")
+            raise unknown("prompt", path.name, sorted(known), where=str(folder))
 
 
 def write_prompts(folder: str | os.PathLike[str]) -> list[Path]:

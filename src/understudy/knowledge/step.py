@@ -3,12 +3,12 @@
 A step says what to ask about an example and how to read what comes back. In one file of your own:
 
 ```python
-from understudy.knowledge.step import Ask, step
+from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
     \"\"\"The explanation in one sentence.\"\"\"
-    yield Ask.of(f"Say this in one sentence: {known.text('explain')}")
+    yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 ```
 
 A class with a method `asks` of these arguments (without a first argument, as `self`) may have `read` beside it, which
@@ -17,20 +17,15 @@ turns the teacher's text into the one that is kept.
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import inspect
 import os
 import random
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
+from understudy.extensions import claim, load_all, registered_by
 from understudy.types import Example, Knowledge, Message
 
 RATIONALE = "rationale"
@@ -82,14 +77,14 @@ class PriorTexts:
 
     def text(self, name: str) -> str | None:
         """The newest kept text of a step; None without one."""
-        found = self.kept(name)
-        return found[-1].text if found else None
+        rows = self.kept(name)
+        return rows[-1].text if rows else None
 
     def rationale(self) -> str | None:
         """The newest kept text that argues for the right answer; one written blind only where there is no other."""
-        found = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
-        seeing = [row for row in found if row.step != "explain_blind"]
-        return (seeing or found)[-1].text if found else None
+        rationales = [row for row in self.rows if row.kept and row.choice is None and is_rationale(row.step)]
+        seeing = [row for row in rationales if row.step != "explain_blind"]
+        return (seeing or rationales)[-1].text if rationales else None
 
 
 @dataclass(frozen=True)
@@ -175,20 +170,19 @@ def step(
     """Register the function or class below as a step; arguments as in `Step`.
 
     Raises:
-        ConfigError: the name is taken by another file, or is no plain word.
+        ConfigError: the name is taken, or is no plain word.
     """
 
-    def register(made: Any) -> Any:
+    def register(questions: Any) -> Any:
         if not name.isidentifier():
             raise ConfigError(f"{name!r} is no name for a step", hint="letters, digits and underscores")
-        code = getattr(getattr(made, "asks", made), "__code__", None)
-        origin = code.co_filename if code else made.__module__
-        if name in STEPS and STEPS[name].origin != origin:
-            raise ConfigError(f"there is a step {name!r} already", hint="give yours another name")
-        thing: Any = made() if inspect.isclass(made) else made
+        code = getattr(getattr(questions, "asks", questions), "__code__", None)
+        origin = code.co_filename if code else questions.__module__
+        claim("step", name, STEPS)
+        thing: Any = questions() if inspect.isclass(questions) else questions
         asks, read = getattr(thing, "asks", thing), getattr(thing, "read", str.strip)
         STEPS[name] = Step(name, asks, read, tuple(needs), tuple(after), rationale, sampled, max_tokens, origin)
-        return made
+        return questions
 
     return register
 
@@ -205,11 +199,7 @@ def find(name: str) -> Step:
         ConfigError: there is none; the nearest is named.
     """
     if name not in STEPS:
-        near = difflib.get_close_matches(name, STEPS, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            f"there is no step {name!r}", hint=f"{meant}known: {', '.join(STEPS)}; own_steps names files with more"
-        )
+        raise unknown("step", name, STEPS, hint="own_steps names files with more")
     return STEPS[name]
 
 
@@ -217,42 +207,15 @@ def load_own(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Run files that register steps; the names of what they registered.
 
     Raises:
-        ConfigError: a file is absent, fails, or registers nothing.
+        ConfigError: a file is absent, fails, or registers no step.
     """
-    return [name for path in paths for name in _load(Path(path).expanduser())]
-
-
-def _load(path: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise ConfigError(f"own_steps: no such file: {path}", hint="the path is relative to the current folder")
-    before = dict(STEPS)
-    try:
-        _execute(path)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-    except SyntaxError as error:
-        _refuse(path, error.lineno, error)
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        _refuse(path, lines[-1] if lines else None, error)
-    found = [name for name, made in STEPS.items() if before.get(name) is not made]
-    if not found:
-        raise ConfigError(
-            f"{path} registers no step", hint='put @step("a_name") from understudy.knowledge.step before yours'
-        )
-    yield from found
-
-
-def _execute(path: Path) -> None:
-    name = f"understudy_own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    # Known by its name, as dataclasses of the file want it.
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
-def _refuse(path: Path, line: int | None, error: BaseException) -> NoReturn:
-    where = f"{path}:{line}" if line else str(path)
-    raise ConfigError(f"{where}: {type(error).__name__}: {error}", hint="mend the file, then try again") from error
+    names: list[str] = []
+    for extension in load_all(list(paths), "generate.own_steps"):
+        steps = registered_by(extension, STEPS)
+        if not steps:
+            raise ConfigError(
+                f"{extension.path} registers no step",
+                hint='put @step("a_name") from understudy.knowledge.step before yours',
+            )
+        names += steps
+    return names

@@ -97,7 +97,7 @@ def revision(
         `low`, `high`, `p_value` (difference is after minus before; bounds and p-value None with one pair alone).
         Without pairs only `pairs`.
     """
-    from understudy.metrics.significance import paired_bootstrap
+    from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 
     known = {example.id: example for example in examples}
     old, new = _checks(before, known), _checks(after, known)
@@ -105,9 +105,11 @@ def revision(
     found: dict[str, Any] = {"pairs": len(shared)}
     for figure in ("words", "distractors", "restates", "names_answer") if shared else ():
         values = [[float(getattr(side[name], figure)) for name in shared] for side in (new, old)]
-        made = paired_bootstrap(values[0], values[1], seed=seed).to_dict()
+        how = Resampling(seed=seed)
+        figures = paired_bootstrap(values[0], values[1], resampling=how).to_dict()
+        figures["p_value"] = randomisation_test(values[0], values[1], resampling=how).p_value
         names = {"before": "mean_b", "after": "mean_a"}
-        found[figure] = {key: made[names.get(key, key)] for key in (*names, "difference", "low", "high", "p_value")}
+        found[figure] = {key: figures[names.get(key, key)] for key in (*names, "difference", "low", "high", "p_value")}
     return found
 
 

@@ -10,7 +10,6 @@ never NaN.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
@@ -22,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
+from understudy.extensions import claim
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
@@ -148,11 +148,7 @@ def divergence(name: str, **parameters: float) -> Divergence:
         ConfigError: no such divergence, a parameter that it does not take, or a value out of range.
     """
     if name not in DIVERGENCES:
-        near = difflib.get_close_matches(name, DIVERGENCES, n=1, cutoff=0.4)
-        raise ConfigError(
-            f"no divergence is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-            hint="known: " + ", ".join(DIVERGENCES),
-        )
+        raise unknown("divergence", name, DIVERGENCES)
     function = DIVERGENCES[name]
     known = list(inspect.signature(function).parameters)[2:]
     for key, value in parameters.items():
@@ -165,16 +161,15 @@ def divergence(name: str, **parameters: float) -> Divergence:
 
 
 def register(name: str, function: Divergence) -> None:
-    """Make `function` known as `name`, so that recipes can use it.
+    """Make `function` known as `name`, so that recipes can use it; they name its file in `extensions`.
 
     `function` maps `[N, V]` log-probabilities of student and teacher to `[N]` values. Row n may depend on row n
     alone, and it must be differentiable in its first argument.
 
     Raises:
-        ConfigError: the name is taken by another function.
+        ConfigError: the name is taken.
     """
-    if DIVERGENCES.get(name, function) is not function:
-        raise ConfigError(f"a divergence called {name!r} exists already", hint="register yours under another name")
+    claim("divergence", name, DIVERGENCES)
     DIVERGENCES[name] = function
 
 

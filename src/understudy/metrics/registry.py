@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, unknown
+from understudy.extensions import claim
 from understudy.metrics import corpus, embedding, meteor, ngram
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
@@ -61,6 +61,8 @@ METRICS: dict[str, Metric] = {
 def register(name: str, metric: Metric) -> None:
     """Add a metric under a name of its own, so that `score`, recipes and reports know it.
 
+    A recipe names the file that registers it in `extensions`.
+
     Args:
         name: the name, which the `Score` carries too.
         metric: from `MetricInputs` to `Score`; `mean_score` makes one of the latter from a value an item.
@@ -68,15 +70,13 @@ def register(name: str, metric: Metric) -> None:
     Raises:
         ConfigError: the name is taken, empty or `all`, or the metric cannot be called.
     """
-    if name in METRICS:
-        raise ConfigError(
-            f"there is a metric named {name!r} already",
-            hint=f"choose another name; to replace it on purpose, assign METRICS[{name!r}]",
-        )
     if not name.strip() or name == "all":
         raise ConfigError(f"a metric cannot be named {name!r}")
     if not callable(metric):
-        raise ConfigError(f"metric {name!r} is no function", hint="a metric is called with Texts and returns a Score")
+        raise ConfigError(
+            f"metric {name!r} is no function", hint="a metric is called with MetricInputs and returns a Score"
+        )
+    claim("metric", name, METRICS)
     METRICS[name] = metric
 
 
@@ -132,29 +132,25 @@ def _chosen(names: Iterable[str]) -> dict[str, Metric]:
 
 
 def _metric(name: str) -> Metric:
-    if name in METRICS:
-        return METRICS[name]
-    near = difflib.get_close_matches(name, METRICS, n=1)
-    raise ConfigError(
-        f"no metric named {name!r}",
-        hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(METRICS)}",
-    )
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]
 
 
-def _checked(name: str, found: Score, items: int) -> Score:
+def _checked(name: str, result: Score, items: int) -> Score:
     """The score itself, once it is known to fit: what is resampled later must have one row an item."""
-    if not isinstance(found, Score):
+    if not isinstance(result, Score):
         raise ConfigError(
-            f"metric {name!r} returned {type(found).__name__}, not a Score", hint="mean_score makes one from values"
+            f"metric {name!r} returned {type(result).__name__}, not a Score", hint="mean_score makes one from values"
         )
-    if len(found.per_example) != items or len(found.statistics) != items:
+    if len(result.per_example) != items or len(result.statistics) != items:
         raise ConfigError(
-            f"metric {name!r} returned {len(found.per_example)} values and {len(found.statistics)} rows of statistics "
-            f"for {items} items",
+            f"metric {name!r} returned {len(result.per_example)} values and {len(result.statistics)} rows of "
+            f"statistics for {items} items",
             hint="one of each an item; NaN and a row of zeros where an item cannot be measured",
         )
-    if found.name != name:
+    if result.name != name:
         raise ConfigError(
-            f"metric {name!r} returned a score named {found.name!r}", hint="register it under the name of its score"
+            f"metric {name!r} returned a score named {result.name!r}", hint="register it under the name of its score"
         )
-    return found
+    return result

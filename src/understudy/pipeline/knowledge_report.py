@@ -11,6 +11,7 @@ from understudy.files import read_jsonl
 from understudy.knowledge import store
 from understudy.pipeline.kinds import stage_of
 from understudy.recipe import Recipe
+from understudy.records import FigureLine
 from understudy.run import Run
 from understudy.types import Knowledge
 
@@ -29,7 +30,7 @@ def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
     found["samples"] = samples(run, recipe)
     predicted = stage_of("predict", EXPLAINED.name).name
     if run.is_done(predicted):
-        found["explanations"] = run.record(predicted).get("explanations", [])
+        found["explanations"] = list(map(FigureLine.from_json, run.record(predicted).get("explanations", [])))
     return found
 
 

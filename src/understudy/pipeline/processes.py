@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -58,7 +59,9 @@ def start(context: Any, name: str, threads: int, body: Callable[..., None], *arg
         arguments: its arguments, picklable.
     """
     channel, speaking_end = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(name, threads, body, arguments, speaking_end), name=name)
+    # Packed here and unpacked where an error is sent home: a recipe runs its extensions as it arrives.
+    packed = pickle.dumps((body, arguments))
+    process = context.Process(target=_work, args=(name, threads, packed, speaking_end), name=name)
     process.start()
     # Ours must be closed, or the pipe would not end with the worker.
     speaking_end.close()
@@ -109,7 +112,7 @@ def end(workers: Iterable[Worker]) -> None:
             worker.process.join()
 
 
-def _work(name: str, threads: int, body: Callable[..., None], arguments: tuple, channel: Any) -> None:
+def _work(name: str, threads: int, packed: bytes, channel: Any) -> None:
     """What a worker process runs."""
     import torch
 
@@ -118,6 +121,7 @@ def _work(name: str, threads: int, body: Callable[..., None], arguments: tuple, 
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     try:
+        body, arguments = pickle.loads(packed)
         body(*arguments, lambda *progress: channel.send(("progress", progress)))
     except UnderstudyError as error:
         channel.send(("failed", error))

@@ -55,7 +55,7 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
-    from understudy.pipeline.sources import check_evaluation, check_trackers
+    from understudy.pipeline.preflight import check_evaluation, check_trackers
 
     check_trackers(recipe)
     check_evaluation(recipe)
@@ -77,7 +77,7 @@ def missing(run: Run, plan: Iterable[Stage]) -> list[Stage]:
 
 
 def _check_sources(run: Run, recipe: Recipe) -> None:
-    from understudy.pipeline.sources import changed
+    from understudy.pipeline.staleness import changed
 
     paths = changed(run, recipe)
     if paths:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.arms import DISTILLED, MAJORITY, main_arm
+from understudy.arms import DISTILLED, main_arm
 from understudy.evaluation.compare import compare
-from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.metric_models import metric_names, tools_for
-from understudy.evaluation.systems import run_arms
+from understudy.evaluation.scoring import score_systems
+from understudy.evaluation.systems import run_systems
 from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
+from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.stage import Stage
 from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe
 from understudy.report import ReportInputs, render_report
-from understudy.report.run_summary import metric_label, primary_metric
+from understudy.report.headline import headline
+from understudy.report.verdicts import names_of
 from understudy.run import Run
 
 TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
@@ -27,19 +30,14 @@ TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 def summarise(run: Run, recipe: Recipe) -> None:
     """Write `scores.json`, `summary.json`, `report.run_page` and `student/` of a run whose arms are all answered."""
     asked = recipe.evaluate
-    arms = run_arms(run)
-    comparison = compare(
-        arms,
-        metrics=metric_names(asked.metrics),
-        tools=tools_for(asked, account=run.folder.name),
-        resamples=asked.resamples,
-        confidence=asked.confidence,
-        seed=recipe.seed,
-    ).to_dict()
+    # Where the folder lies is nothing that a page to show around should tell.
+    arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
+    scored = score_systems(arms, metric_names(asked.metrics), tools_for(asked, account=run.folder.name))
+    comparison = compare(scored, resampling=Resampling(asked.resamples, asked.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
-    render_report(report_inputs(run, recipe, arms, comparison), run.folder / "report.html")
-    if run.is_done(stage_of("train", main_arm(arms)).name):
+    render_report(report_inputs(run, recipe, comparison), run.folder / "report.html")
+    if run.is_done(stage_of("train", main_arm(names_of(comparison))).name):
         export_student(run, recipe, comparison)
 
 
@@ -54,35 +52,11 @@ def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
         for arm, values in comparison["overall"]["table"].items()
     }
     shown = [name for name in TABLE if any(name in values for values in table.values())]
-    return {"metrics": shown, "arms": table, "headline": headline(comparison)}
+    outcome = headline(comparison)
+    return {"metrics": shown, "arms": table, "headline": [outcome.verdict, *outcome.sentences]}
 
 
-def headline(comparison: Mapping[str, Any]) -> list[str]:
-    """The outcome in sentences, each with its interval, by the metric that the report puts first."""
-    metric = primary_metric(comparison)
-    if metric is None:
-        return []
-    arm, level = main_arm(comparison["arms"]), f"{comparison['settings']['confidence']:.0%} interval"
-    lines = []
-    for found in comparison["overall"]["differences"]:
-        if found["metric"] == metric and found["a"] == arm:
-            interval = (
-                f"{level} {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.4g}"
-                if found["low"] is not None
-                else "too few items for an interval"
-            )
-            lines.append(f"{arm} − {found['b']}: {found['difference']:+.3f} {metric_label(metric)} ({interval})")
-    gap = comparison["overall"]["gaps"].get(metric)
-    if gap and gap.get("value") is not None:
-        lines.append(f"gap recovered: {gap['value']:.0%} ({level} {gap['low']:.0%} to {gap['high']:.0%})")
-    elif gap:
-        lines.append(f"gap recovered: {gap['reason']}")
-    return lines
-
-
-def report_inputs(
-    run: Run, recipe: Recipe, arms: Mapping[str, list[dict[str, Any]]], comparison: Mapping[str, Any]
-) -> ReportInputs:
+def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> ReportInputs:
     """Gather what the report shows from the run folder."""
     notes = {**read_json(run.folder / "data" / "notes.json"), **run.record("pair")["tokenizers"]}
     environment = read_json(run.folder / "environment.json")
@@ -93,7 +67,6 @@ def report_inputs(
         recipe=dump_recipe(recipe),
         curves=curves(run, recipe),
         models=speeds(run, recipe),
-        examples=disagreements({arm: rows for arm, rows in arms.items() if arm != MAJORITY.name}),
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run, recipe)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
         versions={
@@ -185,7 +158,7 @@ def steps_sentences(steps: Mapping[str, int], recipe: Recipe) -> list[str]:
 
 def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
     """Copy the run's own student to `student/`, with a model card."""
-    arm = main_arm(comparison["arms"])
+    arm = main_arm(names_of(comparison))
     with whole_folder(run.folder / "student") as part:
         shutil.copytree(run.stage(stage_of("train", arm).name) / "model", part, dirs_exist_ok=True)
         with atomic(Path(part) / "README.md") as handle:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from understudy import errors
 from understudy.recipe.methods import MethodConfig, options
 from understudy.recipe.sections import Recipe
 
@@ -71,8 +71,7 @@ def nearest(path: str) -> str:
     known = list(known_paths())
     last = path.rpartition(".")[2]
     same_end = [name for name in known if name.rpartition(".")[2] == last]
-    near = difflib.get_close_matches(path, same_end or known, n=1, cutoff=0.0 if same_end else 0.6)
-    return near[0] if near else ""
+    return errors.nearest(path, same_end or known, cutoff=0.0 if same_end else 0.6)
 
 
 def put(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
@@ -89,15 +88,14 @@ def put(value: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
     if section_at(path) is not None and isinstance(new, bool):
         before = get(value, path)
         new = (before if isinstance(before, dict) else {}) if new else None
-    result = _written_out(value, path)
-    node = result
-    *above, last = path.split(".")
-    for part in above:
-        child = node.get(part)
-        node[part] = dict(child) if isinstance(child, dict) else {}
-        node = node[part]
-    node[last] = new
-    return result
+    return set_at(_written_out(value, path), path.split("."), new)
+
+
+def set_at(value: Mapping[str, Any], keys: Sequence[str], new: Any) -> dict[str, Any]:
+    """A copy of a mapping in which something stands at the end of some keys; mappings on the way are made."""
+    first, *rest = keys
+    inner = value.get(first)
+    return {**value, first: set_at(inner if isinstance(inner, dict) else {}, rest, new) if rest else new}
 
 
 def get(value: dict[str, Any], path: str) -> Any:

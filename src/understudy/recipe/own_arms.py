@@ -29,7 +29,7 @@ def for_arm(recipe: Recipe, arm: str) -> Recipe:
             hint = f"did you mean `{near}`?" if near else "`understudy init` lists the fields"
             raise ConfigError(f"arms.{arm}: no field `{path}`", hint=hint)
         value = fields.put(value, path, new)
-    return Recipe.model_validate(value)
+    return recipe.revised(value)
 
 
 def own_student(recipe: Recipe, arm: str) -> bool:

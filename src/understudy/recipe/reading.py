@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -12,23 +11,30 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, did_you_mean
 from understudy.files import read_text
 from understudy.recipe import fields, methods
 from understudy.recipe.own_arms import for_arm
 from understudy.recipe.sections import Recipe
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | os.PathLike[str], overrides: Sequence[str] = (), *, extensions: Path | None = None
+) -> Recipe:
     """Read a recipe and apply `key=value` overrides (`distil.steps=100`, values in YAML).
+
+    Args:
+        path: the YAML file.
+        overrides: applied one after the other.
+        extensions: a folder with copies of the recipe's extensions, which are run in their place.
 
     Raises:
         ConfigError: no such recipe, no YAML, an unknown key (the nearest known one is named) or a bad value.
     """
-    return parse_recipe(load_yaml(path), overrides, origin=str(path))
+    return parse_recipe(load_yaml(path), overrides, origin=str(path), extensions=extensions)
 
 
-def load_recorded(path: str | os.PathLike[str]) -> Recipe:
+def load_recorded(path: str | os.PathLike[str], *, extensions: Path | None = None) -> Recipe:
     """Read the recipe that a run wrote down, an earlier version of this package perhaps.
 
     There was a time when the options of all methods were written and those of one read: the others are left out.
@@ -40,7 +46,7 @@ def load_recorded(path: str | os.PathLike[str]) -> Recipe:
     distil = value.get("distil")
     if isinstance(distil, dict) and distil.get("method", methods.DEFAULT) in methods.METHODS:
         value = {**value, "distil": methods.own_options(distil, recorded=True)}
-    return parse_recipe(value, origin=str(path))
+    return parse_recipe(value, origin=str(path), extensions=extensions)
 
 
 def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -67,8 +73,14 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
-def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: str = "recipe") -> Recipe:
-    """Validate a mapping, with overrides on top.
+def parse_recipe(
+    value: dict[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    origin: str = "recipe",
+    extensions: Path | None = None,
+) -> Recipe:
+    """Validate a mapping, with overrides on top; arguments as in `load_recipe`.
 
     Raises:
         ConfigError: an unknown key, a missing one or a bad value; every fault is named in one line.
@@ -78,7 +90,7 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     for text in overrides:
         value = override(value, text)
     try:
-        recipe = Recipe.model_validate(value)
+        recipe = Recipe.model_validate(value, context={"extensions": extensions})
     except ValidationError as error:
         faults = [describe(fault, value) for fault in error.errors()]
         raise ConfigError(
@@ -94,36 +106,28 @@ def parse_recipe(value: dict[str, Any], overrides: Sequence[str] = (), *, origin
     return recipe
 
 
-def override(value: dict[str, Any], given: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:
+def override(value: dict[str, Any], text: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:
     """A mapping with one `key=value` on top.
 
     Args:
         value: the mapping; it stays as it is.
-        given: the override.
+        text: the override.
         whole: first parts behind which the rest of the key is one name, dots and all.
 
     Raises:
         ConfigError: it has no `=`, or its value is not YAML.
     """
-    key, sign, text = given.partition("=")
+    key, sign, value_text = text.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"cannot read the override {given!r}",
+            f"cannot read the override {text!r}",
             hint="write it as key=value, for example distil.steps=100",
         )
     try:
-        new = _parse_yaml(text)
+        new = _parse_yaml(value_text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {given!r} is not valid YAML") from error
-    result = dict(value)
-    node = result
-    *path, last = key.split(".", 1) if key.partition(".")[0] in whole else key.split(".")
-    for part in path:
-        child = node.get(part)
-        node[part] = dict(child) if isinstance(child, dict) else {}
-        node = node[part]
-    node[last] = new
-    return result
+        raise ConfigError(f"the value of the override {text!r} is not valid YAML") from error
+    return fields.set_at(value, key.split(".", 1) if key.partition(".")[0] in whole else key.split("."), new)
 
 
 class _Loader(yaml.SafeLoader):
@@ -166,12 +170,10 @@ def describe(fault: Any, value: dict[str, Any]) -> str:
         message = fault["msg"].removeprefix("Value error, ")
         return f"{path}: {message}" if fault["loc"] else message
     *above, last = (str(part) for part in fault["loc"])
+    known = list(fields.fields_of(fields.section_at(".".join(above)) or Recipe))
     if above == ["distil"] and (reason := methods.foreign(value["distil"].get("method", methods.DEFAULT), last)):
         return f"{path} {reason}"
-    known = list(fields.fields_of(fields.section_at(".".join(above)) or Recipe))
-    near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
-    advice = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key `{path}`: {advice}"
+    return f"unknown key `{path}`: {did_you_mean(last, known)}"
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -7,15 +7,16 @@ sentences as comments. This module knows no torch, so that a recipe is checked i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from understudy.arms import ARMS, Arm, trained_arms
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, did_you_mean
+from understudy.extensions import Extension, load_all, unchanged
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
@@ -104,7 +105,7 @@ class EvaluateConfig(Section):
     rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
     resamples: int = Field(default=10_000, ge=100)
-    """Resamples of the paired bootstrap."""
+    """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
     simulatability: bool = False
@@ -144,8 +145,44 @@ class Recipe(Section):
     """auto, cpu, cuda or mps."""
     workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
+    extensions: tuple[str, ...] = ()
+    """Python files that register parts of your own (docs/extending.md); they are run: name only what you have read."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
+    _loaded: tuple[Extension, ...] = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _extended(cls, value: Any, check: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Run the extensions first: what they register is part of what a recipe may say."""
+        names = value.get("extensions") if isinstance(value, dict) else None
+        if not names or not isinstance(names, list | tuple):
+            return check(value)
+        context = info.context or {}
+        loaded = context.get("loaded")
+        if loaded is None:
+            copies = context.get("extensions")
+            loaded = load_all([copies / Path(name).name for name in names] if copies else names)
+        recipe = check(value)
+        recipe._loaded = loaded
+        return recipe
+
+    def __reduce__(self) -> Any:
+        """To another process as JSON, validated there after the same extensions have been run."""
+        return _revived, (self.model_dump(mode="json"), self._loaded)
+
+    def revised(self, value: Mapping[str, Any]) -> Recipe:
+        """The recipe of another mapping; its extensions are those that were run for this one, and are not run again.
+
+        Raises:
+            ValidationError: something in the mapping is wrong.
+        """
+        return Recipe.model_validate(dict(value), context={"loaded": self._loaded})
+
+    @property
+    def loaded(self) -> tuple[Extension, ...]:
+        """The extensions as they were run."""
+        return self._loaded
 
     @property
     def local_teacher(self) -> ModelConfig:
@@ -274,7 +311,9 @@ class Recipe(Section):
         """The fields that can change a result: everything but where, how fast and at what cost it is computed."""
         asked = set(HOW_ASKED)
         nested = {"generate": {"teacher": asked}, "evaluate": {"judge": asked}}
-        return self.model_dump(mode="json", exclude={**dict.fromkeys(NEUTRAL, True), **nested})
+        fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
+        return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
@@ -311,5 +350,14 @@ def _own_arm_fault(name: str, fields: dict[str, Any]) -> str:
 
 
 def _unknown_arm(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"no arm {name!r}: " + (f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}")
+    return f"no arm {name!r}: {did_you_mean(name, known)}"
+
+
+def _revived(value: dict[str, Any], loaded: tuple[Extension, ...]) -> Recipe:
+    """A recipe that came from another process.
+
+    Raises:
+        RunError: one of its extensions is no longer what it was there.
+    """
+    unchanged(loaded)
+    return Recipe.model_validate(value, context={"loaded": loaded})

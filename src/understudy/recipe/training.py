@@ -96,6 +96,10 @@ class ModelConfig(Section):
     sft: TrainConfig | None = None
     """Supervised fine-tuning on the gold answers before distillation."""
 
+    def seed_or(self, seed: int) -> int:
+        """The seed of the model's own training and of its fresh weights: its own, else that of the run."""
+        return seed if self.seed is None else self.seed
+
 
 class SeqkdConfig(Section):
     """Sequence-level distillation: supervised fine-tuning on the teacher's own answers (Kim and Rush, 2016)."""

@@ -5,26 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.report.comparison_summary import Comparison, headline_metric, listed, tests_of
-from understudy.report.run_summary import in_a_sentence, items_text, kind_label, metric_label, number, scale
+from understudy.arms import main_arm
+from understudy.report.formatting import in_a_sentence, items_text, kind_label, listed, metric_label, number, scale
+from understudy.report.verdicts import (
+    Comparison,
+    all_tests,
+    are_arms,
+    disagrees,
+    headline_metric,
+    names_of,
+    slices,
+)
 
 _FEW_ITEMS = 200
+_SPEED = (
+    "Speed and memory are of this machine, this batch size and whatever ran beside; the order of the models carries "
+    "over to other machines better than the numbers do."
+)
 
 
-def limits(comparison: Comparison) -> list[str]:
-    """What a reader must not take from these figures, each sentence true of this very comparison."""
+def limits(comparison: Comparison, *, timed: bool = False) -> list[str]:
+    """What a reader must not take from these figures, each sentence true of this very comparison.
+
+    Args:
+        comparison: `Comparison.to_dict()`.
+        timed: whether speed and memory stand beside the scores.
+    """
     return [
         text
         for text in (
             *_not_measured(comparison),
             _sample(comparison),
+            _small_slices(comparison),
             _multiplicity(comparison),
+            _parting(comparison),
             _training(comparison),
+            _absent_arms(comparison),
             _constant(comparison),
+            _chance(comparison),
             _judge(comparison),
             "The n-gram metrics compare words with references. They see neither whether a differently worded answer "
             "is right nor whether a fluent one is wrong; read the examples.",
             _domain(comparison),
+            _SPEED if timed else "",
         )
         if text
     ]
@@ -46,10 +69,11 @@ def _not_measured(comparison: Comparison) -> list[str]:
 
 
 def _sample(comparison: Comparison) -> str:
-    metric, items, groups = headline_metric(comparison), comparison["items"], comparison["groups"]
+    metric, overall = headline_metric(comparison), comparison["overall"]
+    items, groups = overall["items"], overall["groups"]
     if metric is None:
         return ""
-    least = [test["comparison"]["minimal_detectable"] for test in tests_of(comparison) if test["metric"] == metric]
+    least = [test["comparison"]["minimal_detectable"] for test in all_tests(comparison) if test["metric"] == metric]
     least = [value for value in least if value is not None]
     text = f"The test set has {items_text(items)}"
     text += f" in {groups:,} independent groups. " if groups < items else ". "
@@ -65,6 +89,11 @@ def _sample(comparison: Comparison) -> str:
     return text
 
 
+def _small_slices(comparison: Comparison) -> str:
+    few = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
+    return f"Few items, so read with care: {', '.join(few)}." if few else ""
+
+
 def _multiplicity(comparison: Comparison) -> str:
     found = comparison["comparison"]
     size, alpha = found["family_size"], 1 - found["settings"]["confidence"]
@@ -74,6 +103,38 @@ def _multiplicity(comparison: Comparison) -> str:
         f"{size:,} tests were made together. The verdicts are corrected for that (Holm: the chance of even one false "
         f"finding stays below {alpha:.0%}); intervals are not corrected, so among many some exclude 0 by chance. "
         "Metrics and systems left out of this comparison are not counted."
+    )
+
+
+def _parting(comparison: Comparison) -> str:
+    """Tests whose interval and uncorrected p say different things."""
+    tests = all_tests(comparison)
+    count = sum(bool(disagrees(test)) for test in tests)
+    if not count:
+        return ""
+    return (
+        f"On {count} of {len(tests)} tests the interval and p disagree before any correction: the tables say where. "
+        "The interval comes of drawing other items, p of exchanging the two systems' answers; the verdicts go by p, "
+        "which keeps its level with few and unequal groups too. Read such a difference as open."
+    )
+
+
+def _absent_arms(comparison: Comparison) -> str:
+    """Of a run: the arms that a reader would look for."""
+    names = names_of(comparison)
+    if not are_arms(comparison):
+        return ""
+    rivals = ("distilled", "seqkd", "kd_gold") if main_arm(names) == "distilled" else ()
+    absent = [name for name in ("teacher", *rivals, "sft") if name not in names]
+    return f"Not part of this run, so nothing is said about it: {listed(absent, most=8)}." if absent else ""
+
+
+def _chance(comparison: Comparison) -> str:
+    if comparison["chance"] is None:
+        return ""
+    return (
+        f"Guessing among the options would score {number(100 * comparison['chance'])} choice accuracy. An option's "
+        "likelihood is not what the model would write if asked."
     )
 
 
@@ -116,7 +177,7 @@ def _judge(comparison: Comparison) -> str:
 
 
 def _domain(comparison: Comparison) -> str:
-    kinds: Mapping[str, int] = comparison["kinds"]
+    kinds = {kind: part["items"] for kind, part in comparison["kinds"].items()}
     text = "All items come from one test set; nothing is said about questions unlike them, or of another domain."
     if len(kinds) < 2:
         return text
@@ -131,10 +192,10 @@ def methods(comparison: Comparison) -> list[str]:
     drawn = "Items of one group are drawn together. " if settings["groups"] < settings["items"] else ""
     texts = [
         f"Intervals are {settings['confidence']:.0%} bootstrap intervals over {settings['resamples']:,} draws of the "
-        f"items, the same draws for all systems (seed {settings['seed']}). {drawn}Corpus metrics are resampled from "
-        "their counts.",
+        f"items, the same draws for all systems (seed {settings['seed']}), widened by the jackknife and Student's t. "
+        f"{drawn}Corpus metrics are resampled from their counts.",
         f"p-values are two-sided, by {test}, adjusted by Holm over {found['family_size']:,} tests (Benjamini–Hochberg, "
-        "Wilcoxon and, for right or wrong, McNemar stand in comparison.json). Effect size is Cohen's d_z of the "
+        "Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's d_z of the "
         f"per-item differences. Detectable differences and needed items are for {settings['power']:.0%} power at the "
         f"{settings['alpha']:.0%} level, for one test alone.",
     ]

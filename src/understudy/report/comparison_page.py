@@ -1,6 +1,6 @@
-"""`SideBySide.to_dict()` -> one self-contained HTML page.
+"""`Comparison.to_dict()` -> one self-contained HTML page; `run_page` adds what only a run has.
 
-As in `html.py`: the template only lays out, autoescape is on, and only our own plots go in as markup.
+The template only lays out, autoescape is on, and only our own plots go in as markup.
 """
 
 from __future__ import annotations
@@ -11,17 +11,41 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.report import caveats, comparison_summary, judges, run_summary
+from understudy.report import caveats, judges
 from understudy.report import comparison_plots as plots
-from understudy.report.comparison_summary import Comparison
+from understudy.report.formatting import (
+    arm_label,
+    bounds,
+    effect_bounds,
+    in_a_sentence,
+    items_text,
+    kind_label,
+    listed,
+    metric_label,
+    number,
+    p_text,
+    scale,
+    spread,
+)
+from understudy.report.headline import headline
 from understudy.report.page import write_page
+from understudy.report.verdicts import (
+    Comparison,
+    Test,
+    all_tests,
+    headline_metric,
+    names_of,
+    pairs_of,
+    tone,
+    verdict_of_pair,
+)
 
 
 def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, title: str = "") -> None:
     """Write the report of a comparison, whole or not at all; the same input gives the same bytes.
 
     Args:
-        comparison: `SideBySide.to_dict()`, or a saved `comparison.json`.
+        comparison: `Comparison.to_dict()`, or a saved `comparison.json` or `scores.json`.
         path: where the HTML file goes.
         title: heading of the page; default: the names of the systems.
 
@@ -33,20 +57,18 @@ def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, t
 
 def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
     """All that the template prints, in the order in which it stands on the page."""
-    names = [system["name"] for system in comparison["systems"]]
-    metric, pairs = comparison_summary.headline_metric(comparison), comparison_summary.pairs_of(comparison)
+    names, overall = names_of(comparison), comparison["overall"]
+    metric, pairs = headline_metric(comparison), pairs_of(comparison)
     return {
-        "title": title or f"{comparison_summary.listed([run_summary.arm_label(name) for name in names])}",
-        "headline": comparison_summary.headline(comparison),
+        "title": title or listed(names),
+        "headline": headline(comparison),
         "systems": comparison["systems"],
-        "items": run_summary.items_text(comparison["items"]),
-        "grouped": comparison["groups"] < comparison["items"],
-        "groups": comparison["groups"],
-        "primary": run_summary.metric_label(metric) if metric else "",
+        "items": items_text(overall["items"]),
+        "grouped": overall["groups"] < overall["items"],
+        "groups": overall["groups"],
+        "primary": metric_label(metric) if metric else "",
         "confidence": f"{comparison['comparison']['settings']['confidence']:.0%}",
-        "metrics": [
-            {"label": run_summary.metric_label(name), **about} for name, about in comparison["metrics"].items()
-        ],
+        "metrics": [{"label": metric_label(name), **about} for name, about in comparison["metrics"].items()],
         "table": [_row(comparison, name) for name in names],
         "pairs": [_pair(comparison, a, b) for a, b in pairs],
         "hidden_pairs": max(0, len(pairs) - plots.MOST_PAIRS),
@@ -72,74 +94,66 @@ def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
 
 
 def _row(comparison: Comparison, name: str) -> dict[str, Any]:
-    ink = plots.colours([system["name"] for system in comparison["systems"]])
+    ink = plots.colours(names_of(comparison))
     cells = []
     for metric in comparison["metrics"]:
-        figures = comparison["table"][name].get(metric)
+        figures = comparison["overall"]["table"].get(name, {}).get(metric)
         if figures is None or figures["value"] is None:
-            cells.append({"value": run_summary.number(None), "bounds": "not measured"})
+            cells.append({"value": number(None), "bounds": "not measured"})
             continue
-        factor = run_summary.scale(comparison, metric)
-        bounds = "no interval"
-        if figures["low"] is not None:
-            bounds = f"{run_summary.number(figures['low'] * factor)} to {run_summary.number(figures['high'] * factor)}"
-        cells.append({"value": run_summary.number(figures["value"] * factor), "bounds": bounds})
-    return {"label": run_summary.arm_label(name), "colour": ink[name], "cells": cells}
+        factor = scale(comparison, metric)
+        cells.append({"value": number(figures["value"] * factor), "bounds": bounds(figures, factor)})
+    return {"label": arm_label(name), "colour": ink[name], "cells": cells}
 
 
 def _pair(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
-    tests = [test for test in comparison_summary.tests_of(comparison) if (test["a"], test["b"]) == (a, b)]
-    rows = []
-    for test in tests:
-        found, factor = test["comparison"], run_summary.scale(comparison, test["metric"])
-        effect, least = found["cohen_dz"], found["minimal_detectable"]
-        values = (run_summary.number(found[side] * factor) for side in ("value_a", "value_b"))
-        rows.append(
-            {
-                "metric": run_summary.metric_label(test["metric"]),
-                "values": " against ".join(values),
-                "difference": run_summary.number(found["difference"] * factor, sign=True),
-                "bounds": comparison_summary.spread(found, factor).partition(" ")[2].strip("()"),
-                "p": run_summary.p_text(test["p_holm"]),
-                "effect": run_summary.number(effect["value"], 2, sign=True),
-                "size": comparison_summary.around(effect),
-                "least": "–" if not least else f"±{run_summary.number(least * factor)}",
-                "verdict": comparison_summary.verdict_of_pair(test),
-                "tone": comparison_summary.tone(test),
-            }
-        )
-    return {"a": run_summary.arm_label(a), "b": run_summary.arm_label(b), "rows": rows}
+    tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
+    return {"a": arm_label(a), "b": arm_label(b), "rows": [_test(comparison, test) for test in tests]}
+
+
+def _test(comparison: Comparison, test: Test) -> dict[str, str]:
+    figures, factor = test["comparison"], scale(comparison, test["metric"])
+    effect, least = figures["cohen_dz"], figures["minimal_detectable"]
+    return {
+        "metric": metric_label(test["metric"]),
+        "values": " against ".join(number(figures[side] * factor) for side in ("value_a", "value_b")),
+        "difference": number(figures["difference"] * factor, sign=True),
+        "bounds": bounds(figures, factor, sign=True),
+        "p": p_text(test["p_holm"]),
+        "effect": number(effect["value"], 2, sign=True),
+        "size": effect_bounds(effect),
+        "least": "–" if not least else f"±{number(least * factor)}",
+        "verdict": verdict_of_pair(test),
+        "tone": tone(test),
+    }
 
 
 def _ranks(comparison: Comparison, metric: str | None) -> dict[str, Any] | None:
-    found = comparison["comparison"]["friedman"].get(metric)
-    if found is None:
+    ranking = comparison["comparison"]["friedman"].get(metric)
+    if ranking is None:
         return None
     return {
-        "items": found["n"],
-        "p": run_summary.p_text(found["p_value"]),
-        "statistic": run_summary.number(found["statistic"]),
-        "alike": [
-            comparison_summary.listed([run_summary.arm_label(name) for name in clique], most=8)
-            for clique in found["cliques"]
-        ],
+        "items": ranking["n"],
+        "p": p_text(ranking["p_value"]),
+        "statistic": number(ranking["statistic"]),
+        "alike": [listed(clique, most=8) for clique in ranking["cliques"]],
     }
 
 
 def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
     """Rows of mean ± standard deviation over seeds, one a system, one cell a metric."""
     rows = []
-    for name, figures in comparison["seeds"].items():
+    for name, by_metric in comparison["seeds"].items():
         cells = []
         for metric in comparison["metrics"]:
-            found = figures.get(metric)
-            factor = run_summary.scale(comparison, metric)
-            text = run_summary.number(None)
-            if found is not None and found["mean"] is not None:
-                text = f"{run_summary.number(found['mean'] * factor)} ± {run_summary.number(found['sd'] * factor)}"
+            figures = by_metric.get(metric)
+            factor = scale(comparison, metric)
+            text = number(None)
+            if figures is not None and figures["mean"] is not None:
+                text = f"{number(figures['mean'] * factor)} ± {number(figures['sd'] * factor)}"
             cells.append(text)
         seeds = next(system["seeds"] for system in comparison["systems"] if system["name"] == name)
-        rows.append({"label": run_summary.arm_label(name), "seeds": ", ".join(map(str, seeds)), "cells": cells})
+        rows.append({"label": arm_label(name), "seeds": ", ".join(map(str, seeds)), "cells": cells})
     return rows
 
 
@@ -148,16 +162,15 @@ def _seed_effects(comparison: Comparison, metric: str | None) -> list[str]:
     model = comparison["seeds_model"].get(metric)
     if model is None or metric is None:
         return []
-    factor, base = run_summary.scale(comparison, metric), run_summary.arm_label(model["baseline"])
+    factor, base = scale(comparison, metric), arm_label(model["baseline"])
     how = (
         "seeds and items both drawn at random"
         if model["method"] == "mixed"
         else "these seeds averaged; nothing is said of other seeds"
     )
     return [
-        f"{run_summary.arm_label(effect['system'])} − {base} in "
-        f"{run_summary.in_a_sentence(run_summary.metric_label(metric))}: "
-        f"{comparison_summary.spread(effect, factor)} points, {run_summary.p_text(effect['p_value'])} ({how})."
+        f"{arm_label(effect['system'])} − {base} in {in_a_sentence(metric_label(metric))}: "
+        f"{spread(effect, factor)} points, {p_text(effect['p_value'])} ({how})."
         for effect in model["effects"]
     ]
 
@@ -166,8 +179,8 @@ def _judge(comparison: Comparison) -> list[dict[str, str]]:
     """What the judged metrics found out about their judge, one row a metric and system."""
     return [
         {
-            "metric": run_summary.metric_label(metric),
-            "system": run_summary.arm_label(name),
+            "metric": metric_label(metric),
+            "system": arm_label(name),
             "found": "; ".join(judges.reliability(details)),
         }
         for metric, systems in comparison["judge"].items()
@@ -177,17 +190,17 @@ def _judge(comparison: Comparison) -> list[dict[str, str]]:
 
 def _contest(contest: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     ink = plots.colours(names)
-    better, worse = run_summary.arm_label(contest["better"]), run_summary.arm_label(contest["worse"])
     examples = [
         {
             **example,
-            "kind": run_summary.kind_label(example.get("kind") or ""),
+            "kind": kind_label(example.get("kind") or ""),
+            "gold_note": {True: "fact in the gold", False: "fact not in the gold"}.get(example.get("gold_fact"), ""),
             "answers": [
                 {
-                    "label": run_summary.arm_label(name),
+                    "label": arm_label(name),
                     "colour": ink[name],
                     "text": answer["text"],
-                    "quality": run_summary.number(100 * answer["quality"], 0),
+                    "quality": number(100 * answer["quality"], 0),
                     "right": answer["quality"] >= 0.999,
                 }
                 for name, answer in example["answers"].items()
@@ -195,4 +208,5 @@ def _contest(contest: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
         }
         for example in contest["examples"]
     ]
-    return {**contest, "title": f"{better} better than {worse}", "examples": examples}
+    title = f"{arm_label(contest['better'])} better than {arm_label(contest['worse'])}"
+    return {**contest, "title": title, "examples": examples}

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from understudy.report.comparison_summary import Comparison, pairs_of, test_of
-from understudy.report.labels import LABELS, label_of
-from understudy.report.run_summary import arm_label, metric_label, number, scale
-from understudy.report.svg import GRID, INK, colour, style, svg
+from understudy.report.formatting import arm_label, metric_label, number, scale
+from understudy.report.labels import LABELS, labels
+from understudy.report.svg import GRID, INK, style, svg
+from understudy.report.verdicts import Comparison, names_of, pair_test, pairs_of
 
 _PALETTE = (
     *("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#0e9aa7"),
@@ -27,15 +27,15 @@ MOST_PAIRS = 6
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour for each system: the arms keep theirs, others get one each."""
-    if all(name in LABELS for name in names):
-        return {name: colour(name) for name in names}
+    if any(name in LABELS for name in names):
+        return {name: label.colour for name, label in labels(names).items()}
     return {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(names)}
 
 
 def shapes(names: Sequence[str]) -> dict[str, str]:
     """A mark for each system, likewise."""
-    if all(name in LABELS for name in names):
-        return {name: label_of(name).marker for name in names}
+    if any(name in LABELS for name in names):
+        return {name: label.marker for name, label in labels(names).items()}
     return {name: _SHAPES[number % len(_SHAPES)] for number, name in enumerate(names)}
 
 
@@ -74,13 +74,13 @@ def forest_plot(comparison: Comparison) -> str | None:
 
 
 def _forest(axis: Axes, comparison: Comparison, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
-    shown = colours([system["name"] for system in comparison["systems"]])
+    shown = colours(names_of(comparison))
     left, right = (short(name, longest // 2) for name in (a, b))
     axis.set_title(f"{left} \N{MINUS SIGN} {right}")
     axis.axvline(0, color=INK, linewidth=1)
     axis.grid(axis="y", visible=False)
     for height, metric in enumerate(metrics):
-        test = test_of(comparison, a, b, metric)
+        test = pair_test(comparison, a, b, metric)
         if test is None or test["comparison"]["difference"] is None:
             continue
         found, factor = test["comparison"], scale(comparison, metric)
@@ -100,7 +100,7 @@ def heat_map(comparison: Comparison) -> str | None:
 
     A star marks the best system of a metric, a ring those that are not significantly worse than it.
     """
-    names, metrics = [system["name"] for system in comparison["systems"]], list(comparison["metrics"])
+    names, metrics = names_of(comparison), list(comparison["metrics"])
     if len(names) < 2 or not metrics:
         return None
     with style("heat map"):
@@ -121,7 +121,7 @@ def heat_map(comparison: Comparison) -> str | None:
 
 
 def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: str, column: int) -> None:
-    values = {name: (comparison["table"][name].get(metric) or {}).get("value") for name in names}
+    values = {name: (comparison["overall"]["table"].get(name, {}).get(metric) or {}).get("value") for name in names}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         return
@@ -148,7 +148,7 @@ def _share_of_best(value: float, best: float, *, higher: bool) -> float:
 
 def _alike(comparison: Comparison, best: str, name: str, metric: str) -> bool:
     """Whether a test was made and did not show the best system ahead of this one."""
-    test = test_of(comparison, best, name, metric) or test_of(comparison, name, best, metric)
+    test = pair_test(comparison, best, name, metric) or pair_test(comparison, name, best, metric)
     return test is not None and not test["better"]
 
 
@@ -157,7 +157,7 @@ def radar_plot(comparison: Comparison) -> str | None:
 
     Drawn by hand on a plain axis, so that labels of spokes stay within the figure.
     """
-    names = [system["name"] for system in comparison["systems"]]
+    names = names_of(comparison)
     shares = {metric: _shares(comparison, metric, names) for metric in comparison["metrics"]}
     metrics = [metric for metric, values in shares.items() if all(name in values for name in names)]
     if len(metrics) < 3 or len(names) > len(_PALETTE):
@@ -194,7 +194,7 @@ def radar_plot(comparison: Comparison) -> str | None:
 
 def _shares(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, float]:
     """Each system's value as a share of the best one; nothing where lower is better, or the best is 0."""
-    figures = {name: (comparison["table"][name].get(metric) or {}).get("value") for name in names}
+    figures = {name: (comparison["overall"]["table"].get(name, {}).get(metric) or {}).get("value") for name in names}
     known = {name: value for name, value in figures.items() if value is not None}
     best = max(known.values(), default=0.0)
     if best <= 0 or not comparison["metrics"][metric]["higher_is_better"]:
@@ -236,7 +236,7 @@ def critical_difference_plot(comparison: Comparison, metric: str | None) -> str 
     names, ranks = found["systems"], found["average_ranks"]
     half = math.ceil(len(names) / 2)
     cliques = found["cliques"]
-    shown = colours([system["name"] for system in comparison["systems"]])
+    shown = colours(names_of(comparison))
     with style("ranks"):
         height = 1.35 + 0.3 * half + 0.14 * len(cliques)
         figure = Figure(figsize=(7.2, height))

@@ -1,6 +1,6 @@
 """The analysis of a grid as one self-contained HTML page, and as CSV.
 
-As in `html.py`: the template only lays out, autoescape is on, and only our own plots go in as markup.
+As in `comparison_page`: the template only lays out, autoescape is on, and only our own plots go in as markup.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from understudy.report.formatting import in_a_sentence, metric_label, number, p_text
 from understudy.report.grid_plots import cells_plot
+from understudy.report.headline import Headline
 from understudy.report.page import write_page
-from understudy.report.run_summary import in_a_sentence, metric_label, number, p_text
 from understudy.report.tables import cell
 
 Analysis = Mapping[str, Any]
@@ -26,7 +27,7 @@ def render_grid(analysis: Analysis, path: str | os.PathLike[str]) -> None:
     """Write the page, whole or not at all; the same input gives the same bytes.
 
     Args:
-        analysis: what `experiments.grid.analyse` found.
+        analysis: what `grid.analysis.analyse` gives.
         path: where the HTML file goes.
 
     Raises:
@@ -76,7 +77,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def headline(analysis: Analysis) -> dict[str, Any]:
+def headline(analysis: Analysis) -> Headline:
     """The best cell and which axes moved the primary metric, in words."""
     metric, alpha = primary(analysis), analysis["settings"]["alpha"]
     sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
@@ -93,11 +94,7 @@ def headline(analysis: Analysis) -> dict[str, Any]:
     verdicts = [f"({found['finding']}) {found['verdict']}" for found in analysis["findings"]]
     if verdicts:
         sentences.append(f"The study's findings: {', '.join(verdicts)}.")
-    return {
-        "tone": "better" if clear else "open",
-        "verdict": f"{analysis['name']}: what mattered",
-        "sentences": sentences,
-    }
+    return Headline("better" if clear else "open", f"{analysis['name']}: what mattered", tuple(sentences))
 
 
 def _words(levels: Mapping[str, str]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from understudy.report.comparison_plots import short
-from understudy.report.run_summary import metric_label
-from understudy.report.svg import INK, colour, style, svg
+from understudy.report.formatting import metric_label
+from understudy.report.labels import label_of
+from understudy.report.svg import INK, style, svg
 
 MOST_CELLS = 64
 """As many cells as a plot can hold."""
@@ -29,6 +30,7 @@ def cells_plot(analysis: Mapping[str, Any], metric: str) -> str | None:
     factor = 100.0 / about["maximum"]
     cells.sort(key=lambda one: one["metrics"][metric]["mean"], reverse=not about["higher_is_better"])
     title = f"{metric_label(metric)} of each cell"
+    ink = label_of("distilled").colour
     with style("grid-cells"):
         figure = Figure(figsize=(8.4, 0.9 + 0.27 * len(cells)), layout="constrained")
         axes = figure.subplots()
@@ -37,8 +39,8 @@ def cells_plot(analysis: Mapping[str, Any], metric: str) -> str | None:
             values = [factor * value for value in found["values"]]
             axes.plot(values, [height] * len(values), "|", color=INK, markersize=8, alpha=0.55)
             if found["low"] is not None:
-                axes.plot([factor * found["low"], factor * found["high"]], [height] * 2, color=colour("distilled"))
-            axes.plot([factor * found["mean"]], [height], "o", color=colour("distilled"))
+                axes.plot([factor * found["low"], factor * found["high"]], [height] * 2, color=ink)
+            axes.plot([factor * found["mean"]], [height], "o", color=ink)
         labels = [short(" · ".join(f"{axis} {label}" for axis, label in one["levels"].items()), 84) for one in cells]
         axes.set_yticks(range(len(cells)), labels, fontsize=8.5)
         axes.set_xlabel(metric_label(metric))

@@ -13,18 +13,17 @@ class ReportInputs:
 
     Attributes:
         name: name of the run.
-        comparison: `Comparison.to_dict()`.
+        comparison: `evaluation.compare.Comparison.to_dict()` of the run's arms.
         recipe: the recipe as YAML text.
         curves: stage -> rows of its `metrics.jsonl` (`step`, loss terms, `agreement`, entropies, `eval_rougeL` …).
         models: arm -> `parameters`, `bytes`, `tokens_per_second`, `latency_ms`, `peak_memory_mb`; an arm that is not
             listed takes the figures of `student`.
-        examples: what `disagreements()` found.
         data: label -> figure or text about the data (sizes of the splits, duplicates, contexts reduced …).
         fingerprints: label -> fingerprint of a file or data set.
         versions: package -> version, and the machine.
         texts: what a teacher wrote and how good it is: `teacher`, `quality` and `revision` as
             `knowledge.text_statistics` gives them, `costs` in words, `samples` (id, question, choices, answer, rows)
-            and `explanations` (label, value, low, high, n, or reason).
+            and `explanations` (`FigureLine`s).
         notes: whatever a reader has to know, in sentences.
     """
 
@@ -33,7 +32,6 @@ class ReportInputs:
     recipe: str = ""
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    examples: Sequence[Mapping[str, Any]] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.report.run_summary import number
+from understudy.report.formatting import number
 
 
 def reliability(details: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.report.run_summary import number, p_text
+from understudy.records import FigureLine
+from understudy.report.formatting import bounds, number, p_text
 
 STEPS = {
     "explain": "Explanation",
@@ -105,17 +106,15 @@ def _written_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
     return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
 
 
-def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(line: FigureLine) -> dict[str, Any]:
     """A figure with its interval, on 0 to 100 unless `scale` says otherwise; or why there is none."""
-    factor, value = row.get("scale", 100), row.get("value")
-    if value is None:
-        return {"label": row["label"], "value": number(None), "bounds": "", "n": "", "why": row.get("reason", "")}
-    low, high = row.get("low"), row.get("high")
-    bounds = "" if low is None or high is None else f"{number(factor * low)} to {number(factor * high)}"
+    if line.value is None:
+        return {"label": line.label, "value": number(None), "bounds": "", "n": "", "why": line.reason}
+    known = line.low is not None and line.high is not None
     return {
-        "label": row["label"],
-        "value": number(factor * value),
-        "bounds": bounds,
-        "n": f"{row['n']:,}",
-        "why": row.get("about", ""),
+        "label": line.label,
+        "value": number(line.scale * line.value),
+        "bounds": bounds({"low": line.low, "high": line.high}, line.scale) if known else "",
+        "n": f"{line.n:,}",
+        "why": line.about,
     }

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from understudy.arms import main_arm
+from understudy.report.formatting import arm_label, metric_label, ordered, scale
 from understudy.report.inputs import ReportInputs
 from understudy.report.labels import label_of
-from understudy.report.run_summary import arm_label, metric_label, ordered, scale
-from understudy.report.svg import GRID, INK, colour, legend, style, svg
+from understudy.report.svg import GRID, legend, style, svg
+from understudy.report.verdicts import names_of
 
 _TERMS = {"gold": "Gold cross-entropy"}
 _STATISTICS = {
@@ -70,8 +70,9 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, 
     steps, values = _points(rows, key, factor)
     if not steps:
         return
-    marker = label_of(_stage_arm(stage)).marker if len(steps) < 12 else None
-    axis.plot(steps, values, dashes, color=colour(_stage_arm(stage)), linewidth=1.7, marker=marker, markersize=4)
+    ink = label_of(_stage_arm(stage))
+    marker = ink.marker if len(steps) < 12 else None
+    axis.plot(steps, values, dashes, color=ink.colour, linewidth=1.7, marker=marker, markersize=4)
     if key.endswith("entropy"):
         axis.set_ylim(bottom=0)
 
@@ -95,64 +96,33 @@ def _term_order(term: str) -> tuple[int, str]:
 
 
 def _stage_arm(stage: str) -> str:
-    return {"teacher_sft": "teacher", "student_sft": "base_student"}.get(stage, stage)
+    arm = stage.rsplit(":", 1)[-1]
+    return {"teacher_sft": "teacher", "student_sft": "base_student"}.get(arm, arm)
 
 
 def _stage_label(stage: str) -> str:
-    return {"teacher_sft": "Teacher SFT", "student_sft": "Student SFT"}.get(stage, arm_label(stage))
+    arm = stage.rsplit(":", 1)[-1]
+    return {"teacher_sft": "Teacher SFT", "student_sft": "Student SFT"}.get(arm, arm_label(arm))
 
 
 # Results --------------------------------------------------------------------------------------------------------------
-
-
-def differences_plot(
-    comparison: Mapping[str, Any], baselines: Sequence[str] = ("sft", "seqkd", "kd_gold")
-) -> str | None:
-    """Forest plot: the run's own student minus each other one, all metrics on 0 to 100, with intervals."""
-    main = main_arm(comparison["arms"])
-    found = {
-        arm: [d for d in comparison["overall"]["differences"] if (d["a"], d["b"]) == (main, arm)] for arm in baselines
-    }
-    found = {arm: differences for arm, differences in found.items() if differences}
-    if not found:
-        return None
-    metrics = list(comparison["metrics"])
-    with style("differences"):
-        figure = Figure(figsize=(1.6 + 3.3 * len(found), 0.34 * len(metrics) + 1.1), layout="constrained")
-        axes = figure.subplots(1, len(found), sharey=True, sharex=True, squeeze=False).ravel()
-        for axis, (arm, differences) in zip(axes, found.items(), strict=True):
-            axis.set_title(f"{arm_label(main)} \N{MINUS SIGN} {arm_label(arm)}")
-            axis.axvline(0, color=INK, linewidth=1)
-            axis.grid(axis="y", visible=False)
-            for d in differences:
-                factor = scale(comparison, d["metric"])
-                clear = d["low"] is not None and (d["low"] > 0 or d["high"] < 0)
-                _whisker(
-                    axis, d["difference"] * factor, _bounds(d, factor), metrics.index(d["metric"]), arm, filled=clear
-                )
-            axis.set_xlabel("points (0 to 100)")
-        axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
-        axes[0].set_ylim(len(metrics) - 0.4, -0.6)
-        return svg(figure, f"Differences of the {label_of(main).student} from the other students, with intervals")
 
 
 def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | None:
     return None if figure["low"] is None else (figure["low"] * factor, figure["high"] * factor)
 
 
-def _whisker(
-    axis: Axes, value: float, bounds: tuple[float, float] | None, height: float, arm: str, *, filled: bool = True
-) -> None:
+def _whisker(axis: Axes, value: float, bounds: tuple[float, float] | None, height: float, arm: str) -> None:
+    ink = label_of(arm)
     if bounds is not None:
-        axis.plot(bounds, (height, height), color=colour(arm), linewidth=2, solid_capstyle="round")
-    face = colour(arm) if filled else "none"
-    axis.plot([value], [height], label_of(arm).marker, color=colour(arm), markerfacecolor=face, markersize=6.5)
+        axis.plot(bounds, (height, height), color=ink.colour, linewidth=2, solid_capstyle="round")
+    axis.plot([value], [height], ink.marker, color=ink.colour, markersize=6.5)
 
 
 def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     """Each arm on each set of items, one metric on 0 to 100, with intervals; None where nothing was measured."""
     arms = ordered(
-        [arm for arm in comparison["arms"] if any(metric in part["table"].get(arm, {}) for part in slices.values())]
+        [arm for arm in names_of(comparison) if any(metric in part["table"].get(arm, {}) for part in slices.values())]
     )
     shown = {label: part for label, part in slices.items() if any(metric in row for row in part["table"].values())}
     if not shown:
@@ -186,7 +156,7 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
         ("peak_memory_mb", "Peak memory, MB", 1.0),
         ("bytes", "Weights, MB", 1e-6),
     ]
-    arms = ordered([arm for arm in comparison["arms"] if metric in table.get(arm, {}) and inputs.model_of(arm)])
+    arms = ordered([arm for arm in names_of(comparison) if metric in table.get(arm, {}) and inputs.model_of(arm)])
     panels = [panel for panel in panels if any(inputs.model_of(arm).get(panel[0]) for arm in arms)]
     if not panels:
         return None
@@ -214,9 +184,14 @@ def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm
     canvas = axis.get_figure()
     assert canvas is not None
     aside = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
-    bounds = _bounds(figures, factor)
+    bounds, ink = _bounds(figures, factor), label_of(arm)
     if bounds is not None:
-        axis.plot([cost] * 2, bounds, color=colour(arm), linewidth=2, solid_capstyle="round", transform=aside)
+        axis.plot([cost] * 2, bounds, color=ink.colour, linewidth=2, solid_capstyle="round", transform=aside)
     axis.plot(
-        [cost], [figures["value"] * factor], label_of(arm).marker, color=colour(arm), markersize=7, transform=aside
+        [cost],
+        [figures["value"] * factor],
+        ink.marker,
+        color=ink.colour,
+        markersize=7,
+        transform=aside,
     )

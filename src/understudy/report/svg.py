@@ -15,16 +15,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from understudy.report.formatting import arm_label
 from understudy.report.labels import label_of
-from understudy.report.run_summary import arm_label
 
 INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 _THEME = {INK: "currentColor", GRID: "var(--grid)"}
-
-
-def colour(arm: str) -> str:
-    """The arm's colour; another name gets one of its own."""
-    return label_of(arm).colour
 
 
 @contextmanager
@@ -91,9 +86,7 @@ def legend(
 ) -> None:
     """One legend above the whole figure."""
     handles = [
-        Line2D(
-            [], [], color=colour(arm_of(name)), marker=label_of(arm_of(name)).marker, linewidth=1.7, label=label(name)
-        )
-        for name in names
+        Line2D([], [], color=ink.colour, marker=ink.marker, linewidth=1.7, label=label(name))
+        for name, ink in ((name, label_of(arm_of(name))) for name in names)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handlelength=1.6)

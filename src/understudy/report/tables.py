@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.report.comparison_summary import Comparison, pairs_of, tests_of, verdict
-from understudy.report.run_summary import metric_label, number, scale
+from understudy.report.formatting import metric_label, number, scale
+from understudy.report.verdicts import Comparison, all_tests, pairs_of, verdict
 
 _FIGURES = (
     *("value_a", "value_b", "difference", "low", "high", "maximum", "p_bootstrap", "p_randomisation", "p_wilcoxon"),
@@ -25,7 +25,7 @@ def csv_table(comparison: Comparison) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for test in tests_of(comparison):
+    for test in all_tests(comparison):
         found = test["comparison"]
         writer.writerow(
             {
@@ -87,8 +87,9 @@ def latex_table(comparison: Comparison) -> str:
 
 
 def _scores(comparison: Comparison, level: str) -> list[str]:
-    names = list(comparison["table"])
-    caption = f"Scores on {comparison['items']:,} items, 0 to 100, with {level} bootstrap intervals; the best in bold."
+    names = list(comparison["overall"]["table"])
+    items = f"{comparison['overall']['items']:,} items"
+    caption = f"Scores on {items}, 0 to 100, with {level} bootstrap intervals; the best in bold."
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -100,7 +101,7 @@ def _scores(comparison: Comparison, level: str) -> list[str]:
     ]
     for metric in comparison["metrics"]:
         factor = scale(comparison, metric)
-        row = [comparison["table"][name].get(metric) for name in names]
+        row = [comparison["overall"]["table"][name].get(metric) for name in names]
         best = _best(comparison, metric, row)
         lines.append(" & ".join([latex(metric_label(metric)), *(_cell(f, factor, best) for f in row)]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
@@ -140,7 +141,7 @@ def _differences(comparison: Comparison, level: str) -> list[str]:
     ]
     for a, b in pairs_of(comparison):
         lines.append(r"\midrule")
-        tests = [test for test in tests_of(comparison) if (test["a"], test["b"]) == (a, b)]
+        tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
         for position, test in enumerate(tests):
             lines.append(_difference(comparison, test, rf"{latex(a)} $-$ {latex(b)}" if position == 0 else ""))
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]

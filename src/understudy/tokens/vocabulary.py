@@ -7,11 +7,9 @@ are all the bytes of " the".
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from rapidfuzz.distance import Levenshtein
 from transformers import PreTrainedTokenizerBase
 
 from understudy.errors import ModelError, RunError
-from understudy.files import atomic, fingerprint
+from understudy.files import atomic, cache_folder, fingerprint
 
 _VERSION = 1
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id")
@@ -143,7 +141,7 @@ def vocabulary_map(
     normaliser = json.dumps(description(student).get("normalizer"))
     # A list of 100,000 tokens is named by its bytes, not by a JSON of them.
     key = fingerprint([_VERSION, nearest, normaliser, sorted(roles.items()), [_digest(*side) for side in sides]])
-    path = cache_folder() / "vocabulary-maps" / f"{key}.npz"
+    path = cache_folder("vocabulary-maps") / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as stored:
             return VocabularyMap(stored["nearest"], stored["exact"])
@@ -156,12 +154,6 @@ def vocabulary_map(
     except RunError:
         pass  # A cache that cannot be written costs time, nothing else.
     return found
-
-
-def cache_folder() -> Path:
-    """The folder of what commands keep for one another; `UNDERSTUDY_CACHE` puts it elsewhere."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UNDERSTUDY_CACHE") or f"{home}/understudy").expanduser()
 
 
 def _names(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:

@@ -180,8 +180,7 @@ def local_teacher(
     """The recipe's own teacher, and what turns examples into its tokens."""
     config = recipe.local_teacher
     template = load_template(config, weights=weights)
-    seed = recipe.seed if config.seed is None else config.seed
-    model = load_model(config, device, weights=weights, seed=seed)
+    model = load_model(config, device, weights=weights, seed=config.seed_or(recipe.seed))
     return LocalTeacher(model, embeddings=Gives.EMBEDDINGS in method.reads), ExampleTokenizer(template, recipe.data)
 
 

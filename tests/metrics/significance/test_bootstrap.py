@@ -11,7 +11,7 @@ from scipy import stats
 
 from understudy.errors import DataError
 from understudy.metrics import Score, bootstrap_interval, paired_bootstrap, score
-from understudy.metrics.significance import resampled_totals
+from understudy.metrics.significance import Resampling, resampled_totals
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_interval_agrees_with_scipy_at_the_wider_level(values) -> None:
     """Hesterberg's expansion, by hand: z of the percentiles is t of 79 degrees of freedom times sqrt(80/79)."""
     level = 1 - 2 * stats.norm.sf(stats.t.ppf(0.975, 79) * np.sqrt(80 / 79))
     assert level == pytest.approx(0.95482, abs=1e-5)
-    ours = bootstrap_interval(values, resamples=40_000)
+    ours = bootstrap_interval(values, resampling=Resampling(40_000))
     theirs = stats.bootstrap(
         (values,),
         np.mean,
@@ -40,7 +40,7 @@ def test_interval_agrees_with_scipy_at_the_wider_level(values) -> None:
 
 def test_paired_interval_and_p_agree_with_the_t_test(values) -> None:
     other = values + np.random.default_rng(4).normal(-0.1, 0.5, size=len(values))
-    ours = paired_bootstrap(values, other, resamples=40_000)
+    ours = paired_bootstrap(values, other, resampling=Resampling(40_000))
     theirs = stats.ttest_rel(values, other)
     interval = theirs.confidence_interval(0.95)
     assert ours.difference == pytest.approx((values - other).mean())
@@ -67,8 +67,12 @@ def test_equal_systems_are_not_different(values) -> None:
 
 
 def test_seed_fixes_the_draws(values) -> None:
-    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
-    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+    assert bootstrap_interval(values, resampling=Resampling(seed=1)) == bootstrap_interval(
+        values, resampling=Resampling(seed=1)
+    )
+    assert bootstrap_interval(values, resampling=Resampling(seed=1)) != bootstrap_interval(
+        values, resampling=Resampling(seed=2)
+    )
 
 
 def test_bleu_is_resampled_from_counts() -> None:
@@ -81,14 +85,14 @@ def test_bleu_is_resampled_from_counts() -> None:
     whole = sacrebleu.corpus_bleu([predictions[k] for k in draw], [[references[k][0] for k in draw]])
     assert resampled == pytest.approx(whole.score)
     better = score([item[0] for item in references], references, metrics=["bleu"])["bleu"]
-    difference = paired_bootstrap(better, result, resamples=500)
+    difference = paired_bootstrap(better, result, resampling=Resampling(500))
     assert difference.difference == pytest.approx(100 - result.value)
     assert difference.low > 0
 
 
 def test_draws_are_whole_groups() -> None:
     statistics = np.array([[1.0, 1.0], [2.0, 1.0], [10.0, 1.0]])
-    totals = resampled_totals(statistics, resamples=200, seed=0, groups=["fact", "fact", "other"])
+    totals = resampled_totals(statistics, resampling=Resampling(200, seed=0), groups=["fact", "fact", "other"])
     assert {tuple(row) for row in totals} == {(6, 4), (13, 3), (20, 2)}
 
 
@@ -102,8 +106,8 @@ def test_copies_of_an_item_are_no_new_evidence(values) -> None:
 
 def test_same_draws_whatever_the_columns(values) -> None:
     wide = np.stack([values, values**2, np.ones_like(values)], axis=1)
-    one = resampled_totals(wide[:, :1], resamples=50, seed=7)
-    assert np.allclose(resampled_totals(wide, resamples=50, seed=7)[:, :1], one, rtol=1e-12)
+    one = resampled_totals(wide[:, :1], resampling=Resampling(50, seed=7))
+    assert np.allclose(resampled_totals(wide, resampling=Resampling(50, seed=7))[:, :1], one, rtol=1e-12)
 
 
 def test_few_items_never_look_sure() -> None:
@@ -134,8 +138,8 @@ def test_score_and_its_values_agree() -> None:
 def test_missing_items_are_out_of_both_sides() -> None:
     nan = float("nan")
     a, b = [1.0, nan, 0.5, 0.25, nan, 1.0], [0.5, 1.0, nan, 0.75, nan, 0.5]
-    result = paired_bootstrap(a, b, resamples=200, groups=["x", "x", "x", "y", "z", "z"])
-    left = paired_bootstrap([1.0, 0.25, 1.0], [0.5, 0.75, 0.5], resamples=200, groups=["x", "y", "z"])
+    result = paired_bootstrap(a, b, resampling=Resampling(200), groups=["x", "x", "x", "y", "z", "z"])
+    left = paired_bootstrap([1.0, 0.25, 1.0], [0.5, 0.75, 0.5], resampling=Resampling(200), groups=["x", "y", "z"])
     assert (result.n, result.missing, result.groups) == (3, 3, 3)
     assert replace(result, missing=0) == left
     assert result.mean_a == 0.75
@@ -151,7 +155,7 @@ def test_missing_items_of_a_corpus_metric_leave_its_counts() -> None:
         per_example=(float("nan"), *whole.per_example[1:]),
         statistics=np.vstack([np.zeros_like(whole.statistics[:1]), whole.statistics[1:]]),
     )
-    result = paired_bootstrap(whole, holed, resamples=50)
+    result = paired_bootstrap(whole, holed, resampling=Resampling(50))
     assert (result.difference, result.n, result.missing) == (0, 2, 1)
     with pytest.raises(DataError, match="no item that both sides have"):
         paired_bootstrap([1.0, float("nan")], [float("nan"), 1.0])
@@ -160,7 +164,7 @@ def test_missing_items_of_a_corpus_metric_leave_its_counts() -> None:
 def test_spread_is_that_of_students_t() -> None:
     """On data as normal as data can be, the interval is the t interval and not the narrower bootstrap one."""
     normal = stats.norm.ppf((np.arange(10) + 0.5) / 10)
-    ours = bootstrap_interval(normal, resamples=100_000)
+    ours = bootstrap_interval(normal, resampling=Resampling(100_000))
     reach = stats.t.ppf(0.975, 9) * normal.std(ddof=1) / np.sqrt(10)
     assert ours.high - ours.low == pytest.approx(2 * reach, rel=0.06)
     plain = 2 * 1.96 * normal.std() / np.sqrt(10)

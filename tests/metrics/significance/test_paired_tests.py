@@ -12,6 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from understudy.errors import DataError
 from understudy.metrics import score
 from understudy.metrics.significance import (
+    Resampling,
     cohen_dz,
     mcnemar_test,
     odds_ratio,
@@ -32,7 +33,7 @@ def test_randomisation_agrees_with_all_exchanges_by_hand() -> None:
     a, b = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0]), np.array([2.0, 1.5, 1.0, 0.0, 5.5, 6.0])
     sums = np.array([np.dot(signs, a - b) for signs in product((1, -1), repeat=6)])
     exact = np.mean(np.abs(sums) >= abs((a - b).sum()) - 1e-12)
-    ours = randomisation_test(a, b, resamples=40_000)
+    ours = randomisation_test(a, b, resampling=Resampling(40_000))
     assert ours.p_value == pytest.approx(exact, abs=0.01)
     assert ours.difference == pytest.approx(7 / 6)
 
@@ -41,7 +42,7 @@ def test_randomisation_agrees_with_scipy(sides) -> None:
     theirs = stats.permutation_test(
         sides, lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", n_resamples=20_000, rng=1
     )
-    assert randomisation_test(*sides, resamples=40_000).p_value == pytest.approx(theirs.pvalue, abs=0.012)
+    assert randomisation_test(*sides, resampling=Resampling(40_000)).p_value == pytest.approx(theirs.pvalue, abs=0.012)
 
 
 def test_randomisation_exchanges_counts_of_corpus_bleu() -> None:
@@ -56,7 +57,7 @@ def test_randomisation_exchanges_counts_of_corpus_bleu() -> None:
         values.append(both[0] - both[1])
     exact = np.mean(np.abs(values) >= abs(values[0]) - 1e-9)
     scores = [score(side, references, metrics=["bleu"])["bleu"] for side in (first, second)]
-    assert randomisation_test(*scores, resamples=40_000).p_value == pytest.approx(exact, abs=0.01)
+    assert randomisation_test(*scores, resampling=Resampling(40_000)).p_value == pytest.approx(exact, abs=0.01)
 
 
 def test_groups_are_exchanged_whole() -> None:

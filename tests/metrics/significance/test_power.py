@@ -7,7 +7,7 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from understudy.metrics import score
-from understudy.metrics.significance import paired_bootstrap, power_analysis
+from understudy.metrics.significance import Resampling, paired_bootstrap, power_analysis
 from understudy.metrics.significance.power import items_needed, minimal_detectable, power_of
 
 
@@ -48,7 +48,7 @@ def test_copies_are_no_new_items() -> None:
     assert (copied.n, copied.groups) == (200, 40)
 
 
-def test_a_corpus_metric_has_the_bootstraps_error() -> None:
+def test_a_corpus_metrics_error_is_that_of_its_interval() -> None:
     generator = np.random.default_rng(5)
     words = [f"word{number}" for number in range(30)]
     references = [[" ".join(generator.choice(words, 12))] for _ in range(60)]
@@ -60,7 +60,10 @@ def test_a_corpus_metric_has_the_bootstraps_error() -> None:
         ]
 
     a, b = (score(noisy(share), references, metrics=["bleu"])["bleu"] for share in (0.9, 0.8))
-    found, difference = power_analysis(a, b, resamples=2000), paired_bootstrap(a, b, resamples=2000)
+    found, difference = (
+        power_analysis(a, b),
+        paired_bootstrap(a, b, resampling=Resampling(2000)),
+    )
     assert found.standard_error == pytest.approx((difference.high - difference.low) / 4, rel=0.1)
     assert found.minimal_detectable == pytest.approx(2.84 * found.standard_error, rel=0.02)
 

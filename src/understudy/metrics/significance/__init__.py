@@ -10,7 +10,7 @@ from understudy.metrics.significance.bootstrap import (
     difference_of,
     num_groups,
     paired_bootstrap,
-    percentile_bounds,
+    resampled_figure,
     resampled_totals,
 )
 from understudy.metrics.significance.compare import compare_many, compare_systems
@@ -20,6 +20,7 @@ from understudy.metrics.significance.mixed import SeedsModel, seeds_model
 from understudy.metrics.significance.multiple_testing import adjusted, friedman_test
 from understudy.metrics.significance.paired_tests import PairedTest, mcnemar_test, randomisation_test, wilcoxon_test
 from understudy.metrics.significance.power import Power, power_analysis
+from understudy.metrics.significance.resampling import DEFAULT_RESAMPLING, Resampled, Resampling
 from understudy.metrics.significance.results import (
     Effect,
     Friedman,
@@ -33,6 +34,7 @@ from understudy.metrics.significance.results import (
 )
 
 __all__ = [
+    "DEFAULT_RESAMPLING",
     "Anova",
     "Difference",
     "Effect",
@@ -44,6 +46,8 @@ __all__ = [
     "PairTest",
     "PairedTest",
     "Power",
+    "Resampled",
+    "Resampling",
     "SeedsModel",
     "Settings",
     "SystemComparison",
@@ -60,10 +64,10 @@ __all__ = [
     "num_groups",
     "odds_ratio",
     "paired_bootstrap",
-    "percentile_bounds",
     "power_analysis",
     "randomisation_test",
     "rank_biserial",
+    "resampled_figure",
     "resampled_totals",
     "seeds_model",
     "wilcoxon_test",

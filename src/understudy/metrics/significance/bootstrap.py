@@ -2,11 +2,7 @@
 
 Items are drawn with replacement, whole groups at a time where items hang together (several questions about one fact
 are not independent evidence). Both sides of a comparison see the same draw, so what an item makes hard for both falls
-out of their difference.
-
-The bootstrap's own spread is too small by the factor sqrt((g − 1)/g) for g groups, and its quantiles are those of a
-normal where Student's t would be in place. Both are made good as Hesterberg (2015) proposes: the percentiles taken lie
-further out, at Φ(−c·z) with c = sqrt(g/(g − 1))·t/z, and c stretches the draws that the p-value counts.
+out of their difference. `resampling` says how far out the percentiles are taken.
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from understudy.metrics.scores import FromTotals
 from understudy.metrics.significance.pairing import (
     Values,
     group_numbers,
@@ -24,7 +21,15 @@ from understudy.metrics.significance.pairing import (
     row_sums,
     statistics_of,
 )
-from understudy.metrics.significance.resampling import Columns, bootstrap_weights, resample, tail_share
+from understudy.metrics.significance.resampling import (
+    DEFAULT_RESAMPLING,
+    Columns,
+    Resampled,
+    Resampling,
+    bootstrap_weights,
+    resample,
+    tail_share,
+)
 from understudy.metrics.significance.results import Record
 
 
@@ -83,9 +88,7 @@ def paired_bootstrap(
     a: Values,
     b: Values,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
     groups: Sequence[Hashable] | None = None,
 ) -> Difference:
     """Compare two systems on the same items.
@@ -93,9 +96,7 @@ def paired_bootstrap(
     Args:
         a: a `Score`, or one value an item; NaN is missing. A corpus metric is resampled from its counts.
         b: the other system, items in the same order.
-        resamples: number of draws.
-        confidence: level of the interval.
-        seed: seed of the draws.
+        resampling: draws, level of the interval, seed.
         groups: the group of each item; whole groups are drawn. Default: each item is its own.
 
     Raises:
@@ -103,23 +104,16 @@ def paired_bootstrap(
     """
     paired = pair(a, b, groups)
     sides = Columns(paired.totals_a, paired.from_a), Columns(paired.totals_b, paired.from_b)
-    samples = resample(sides, resamples=resamples, seed=seed)
+    first, second = resample(sides, resampling)
     return difference_of(
-        (paired.value_a, samples[0]),
-        (paired.value_b, samples[1]),
-        n=paired.n,
-        groups=paired.groups,
-        confidence=confidence,
-        missing=paired.missing,
+        first, second, n=paired.n, groups=paired.groups, confidence=resampling.confidence, missing=paired.missing
     )
 
 
 def bootstrap_interval(
     values: Values,
     *,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
     groups: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Bootstrap interval of a mean or of a corpus metric; arguments as in `paired_bootstrap`."""
@@ -130,23 +124,36 @@ def bootstrap_interval(
         return Interval(float("nan"), float("nan"), float("nan"), 0, len(known))
     statistics = statistics[known]
     names = None if numbers is None else numbers[known].tolist()
-    samples = from_totals(resampled_totals(statistics, resamples=resamples, seed=seed, groups=names))
-    low, high = percentile_bounds(samples, confidence, num_groups(len(statistics), names))
-    value = float(from_totals(statistics.sum(axis=0)))
-    return Interval(value, low, high, len(statistics), int((~known).sum()))
+    figure = resampled_figure(statistics, from_totals, resampling=resampling, groups=names)
+    bounds = figure.bounds(resampling.confidence, num_groups(len(statistics), names))
+    return Interval(figure.value, *bounds, len(statistics), int((~known).sum()))
 
 
-def resampled_totals(
-    statistics: np.ndarray, *, resamples: int, seed: int, groups: Sequence[Hashable] | None = None
-) -> np.ndarray:
-    """Column sums of `[n, k]` statistics over `resamples` draws of whole groups: `[resamples, k]`.
+def resampled_figure(
+    statistics: np.ndarray,
+    from_totals: FromTotals,
+    *,
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    groups: Sequence[Hashable] | None = None,
+) -> Resampled:
+    """A figure of `[n, k]` statistics over draws of whole groups.
 
     The same seed, items and groups give the same draws whatever the columns are, so figures from several calls pair up.
     """
+    return resample([Columns(_group_sums(statistics, groups), from_totals)], resampling)[0]
+
+
+def resampled_totals(
+    statistics: np.ndarray, *, resampling: Resampling = DEFAULT_RESAMPLING, groups: Sequence[Hashable] | None = None
+) -> np.ndarray:
+    """Column sums of `[n, k]` statistics over the same draws of whole groups: `[draws, k]`."""
+    summed = _group_sums(statistics, groups)
+    return np.concatenate([weights @ summed for weights in bootstrap_weights(len(summed), resampling)])
+
+
+def _group_sums(statistics: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
     numbers = group_numbers(groups, len(statistics))
-    if numbers is not None:
-        statistics = row_sums(statistics, numbers, int(numbers.max()) + 1)
-    return np.concatenate([weights @ statistics for weights in bootstrap_weights(len(statistics), resamples, seed)])
+    return statistics if numbers is None else row_sums(statistics, numbers, int(numbers.max()) + 1)
 
 
 def num_groups(n: int, groups: Sequence[Hashable] | None) -> int:
@@ -155,39 +162,12 @@ def num_groups(n: int, groups: Sequence[Hashable] | None) -> int:
 
 
 def difference_of(
-    a: tuple[float, np.ndarray],
-    b: tuple[float, np.ndarray],
-    *,
-    n: int,
-    groups: int,
-    confidence: float,
-    missing: int = 0,
+    a: Resampled, b: Resampled, *, n: int, groups: int, confidence: float, missing: int = 0
 ) -> Difference:
-    """The comparison of two (value, resampled values) pairs that come from the same draws."""
-    observed, samples = a[0] - b[0], a[1] - b[1]
-    low, high = percentile_bounds(samples, confidence, groups)
-    strays = (samples - observed) * expansion(confidence, groups)
-    p_value = max(tail_share(strays, observed, abs(a[0]) + abs(b[0])), 2.0 ** (1 - min(groups, 1000)))
-    return Difference(a[0], b[0], observed, low, high, p_value, n, groups, missing)
-
-
-def percentile_bounds(samples: np.ndarray, confidence: float, groups: int) -> tuple[float, float]:
-    """Expanded percentile bounds of the samples; draws without a value are passed over."""
-    known = samples[np.isfinite(samples)]
-    if groups < 2 or not len(known):
-        return float("nan"), float("nan")
-    from scipy.special import ndtr, ndtri
-
-    outside = float(ndtr(-expansion(confidence, groups) * ndtri((1 + confidence) / 2)))
-    low, high = np.quantile(known, [outside, 1 - outside])
-    return float(low), float(high)
-
-
-def expansion(confidence: float, groups: int) -> float:
-    """How much wider than the bootstrap's own spread an interval has to be: sqrt(g/(g − 1))·t/z; 1 for one group."""
-    if groups < 2:
-        return 1.0
-    from scipy.special import ndtri, stdtrit
-
-    level = (1 + confidence) / 2
-    return float(np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, level) / ndtri(level))
+    """The comparison of two figures that come from the same draws."""
+    difference = a.minus(b)
+    strays = (difference.samples - difference.value) * difference.expansion(confidence, groups)
+    p_value = max(tail_share(strays, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(groups, 1000)))
+    return Difference(
+        a.value, b.value, difference.value, *difference.bounds(confidence, groups), p_value, n, groups, missing
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -16,8 +16,16 @@ from understudy.metrics.significance.effects import dz_columns, dz_of, rank_bise
 from understudy.metrics.significance.multiple_testing import adjusted, friedman_test
 from understudy.metrics.significance.paired_tests import is_binary, mcnemar_of, swappable, wilcoxon_p
 from understudy.metrics.significance.pairing import Paired, group_numbers, pair_rows, tidy
-from understudy.metrics.significance.power import bootstrap_error, items_needed, minimal_detectable, standard_error
-from understudy.metrics.significance.resampling import Columns, randomise, resample, tail_share
+from understudy.metrics.significance.power import items_needed, minimal_detectable, standard_error
+from understudy.metrics.significance.resampling import (
+    DEFAULT_RESAMPLING,
+    Columns,
+    Resampled,
+    Resampling,
+    randomise,
+    resample,
+    tail_share,
+)
 from understudy.metrics.significance.results import (
     Friedman,
     MetricComparison,
@@ -37,10 +45,8 @@ def compare_systems(
     scores_b: Mapping[str, Score],
     *,
     groups: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
+    resampling: Resampling = DEFAULT_RESAMPLING,
     power: float = 0.8,
-    seed: int = 0,
 ) -> SystemComparison:
     """Compare two systems on every metric that both have, with one set of draws.
 
@@ -48,17 +54,16 @@ def compare_systems(
         scores_a: metric -> score of the first system, as `understudy.metrics.score` gives them.
         scores_b: likewise of the second, items in the same order.
         groups: the group of each item; groups are drawn and exchanged whole. Default: each item is its own.
-        resamples: number of bootstrap draws, and of random exchanges.
-        confidence: level of all intervals; 1 − confidence is the level of the power analysis.
+        resampling: draws of bootstrap and randomisation, their seed, and the level of all intervals; 1 − confidence is
+            the level of the power analysis.
         power: power of the minimal detectable effect and of the number of items needed.
-        seed: seed of the draws.
 
     Raises:
         DataError: the two sides have no items, not the same number, or no metric in common.
     """
-    settings = _settings({"a": scores_a, "b": scores_b}, groups, resamples, confidence, power, seed)
+    settings = _settings({"a": scores_a, "b": scores_b}, groups, resampling, power)
     pairs, passed_over = _pairs({"a": scores_a, "b": scores_b}, groups, [("a", "b")])
-    found = _compare({"a": scores_a, "b": scores_b}, pairs, settings)
+    found = _compare({"a": scores_a, "b": scores_b}, pairs, resampling, settings)
     metrics = {metric: comparison for (_, _, metric), comparison in found.items()}
     return SystemComparison(metrics, passed_over, settings)
 
@@ -68,46 +73,35 @@ def compare_many(
     *,
     pairs: Sequence[tuple[str, str]] | None = None,
     groups: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
+    resampling: Resampling = DEFAULT_RESAMPLING,
     power: float = 0.8,
-    seed: int = 0,
     family_test: Literal["randomisation", "bootstrap"] = "randomisation",
 ) -> SystemsComparison:
     """Compare pairs of systems on all metrics; p-values adjusted over the whole family.
 
     Args:
         systems: name -> metric -> score; at least two, items in the same order.
-        pairs: which to test, first minus second; the family is these and no others. Default: all pairs. The ranking is
-            of all systems either way.
+        pairs: which to test, first minus second; the family is these and no others. Default: all pairs; an empty list
+            tests nothing. The ranking is of all systems either way.
         groups: as in `compare_systems`.
-        resamples: as in `compare_systems`; the least p-value is 1 / (resamples + 1), so a family of m tests needs
-            well over 20·m of them before Holm can find anything at the 5% level.
-        confidence: as in `compare_systems`; 1 − confidence is also the level of `better`, Friedman and Nemenyi.
+        resampling: as in `compare_systems`; 1 − confidence is also the level of `better`, Friedman, Nemenyi. The least
+            p-value is 1 / (draws + 1), so a family of m tests needs well over 20·m draws before Holm can find anything
+            at the 5% level.
         power: as in `compare_systems`.
-        seed: as in `compare_systems`.
         family_test: the p-value that is adjusted.
 
     Raises:
         DataError: fewer than two systems, no items, lengths differ, no metric that two systems share, or a pair that
             is named twice or names no two of the systems.
     """
-    settings = _settings(systems, groups, resamples, confidence, power, seed)
+    settings = _settings(systems, groups, resampling, power)
     rows, passed_over = _pairs(systems, groups, _asked(systems, pairs))
-    found = _compare(systems, rows, settings)
+    found = _compare(systems, rows, resampling, settings)
     by_test = {"randomisation": "p_randomisation", "bootstrap": "p_bootstrap"}[family_test]
     p_values = {key: getattr(comparison, by_test) for key, comparison in found.items()}
     holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
     tests = tuple(
-        PairTest(
-            *key,
-            comparison,
-            p_values[key],
-            holm[key],
-            bh[key],
-            better=_better(key, comparison, holm[key], settings),
-            alone=p_values[key] < settings.alpha,
-        )
+        _pair_test(key, comparison, (p_values[key], holm[key], bh[key]), settings.alpha)
         for key, comparison in found.items()
     )
     metrics = tuple(dict.fromkeys(test.metric for test in tests))
@@ -126,18 +120,13 @@ def compare_many(
 def _settings(
     systems: Systems,
     groups: Sequence[Hashable] | None,
-    resamples: int,
-    confidence: float,
+    resampling: Resampling,
     power: float,
-    seed: int,
 ) -> Settings:
     if len(systems) < 2:
         raise DataError("a comparison needs at least two systems")
-    if resamples < 1 or not 0 < confidence < 1 or not 0 < power < 1:
-        raise DataError(
-            f"cannot compare with {resamples} resamples, confidence {confidence} and power {power}",
-            hint="resamples is at least 1; confidence and power lie between 0 and 1",
-        )
+    if not 0 < power < 1:
+        raise DataError(f"cannot compare with power {power}", hint="it lies between 0 and 1")
     lengths = {len(score.per_example) for scores in systems.values() for score in scores.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise DataError(
@@ -147,7 +136,8 @@ def _settings(
     items = lengths.pop()
     numbers = group_numbers(groups, items)
     count = items if numbers is None else int(numbers.max()) + 1
-    return Settings(resamples, confidence, round(1 - confidence, 12), power, seed, items, count)
+    how = resampling
+    return Settings(how.draws, how.confidence, how.alpha, power, how.seed, items, count)
 
 
 def _asked(systems: Systems, pairs: Sequence[tuple[str, str]] | None) -> list[tuple[str, str]]:
@@ -189,7 +179,7 @@ def _pairs(
                 pairs[a, b, metric] = pair_rows(usable[a, metric], usable[b, metric], numbers)
             else:
                 passed_over.append(NotMeasured(f"{a} and {b}", metric, "no item that both have"))
-    if not set.intersection(*(set(scores) for scores in systems.values())) and not pairs:
+    if asked and not pairs and not set.intersection(*(set(scores) for scores in systems.values())):
         raise DataError("the systems share no metric", hint="score all of them with the same metrics")
     return pairs, tuple(passed_over)
 
@@ -208,7 +198,9 @@ class _Table:
         return self.numbers[key]
 
 
-def _compare(systems: Systems, pairs: dict[Key, Paired], settings: Settings) -> dict[Key, MetricComparison]:
+def _compare(
+    systems: Systems, pairs: dict[Key, Paired], resampling: Resampling, settings: Settings
+) -> dict[Key, MetricComparison]:
     if not pairs:
         return {}
     table, places = _Table([], {}), {}
@@ -220,16 +212,13 @@ def _compare(systems: Systems, pairs: dict[Key, Paired], settings: Settings) -> 
             table.add((b, metric, apart), Columns(paired.totals_b, paired.from_b)),
             table.add(key, dz_columns(paired)),
         )
-    drawn = resample(table.columns, resamples=settings.resamples, seed=settings.seed)
-    exchanged = randomise(
-        [swappable(paired) for paired in pairs.values()], resamples=settings.resamples, seed=settings.seed
-    )
+    drawn = resample(table.columns, resampling)
+    exchanged = randomise([swappable(paired) for paired in pairs.values()], resampling)
     found = {}
     for (key, paired), swapped in zip(pairs.items(), exchanged, strict=True):
         scores = systems[key[0]][key[2]], systems[key[1]][key[2]]
         at_a, at_b, at_dz = places[key]
-        dz = table.columns[at_dz], drawn[at_dz]
-        found[key] = _comparison(key[2], scores, paired, (drawn[at_a], drawn[at_b]), dz, swapped, settings)
+        found[key] = _comparison(key[2], scores, paired, (drawn[at_a], drawn[at_b]), drawn[at_dz], swapped, settings)
     return found
 
 
@@ -237,17 +226,15 @@ def _comparison(
     metric: str,
     scores: tuple[Score, Score],
     paired: Paired,
-    drawn: tuple[np.ndarray, np.ndarray],
-    dz: tuple[Columns, np.ndarray],
+    drawn: tuple[Resampled, Resampled],
+    dz: Resampled,
     swapped: np.ndarray,
     settings: Settings,
 ) -> MetricComparison:
     n, groups, confidence = paired.n, paired.groups, settings.confidence
     a, b = paired.value_a, paired.value_b
-    bootstrap = difference_of((a, drawn[0]), (b, drawn[1]), n=n, groups=groups, confidence=confidence)
+    bootstrap = difference_of(*drawn, n=n, groups=groups, confidence=confidence)
     error = standard_error(paired)
-    if np.isnan(error):
-        error = bootstrap_error(drawn[0] - drawn[1], groups)
     means = tidy(paired.group_means(paired.differences))
     levels = {"power": settings.power, "alpha": settings.alpha}
     return MetricComparison(
@@ -261,7 +248,7 @@ def _comparison(
         p_randomisation=tail_share(swapped, a - b, abs(a) + abs(b)),
         p_wilcoxon=wilcoxon_p(means),
         mcnemar=mcnemar_of(paired, confidence) if is_binary(paired) else None,
-        cohen_dz=dz_of(*dz, groups, confidence),
+        cohen_dz=dz_of(dz, groups, confidence),
         rank_biserial=rank_biserial_of(means, confidence),
         minimal_detectable=minimal_detectable(error, groups, **levels),
         items_needed=items_needed(a - b, error, groups, items=n, **levels),
@@ -274,10 +261,9 @@ def _comparison(
     )
 
 
-def _better(key: Key, comparison: MetricComparison, p_value: float, settings: Settings) -> str:
-    if not p_value < settings.alpha or comparison.difference == 0:
-        return ""
-    return key[0] if (comparison.difference > 0) == comparison.higher_is_better else key[1]
+def _pair_test(key: Key, comparison: MetricComparison, p_values: tuple[float, float, float], alpha: float) -> PairTest:
+    test = PairTest(*key, comparison, *p_values, better="", alone=p_values[0] < alpha)
+    return replace(test, better=test.ahead) if test.p_holm < alpha else test
 
 
 def _rankings(

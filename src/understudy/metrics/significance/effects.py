@@ -10,9 +10,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from understudy.metrics.significance.bootstrap import percentile_bounds
 from understudy.metrics.significance.pairing import Paired, Values, pair, row_sums, tidy
-from understudy.metrics.significance.resampling import Columns, resample
+from understudy.metrics.significance.resampling import DEFAULT_RESAMPLING, Columns, Resampled, Resampling, resample
 from understudy.metrics.significance.results import Effect
 
 _NAN = float("nan")
@@ -23,18 +22,14 @@ def cohen_dz(
     b: Values,
     *,
     groups: Sequence[Hashable] | None = None,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Effect:
     """Cohen's d_z (1988): mean of the per-item differences over their standard deviation (n − 1).
 
     The interval is the expanded percentile one of the bootstrap; whole groups are drawn.
     """
     paired = pair(a, b, groups)
-    columns = dz_columns(paired)
-    drawn = resample([columns], resamples=resamples, seed=seed)[0]
-    return dz_of(columns, drawn, paired.groups, confidence)
+    return dz_of(resample([dz_columns(paired)], resampling)[0], paired.groups, resampling.confidence)
 
 
 def dz_columns(paired: Paired) -> Columns:
@@ -44,12 +39,11 @@ def dz_columns(paired: Paired) -> Columns:
     return Columns(row_sums(moments, paired.rows, len(paired.totals_a)), _dz_from_totals)
 
 
-def dz_of(columns: Columns, drawn: np.ndarray, groups: int, confidence: float) -> Effect:
-    """d_z of the columns' whole, with the interval that the draws give."""
-    value = float(_dz_from_totals(columns.statistics.sum(axis=0)))
-    if not np.isfinite(value):
+def dz_of(dz: Resampled, groups: int, confidence: float) -> Effect:
+    """d_z with the interval that its draws give."""
+    if not np.isfinite(dz.value):
         return Effect("cohen_dz", _NAN, _NAN, _NAN)
-    return Effect("cohen_dz", value, *percentile_bounds(drawn, confidence, groups))
+    return Effect("cohen_dz", dz.value, *dz.bounds(confidence, groups))
 
 
 def _dz_from_totals(totals: np.ndarray) -> np.ndarray:

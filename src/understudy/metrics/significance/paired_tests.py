@@ -15,7 +15,14 @@ import numpy as np
 from understudy.errors import DataError
 from understudy.metrics.significance.effects import odds_ratio
 from understudy.metrics.significance.pairing import Paired, Values, pair, tidy
-from understudy.metrics.significance.resampling import Columns, Swappable, randomise, tail_share
+from understudy.metrics.significance.resampling import (
+    DEFAULT_RESAMPLING,
+    Columns,
+    Resampling,
+    Swappable,
+    randomise,
+    tail_share,
+)
 from understudy.metrics.significance.results import McNemar, Record
 
 _EXACT_RANKS = 100  # up to so many ranks the exact distribution takes milliseconds
@@ -48,8 +55,7 @@ def randomisation_test(
     a: Values,
     b: Values,
     *,
-    resamples: int = 10_000,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT_RESAMPLING,
     groups: Sequence[Hashable] | None = None,
 ) -> PairedTest:
     """Approximate randomisation (Noreen, 1989; Yeh, 2000): would it matter which answer came from which system?
@@ -61,15 +67,14 @@ def randomisation_test(
     Args:
         a: a `Score`, or one value an item; NaN is missing.
         b: the other system, items in the same order.
-        resamples: number of random exchanges; p is at least 1 / (resamples + 1).
-        seed: seed of the exchanges.
+        resampling: number of random exchanges and their seed; p is at least 1 / (draws + 1).
         groups: the group of each item; groups are exchanged whole.
 
     Raises:
         DataError: the two sides have no items, not the same number, or none in common.
     """
     paired = pair(a, b, groups)
-    drawn = randomise([swappable(paired)], resamples=resamples, seed=seed)[0]
+    drawn = randomise([swappable(paired)], resampling)[0]
     difference = paired.value_a - paired.value_b
     p_value = tail_share(drawn, difference, abs(paired.value_a) + abs(paired.value_b))
     return _test("randomisation", paired, difference, p_value)

@@ -5,7 +5,7 @@ For paired differences with standard error s over g independent groups, Student'
     P(|T'(g − 1, δ/s)| > t_{1−α/2, g−1}),    T' noncentral t,
 
 for a true difference δ. Where items hang together, s is that of group totals, so g groups count and not n items. A
-corpus metric has no per-item differences; its s is that of the bootstrap.
+corpus metric has no per-item differences; its s is the jackknife's, each group left out in turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import Columns, resample
+from understudy.metrics.significance.resampling import left_out_error
 from understudy.metrics.significance.results import Record
 
 _NAN = float("nan")
@@ -58,16 +58,10 @@ def power_analysis(
     groups: Sequence[Hashable] | None = None,
     power: float = 0.8,
     alpha: float = 0.05,
-    resamples: int = 10_000,
-    seed: int = 0,
 ) -> Power:
     """What the items at hand can show of two systems; arguments as in `randomisation_test`."""
     paired = pair(a, b, groups)
     error = standard_error(paired)
-    if math.isnan(error) and paired.groups > 1:
-        sides = Columns(paired.totals_a, paired.from_a), Columns(paired.totals_b, paired.from_b)
-        drawn = resample(sides, resamples=resamples, seed=seed)
-        error = bootstrap_error(drawn[0] - drawn[1], paired.groups)
     difference = paired.value_a - paired.value_b
     return Power(
         difference=difference,
@@ -82,22 +76,24 @@ def power_analysis(
 
 
 def standard_error(paired: Paired) -> float:
-    """Standard error of a mean difference over whole groups: sqrt(g/(g − 1)·Σ_g (Σ_{i∈g} dᵢ − d̄)²)/n.
+    """Standard error of a difference over whole groups, NaN with fewer than two.
 
-    NaN for a corpus metric, or with fewer than two groups.
+    Of means sqrt(g/(g − 1)·Σ_g (Σ_{i∈g} dᵢ − d̄)²)/n, of a corpus metric the jackknife's.
     """
     groups = paired.groups
-    if not paired.is_mean or groups < 2:
+    if groups < 2:
         return _NAN
+    if not paired.is_mean:
+        return left_out_error(_without_each_group(paired), paired.value_a - paired.value_b, groups)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(groups / (groups - 1) * (sums**2).sum())) / paired.n
 
 
-def bootstrap_error(drawn: np.ndarray, groups: int) -> float:
-    """Standard error as the spread of bootstrap draws, which g groups show too small by sqrt((g − 1)/g)."""
-    known = drawn[np.isfinite(drawn)]
-    return float(known.std() * np.sqrt(groups / (groups - 1))) if len(known) and groups > 1 else _NAN
+def _without_each_group(paired: Paired) -> np.ndarray:
+    """`[rows]` the difference with each row of the totals left out."""
+    a, b = paired.totals_a.sum(axis=0), paired.totals_b.sum(axis=0)
+    return np.asarray(paired.from_a(a - paired.totals_a)) - np.asarray(paired.from_b(b - paired.totals_b))
 
 
 def minimal_detectable(error: float, groups: int, *, power: float = 0.8, alpha: float = 0.05) -> float:

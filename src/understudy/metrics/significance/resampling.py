@@ -2,19 +2,71 @@
 
 Two kinds: *bootstrap* draws rows with replacement; *swaps* exchange the two systems on each row with probability one
 half. A seed fixes the draws of so many rows, whatever is computed from them, so figures from several calls pair up.
-Memory is bounded: draws are made, used and forgotten in chunks.
+Memory is bounded: draws are made, used and forgotten in chunks. A figure comes back as `Resampled`: its value, its
+draws, and its value with each row left out, and with each row weighing a little less.
+
+A bootstrap's own spread is too small by sqrt((g − 1)/g) for g groups of one size, by more where one group outweighs the
+others, and its quantiles are those of a normal where Student's t would be in place. Both are made good as Hesterberg
+(2015) proposes for groups of one size, here with the jackknife over groups (MacKinnon, Nielsen and Webb, 2023) in place
+of the factor that only such groups share: the percentiles taken lie further out, at Φ(−c·z), with
+
+    c = s_jackknife / s_linear · t(g − 1) / z,    s²_jackknife = (g − 1)/g · Σ_g (θ₋g − θ)²,    s²_linear = Σ_g U_g²
+
+where θ₋g is the figure without group g and U_g its derivative by the weight of g (the infinitesimal jackknife, which is
+what endless draws of a linear figure spread by). Of a mean over groups of one size, s_jackknife / s_linear is
+sqrt(g/(g − 1)).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from understudy.errors import DataError
 from understudy.metrics.scores import FromTotals
 
 _CHUNK = 1 << 22  # weights held at once: 32 MB
+_STEP = 1e-3  # share of a group's weight that is taken off it for the derivative
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How figures are resampled: enough to do it again.
+
+    Attributes:
+        draws: number of bootstrap draws, and of random exchanges.
+        confidence: level of every interval; 1 − confidence is the level of the tests.
+        seed: seed of the draws.
+
+    Raises:
+        DataError: no draw at all, or a confidence that is no share.
+    """
+
+    draws: int = 10_000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or not 0 < self.confidence < 1:
+            raise DataError(
+                f"cannot resample with {self.draws} draws and confidence {self.confidence}",
+                hint="at least one draw; the confidence lies between 0 and 1",
+            )
+
+    @property
+    def alpha(self) -> float:
+        """Level of the tests."""
+        return round(1 - self.confidence, 12)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, under the names that score files have always had."""
+        return {"resamples": self.draws, "confidence": self.confidence, "seed": self.seed}
+
+
+DEFAULT_RESAMPLING = Resampling()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,47 +85,127 @@ class Swappable:
     b: Columns
 
 
-def bootstrap_weights(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Chunks `[some, rows]` of how often each row is drawn; `resamples` draws in all."""
-    generator = np.random.default_rng(seed)
-    for count in _chunks(rows, resamples):
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """A figure with what resampling makes of it. Figures over the same rows and draws may be subtracted.
+
+    Attributes:
+        value: the figure on the items as they are.
+        samples: `[draws]` the figure on each draw; NaN where a draw holds none of its items.
+        left_out: `[rows]` the figure without each row (group); the value itself for a row without an item.
+        lightened: `[rows]` the figure with each row weighing a thousandth less.
+    """
+
+    value: float
+    samples: np.ndarray
+    left_out: np.ndarray
+    lightened: np.ndarray
+
+    def minus(self, other: Resampled) -> Resampled:
+        """The difference of two figures."""
+        return Resampled(
+            self.value - other.value,
+            self.samples - other.samples,
+            self.left_out - other.left_out,
+            self.lightened - other.lightened,
+        )
+
+    def over(self, other: Resampled) -> Resampled:
+        """The ratio of two figures; draws whose denominator is not above 0 have none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Resampled(
+                self.value / other.value,
+                np.where(other.samples > 0, self.samples / other.samples, np.nan),
+                self.left_out / other.left_out,
+                self.lightened / other.lightened,
+            )
+
+    def error(self, groups: int) -> float:
+        """The jackknife's standard error over so many groups; NaN with fewer than two."""
+        return left_out_error(self.left_out, self.value, groups)
+
+    def expansion(self, confidence: float, groups: int) -> float:
+        """How much wider than the draws' own spread an interval has to be; 1 for one group."""
+        if groups < 2:
+            return 1.0
+        from scipy.special import ndtri, stdtrit
+
+        level = (1 + confidence) / 2
+        slopes = (self.lightened[np.isfinite(self.lightened)] - self.value) / _STEP
+        linear = float(np.sqrt((slopes**2).sum()))
+        # Where nothing varies the two are rounding errors: then as for groups of one size, which is the least.
+        wider = max(self.error(groups) / linear if linear > 0 else 0.0, np.sqrt(groups / (groups - 1)))
+        return float(wider * stdtrit(groups - 1, level) / ndtri(level))
+
+    def bounds(self, confidence: float, groups: int) -> tuple[float, float]:
+        """Expanded percentile bounds; draws without a value are passed over. NaN with fewer than two groups."""
+        known = self.samples[np.isfinite(self.samples)]
+        if groups < 2 or not len(known):
+            return float("nan"), float("nan")
+        from scipy.special import ndtr, ndtri
+
+        outside = float(ndtr(-self.expansion(confidence, groups) * ndtri((1 + confidence) / 2)))
+        low, high = np.quantile(known, [outside, 1 - outside])
+        return float(low), float(high)
+
+
+def left_out_error(left_out: np.ndarray, value: float, groups: int) -> float:
+    """sqrt((g − 1)/g · Σ (θ₋g − θ)²): the jackknife's standard error; NaN with fewer than two groups."""
+    if groups < 2:
+        return float("nan")
+    strays = left_out[np.isfinite(left_out)] - value
+    return float(np.sqrt((groups - 1) / groups * (strays**2).sum()))
+
+
+def bootstrap_weights(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
+    """Chunks `[some, rows]` of how often each row is drawn."""
+    generator = np.random.default_rng(resampling.seed)
+    for count in _chunks(rows, resampling.draws):
         draws = generator.integers(rows, size=(count, rows))
         draws += np.arange(count)[:, None] * rows
         yield np.bincount(draws.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
 
 
-def swaps(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def swaps(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
     """Chunks `[some, rows]` of 0 and 1: 1 where the two systems are exchanged."""
-    generator = np.random.default_rng((seed, 1))
+    generator = np.random.default_rng((resampling.seed, 1))
     width = -(-rows // 8)
-    for count in _chunks(rows, resamples):
+    for count in _chunks(rows, resampling.draws):
         packed = np.frombuffer(generator.bytes(count * width), dtype=np.uint8).reshape(count, width)
         yield np.unpackbits(packed, axis=1, count=rows).astype(np.float64)
 
 
-def resample(columns: Sequence[Columns], *, resamples: int, seed: int) -> np.ndarray:
-    """Every figure on the same bootstrap draws: `[figures, resamples]`; NaN where a draw holds no item of a figure."""
+def resample(columns: Sequence[Columns], resampling: Resampling = DEFAULT_RESAMPLING) -> list[Resampled]:
+    """Every figure on the same bootstrap draws."""
     table = np.concatenate([column.statistics for column in columns], axis=1)
     cuts = np.cumsum([0, *(column.statistics.shape[1] for column in columns)])
-    figures = np.empty((len(columns), resamples))
+    samples = np.empty((len(columns), resampling.draws))
     start = 0
-    for weights in bootstrap_weights(len(table), resamples, seed):
+    for weights in bootstrap_weights(len(table), resampling):
         totals, stop = weights @ table, start + len(weights)
         for number, column in enumerate(columns):
-            figures[number, start:stop] = column.from_totals(totals[:, cuts[number] : cuts[number + 1]])
+            samples[number, start:stop] = column.from_totals(totals[:, cuts[number] : cuts[number + 1]])
         start = stop
-    return figures
+    return [_resampled(column, drawn) for column, drawn in zip(columns, samples, strict=True)]
 
 
-def randomise(pairs: Sequence[Swappable], *, resamples: int, seed: int) -> np.ndarray:
-    """Every difference a − b on the same swaps: `[pairs, resamples]`."""
-    apart = [pair.a.statistics - pair.b.statistics for pair in pairs]
+def _resampled(column: Columns, samples: np.ndarray) -> Resampled:
+    whole = column.statistics.sum(axis=0)
+    left_out, lightened = (
+        np.asarray(column.from_totals(whole - share * column.statistics), dtype=np.float64) for share in (1.0, _STEP)
+    )
+    return Resampled(float(column.from_totals(whole)), samples, left_out, lightened)
+
+
+def randomise(pairs: Sequence[Swappable], resampling: Resampling = DEFAULT_RESAMPLING) -> np.ndarray:
+    """Every difference a − b on the same swaps: `[pairs, draws]`."""
+    steps = [pair.a.statistics - pair.b.statistics for pair in pairs]
     wholes = [(pair.a.statistics.sum(axis=0), pair.b.statistics.sum(axis=0)) for pair in pairs]
-    table = np.concatenate(apart, axis=1)
-    cuts = np.cumsum([0, *(columns.shape[1] for columns in apart)])
-    differences = np.empty((len(pairs), resamples))
+    table = np.concatenate(steps, axis=1)
+    cuts = np.cumsum([0, *(columns.shape[1] for columns in steps)])
+    differences = np.empty((len(pairs), resampling.draws))
     start = 0
-    for exchanged in swaps(len(table), resamples, seed):
+    for exchanged in swaps(len(table), resampling):
         moved, stop = exchanged @ table, start + len(exchanged)
         for number, (pair, (whole_a, whole_b)) in enumerate(zip(pairs, wholes, strict=True)):
             shift = moved[:, cuts[number] : cuts[number + 1]]
@@ -96,7 +228,7 @@ def tail_share(strays: np.ndarray, observed: float, scale: float) -> float:
     return (1 + int(far.sum())) / (1 + len(known))
 
 
-def _chunks(rows: int, resamples: int) -> Iterator[int]:
+def _chunks(rows: int, draws: int) -> Iterator[int]:
     most = max(1, _CHUNK // rows)
-    for start in range(0, resamples, most):
-        yield min(most, resamples - start)
+    for start in range(0, draws, most):
+        yield min(most, draws - start)

@@ -185,6 +185,13 @@ class PairTest(Record):
     better: str
     alone: bool
 
+    @property
+    def ahead(self) -> str:
+        """Name of the system with the better figure, however sure that is; empty where they are equal."""
+        if self.comparison.difference == 0:
+            return ""
+        return self.a if (self.comparison.difference > 0) == self.comparison.higher_is_better else self.b
+
 
 @dataclass(frozen=True, slots=True)
 class Friedman(Record):

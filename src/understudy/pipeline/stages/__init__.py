@@ -55,7 +55,7 @@ def own_seed(recipe: Recipe, stage: Stage) -> Recipe:
     """The recipe with the seed that a stage goes by: that of the model it works on, where the model has one."""
     side = side_of(stage)
     model = (recipe.teacher if side == "teacher" else recipe.student) if side else None
-    return recipe if model is None or model.seed is None else recipe.model_copy(update={"seed": model.seed})
+    return recipe.model_copy(update={"seed": model.seed_or(recipe.seed)}) if model else recipe
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def predict(context: Context, arm: str) -> dict[str, Any]:
     rows = held_out(context.run, context.recipe)
     counter = Counter(context.progress, len(rows), "answers")
     predictions = predict_rows(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
-    write_jsonl(context.folder / "predictions.jsonl", predictions)
+    write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
     return {"rows": len(predictions), "notes": encoder.notes}
 
 

@@ -18,12 +18,14 @@ from understudy.evaluation.metric_models import tools_for
 from understudy.evaluation.simulatability import simulate, views
 from understudy.files import write_jsonl
 from understudy.knowledge import store
+from understudy.metrics.significance import Resampling
 from understudy.models.load import load_model, load_template
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
 from understudy.pipeline.stages.jobs import gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig
+from understudy.records import FigureLine
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -114,22 +116,22 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
     apart = form.explanation not in (None, form.answer)
     counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
-    write_jsonl(context.folder / "predictions.jsonl", found)
-    measured = {"resamples": recipe.evaluate.resamples, "confidence": recipe.evaluate.confidence, "seed": recipe.seed}
-    lines = figure_lines(explanation_figures(found, **measured)) if tasks.kind != "answer" else []
+    write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in found])
+    measured = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
+    lines = figure_lines(explanation_figures(found, resampling=measured)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
         swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
-        write_jsonl(context.folder / "swaps.jsonl", swaps)
-        lines += faithfulness_lines(faithfulness(swaps, tasks, **measured), role)
+        write_jsonl(context.folder / "swaps.jsonl", [swap.to_json() for swap in swaps])
+        lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=measured), role)
     if (observed := stage_of("observer").name) in context.stage.needs:
         observer, its_encoder = _load(context, observed)
-        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, **measured))
+        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, resampling=measured))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
-            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), **measured)
+            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
         )
-    return {"rows": len(found), "notes": encoder.notes, "explanations": lines}
+    return {"rows": len(found), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
@@ -157,15 +159,14 @@ def _line(
     scale: int = 100,
     about: str = "",
     without: str = "there is nothing to count",
-) -> dict[str, Any]:
-    kept = {key: figure.get(key) for key in ("value", "low", "high", "n")} if figure else {"value": None}
-    value = kept["value"]
-    if value is None or value != value:
-        return {"label": label, "value": None, "reason": without}
-    return {"label": label, **kept, "scale": scale, "about": about}
+) -> FigureLine:
+    value = figure["value"] if figure else None
+    if figure is None or value is None or value != value:
+        return FigureLine(label, reason=without)
+    return FigureLine(label, value, figure["low"], figure["high"], figure["n"], scale, about)
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+def figure_lines(figures: Mapping[str, Any]) -> list[FigureLine]:
     """What the explanations are like."""
     return [
         _line("An answer could be read, %", figures["answer_given"]),
@@ -177,33 +178,30 @@ def figure_lines(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[FigureLine]:
     """Whether the answer goes along with the rationale."""
     labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
     if not found["measured"]:
-        return [{"label": labels[0], "value": None, "reason": found["reason"]}]
+        return [FigureLine(labels[0], reason=found["reason"])]
     about = [f"on {found['examples']:,} {'development' if role == 'dev' else 'training'} rows"]
     about += [found["note"]] if found.get("note") else []
     keys = ("follows", "flips")
     return [_line(label, found[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
 
 
-def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[FigureLine]:
     """What the judge says of the explanations."""
     labels = {
         "answer_relevance": "Judged: speaks to the question, %",
         "faithfulness": "Judged: borne out by the context, %",
     }
-    return [
-        _line(labels[metric], figure) if figure["value"] is not None else {"label": labels[metric], **figure}
-        for metric, figure in found.items()
-    ]
+    return [_line(labels[metric], figure, without=figure.get("reason", "")) for metric, figure in found.items()]
 
 
-def observer_lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def observer_lines(found: Mapping[str, Any]) -> list[FigureLine]:
     """How much the explanations help an observer to foresee the answers."""
     if not found["measured"]:
-        return [{"label": "Simulatability", "value": None, "reason": found["reason"]}]
+        return [FigureLine("Simulatability", reason=found["reason"])]
     left = f"{found['left_out']:,} rows left out" if found["left_out"] else ""
     return [
         _line("The observer foresees the answer from the question, %", found["question_alone"], about=left),

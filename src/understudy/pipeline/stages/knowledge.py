@@ -10,12 +10,12 @@ from understudy.completers.factory import completer
 from understudy.completers.local_completer import LocalCompleter
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
-from understudy.evaluation.metric_models import cache_folder
+from understudy.files import cache_folder
 from understudy.knowledge import pipeline, recorded, store, text_statistics
 from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
 from understudy.pipeline.knowledge_report import EXPLAINED_DATASET, STAGE
-from understudy.pipeline.sources import text_sources
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
+from understudy.pipeline.staleness import text_sources
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
 from understudy.run import Run
 from understudy.types import Completer, Example

@@ -1,76 +1,53 @@
-"""Whether what a run needs is there, and still what it was made from; no torch here."""
+"""Whether a run is still made from what stands on the disk; no torch here."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from understudy.data.documents import fingerprint_documents
-from understudy.errors import ConfigError
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
 from understudy.pipeline.kinds import stages
 from understudy.recipe import GenerateConfig, Recipe
-from understudy.run import Run
+from understudy.run import EXTENSIONS, Run
 
 
 def changed(run: Run, recipe: Recipe) -> list[str]:
-    """Data files, model folders and what stands behind texts whose content is no longer what the run was made from.
+    """Extensions, data files, model folders and sources of texts that are no longer what the run was made from.
 
     What is no longer there cannot be compared and is passed over: a finished run does not need it.
     """
+    paths = [name for name in recipe.extensions if Path(name).is_file() and not _is_as_run(run, Path(name))]
+    return [*paths, *_changed_sources(run, recipe)]
+
+
+def _is_as_run(run: Run, path: Path) -> bool:
+    copy = run.folder / EXTENSIONS / path.name
+    return not copy.is_file() or fingerprint_file(copy) == fingerprint_file(path)
+
+
+def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
     data = recipe.data
     names = {"source": data.source, "dev": data.dev_source, "test": data.test_source}
     names |= {"unlabelled": data.unlabelled_source}
-    found = []
+    paths = []
     for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
         name = names.get(source.get("role"))
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
-            found.append(name)
+            paths.append(name)
     for model in run.record("pair")["models"] if run.is_done("pair") else ():
         if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
-            found.append(model["folder"])
+            paths.append(model["folder"])
     for source in run.record("generate").get("sources", ()) if run.is_done("generate") else ():
         if Path(source["name"]).expanduser().exists() and fingerprint_tree(source["name"]) != source["fingerprint"]:
-            found.append(source["name"])
+            paths.append(source["name"])
     for stage in stages(recipe, unlabelled=True):
         source = run.record(stage.name)["source"] if stage.kind == "pretrain" and run.is_done(stage.name) else {}
         if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
-            found.append(source["name"])
-    return found
+            paths.append(source["name"])
+    return paths
 
 
 def text_sources(config: GenerateConfig) -> list[dict[str, str]]:
     """The files and folders behind generated texts, with their fingerprints."""
     named = [config.recorded, config.demonstrations, config.prompts, *config.own_steps]
     return [{"name": name, "fingerprint": fingerprint_tree(name)} for name in named if name]
-
-
-def check_trackers(recipe: Recipe) -> None:
-    """Whether the trackers of `report_to` are installed.
-
-    Raises:
-        ConfigError: one is not; the Trainer would only say so after the first stage.
-    """
-    for tracker in recipe.report_to:
-        if find_spec(tracker) is None:
-            raise ConfigError(
-                f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
-            )
-
-
-def check_evaluation(recipe: Recipe) -> None:
-    """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
-
-    Raises:
-        ConfigError: one does not; it would otherwise show after the last training stage.
-        DataError: the demonstrations cannot be read.
-    """
-    from understudy.evaluation.metric_models import metric_names, tools_for
-
-    metric_names(recipe.evaluate.metrics)
-    if recipe.generate:
-        from understudy.knowledge.pipeline import check
-
-        check(recipe.generate)
-    if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
-        tools_for(recipe.evaluate)

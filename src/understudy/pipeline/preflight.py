@@ -1,0 +1,39 @@
+"""Whether what a run needs is there: asked before its first stage, not hours later; no torch here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from understudy.errors import ConfigError
+from understudy.recipe import Recipe
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Whether the trackers of `report_to` are installed.
+
+    Raises:
+        ConfigError: one is not; the Trainer would only say so after the first stage.
+    """
+    for tracker in recipe.report_to:
+        if find_spec(tracker) is None:
+            raise ConfigError(
+                f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
+            )
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
+
+    Raises:
+        ConfigError: one does not; it would otherwise show after the last training stage.
+        DataError: the demonstrations cannot be read.
+    """
+    from understudy.evaluation.metric_models import metric_names, tools_for
+
+    metric_names(recipe.evaluate.metrics)
+    if recipe.generate:
+        from understudy.knowledge.pipeline import check
+
+        check(recipe.generate)
+    if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
+        tools_for(recipe.evaluate)

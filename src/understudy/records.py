@@ -1,0 +1,152 @@
+"""Rows that go over a boundary – from a stage to a file, from a file to the scores – each a class of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from understudy.errors import DataError
+
+_NEEDED = ("id", "references", "prediction")
+_LISTS = ("references", "choices")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one system answered to one test item: a line of `predictions.jsonl`, keys in this order.
+
+    Attributes:
+        id: of the item, the same for every system.
+        kind: kind of question, or None.
+        gold_fact: whether the fact asked for stood in the gold answers; None where that means nothing.
+        group: what the item shares with others (a fact, a context), so that they are resampled together; None where it
+            stands for itself.
+        question: what was asked.
+        context: what there was to read, or None.
+        choices: the options of a multiple-choice item.
+        references: the right answers; empty where none is known.
+        prediction: the answer; None where the system gave none.
+        choice_scores: log-likelihood of each option; None where they were not compared.
+        tokens: how many the answer has; None in files of other tools.
+        finished: whether the answer came to an end before the longest length.
+        seconds: how long the answer took.
+    """
+
+    id: str
+    kind: str | None = None
+    gold_fact: bool | None = None
+    group: str | None = None
+    question: str | None = None
+    context: str | None = None
+    choices: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    prediction: str | None = None
+    choice_scores: tuple[float | None, ...] | None = None
+    tokens: int | None = None
+    finished: bool | None = None
+    seconds: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Attribute -> value, in their order."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able, keys in the order of the attributes."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.values().items()}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Read a line; keys that are not known are left out, those that are not needed may be absent.
+
+        Raises:
+            DataError: no `id`, `references` or `prediction`.
+        """
+        missing = [name for name in _NEEDED if name not in row]
+        if missing:
+            raise DataError(f"a prediction has no field {missing[0]!r}", hint=f"each row needs {', '.join(_NEEDED)}")
+        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        known |= {name: tuple(known[name] or ()) for name in _LISTS if name in known}
+        if known.get("choice_scores") is not None:
+            known["choice_scores"] = tuple(known["choice_scores"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedPrediction(Prediction):
+    """The answer of a student that was taught with texts, and its explanation.
+
+    `tokens` and `seconds` count both texts.
+
+    Attributes:
+        raw: the text that holds the answer; `prediction` is the answer in it, empty where there is none.
+        answer_given: whether an answer could be read.
+        chosen: the place of the option that it names; None: none, or several, which is a wrong answer.
+        explanation: the explanation; None where the student gives none.
+        explanation_finished: whether it came to an end; None without one.
+    """
+
+    raw: str = ""
+    answer_given: bool = False
+    chosen: int | None = None
+    explanation: str | None = None
+    explanation_finished: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a student answers behind a rationale put in the place of its own: a line of `swaps.jsonl`.
+
+    Attributes:
+        id: of the item.
+        group: what the item shares with others; None where it stands for itself.
+        choice: the place of the option that the rationale argues for.
+        before: the place answered behind the student's own rationale.
+        after: the place answered behind the swapped one.
+    """
+
+    id: str
+    group: str | None
+    choice: int
+    before: int
+    after: int
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able, keys in the order of the attributes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class FigureLine:
+    """A figure of a stage as a line of the report.
+
+    Attributes:
+        label: what it is, in print.
+        value: the figure; None where it was not measured.
+        low: lower bound of its interval; None where that is not known.
+        high: upper bound.
+        n: how many items it is over.
+        scale: what it is multiplied by in print.
+        about: what a reader has to know of it.
+        reason: why there is none.
+    """
+
+    label: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    scale: int = 100
+    about: str = ""
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able: the figure, or the reason why there is none."""
+        if self.value is None:
+            return {"label": self.label, "value": None, "reason": self.reason}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reason"}
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> FigureLine:
+        """Read a line of a stage's record."""
+        return cls(**{field.name: line[field.name] for field in fields(cls) if field.name in line})

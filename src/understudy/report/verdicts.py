@@ -1,0 +1,157 @@
+"""A comparison read: its tests, the metric of its headline, and each test in words.
+
+Everything here reads `Comparison.to_dict()`, so a saved `comparison.json` or `scores.json` speaks as a fresh one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.report.formatting import arm_label, kind_label, p_text, rounded_up
+
+Comparison = Mapping[str, Any]
+Test = Mapping[str, Any]
+
+GOLD_FACTS = {"in_gold": "Facts in the gold", "not_in_gold": "Facts not in the gold"}
+_MANY = 1_000_000
+
+
+def names_of(comparison: Comparison) -> list[str]:
+    """The systems, in the order given."""
+    return [system["name"] for system in comparison["systems"]]
+
+
+def are_arms(comparison: Comparison) -> bool:
+    """Whether the systems are the arms of a run."""
+    return all(system["arm"] and system["arm"] == system["name"] for system in comparison["systems"])
+
+
+def all_tests(comparison: Comparison) -> list[Test]:
+    """All tests, pairs in order, metrics within."""
+    return list(comparison["comparison"]["tests"])
+
+
+def pairs_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """The pairs that were tested, first minus second."""
+    return list(dict.fromkeys((test["a"], test["b"]) for test in all_tests(comparison)))
+
+
+def pair_test(comparison: Comparison, a: str, b: str, metric: str | None) -> Test | None:
+    """The test of one pair on one metric, if there was one."""
+    return next((t for t in all_tests(comparison) if (t["a"], t["b"], t["metric"]) == (a, b, metric)), None)
+
+
+def headline_metric(comparison: Comparison) -> str | None:
+    """The metric of the headline: exact match where anyone matches exactly, else ROUGE-L, else the first there is.
+
+    Of the metrics that some pair was tested on; of all where nothing was tested.
+    """
+    table = comparison["overall"]["table"].values()
+    tested = {test["metric"] for test in all_tests(comparison)} or set(comparison["metrics"])
+
+    def best(metric: str) -> float:
+        values = (row[metric]["value"] or 0.0 for row in table if metric in row and metric in tested)
+        return max(values, default=-1.0)
+
+    if best("exact_match") >= 0.1:
+        return "exact_match"
+    return next((m for m in ("rougeL", "choice_accuracy", *comparison["metrics"]) if best(m) >= 0), None)
+
+
+def kinds(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """Kinds of question by their names in print, where figures were measured on each."""
+    return {kind_label(kind): part for kind, part in comparison["kinds"].items() if part["table"]}
+
+
+def gold_facts(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """Facts in the gold and not in the gold, by their names in print."""
+    return {GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
+
+
+def slices(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """The parts of the test set by their names in print: kinds of question, facts in the gold and not."""
+    return {**kinds(comparison), **gold_facts(comparison)}
+
+
+def slice_test(part: Mapping[str, Any], metric: str) -> Test | None:
+    """The test of a part's one pair on a metric, corrected over the parts."""
+    return next((test for test in part.get("tests", ()) if test["metric"] == metric), None)
+
+
+# Tests in words -------------------------------------------------------------------------------------------------------
+
+
+def tone(test: Test) -> str:
+    """`better` or `worse` for the first system of the pair after correction, else `open`."""
+    return "open" if not test["better"] else "better" if test["better"] == test["a"] else "worse"
+
+
+def verdict(test: Test) -> str:
+    """One test in words: the better system, or what would be needed to tell."""
+    figures = test["comparison"]
+    if test["p_holm"] is None or figures["low"] is None:
+        return "too few items to tell"
+    if test["better"]:
+        return f"{arm_label(test['better'])} is better{_beside(test)}"
+    if not figures["difference"]:
+        return "no difference"
+    if alone(test):
+        enough = (figures["items_needed"] or 0) <= figures["n"]
+        return f"not significant after correction{alone(test)}" + ("" if enough else f"; {needed(figures)}")
+    # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
+    if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
+        return f"not significant{_beside(test)}"
+    return f"not significant{_beside(test)}; {needed(figures)}"
+
+
+def verdict_of_pair(test: Test) -> str:
+    """The same inside a table of the pair: the first system is better, worse, or nothing is shown."""
+    return verdict(test) if tone(test) == "open" else f"{tone(test)}{_beside(test)}"
+
+
+def alone(test: Test) -> str:
+    """The p-value of a test by itself, where only the correction for many tests takes its significance away."""
+    if test["better"] or not test["alone"] or test["p_holm"] == test["p_value"]:
+        return ""
+    return f" ({p_text(test['p_value'])} alone)"
+
+
+def excludes_zero(test: Test) -> bool:
+    """Whether the interval of the difference leaves out 0."""
+    figures = test["comparison"]
+    return figures["low"] is not None and (figures["low"] > 0 or figures["high"] < 0)
+
+
+def disagrees(test: Test) -> str:
+    """Where interval and uncorrected p say different things: which says what; empty where they agree.
+
+    The one asks how far the difference could move with other items, the other whether it could have come from alike
+    systems; with few or skewed items the answers can part near the edge.
+    """
+    if test["p_value"] is None or test["comparison"]["low"] is None or excludes_zero(test) == test["alone"]:
+        return ""
+    if test["alone"]:
+        return f"the interval holds 0, though {p_text(test['p_value'])} alone"
+    return f"the interval leaves out 0, though {p_text(test['p_value'])} alone"
+
+
+def _beside(test: Test) -> str:
+    return f" ({disagrees(test)})" if disagrees(test) else ""
+
+
+def needed(figures: Mapping[str, Any]) -> str:
+    """How many items would show the difference that was seen, in words."""
+    items = figures["items_needed"]
+    if items is None:
+        return "no number of items would show it"
+    if items > _MANY:
+        return "over a million items would be needed"
+    return f"{rounded_up(items):,} items would be needed"
+
+
+def most_needed(comparison: Comparison, tests: list[Test]) -> int | None:
+    """How many items would show all the differences that were seen and not shown; None where that is not known."""
+    counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
+    counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]
+    return rounded_up(max(counts)) if counts else None

@@ -1,0 +1,46 @@
+"""A divergence, a metric and a data layout of a user's own, through the real command line to a report."""
+
+from __future__ import annotations
+
+import json
+
+from support.extension import EXTENSION
+from support.house import House
+from understudy.files import read_json, read_jsonl
+
+
+def test_an_extension_runs_to_a_report_with_two_workers(house: House) -> None:
+    (house.folder / "mine.py").write_text(EXTENSION, encoding="utf-8")
+    rows = [{"ask": row["question"], "tell": row["answer"]} for row in read_jsonl(house.folder / "qa.jsonl")]
+    (house.folder / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    house.recipe |= {"extensions": ["mine.py"], "workers": 2}
+    house.recipe["distil"] |= {"divergence": "squared", "divergence_parameters": {"power": 1.0}}
+    house.recipe["evaluate"] |= {"arms": ["distilled"], "metrics": ["brevity", "token_f1"], "speed": False}
+    folder = house.run()
+    assert read_json(folder / "data" / "notes.json")["sources"][0]["format"] == "ask_tell"
+    answers = [row["prediction"] for row in read_jsonl(folder / "stages/predict-distilled/predictions.jsonl")]
+    short = sum(len(text.split()) <= 3 for text in answers) / len(answers)
+    assert read_json(folder / "scores.json")["overall"]["table"]["distilled"]["brevity"]["value"] == short
+    assert "brevity" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "extensions" / "mine.py").read_text(encoding="utf-8") == EXTENSION
+    # The run can be looked at without the file.
+    (house.folder / "mine.py").unlink()
+    done = house.call("evaluate", str(folder), "--metrics", "brevity")
+    assert done.returncode == 0, done.stderr
+    assert "brevity" in done.stdout
+
+
+def test_the_cells_of_a_grid_know_it_too(house: House) -> None:
+    (house.folder / "mine.py").write_text(EXTENSION, encoding="utf-8")
+    house.recipe |= {"name": "grid", "extensions": ["mine.py"], "axes": {"distil.divergence": ["squared", "js"]}}
+    house.recipe["teacher"].pop("sft")
+    house.recipe["evaluate"] |= {"arms": ["distilled"], "metrics": ["brevity"], "speed": False}
+    house.write_recipe("grid.yaml")
+    done = house.call("run", "grid.yaml")
+    assert done.returncode == 0, done.stderr
+    [header, *cells] = (house.folder / "runs" / "grid" / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert "brevity" in header
+    assert {line.split(",")[0] for line in cells} == {"squared", "js"}
+    (house.folder / "mine.py").write_text(EXTENSION.replace("<= 3", "<= 4"), encoding="utf-8")
+    changed = house.call("run", "grid.yaml")
+    assert "error: mine.py changed since this grid was begun\n" in changed.stderr
