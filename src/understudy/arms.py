@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from understudy.errors import ConfigError
+from understudy.extensions import claim
 
 Learns = Literal["gold", "teacher_text", "gold_and_teacher_text", "task_texts"]
 """Gold answers; the teacher's answers in their place; gold where there is some and the teacher's elsewhere; the texts
@@ -69,13 +69,12 @@ ARMS: dict[str, Arm] = {
 
 
 def register(arm: Arm) -> Arm:
-    """Add an arm of one's own, so that recipes can name it in `evaluate.arms`.
+    """Add an arm of one's own, so that recipes can name it in `evaluate.arms`; they name its file in `extensions`.
 
     Raises:
         ConfigError: there is one of this name already.
     """
-    if arm.name in ARMS:
-        raise ConfigError(f"there is an arm {arm.name!r} already", hint="give yours another name")
+    claim("arm", arm.name, ARMS)
     ARMS[arm.name] = arm
     return arm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from support.extension import EXTENSION
+from support.extension import EXTENSION, WIDER
 from support.house import House
 from understudy.files import read_json, read_jsonl
 
@@ -44,3 +44,47 @@ def test_the_cells_of_a_grid_know_it_too(house: House) -> None:
     (house.folder / "mine.py").write_text(EXTENSION.replace("<= 3", "<= 4"), encoding="utf-8")
     changed = house.call("run", "grid.yaml")
     assert "error: mine.py changed since this grid was begun\n" in changed.stderr
+
+
+def test_a_method_an_arm_and_a_stage_of_ones_own_run_to_a_report(house: House) -> None:
+    (house.folder / "wider.py").write_text(WIDER, encoding="utf-8")
+    house.recipe |= {"extensions": ["wider.py"], "workers": 2}
+    house.recipe["distil"] |= {"method": "halved", "share": 0.25}
+    house.recipe["evaluate"] |= {"arms": ["sft", "parrot", "distilled"], "speed": False}
+    folder = house.run()
+    scores = read_json(folder / "scores.json")
+    assert {"parrot", "distilled", "sft"} <= scores["overall"]["table"].keys()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "parrot" in page
+    answers = read_jsonl(folder / "stages/predict-parrot/predictions.jsonl")
+    words = sum(len(row["prediction"].split()) for row in answers)
+    assert read_json(folder / "stages/count/words.json") == words
+    assert "count: words" in page
+    # The arm learned the teacher's own answers, so it is not SFT-only by another name.
+    sft = read_jsonl(folder / "stages/predict-sft/predictions.jsonl")
+    weights = [(folder / f"stages/train-{arm}/model/model.safetensors").read_bytes() for arm in ("sft", "parrot")]
+    assert weights[0] != weights[1]
+    assert [row["id"] for row in answers] == [row["id"] for row in sft]
+
+
+def test_arms_of_a_recipe_are_one_run_with_one_report(house: House) -> None:
+    house.recipe |= {"arms": {"reverse": {"distil.divergence": "reverse_kl"}}, "workers": 2}
+    house.recipe["evaluate"] |= {"arms": ["sft", "distilled", "reverse"], "speed": False}
+    folder = house.run()
+    weights = {
+        arm: (folder / f"stages/train-{arm}/model/model.safetensors").read_bytes()
+        for arm in ("sft", "distilled", "reverse")
+    }
+    assert len(set(weights.values())) == 3
+    assert "reverse" in read_json(folder / "scores.json")["overall"]["table"]
+    assert "reverse" in (folder / "report.html").read_text(encoding="utf-8")
+    # Trained by itself as the main arm of another recipe, it is the same student.
+    house.recipe["name"] = "alone"
+    house.recipe["arms"] = {}
+    house.recipe["distil"] |= {"divergence": "reverse_kl"}
+    house.recipe["evaluate"] |= {"arms": ["distilled"]}
+    house.write_recipe()
+    done = house.call("run", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    [alone] = (house.folder / "runs").glob("alone-*")
+    assert (alone / "stages/train-distilled/model/model.safetensors").read_bytes() == weights["reverse"]

@@ -5,7 +5,7 @@ import torch
 
 from understudy.losses import DIVERGENCES, Head, HeadStates, HeadTerms, divergence, head_losses, traits
 from understudy.losses.dense import head_logits
-from understudy.losses.sources import Averaged, LogProbabilities, TopK
+from understudy.losses.sources import Averaged, LogProbabilities, TopKProbabilities
 
 TOKENS, COLUMNS = 11, 37
 TAILED = [name for name in DIVERGENCES if traits(divergence(name)).takes_tail]
@@ -39,7 +39,7 @@ class Case:
     def top(self, k):
         logp, ids = self.logp.topk(k)
         rest = self.logp.scatter(1, ids, -torch.inf)
-        return TopK(ids, logp, rest.logsumexp(-1))
+        return TopKProbabilities(ids, logp, rest.logsumexp(-1))
 
 
 @pytest.mark.parametrize("chunk", [None, 3])

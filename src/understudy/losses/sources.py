@@ -57,7 +57,7 @@ class LogProbabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopKProbabilities:
     """The likeliest K tokens of each position, and all other tokens as one bucket.
 
     The student is put into the same K + 1 buckets, so only a divergence that takes a tail will do (`traits`). K = V
@@ -89,11 +89,11 @@ class TopK:
         """Of what is stored."""
         return self.logp.dtype
 
-    def rows(self, which: Tensor) -> TopK:
+    def rows(self, which: Tensor) -> TopKProbabilities:
         """The same over some of the tokens."""
-        return TopK(self.ids[which], self.logp[which], self.tail[which])
+        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which])
 
-    def constant(self) -> TopK:
+    def constant(self) -> TopKProbabilities:
         """The same; it never has a gradient."""
         return self
 

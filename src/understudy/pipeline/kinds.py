@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.arms import Arm
-from understudy.errors import ConfigError
+from understudy.extensions import claim
 from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
@@ -250,13 +250,14 @@ KINDS: dict[str, StageKind] = {
 
 
 def register(kind: StageKind) -> StageKind:
-    """Add a kind of stage of one's own; it is planned before time is measured and the report is written.
+    """Add a kind of stage of one's own; recipes name its file in `extensions`.
+
+    It is planned behind all other kinds, before time is measured and the report is written.
 
     Raises:
         ConfigError: there is one of this name already.
     """
-    if kind.name in KINDS:
-        raise ConfigError(f"there is a stage {kind.name!r} already", hint="give yours another name")
+    claim("stage", kind.name, KINDS)
     KINDS[kind.name] = kind
     return kind
 

@@ -65,7 +65,8 @@ class StageKind:
 
     Attributes:
         name: of the kind.
-        run: `module:function`, imported when a stage of this kind runs; called with (context, argument).
+        run: `module:function`, imported when a stage of this kind runs, or the function itself; called with (context,
+            argument), and what it returns is the stage's record.
         plan: (argument, needs) of each stage of this kind that a run has.
         reads: the recipe fields that can change a stage, beside those of the stages it is made from; of (recipe,
             argument), the recipe being that of the argument's arm.
@@ -80,7 +81,7 @@ class StageKind:
     """
 
     name: str
-    run: str
+    run: str | Callable[..., dict[str, Any] | None]
     plan: Callable[[Plan], Sequence[tuple[str, tuple[str, ...]]]]
     reads: Callable[[Recipe, str], tuple[str, ...]] = lambda recipe, argument: ()
     title: Callable[[str], str] | str = ""
@@ -105,5 +106,7 @@ class StageKind:
 
     def function(self) -> Callable[..., dict[str, Any] | None]:
         """What it runs."""
+        if not isinstance(self.run, str):
+            return self.run
         module, _, name = self.run.partition(":")
         return getattr(importlib.import_module(module), name)

@@ -13,6 +13,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
+from understudy.errors import ConfigError
+from understudy.extensions import claim
 from understudy.recipe.training import TrainConfig
 from understudy.types import AlignmentKind, Gives
 
@@ -233,6 +235,24 @@ METHODS: dict[str, type[MethodConfig]] = {
     "byte_aligned": ByteAlignedConfig,
 }
 """Every method by the name that `distil.method` gives it."""
+
+
+def register(config: type[MethodConfig]) -> type[MethodConfig]:
+    """Make the section of a method of one's own known; recipes name its file in `extensions`.
+
+    Its name is the default of its field `method`. The objective is registered beside it, with
+    `understudy.training.objectives.register`.
+
+    Raises:
+        ConfigError: the name is taken, or the class has none.
+    """
+    name = config.model_fields["method"].default
+    if not isinstance(name, str):
+        raise ConfigError(f"{config.__name__} has no name", hint='give it a field method: Literal["mine"] = "mine"')
+    claim("method", name, METHODS)
+    METHODS[name] = config
+    return config
+
 
 DEFAULT = "kd"
 """The method of a recipe that names none."""

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from understudy.losses.sources import LogProbabilities, TopKProbabilities
 from understudy.models.forward import Output
 from understudy.types import Batch, Gives
 
@@ -29,6 +30,11 @@ class Logps:
     logp: Tensor
     target_ids: Tensor
     lengths: tuple[int, ...]
+
+    @property
+    def states(self) -> LogProbabilities:
+        """What stands in a pass where a head stands."""
+        return LogProbabilities(self.logp)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class TopK:
         inside = self.logp.logsumexp(-1).clamp_max(0.0)
         # log(1 − eˣ) without cancellation (Mächler, 2012).
         return torch.where(inside > -0.6931, (-inside.expm1()).log(), (-inside.exp()).log1p())
+
+    @property
+    def states(self) -> TopKProbabilities:
+        """What stands in a pass where a head stands."""
+        return TopKProbabilities(self.ids, self.logp, self.log_tail)
 
 
 Signal = Output | Logps | TopK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from understudy.extensions import claim
 from understudy.training.objectives.base import Objective, Result
 from understudy.training.objectives.cross_entropy import CrossEntropy
 from understudy.training.objectives.cross_vocabulary import (
@@ -24,4 +25,15 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 """What each method of `recipe.METHODS` adds up."""
 
-__all__ = ["OBJECTIVES", "CrossEntropy", "Objective", "Result"]
+
+def register(method: str, objective: type[Objective]) -> None:
+    """Say what a method of one's own adds up; its section is registered with `understudy.recipe.methods.register`.
+
+    Raises:
+        ConfigError: the method has an objective already.
+    """
+    claim("objective", method, OBJECTIVES)
+    OBJECTIVES[method] = objective
+
+
+__all__ = ["OBJECTIVES", "CrossEntropy", "Objective", "Result", "register"]
