@@ -10,7 +10,7 @@ import multiprocessing.connection
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.grid.engines import Job, Outcome, Say
+from understudy.grid.jobs import Job, Outcome, Say
 from understudy.grid.run_job import work
 from understudy.pipeline import processes
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.errors import ConfigError, RunError, UnderstudyError
-from understudy.grid.engines import Job, Outcome
+from understudy.grid.jobs import Job, Outcome
 from understudy.grid.run_job import work
 from understudy.recipe import GridConfig
 

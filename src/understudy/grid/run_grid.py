@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from understudy.errors import RunError
-from understudy.grid.engines import Engine, Job, engine_for
+from understudy.grid.engines import engine_for
 from understudy.grid.folder import GridFolder
+from understudy.grid.jobs import Engine, Job
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
 from understudy.pipeline.kinds import first_stages

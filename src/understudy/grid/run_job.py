@@ -13,8 +13,8 @@ from pathlib import Path
 
 from understudy.errors import RunError
 from understudy.files import read_json
-from understudy.grid.engines import Job
 from understudy.grid.folder import GridFolder
+from understudy.grid.jobs import Job
 from understudy.run import Run
 
 PARENT = "UNDERSTUDY_PARENT"
