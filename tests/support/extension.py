@@ -1,4 +1,4 @@
-"""Files of a user's own, as `extensions` loads them: first a divergence, a metric, a layout; then a method, an arm, a stage."""
+"""Files of a user's own, as `extensions` loads them: a divergence, a metric, a layout; a method, an arm, a stage."""
 
 EXTENSION = '''
 from understudy.data.formats import Format, register as register_format
