@@ -245,17 +245,17 @@ def _alignment(made: Made, repeats: int) -> dict:
 
     draw = np.random.default_rng(0)
     text = bytes(draw.integers(97, 123, made.tokens * 4).tolist())
-    cuts = [
+    token_ends = [
         np.append(np.sort(draw.choice(len(text), made.tokens - 1, replace=False)), [len(text), len(text) + 1])
         for _ in "ab"
     ]
-    for one in cuts:
+    for one in token_ends:
         one[0] = 0
     ids, nearest = np.arange(made.tokens), np.arange(made.tokens)
     ways = {
-        "equal spans": lambda: by_span(*cuts),
-        "groups": lambda: by_groups(*cuts),
-        "MinED": lambda: by_edit_distance((cuts[0], ids), (cuts[1], ids), text, nearest),
+        "equal spans": lambda: by_span(*token_ends),
+        "groups": lambda: by_groups(*token_ends),
+        "MinED": lambda: by_edit_distance((token_ends[0], ids), (token_ends[1], ids), text, nearest),
     }
     step = made.step("min_edit")
     made.turn(step)

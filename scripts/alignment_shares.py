@@ -71,7 +71,7 @@ def row(ours: str, theirs: str, student: Template, teacher: Template, texts: lis
     """One line of the table."""
     encoded = []
     for example in texts:
-        sides = [side.encode(messages(example), answer_text(example), cuts=True) for side in (student, teacher)]
+        sides = [side.encode(messages(example), answer_text(example), token_ends=True) for side in (student, teacher)]
         encoded.append((*sides, answer_text(example)))
     tokens = sum(len(mine.answer_ids) for mine, _, _ in encoded)
     shares, times, shared = [], [], 0.0

@@ -8,7 +8,7 @@ from understudy.errors import ConfigError, ModelError, VocabularyMismatch
 from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
-from understudy.tokens.compatibility import TokenizerPair, judge
+from understudy.tokens.compatibility import TokenizerPair, assess_method
 from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
@@ -146,7 +146,7 @@ def check_pair(
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)
-    found = judge(method, TokenizerPair.of(student, teacher, columns))
+    found = assess_method(method, TokenizerPair.of(student, teacher, columns))
     if found.cause == "vocabulary":
         raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
     # A recipe that only learns from texts may have the two speak differently.

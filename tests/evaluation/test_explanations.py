@@ -19,7 +19,7 @@ from understudy.errors import ConfigError
 from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
-from understudy.evaluation.simulatability import leakage_adjusted, simulate, views
+from understudy.evaluation.simulatability import leakage_adjusted, observer_prompts, simulate
 from understudy.metrics.significance import Resampling
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
@@ -410,7 +410,7 @@ def test_rows_that_cannot_be_foreseen_are_left_out_and_counted(causal):
 
 def test_the_observer_sees_the_explanation_before_the_question_and_alone():
     example = Example("a", "Which?", ("AMF",), context="A passage.", choices=OPTIONS)
-    seen = views(example, "Because.")
+    seen = observer_prompts(example, "Because.")
     assert seen["question"] is example
     assert (seen["both"].context, seen["both"].question) == ("A passage.\n\nBecause.", "Which?")
     assert seen["explanation"].context == "Because."

@@ -18,7 +18,7 @@ from understudy.errors import ConfigError, DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge import steps
 from understudy.knowledge.demonstrations import Shots, demonstrate, parse_demonstrations, read_demonstrations
-from understudy.knowledge.pipeline import lessons
+from understudy.knowledge.pipeline import teaching_examples
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import OURS, Prompts, write_prompts
 from understudy.knowledge.step import STEPS, PriorTexts, Question, Skip, StepRandom, load_own
@@ -333,7 +333,7 @@ def test_demonstrations_stand_alone_in_a_file(tmp_path: Path) -> None:
         ("explain", "t", None),
         ("counterfactual", "u", 1),
     ]
-    taught = lessons(GenerateConfig(steps=("explain", "counterfactual")), [shown])
+    taught = teaching_examples(GenerateConfig(steps=("explain", "counterfactual")), [shown])
     assert [(each.id, each.answers) for each in taught] == [("1/explain/0", ("t",)), ("1/counterfactual/0", ("u",))]
     assert "The right answer is: a\n" in taught[0].question
     assert [turn.role for turn in taught[0].history] == ["system"]

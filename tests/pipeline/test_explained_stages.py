@@ -17,7 +17,7 @@ from understudy.files import read_json, read_jsonl
 from understudy.knowledge import store
 from understudy.pipeline.knowledge_report import texts_of
 from understudy.pipeline.stages.explained import explained_rows
-from understudy.pipeline.stages.knowledge import lessons
+from understudy.pipeline.stages.knowledge import teaching_examples
 from understudy.recipe import TaskKind, parse_recipe
 from understudy.run import Run
 
@@ -271,9 +271,9 @@ def test_unlabelled_questions_teach_by_the_answer_that_the_teacher_reached(house
 def test_nothing_to_teach_with_is_one_line(house: Path) -> None:
     recipe = parse_recipe(recipe_of(house, generate={"teach": True}))
     with pytest.raises(ConfigError, match=r"generate\.teach: there are no demonstrations") as raised:
-        lessons(Run(house), recipe)
+        teaching_examples(Run(house), recipe)
     assert "generate.demonstrations" in (raised.value.hint or "")
-    assert lessons(Run(house), parse_recipe(recipe_of(house, generate={"teach": False}))) == []
+    assert teaching_examples(Run(house), parse_recipe(recipe_of(house, generate={"teach": False}))) == []
 
 
 def test_demonstrations_of_other_steps_are_none(house: Path) -> None:
@@ -282,7 +282,7 @@ def test_demonstrations_of_other_steps_are_none(house: Path) -> None:
     value["generate"]["max_tokens"] = {}
     value["tasks"] = {"rationales": "explain_blind"}
     with pytest.raises(ConfigError, match="no demonstrations of its steps"):
-        lessons(Run(house), parse_recipe(value))
+        teaching_examples(Run(house), parse_recipe(value))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def bridge(kind, student, teacher, last=False):
 
 def aligned(kind, student, teacher, answer, last=False):
     """(tokens of the student, tokens of the teacher, alignment) of one answer."""
-    ours, theirs = (template(name).encode(ASKED, answer, cuts=True) for name in (student, teacher))
+    ours, theirs = (template(name).encode(ASKED, answer, token_ends=True) for name in (student, teacher))
     return ours, theirs, bridge(kind, student, teacher, last).align(ours, theirs, answer)
 
 
@@ -181,9 +181,11 @@ def test_a_tokenizer_and_itself_are_aligned_throughout(shared, name, answer):
     for kind in KINDS:
         ours, _, found = aligned(kind, name, name, answer)
         whole = list(range(len(ours.answer_ids)))
-        if kind == "start" or UNKNOWN not in ours.cuts:
+        if kind == "start" or UNKNOWN not in ours.token_ends:
             # Tokens that cover nothing of the text (a spare space of SentencePiece) have no span to compare.
-            covering = [n for n in whole if kind in ("start", "min_edit") or ours.cuts[n + 1] > ours.cuts[n]]
+            covering = [
+                n for n in whole if kind in ("start", "min_edit") or ours.token_ends[n + 1] > ours.token_ends[n]
+            ]
             assert [n for n in whole if found.partners[n] == n][: len(covering)] == covering
     vocabulary = bridge("min_edit", name, name).vocabulary
     assert (vocabulary.exact == np.arange(len(vocabulary.exact))).all()
@@ -222,7 +224,7 @@ def test_any_text_through_any_two_vocabularies(shared, student, teacher, answer)
         assert partners.max(initial=-1) < len(theirs.answer_ids)
         if kind == "exact":
             for n, t in enumerate(found.partners):
-                assert t < 0 or ours.cuts[n : n + 2] == theirs.cuts[t : t + 2]
+                assert t < 0 or ours.token_ends[n : n + 2] == theirs.token_ends[t : t + 2]
         if kind == "groups":
             check_groups(ours, theirs, found)
 
@@ -233,7 +235,9 @@ def check_groups(ours, theirs, found):
         mine, its = (np.flatnonzero(groups == anchor) for groups in (found.student_groups, found.teacher_groups))
         assert anchor == mine[0]
         assert found.partners[anchor] == its[0]
-        ends = [[side.cuts[rows[0]], side.cuts[rows[-1] + 1]] for side, rows in ((ours, mine), (theirs, its))]
+        ends = [
+            [side.token_ends[rows[0]], side.token_ends[rows[-1] + 1]] for side, rows in ((ours, mine), (theirs, its))
+        ]
         assert ends[0] == ends[1]
     assert set(found.student_groups) - {-1} == set(np.flatnonzero(found.partners >= 0))
 
@@ -241,15 +245,15 @@ def check_groups(ours, theirs, found):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answer=TEXT | WORDS, name=st.sampled_from([*LARGE, *SMALL]))
 def test_cuts_run_through_the_answer(shared, name, answer):
-    encoded = template(name).encode(ASKED, answer, cuts=True)
+    encoded = template(name).encode(ASKED, answer, token_ends=True)
     plain = template(name).encode(ASKED, answer)
     assert (plain.prompt_ids, plain.answer_ids) == (encoded.prompt_ids, encoded.answer_ids)
-    if not encoded.cuts:  # the answer holds the stop token, or the template rewrote it
+    if not encoded.token_ends:  # the answer holds the stop token, or the template rewrote it
         return
-    known = [cut for cut in encoded.cuts if cut != UNKNOWN]
-    assert len(encoded.cuts) == len(encoded.answer_ids) + 1
+    known = [cut for cut in encoded.token_ends if cut != UNKNOWN]
+    assert len(encoded.token_ends) == len(encoded.answer_ids) + 1
     assert known == sorted(known)
-    assert known[0] == -len(encoded.lead.encode())
+    assert known[0] == -len(encoded.answer_prefix.encode())
     assert known[-1] == len(answer.strip().encode()) + 1
 
 
@@ -262,8 +266,8 @@ def test_templates_that_begin_an_answer_differently(shared):
     """Then the first token, which holds the space on one side alone, has no partner."""
     other = Template(fresh_gpt2())
     other.tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]\n{{ m['content'] }}\n{% endfor %}"
-    ours = template("tinyllama").encode(ASKED, "the core network", cuts=True)
-    theirs = other.encode(ASKED, "the core network", cuts=True)
+    ours = template("tinyllama").encode(ASKED, "the core network", token_ends=True)
+    theirs = other.encode(ASKED, "the core network", token_ends=True)
     found = bridge("exact", "tinyllama", "gpt2").align(ours, theirs, "the core network")
     left = names("tinyllama", ours)
     assert [left[n] for n in np.flatnonzero(found.partners >= 0)] == ["▁core", "▁network", "</s>"]
@@ -273,10 +277,10 @@ def test_a_template_that_rewrites_the_answer_aligns_nothing(shared):
     other = fresh_gpt2()
     other.chat_template = "{% for m in messages %}{{ m['content'] | upper }} {% endfor %}"
     encoder = ExampleTokenizer(Template(other), DataConfig(max_length=128, max_answer_tokens=16))
-    encoded = encoder.encode(Example("a", "why?", ("because",)), cuts=True)
-    assert encoded.cuts == []
+    encoded = encoder.encode(Example("a", "why?", ("because",)), token_ends=True)
+    assert encoded.token_ends == []
     assert sum(encoder.notes.values()) == 1
-    ours = template("gpt2").encode(ASKED, "because", cuts=True)
+    ours = template("gpt2").encode(ASKED, "because", token_ends=True)
     for kind in ("exact", "groups", "min_edit"):
         assert (bridge(kind, "gpt2", "gpt2").align(ours, encoded, "because").partners < 0).all()
 

@@ -13,7 +13,7 @@ from support.tiny import tokenizer
 from understudy import build
 from understudy.errors import ModelError, VocabularyMismatch
 from understudy.recipe import METHODS, parse_recipe
-from understudy.tokens.compatibility import Shares, TokenizerPair, compare_vocabularies, judge
+from understudy.tokens.compatibility import Shares, TokenizerPair, assess_method, compare_vocabularies
 from understudy.tokens.template import Template
 
 ALL_ALIGNED = Shares(rows=10, same_targets=1.0, exact=1.0, min_edit=1.0, groups=1.0, by_position=1.0)
@@ -35,7 +35,7 @@ def swapped(*pairs):
 
 
 def verdicts(pair, shares=None):
-    return {method: judge(method, pair, shares).verdict for method in METHODS}
+    return {method: assess_method(method, pair, shares).verdict for method in METHODS}
 
 
 def where_one_vocabulary_is_needed(verdict):
@@ -57,10 +57,10 @@ def test_equal_width_with_moved_ids_is_refused_by_doctor_and_run():
     assert made.vocabularies.cut_alike
     assert sorted(made.vocabularies.moved) == ["}", "~"]
     assert verdicts(made) == where_one_vocabulary_is_needed("unsound")
-    assert "2 under another id" in judge("kd", made).why
+    assert "2 under another id" in assess_method("kd", made).why
     with pytest.raises(VocabularyMismatch, match="needs one vocabulary") as caught:
         build.check_pair(parse_recipe({}), Template(tokenizer()), Template(theirs))
-    assert judge("kd", made).hint == caught.value.hint
+    assert assess_method("kd", made).hint == caught.value.hint
 
 
 def test_one_id_that_writes_two_things_is_refused_however_few_there_are():
@@ -92,7 +92,7 @@ def test_special_tokens_may_be_called_differently_but_not_the_one_that_ends_an_a
     theirs.eos_token = "<pad>"
     made = TokenizerPair.of(Template(tokenizer()), Template(theirs))
     assert verdicts(made) == where_one_vocabulary_is_needed("unsound")
-    assert "answers end differently: '</s>' and '<pad>'" in judge("kd", made).why
+    assert "answers end differently: '</s>' and '<pad>'" in assess_method("kd", made).why
     with pytest.raises(ModelError, match="answers end differently"):
         build.check_pair(parse_recipe({}), Template(tokenizer()), Template(theirs))
     only_texts = parse_recipe({"evaluate": {"arms": ["sft", "seqkd"]}})
@@ -118,7 +118,7 @@ def test_one_side_that_thinks_where_the_other_answers_is_refused(thinks):
     sides = (thinking, tokenizer()) if thinks == "student" else (tokenizer(), thinking)
     made = TokenizerPair.of(*map(Template, sides))
     assert set(verdicts(made).values()) == {"unsound"}
-    assert f"the {thinks}'s prompt ends inside a thought" in judge("dskd_cma", made).why
+    assert f"the {thinks}'s prompt ends inside a thought" in assess_method("dskd_cma", made).why
     with pytest.raises(ModelError, match="inside a thought"):
         build.check_pair(parse_recipe({"distil": {"method": "dskd_cma"}}), *map(Template, sides))
 
@@ -128,7 +128,7 @@ def test_a_head_too_narrow_for_the_end_of_an_answer_is_refused():
     assert ours.end_id == 0
     made = TokenizerPair.of(ours, theirs, (len(tokenizer()), 0))
     assert set(verdicts(made).values()) == {"unsound"}
-    assert "the teacher's answers end with '</s>', id 0, and its head has 0 columns" in judge("uld", made).why
+    assert "the teacher's answers end with '</s>', id 0, and its head has 0 columns" in assess_method("uld", made).why
     with pytest.raises(ModelError, match="0 columns"):
         build.check_pair(parse_recipe({}), ours, theirs, (0, None))
     build.check_pair(parse_recipe({}), ours, theirs, (len(tokenizer()), 512))
@@ -146,7 +146,7 @@ def test_rows_have_the_last_word():
         "uld": "weak",
         "byte_aligned": "sound",
     }
-    assert "10.0% of 10 answers" in judge("kd", made, some).why
+    assert "10.0% of 10 answers" in assess_method("kd", made, some).why
 
 
 def real(folder: Path) -> Template:
@@ -174,11 +174,11 @@ def test_real_models_of_two_kinds(shared):
     )
     made = TokenizerPair.of(letters, stories, (105, 512))
     assert made.vocabularies.tokens == (105, 512)
-    assert judge("kd", made).cause == "vocabulary"
-    assert judge("byte_aligned", made).verdict == "sound"
+    assert assess_method("kd", made).cause == "vocabulary"
+    assert assess_method("byte_aligned", made).verdict == "sound"
 
 
 def test_the_pairs_of_the_tests_themselves():
     two, one = tiny_pair("dskd_cma"), tiny_pair("kd")
-    assert judge("kd", TokenizerPair.of(two.template, two.teacher_template)).verdict == "unsound"
-    assert judge("kd", TokenizerPair.of(one.template, one.teacher_template)).verdict == "sound"
+    assert assess_method("kd", TokenizerPair.of(two.template, two.teacher_template)).verdict == "unsound"
+    assert assess_method("kd", TokenizerPair.of(one.template, one.teacher_template)).verdict == "sound"

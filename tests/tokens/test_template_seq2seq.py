@@ -64,16 +64,16 @@ def test_a_chat_template_is_used_and_its_end_token_is_not_doubled():
 @given(st.text(max_size=40), st.sampled_from(sorted(TEMPLATES)))
 def test_any_answer_is_cut_as_the_tokenizer_cuts_it(text, kind):
     made = TEMPLATES[kind]
-    row = made.encode(TURNS, text, cuts=True)
+    row = made.encode(TURNS, text, token_ends=True)
     assert row.answer_ids == made.tokenizer(text_target=text, add_special_tokens=False)["input_ids"] + [made.end_id]
-    assert row == made.encode(TURNS, text) or row.cuts
-    if row.cuts:
+    assert row == made.encode(TURNS, text) or row.token_ends
+    if row.token_ends:
         length = len(text.strip().encode())
-        assert len(row.cuts) == len(row.answer_ids) + 1
-        assert row.cuts[-1] == length + 1
-        known = [cut for cut in row.cuts if cut > -(10**9)]
+        assert len(row.token_ends) == len(row.answer_ids) + 1
+        assert row.token_ends[-1] == length + 1
+        known = [cut for cut in row.token_ends if cut > -(10**9)]
         assert known == sorted(known)
-        assert row.lead == text[: len(row.lead)]
+        assert row.answer_prefix == text[: len(row.answer_prefix)]
 
 
 def row_of(source, target, given=0, start=(0,)):

@@ -230,5 +230,5 @@ def test_rows_are_aligned_once_with_both_templates(telecom):
     row = encode_rows(example, *encoders, made.bridge("dskd_v2"))[0]
     ours, theirs = row.student, row.teacher
     for n, t in enumerate(row.alignment.partners):
-        assert t < 0 or ours.cuts[n : n + 2] == theirs.cuts[t : t + 2]
+        assert t < 0 or ours.token_ends[n : n + 2] == theirs.token_ends[t : t + 2]
     assert (row.alignment.partners >= 0).sum() > 3

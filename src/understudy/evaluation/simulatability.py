@@ -15,8 +15,8 @@ LAS   = (LAS_0 + LAS_1) / 2
 Leakage-adjusted simulatability: Hase, Zhang, Xie and Bansal, 2020 (arXiv 2010.04119). An explanation that merely names
 the answer gains much and explains little; its items are one half of LAS, however many they are. There the observer is
 trained on the student's own answers, with question or explanation dropped at random; here it is whatever model is
-given, and `views` are the three prompts to train one on. Where no item leaks, or all do, LAS is not defined, and is
-null.
+given, and `observer_prompts` are the three prompts to train one on. Where no item leaks, or all do, LAS is not
+defined, and is null.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WITHHELD = "Which of these does the text speak for?"
 """Stands where the question was, when the observer sees the explanation alone."""
 
 
-def views(example: Example, explanation: str) -> dict[str, Example]:
+def observer_prompts(example: Example, explanation: str) -> dict[str, Example]:
     """What an observer is asked: with the question, with both, with the explanation alone.
 
     The explanation is put as a text to be read before the question, behind whatever else there is to read.
@@ -84,7 +84,7 @@ def simulate(
     if not kept:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
         return {"measured": False, "left_out": left_out, "reason": reason}
-    put = [views(_example(row), row.explanation or "") for row in kept]
+    put = [observer_prompts(_example(row), row.explanation or "") for row in kept]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
         asked = [one[view] for one in put]

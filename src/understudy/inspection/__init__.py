@@ -25,8 +25,7 @@ from rich.text import Text
 from understudy import build
 from understudy.errors import ConfigError
 from understudy.files import atomic
-from understudy.inspection import findings as judge
-from understudy.inspection import render
+from understudy.inspection import findings, render
 from understudy.inspection.cost import free_bytes, student_costs, teacher_cost
 from understudy.inspection.findings import Finding
 from understudy.inspection.inputs import (
@@ -133,11 +132,11 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     screen.part("What was found", lambda _: render.show_found(table, recipe))
     build.check_pair(recipe, texts.student.template, texts.teacher.template)
     sample = take_sample(texts)
-    said = judge.of_recipe(recipe, table) + _show_texts(texts, sample, screen)
+    said = findings.of_recipe(recipe, table) + _show_texts(texts, sample, screen)
     live = load_live(texts, sample)
     said += _show_losses(live, texts, sample, screen)
     said += _show_costs(live, texts, sample, table, screen)
-    said = judge.merged(said)
+    said = findings.merged(said)
     screen.part("Is something wrong?", lambda _: render.show_findings(said))
     return said
 
@@ -161,10 +160,10 @@ def _show_texts(texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Fi
     alignment = align(sample.rows, texts.student.template.tokenizer, texts.teacher.template.tokenizer)
     screen.part("Alignment and lengths", lambda _: render.show_alignment(alignment, sample, by_position=by_position))
     answers = [answer_text(example) for example in sample.examples]
-    said = judge.of_sample(sample) + judge.of_alignment(alignment, by_position=by_position)
+    said = findings.of_sample(sample) + findings.of_alignment(alignment, by_position=by_position)
     for name, encoder in (("student", texts.student), ("teacher", texts.teacher)):
         encoded = [getattr(row, name) for row in sample.rows]
-        said += judge.of_answers(name, check_answers(encoded, answers, encoder.template))
+        said += findings.of_answers(name, check_answers(encoded, answers, encoder.template))
     return said
 
 
@@ -203,7 +202,7 @@ def _show_losses(live: LoadedPair, texts: Inputs, sample: EncodedSample, screen:
         f"One micro-batch: {len(live.batch['ids'])} gold rows, {losses.tokens} target tokens",
         lambda _: render.show_losses(losses),
     )
-    return judge.of_heads(probes) + judge.of_second_opinion(opinion) + judge.of_losses(losses, texts.recipe)
+    return findings.of_heads(probes) + findings.of_second_opinion(opinion) + findings.of_losses(losses, texts.recipe)
 
 
 def _show_costs(
@@ -221,4 +220,4 @@ def _show_costs(
         costs["teacher SFT"] = tuning
     projection = project(texts.recipe, table.sizes, {name: cost.seconds for name, cost in costs.items()})
     screen.part("What it costs", lambda _: render.show_costs(costs, projection, weights, free))
-    return judge.of_costs(costs, free)
+    return findings.of_costs(costs, free)

@@ -17,7 +17,7 @@ from understudy.models.load import head_columns, load_template
 from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
-from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, judge
+from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, assess_method
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template, TokenizedExample
 from understudy.tokens.template_checks import lost, round_trip, thinking
@@ -49,9 +49,9 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(most_rows, len(gold)))
     encoders = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
-    rows = [tuple(side.encode(example, cuts=not pair.slow) for side in encoders) for example in examples]
+    rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in encoders) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
-    found = {method: judge(method, pair, shares) for method in METHODS}
+    found = {method: assess_method(method, pair, shares) for method in METHODS}
     names = dict(zip(_SIDES, (recipe.student.model, recipe.local_teacher.model), strict=True))
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return {
@@ -142,9 +142,9 @@ def rendered(templates: dict[str, Template], example: Example, system: str, row:
     return {
         "id": example.id,
         "same_prompt": prompts["student"] == prompts["teacher"],
-        "same_lead": row[0].lead == row[1].lead,
+        "same_lead": row[0].answer_prefix == row[1].answer_prefix,
         "prompt": prompts,
-        "lead": {side: encoded.lead for side, encoded in zip(_SIDES, row, strict=True)},
+        "lead": {side: encoded.answer_prefix for side, encoded in zip(_SIDES, row, strict=True)},
         "answer_tokens": answers,
     }
 

@@ -91,7 +91,7 @@ def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:
     return found
 
 
-def lessons(config: GenerateConfig, demonstrations: Sequence[Demonstration]) -> list[Example]:
+def teaching_examples(config: GenerateConfig, demonstrations: Sequence[Demonstration]) -> list[Example]:
     """The demonstrations as rows to fine-tune a teacher on: each step's question, without shots, and what people wrote.
 
     Raises:

@@ -1,7 +1,7 @@
 """Which of the teacher's tokens stands for which of the student's, where the two cut one answer differently.
 
-A token is known by the bytes of the answer that it covers (`TokenizedExample.cuts`). Every alignment of an example is
-computed once, when the rows are encoded; the collator only shifts it to its place in the batch.
+A token is known by the bytes of the answer that it covers (`TokenizedExample.token_ends`). Every alignment of an
+example is computed once, when the rows are encoded; the collator only shifts it to its place in the batch.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class CrossTokenizer:
         """
         if self.kind == "start":
             return by_position(len(student.answer_ids), len(teacher.answer_ids))
-        if not student.cuts or not teacher.cuts:
+        if not student.token_ends or not teacher.token_ends:
             return _nothing(len(student.answer_ids), len(teacher.answer_ids), groups=self.kind == "groups")
-        ours, theirs = np.array(student.cuts), np.array(teacher.cuts)
-        if student.lead != teacher.lead:
+        ours, theirs = np.array(student.token_ends), np.array(teacher.token_ends)
+        if student.answer_prefix != teacher.answer_prefix:
             # What the templates put before the answer differs: no place in it is one that both know.
             ours[(ours < 0) & (ours != UNKNOWN)] -= _FAR
         if self.kind == "exact":
@@ -159,7 +159,7 @@ def by_edit_distance(
         nearest: `[V_t]` the student's id for each of the teacher's.
     """
     (ours, own_ids), (theirs, other_ids) = student, teacher
-    read = [_pieces(cuts, answer)[:-1] for cuts in (ours, theirs)]
+    read = [_pieces(token_ends, answer)[:-1] for token_ends in (ours, theirs)]
     same = np.zeros(len(own_ids), dtype=bool)
     partners = np.full(len(own_ids), -1)
     same[0] = ours[0] == theirs[0]
@@ -210,11 +210,11 @@ def _nothing(num_student: int, num_teacher: int, *, groups: bool) -> RowAlignmen
     return RowAlignment(none, none.copy(), np.full(num_teacher, -1)) if groups else RowAlignment(none)
 
 
-def _spans(cuts: Ints) -> tuple[Ints, Ints]:
+def _spans(token_ends: Ints) -> tuple[Ints, Ints]:
     """One number for each pair of known, different cuts, and the tokens they belong to."""
-    known = (cuts[1:] != UNKNOWN) & (cuts[:-1] != UNKNOWN) & (cuts[1:] > cuts[:-1])
+    known = (token_ends[1:] != UNKNOWN) & (token_ends[:-1] != UNKNOWN) & (token_ends[1:] > token_ends[:-1])
     places = np.flatnonzero(known)
-    return (cuts[places] << 32) + cuts[places + 1] + _FAR, places
+    return (token_ends[places] << 32) + token_ends[places + 1] + _FAR, places
 
 
 def _edge(runs: Ints, numbers: Ints, *, last: bool) -> Ints:
@@ -222,24 +222,24 @@ def _edge(runs: Ints, numbers: Ints, *, last: bool) -> Ints:
     return np.searchsorted(runs, numbers, side="right") - 1 if last else np.searchsorted(runs, numbers)
 
 
-def _ends(cuts: Ints) -> Ints:
+def _ends(token_ends: Ints) -> Ints:
     """Where each token ends; one that ends inside a character, where the one that completes it does."""
-    ends = cuts[1:].copy()
+    ends = token_ends[1:].copy()
     for i in range(len(ends) - 2, -1, -1):
         if ends[i] == UNKNOWN:
             ends[i] = ends[i + 1]
     return ends
 
 
-def _covering(cuts: Ints) -> Ints:
+def _covering(token_ends: Ints) -> Ints:
     """The tokens that cover something."""
-    before = np.maximum.accumulate(cuts)[:-1]  # UNKNOWN is smaller than any place
-    ends = _ends(cuts)
+    before = np.maximum.accumulate(token_ends)[:-1]  # UNKNOWN is smaller than any place
+    ends = _ends(token_ends)
     return np.flatnonzero(ends > before)
 
 
-def _pieces(cuts: Ints, answer: bytes) -> list[bytes]:
+def _pieces(token_ends: Ints, answer: bytes) -> list[bytes]:
     """The bytes that each token covers; tokens inside a character cover all of it."""
-    before = np.maximum.accumulate(cuts)[:-1]
-    spans = zip(before.clip(0).tolist(), _ends(cuts).clip(0).tolist(), strict=True)
+    before = np.maximum.accumulate(token_ends)[:-1]
+    spans = zip(before.clip(0).tolist(), _ends(token_ends).clip(0).tolist(), strict=True)
     return [answer[start:end] for start, end in spans]

@@ -81,9 +81,9 @@ def encode_row(
     given: int = 0,
 ) -> EncodedRow:
     """One row of `encode_rows`; where the answer's first `given` characters are given, nothing of it is aligned."""
-    cuts = bridge is not None and bridge.kind != "start" and not given
-    ours = student.encode(example, cuts=cuts, given=given)
-    theirs = teacher.encode(example, cuts=cuts, given=given) if teacher else None
+    token_ends = bridge is not None and bridge.kind != "start" and not given
+    ours = student.encode(example, token_ends=token_ends, given=given)
+    theirs = teacher.encode(example, token_ends=token_ends, given=given) if teacher else None
     aligned = None
     if bridge and theirs and given:
         aligned = bridge.apart(len(ours.learned_ids), len(theirs.learned_ids))

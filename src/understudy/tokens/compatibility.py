@@ -205,7 +205,7 @@ class Judgement:
     hint: str = ""
 
 
-def judge(method: str, pair: TokenizerPair, shares: Shares | None = None) -> Judgement:
+def assess_method(method: str, pair: TokenizerPair, shares: Shares | None = None) -> Judgement:
     """Judge one method.
 
     Args:

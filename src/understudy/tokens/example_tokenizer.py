@@ -28,14 +28,14 @@ class ExampleTokenizer:
     notes: dict[str, int] = field(default_factory=dict)
 
     def encode(
-        self, example: Example, answer: str | None = None, *, cuts: bool = False, given: int = 0
+        self, example: Example, answer: str | None = None, *, token_ends: bool = False, given: int = 0
     ) -> TokenizedExample:
         """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
 
         Args:
             example: the row.
             answer: stands in for the row's own.
-            cuts: also tell where in the answer's text each token ends, which alignment needs.
+            token_ends: also tell where in the answer's text each token ends, which alignment needs.
             given: how many of the answer's first characters are given and not learned.
 
         Raises:
@@ -43,10 +43,12 @@ class ExampleTokenizer:
             ModelError: part of the answer is given, and the template or the tokenizer does not tell which tokens.
         """
         text = answer_text(example) if answer is None else answer
-        encoded = self.template.encode(self._messages(example), text, cuts=cuts or given > 0)
+        encoded = self.template.encode(self._messages(example), text, token_ends=token_ends or given > 0)
         if given:
-            encoded = replace(encoded, given=given_tokens(encoded, text, given), cuts=encoded.cuts if cuts else [])
-        if cuts and not encoded.cuts:
+            encoded = replace(
+                encoded, given=given_tokens(encoded, text, given), token_ends=encoded.token_ends if token_ends else []
+            )
+        if token_ends and not encoded.token_ends:
             self.count("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
             raise DataError(
@@ -121,10 +123,10 @@ def given_tokens(encoded: TokenizedExample, answer: str, given: int) -> int:
     Raises:
         ModelError: there are no cuts.
     """
-    if not encoded.cuts:
+    if not encoded.token_ends:
         raise ModelError(
             "the chat template rewrites the answer, so it cannot be told which of its tokens are given",
             hint="give the model a chat_template that leaves answers alone, or set tasks.rationale_in: encoder",
         )
     border = len(answer[:given].lstrip().encode())
-    return max((n for n, end in enumerate(encoded.cuts[1:], 1) if end != UNKNOWN and end <= border), default=0)
+    return max((n for n, end in enumerate(encoded.token_ends[1:], 1) if end != UNKNOWN and end <= border), default=0)

@@ -38,25 +38,25 @@ class TokenizedExample:
     Attributes:
         prompt_ids: the prompt.
         answer_ids: the answer.
-        cuts: bytes of the answer's stripped text, one more than there are answer tokens: token i covers what lies
-            between `cuts[i]` and `cuts[i + 1]`. Negative in what the template puts before the answer; the stop token
-            covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
-        lead: what the template puts between the prompt and the answer's text, where there are cuts.
+        token_ends: bytes of the answer's stripped text, one more than there are answer tokens: token i covers what
+            lies between `token_ends[i]` and `token_ends[i + 1]`. Negative in what the template puts before the answer;
+            the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
+        answer_prefix: what the template puts between the prompt and the answer's text, where there are token ends.
         given: how many of the answer's first tokens the model reads without learning to write them.
         start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
     """
 
     prompt_ids: list[int]
     answer_ids: list[int]
-    cuts: list[int] = field(default_factory=list)
-    lead: str = ""
+    token_ends: list[int] = field(default_factory=list)
+    answer_prefix: str = ""
     given: int = 0
     start: tuple[int, ...] = ()
 
     def first(self, count: int) -> TokenizedExample:
         """The same with the first `count` tokens of the answer."""
-        answer, cuts = self.answer_ids[:count], self.cuts[: count + 1]
-        return replace(self, answer_ids=answer, cuts=cuts, given=min(self.given, count))
+        answer, token_ends = self.answer_ids[:count], self.token_ends[: count + 1]
+        return replace(self, answer_ids=answer, token_ends=token_ends, given=min(self.given, count))
 
     @property
     def learned_ids(self) -> list[int]:
@@ -115,7 +115,7 @@ class Template:
         ids = self._encode(self.prompt(messages))
         return _framed(ids, *self._around_source) if self.encoder_decoder else ids
 
-    def encode(self, messages: list[dict[str, str]], answer: str, *, cuts: bool = False) -> TokenizedExample:
+    def encode(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
         """Prompt and answer as ids, cut exactly where generation will start.
 
         The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the
@@ -125,10 +125,10 @@ class Template:
         Args:
             messages: the conversation before the answer.
             answer: the answer.
-            cuts: also tell where in the answer's text each token ends.
+            token_ends: also tell where in the answer's text each token ends.
         """
         if self.encoder_decoder:
-            return self._encode_apart(messages, answer, cuts=cuts)
+            return self._encode_apart(messages, answer, token_ends=token_ends)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -140,7 +140,7 @@ class Template:
                 text, before, ids = whole[len(prompt) :], 0, None
         ids = self._encode(text) if ids is None else ids
         answer_ids = self._ended(ids[before:])
-        if not cuts:
+        if not token_ends:
             return TokenizedExample(prompt_ids, answer_ids)
         start = len(prompt) if text is whole else 0
         place = text.find(answer.strip(), start)
@@ -153,18 +153,18 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, cuts: bool) -> TokenizedExample:
+    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
         """Source and target of an encoder–decoder."""
         inner = self._encode_target(answer, special=False)
         row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
-        ends = self.boundaries.ends(answer, inner) if cuts else None
+        ends = self.boundaries.ends(answer, inner) if token_ends else None
         if ends is None:
             return row
         text = answer.strip()
         zero, length = len(answer[: answer.find(text)].encode()), len(text.encode())
         inside = ends[: len(row.answer_ids) - 1]
         inside = [end if end == UNKNOWN else min(max(end - zero, 0), length) for end in inside]
-        return replace(row, cuts=[-zero, *inside, length + 1], lead=answer[: answer.find(text)])
+        return replace(row, token_ends=[-zero, *inside, length + 1], answer_prefix=answer[: answer.find(text)])
 
     @functools.cached_property
     def boundaries(self) -> Boundaries:

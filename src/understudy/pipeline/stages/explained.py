@@ -15,7 +15,7 @@ from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
 from understudy.evaluation.metric_models import tools_for
-from understudy.evaluation.simulatability import simulate, views
+from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.metrics.significance import Resampling
@@ -80,7 +80,7 @@ def _observed(context: Context) -> TrainingJob:
             continue
         # Without its own answer, or the observer would learn to copy what the student does not write.
         text = split_answer(one.rationale or "")[0]
-        seen = views(one.example, text) if text and one.example.choices else {"": one.example}
+        seen = observer_prompts(one.example, text) if text and one.example.choices else {"": one.example}
         rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in seen.items()]
     if not any("/" in row.id and not row.id.endswith("/") for row in rows):
         raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")

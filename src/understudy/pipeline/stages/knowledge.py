@@ -91,7 +91,7 @@ def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:
     return ()
 
 
-def lessons(run: Run, recipe: Recipe) -> list[Example]:
+def teaching_examples(run: Run, recipe: Recipe) -> list[Example]:
     """What the teacher is fine-tuned on beside the gold answers, with `generate.teach`.
 
     Raises:
@@ -99,7 +99,7 @@ def lessons(run: Run, recipe: Recipe) -> list[Example]:
     """
     if recipe.generate is None or not recipe.generate.teach:
         return []
-    found = pipeline.lessons(recipe.generate, demonstrations(run, recipe))
+    found = pipeline.teaching_examples(recipe.generate, demonstrations(run, recipe))
     if not found:
         raise ConfigError(
             "generate.teach: there are no demonstrations of its steps",

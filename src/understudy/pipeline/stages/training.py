@@ -9,7 +9,7 @@ from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
 from understudy.pipeline.stages.context import Context, pretrained_weights, rows_of, student_weights
 from understudy.pipeline.stages.explained import explained_job
 from understudy.pipeline.stages.jobs import distillation_job, equal_steps, gold_job, model_named, run_job
-from understudy.pipeline.stages.knowledge import lessons
+from understudy.pipeline.stages.knowledge import teaching_examples
 from understudy.training.session import TrainingJob
 from understudy.types import Example
 
@@ -19,7 +19,7 @@ def sft(context: Context, name: str) -> dict[str, Any]:
     config = model_named(context.recipe, name)
     assert config.sft is not None
     rows, weights = rows_of(context.run, "train"), pretrained_weights(context.run, config, name)
-    rows += lessons(context.run, context.recipe) if name == "teacher" else []
+    rows += teaching_examples(context.run, context.recipe) if name == "teacher" else []
     return run_job(context, config, weights, config.sft, gold_job(context.recipe, rows))
 
 

@@ -104,7 +104,7 @@ def row_weights(output: Output, batch: Batch) -> Tensor | None:
     return None if weights is None else _by_token(weights, output)
 
 
-def shares(weight: float, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+def loss_weights(weight: float, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
     """Weights of cross-entropy and of the teacher's terms, `[N]` each: w·g and w·(1 − g), with w of the token's row."""
     gold = gold_weights(weight, output, batch)
     weights = row_weights(output, batch)
@@ -128,7 +128,7 @@ def _by_token(rows: Tensor, output: Output) -> Tensor:
     return rows.to(device).repeat_interleave(torch.tensor(output.lengths, device=device))
 
 
-def count(output: Output) -> Tensor:
+def num_target_tokens(output: Output) -> Tensor:
     """The target tokens of a batch, as a number on the device."""
     return torch.tensor(float(len(output.target_ids)), device=output.hidden.device)
 
@@ -141,5 +141,5 @@ def statistics_sums(losses: HeadLosses, student: Output) -> dict[str, Tensor]:
         "agreement": losses.agreement.sum(),
         "student_entropy": losses.student_entropy.sum(),
         "teacher_entropy": losses.teacher_entropy.sum(),
-        "measured_tokens": count(student),
+        "measured_tokens": num_target_tokens(student),
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import forward_kl
 from understudy.models.forward import Output
-from understudy.training.objectives.base import Objective, count, row_weights, task_sums
+from understudy.training.objectives.base import Objective, num_target_tokens, row_weights, task_sums
 from understudy.types import Batch
 
 
@@ -32,4 +32,4 @@ class CrossEntropy(Objective):
         """See the base class."""
         gold = steps[0][1].gold
         assert gold is not None
-        return {"gold": gold.sum(), "tokens": count(student)} | task_sums(gold, student, batch)
+        return {"gold": gold.sum(), "tokens": num_target_tokens(student)} | task_sums(gold, student, batch)

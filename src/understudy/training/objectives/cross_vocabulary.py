@@ -26,9 +26,9 @@ from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap
 from understudy.training.objectives.base import (
     Objective,
-    count,
     divergence_of,
-    shares,
+    loss_weights,
+    num_target_tokens,
     task_sums,
 )
 from understudy.types import Alignment, Batch
@@ -58,11 +58,11 @@ class AlignedObjective(Objective):
     def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
-        gold, heard = shares(self.gold_weight, student, batch)
+        gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         terms = HeadTerms(
             forward_kl,
             temperature=self.temperature,
-            token_weights=heard * self.scale,
+            token_weights=teacher_weights * self.scale,
             gold_ids=student.target_ids,
             gold_weights=gold,
             statistics=self.statistics,
@@ -80,7 +80,7 @@ class AlignedObjective(Objective):
         losses, partners = steps[0][1], alignment_of(batch)["partners"]
         assert losses.gold is not None
         assert losses.divergence is not None
-        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": num_target_tokens(student)}
         sums["aligned"] = (partners >= 0).sum().float()
         sums |= _task_sums(losses.gold, partners, student, batch)
         return sums | aligned_statistics(losses, self.exact)
@@ -233,7 +233,7 @@ class DualSpaceV2Objective(Objective):
     def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
-        gold, heard = shares(self.gold_weight, student, batch)
+        gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         partners = alignment_of(batch)["partners"]
         yield from self.spaces.passes(
             student.states,
@@ -243,7 +243,7 @@ class DualSpaceV2Objective(Objective):
             lengths=student.lengths,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=heard,
+            weights=teacher_weights,
             gold_weights=gold,
             statistics=self.statistics,
         )
@@ -253,7 +253,7 @@ class DualSpaceV2Objective(Objective):
         losses, partners = dual_space_losses(steps), alignment_of(batch)["partners"]
         assert losses.student.gold is not None
         # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
-        sums = {**losses.sums, "tokens": count(student), "gold": losses.student.gold.sum()}
+        sums = {**losses.sums, "tokens": num_target_tokens(student), "gold": losses.student.gold.sum()}
         sums["aligned"] = (partners >= 0).sum().float()
         # z_t→s speaks the student's own vocabulary.
         same = torch.arange(len(student.head.weight), device=partners.device)

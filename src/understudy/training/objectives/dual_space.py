@@ -15,9 +15,9 @@ from understudy.recipe.methods import DskdCmaConfig, DskdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
-    count,
     divergence_of,
-    shares,
+    loss_weights,
+    num_target_tokens,
     statistics_sums,
     task_sums,
 )
@@ -55,14 +55,14 @@ class DualSpaceObjective(Objective):
         """See the class."""
         assert signal is not None
         assert isinstance(self.spaces, DualSpace)
-        gold, heard = shares(self.gold_weight, student, batch)
+        gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         return self.spaces.passes(
             student.states,
             signal.states,
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=heard,
+            weights=teacher_weights,
             gold_weights=gold,
             statistics=self.statistics,
         )
@@ -73,7 +73,7 @@ class DualSpaceObjective(Objective):
         gold = losses.student.gold
         assert gold is not None
         # The dual-space terms are logged as they enter the sum: weighted by 1 − g.
-        sums = {**losses.sums, "tokens": count(student), "gold": gold.sum()}
+        sums = {**losses.sums, "tokens": num_target_tokens(student), "gold": gold.sum()}
         return sums | statistics_sums(losses.student, student) | task_sums(gold, student, batch)
 
 
@@ -102,15 +102,15 @@ class CrossModelObjective(DualSpaceObjective):
         """See the class."""
         assert signal is not None
         assert isinstance(self.spaces, CrossModelAttention)
-        gold, heard = shares(self.gold_weight, student, batch)
+        gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         return self.spaces.passes(
             _views(student),
             _views(signal),
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
-            weights=heard,
-            teacher_weights=shares(self.gold_weight, signal, batch)[1],
+            weights=teacher_weights,
+            teacher_weights=loss_weights(self.gold_weight, signal, batch)[1],
             gold_weights=gold,
             statistics=self.statistics,
         )

@@ -14,9 +14,9 @@ from understudy.recipe import KdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
-    count,
     divergence_of,
-    shares,
+    loss_weights,
+    num_target_tokens,
     statistics_sums,
     task_sums,
 )
@@ -64,11 +64,11 @@ class OutputDivergence(Objective):
     def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
-        gold, heard = shares(self.gold_weight, student, batch)
+        gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         terms = HeadTerms(
             self.divergence,
             temperature=self.temperature,
-            token_weights=heard * self.scale,
+            token_weights=teacher_weights * self.scale,
             gold_ids=student.target_ids,
             gold_weights=gold,
             statistics=self.statistics,
@@ -80,5 +80,5 @@ class OutputDivergence(Objective):
         losses = steps[0][1]
         assert losses.gold is not None
         assert losses.divergence is not None
-        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": count(student)}
+        sums = {"gold": losses.gold.sum(), "divergence": losses.divergence.sum(), "tokens": num_target_tokens(student)}
         return sums | statistics_sums(losses, student) | task_sums(losses.gold, student, batch)
