@@ -188,9 +188,7 @@ def show_alignment(alignment: TokenAlignment, sample: EncodedSample, *, by_posit
     rows.append(("whole rows", f"{alignment.same_reading} of {alignment.rows} are the very same ids to both models"))
     rows.append(("looked at", f"{sample.looked_at:,} of {sample.of:,} rows"))
     rows.append(("lengths", f"prompts {_spread(sample.prompts)}, answers {_spread(sample.answers)} tokens"))
-    token_ends = [
-        f"{model}: {what} × {count}" for model, counts in sample.cut.items() for what, count in counts.items()
-    ]
+    cuts = [f"{model}: {what} × {count}" for model, counts in sample.cut.items() for what, count in counts.items()]
     rows.append(("cut", "; ".join(cuts) or Text("nothing", style=GOOD)))
     if alignment.first_difference is None:
         return pairs(rows)

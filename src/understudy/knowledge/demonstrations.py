@@ -113,9 +113,7 @@ class Shots:
         return tuple(message for turns in others[: self._num] for message in turns)
 
     def _all(self, step: Planned) -> Iterator[tuple[str, tuple[Message, ...]]]:
-        teaching_examples = {
-            each.example.id: list(lessons_of(each, step, self._prompts, self._seed)) for each in self._given
-        }
+        examples = {each.example.id: list(lessons_of(each, step, self._prompts, self._seed)) for each in self._given}
         for place in range(max(map(len, examples.values()), default=0)):
             for name, turns in examples.items():
                 if place < len(turns):

@@ -40,7 +40,8 @@ class TokenizedExample:
         answer_ids: the answer.
         token_ends: bytes of the answer's stripped text, one more than there are answer tokens: token i covers what
             lies between `token_ends[i]` and `token_ends[i + 1]`. Negative in what the template puts before the answer;
-            the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the answer.
+            the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the
+            answer.
         answer_prefix: what the template puts between the prompt and the answer's text, where there are token ends.
         given: how many of the answer's first tokens the model reads without learning to write them.
         start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
