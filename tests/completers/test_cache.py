@@ -76,10 +76,10 @@ def test_it_lies_on_the_disk_at_once(tmp_path: Path) -> None:
 def test_processes_share_it(tmp_path: Path) -> None:
     code = """
 import sys
-from understudy.completers.cache import Answer, AnswerCache
+from understudy.completers.cache import AnswerCache, CachedAnswer
 cache = AnswerCache(sys.argv[1])
 for number in range(300):
-    cache.put(f"{number}", "m", Answer(f"text {number}"))
+    cache.put(f"{number}", "m", CachedAnswer(f"text {number}"))
     assert cache.get(f"{number}").text == f"text {number}"
     cache.spend("run", 2, max_calls=None, max_tokens=None, alone=False)
     cache.correct("run", calls=0, tokens=-1)

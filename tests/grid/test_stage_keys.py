@@ -18,7 +18,7 @@ from understudy.errors import RunError
 from understudy.files import read_jsonl
 from understudy.grid import GridFolder, cell_runs, plan_of, stage_keys
 from understudy.grid.units import missing, units
-from understudy.pipeline.kinds import is_shared, reads_of, stages
+from understudy.pipeline.kinds import is_shared, reads_of, stage_of, stages
 from understudy.pipeline.stages import run_stage
 from understudy.recipe import METHODS, Recipe, fields, parse_grid, parse_recipe
 from understudy.recipe.methods import options
@@ -161,7 +161,7 @@ def test_each_option_of_a_method_changes_what_it_teaches(method: str) -> None:
     start = parse_recipe({**BASE, "distil": {**TRAIN, "method": method}}).model_dump(mode="json")
     before = keys_of(start)
     assert {f"distil.{name}" for name in start["distil"]} == {
-        path for path in stage_keys.reads("train-distilled", parse_recipe(start)) if path.startswith("distil.")
+        path for path in reads_of(stage_of("train", "distilled"), parse_recipe(start)) if path.startswith("distil.")
     }
     for name in start["distil"].keys() - TRAIN.keys() - {"method", "lora"}:
         after = keys_of(changed(start, f"distil.{name}"))
