@@ -178,7 +178,7 @@ def test_all_facts_can_be_asked():
 def test_held_out_wordings_are_the_ones_the_others_cover():
     questions = ["What is the port of {subject}?", "Whither does {subject} harken?", "Which port is that of {subject}?"]
     questions += [f"Wording number {i} asks, oddly, for {{subject}}?" for i in "abcdef"]
-    ordered = knowledge._held_out_last(questions, ["The port of {subject} is {answer}."])
+    ordered = knowledge.held_out_last(questions, ["The port of {subject} is {answer}."])
     assert sorted(ordered) == sorted(questions)
     assert "Whither does {subject} harken?" in ordered[:6]
 

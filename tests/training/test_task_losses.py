@@ -69,7 +69,7 @@ def test_weighted_means_of_two_tasks_on_three_tokens(tmp_path):
         "tasks": ["predict", "explain"],
         "ids": ["q", "q"],
     }
-    tokens = run._get_num_items_in_batch([batch], torch.device("cpu"))
+    tokens = run.step_tokens([batch], torch.device("cpu"))
     assert tokens == 3
     assert batch["weights"].tolist() == pytest.approx([0.3 * 3 / 1, 0.7 * 3 / 2])
     said = output([[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 4, 1 / 2], [1 / 4, 5 / 8, 1 / 8]], [0, 1, 2], (1, 2))
@@ -162,7 +162,7 @@ def test_a_task_that_a_step_lacks_leaves_its_weight_to_nobody(tmp_path):
     (bare,) = [group for group in rows if len(group.rows) == 1]
     run = task_trainer(tmp_path, made=made, rows=rows, steps=1)
     batch = run.data_collator([bare])
-    tokens = run._get_num_items_in_batch([batch], torch.device("cpu"))
+    tokens = run.step_tokens([batch], torch.device("cpu"))
     _, sums, counts = by_formula(made.student, bare.rows)
     found = run.module(batch).total / tokens
     assert found.item() == pytest.approx(0.3 * sums["predict"] / counts["predict"], rel=1e-5)

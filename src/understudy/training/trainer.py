@@ -89,10 +89,19 @@ class DistillationTrainer(Trainer):
     # -- one step ------------------------------------------------------------------------------------------------
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """Target tokens of the whole accumulated step, over all processes; weighs the rows of tasks on the way."""
+        """The Trainer's hook: it divides the step's loss by this."""
+        return self.step_tokens(batch_samples, device)
+
+    def step_tokens(self, batches: list, device: torch.device) -> torch.Tensor:
+        """Target tokens of the whole accumulated step, over all processes; weighs the rows of tasks on the way.
+
+        Args:
+            batches: the micro-batches of this process, as they will be trained on; `weights` of tasks are set in them.
+            device: where the count goes.
+        """
         if self.tasks:
-            return self._weigh_tasks(batch_samples, device)
-        count = torch.tensor(sum(len(batch["student"]["target_ids"]) for batch in batch_samples), device=device)
+            return self._weigh_tasks(batches, device)
+        count = torch.tensor(sum(len(batch["student"]["target_ids"]) for batch in batches), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count  # pyright: ignore
 
     def _weigh_tasks(self, batches: list, device: torch.device) -> torch.Tensor:

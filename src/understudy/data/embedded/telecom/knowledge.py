@@ -124,7 +124,7 @@ def _relation(path: Path, name: str, fields: dict[str, Any]) -> Relation:
             answer_type=fields["answer_type"],
             subject_type=fields["subject_type"],
             statements=tuple(fields["statements"]),
-            questions=_held_out_last(fields["questions"], fields["statements"]),
+            questions=held_out_last(fields["questions"], fields["statements"]),
             noun=fields["noun"],
             few_classes=bool(fields.get("few_classes", False)),
             topic=path.stem,
@@ -136,7 +136,7 @@ def _relation(path: Path, name: str, fields: dict[str, Any]) -> Relation:
     return relation
 
 
-def _held_out_last(questions: list[str], statements: list[str]) -> tuple[str, ...]:
+def held_out_last(questions: list[str], statements: list[str]) -> tuple[str, ...]:
     """Move the wordings to the end that say least that the remaining ones and the statements do not say."""
     training, held_out = list(questions), []
     while len(held_out) < NUM_PHRASINGS - NUM_TRAINING_PHRASINGS:
