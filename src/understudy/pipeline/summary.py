@@ -1,4 +1,4 @@
-"""The last stage: predictions to scores, scores to `report.run_page`, and the student's folder with its model card."""
+"""The last stage: predictions to scores, scores to `report.html`, and the student's folder with its model card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
-    """Write `scores.json`, `summary.json`, `report.run_page` and `student/` of a run whose arms are all answered."""
+    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
     asked = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
