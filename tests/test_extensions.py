@@ -61,11 +61,11 @@ def test_a_step_of_generation_comes_by_extension_or_by_own_steps(tmp_path: Path)
     path = tmp_path / "my_steps.py"
     path.write_text(
         "from understudy.knowledge.step import Question, step\n\n"
-        '@step("in_one_sentence", needs=("explain",))\n'
-        "def in_one_sentence(example, known, draw):\n"
+        '@step("shortened", needs=("explain",))\n'
+        "def shortened(example, known, draw):\n"
         "    yield Question.of(known.text('explain'))\n"
     )
-    steps = {"steps": ["explain", "in_one_sentence"]}
+    steps = {"steps": ["explain", "shortened"]}
     for value in (
         {"extensions": [str(path)], "generate": steps},
         {"generate": {**steps, "own_steps": [str(path)]}},
@@ -74,8 +74,8 @@ def test_a_step_of_generation_comes_by_extension_or_by_own_steps(tmp_path: Path)
         recipe = parse_recipe(value)
         assert recipe.generate is not None
         check(recipe.generate)
-        del STEPS["in_one_sentence"]
-    with pytest.raises(ConfigError, match="there is no step 'in_one_sentence'"):
+        del STEPS["shortened"]
+    with pytest.raises(ConfigError, match="there is no step 'shortened'"):
         check(GenerateConfig.model_validate(steps))
 
 
