@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,11 +160,14 @@ class Tokens(TypedDict):
             stand beside them, to whose positions the targets belong.
         target_mask: `[B, S]` bool; true at position t where token t+1 is a target token.
         target_ids: `[N]` the target tokens, in the order of `target_mask`.
+        candidates: `[B, S]` bool, where targets are positions of the row: those that can be one. `target_mask` is then
+            `[B, 2]` and says that each row has a start and an end. Absent where targets are tokens of a vocabulary.
     """
 
     inputs: dict[str, Tensor]
     target_mask: Tensor
     target_ids: Tensor
+    candidates: NotRequired[Tensor]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from support.tiny_seq2seq import framed_bytes, template, unigram
 from understudy.tokens.collate import Collator, EncodedRow, short_inputs
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 
 TURNS = [
     {"role": "system", "content": "Be brief."},

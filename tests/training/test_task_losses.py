@@ -14,7 +14,7 @@ from understudy.data.tasks import groups
 from understudy.errors import ConfigError
 from understudy.losses import Head
 from understudy.losses.divergences import divergence
-from understudy.models.forward import Output
+from understudy.models.output import Output
 from understudy.recipe import METHODS, TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer

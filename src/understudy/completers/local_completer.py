@@ -115,7 +115,7 @@ class LocalCompleter:
 
     def _round(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Of the first that fit the budget together, one at least; those of one length limit go through together."""
-        from understudy.models.kinds import kind_of
+        from understudy.models.generate import writing_kind
 
         found: dict[str, CachedAnswer | Fault] = {}
         groups: dict[int, dict[str, list[int]]] = {}
@@ -124,7 +124,7 @@ class LocalCompleter:
             longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
             prompt = self._prompt(request)
             room = getattr(self._model.model.config, "max_position_embeddings", None)
-            taken = kind_of(self._model.model.config).positions(len(prompt), longest)
+            taken = writing_kind(self._model.model).positions(len(prompt), longest)
             if room is not None and taken > room:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
                 found[key] = Fault("request", reason)

@@ -13,6 +13,7 @@ A task that had no weight in training is not asked; where `[predict]` had none, 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +26,13 @@ from understudy.data.tasks import prompt_example, split_answer, task_weights, wi
 from understudy.errors import ConfigError
 from understudy.evaluation.predict import row_of
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
-from understudy.models.forward import base_model
-from understudy.models.generate import Generated, choice_scores, generate
+from understudy.models.decoding import Generated
+from understudy.models.generate import choice_scores, generate
+from understudy.models.head import base_model
 from understudy.recipe import TaskConfig
 from understudy.records import ExplainedPrediction, Prediction, Swap
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
-from understudy.tokens.template import TokenizedExample
 from understudy.types import Example
 
 READS_RATIONALE = ("factual", "rationale")
@@ -216,7 +218,7 @@ def _with_room(encoder: ExampleTokenizer) -> ExampleTokenizer:
     """
     data, room = encoder.data, 1 << 20
     sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
-    return ExampleTokenizer(encoder.template, data.model_copy(update=sizes))
+    return dataclasses.replace(encoder, data=data.model_copy(update=sizes), notes={})
 
 
 def explanation_figures(

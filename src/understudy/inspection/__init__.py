@@ -44,8 +44,8 @@ from understudy.inspection.time_estimate import project
 from understudy.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
 from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import TokenizedExample
 
 SHOWN_ROWS = 3
 WIDTH = 124

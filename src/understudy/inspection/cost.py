@@ -19,9 +19,9 @@ import torch
 from understudy import build
 from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair, collator_of, trainable
 from understudy.inspection.time_estimate import in_bytes
-from understudy.models.load import load_template, pick_device
+from understudy.models.load import load_example_tokenizer, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
-from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
+from understudy.tokens.collate import encode_rows, move
 from understudy.training.module import DistillationModule
 from understudy.training.schedule import TrainSchedule, plan
 from understudy.types import Batch
@@ -195,7 +195,7 @@ def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
     model, autocast = trainable(config, config.sft, device, None, config.seed_or(recipe.seed))
     numbers = plan(config.sft, len(sample.rows))
-    encoder = ExampleTokenizer(load_template(config), recipe.data)
+    encoder = load_example_tokenizer(config, recipe.data)
     rows = encode_rows(sample.examples[: numbers.micro_batch_size], encoder)
     batch = move(collator_of(encoder.template, None, None)(rows), device)
     module = DistillationModule(model, build.gold_objective())
@@ -215,14 +215,14 @@ def trained_bytes(config: ModelConfig, recipe: Recipe, device: torch.device) -> 
     """What full fine-tuning of a model takes without its activations; with adapters, its weights alone."""
     from accelerate import init_empty_weights
 
-    from understudy.models.architecture import architecture_of, auto_class
+    from understudy.models.architecture import architecture_of, kind_at
     from understudy.models.load import resolve
 
     source = resolve(config.model)
     architecture = architecture_of(config, source)
     with init_empty_weights():
-        kind = auto_class(architecture, source)
-        model = kind.from_config(architecture, trust_remote_code=config.trust_remote_code)
+        auto = kind_at(config, source).auto_class(architecture, source)
+        model = auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
     parameters = sum(p.numel() for p in model.parameters())
     return parameters * (BYTES_TRAINED if config.sft and config.sft.lora is None else 2)
 

@@ -18,8 +18,9 @@ from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, assess_method
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import answer_text, messages
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.template import Template
 from understudy.tokens.template_checks import lost, round_trip, thinking
 from understudy.types import Example
 

@@ -17,7 +17,7 @@ import torch
 from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
-from understudy.models.load import load_model, load_template, pick_device
+from understudy.models.load import load_example_tokenizer, load_model, pick_device
 from understudy.recipe import MethodConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
@@ -89,8 +89,8 @@ def load_texts(recipe: Recipe) -> Inputs:
     Raises:
         UnderstudyError: whatever `run` would refuse of them.
     """
-    student = ExampleTokenizer(load_template(recipe.student), recipe.data)
-    teacher = ExampleTokenizer(load_template(recipe.local_teacher), recipe.data)
+    student = load_example_tokenizer(recipe.student, recipe.data)
+    teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
     splits = load_splits(recipe.data)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")

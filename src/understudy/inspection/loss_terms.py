@@ -18,7 +18,8 @@ from understudy.inspection.inputs import LoadedPair
 from understudy.losses import HeadLosses, HeadTerms, Pass, head_losses, run_passes
 from understudy.losses.divergences import forward_kl
 from understudy.losses.passes import fused
-from understudy.models.forward import Output, forward
+from understudy.models.forward import forward
+from understudy.models.output import Output
 from understudy.training.objectives.base import Objective, gold_weights
 from understudy.types import Batch
 

@@ -18,7 +18,8 @@ from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair
 from understudy.inspection.loss_terms import gradients, norm, terms_of, trained
 from understudy.losses import Pass
 from understudy.losses.dense_passes import dense
-from understudy.models.forward import Output, forward, probe
+from understudy.models.forward import forward, probe
+from understudy.models.output import Output
 from understudy.tokens.collate import move, short_inputs
 from understudy.training.objectives.base import Objective
 from understudy.types import Batch
@@ -68,7 +69,7 @@ def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> Se
     zero = total.new_zeros(())
     apart = norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
     tokens = len(output.target_ids)
-    exact = not live.autocast and output.hidden.dtype in (torch.float32, torch.float64)
+    exact = not live.autocast and output.states.dtype in (torch.float32, torch.float64)
     return SecondOpinion(
         tokens=tokens,
         objective=total.item() / max(1, tokens),
@@ -112,7 +113,7 @@ def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = F
         weight = float(batch["weights"][row]) if "weights" in batch else 1.0
         gold += [weight * share] * length
         taught += [weight * (1.0 - share)] * length
-    both = torch.tensor([gold, taught], dtype=torch.float32, device=output.hidden.device)
+    both = torch.tensor([gold, taught], dtype=torch.float32, device=output.device)
     return both[0], both[1]
 
 

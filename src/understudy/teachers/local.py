@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from understudy.models.forward import Output, forward
+from understudy.models.forward import forward
+from understudy.models.output import Output
 from understudy.types import Batch, Gives
 
 

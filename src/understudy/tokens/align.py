@@ -15,7 +15,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from understudy.tokens.boundaries import UNKNOWN
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import VocabularyMap, vocabulary_map
 from understudy.types import AlignmentKind
 

@@ -13,7 +13,7 @@ An encoder–decoder reads p0 p1 p2 with its encoder; `decoder_input_ids` are ST
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ import torch
 
 from understudy.errors import ModelError
 from understudy.tokens.align import CrossTokenizer, RowAlignment
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import TokenizedExample
 from understudy.types import Alignment, Batch, Example, Tokens
 
 
@@ -125,7 +125,7 @@ class Collator:
             ModelError: the method needs equal target tokens and the two templates end an answer differently.
         """
         rows = [row for item in items for row in item.rows]
-        student = tokens_of([row.student for row in rows], self.student_pad)
+        student = _tokens([row.student for row in rows], self.student_pad)
         batch: Batch = {
             "student": student,
             "gold_rows": torch.tensor([row.gold for row in rows]),
@@ -146,7 +146,7 @@ class Collator:
         if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
             batch["teacher"] = student
             return batch
-        batch["teacher"] = tokens_of([t for t in theirs if t is not None], self.teacher_pad)
+        batch["teacher"] = _tokens([side for side in theirs if side is not None], self.teacher_pad)
         if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
             raise ModelError(
                 "teacher and student cut the same answer into different tokens, though their vocabularies agree",
@@ -174,44 +174,14 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
     return found
 
 
+def _tokens(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
+    return type(rows[0]).batched(rows, pad_id)
+
+
 def short_inputs(row: TokenizedExample, longest: int = 64) -> dict[str, torch.Tensor]:
     """What a model eats of one row, cut short: a real input to try it on."""
-    short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
-    return tokens_of([short], 0)["inputs"]
-
-
-def tokens_of(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
-    """What one model eats of some rows, padded on the right."""
-    apart = bool(rows[0].start)
-    before = [list(row.start) if apart else row.prompt_ids for row in rows]
-    read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]
-    ids, attention = padded(read, pad_id)
-    targets = torch.zeros_like(ids, dtype=torch.bool)
-    for index, (start, row) in enumerate(zip(before, rows, strict=True)):
-        targets[index, len(start) + row.given - 1 : len(read[index])] = True
-    inputs = {"input_ids": ids, "attention_mask": attention}
-    if apart:
-        source, source_attention = padded([row.prompt_ids for row in rows], pad_id)
-        inputs = {
-            "input_ids": source,
-            "attention_mask": source_attention,
-            "decoder_input_ids": ids,
-            "decoder_attention_mask": attention,
-        }
-    target_ids = torch.tensor([token for row in rows for token in row.learned_ids])
-    return {"inputs": inputs, "target_mask": targets, "target_ids": target_ids}
-
-
-def padded(rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of token ids as one tensor, padded on the right or on the left, and the mask that tells padding."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(len(row))
-        ids[index, place] = torch.tensor(row, dtype=torch.long)
-        mask[index, place] = 1
-    return ids, mask
+    short = row.short(longest)
+    return type(short).batched([short], 0)["inputs"]
 
 
 def move(batch: Any, device: torch.device) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from understudy.errors import DataError, ModelError
 from understudy.recipe import DataConfig
 from understudy.tokens.boundaries import UNKNOWN
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.overflow import fit_context
 from understudy.tokens.prompts import answer_text, messages
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 
@@ -67,6 +68,14 @@ class ExampleTokenizer:
     def prompt_ids(self, example: Example) -> list[int]:
         """The prompt alone, as generation starts from it."""
         return self.template.prompt_ids(self._messages(example))
+
+    def check(self, example: Example, *, learned: bool) -> None:
+        """Refuse an example that the model could not read or, where it is `learned`, not learn; nothing is counted.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        replace(self, notes={}).prompt_ids(example)
 
     def prompt_text(self, example: Example) -> str:
         """The prompt as the model reads it."""

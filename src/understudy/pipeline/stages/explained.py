@@ -19,7 +19,7 @@ from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.metrics.significance import Resampling
-from understudy.models.load import load_model, load_template
+from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
@@ -146,7 +146,7 @@ def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales],
 def _load(context: Context, name: str) -> tuple[Any, ExampleTokenizer]:
     recipe, weights = context.recipe, str(context.run.stage(name) / "model")
     model = load_model(recipe.student, context.device, weights=weights, seed=recipe.seed)
-    return model, ExampleTokenizer(load_template(recipe.student, weights=weights), recipe.data)
+    return model, load_example_tokenizer(recipe.student, recipe.data, weights=weights)
 
 
 # -- figures as lines of the report ----------------------------------------------------------------------------------
