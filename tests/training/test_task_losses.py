@@ -14,7 +14,7 @@ from understudy.data.tasks import groups
 from understudy.errors import ConfigError
 from understudy.losses import Head
 from understudy.losses.divergences import divergence
-from understudy.models.output import Output
+from understudy.models.output import VocabularyOutput
 from understudy.recipe import METHODS, TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer
@@ -51,7 +51,7 @@ def close(ours, theirs, **tolerance):
 def output(probabilities, targets, lengths):
     """What a model says that gives these probabilities: its hidden states are their logarithms."""
     hidden = torch.tensor(probabilities).log().requires_grad_()
-    return Output(hidden, Head(torch.eye(hidden.shape[1])), torch.tensor(targets), lengths)
+    return VocabularyOutput(torch.tensor(targets), lengths, hidden, Head(torch.eye(hidden.shape[1])))
 
 
 def test_weighted_means_of_two_tasks_on_three_tokens(tmp_path):
