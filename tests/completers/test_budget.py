@@ -13,7 +13,7 @@ from support.asking import by_id, completer, question, questions
 from support.servers import Call, Reply, Server, echo
 from understudy.completers.budget import Amount, Budget, most_tokens
 from understudy.completers.cache import FILE_NAME, AnswerCache
-from understudy.completers.factory import completer as built
+from understudy.completers.factory import build_completer as built
 from understudy.errors import ConfigError
 from understudy.recipe import EndpointConfig
 from understudy.types import Message, Request

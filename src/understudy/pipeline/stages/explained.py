@@ -95,7 +95,7 @@ def explained_rows(run: Run, recipe: Recipe, role: str) -> list[WithRationales]:
         examples += rows_of(run, "unlabelled")
     if tasks.kind == "answer" or not run.is_done(STAGE):
         return [WithRationales(example) for example in examples if example.labelled]
-    return store.explained(examples, run.stage(STAGE), tasks.rationales)
+    return store.with_rationales(examples, run.stage(STAGE), tasks.rationales)
 
 
 def _tasks(recipe: Recipe) -> TaskConfig:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.completers.factory import completer
+from understudy.completers.factory import build_completer
 from understudy.completers.local_completer import LocalCompleter
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
@@ -72,7 +72,7 @@ def writer(context: Context) -> Completer:
     assert recipe.generate is not None
     asked = recipe.generate.teacher
     if asked is not None:
-        return completer(asked, cache_folder("teacher"), account=run.folder.name)
+        return build_completer(asked, cache_folder("teacher"), account=run.folder.name)
     own = recipe.local_teacher
     config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
     # A cache of its own: another run's teacher of the same name has other weights.
