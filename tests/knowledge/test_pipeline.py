@@ -17,7 +17,7 @@ from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
-from understudy.knowledge.store import with_rationales, read
+from understudy.knowledge.store import read, with_rationales
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Completion, Example, Knowledge, Message, Request

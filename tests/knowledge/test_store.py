@@ -16,10 +16,10 @@ from understudy.knowledge.store import (
     Store,
     as_row,
     coverage,
-    with_rationales,
     from_row,
     read,
     step_path,
+    with_rationales,
     write_step,
 )
 from understudy.types import Example, Knowledge, Provenance

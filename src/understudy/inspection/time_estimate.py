@@ -52,7 +52,7 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         seconds: seconds a step of `distillation`, `student SFT` and `teacher SFT`.
     """
     order = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
-    found = []
+    projected = []
     for stage in order:
         config, kind = _training(stage, for_arm(recipe, stage.argument))
         if config is None:
@@ -63,8 +63,8 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         if step is not None and stage.kind == "sft" and kind == "student SFT":
             # Measured at the batch size of the arms.
             step *= config.batch_size / recipe.distil.batch_size
-        found.append(Projected(stage.name, title(stage), steps, step))
-    return Projection(tuple(found), recipe.workers, wall_time(order, found, recipe.workers))
+        projected.append(Projected(stage.name, title(stage), steps, step))
+    return Projection(tuple(projected), recipe.workers, wall_time(order, projected, recipe.workers))
 
 
 def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
