@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
 from support.tiny import EVERY, pair, tokenizer, weights
 from support.tiny_tasks import ROOM, encoded, explained, task_trainer
 from understudy import build
-from understudy.data.tasks import groups
+from understudy.data.tasks import rows_of_examples
 from understudy.errors import ConfigError
 from understudy.losses import Head
 from understudy.losses.divergences import divergence
@@ -206,7 +206,7 @@ def student_and_rows(form):
         made = pair("sft", lora=False)
         return made.student, made.student.model, encoded(made, kind="multitask_counterfactual", num=3)
     made = Template(tokenizer(300), encoder_decoder=True)
-    texts = groups(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
+    texts = rows_of_examples(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
     model = sequence_to_sequence(made.tokenizer)
     return model, model.decoder, encode_groups(texts, ExampleTokenizer(made, ROOM))
 

@@ -54,7 +54,7 @@ class TaskRoles:
     reading: str | None
 
 
-def asked(tasks: TaskConfig) -> TaskRoles:
+def roles_of(tasks: TaskConfig) -> TaskRoles:
     """The tasks of a kind of training that answer, explain, and read a rationale, as in the table above.
 
     Raises:
@@ -100,11 +100,11 @@ def predict_explained(
     Raises:
         ConfigError: as in `asked`.
     """
-    form = asked(tasks)
-    texts = written(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
+    form = roles_of(tasks)
+    texts = generate_task(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
     apart: list[Generated] = []
     if form.explanation not in (None, form.answer):
-        apart = written(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
+        apart = generate_task(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
     read = form.answer in READS_RATIONALE
     parts = [split_answer(text.text) if read else ("", text.text.strip() or None) for text in texts]
     given = [rationale for rationale, _ in parts] if read else None
@@ -133,7 +133,7 @@ def _explained(row: ExplainedPrediction, text: str | None, finished: bool) -> Ex
     return replace(row, explanation=text, explanation_finished=finished if text is not None else None)
 
 
-def written(
+def generate_task(
     model: nn.Module,
     encoder: ExampleTokenizer,
     examples: Sequence[Example],

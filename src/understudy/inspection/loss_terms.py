@@ -137,7 +137,7 @@ def _readings(objective: Objective, output: Output, signal: Output, batch: Batch
             "teacher_gold": _gold_per_answer(signal),
             "kl": kl,
             "agreement": agreement,
-            "heard": (gold_weights(weight, output, batch) < 1).float().mean().item(),
+            "taught_share": (gold_weights(weight, output, batch) < 1).float().mean().item(),
         }
 
 

@@ -80,9 +80,9 @@ def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
     return recipe.distil, "distillation" if signal else "student SFT"
 
 
-def wall_time(order: Sequence[Stage], found: Sequence[Projected], workers: int) -> float:
+def wall_time(order: Sequence[Stage], stages: Sequence[Projected], workers: int) -> float:
     """At least the longest chain of stages that wait for each other, and at least the sum shared out."""
-    own = {projected.stage: projected.seconds or 0.0 for projected in found}
+    own = {projected.stage: projected.seconds or 0.0 for projected in stages}
     ends: dict[str, float] = {}
     for stage in order:
         ends[stage.name] = own.get(stage.name, 0.0) + max((ends[need] for need in stage.needs), default=0.0)

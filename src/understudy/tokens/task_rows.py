@@ -20,7 +20,7 @@ def encode_groups(
     """Encode the texts of examples; what has no token to learn is left out and counted in the encoder's notes.
 
     Args:
-        groups: the texts of each example (see `data.tasks.groups`).
+        groups: the texts of each example (see `data.tasks.rows_of_examples`).
         student: the student's encoder.
         teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
         bridge: between the two tokenizers, where the method needs answers to be aligned.
@@ -46,5 +46,5 @@ def encode_groups(
 def _encoded(
     row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, bridge: CrossTokenizer | None
 ) -> EncodedRow:
-    encoded = encode_row(row.example, student, teacher, bridge, given=row.given)
+    encoded = encode_row(row.example, student, teacher, bridge, given=row.num_forced_chars)
     return dataclasses.replace(encoded, task=row.task, weight=row.weight, divergence=row.task != COUNTERFACTUAL)

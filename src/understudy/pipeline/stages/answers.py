@@ -21,23 +21,23 @@ FILE = "answers.jsonl"
 def answers(context: Context, _: str) -> dict[str, Any]:
     """Let the teacher answer the questions without gold (and those with, unless `seqkd.keep_gold`)."""
     run, recipe = context.run, context.recipe
-    asked = rows_of(run, "unlabelled")
-    if not (recipe.seqkd.keep_gold and asked):
-        asked = rows_of(run, "train") + asked
+    questions = rows_of(run, "unlabelled")
+    if not (recipe.seqkd.keep_gold and questions):
+        questions = rows_of(run, "train") + questions
     template = load_template(recipe.local_teacher, weights=teacher_weights(run, recipe))
     model = load_model(recipe.local_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
     encoder = ExampleTokenizer(template, recipe.data)
-    counter = Counter(context.progress, len(asked), "questions")
-    given = generate(
+    counter = Counter(context.progress, len(questions), "questions")
+    generated = generate(
         model,
         template,
-        [encoder.prompt_ids(example) for example in asked],
+        [encoder.prompt_ids(example) for example in questions],
         max_new_tokens=recipe.data.max_answer_tokens,
         batch_size=recipe.evaluate.batch_size,
         progress=counter,
     )
     kept, dropped = [], {"empty": 0, "unfinished": 0}
-    for example, answer in zip(asked, given, strict=True):
+    for example, answer in zip(questions, generated, strict=True):
         if not answer.text:
             dropped["empty"] += 1
         elif not answer.finished and not recipe.seqkd.keep_unfinished:
@@ -50,10 +50,10 @@ def answers(context: Context, _: str) -> dict[str, Any]:
     write_jsonl(context.folder / FILE, (as_row(example) for example in kept))
     if not kept:
         raise RunError(
-            f"the teacher gave no finished answer to any of {len(asked)} questions",
+            f"the teacher gave no finished answer to any of {len(questions)} questions",
             hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
         )
-    return {"asked": len(asked), "kept": len(kept), "dropped": dropped}
+    return {"asked": len(questions), "kept": len(kept), "dropped": dropped}
 
 
 def teacher_answers(context: Context) -> list[Example]:
