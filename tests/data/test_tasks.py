@@ -263,7 +263,7 @@ def counterfactual(name, rationale, choice, *, apart=False):
     assert row.task == "counterfactual"
     encoded = encode_groups([[row]], ExampleTokenizer(template(name, apart), ROOM))[0].rows[0].student
     pieces = template(name, apart).tokenizer.convert_ids_to_tokens(encoded.answer_ids)
-    return pieces[:-1], encoded.given, row.example.answers[0][: row.num_forced_chars], row.example.answers[0]
+    return pieces[:-1], encoded.num_forced, row.example.answers[0][: row.num_forced_chars], row.example.answers[0]
 
 
 def usable(rationale, choice):
@@ -315,7 +315,7 @@ def test_a_token_across_the_border_is_learned():
     encoded = encode_groups([[row]], ExampleTokenizer(made, ROOM))[0].rows[0].student
     learned = made.tokenizer.convert_ids_to_tokens(encoded.learned_ids)
     assert learned == ["is: A", "</s>"]
-    assert encoded.given == len(encoded.answer_ids) - 2
+    assert encoded.num_forced == len(encoded.answer_ids) - 2
 
 
 def test_what_is_given_and_of_no_use_is_left_out_and_counted():
@@ -347,7 +347,7 @@ def test_a_batch_of_groups_says_which_rows_are_what():
     batch = Collator(0)(made)
     assert batch["tasks"] == ["predict", "explain", "factual", "counterfactual", "counterfactual"]
     assert batch["ids"] == ["q"] * 5
-    assert batch["divergence_rows"].tolist() == [True, True, True, False, False]
+    assert batch["use_teacher"].tolist() == [True, True, True, False, False]
     assert batch["weights"].tolist() == [0.25] * 5
     decode = encoder.template.tokenizer.decode
     targets = batch["student"]["target_ids"].split(batch["student"]["target_mask"].sum(1).tolist())
@@ -361,4 +361,4 @@ def test_a_batch_of_groups_says_which_rows_are_what():
     flat = Collator(0)([row for group in made for row in group.rows])
     assert all((flat["student"]["inputs"][k] == v).all() for k, v in batch["student"]["inputs"].items())
     plain = Collator(0)([dataclasses.replace(row, task="") for row in made[0].rows])
-    assert not {"tasks", "weights", "divergence_rows"} & plain.keys()
+    assert not {"tasks", "weights", "use_teacher"} & plain.keys()

@@ -183,7 +183,9 @@ def option_scores(
         else:
             given = with_answer(rationales[place], "").strip()
             texts = [with_answer(rationales[place], choice).strip() for choice in choices]
-            rows.append(_fitted([roomy.encode(put, text, given=len(given)) for text in texts], model, encoder))
+            rows.append(
+                _fitted([roomy.encode(put, text, num_forced_chars=len(given)) for text in texts], model, encoder)
+            )
     pad: Any = encoder.template.tokenizer.pad_token_id
     found = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
     scores = dict(zip(places, found, strict=True))
@@ -194,11 +196,11 @@ def _fitted(options: list[TokenizedExample], model: nn.Module, encoder: ExampleT
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
     room = _positions(model)
     longest = max(len(one.start + tuple(one.answer_ids) if one.start else one.ids) for one in options)
-    excess = min(longest - room, *(one.given for one in options)) if room else 0
+    excess = min(longest - room, *(one.num_forced for one in options)) if room else 0
     if excess <= 0:
         return options
-    encoder.count("rationales cut at their beginning, for the options behind them to fit")
-    return [replace(one, answer_ids=one.answer_ids[excess:], given=one.given - excess) for one in options]
+    encoder.add_note("rationales cut at their beginning, for the options behind them to fit")
+    return [replace(one, answer_ids=one.answer_ids[excess:], num_forced=one.num_forced - excess) for one in options]
 
 
 def _positions(model: nn.Module) -> int | None:

@@ -23,7 +23,7 @@ from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import TrainSchedule, plan
+from understudy.training.schedule import TrainSchedule, train_schedule
 from understudy.types import Batch
 
 MAX_SECONDS, MAX_PASSES = 4.0, 12
@@ -160,7 +160,7 @@ def threads_of_a_worker(workers: int) -> Iterator[None]:
 def student_costs(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample) -> dict[str, Cost]:
     """A step of distillation, and one of supervised fine-tuning of the same student (the SFT and SeqKD arms)."""
     recipe = inputs.recipe
-    schedule = plan(recipe.distil, len(sample.rows))
+    schedule = train_schedule(recipe.distil, len(sample.rows))
     size = _sizes(sample, recipe.distil, "student")
     costs = {}
     with threads_of_a_worker(recipe.workers):
@@ -194,7 +194,7 @@ def teacher_cost(inputs: Inputs, sample: EncodedSample) -> Cost | None:
     if free is not None and needed > free:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
     model, autocast = trainable(config, config.sft, device, None, config.seed_or(recipe.seed))
-    schedule = plan(config.sft, len(sample.rows))
+    schedule = train_schedule(config.sft, len(sample.rows))
     encoder = ExampleTokenizer(load_template(config), recipe.data)
     rows = encode_rows(sample.examples[: schedule.micro_batch_size], encoder)
     batch = move(collator_of(encoder.template, None, None)(rows), device)

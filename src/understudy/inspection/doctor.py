@@ -17,7 +17,14 @@ from understudy.models.load import head_columns, load_template
 from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
-from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, assess_method
+from understudy.tokens.compatibility import (
+    MAX_EXTRA_TOKENS,
+    Judgement,
+    Shares,
+    TokenizerPair,
+    Vocabularies,
+    assess_method,
+)
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template, TokenizedExample
 from understudy.tokens.template_checks import lost, round_trip, thinking
@@ -175,7 +182,9 @@ def extras(pair: TokenizerPair) -> list[str]:
                 "and carry no more probability than padding does"
             )
     if notes:
-        notes.append(f"up to {MOST_EXTRA:.0%} of such tokens are let pass by kd and dskd; no answer may hold them")
+        notes.append(
+            f"up to {MAX_EXTRA_TOKENS:.0%} of such tokens are let pass by kd and dskd; no answer may hold them"
+        )
     return notes
 
 

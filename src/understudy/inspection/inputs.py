@@ -24,7 +24,7 @@ from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 from understudy.training.session import collator as collator_of
 from understudy.training.session import trainable
 from understudy.types import Batch, Example, Splits
@@ -160,7 +160,7 @@ def take_sample(inputs: Inputs, *, max_rows: int = MAX_ROWS, max_seconds: float 
     pick = random.Random(inputs.recipe.seed)
     gold = pick.sample(inputs.splits.train, len(inputs.splits.train))
     unlabelled = pick.sample(inputs.splits.unlabelled, len(inputs.splits.unlabelled))
-    least = plan(inputs.recipe.distil, len(gold)).micro_batch_size
+    least = train_schedule(inputs.recipe.distil, len(gold)).micro_batch_size
     rows: list[EncodedRow] = []
     prompts: list[int] = []
     end = time.monotonic() + max_seconds
@@ -242,4 +242,4 @@ def micro_batch(inputs: Inputs, sample: EncodedSample, training: TrainConfig) ->
     Raises:
         ModelError: the method needs equal target tokens and the two templates end an answer differently.
     """
-    return inputs.collator(sample.rows[: plan(training, len(sample.rows)).micro_batch_size])
+    return inputs.collator(sample.rows[: train_schedule(training, len(sample.rows)).micro_batch_size])

@@ -107,7 +107,7 @@ def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = F
     gold, taught = [], []
     for row, length in enumerate(output.lengths):
         share = gold_weight if batch["gold_rows"][row] else 0.0  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        if alone or ("divergence_rows" in batch and not batch["divergence_rows"][row]):
+        if alone or ("use_teacher" in batch and not batch["use_teacher"][row]):
             share = 1.0
         weight = float(batch["weights"][row]) if "weights" in batch else 1.0
         gold += [weight * share] * length

@@ -9,7 +9,7 @@ from understudy.pipeline.kinds import side_of, stages, title
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, TrainConfig
 from understudy.recipe.own_arms import for_arm
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         if config is None:
             continue
         rows = sizes["train"] + (sizes["unlabelled"] if stage.kind in ("train", "observer") else 0)
-        steps = plan(config, rows).steps
+        steps = train_schedule(config, rows).steps
         step = seconds.get(kind)
         if step is not None and stage.kind == "sft" and kind == "student SFT":
             # Measured at the batch size of the arms.

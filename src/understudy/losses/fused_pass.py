@@ -49,13 +49,13 @@ class HeadPass:
         self.divergence = torch.zeros(self.plan.tokens, dtype=self.plan.exact, device=self.plan.device)
         self.rows = torch.zeros_like(self.divergence)
         head = student.head
-        asked = (
+        differentiated = (
             student.hidden if wants.student_hidden else None,
             head.weight if wants.student_weight else None,
             head.bias if wants.student_bias else None,
         )
-        wanted = any(tensor is not None for tensor in asked)
-        self.student_gradient = HeadGradient(self.plan.student, *asked) if wanted else None
+        wants_any = any(tensor is not None for tensor in differentiated)
+        self.student_gradient = HeadGradient(self.plan.student, *differentiated) if wants_any else None
         self.teacher_gradient, side = None, self.plan.teacher
         if wants.teacher_hidden and terms.teacher_gold_weights is not None and isinstance(side, HeadSide):
             self.teacher_gradient = HeadGradient(side, side.hidden, None, None)
@@ -94,7 +94,7 @@ class HeadPass:
             if side is not None:
                 # The teacher's gold gradient outlives the divergence, which uses up the softmax of the teacher.
                 lasting = side is plan.teacher and gradient is not None
-                own = side.needs_own_softmax and (lasting or not plan.shares(side))
+                own = side.needs_own_softmax and (lasting or not plan.shares_softmax(side))
                 side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
         if plan.teacher is None:
             return None

@@ -142,10 +142,10 @@ def _effective_weight(layer: Any) -> Tensor:
 def _bias(base: Any, layer: Any) -> Tensor | None:
     own = getattr(getattr(layer, "base_layer", layer), "bias", None)
     # BART and kin keep theirs apart, as a constant.
-    apart = getattr(base, "final_logits_bias", None)
-    if apart is None:
+    final_bias = getattr(base, "final_logits_bias", None)
+    if final_bias is None:
         return own
-    return apart[0] if own is None else own + apart[0]
+    return final_bias[0] if own is None else own + final_bias[0]
 
 
 @torch.no_grad()
@@ -171,12 +171,12 @@ def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "mod
         model.eval()
         expected = model(**inputs, use_cache=False).logits.float()
         base = base_model(model)
-        found = head_of(model).logits(kind_of(base.config).states(base, inputs)).float()
+        logits = head_of(model).logits(kind_of(base.config).states(base, inputs)).float()
     finally:
         model.train(training)
-    if found.shape != expected.shape:
-        raise ModelError(f"{name}: the head gives {tuple(found.shape)}, the model {tuple(expected.shape)}")
-    gap = ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
+    if logits.shape != expected.shape:
+        raise ModelError(f"{name}: the head gives {tuple(logits.shape)}, the model {tuple(expected.shape)}")
+    gap = ((logits - expected).abs().max() / expected.abs().max().clamp_min(1e-6)).item()
     tolerance = 1e-4 if expected.dtype == torch.float32 and next(model.parameters()).dtype == torch.float32 else 3e-2
     if not gap <= tolerance:
         raise ModelError(

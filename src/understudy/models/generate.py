@@ -66,17 +66,17 @@ def generate(
     Returns:
         One answer a prompt, in the order of the prompts.
     """
-    given = list(prefixes) if prefixes is not None else [[] for _ in prompts]
-    read, begun = kind_of(base_model(model).config).layout(template, list(prompts), given)
+    forced = list(prefixes) if prefixes is not None else [[] for _ in prompts]
+    read, begun = kind_of(base_model(model).config).layout(template, list(prompts), forced)
     answers: dict[int, Generated] = {}
     training = model.training
     model.eval()
     try:
         for chosen in _batches(read, begun, batch_size):
-            drawn = [draws[i] for i in chosen] if draws else []
+            samplings = [draws[i] for i in chosen] if draws else []
             texts = [read[i] for i in chosen], [begun[i] for i in chosen]
-            found = _batch(model, template, *texts, max_new_tokens, drawn)
-            answers |= zip(chosen, found, strict=True)
+            generated = _batch(model, template, *texts, max_new_tokens, samplings)
+            answers |= zip(chosen, generated, strict=True)
             if progress:
                 progress(len(chosen))
     finally:
@@ -87,12 +87,12 @@ def generate(
 def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> list[list[int]]:
     """Indices of each batch, longest first; what decoders have begun is of one length, for they count positions."""
     order = sorted(range(len(read)), key=lambda i: (-len(begun[i]), -len(read[i])))
-    found: list[list[int]] = []
+    batches: list[list[int]] = []
     for i in order:
-        if not found or len(found[-1]) == batch_size or len(begun[found[-1][0]]) != len(begun[i]):
-            found.append([])
-        found[-1].append(i)
-    return found
+        if not batches or len(batches[-1]) == batch_size or len(begun[batches[-1][0]]) != len(begun[i]):
+            batches.append([])
+        batches[-1].append(i)
+    return batches
 
 
 # Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
@@ -165,15 +165,17 @@ def choice_scores(
 
     Args:
         model: a causal language model or an encoder–decoder.
-        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is `given` of
-            an answer is read and not counted.
+        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is forced
+            of an answer (`num_forced`) is read and not counted.
         pad_id: what pads.
         batch_size: sequences at once.
 
     Returns:
         For each question, one score a choice: mean natural-log probability of the choice's tokens (stop included).
     """
-    flat = [one if isinstance(one, TokenizedExample) else TokenizedExample(*one) for row in rows for one in row]
+    flat = [
+        choice if isinstance(choice, TokenizedExample) else TokenizedExample(*choice) for row in rows for choice in row
+    ]
     assert all(one.learned_ids for one in flat), "a choice has no token to score"
     base = base_model(model)
     kind = kind_of(base.config)
@@ -185,10 +187,10 @@ def choice_scores(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [flat[i] for i in chosen]
-            found = kind.choice_scores(model, base, batch, pad_id)
-            for index, value in zip(chosen, found, strict=True):
+            batch_scores = kind.choice_scores(model, base, batch, pad_id)
+            for index, value in zip(chosen, batch_scores, strict=True):
                 scores[index] = value
     finally:
         model.train(training)
-    taken = iter(scores)
-    return [[next(taken) for _ in row] for row in rows]
+    remaining = iter(scores)
+    return [[next(remaining) for _ in row] for row in rows]

@@ -32,7 +32,7 @@ class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
-    theirs, with its weight in the loss, and whether the teacher is heard on them.
+    theirs, with its weight in the loss, and whether they use the teacher.
     """
 
     id: str
@@ -42,7 +42,7 @@ class EncodedRow:
     alignment: RowAlignment | None = None
     task: str = ""
     weight: float = 1.0
-    divergence: bool = True
+    use_teacher: bool = True
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -78,15 +78,15 @@ def encode_row(
     teacher: ExampleTokenizer | None = None,
     bridge: CrossTokenizer | None = None,
     *,
-    given: int = 0,
+    num_forced_chars: int = 0,
 ) -> EncodedRow:
-    """One row of `encode_rows`; where the answer's first `given` characters are given, nothing of it is aligned."""
-    token_ends = bridge is not None and bridge.kind != "start" and not given
-    ours = student.encode(example, token_ends=token_ends, given=given)
-    theirs = teacher.encode(example, token_ends=token_ends, given=given) if teacher else None
+    """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
+    token_ends = bridge is not None and bridge.kind != "start" and not num_forced_chars
+    ours = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+    theirs = teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
     aligned = None
-    if bridge and theirs and given:
-        aligned = bridge.apart(len(ours.learned_ids), len(theirs.learned_ids))
+    if bridge and theirs and num_forced_chars:
+        aligned = bridge.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
     elif bridge and theirs:
         aligned = bridge.align(ours, theirs, answer_text(example))
     return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
@@ -134,7 +134,7 @@ class Collator:
         if any(row.task for row in rows):
             batch["tasks"] = [row.task for row in rows]
             batch["weights"] = torch.tensor([row.weight for row in rows])
-            batch["divergence_rows"] = torch.tensor([row.divergence for row in rows])
+            batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
         if self.teacher_pad is None:
             return batch
         theirs = [row.teacher for row in rows]
@@ -167,30 +167,30 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
         moved = [np.where(piece < 0, -1, piece + shift) for piece, shift in zip(pieces, shifts, strict=True)]
         return torch.from_numpy(np.concatenate(moved))
 
-    found: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
+    alignment: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
     if any(len(row.student_groups) for row in rows):
-        found["student_groups"] = flat([row.student_groups for row in rows], starts)
-        found["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
-    return found
+        alignment["student_groups"] = flat([row.student_groups for row in rows], starts)
+        alignment["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
+    return alignment
 
 
 def short_inputs(row: TokenizedExample, longest: int = 64) -> dict[str, torch.Tensor]:
     """What a model eats of one row, cut short: a real input to try it on."""
-    short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
+    short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], num_forced=0)
     return tokens_of([short], 0)["inputs"]
 
 
 def tokens_of(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
     """What one model eats of some rows, padded on the right."""
-    apart = bool(rows[0].start)
-    before = [list(row.start) if apart else row.prompt_ids for row in rows]
-    read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]
-    ids, attention = padded(read, pad_id)
+    encoder_decoder = bool(rows[0].start)
+    starts = [list(row.start) if encoder_decoder else row.prompt_ids for row in rows]
+    input_ids = [[*start, *row.answer_ids][:-1] for start, row in zip(starts, rows, strict=True)]
+    ids, attention = padded(input_ids, pad_id)
     targets = torch.zeros_like(ids, dtype=torch.bool)
-    for index, (start, row) in enumerate(zip(before, rows, strict=True)):
-        targets[index, len(start) + row.given - 1 : len(read[index])] = True
+    for index, (start, row) in enumerate(zip(starts, rows, strict=True)):
+        targets[index, len(start) + row.num_forced - 1 : len(input_ids[index])] = True
     inputs = {"input_ids": ids, "attention_mask": attention}
-    if apart:
+    if encoder_decoder:
         source, source_attention = padded([row.prompt_ids for row in rows], pad_id)
         inputs = {
             "input_ids": source,

@@ -43,7 +43,7 @@ class TokenizedExample:
             the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the
             answer.
         answer_prefix: what the template puts between the prompt and the answer's text, where there are token ends.
-        given: how many of the answer's first tokens the model reads without learning to write them.
+        num_forced: how many of the answer's first tokens the model reads without learning to write them.
         start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
     """
 
@@ -51,22 +51,22 @@ class TokenizedExample:
     answer_ids: list[int]
     token_ends: list[int] = field(default_factory=list)
     answer_prefix: str = ""
-    given: int = 0
+    num_forced: int = 0
     start: tuple[int, ...] = ()
 
     def first(self, count: int) -> TokenizedExample:
         """The same with the first `count` tokens of the answer."""
         answer, token_ends = self.answer_ids[:count], self.token_ends[: count + 1]
-        return replace(self, answer_ids=answer, token_ends=token_ends, given=min(self.given, count))
+        return replace(self, answer_ids=answer, token_ends=token_ends, num_forced=min(self.num_forced, count))
 
     @property
     def learned_ids(self) -> list[int]:
         """The target tokens: the answer without what is given of it."""
-        return self.answer_ids[self.given :]
+        return self.answer_ids[self.num_forced :]
 
     def reads_as(self, other: TokenizedExample) -> bool:
         """Whether a model would read and learn the same of both."""
-        fields = ("prompt_ids", "answer_ids", "given", "start")
+        fields = ("prompt_ids", "answer_ids", "num_forced", "start")
         return all(getattr(self, name) == getattr(other, name) for name in fields)
 
     @property
@@ -99,7 +99,7 @@ class Template:
         self._ensure_end()
         self._ensure_pad()
         if self.encoder_decoder:
-            self._read_apart()
+            self._read_seq2seq_frames()
             return
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -129,7 +129,7 @@ class Template:
             token_ends: also tell where in the answer's text each token ends.
         """
         if self.encoder_decoder:
-            return self._encode_apart(messages, answer, token_ends=token_ends)
+            return self._encode_seq2seq(messages, answer, token_ends=token_ends)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -154,7 +154,7 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
+    def _encode_seq2seq(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
         """Source and target of an encoder–decoder."""
         inner = self._encode_target(answer, special=False)
         row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
@@ -192,7 +192,7 @@ class Template:
     def _encode_target(self, text: str, *, special: bool) -> list[int]:
         return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
 
-    def _read_apart(self) -> None:
+    def _read_seq2seq_frames(self) -> None:
         """Find out how the tokenizer frames what an encoder reads and what a decoder writes."""
         tokenizer: Any = self.tokenizer
         if not tokenizer.chat_template:
