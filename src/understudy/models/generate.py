@@ -176,7 +176,7 @@ def choice_scores(
     flat = [
         choice if isinstance(choice, TokenizedExample) else TokenizedExample(*choice) for row in rows for choice in row
     ]
-    assert all(one.learned_ids for one in flat), "a choice has no token to score"
+    assert all(choice.learned_ids for choice in flat), "a choice has no token to score"
     base = base_model(model)
     kind = kind_of(base.config)
     order = sorted(range(len(flat)), key=lambda i: -len(kind.read_ids(flat[i])))

@@ -75,12 +75,14 @@ def explained_job(context: Context) -> TrainingJob:
 def _observed(context: Context) -> TrainingJob:
     """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
     rows = []
-    for one in explained_rows(context.run, context.recipe, "train"):
-        if not one.example.labelled:
+    for explained in explained_rows(context.run, context.recipe, "train"):
+        if not explained.example.labelled:
             continue
         # Without its own answer, or the observer would learn to copy what the student does not write.
-        text = split_answer(one.rationale or "")[0]
-        prompts = observer_prompts(one.example, text) if text and one.example.choices else {"": one.example}
+        text = split_answer(explained.rationale or "")[0]
+        prompts = (
+            observer_prompts(explained.example, text) if text and explained.example.choices else {"": explained.example}
+        )
         rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in prompts.items()]
     if not any("/" in row.id and not row.id.endswith("/") for row in rows):
         raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")

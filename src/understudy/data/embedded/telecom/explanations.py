@@ -191,11 +191,11 @@ def _contrast(options: Sequence[Fact], room: int, draw: random.Random) -> str:
         return ""
     relations = load_relations()
     nouns = [f"{fact.answer} is {relations[fact.relation].noun.format(subject=fact.subject)}." for fact in options]
-    statements = [_state(one, draw) for one in options]
+    statements = [_state(fact, draw) for fact in options]
     ways = [" ".join(nouns), " ".join(statements)]
     draw.shuffle(ways)
     pairing = draw.choice(PAIRINGS)
-    short = _enumerate([pairing.format(answer=one.answer, subject=one.subject) for one in options]) + "."
+    short = _enumerate([pairing.format(answer=fact.answer, subject=fact.subject) for fact in options]) + "."
     return next((way for way in ways if len(way) <= room), short)
 
 
@@ -213,8 +213,8 @@ def _elsewhere(fact: Fact, unnamed: Sequence[str], draw: random.Random) -> str:
     """Where the source is the answer itself: what else has this answer; empty elsewhere, or if nothing has."""
     kind = load_relations()[fact.relation].answer_type
     same = [other for other in core_facts() if other.answer == fact.answer and other.subject != fact.subject]
-    same = [one for one in same if load_relations()[one.relation].answer_type == kind]
-    sentences = [_state(one, draw) for one in same if fact.spec == fact.answer]
+    same = [other for other in same if load_relations()[other.relation].answer_type == kind]
+    sentences = [_state(other, draw) for other in same if fact.spec == fact.answer]
     return next((sentence for sentence in sentences if not mentioned(sentence, unnamed)), "")
 
 

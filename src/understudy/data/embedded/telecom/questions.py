@@ -117,7 +117,7 @@ def generate(gold_share: float = 0.15, seed: int = 0, per_relation: int | None =
         (_Role("dev", DEV_PHRASINGS, each=1, facts=240, others=60, two_step=40), facts),
         (_Role("test", TEST_PHRASINGS, each=1, others=250, two_step=250), facts),
     )
-    rows = {role.name: tuple(_questions(role, asked_of, pool, seed)) for role, asked_of in roles}
+    rows = {role.name: tuple(_questions(role, role_facts, pool, seed)) for role, role_facts in roles}
     counts = {name: {kind: _count(part, kind) for kind in KINDS} for name, part in rows.items()}
     notes = {"facts": len(facts), "gold_facts": len(gold), "facts_fingerprint": facts_fingerprint(), "kinds": counts}
     return Splits(**rows, notes=notes)
