@@ -162,8 +162,8 @@ def test_choosing_loads_neither_torch_nor_openai() -> None:
         "import sys, understudy.metrics, understudy.metrics.judged_metrics, understudy.metrics.judge_reliability\n"
         "import understudy.completers.factory as c\n"
         "from understudy.recipe import EndpointConfig\n"
-        "c.completer(EndpointConfig(model='m', base_url='http://localhost:1/v1'))\n"
-        "c.completer(EndpointConfig(model='m'))\n"
+        "c.build_completer(EndpointConfig(model='m', base_url='http://localhost:1/v1'))\n"
+        "c.build_completer(EndpointConfig(model='m'))\n"
         "sys.exit(bool({'torch', 'transformers', 'openai', 'aiohttp'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
