@@ -1,10 +1,10 @@
 """`understudy inspect`: is my loss silently wrong? Answered on the user's own models and data, before hours are spent.
 
 ```text
-pair        what is inspected                      tokens  batch, templates, alignment, as people read them
-terms       each loss term and its gradient        second  heads and loss, computed another way
-cost        tokens, seconds, memory of a step      show    the screen
-projection  time of the whole training             findings  what to make of it
+inputs         what is inspected                    tokens           batch, templates, alignment, as people read them
+loss_terms     each loss term and its gradient      reference_check  heads and loss, computed another way
+cost           tokens, seconds, memory of a step    render           the screen
+time_estimate  time of the whole training           findings         what to make of it
 ```
 
 Nothing is written into the run folder.

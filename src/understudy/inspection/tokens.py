@@ -178,7 +178,7 @@ class TokenAlignment:
 
 
 def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -> TokenAlignment:
-    """Compare the target tokens of encoded rows (see `data.collate.EncodedRow`)."""
+    """Compare the target tokens of encoded rows (`tokens.collate.EncodedRow`)."""
     unequal = [row for row in rows if row.student.answer_ids != row.teacher.answer_ids]
     first = None
     if unequal:

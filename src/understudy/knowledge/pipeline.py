@@ -41,8 +41,8 @@ def generate(
         progress: called with (finished, of how many or 0, note).
 
     Returns:
-        A record, JSON-able: `steps` (see `counts.summary`), `examples` seen, `finished`, `left`, and `stopped`: why
-        not all was asked, empty where it was. The same call later goes on with what is left.
+        A record, JSON-able: `steps` (see `step_counts.summary`), `examples` seen, `finished`, `left`, and `stopped`:
+        why not all was asked, empty where it was. The same call later goes on with what is left.
 
     Raises:
         ConfigError: the section is wrong, or a prompt or a step of your own fails.

@@ -69,7 +69,7 @@ def fit_context(
         question: what is asked; decides which window matches best.
         budget: how many tokens the context may take.
         count_tokens: length of a text in the model's own tokens.
-        mode: `window` keeps the run of sentences that matches the question best (`lexical.score`), `truncate` keeps
+        mode: `window` keeps the run of sentences that matches the question best (`bm25.score`), `truncate` keeps
             the first sentences, `refuse` raises.
         id: the row's id, for the error.
 
