@@ -42,7 +42,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
 from understudy.training.rows import ListedRows
-from understudy.training.schedule import plan, training_arguments
+from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DistillationTrainer
 
 ACROSS = tuple(name for name, kind in METHODS.items() if not kind.one_vocabulary)
@@ -176,7 +176,9 @@ class Study:
             teacher = LocalTeacher(model, embeddings=objective.embeddings)
         return DistillationTrainer(
             DistillationModule(student, objective),
-            training_arguments(config, plan(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False),
+            training_arguments(
+                config, train_schedule(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False
+            ),
             ListedRows(rows),
             Collator(pads[0], pads[1] if teacher else None, same_targets=False),  # pyright: ignore
             teacher=teacher,

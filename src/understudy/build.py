@@ -181,9 +181,9 @@ def check_pair(
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)
-    found = assess_method(method, TokenizerPair.of(student, teacher, columns))
-    if found.cause == "vocabulary":
-        raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
+    judgement = assess_method(method, TokenizerPair.of(student, teacher, columns))
+    if judgement.cause == "vocabulary":
+        raise VocabularyMismatch(f"distil.method {method} {judgement.why}", hint=judgement.hint)
     # A recipe that only learns from texts may have the two speak differently.
-    if found.verdict == "unsound" and reads_logits(recipe):
-        raise ModelError(f"distil.method {method} cannot be used: {found.why}", hint=found.hint)
+    if judgement.verdict == "unsound" and reads_logits(recipe):
+        raise ModelError(f"distil.method {method} cannot be used: {judgement.why}", hint=judgement.hint)

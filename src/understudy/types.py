@@ -199,7 +199,7 @@ class Batch(TypedDict, total=False):
         weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1. The collator puts
             the weight of the row's task, which the trainer multiplies by N / N_k, counted over the whole step.
         tasks: the task of each row (`data.tasks`); absent where there are none.
-        divergence_rows: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
+        use_teacher: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
     """
@@ -210,7 +210,7 @@ class Batch(TypedDict, total=False):
     gold_rows: Required[Tensor]
     weights: Tensor
     tasks: list[str]
-    divergence_rows: Tensor
+    use_teacher: Tensor
     ids: Required[list[str]]
 
 

@@ -178,7 +178,7 @@ def test_what_a_model_brings_along_for_generation_is_left_aside(reader, net):
 
 def by_hand(net, row):
     logp = own_logits(net, row, torch.float64).log_softmax(-1)
-    chosen = [logp[n, token].item() for n, token in enumerate(row.answer_ids)][row.given :]
+    chosen = [logp[n, token].item() for n, token in enumerate(row.answer_ids)][row.num_forced :]
     return sum(chosen) / len(chosen)
 
 
@@ -197,7 +197,7 @@ def test_choices_behind_a_given_rationale(reader, net):
     places = zip(*(row.answer_ids for row in whole), strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, places))
     assert shared > 1
-    rows = [dataclasses.replace(row, given=shared) for row in whole]
+    rows = [dataclasses.replace(row, num_forced=shared) for row in whole]
     (found,) = choice_scores(net, [rows], pad_id=reader.tokenizer.pad_token_id)
     assert found == pytest.approx([by_hand(net, row) for row in rows], abs=1e-4)
     assert by_hand(net, rows[0]) != pytest.approx(by_hand(net, whole[0]), abs=1e-2)

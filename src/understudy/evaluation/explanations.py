@@ -56,7 +56,7 @@ class TaskRoles:
     reading: str | None
 
 
-def asked(tasks: TaskConfig) -> TaskRoles:
+def roles_of(tasks: TaskConfig) -> TaskRoles:
     """The tasks of a kind of training that answer, explain, and read a rationale, as in the table above.
 
     Raises:
@@ -102,11 +102,11 @@ def predict_explained(
     Raises:
         ConfigError: as in `asked`.
     """
-    form = asked(tasks)
-    texts = written(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
+    form = roles_of(tasks)
+    texts = generate_task(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
     apart: list[Generated] = []
     if form.explanation not in (None, form.answer):
-        apart = written(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
+        apart = generate_task(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
     read = form.answer in READS_RATIONALE
     parts = [split_answer(text.text) if read else ("", text.text.strip() or None) for text in texts]
     given = [rationale for rationale, _ in parts] if read else None
@@ -135,7 +135,7 @@ def _explained(row: ExplainedPrediction, text: str | None, finished: bool) -> Ex
     return replace(row, explanation=text, explanation_finished=finished if text is not None else None)
 
 
-def written(
+def generate_task(
     model: nn.Module,
     encoder: ExampleTokenizer,
     examples: Sequence[Example],
@@ -185,7 +185,9 @@ def option_scores(
         else:
             given = with_answer(rationales[place], "").strip()
             texts = [with_answer(rationales[place], choice).strip() for choice in choices]
-            rows.append(_fitted([roomy.encode(put, text, given=len(given)) for text in texts], model, encoder))
+            rows.append(
+                _fitted([roomy.encode(put, text, num_forced_chars=len(given)) for text in texts], model, encoder)
+            )
     pad: Any = encoder.template.tokenizer.pad_token_id
     found = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
     scores = dict(zip(places, found, strict=True))
@@ -196,11 +198,11 @@ def _fitted(options: list[TokenizedExample], model: nn.Module, encoder: ExampleT
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
     room = _positions(model)
     longest = max(len(one.start + tuple(one.answer_ids) if one.start else one.ids) for one in options)
-    excess = min(longest - room, *(one.given for one in options)) if room else 0
+    excess = min(longest - room, *(one.num_forced for one in options)) if room else 0
     if excess <= 0:
         return options
-    encoder.count("rationales cut at their beginning, for the options behind them to fit")
-    return [replace(one, answer_ids=one.answer_ids[excess:], given=one.given - excess) for one in options]
+    encoder.add_note("rationales cut at their beginning, for the options behind them to fit")
+    return [replace(one, answer_ids=one.answer_ids[excess:], num_forced=one.num_forced - excess) for one in options]
 
 
 def _positions(model: nn.Module) -> int | None:

@@ -24,7 +24,7 @@ from torch import nn
 
 from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
-from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
+from understudy.evaluation.explanations import generate_task, groups_of, interval, option_scores, roles_of
 from understudy.evaluation.predict import group_of
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.recipe import TaskConfig
@@ -59,7 +59,7 @@ def swapped_answers(
     Raises:
         ConfigError: as in `explanations.asked`.
     """
-    task = asked(tasks).reading
+    task = roles_of(tasks).reading
     swaps = [
         (one.example, place, text)
         for one in explained
@@ -69,7 +69,7 @@ def swapped_answers(
     if task is None or not swaps:
         return []
     examples = list({example.id: example for example, _, _ in swaps}.values())
-    own = [split_answer(text.text)[0] for text in written(model, encoder, examples, task, batch_size=batch_size)]
+    own = [split_answer(text.text)[0] for text in generate_task(model, encoder, examples, task, batch_size=batch_size)]
     first = option_scores(model, encoder, examples, task, rationales=own, batch_size=batch_size)
     before = {example.id: _likeliest(scores) for example, scores in zip(examples, first, strict=True)}
     rows, _, texts = zip(*swaps, strict=True)
@@ -117,7 +117,7 @@ def faithfulness(
     Raises:
         ConfigError: as in `explanations.asked`.
     """
-    form = asked(tasks)
+    form = roles_of(tasks)
     if form.reading is None or not swaps:
         return {"measured": False, "reason": NOT_READ if form.reading is None else NOTHING_TO_SWAP}
     open_ = [row for row in swaps if row.before != row.choice]

@@ -53,7 +53,10 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
     """
     judge, repeats = None, 1
     if config.judge is not None:
-        from understudy.completers.factory import completer
+        from understudy.completers.factory import build_completer
 
-        judge, repeats = completer(config.judge, cache or cache_folder("judge"), account=account), config.judge.repeats
+        judge, repeats = (
+            build_completer(config.judge, cache or cache_folder("judge"), account=account),
+            config.judge.repeats,
+        )
     return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats)

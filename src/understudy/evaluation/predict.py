@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from understudy.data.split import group_key
+from understudy.data.split import question_key
 from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.decoding import Generated
@@ -70,7 +70,7 @@ def group_of(example: Example) -> str:
     fact = example.meta.get("fact")
     if fact:
         return " + ".join(fact) if isinstance(fact, list | tuple) else str(fact)
-    return fingerprint(example.context or group_key(example))
+    return fingerprint(example.context or question_key(example))
 
 
 def _choices(

@@ -73,11 +73,11 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
         `states_answer` (share with an answer of its own), `leads_to_gold` (share of those whose answer is the gold
         one). None where there is nothing to count.
     """
-    known = {example.id: example for example in examples}
+    examples_by_id = {example.id: example for example in examples}
     tallies: dict[str, _Tally] = {}
     for row in rows:
-        if row.id in known:
-            tallies.setdefault(row.step, _Tally()).add(row, check(row, known[row.id]))
+        if row.id in examples_by_id:
+            tallies.setdefault(row.step, _Tally()).add(row, check(row, examples_by_id[row.id]))
     return {step: tally.summary() for step, tally in tallies.items()}
 
 
@@ -99,24 +99,26 @@ def revision(
     """
     from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 
-    known = {example.id: example for example in examples}
-    old, new = _checks(before, known), _checks(after, known)
-    shared = [name for name in known if name in old and name in new]
-    found: dict[str, Any] = {"pairs": len(shared)}
+    examples_by_id = {example.id: example for example in examples}
+    old, new = _checks(before, examples_by_id), _checks(after, examples_by_id)
+    shared = [name for name in examples_by_id if name in old and name in new]
+    statistics: dict[str, Any] = {"pairs": len(shared)}
     for figure in ("words", "distractors", "restates", "names_answer") if shared else ():
         values = [[float(getattr(side[name], figure)) for name in shared] for side in (new, old)]
-        how = Resampling(seed=seed)
-        figures = paired_bootstrap(values[0], values[1], resampling=how).to_dict()
-        figures["p_value"] = randomisation_test(values[0], values[1], resampling=how).p_value
+        resampling = Resampling(seed=seed)
+        figures = paired_bootstrap(values[0], values[1], resampling=resampling).to_dict()
+        figures["p_value"] = randomisation_test(values[0], values[1], resampling=resampling).p_value
         names = {"before": "mean_b", "after": "mean_a"}
-        found[figure] = {key: figures[names.get(key, key)] for key in (*names, "difference", "low", "high", "p_value")}
-    return found
+        statistics[figure] = {
+            key: figures[names.get(key, key)] for key in (*names, "difference", "low", "high", "p_value")
+        }
+    return statistics
 
 
-def _checks(rows: Iterable[Knowledge], known: dict[str, Example]) -> dict[str, Checks]:
+def _checks(rows: Iterable[Knowledge], examples_by_id: dict[str, Example]) -> dict[str, Checks]:
     """Of each example's first written text that argues for the right answer."""
-    found: dict[str, Checks] = {}
+    checks: dict[str, Checks] = {}
     for row in rows:
-        if row.text is not None and row.choice is None and row.id in known and row.id not in found:
-            found[row.id] = check(row, known[row.id])
-    return found
+        if row.text is not None and row.choice is None and row.id in examples_by_id and row.id not in checks:
+            checks[row.id] = check(row, examples_by_id[row.id])
+    return checks

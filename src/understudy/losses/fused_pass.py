@@ -90,7 +90,7 @@ class HeadPass:
             if side is not None:
                 # The teacher's gold gradient outlives the divergence, which uses up the softmax of the teacher.
                 lasting = side is plan.teacher and gradient is not None
-                own = side.needs_own_softmax and (lasting or not plan.shares(side))
+                own = side.needs_own_softmax and (lasting or not plan.shares_softmax(side))
                 side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
         if plan.teacher is None:
             return None

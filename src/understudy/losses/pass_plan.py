@@ -68,7 +68,7 @@ class Plan:
         """Whether tokens with or without a teacher have any loss at all."""
         return teacher is not None or self.alone or self.student.gold_weights is not None
 
-    def shares(self, side: LogitSide) -> bool:
+    def shares_softmax(self, side: LogitSide) -> bool:
         """Whether the softmax of the divergence also serves the side's cross-entropy and statistics."""
         if self.teacher is None or self.terms.temperature != 1 or self.missing is not None:
             return False

@@ -96,16 +96,18 @@ def choice_scores(
 
     Args:
         model: of any kind.
-        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is `given` of
-            an answer is read and not counted.
+        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is forced
+            of an answer (`num_forced`) is read and not counted.
         pad_id: what pads.
         batch_size: sequences at once.
 
     Returns:
         For each question, one score a choice: mean natural-log probability of the choice's tokens (stop included).
     """
-    flat = [one if isinstance(one, TokenizedExample) else TokenizedExample(*one) for row in rows for one in row]
-    assert all(one.learned_ids for one in flat), "a choice has no token to score"
+    flat = [
+        choice if isinstance(choice, TokenizedExample) else TokenizedExample(*choice) for row in rows for choice in row
+    ]
+    assert all(choice.learned_ids for choice in flat), "a choice has no token to score"
     base = base_model(model)
     kind = kind_of(base.config)
     order = sorted(range(len(flat)), key=lambda i: -len(kind.read_ids(flat[i])))
@@ -116,10 +118,10 @@ def choice_scores(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [flat[i] for i in chosen]
-            found = kind.choice_scores(model, base, batch, pad_id)
-            for index, value in zip(chosen, found, strict=True):
+            batch_scores = kind.choice_scores(model, base, batch, pad_id)
+            for index, value in zip(chosen, batch_scores, strict=True):
                 scores[index] = value
     finally:
         model.train(training)
-    taken = iter(scores)
-    return [[next(taken) for _ in row] for row in rows]
+    remaining = iter(scores)
+    return [[next(remaining) for _ in row] for row in rows]

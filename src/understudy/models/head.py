@@ -78,7 +78,7 @@ def _effective_weight(layer: Any) -> Tensor:
 def _bias(base: Any, layer: Any) -> Tensor | None:
     own = getattr(getattr(layer, "base_layer", layer), "bias", None)
     # BART and kin keep theirs apart, as a constant.
-    apart = getattr(base, "final_logits_bias", None)
-    if apart is None:
+    final_bias = getattr(base, "final_logits_bias", None)
+    if final_bias is None:
         return own
-    return apart[0] if own is None else own + apart[0]
+    return final_bias[0] if own is None else own + final_bias[0]

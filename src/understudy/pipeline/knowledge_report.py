@@ -25,13 +25,13 @@ def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
     if recipe.generate is None or not run.is_done(STAGE):
         return {}
     record = run.record(STAGE)
-    found: dict[str, Any] = {key: record[key] for key in ("teacher", "quality", "revision") if key in record}
-    found["costs"] = costs(record)
-    found["samples"] = samples(run, recipe)
+    texts: dict[str, Any] = {key: record[key] for key in ("teacher", "quality", "revision") if key in record}
+    texts["costs"] = costs(record)
+    texts["samples"] = samples(run, recipe)
     predicted = stage_of("predict", EXPLAINED.name).name
     if run.is_done(predicted):
-        found["explanations"] = list(map(FigureLine.from_json, run.record(predicted).get("explanations", [])))
-    return found
+        texts["explanations"] = list(map(FigureLine.from_json, run.record(predicted).get("explanations", [])))
+    return texts
 
 
 def taught_note(recipe: Recipe) -> str:
@@ -48,10 +48,12 @@ def taught_note(recipe: Recipe) -> str:
 def costs(record: Mapping[str, Any]) -> str:
     """What the texts cost, in a sentence."""
     steps = record["steps"].values()
-    read, written = (sum(step[key] for step in steps) for key in ("input_tokens", "output_tokens"))
+    input_tokens, output_tokens = (sum(step[key] for step in steps) for key in ("input_tokens", "output_tokens"))
     priced = [step["cost"] for step in steps if step["cost"] is not None]
     money = f", at the recipe's prices {sum(priced):,.4f}" if priced else ""
-    return f"It read {read:,} and wrote {written:,} tokens{money}." if read or written else ""
+    return (
+        f"It read {input_tokens:,} and wrote {output_tokens:,} tokens{money}." if input_tokens or output_tokens else ""
+    )
 
 
 def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, Any]]:

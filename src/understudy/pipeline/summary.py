@@ -29,11 +29,11 @@ TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 def summarise(run: Run, recipe: Recipe) -> None:
     """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
-    asked = recipe.evaluate
+    config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
-    scored = score_systems(arms, metric_names(asked.metrics), tools_for(asked, account=run.folder.name))
-    comparison = compare(scored, resampling=Resampling(asked.resamples, asked.confidence)).to_dict()
+    scored = score_systems(arms, metric_names(config.metrics), tools_for(config, account=run.folder.name))
+    comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))
     render_report(report_inputs(run, recipe, comparison), run.folder / "report.html")
@@ -51,9 +51,9 @@ def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
         }
         for arm, values in comparison["overall"]["table"].items()
     }
-    shown = [name for name in TABLE if any(name in values for values in table.values())]
+    metrics = [name for name in TABLE if any(name in values for values in table.values())]
     outcome = headline(comparison)
-    return {"metrics": shown, "arms": table, "headline": [outcome.verdict, *outcome.sentences]}
+    return {"metrics": metrics, "arms": table, "headline": [outcome.verdict, *outcome.sentences]}
 
 
 def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> ReportInputs:
@@ -225,8 +225,8 @@ def _before(model: ModelConfig) -> str:
 
 def _elsewhere(recipe: Recipe) -> str:
     """A teacher that was only asked."""
-    asked = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
-    return f"`{asked}`, by its texts" if asked else "none"
+    name = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
+    return f"`{name}`, by its texts" if name else "none"
 
 
 def _cell(interval: Mapping[str, Any] | None) -> str:

@@ -32,7 +32,7 @@ class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
-    theirs, with its weight in the loss, and whether the teacher is heard on them.
+    theirs, with its weight in the loss, and whether they use the teacher.
     """
 
     id: str
@@ -42,7 +42,7 @@ class EncodedRow:
     alignment: RowAlignment | None = None
     task: str = ""
     weight: float = 1.0
-    divergence: bool = True
+    use_teacher: bool = True
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -78,15 +78,15 @@ def encode_row(
     teacher: ExampleTokenizer | None = None,
     bridge: CrossTokenizer | None = None,
     *,
-    given: int = 0,
+    num_forced_chars: int = 0,
 ) -> EncodedRow:
-    """One row of `encode_rows`; where the answer's first `given` characters are given, nothing of it is aligned."""
-    token_ends = bridge is not None and bridge.kind != "start" and not given
-    ours = student.encode(example, token_ends=token_ends, given=given)
-    theirs = teacher.encode(example, token_ends=token_ends, given=given) if teacher else None
+    """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
+    token_ends = bridge is not None and bridge.kind != "start" and not num_forced_chars
+    ours = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+    theirs = teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
     aligned = None
-    if bridge and theirs and given:
-        aligned = bridge.apart(len(ours.learned_ids), len(theirs.learned_ids))
+    if bridge and theirs and num_forced_chars:
+        aligned = bridge.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
     elif bridge and theirs:
         aligned = bridge.align(ours, theirs, answer_text(example))
     return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
@@ -134,7 +134,7 @@ class Collator:
         if any(row.task for row in rows):
             batch["tasks"] = [row.task for row in rows]
             batch["weights"] = torch.tensor([row.weight for row in rows])
-            batch["divergence_rows"] = torch.tensor([row.divergence for row in rows])
+            batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
         if self.teacher_pad is None:
             return batch
         theirs = [row.teacher for row in rows]
@@ -167,11 +167,11 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
         moved = [np.where(piece < 0, -1, piece + shift) for piece, shift in zip(pieces, shifts, strict=True)]
         return torch.from_numpy(np.concatenate(moved))
 
-    found: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
+    alignment: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
     if any(len(row.student_groups) for row in rows):
-        found["student_groups"] = flat([row.student_groups for row in rows], starts)
-        found["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
-    return found
+        alignment["student_groups"] = flat([row.student_groups for row in rows], starts)
+        alignment["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
+    return alignment
 
 
 def _tokens(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:

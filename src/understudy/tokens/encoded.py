@@ -25,7 +25,7 @@ class TokenizedExample:
             the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the
             answer.
         answer_prefix: what the template puts between the prompt and the answer's text, where there are token ends.
-        given: how many of the answer's first tokens the model reads without learning to write them.
+        num_forced: how many of the answer's first tokens the model reads without learning to write them.
         start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
     """
 
@@ -33,22 +33,22 @@ class TokenizedExample:
     answer_ids: list[int]
     token_ends: list[int] = field(default_factory=list)
     answer_prefix: str = ""
-    given: int = 0
+    num_forced: int = 0
     start: tuple[int, ...] = ()
 
     def first(self, count: int) -> TokenizedExample:
         """The same with the first `count` tokens of the answer."""
         answer, token_ends = self.answer_ids[:count], self.token_ends[: count + 1]
-        return replace(self, answer_ids=answer, token_ends=token_ends, given=min(self.given, count))
+        return replace(self, answer_ids=answer, token_ends=token_ends, num_forced=min(self.num_forced, count))
 
     @property
     def learned_ids(self) -> list[int]:
-        """The target tokens: the answer without what is given of it."""
-        return self.answer_ids[self.given :]
+        """The target tokens: the answer without what is forced of it."""
+        return self.answer_ids[self.num_forced :]
 
     def reads_as(self, other: TokenizedExample) -> bool:
         """Whether a model would read and learn the same of both."""
-        fields = ("prompt_ids", "answer_ids", "given", "start")
+        fields = ("prompt_ids", "answer_ids", "num_forced", "start")
         return all(getattr(self, name) == getattr(other, name) for name in fields)
 
     @property
@@ -58,20 +58,20 @@ class TokenizedExample:
 
     def short(self, longest: int) -> TokenizedExample:
         """The same with so many tokens of either side, for a trial."""
-        return replace(self, prompt_ids=self.prompt_ids[:longest], answer_ids=self.answer_ids[:longest], given=0)
+        return replace(self, prompt_ids=self.prompt_ids[:longest], answer_ids=self.answer_ids[:longest], num_forced=0)
 
     @classmethod
     def batched(cls, rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
         """What one model eats of some rows of this class, padded on the right."""
-        apart = bool(rows[0].start)
-        before = [list(row.start) if apart else row.prompt_ids for row in rows]
-        read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]
-        ids, attention = padded(read, pad_id)
+        encoder_decoder = bool(rows[0].start)
+        starts = [list(row.start) if encoder_decoder else row.prompt_ids for row in rows]
+        input_ids = [[*start, *row.answer_ids][:-1] for start, row in zip(starts, rows, strict=True)]
+        ids, attention = padded(input_ids, pad_id)
         targets = torch.zeros_like(ids, dtype=torch.bool)
-        for index, (start, row) in enumerate(zip(before, rows, strict=True)):
-            targets[index, len(start) + row.given - 1 : len(read[index])] = True
+        for index, (start, row) in enumerate(zip(starts, rows, strict=True)):
+            targets[index, len(start) + row.num_forced - 1 : len(input_ids[index])] = True
         inputs = {"input_ids": ids, "attention_mask": attention}
-        if apart:
+        if encoder_decoder:
             source, source_attention = padded([row.prompt_ids for row in rows], pad_id)
             inputs = {
                 "input_ids": source,

@@ -100,7 +100,7 @@ class SpanTokenizer(ExampleTokenizer):
     """Questions with their contexts to windows of token ids; see `ExampleTokenizer`."""
 
     def encode(
-        self, example: Example, answer: str | None = None, *, token_ends: bool = False, given: int = 0
+        self, example: Example, answer: str | None = None, *, token_ends: bool = False, num_forced_chars: int = 0
     ) -> SpanExample:
         """The window that holds most of the answer, with the positions of the answer's first and last token.
 
@@ -118,9 +118,9 @@ class SpanTokenizer(ExampleTokenizer):
         window = max(windows, key=lambda window: _holds(window, begin, end))
         tokens = [place for place, (low, high) in enumerate(window.offsets) if low < end and high > begin]
         if window.offsets[tokens[0]][0] > begin or window.offsets[tokens[-1]][1] < end:
-            self.count("answers cut at the border of a window")
+            self.add_note("answers cut at the border of a window")
         if len(tokens) > self.data.max_answer_tokens:
-            self.count("answers longer than max_answer_tokens: learned, and never given")
+            self.add_note("answers longer than max_answer_tokens: learned, and never given")
         return replace(window, answer_ids=[window.context[0] + tokens[0], window.context[0] + tokens[-1]])
 
     def prompt_ids(self, example: Example) -> list[int]:

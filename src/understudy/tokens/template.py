@@ -58,7 +58,7 @@ class Template:
         self._ensure_end()
         self._ensure_pad()
         if self.encoder_decoder:
-            self._read_apart()
+            self._read_seq2seq_frames()
             return
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -88,7 +88,7 @@ class Template:
             token_ends: also tell where in the answer's text each token ends.
         """
         if self.encoder_decoder:
-            return self._encode_apart(messages, answer, token_ends=token_ends)
+            return self._encode_seq2seq(messages, answer, token_ends=token_ends)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -113,7 +113,7 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
+    def _encode_seq2seq(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
         """Source and target of an encoder–decoder."""
         inner = self._encode_target(answer, special=False)
         row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
@@ -151,7 +151,7 @@ class Template:
     def _encode_target(self, text: str, *, special: bool) -> list[int]:
         return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
 
-    def _read_apart(self) -> None:
+    def _read_seq2seq_frames(self) -> None:
         """Find out how the tokenizer frames what an encoder reads and what a decoder writes."""
         tokenizer: Any = self.tokenizer
         if not tokenizer.chat_template:

@@ -28,7 +28,7 @@ from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.base import Objective
 from understudy.training.rows import ListedRows
-from understudy.training.schedule import plan, training_arguments
+from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
 from understudy.types import Example, Gives
 
@@ -140,7 +140,7 @@ def fit(
     """
     recipe, folder = session.recipe, session.folder / "training"
     probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
-    schedule = plan(session.training, len(rows), processes=num_processes())
+    schedule = train_schedule(session.training, len(rows), processes=num_processes())
     trainer = DistillationTrainer(
         module,
         training_arguments(

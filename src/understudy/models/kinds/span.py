@@ -134,8 +134,8 @@ class Span(ModelKind):
 
 def _logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """`[B, 2, S]` of start and end."""
-    said = model(**inputs, return_dict=True)
-    return torch.stack([said.start_logits, said.end_logits], dim=1)
+    output = model(**inputs, return_dict=True)
+    return torch.stack([output.start_logits, output.end_logits], dim=1)
 
 
 def _answer_chunk(
@@ -143,7 +143,7 @@ def _answer_chunk(
 ) -> list[Generated]:
     begin = time.perf_counter()
     windows = [tokenizer.windows(example) for example in examples]
-    flat = sorted((window for of_one in windows for window in of_one), key=lambda window: -len(window.prompt_ids))
+    flat = sorted((window for group in windows for window in group), key=lambda window: -len(window.prompt_ids))
     pad: Any = tokenizer.template.tokenizer.pad_token_id
     logits: dict[int, Tensor] = {}
     for start in range(0, len(flat), batch_size):
@@ -151,8 +151,8 @@ def _answer_chunk(
         inputs = move(SpanExample.batched(batch, pad)["inputs"], model.device)
         logits |= zip(map(id, batch), _logits(model, inputs).float().cpu(), strict=True)
     texts = [
-        best_span(example.context or "", of_one, [logits[id(window)] for window in of_one], tokenizer.data)
-        for example, of_one in zip(examples, windows, strict=True)
+        best_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
+        for example, group in zip(examples, windows, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(examples)
     return [Generated(text, tokens, finished=True, seconds=seconds) for text, tokens in texts]
@@ -172,8 +172,8 @@ def best_span(
         logits: `[2, S]` of each window; what lies behind its end is not read.
         data: `max_answer_tokens` bounds the length.
     """
-    none = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
-    best, text, length = none, UNANSWERABLE, 1
+    no_answer = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
+    best, text, length = no_answer, UNANSWERABLE, 1
     for window, scores in zip(windows, logits, strict=True):
         start, end = (side[slice(*window.context)] for side in scores)
         if not len(start):

@@ -105,8 +105,8 @@ def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
     """`[N]` g: `weight` on the target tokens of gold rows, 0 on those the teacher wrote, 1 where it is not heard."""
     of_gold = batch["gold_rows"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
     gold = weight * _by_token(of_gold.to(output.device, torch.float32), output)
-    heard = batch.get("divergence_rows")
-    return gold if heard is None else torch.where(_by_token(heard, output), gold, 1.0)
+    use_teacher = batch.get("use_teacher")
+    return gold if use_teacher is None else torch.where(_by_token(use_teacher, output), gold, 1.0)
 
 
 def row_weights(output: Output, batch: Batch) -> Tensor | None:

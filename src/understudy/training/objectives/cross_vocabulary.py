@@ -293,16 +293,16 @@ def aligned_statistics(losses: HeadLosses, exact: Tensor) -> dict[str, Tensor]:
     if entropy is None or mine is None or other is None or losses.teacher_entropy is None:
         return {}
     num = len(other)
-    found = {
+    sums = {
         "student_entropy": entropy[:num].sum(),
         "teacher_entropy": losses.teacher_entropy.sum(),
         "measured_tokens": entropy.new_tensor(float(num)),
     }
     if len(exact):
-        found["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
+        sums["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
     if losses.teacher_shared is not None:
-        found["mapped_mass"] = losses.teacher_shared.sum()
-    return found
+        sums["mapped_mass"] = losses.teacher_shared.sum()
+    return sums
 
 
 def _mapped(exact: Tensor, ids: Tensor) -> Tensor:
