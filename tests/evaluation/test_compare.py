@@ -65,11 +65,11 @@ def test_table_equals_the_metrics_alone(arms) -> None:
     for name, rows in arms.items():
         alone = score([item.prediction for item in rows], [item.references for item in rows])
         for metric, result in alone.items():
-            expected = bootstrap_interval(result, groups=groups, resampling=Resampling(1000))
+            expected = bootstrap_interval(result, clusters=groups, resampling=Resampling(1000))
             ours = found.overall.table[name][metric]
             assert (ours.value, ours.low, ours.high) == pytest.approx((expected.value, expected.low, expected.high))
             assert ours.n == 120
-    assert found.overall.groups == 60
+    assert found.overall.num_clusters == 60
 
 
 def test_differences_equal_the_paired_test_alone(arms) -> None:
@@ -80,12 +80,12 @@ def test_differences_equal_the_paired_test_alone(arms) -> None:
             score([item.prediction for item in arms[name]], [item.references for item in arms[name]])[metric]
             for name in ("distilled", "sft")
         )
-        expected = paired_bootstrap(a, b, groups=groups, resampling=Resampling(1000))
+        expected = paired_bootstrap(a, b, clusters=groups, resampling=Resampling(1000))
         ours = difference(found, "distilled", "sft", metric)
         assert (ours.difference, ours.low, ours.high, ours.p_bootstrap) == pytest.approx(
             (expected.difference, expected.low, expected.high, expected.p_value)
         )
-        assert ours.p_randomisation == randomisation_test(a, b, groups=groups, resampling=Resampling(1000)).p_value
+        assert ours.p_randomisation == randomisation_test(a, b, clusters=groups, resampling=Resampling(1000)).p_value
         assert ours.low > 0
 
 
@@ -125,7 +125,7 @@ def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
     worse = compare_arms({**arms, "teacher": arm(0.05, seed=8)}, resampling=Resampling(300), metrics=("exact_match",))
     assert "worse than the SFT-only" in worse.gaps["exact_match"].reason
     ones, zeros = (Resampled(value, np.full(9, value), np.full(1, value), np.full(1, value)) for value in (1.0, 0.0))
-    one = gap_recovered(ones, zeros, ones, confidence=0.95, groups=1)
+    one = gap_recovered(ones, zeros, ones, confidence=0.95, num_clusters=1)
     assert one.value is None
     assert "too few" in one.reason
 

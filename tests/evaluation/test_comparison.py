@@ -48,7 +48,7 @@ def test_intervals_together_are_those_one_by_one(scored: Scored) -> None:
     part = replace(scored, scores={NAMES[0]: {"chrf": _without_the_first(scored.scores[NAMES[0]]["chrf"])}})
     for name, metric in ((NAMES[0], "bleu"), (NAMES[1], "token_f1")):
         alone = bootstrap_interval(
-            scored.scores[name][metric], groups=scored.groups, resampling=Resampling(300, seed=3)
+            scored.scores[name][metric], clusters=scored.clusters, resampling=Resampling(300, seed=3)
         )
         assert found[name][metric].to_dict() == pytest.approx(alone.to_dict())
     missing = part.intervals(resampling=Resampling(300, seed=3))[NAMES[0]]["chrf"]

@@ -377,7 +377,7 @@ def test_gain_is_the_weighted_mean_of_its_halves_and_las_the_plain_one(table):
 
 def test_items_of_one_group_are_drawn_together():
     alone = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, resampling=Resampling(500))
-    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, groups=[*range(8)] * 6, resampling=Resampling(500))
+    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, clusters=[*range(8)] * 6, resampling=Resampling(500))
     assert tied["las"]["value"] == alone["las"]["value"]
     assert tied["las"]["high"] - tied["las"]["low"] > 1.5 * (alone["las"]["high"] - alone["las"]["low"])
 

@@ -137,18 +137,18 @@ def test_texts_that_are_cut_are_counted() -> None:
 
 def test_a_folder_is_a_model_and_a_model_is_loaded_once() -> None:
     by_folder = MetricModels(embedding_model=MODEL, bertscore_model=MODEL)
-    first = score(["the amf"], [["an smf"]], metrics=EMBEDDING, tools=by_folder)
+    first = score(["the amf"], [["an smf"]], metrics=EMBEDDING, models=by_folder)
     auto = score(["the amf"], [["an smf"]], metrics=EMBEDDING)
     for name in EMBEDDING:
         assert first[name].value == pytest.approx(auto[name].value, rel=0, abs=1e-6)
         assert "|model:model|" in first[name].signature
     loads = embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses
-    score(["a"], [["b"]], metrics=EMBEDDING, tools=by_folder)
+    score(["a"], [["b"]], metrics=EMBEDDING, models=by_folder)
     assert (embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses) == loads
 
 
 def not_measured(tools: MetricModels) -> dict[str, Score]:
-    found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, tools=tools)
+    found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, models=tools)
     assert all(np.isnan(result.per_example).all() and result.signature == "not measured" for result in found.values())
     return found
 

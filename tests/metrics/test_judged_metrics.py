@@ -37,7 +37,9 @@ def judged(server: Server, metric: str, predictions: list[str], *, folder: Path 
     references = others.pop("references", [["The AMF ends N2."]] * len(predictions))
     tools = MetricModels(judge=completer(server, folder, **others.pop("settings", {})), **others)
     questions = [QUESTION] * len(predictions)
-    return score(predictions, references, questions=questions, contexts=contexts, metrics=[metric], tools=tools)[metric]
+    return score(predictions, references, questions=questions, contexts=contexts, metrics=[metric], models=tools)[
+        metric
+    ]
 
 
 def test_faithfulness_is_the_share_of_supported_claims(server: Server) -> None:
@@ -135,7 +137,7 @@ def test_without_a_judge_or_questions_it_is_not_measured(metric: str, server: Se
     texts = (["a"], [["a"]])
     alone = score(*texts, questions=["q"], contexts=["c"], metrics=[metric])[metric]
     tools = MetricModels(judge=completer(server))
-    unasked = score(*texts, contexts=["c"], metrics=[metric], tools=tools)[metric]
+    unasked = score(*texts, contexts=["c"], metrics=[metric], models=tools)[metric]
     for found, word in ((alone, "judge"), (unasked, "questions")):
         assert word in found.reason
         assert math.isnan(found.value)

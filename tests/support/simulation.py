@@ -124,7 +124,7 @@ def comparisons(
         count = min(BATCH, trials - start)
         sides = sampler(generator, count, items)
         first, second = ({str(k): mean_score(str(k), row, "") for k, row in enumerate(side)} for side in sides)
-        found = compare_systems(first, second, groups=names, resampling=Resampling(resamples, seed=start))
+        found = compare_systems(first, second, clusters=names, resampling=Resampling(resamples, seed=start))
         yield from found.metrics.values()
 
 

@@ -106,8 +106,8 @@ def compare(
     names = [system.name for system in scored.systems]
     tests = compare_many(
         scored.scores,
-        pairs=_pairs(names, scored, pairs, baseline),
-        groups=scored.shared_groups,
+        contrasts=_pairs(names, scored, pairs, baseline),
+        clusters=scored.shared_clusters,
         resampling=resampling,
     )
     overall = Slice.of(scored, resampling)
@@ -115,7 +115,7 @@ def compare(
         return Comparison(scored, overall, tests, resampling, kinds=slices_of(scored, resampling, empty=True)[0])
     main = main_arm(names)
     kinds, gold_facts = slices_of(scored, resampling, pair=(main, "sft"))
-    gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.groups, resampling)
+    gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.clusters, resampling)
     return Comparison(scored, overall, tests, resampling, kinds, gold_facts, gaps)
 
 
@@ -191,7 +191,7 @@ def _seeds_models(scored: Scored, confidence: float) -> dict[str, dict[str, Any]
             continue
         baseline = next((name for name in runs if name.rpartition(":")[2] == "sft"), None)
         with suppress(DataError):
-            model = seeds_model(runs, baseline=baseline, groups=scored.shared_groups, confidence=confidence)
+            model = seeds_model(runs, baseline=baseline, clusters=scored.shared_clusters, confidence=confidence)
             models[metric] = model.to_dict()
     return models
 

@@ -32,7 +32,7 @@ def evaluation(
         found["systems"][system.name] = {
             "origin": system.origin,
             "items": len(scored.rows),
-            "groups": len(set(scored.groups)),
+            "groups": len(set(scored.clusters)),
             "ids": [row.id for row in scored.rows],
             "metrics": {
                 name: {

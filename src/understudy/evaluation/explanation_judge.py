@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.evaluation.explanations import groups_of
+from understudy.evaluation.explanations import cluster_names
 from understudy.metrics import MetricModels, score
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.records import ExplainedPrediction
@@ -48,11 +48,11 @@ def judged_explanations(
             questions=[row.question or "" for row in judged],
             contexts=[row.context for row in judged],
             metrics=(metric,),
-            tools=tools,
+            models=tools,
         )[metric]
         if not made.measured.any():
             found[metric] = {"value": None, "reason": f"not measured: {made.reason or 'the judge gave no verdict'}"}
             continue
-        drawn = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
+        drawn = bootstrap_interval(made.per_example, clusters=cluster_names(judged), resampling=resampling)
         found[metric] = drawn.to_dict()
     return found

@@ -240,7 +240,7 @@ def explanation_figures(
     texts = [row for row in rows if row.explanation]
 
     def share(of: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> dict[str, Any]:
-        return interval([value(row) for row in of], groups_of(of), resampling)
+        return interval([value(row) for row in of], cluster_names(of), resampling)
 
     asked_options = [row for row in rows if row.choices]
     chose = [row for row in texts if row.chosen is not None]
@@ -266,13 +266,13 @@ def _distractors(row: ExplainedPrediction) -> int:
     return len({folded(row.choices[place]) for place in _mentioned(row)} - right)
 
 
-def interval(values: Sequence[float], groups: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:
+def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:
     """Mean and bootstrap interval, JSON-able: `value`, `low`, `high`, `n`, `missing`; null where nothing is there."""
     if not len(values):
         return {"value": None, "low": None, "high": None, "n": 0, "missing": 0}
-    return bootstrap_interval(values, groups=groups, resampling=resampling).to_dict()
+    return bootstrap_interval(values, clusters=clusters, resampling=resampling).to_dict()
 
 
-def groups_of(rows: Sequence[Prediction | Swap]) -> list[str]:
+def cluster_names(rows: Sequence[Prediction | Swap]) -> list[str]:
     """What is resampled together: the row's group, or the row itself where it has none."""
     return [row.id if row.group is None else f"group {row.group}" for row in rows]

@@ -24,7 +24,7 @@ from torch import nn
 
 from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
-from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
+from understudy.evaluation.explanations import asked, cluster_names, interval, option_scores, written
 from understudy.evaluation.predict import group_of
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.recipe import TaskConfig
@@ -124,7 +124,7 @@ def faithfulness(
 
     def share(rows: Sequence[Swap]) -> dict[str, Any]:
         values = [float(row.after == row.choice) for row in rows]
-        return interval(values, groups_of(rows), resampling)
+        return interval(values, cluster_names(rows), resampling)
 
     note = ""
     if form.answer != form.reading:

@@ -105,7 +105,7 @@ def measure(
         if any(row.prediction is None for row in written):
             notes.append(f"{arm}: written answers not measured, some are missing")
         elif written:
-            for name, result in score(**_texts(written), metrics=metrics, tools=tools).items():
+            for name, result in score(**_texts(written), metrics=metrics, models=tools).items():
                 measured.add(arm, name, result, is_text)
         chosen = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
         options = [chosen_option(row) for row in chosen]
@@ -137,7 +137,7 @@ def chosen_option(row: Prediction) -> str | None:
     return row.choices[int(np.argmax(known))]
 
 
-def group_numbers(rows: Sequence[Prediction]) -> list[int]:
+def row_clusters(rows: Sequence[Prediction]) -> list[int]:
     """A number for each row's group; a row without one is its own."""
     names: dict[Hashable, int] = {}
     keys = [("item", row.id) if row.group is None else ("group", row.group) for row in rows]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.evaluation.score_rows import align, group_numbers, measure
+from understudy.evaluation.score_rows import align, measure, row_clusters
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
@@ -28,7 +28,7 @@ class Scored:
         predictions: system -> what it answered, item by item; of several seeds, the first.
         scores: system -> metric -> score over all items; of several seeds, their mean item by item.
         by_seed: system -> seed -> metric -> score, where a system was trained with several seeds.
-        groups: the group of each item; items of one group are no independent evidence.
+        clusters: the group of each item; items of one group are no independent evidence.
         not_measured: metric -> system -> why there is no figure.
         notes: what was left out, in words.
     """
@@ -38,7 +38,7 @@ class Scored:
     predictions: Mapping[str, Sequence[Prediction]]
     scores: Mapping[str, Mapping[str, Score]]
     by_seed: Mapping[str, Mapping[int, Mapping[str, Score]]]
-    groups: Sequence[int]
+    clusters: Sequence[int]
     not_measured: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
 
@@ -57,9 +57,9 @@ class Scored:
         return all(system.arm and system.name == system.arm for system in self.systems)
 
     @property
-    def shared_groups(self) -> Sequence[int] | None:
+    def shared_clusters(self) -> Sequence[int] | None:
         """The groups, where any two items share one."""
-        return self.groups if len(set(self.groups)) < len(self.groups) else None
+        return self.clusters if len(set(self.clusters)) < len(self.clusters) else None
 
     def part(self, keep: Sequence[bool]) -> Scored:
         """The same systems on some of the items; a metric that none of these has is left out."""
@@ -75,7 +75,7 @@ class Scored:
             predictions={name: [answers[place] for place in places] for name, answers in self.predictions.items()},
             scores={name: {m: s for m, s in of.items() if s.measured.any()} for name, of in scores.items()},
             by_seed={},
-            groups=group_numbers(rows),
+            clusters=row_clusters(rows),
         )
 
     def intervals(self, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, dict[str, Interval]]:
@@ -93,7 +93,7 @@ class Scored:
         return {
             name: {
                 metric: together.get((name, metric))
-                or bootstrap_interval(result, groups=self.groups, resampling=resampling)
+                or bootstrap_interval(result, clusters=self.clusters, resampling=resampling)
                 for metric, result in scores.items()
             }
             for name, scores in self.scores.items()
@@ -102,7 +102,7 @@ class Scored:
     def _together(self, scores: Sequence[Score], resampling: Resampling) -> list[Interval]:
         if not scores:
             return []
-        numbers = np.asarray(self.groups)
+        numbers = np.asarray(self.clusters)
         count = int(numbers.max()) + 1
         columns = [Columns(row_sums(score.statistics, numbers, count), score.from_totals) for score in scores]
         return [
@@ -154,7 +154,7 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Metr
             for name, members in families.items()
             if len(members) > 1
         },
-        groups=group_numbers(first),
+        clusters=row_clusters(first),
         not_measured=reasons,
         notes=(*(note for system in systems for note in system.notes), *notes, *_cut(scores)),
     )

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.evaluation.explanations import groups_of, interval, option_scores
+from understudy.evaluation.explanations import cluster_names, interval, option_scores
 from understudy.metrics.significance import (
     DEFAULT_RESAMPLING,
     Resampling,
-    num_groups,
+    count_clusters,
     randomisation_test,
     resampled_figure,
 )
@@ -94,7 +94,7 @@ def simulate(
         foreseen[BOTH],
         foreseen[QUESTION_ALONE],
         foreseen[EXPLANATION_ALONE],
-        groups=groups_of(kept),
+        clusters=cluster_names(kept),
         resampling=resampling,
     )
     return {"measured": True, "left_out": left_out, **figures}
@@ -116,7 +116,7 @@ def leakage_adjusted(
     question_alone: Sequence[bool],
     explanation_alone: Sequence[bool],
     *,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
     """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
@@ -125,7 +125,7 @@ def leakage_adjusted(
         both: whether the observer foresaw each answer from question and explanation.
         question_alone: from the question.
         explanation_alone: from the explanation: whether that leaks the answer.
-        groups: what is resampled together; default: each item by itself.
+        clusters: what is resampled together; default: each item by itself.
         resampling: draws, level of the intervals, seed.
 
     Returns:
@@ -136,7 +136,7 @@ def leakage_adjusted(
     with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
 
     def mean(values: Any) -> dict[str, Any]:
-        return interval(values, groups, resampling)
+        return interval(values, clusters, resampling)
 
     gain = with_it - without
     inside = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
@@ -146,16 +146,16 @@ def leakage_adjusted(
         "both": mean(with_it),
         "leaking": mean(leaks),
         "gain": mean(gain),
-        "p_value": randomisation_test(with_it, without, groups=groups, resampling=resampling).p_value,
+        "p_value": randomisation_test(with_it, without, clusters=clusters, resampling=resampling).p_value,
         **{name: mean(np.where(where, gain, np.nan)) for name, where in inside.items()},
-        "las": _las(gain, leaks, groups, resampling),
+        "las": _las(gain, leaks, clusters, resampling),
     }
 
 
 def _las(
     gain: np.ndarray,
     leaks: np.ndarray,
-    groups: Sequence[Hashable] | None,
+    clusters: Sequence[Hashable] | None,
     resampling: Resampling,
 ) -> dict[str, Any]:
     """The mean of the two strata's means; every draw has strata of its own sizes."""
@@ -167,7 +167,7 @@ def _las(
 
     if not np.isfinite(las(columns.sum(axis=0))):
         return {"value": None, "low": None, "high": None, "n": len(gain)}
-    drawn = resampled_figure(columns, las, resampling=resampling, groups=groups)
-    bounds = drawn.bounds(resampling.confidence, num_groups(len(gain), groups))
+    drawn = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
+    bounds = drawn.bounds(resampling.confidence, count_clusters(len(gain), clusters))
     low, high = (bound if np.isfinite(bound) else None for bound in bounds)
     return {"value": drawn.value, "low": low, "high": high, "n": len(gain)}

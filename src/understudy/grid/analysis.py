@@ -200,8 +200,8 @@ def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[li
     metrics = [name for name in METRICS if name in measured and name not in (*EMBEDDING, *JUDGED)]
     try:
         scored = score_systems(list(systems.values()), metrics)
-        groups = scored.groups if len(set(scored.groups)) < len(scored.groups) else None
-        compared = compare_many(scored.scores, pairs=pairs, groups=groups, resampling=resampling)
+        groups = scored.clusters if len(set(scored.clusters)) < len(scored.clusters) else None
+        compared = compare_many(scored.scores, contrasts=pairs, clusters=groups, resampling=resampling)
     except DataError as error:
         return [], [f"No tests by question: {error.message}"]
     axis_of = {(cells[a], cells[b]): axis for a, b, axis in neighbours(list(names.values()))}

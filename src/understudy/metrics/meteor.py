@@ -24,7 +24,7 @@ _PLAIN = re.compile(r"[\t-\r -~]*")
 Synonyms = Callable[[str], frozenset[str]]
 
 
-def meteor(texts: MetricInputs) -> Score:
+def meteor(inputs: MetricInputs) -> Score:
     """Mean METEOR (Banerjee and Lavie, 2005; parameters of Lavie and Agarwal, 2007); equal to nltk's `meteor_score`.
 
     ```text
@@ -35,7 +35,7 @@ def meteor(texts: MetricInputs) -> Score:
     the best. A perfect answer of m words gets 1 − 0.5/m³, not 1: one word alone gets 0.5.
     """
     synonyms, wordnet = _wordnet()
-    values = best_reference(texts, lambda prediction, reference: single(words(prediction), words(reference), synonyms))
+    values = best_reference(inputs, lambda prediction, reference: single(words(prediction), words(reference), synonyms))
     signature = (
         f"nltk:{version('nltk')}|tokenizer:wordpunct|case:lower|stages:exact,stem:porter"
         f"{',synonym' if synonyms else ''}|wordnet:{wordnet}|alpha:{ALPHA}|beta:{BETA}|gamma:{GAMMA}|references:best"
@@ -86,25 +86,25 @@ Open = list[tuple[int, str]]  # words without a partner, with their positions, i
 def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
     """Pair equal words, the last with the last, and return what stays open on either side."""
     places = _places(right)
-    still = []
+    unmatched = []
     for index, word in reversed(left):
-        found = places.get(word)
-        if found:
-            aligned[index] = found.pop()
+        positions = places.get(word)
+        if positions:
+            aligned[index] = positions.pop()
         else:
-            still.append((index, word))
-    still.reverse()
+            unmatched.append((index, word))
+    unmatched.reverse()
     taken = set(aligned)
-    return still, [entry for entry in right if entry[0] not in taken]
+    return unmatched, [entry for entry in right if entry[0] not in taken]
 
 
 def _synonym_stage(left: Open, right: Open, aligned: list[int], synonyms: Synonyms) -> None:
     """Pair each word with the last open synonym; nltk looks the *stems* up, and so do we."""
     places = _places(right)
     for index, word in reversed(left):
-        candidates = [found for name in synonyms(word) | {word} if (found := places.get(name))]
+        candidates = [positions for name in synonyms(word) | {word} if (positions := places.get(name))]
         if candidates:
-            aligned[index] = max(candidates, key=lambda found: found[-1]).pop()
+            aligned[index] = max(candidates, key=lambda positions: positions[-1]).pop()
 
 
 def _places(entries: Open) -> dict[str, list[int]]:

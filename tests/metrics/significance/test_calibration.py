@@ -187,7 +187,7 @@ def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, group
     covered = {
         name: float(np.mean([low <= 0 <= high for low, high in (one[name] for one in theirs)])) for name in theirs[0]
     }
-    how = {"groups": names.tolist()}
+    how = {"clusters": names.tolist()}
     intervals = [
         bootstrap_interval(row, resampling=Resampling(1000, seed=seed), **how) for seed, row in enumerate(differences)
     ]

@@ -72,8 +72,10 @@ def groups() -> list[int]:
 def test_a_comparison_is_its_parts(systems, groups, metric: str, grouped: bool) -> None:
     chosen = groups if grouped else None
     a, b = systems["good"][metric], systems["fair"][metric]
-    found = compare_systems(systems["good"], systems["fair"], groups=chosen, resampling=Resampling(500)).metrics[metric]
-    draws = {"resampling": Resampling(500), "groups": chosen}
+    found = compare_systems(systems["good"], systems["fair"], clusters=chosen, resampling=Resampling(500)).metrics[
+        metric
+    ]
+    draws = {"resampling": Resampling(500), "clusters": chosen}
     bootstrap = paired_bootstrap(a, b, **draws)
     assert (found.value_a, found.value_b, found.difference) == pytest.approx(
         (bootstrap.mean_a, bootstrap.mean_b, bootstrap.difference)
@@ -82,13 +84,13 @@ def test_a_comparison_is_its_parts(systems, groups, metric: str, grouped: bool) 
         (bootstrap.low, bootstrap.high, bootstrap.p_value)
     )
     assert found.p_randomisation == randomisation_test(a, b, **draws).p_value
-    assert found.p_wilcoxon == wilcoxon_test(a, b, groups=chosen).p_value
+    assert found.p_wilcoxon == wilcoxon_test(a, b, clusters=chosen).p_value
     assert found.cohen_dz.to_dict() == pytest.approx(cohen_dz(a, b, **draws).to_dict())
-    assert found.rank_biserial == rank_biserial(a, b, groups=chosen)
-    power = power_analysis(a, b, groups=chosen)
+    assert found.rank_biserial == rank_biserial(a, b, clusters=chosen)
+    power = power_analysis(a, b, clusters=chosen)
     assert found.minimal_detectable == pytest.approx(power.minimal_detectable)
     assert found.items_needed == power.items_needed
-    assert found.mcnemar == (mcnemar_test(a, b, groups=chosen) if metric == "exact_match" else None)
+    assert found.mcnemar == (mcnemar_test(a, b, clusters=chosen) if metric == "exact_match" else None)
     assert (found.n, found.missing, found.groups) == (ITEMS, 0, 30 if grouped else ITEMS)
 
 
@@ -129,7 +131,7 @@ def assert_alike(one: Any, other: Any) -> None:
 
 
 def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
-    found = compare_many(systems, groups=groups, resampling=Resampling(400))
+    found = compare_many(systems, clusters=groups, resampling=Resampling(400))
     assert [(test.a, test.b) for test in found.tests[::4]] == [("good", "fair"), ("good", "same"), ("fair", "same")]
     assert found.family_size == 12
     p_values = {(test.a, test.b, test.metric): test.p_value for test in found.tests}
@@ -137,20 +139,22 @@ def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
         expected = adjusted(p_values, method)
         ours = {(test.a, test.b, test.metric): getattr(test, f"p_{method}") for test in found.tests}
         assert ours == expected
-    pair = compare_systems(systems["good"], systems["same"], groups=groups, resampling=Resampling(400))
+    pair = compare_systems(systems["good"], systems["same"], clusters=groups, resampling=Resampling(400))
     for test in found.tests[4:8]:
         assert_alike(test.comparison.to_dict(), pair.metrics[test.metric].to_dict())
         assert test.p_value == test.comparison.p_randomisation
-    expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, groups=groups)
+    expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, clusters=groups)
     assert found.friedman["bleu"] == expected
     assert compare_many({name: systems[name] for name in ("good", "fair")}, resampling=Resampling(20)).friedman == {}
 
 
 def test_pairs_asked_for_are_the_family_and_their_figures_the_same(systems, groups) -> None:
     everything = {
-        (t.a, t.b, t.metric): t for t in compare_many(systems, groups=groups, resampling=Resampling(400)).tests
+        (t.a, t.b, t.metric): t for t in compare_many(systems, clusters=groups, resampling=Resampling(400)).tests
     }
-    found = compare_many(systems, pairs=[("fair", "same"), ("good", "fair")], groups=groups, resampling=Resampling(400))
+    found = compare_many(
+        systems, contrasts=[("fair", "same"), ("good", "fair")], clusters=groups, resampling=Resampling(400)
+    )
     assert [(test.a, test.b) for test in found.tests[::4]] == [("fair", "same"), ("good", "fair")]
     assert found.family_size == 8
     for test in found.tests:
@@ -158,7 +162,9 @@ def test_pairs_asked_for_are_the_family_and_their_figures_the_same(systems, grou
     holm = adjusted({number: test.p_value for number, test in enumerate(found.tests)}, "holm")
     assert [test.p_holm for test in found.tests] == list(holm.values())
     turned = (
-        compare_many(systems, pairs=[("same", "fair")], groups=groups, resampling=Resampling(400)).tests[0].comparison
+        compare_many(systems, contrasts=[("same", "fair")], clusters=groups, resampling=Resampling(400))
+        .tests[0]
+        .comparison
     )
     assert turned.difference == -everything["fair", "same", turned.metric].comparison.difference
 
@@ -169,9 +175,9 @@ def test_each_pair_has_its_own_missing_items() -> None:
     values[1, 0] = values[2, 1] = np.nan
     systems = {name: {"x": mean_score("x", row, "")} for name, row in zip("abc", values, strict=True)}
     names = [number // 2 for number in range(40)]
-    many = compare_many(systems, groups=names, resampling=Resampling(100))
+    many = compare_many(systems, clusters=names, resampling=Resampling(100))
     for test in many.tests:
-        alone = compare_systems(systems[test.a], systems[test.b], groups=names, resampling=Resampling(100))
+        alone = compare_systems(systems[test.a], systems[test.b], clusters=names, resampling=Resampling(100))
         assert_alike(test.comparison.to_dict(), alone.metrics["x"].to_dict())
 
 
@@ -221,17 +227,17 @@ def test_faults_are_named(systems) -> None:
     with pytest.raises(DataError, match="at least two systems"):
         compare_many({"good": systems["good"]})
     with pytest.raises(DataError, match="good and nobody are no two of the systems"):
-        compare_many(systems, pairs=[("good", "nobody")])
+        compare_many(systems, contrasts=[("good", "nobody")])
     with pytest.raises(DataError, match="good and good are no two"):
-        compare_many(systems, pairs=[("good", "good")])
+        compare_many(systems, contrasts=[("good", "good")])
     with pytest.raises(DataError, match="the pair fair and good is asked for twice"):
-        compare_many(systems, pairs=[("good", "fair"), ("fair", "good")])
+        compare_many(systems, contrasts=[("good", "fair"), ("fair", "good")])
     with pytest.raises(DataError, match="1 and 60 items"):
         compare_systems(systems["good"], {"exact_match": mean_score("exact_match", [1.0], "")})
     with pytest.raises(DataError, match="share no metric"):
         compare_systems({"bleu": systems["good"]["bleu"]}, {"token_f1": systems["fair"]["token_f1"]})
     with pytest.raises(DataError, match="3 group names for 60 items"):
-        compare_systems(systems["good"], systems["fair"], groups=["x"] * 3)
+        compare_systems(systems["good"], systems["fair"], clusters=["x"] * 3)
     with pytest.raises(DataError, match="cannot resample with 0 draws"):
         compare_systems(systems["good"], systems["fair"], resampling=Resampling(0))
     with pytest.raises(DataError, match="no items"):

@@ -82,7 +82,7 @@ def test_groups_are_never_split() -> None:
     values = runs(2, 20)
     doubled = {name: [np.repeat(run, 2) for run in seeds] for name, seeds in values.items()}
     names = np.repeat(np.arange(20), 2).tolist()
-    assert seeds_model(doubled, groups=names).effects[0].p_value == pytest.approx(
+    assert seeds_model(doubled, clusters=names).effects[0].p_value == pytest.approx(
         seeds_model(values).effects[0].p_value
     )
 
@@ -103,4 +103,4 @@ def test_faults_are_named() -> None:
     with pytest.raises(DataError, match="same number of items"):
         seeds_model({"a": values["kd"], "b": [values["sft"][0][:5]]})
     with pytest.raises(DataError, match="fewer than two items"):
-        seeds_model(values, groups=["one"] * 10)
+        seeds_model(values, clusters=["one"] * 10)

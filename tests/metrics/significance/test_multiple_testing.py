@@ -71,7 +71,7 @@ def test_cliques_by_hand() -> None:
 
 def test_friedman_of_groups_missing_items_and_equal_systems() -> None:
     a, b, c = [1.0, 0.0, float("nan"), 1.0], [0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]
-    result = friedman_test({"a": a, "b": b, "c": c}, groups=["x", "x", "x", "y"])
+    result = friedman_test({"a": a, "b": b, "c": c}, clusters=["x", "x", "x", "y"])
     assert result.n == 2
     assert dict(zip(result.systems, result.average_ranks, strict=True)) == {"a": 1.25, "c": 2.0, "b": 2.75}
     same = friedman_test({name: [1.0, 0.5] for name in "abc"})

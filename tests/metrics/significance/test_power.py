@@ -42,7 +42,7 @@ def test_needing_what_one_has_is_detecting_what_one_sees() -> None:
 def test_copies_are_no_new_items() -> None:
     values = np.random.default_rng(1).normal(0.1, 1, size=40)
     alone = power_analysis(values, np.zeros(40))
-    copied = power_analysis(np.repeat(values, 5), np.zeros(200), groups=np.repeat(np.arange(40), 5).tolist())
+    copied = power_analysis(np.repeat(values, 5), np.zeros(200), clusters=np.repeat(np.arange(40), 5).tolist())
     assert copied.minimal_detectable == pytest.approx(alone.minimal_detectable)
     assert copied.items_needed == 5 * alone.items_needed
     assert (copied.n, copied.groups) == (200, 40)

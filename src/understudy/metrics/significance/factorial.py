@@ -163,17 +163,17 @@ def _fit(array: np.ndarray, levels: Mapping[str, list[str]], order: int) -> tupl
 
     frame = pandas.DataFrame({"y": array, **{f"f{number}": column for number, column in enumerate(levels.values())}})
     names = [f"f{number}" for number in range(len(levels))]
-    terms = [":".join(some) for size in range(1, order + 1) for some in combinations(names, size)]
+    terms = [":".join(combination) for size in range(1, order + 1) for combination in combinations(names, size)]
     fit = ols("y ~ " + " + ".join(terms), frame).fit()
     return fit, None if fit.df_resid < 1 else anova_lm(fit, typ=2)
 
 
 def _terms(table: Any, names: list[str], noise: float, n: int) -> tuple[Term, ...]:
-    found = []
+    terms = []
     for label, row in table.drop("Residual").iterrows():
         squares, freedom = float(row["sum_sq"]), int(row["df"])
         rest = noise * float(table.loc["Residual", "df"])
-        found.append(
+        terms.append(
             Term(
                 name=" × ".join(names[int(part[1:])] for part in str(label).split(":")),
                 sum_of_squares=squares,
@@ -186,7 +186,7 @@ def _terms(table: Any, names: list[str], noise: float, n: int) -> tuple[Term, ..
                 else float("nan"),
             )
         )
-    return tuple(found)
+    return tuple(terms)
 
 
 def _tukey(
@@ -198,9 +198,9 @@ def _tukey(
     quantile = float(studentized_range.ppf(1 - alpha, len(names), freedom))
     pairs = []
     for a, b in combinations(names, 2):
-        of_a, of_b = array[labels == a], array[labels == b]
-        difference = float(of_a.mean() - of_b.mean())
-        error = float(np.sqrt(noise / 2 * (1 / len(of_a) + 1 / len(of_b))))
+        values_a, values_b = array[labels == a], array[labels == b]
+        difference = float(values_a.mean() - values_b.mean())
+        error = float(np.sqrt(noise / 2 * (1 / len(values_a) + 1 / len(values_b))))
         ratio = abs(difference) / error if error > 0 else np.inf
         p_value = float(np.clip(studentized_range.sf(ratio, len(names), freedom), 0.0, 1.0))
         reach = quantile * error
