@@ -13,7 +13,7 @@ from support.embedded_answers import NAMES, embedded_answers
 from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.evaluate import evaluation
-from understudy.evaluation.metric_models import metric_names, tools_for
+from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
 from understudy.files import cache_folder
@@ -106,8 +106,8 @@ def test_a_baseline_makes_a_smaller_family(scored: Scored) -> None:
 
 def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
     first, second = NAMES[:2]
-    here = compare(scored, pairs=[(first, second)], resampling=Resampling(2000)).tests.tests[0].comparison
-    there = compare(scored, pairs=[(second, first)], resampling=Resampling(2000)).tests.tests[0].comparison
+    here = compare(scored, contrasts=[(first, second)], resampling=Resampling(2000)).tests.tests[0].comparison
+    there = compare(scored, contrasts=[(second, first)], resampling=Resampling(2000)).tests.tests[0].comparison
     assert (there.value_a, there.value_b, there.difference) == (here.value_b, here.value_a, -here.difference)
     assert (there.low, there.high) == pytest.approx((-here.high, -here.low))
     assert (there.p_randomisation, there.p_wilcoxon) == (here.p_randomisation, here.p_wilcoxon)
@@ -119,7 +119,7 @@ def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
 
 
 def test_pairs_with_an_absent_system_are_passed_over(scored: Scored) -> None:
-    found = compare(scored, pairs=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resampling=Resampling(500)).tests
+    found = compare(scored, contrasts=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resampling=Resampling(500)).tests
     assert {(test.a, test.b) for test in found.tests} == {(NAMES[2], NAMES[0])}
     assert found.family_size == len(METRIC_NAMES)
 
@@ -191,7 +191,7 @@ def test_what_is_not_measured_is_said_with_its_reason() -> None:
 def test_the_figures_of_a_run_say_it_too() -> None:
     arms = {arm: embedded_answers()[name] for arm, name in zip(("distilled", "sft"), NAMES, strict=False)}
     found = compare_arms(
-        arms, metrics=("exact_match", "faithfulness"), tools=MetricModels(), resampling=Resampling(100)
+        arms, metrics=("exact_match", "faithfulness"), models=MetricModels(), resampling=Resampling(100)
     ).to_dict()
     assert list(found["metrics"]) == ["exact_match"]
     assert list(found["not_measured"]) == ["faithfulness"]
@@ -231,7 +231,7 @@ def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = EvaluateConfig.model_validate(
         {"judge": {"model": "scripted", "base_url": "http://localhost:1/v1", "repeats": 3}, "bertscore_model": "x"}
     )
-    tools = tools_for(config)
-    assert tools.judge is not None
-    assert (tools.judge.name, tools.judge_repeats, tools.bertscore_model) == ("scripted", 3, "x")
-    assert tools_for(EvaluateConfig()).judge is None
+    models = metric_models_of(config)
+    assert models.judge is not None
+    assert (models.judge.name, models.judge_repeats, models.bertscore_model) == ("scripted", 3, "x")
+    assert metric_models_of(EvaluateConfig()).judge is None

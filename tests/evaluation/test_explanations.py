@@ -16,7 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from support.tiny import llama, tokenizer
 from understudy.data.tasks import ANSWER_MARK, WithRationales, prompt_example
 from understudy.errors import ConfigError
-from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
+from understudy.evaluation.explanations import explanation_figures, option_scores, predict_explained, roles_of
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, observer_prompts, simulate
@@ -139,13 +139,13 @@ def row(name, chosen, explanation, **fields):
     ],
 )
 def test_only_what_was_learned_is_asked(tasks, found):
-    form = asked(TaskConfig(**tasks))
+    form = roles_of(TaskConfig(**tasks))
     assert (form.answer, form.explanation, form.reading) == found
 
 
 def test_a_student_that_learned_no_answers_is_refused():
     with pytest.raises(ConfigError, match="no task answers, only explain"):
-        asked(TaskConfig(kind="multitask", predict_weight=0.0))
+        roles_of(TaskConfig(kind="multitask", predict_weight=0.0))
 
 
 # prediction rows

@@ -147,8 +147,8 @@ def test_a_folder_is_a_model_and_a_model_is_loaded_once() -> None:
     assert (embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses) == loads
 
 
-def not_measured(tools: MetricModels) -> dict[str, Score]:
-    found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, models=tools)
+def not_measured(models: MetricModels) -> dict[str, Score]:
+    found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, models=models)
     assert all(np.isnan(result.per_example).all() and result.signature == "not measured" for result in found.values())
     return found
 

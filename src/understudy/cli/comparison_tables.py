@@ -23,7 +23,7 @@ from understudy.report.formatting import (
     scale,
 )
 from understudy.report.headline import headline
-from understudy.report.verdicts import all_tests, names_of, pairs_of, tone, verdict_of_pair
+from understudy.report.verdicts import all_tests, contrasts_of, names_of, tone, verdict_of_pair
 
 
 def _console() -> Console:
@@ -100,7 +100,7 @@ def _notes(console: Console, notes: Sequence[str]) -> None:
 def comparison(found: Mapping[str, Any]) -> None:
     """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
     console, level = _console(), f"{found['comparison']['settings']['confidence']:.0%}"
-    for a, b in pairs_of(found):
+    for a, b in contrasts_of(found):
         table = _table(
             f"{arm_label(a)} − {arm_label(b)}",
             ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],

@@ -53,9 +53,9 @@ def gaps_recovered(
         return {}
     cluster_of_item, columns, counts = np.asarray(clusters), [], {}
     for metric in scores[systems[0]]:
-        having = [scores[name][metric] for name in systems if metric in scores[name]]
-        common = np.logical_and.reduce([score.measured for score in having])
-        if len(having) < len(systems) or not common.any():
+        measured = [scores[name][metric] for name in systems if metric in scores[name]]
+        common = np.logical_and.reduce([score.measured for score in measured])
+        if len(measured) < len(systems) or not common.any():
             continue
         counts[metric] = len(set(cluster_of_item[common]))
         columns += [
@@ -63,7 +63,7 @@ def gaps_recovered(
                 row_sums(score.statistics * common[:, None], cluster_of_item, int(cluster_of_item.max()) + 1),
                 score.from_totals,
             )
-            for score in having
+            for score in measured
         ]
     drawn = iter(resample(columns, resampling) if columns else ())
     return {
@@ -80,11 +80,11 @@ def gap_recovered(
     A ratio over a denominator that may be 0 says nothing, so it is given only when the interval of teacher − SFT-only
     lies above 0. With little to share out, the ratio's own interval is wide: read it before the value.
     """
-    whole = teacher.minus(sft)
-    low, high = whole.bounds(confidence, num_clusters)
+    distance = teacher.minus(sft)
+    low, high = distance.bounds(confidence, num_clusters)
     if not low > 0:
-        return Gap(None, None, None, _reason(whole.value, low, high, confidence))
-    share = distilled.minus(sft).over(whole)
+        return Gap(None, None, None, _reason(distance.value, low, high, confidence))
+    share = distilled.minus(sft).over(distance)
     return Gap(share.value, *share.bounds(confidence, num_clusters))
 
 

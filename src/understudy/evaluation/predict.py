@@ -47,7 +47,7 @@ def predict(
         progress=progress,
     )
     choices = _choices(model, encoder, [e for e in examples if e.choices], batch_size)
-    return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
+    return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
 
 
 def row_of(example: Example, answer: Generated, scores: list[float] | None) -> Prediction:
@@ -97,8 +97,8 @@ def dev_scores(
     prompts = [encoder.prompt_ids(example) for example in examples]
     references = [list(example.answers) for example in examples]
     # An encoder of its own: what is cut here was counted when the rows were learned or answered.
-    apart = ExampleTokenizer(encoder.template, encoder.data)
-    gold = [[row] for row in map(apart.encode, examples)]
+    uncounted = ExampleTokenizer(encoder.template, encoder.data)
+    gold = [[row] for row in map(uncounted.encode, examples)]
     lengths = [len(row[0].learned_ids) for row in gold]
     pad = encoder.template.tokenizer.pad_token_id
 
@@ -107,10 +107,10 @@ def dev_scores(
             model, encoder.template, prompts, max_new_tokens=encoder.data.max_answer_tokens, batch_size=batch_size
         )
         scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
-        found = {name: value.value for name, value in scores.items()}
+        values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
         total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))
-        return {**found, "loss": -total / sum(lengths)}
+        return {**values, "loss": -total / sum(lengths)}
 
     return measure
 

@@ -79,22 +79,22 @@ def simulate(
     Returns:
         `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
     """
-    kept = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
-    left_out = len(rows) - len(kept)
-    if not kept:
+    usable = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
+    left_out = len(rows) - len(usable)
+    if not usable:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
         return {"measured": False, "left_out": left_out, "reason": reason}
-    put = [observer_prompts(_example(row), row.explanation or "") for row in kept]
+    prompts = [observer_prompts(_example(row), row.explanation or "") for row in usable]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
-        asked = [one[view] for one in put]
-        scores = option_scores(observer, encoder, asked, "answer", batch_size=batch_size)
-        foreseen[view] = [_says(found, row) for found, row in zip(scores, kept, strict=True)]
+        examples = [views[view] for views in prompts]
+        scores = option_scores(observer, encoder, examples, "answer", batch_size=batch_size)
+        foreseen[view] = [_foresees(scores_of_row, row) for scores_of_row, row in zip(scores, usable, strict=True)]
     figures = leakage_adjusted(
         foreseen[BOTH],
         foreseen[QUESTION_ALONE],
         foreseen[EXPLANATION_ALONE],
-        clusters=cluster_names(kept),
+        clusters=cluster_names(usable),
         resampling=resampling,
     )
     return {"measured": True, "left_out": left_out, **figures}
@@ -104,7 +104,7 @@ def _example(row: Prediction) -> Example:
     return Example(row.id, row.question or "", context=row.context, choices=row.choices)
 
 
-def _says(scores: list[float] | None, row: ExplainedPrediction) -> bool:
+def _foresees(scores: list[float] | None, row: ExplainedPrediction) -> bool:
     assert scores is not None
     assert row.chosen is not None
     # Two options that read the same are one answer.
@@ -133,21 +133,23 @@ def leakage_adjusted(
         `gain_not_leaking` and `las`, each with `value`, `low`, `high`, `n`; null where it is not defined. `p_value` is
         that of the gain, by randomisation.
     """
-    with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
+    with_explanation, without, leaks = (
+        np.asarray(hits, dtype=float) for hits in (both, question_alone, explanation_alone)
+    )
 
     def mean(values: Any) -> dict[str, Any]:
         return interval(values, clusters, resampling)
 
-    gain = with_it - without
-    inside = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
+    gain = with_explanation - without
+    strata = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
     return {
         "items": len(gain),
         "question_alone": mean(without),
-        "both": mean(with_it),
+        "both": mean(with_explanation),
         "leaking": mean(leaks),
         "gain": mean(gain),
-        "p_value": randomisation_test(with_it, without, clusters=clusters, resampling=resampling).p_value,
-        **{name: mean(np.where(where, gain, np.nan)) for name, where in inside.items()},
+        "p_value": randomisation_test(with_explanation, without, clusters=clusters, resampling=resampling).p_value,
+        **{name: mean(np.where(stratum, gain, np.nan)) for name, stratum in strata.items()},
         "las": _las(gain, leaks, clusters, resampling),
     }
 

@@ -12,9 +12,9 @@ from understudy.data.tasks import WithRationales, groups, split_answer, task_wei
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
-from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
+from understudy.evaluation.explanations import explanation_figures, predict_explained, roles_of
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
-from understudy.evaluation.metric_models import tools_for
+from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
@@ -112,7 +112,7 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
     model, encoder = _load(context, stage_of("train", arm).name)
     rows = held_out(run, recipe)
-    form = asked(tasks)
+    form = roles_of(tasks)
     apart = form.explanation not in (None, form.answer)
     counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
     found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
@@ -129,7 +129,7 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
         lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, resampling=measured))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
-            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
+            judged_explanations(found, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=measured)
         )
     return {"rows": len(found), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
 
