@@ -16,7 +16,7 @@ from support.tiny import FACTS, llama, tokenizer
 from support.tiny_explained import recipe_of, run_recipe, train, write_house
 from understudy.errors import RunError
 from understudy.files import read_jsonl
-from understudy.grid import GridFolder, cell_runs, plan_of, stage_keys
+from understudy.grid import GridFolder, cell_runs, cell_stages, stage_keys
 from understudy.grid.units import missing, units
 from understudy.pipeline.kinds import is_shared, reads_of, stage_of, stages
 from understudy.pipeline.stages import run_stage
@@ -278,7 +278,7 @@ def test_each_stage_stands_once_and_behind_what_it_needs(names: list[str]) -> No
             assert set(found[need].users) >= set(unit.users)
     for cell in cells:
         mine = [unit for unit in found.values() if cell.name in unit.users]
-        assert sorted(unit.name for unit in mine) == sorted(stage.name for stage in plan_of(cell))
+        assert sorted(unit.name for unit in mine) == sorted(stage.name for stage in cell_stages(cell))
     assert len(missing(found, lambda unit: False)) == len(found)
     assert missing(found, lambda unit: True) == []
 

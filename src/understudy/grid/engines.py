@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from understudy.grid.jobs import Engine, Say
+from understudy.grid.jobs import Engine, JobProgress
 from understudy.recipe import GridConfig
 
 
-def engine_for(config: GridConfig, workers: int, say: Say) -> Engine:
+def engine_for(config: GridConfig, workers: int, say: JobProgress) -> Engine:
     """The engine that a recipe asks for.
 
     Args:

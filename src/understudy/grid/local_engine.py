@@ -10,7 +10,7 @@ import multiprocessing.connection
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.grid.jobs import Job, Outcome, Say
+from understudy.grid.jobs import Job, JobProgress, Outcome
 from understudy.grid.run_job import work
 from understudy.pipeline import processes
 
@@ -18,7 +18,7 @@ from understudy.pipeline import processes
 class LocalEngine:
     """Runs up to `workers` jobs at once, the cores shared out among them."""
 
-    def __init__(self, workers: int, say: Say) -> None:
+    def __init__(self, workers: int, say: JobProgress) -> None:
         self.capacity = workers
         self.say = say
         self.context = processes.forkserver()

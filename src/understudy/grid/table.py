@@ -47,7 +47,7 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
     Raises:
         ConfigError: no grid's folder.
     """
-    folder, found = GridFolder.open(path), []
+    folder, rows = GridFolder.open(path), []
     scores: dict[str, Mapping[str, Any] | None] = {}
     for cell in read_json(path / "plan.json")["cells"]:
         run = folder.cells / cell["run"]
@@ -61,9 +61,9 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
             answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
-            given = answers if arm not in ARMS or ARMS[arm].model else None
-            found.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, given))
-    return found
+            predictions = answers if arm not in ARMS or ARMS[arm].model else None
+            rows.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, predictions))
+    return rows
 
 
 def place(arm: str) -> tuple[int, bool]:

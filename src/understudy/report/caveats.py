@@ -114,8 +114,8 @@ def _parting(comparison: ComparisonJson) -> str:
         return ""
     return (
         f"On {num_disagreeing} of {len(tests)} tests the interval and p disagree before any correction: the tables "
-        "say where. The interval comes of drawing other items, p of exchanging the two systems' answers; the verdicts go by p, "
-        "which keeps its level with few and unequal groups too. Read such a difference as open."
+        "say where. The interval comes of drawing other items, p of exchanging the two systems' answers; the verdicts "
+        "go by p, which keeps its level with few and unequal groups too. Read such a difference as open."
     )
 
 
@@ -195,9 +195,9 @@ def methods(comparison: ComparisonJson) -> list[str]:
         f"items, the same draws for all systems (seed {settings['seed']}), widened by the jackknife and Student's t. "
         f"{clustering}Corpus metrics are resampled from their counts.",
         f"p-values are two-sided, by {test}, adjusted by Holm over {family['family_size']:,} tests (Benjamini–"
-        "Hochberg, Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's d_z of the "
-        f"per-item differences. Detectable differences and needed items are for {settings['power']:.0%} power at the "
-        f"{settings['alpha']:.0%} level, for one test alone.",
+        "Hochberg, Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's "
+        "d_z of the per-item differences. Detectable differences and needed items are for "
+        f"{settings['power']:.0%} power at the {settings['alpha']:.0%} level, for one test alone.",
     ]
     if family["friedman"]:
         texts.append("Ranks are compared by Friedman's test with Nemenyi's critical difference after it.")

@@ -60,7 +60,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
     return {
         "title": analysis["name"],
         "arm": analysis["arm"],
-        "headline": headline(analysis),
+        "headline": grid_headline(analysis),
         "findings": [_finding(analysis, finding) for finding in analysis["findings"]],
         "axes": list(analysis["axes"]),
         "metrics": [metric_label(name) for name in metrics],
@@ -77,7 +77,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def headline(analysis: Analysis) -> Headline:
+def grid_headline(analysis: Analysis) -> Headline:
     """The best cell and which axes moved the primary metric, in words."""
     metric, alpha = primary(analysis), analysis["settings"]["alpha"]
     sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0

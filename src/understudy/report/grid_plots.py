@@ -20,7 +20,7 @@ def cells_plot(analysis: Mapping[str, Any], metric: str) -> str | None:
     """Cells from the best to the worst on 0 to 100; None with no cell or too many.
 
     Args:
-        analysis: what `experiments.grid.analyse` found.
+        analysis: what `grid.analysis.analyse` gives.
         metric: which metric.
     """
     cells = [entry for entry in analysis["cells"] if metric in entry["metrics"]]

@@ -13,15 +13,15 @@ from scipy import stats
 from support.simulation import (
     bleu_comparisons,
     comparisons,
-    equal_groups,
+    equal_clusters,
     expected_overlap,
     grouped,
-    heavy_groups,
-    one_large_group,
+    heavy_clusters,
+    one_large_cluster,
     other_intervals,
     overlap,
     right_or_wrong,
-    unequal_groups,
+    unequal_clusters,
 )
 from understudy.metrics.significance import Resampling, adjusted, bootstrap_interval, power_analysis, seeds_model
 from understudy.metrics.significance.power import items_needed, minimal_detectable
@@ -126,61 +126,61 @@ def test_corpus_bleu_holds_the_level(items: int) -> None:
 
 @pytest.mark.slow
 def test_groups_hold_the_level_where_items_hang_together() -> None:
-    names = equal_groups(60, 5)
+    names = equal_clusters(60, 5)
     sampler = grouped(overlap(0.3, 0.1), names, spread=0.2)
-    whole = list(comparisons(sampler, trials=TRIALS, items=300, groups=names))
+    whole = list(comparisons(sampler, trials=TRIALS, items=300, clusters=names))
     single = list(comparisons(sampler, trials=TRIALS, items=300))
-    show("groups of 5", 300, *(rejections(whole).values()), coverage(whole))
+    show("clusters of 5", 300, *(rejections(whole).values()), coverage(whole))
     show("the same, as single items", 300, *(rejections(single).values()), coverage(single))
     assert all(share <= 0.065 for share in rejections(whole).values())
     assert 0.935 <= coverage(whole) <= 0.965
     assert rejections(single)["randomisation"] > 0.15
 
 
-UNEQUAL = {"sizes geometric": unequal_groups, "one large": one_large_group, "sizes by a power law": heavy_groups}
-SHAPES = {"all of one size": lambda groups: equal_groups(groups, 5), **UNEQUAL}
+UNEQUAL = {"sizes geometric": unequal_clusters, "one large": one_large_cluster, "sizes by a power law": heavy_clusters}
+SHAPES = {"all of one size": lambda clusters: equal_clusters(clusters, 5), **UNEQUAL}
 
 
-def test_a_null_with_unequal_groups_is_rarely_rejected() -> None:
-    names = unequal_groups(20)
+def test_a_null_with_unequal_clusters_is_rarely_rejected() -> None:
+    names = unequal_clusters(20)
     sampler = grouped(overlap(0.3, 0.1), names, spread=0.2)
-    found = list(comparisons(sampler, trials=300, items=len(names), groups=names, resamples=400))
+    found = list(comparisons(sampler, trials=300, items=len(names), clusters=names, resamples=400))
     assert rejections(found)["randomisation"] <= 0.05 + 3.5 * 0.0126
     assert 0.90 <= coverage(found) <= 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [10, 20, 40, 100])
+@pytest.mark.parametrize("clusters", [10, 20, 40, 100])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("spread", [0.0, 0.2])
-def test_unequal_groups_hold_the_level(shape: str, groups: int, spread: float) -> None:
-    """Groups of unlike size, with and without a shift that a group's items share."""
-    names = SHAPES[shape](groups)
+def test_unequal_clusters_hold_the_level(shape: str, clusters: int, spread: float) -> None:
+    """Clusters of unlike size, with and without a shift that a cluster's items share."""
+    names = SHAPES[shape](clusters)
     sampler = grouped(overlap(0.3, 0.1), names, spread)
-    found = list(comparisons(sampler, trials=TRIALS, items=len(names), groups=names))
+    found = list(comparisons(sampler, trials=TRIALS, items=len(names), clusters=names))
     shares = rejections(found)
-    show(f"{shape}, shared shift {spread}", f"{groups} of {len(names)}", *shares.values(), coverage(found))
+    show(f"{shape}, shared shift {spread}", f"{clusters} of {len(names)}", *shares.values(), coverage(found))
     assert shares["randomisation"] <= 0.065
-    # Ten groups of skewed values are too few for any of the intervals tried: the page says so.
-    assert (0.915 if groups == 10 else 0.935) <= coverage(found) <= 0.985
+    # Ten clusters of skewed values are too few for any of the intervals tried: the page says so.
+    assert (0.915 if clusters == 10 else 0.935) <= coverage(found) <= 0.985
 
 
 @pytest.mark.slow
-def test_unequal_groups_of_a_true_difference_are_covered() -> None:
+def test_unequal_clusters_of_a_true_difference_are_covered() -> None:
     """Two unlike systems, so that the difference is not 0 and its spread not that of a null."""
-    names = unequal_groups(40)
+    names = unequal_clusters(40)
     sampler, true = DIFFERENT["overlap, unlike"]
-    found = list(comparisons(grouped(sampler, names, 0.1), trials=TRIALS, items=len(names), groups=names))
+    found = list(comparisons(grouped(sampler, names, 0.1), trials=TRIALS, items=len(names), clusters=names))
     show("overlap, unlike, sizes geometric", f"40 of {len(names)}", coverage(found, true))
     assert 0.935 <= coverage(found, true) <= 0.965
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [20, 40, 100])
+@pytest.mark.parametrize("clusters", [20, 40, 100])
 @pytest.mark.parametrize("shape", UNEQUAL)
-def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, groups: int) -> None:
-    """Why these intervals: what was used before, a studentised bootstrap and BCa over groups on the same trials."""
-    names = UNEQUAL[shape](groups)
+def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, clusters: int) -> None:
+    """Why these intervals: what was used before, a studentised bootstrap and BCa over clusters on the same trials."""
+    names = UNEQUAL[shape](clusters)
     sampler = grouped(overlap(0.3, 0.1), names, 0.2)
     differences = np.subtract(*sampler(np.random.default_rng(31), 1000, len(names)))
     theirs = [other_intervals(row, names, seed) for seed, row in enumerate(differences)]
@@ -192,7 +192,7 @@ def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, group
         bootstrap_interval(row, resampling=Resampling(1000, seed=seed), **how) for seed, row in enumerate(differences)
     ]
     ours = float(np.mean([one.low <= 0 <= one.high for one in intervals]))
-    show("intervals over groups", shape, groups, *covered.values(), ours)
+    show("intervals over clusters", shape, clusters, *covered.values(), ours)
     assert ours >= max(covered["BCa"], covered["expanded by t alone"]) - 0.005  # one standard error
     assert 0.935 <= ours <= 0.985
 
