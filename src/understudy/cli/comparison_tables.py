@@ -39,9 +39,9 @@ def _line(text: str) -> Text:
 
 def _table(title: str, columns: Sequence[str], left_aligned: Sequence[int] = (0,)) -> Table:
     table = Table(title=_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        justify = "left" if place in left_aligned else "right"
-        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=place == 0)
+    for column, name in enumerate(columns):
+        justify = "left" if column in left_aligned else "right"
+        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=column == 0)
     return table
 
 
@@ -137,11 +137,11 @@ def _test(comparison: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
 def _seeds(console: Console, comparison: Mapping[str, Any]) -> None:
     if not comparison["seeds"]:
         return
-    for part in _column_blocks(console, list(comparison["seeds"]), 14):
-        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, part)])
+    for shown_systems in _column_blocks(console, list(comparison["seeds"]), 14):
+        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, shown_systems)])
         for metric in comparison["metrics"]:
             factor, cells = scale(comparison, metric), []
-            for name in part:
+            for name in shown_systems:
                 figures = comparison["seeds"][name].get(metric)
                 if figures is None or figures["mean"] is None:
                     cells.append("–")

@@ -206,7 +206,7 @@ def _trimmed(options: list[TokenizedExample], model: nn.Module, encoder: Example
 def _position_limit(model: nn.Module) -> int | None:
     """How many positions a model looks up in a table; None where it computes them and goes on behind the last."""
     room = getattr(base_model(model).config, "max_position_embeddings", None)
-    tables = {part.num_embeddings for part in model.modules() if isinstance(part, nn.Embedding)}
+    tables = {module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)}
     # BART and kin have two entries more than positions.
     return room if room is not None and tables & {room, room + 2} else None
 
@@ -265,7 +265,7 @@ def _mentioned(row: ExplainedPrediction) -> Collection[int]:
 
 def _distractors(row: ExplainedPrediction) -> int:
     gold = {folded(reference) for reference in row.references}
-    return len({folded(row.choices[place]) for place in _mentioned(row)} - gold)
+    return len({folded(row.choices[index]) for index in _mentioned(row)} - gold)
 
 
 def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:

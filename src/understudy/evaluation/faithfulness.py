@@ -61,28 +61,30 @@ def swapped_answers(
     """
     task = roles_of(tasks).reading
     swaps = [
-        (item.example, place, text)
+        (item.example, option, text)
         for item in explained
-        for place in wrong_places(item.example)
-        if (text := split_answer(item.counterfactuals.get(place, ""))[0])
+        for option in wrong_places(item.example)
+        if (text := split_answer(item.counterfactuals.get(option, ""))[0])
     ]
     if task is None or not swaps:
         return []
     examples = list({example.id: example for example, _, _ in swaps}.values())
-    own = [split_answer(text.text)[0] for text in generate_task(model, encoder, examples, task, batch_size=batch_size)]
-    own_scores = option_scores(model, encoder, examples, task, rationales=own, batch_size=batch_size)
-    before = {example.id: _likeliest(scores) for example, scores in zip(examples, own_scores, strict=True)}
-    rows, _, texts = zip(*swaps, strict=True)
-    after = option_scores(model, encoder, rows, task, rationales=texts, batch_size=batch_size)
+    own_rationales = [
+        split_answer(text.text)[0] for text in generate_task(model, encoder, examples, task, batch_size=batch_size)
+    ]
+    own_scores = option_scores(model, encoder, examples, task, rationales=own_rationales, batch_size=batch_size)
+    choice_before = {example.id: _likeliest(scores) for example, scores in zip(examples, own_scores, strict=True)}
+    rows, _, rationales = zip(*swaps, strict=True)
+    scores_after = option_scores(model, encoder, rows, task, rationales=rationales, batch_size=batch_size)
     return [
         Swap(
             id=example.id,
             group=group_of(example),
-            choice=place,
-            before=_read_as(before[example.id], place, example),
-            after=_read_as(_likeliest(scores), place, example),
+            choice=option,
+            before=_read_as(choice_before[example.id], option, example),
+            after=_read_as(_likeliest(scores), option, example),
         )
-        for (example, place, _), scores in zip(swaps, after, strict=True)
+        for (example, option, _), scores in zip(swaps, scores_after, strict=True)
     ]
 
 
@@ -91,9 +93,9 @@ def _likeliest(scores: list[float] | None) -> int:
     return int(np.argmax(scores))
 
 
-def _read_as(answer: int, place: int, example: Example) -> int:
+def _read_as(choice: int, option: int, example: Example) -> int:
     """The place argued for where the answer reads like it: two options that read the same are one answer."""
-    return place if folded(example.choices[answer]) == folded(example.choices[place]) else answer
+    return option if folded(example.choices[choice]) == folded(example.choices[option]) else choice
 
 
 def faithfulness(

@@ -120,10 +120,10 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Our name -> the file's name of each column there is."""
     present = {str(key).strip().lower().replace(" ", "_").replace("-", "_"): key for row in rows[:100] for key in row}
     columns: dict[str, str] = {}
-    for ours, names in COLUMNS.items():
+    for column, names in COLUMNS.items():
         name = next((name for name in names if name in present and present[name] not in columns.values()), None)
         if name is not None:
-            columns[ours] = present[name]
+            columns[column] = present[name]
     return columns
 
 
@@ -142,7 +142,7 @@ def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: 
         "question": _optional(value("question")),
         "context": _optional(_joined(value("context"))),
         "choices": value("choices") if isinstance(value("choices"), list) else [],
-        "references": _texts(value("references")),
+        "references": _answer_texts(value("references")),
         "prediction": _text(value("prediction")),
         "choice_scores": value("choice_scores") if isinstance(value("choice_scores"), list) else None,
         "system": "" if system is None else str(system),
@@ -177,7 +177,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _texts(value: Any) -> list[str]:
+def _answer_texts(value: Any) -> list[str]:
     """The right answers of an item: a text, a list of them, a list as JSON, or SQuAD's `{"text": […]}`."""
     value = _parsed(value)
     if isinstance(value, Mapping):
@@ -200,7 +200,7 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
             by_id: dict[str, Mapping[str, Any]] = {}
             for row in rows:
                 name = str(row.get(columns["id"]))
-                if _texts(by_id.setdefault(name, row).get(column)) != _texts(row.get(column)):
+                if _answer_texts(by_id.setdefault(name, row).get(column)) != _answer_texts(row.get(column)):
                     raise DataError(
                         f"{source} has two rows for item {name!r} with different right answers",
                         hint="put all right answers of an item into one row, as a list",
@@ -217,7 +217,7 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
         else:
             paired = rows
         for row, reference_row in zip(table, paired, strict=True):
-            row["references"] += _texts(reference_row.get(column))
-            for ours in ("question", "context", "group"):
-                if row[ours] is None and ours in columns:
-                    row[ours] = _optional(reference_row.get(columns[ours]))
+            row["references"] += _answer_texts(reference_row.get(column))
+            for own_name in ("question", "context", "group"):
+                if row[own_name] is None and own_name in columns:
+                    row[own_name] = _optional(reference_row.get(columns[own_name]))

@@ -23,7 +23,7 @@ class Measured:
     `missing` holds (arm, metric) -> why it was not measured.
     """
 
-    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metric_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     applies: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[tuple[str, str], tuple[np.ndarray, Score]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Measured:
         if result.reason or not result.measured.any():
             self.missing[arm, name] = result.reason or "not one item could be measured"
             return
-        self.about[name] = {
+        self.metric_facts[name] = {
             "maximum": result.maximum,
             "higher_is_better": result.higher_is_better,
             "signature": result.signature,

@@ -64,7 +64,7 @@ class Scored:
     def part(self, keep: Sequence[bool]) -> Scored:
         """The same systems on some of the items; a metric that none of these has is left out."""
         indices = np.flatnonzero(keep).tolist()
-        rows = [self.rows[place] for place in indices]
+        rows = [self.rows[index] for index in indices]
         scores = {
             name: {metric: _score_of_part(result, indices) for metric, result in scores.items()}
             for name, scores in self.scores.items()
@@ -72,7 +72,7 @@ class Scored:
         return replace(
             self,
             rows=rows,
-            predictions={name: [answers[place] for place in indices] for name, answers in self.predictions.items()},
+            predictions={name: [answers[index] for index in indices] for name, answers in self.predictions.items()},
             scores={name: {m: s for m, s in metrics.items() if s.measured.any()} for name, metrics in scores.items()},
             by_seed={},
             clusters=row_clusters(rows),
@@ -137,7 +137,7 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], models: Met
     """
     systems = same_items(systems)
     runs = Counter(system.name for system in systems)
-    keys = {_key(system, several=runs[system.name] > 1): system for system in systems}
+    keys = {_key(system, has_seeds=runs[system.name] > 1): system for system in systems}
     aligned, notes = align({key: system.rows for key, system in keys.items()})
     measured = measure(aligned, tuple(metrics), notes, models)
     first_rows = next(iter(aligned.values()))
@@ -174,8 +174,8 @@ def _truncation_notes(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
     ]
 
 
-def _key(system: System, *, several: bool) -> str:
-    return f"{system.name} (seed {system.seed})" if several and system.seed is not None else system.name
+def _key(system: System, *, has_seeds: bool) -> str:
+    return f"{system.name} (seed {system.seed})" if has_seeds and system.seed is not None else system.name
 
 
 def _seed_mean(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:

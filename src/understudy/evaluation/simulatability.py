@@ -169,7 +169,7 @@ def _las(
 
     if not np.isfinite(las(columns.sum(axis=0))):
         return {"value": None, "low": None, "high": None, "n": len(gain)}
-    drawn = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
-    bounds = drawn.bounds(resampling.confidence, count_clusters(len(gain), clusters))
+    figure = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
+    bounds = figure.bounds(resampling.confidence, count_clusters(len(gain), clusters))
     low, high = (bound if np.isfinite(bound) else None for bound in bounds)
-    return {"value": drawn.value, "low": low, "high": high, "n": len(gain)}
+    return {"value": figure.value, "low": low, "high": high, "n": len(gain)}

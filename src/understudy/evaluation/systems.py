@@ -214,9 +214,9 @@ def _with_names(systems: list[System]) -> list[System]:
     folders: dict[str, str] = {}
     for system in systems:
         folders.setdefault(system.family, Path(system.origin).name)
-    several = len({system.family.split("/")[0] for system in systems if system.family}) > 1
+    several_recipes = len({system.family.split("/")[0] for system in systems if system.family}) > 1
     names: list[str] = []
-    for level in range(1 if several else 0, 4):
+    for level in range(1 if several_recipes else 0, 4):
         names = [_label(system, level, folders[system.family]) for system in systems]
         owners: dict[str, set[str]] = {}
         for name, system in zip(names, systems, strict=True):

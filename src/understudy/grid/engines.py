@@ -6,13 +6,13 @@ from understudy.grid.jobs import Engine, JobProgress
 from understudy.recipe import GridConfig
 
 
-def engine_for(config: GridConfig, workers: int, say: JobProgress) -> Engine:
+def engine_for(config: GridConfig, workers: int, on_progress: JobProgress) -> Engine:
     """The engine that a recipe asks for.
 
     Args:
         config: the `grid` section.
         workers: jobs at once on one machine.
-        say: called with (job id, done, total, note), where an engine can tell.
+        on_progress: called with (job id, done, total, note), where an engine can tell.
 
     Raises:
         ConfigError: Ray is asked for and not installed, or its cluster cannot be reached.
@@ -23,4 +23,4 @@ def engine_for(config: GridConfig, workers: int, say: JobProgress) -> Engine:
         return RayEngine(config)
     from understudy.grid.local_engine import LocalEngine
 
-    return LocalEngine(workers, say)
+    return LocalEngine(workers, on_progress)

@@ -143,13 +143,13 @@ class GridFolder:
 
     # -- what is there -------------------------------------------------------------------------------------------
 
-    def place(self, stage: str, id: str, run: str) -> Path:
+    def stage_folder(self, stage: str, id: str, run: str) -> Path:
         """The folder of a stage: among the shared ones, or in its own run."""
         return self.cells / run / "stages" / stage if id == own_id(stage, run) else self.stages / id
 
     def record(self, stage: str, id: str, run: str) -> dict[str, Any] | None:
         """What a finished stage said of itself; None if it is not finished."""
-        path = self.place(stage, id, run) / DONE
+        path = self.stage_folder(stage, id, run) / DONE
         try:
             return read_json(path) if path.is_file() else None
         except FileNotFoundError:

@@ -21,7 +21,7 @@ PARENT = "UNDERSTUDY_PARENT"
 """Environment variable with the process without which launched processes have no reason to go on."""
 
 
-def work(job: Job, say: Callable[[int, int, str], None]) -> None:
+def work(job: Job, on_progress: Callable[[int, int, str], None]) -> None:
     """Run a job to its end, holding its stage meanwhile.
 
     Raises:
@@ -38,7 +38,7 @@ def work(job: Job, say: Callable[[int, int, str], None]) -> None:
 
         def report_progress(done: int, total: int, note: str) -> None:
             progress(done, total, note)
-            say(done, total, note)
+            on_progress(done, total, note)
 
         from understudy.pipeline.stages import run_stage
 

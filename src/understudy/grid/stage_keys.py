@@ -66,8 +66,8 @@ def _names(path: str, value: Any) -> Iterator[str]:
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    parts = ("data", "teacher", "student", "generate")
-    return {name for part in parts for name in _names(part, fields[part])} | set(recipe.extensions)
+    sections = ("data", "teacher", "student", "generate")
+    return {name for section in sections for name in _names(section, fields[section])} | set(recipe.extensions)
 
 
 def contents_of(name: str) -> str | None:

@@ -56,7 +56,7 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
         table = scores[cell["run"]]
         if table is None:
             continue
-        for arm in sorted(table, key=place):
+        for arm in sorted(table, key=arm_order):
             if arms is not None and arm not in arms:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
@@ -66,7 +66,7 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
     return rows
 
 
-def place(arm: str) -> tuple[int, bool]:
+def arm_order(arm: str) -> tuple[int, bool]:
     """Where an arm stands among others: as declared, one of a recipe's own before what no model answers for."""
     names = list(ARMS)
     model = arm not in ARMS or ARMS[arm].model is not None

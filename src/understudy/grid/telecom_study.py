@@ -80,8 +80,10 @@ def _values(runs: Sequence[_Run], metric: str, sign: float) -> tuple[list[_Run],
     return measured, [sign * float(run.metrics[metric]) for run in measured]  # pyright: ignore[reportArgumentType]
 
 
-def _finding(letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, why: str) -> dict[str, Any]:
-    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": why}
+def _finding(
+    letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, reason: str
+) -> dict[str, Any]:
+    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": reason}
 
 
 def _add_holm(rows: list[dict[str, Any]]) -> None:
@@ -127,14 +129,14 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
     ]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
     num_ahead = sum(row["difference"] * signs[row["metric"]] > 0 for row in rows)
-    why = (
+    reason = (
         f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {num_ahead}, "
         f"significantly so in {len(significant_for)}; significantly behind in {len(significant_against)}"
     )
     test = "main effect of teacher SFT in an analysis of variance over runs (teacher SFT × student SFT), one for each "
     test += "algorithm and metric, same vocabulary; Holm over all of them"
     claim = "SFT of the teacher helps when the vocabulary is the same, for each algorithm and metric"
-    return _finding("a", claim, test, rows, verdict, why)
+    return _finding("a", claim, test, rows, verdict, reason)
 
 
 # -- (b) and (c) -----------------------------------------------------------------------------------------------------
@@ -155,10 +157,12 @@ def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] 
         return error.message
 
 
-def _against_both(analysis: Mapping[str, Any] | str, metric: str, sign: float, what: str = "") -> list[dict[str, Any]]:
+def _against_both(
+    analysis: Mapping[str, Any] | str, metric: str, sign: float, prefix: str = ""
+) -> list[dict[str, Any]]:
     """SFT of both minus each other choice, by Tukey; `better` where the first is ahead in the metric's direction."""
     if isinstance(analysis, str):
-        return [{"what": what or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
+        return [{"what": prefix or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
     rows = []
     for pair in analysis["tukey"]:
         if pair["factor"] == "tuned" and "both" in (pair["a"], pair["b"]):
@@ -166,7 +170,7 @@ def _against_both(analysis: Mapping[str, Any] | str, metric: str, sign: float, w
             alternative = pair["b"] if pair["a"] == "both" else pair["a"]
             difference = sign * orientation * pair["difference"]
             row = {
-                "what": f"{what}both − {alternative}",
+                "what": f"{prefix}both − {alternative}",
                 "metric": metric,
                 "difference": difference,
                 "p": pair["p_value"],
@@ -184,14 +188,14 @@ def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha:
     significant_against = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] < 0]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
     best = sum(all(ahead[id(row)] > 0 for row in rows if row["metric"] == metric) for metric in signs)
-    why = (
+    reason = (
         f"SFT of both has the highest mean on {best} of {len(signs)} metrics; of {len(rows)} differences to the other "
         f"choices {len(significant_for)} are significantly in its favour and {len(significant_against)} significantly "
         "against it"
     )
     test = "SFT of both against teacher only, student only and neither, over all vocabularies and algorithms: Tukey's "
     test += "HSD in an analysis of variance over runs; Holm over metrics and differences"
-    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, why)
+    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, reason)
 
 
 def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alph
         _is_clear(row, alpha) and (row["difference"] or 0) * signs[row["metric"]] > 0 for row in within
     )
     verdict = HOLDS if dependent else FAILS if everywhere else OPEN
-    why = (
+    reason = (
         f"The gain of SFT depends on the vocabulary significantly on {len(dependent)} of {len(rows)} metrics"
         + (f" ({', '.join(dependent)})" if dependent else "")
         + ("; SFT of both is significantly best with every vocabulary" if everywhere else "")
@@ -225,7 +229,7 @@ def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alph
     test = "interaction of who was fine-tuned with the vocabulary in an analysis of variance over runs, Holm over "
     test += "metrics; below it, SFT of both against the rest within each vocabulary (Tukey, Holm)"
     claim = "How significant the gain of SFT of both is depends on the vocabulary"
-    return _finding("c", claim, test, rows + within, verdict, why)
+    return _finding("c", claim, test, rows + within, verdict, reason)
 
 
 # -- (d) -------------------------------------------------------------------------------------------------------------
@@ -243,9 +247,13 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dic
     ]
     if not paired:
         last = [max(lines, key=lambda line: line["eval_rougeL"]) is lines[-1] for lines in curves if lines]
-        why = "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
-        why += f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
-        return _finding("d", claim, test, [], OPEN, why)
+        reason = (
+            "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
+        )
+        reason += (
+            f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
+        )
+        return _finding("d", claim, test, [], OPEN, reason)
     from scipy.stats import binomtest
 
     shortfalls, num_rose = [], 0
@@ -260,8 +268,8 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dic
     p_less = float(binomtest(missed, len(shortfalls), alternative="less").pvalue)
     row = {"what": "ROUGE-L − loss", "metric": "rougeL", "difference": mean(shortfalls), "p": p_more, "p_holm": p_more}
     verdict = HOLDS if p_more < alpha else FAILS if p_less < alpha else OPEN
-    why = (
+    reason = (
         f"In {missed} of {len(shortfalls)} runs the least development loss misses the best ROUGE-L, in {num_rose} of "
         "them because the loss rose while the text got better"
     )
-    return _finding("d", claim, test, [row], verdict, why)
+    return _finding("d", claim, test, [row], verdict, reason)

@@ -66,7 +66,10 @@ def _bleu_counts(metric: Any, inputs: MetricInputs) -> np.ndarray:
     predicted = texts.starts[:-1]
     length = texts.lengths[predicted]
     nearest = [
-        min(map(int, texts.lengths[start + 1 : stop]), key=lambda right, own=own: (abs(own - right), right))
+        min(
+            map(int, texts.lengths[start + 1 : stop]),
+            key=lambda candidate, own=own: (abs(own - candidate), candidate),
+        )
         for start, stop, own in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
     ]
     columns = [length[:, None], np.array(nearest)[:, None], matches(texts, order), totals(length, order)]
@@ -104,8 +107,10 @@ def _chrf_counts(inputs: MetricInputs, orders: int) -> np.ndarray:
         for text in (prediction, reference)
     ]
     texts = characters(flat, [2] * int(sizes.sum()))
-    both = totals(texts.lengths, orders)
-    counts = np.stack([both[0::2] * (both[1::2] > 0), both[1::2], matches(texts, orders)], axis=-1)
+    ngram_totals = totals(texts.lengths, orders)
+    counts = np.stack(
+        [ngram_totals[0::2] * (ngram_totals[1::2] > 0), ngram_totals[1::2], matches(texts, orders)], axis=-1
+    )
     counts = counts.reshape(len(counts), -1).astype(np.float64)
     if sizes.max() == 1:
         return counts
@@ -141,10 +146,10 @@ def chrf_from_counts(counts: np.ndarray, *, beta: float = 2.0) -> np.ndarray:
 
     The order of operations is sacrebleu's, so that references that tie there tie here too.
     """
-    predicted, right, matched = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
-    defined = (predicted > 0) & (right > 0)
+    predicted, referenced, matched = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
+    defined = (predicted > 0) & (referenced > 0)
     orders = np.maximum(defined.sum(axis=-1), 1)
     precision = np.cumsum(np.where(defined, matched / np.maximum(predicted, 1), 0), axis=-1)[..., -1] / orders
-    recall = np.cumsum(np.where(defined, matched / np.maximum(right, 1), 0), axis=-1)[..., -1] / orders
+    recall = np.cumsum(np.where(defined, matched / np.maximum(referenced, 1), 0), axis=-1)[..., -1] / orders
     below = beta**2 * precision + recall
     return 100 * ((1 + beta**2) * precision * recall / np.where(below > 0, below, 1))

@@ -88,9 +88,9 @@ def pairwise(
     """
     if not questions or len({len(questions), len(a), len(b)}) > 1:
         raise DataError(f"{len(questions)} questions, {len(a)} and {len(b)} answers: one of each an item is needed")
-    for name, others in (("references", references), ("contexts", contexts)):
-        if others is not None and len(others) != len(questions):
-            raise DataError(f"{len(questions)} questions, but {len(others)} {name}")
+    for name, values in (("references", references), ("contexts", contexts)):
+        if values is not None and len(values) != len(questions):
+            raise DataError(f"{len(questions)} questions, but {len(values)} {name}")
     session = JudgeSession("pairwise", judge, len(questions), 1, "pairwise")
     differ = [item for item in range(len(questions)) if a[item].strip() != b[item].strip()]
 
@@ -121,9 +121,9 @@ def _pairwise_result(session: JudgeSession, verdicts: Mapping[Case, Verdict], di
                 verdict.kind if isinstance(verdict, Missing) else swapped.kind if isinstance(swapped, Missing) else ""
             ] += 1
             continue
-        pair = _SEEN_FIRST[verdict["better"]], _SEEN_SECOND[swapped["better"]]
-        flips.append(pair[0] != pair[1])
-        outcomes[item] = "tie" if flips[-1] else pair[0]
+        both_orders = _SEEN_FIRST[verdict["better"]], _SEEN_SECOND[swapped["better"]]
+        flips.append(both_orders[0] != both_orders[1])
+        outcomes[item] = "tie" if flips[-1] else both_orders[0]
     sides = [answer["better"] for answer in verdicts.values() if not isinstance(answer, Missing)]
     firsts = [side == "first" for side in sides if side != "tie"]
     return Pairwise(
@@ -191,9 +191,11 @@ def label_agreement(judged: Sequence[str | bool | None], labels: Sequence[str | 
     with np.errstate(all="ignore"):
         result: Any = cohens_kappa(table)
         low, high = max(-1.0, float(result.kappa_low)), min(1.0, float(result.kappa_upp))
-    known = bool(np.isfinite([result.kappa_low, result.kappa_upp]).all() and result.std_kappa > 0)
+    has_interval = bool(np.isfinite([result.kappa_low, result.kappa_upp]).all() and result.std_kappa > 0)
     kappa = float(result.kappa)
-    return Agreement(len(pairs), skipped, share, kappa, low if known else None, high if known else None, "cohen_kappa")
+    return Agreement(
+        len(pairs), skipped, share, kappa, low if has_interval else None, high if has_interval else None, "cohen_kappa"
+    )
 
 
 def rating_agreement(judged: Sequence[float | None], ratings: Sequence[float | None]) -> Agreement:

@@ -75,10 +75,10 @@ def render(prompt: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
 
     mark = _mark(variables)
     try:
-        texts = [_template(name).render(variables, mark=mark).strip() for name in ("system", prompt)]
+        messages = [_template(name).render(variables, mark=mark).strip() for name in ("system", prompt)]
     except TemplateError as error:
         raise ConfigError(f"prompt {prompt}.jinja: {error}", hint=f"prompts lie in {PROMPT_FOLDERS[0]}") from error
-    return Message("system", texts[0]), Message("user", texts[1])
+    return Message("system", messages[0]), Message("user", messages[1])
 
 
 def _mark(variables: Mapping[str, Any]) -> str:
@@ -231,8 +231,8 @@ def repeat_variance(values: np.ndarray) -> dict[str, float | int | None]:
         The three, the share of items whose repeats differ, and how many items were counted; None where undefined.
     """
     counts = (~np.isnan(values)).sum(axis=1)
-    known = values[counts > 1]
-    if not len(known):
+    repeated = values[counts > 1]
+    if not len(repeated):
         return {
             "repeat_variance": None,
             "item_variance": None,
@@ -240,15 +240,15 @@ def repeat_variance(values: np.ndarray) -> dict[str, float | int | None]:
             "varied_share": None,
             "repeated": 0,
         }
-    within = float(np.nanvar(known, axis=1, ddof=1).mean())
-    means = np.nanmean(known, axis=1)
-    noise = float((np.nanvar(known, axis=1, ddof=1) / counts[counts > 1]).mean())
+    within = float(np.nanvar(repeated, axis=1, ddof=1).mean())
+    means = np.nanmean(repeated, axis=1)
+    noise = float((np.nanvar(repeated, axis=1, ddof=1) / counts[counts > 1]).mean())
     between = max(0.0, float(np.var(means, ddof=1)) - noise) if len(means) > 1 else None
     total = None if between is None else between + within
     return {
         "repeat_variance": within,
         "item_variance": between,
         "reliability": between / total if between is not None and total else None,
-        "varied_share": float((np.nanmax(known, axis=1) > np.nanmin(known, axis=1)).mean()),
-        "repeated": len(known),
+        "varied_share": float((np.nanmax(repeated, axis=1) > np.nanmin(repeated, axis=1)).mean()),
+        "repeated": len(repeated),
     }

@@ -232,23 +232,23 @@ def _cosines(
 def _factual(session: JudgeSession, inputs: MetricInputs) -> dict[Case, float | Missing]:
     """F1 by (item, repeat): the best over the references."""
     references = [list(dict.fromkeys(item_references)) for item_references in inputs.references]
-    pairs = [(*case, number) for case in _cases(session) for number in range(len(references[case[0]]))]
+    reference_cases = [(*case, number) for case in _cases(session) for number in range(len(references[case[0]]))]
     outcomes: dict[Case, float | Missing] = {}
-    for item, repeat, number in pairs:
+    for item, repeat, number in reference_cases:
         answer, reference = inputs.predictions[item].strip(), references[item][number].strip()
         if not answer or not reference:
             outcomes[item, repeat, number] = float(answer == reference)
-    open_pairs = [pair for pair in pairs if pair not in outcomes]
+    open_cases = [pair for pair in reference_cases if pair not in outcomes]
     claim_cases: dict[Case, tuple[Any, Any]] = {
-        (*pair[:2], -1): _claims_of(inputs, pair, inputs.predictions) for pair in open_pairs
+        (*pair[:2], -1): _claims_of(inputs, pair, inputs.predictions) for pair in open_cases
     }
     claim_cases |= {
         pair: ({"question": _question(inputs, pair), "answer": references[pair[0]][pair[2]]}, _CLAIMS)
-        for pair in open_pairs
+        for pair in open_cases
     }
     claims = session.ask("claims", claim_cases)
     comparisons: dict[Case, tuple[Any, Any]] = {}
-    for pair in open_pairs:
+    for pair in open_cases:
         answer, reference = claims[*pair[:2], -1], claims[pair]
         if isinstance(answer, Missing) or isinstance(reference, Missing):
             outcomes[pair] = answer if isinstance(answer, Missing) else _missing_or(reference, _NO_CLAIM)
@@ -274,15 +274,19 @@ def _comparison(
 
 
 def _f1(answer: Sequence[bool], reference: Sequence[bool]) -> float:
-    right, wrong, lacking = sum(answer), len(answer) - sum(answer), len(reference) - sum(reference)
-    return right / (right + (wrong + lacking) / 2) if right else 0.0
+    true_positives, false_positives, false_negatives = (
+        sum(answer),
+        len(answer) - sum(answer),
+        len(reference) - sum(reference),
+    )
+    return true_positives / (true_positives + (false_positives + false_negatives) / 2) if true_positives else 0.0
 
 
 def _best(values: Sequence[float | Missing]) -> float | Missing:
     """The best value; missing where a reference without a verdict could still have been better."""
-    known = [value for value in values if not isinstance(value, Missing)]
+    measured = [value for value in values if not isinstance(value, Missing)]
     missing = [value for value in values if isinstance(value, Missing)]
-    return missing[0] if missing and max(known, default=0.0) < 1.0 else max(known)
+    return missing[0] if missing and max(measured, default=0.0) < 1.0 else max(measured)
 
 
 def sentences(text: str) -> list[str]:

@@ -139,8 +139,8 @@ def _ngram_texts(
     return numbered(flat, [2] * sum(map(len, references)))
 
 
-def _f1(common: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return 2 * common / np.maximum(predicted + right, 1)
+def _f1(common: np.ndarray, predicted: np.ndarray, referenced: np.ndarray) -> np.ndarray:
+    return 2 * common / np.maximum(predicted + referenced, 1)
 
 
 def _best(values: np.ndarray, inputs: MetricInputs) -> np.ndarray:

@@ -102,12 +102,12 @@ def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterat
     row = np.repeat(np.repeat(np.arange(count), sizes), lengths)
     side = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
     side_bits = _width(int(sizes.max(initial=1)))
-    left = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
+    remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
     positions, grams, used = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
-            stays = left[positions] > order
-            positions, grams = positions[stays], grams[stays]
+            long_enough = remaining[positions] > order
+            positions, grams = positions[long_enough], grams[long_enough]
             if used + width + _width(count) + side_bits > _BITS:
                 ranks, grams = np.unique(grams, return_inverse=True)
                 used = _width(len(ranks))
@@ -123,18 +123,18 @@ def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np
     if not len(keys):
         return np.zeros(count, dtype=np.int64)
     runs = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    often = np.diff(runs, append=len(keys))
+    counts = np.diff(runs, append=len(keys))
     keys = keys[runs]
     if side_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
-        both = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
-        common = np.minimum(often[both], often[both + 1])
-        return np.bincount(keys[both] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
+        neighbours = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
+        common = np.minimum(counts[neighbours], counts[neighbours + 1])
+        return np.bincount(keys[neighbours] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
     side = keys & ((1 << side_bits) - 1)
     keys = keys >> side_bits
     heads = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    predicted = np.where(side[heads] == 0, often[heads], 0)
-    right = np.maximum.reduceat(np.where(side > 0, often, 0), heads)
-    common = np.minimum(predicted, right)
+    predicted = np.where(side[heads] == 0, counts[heads], 0)
+    referenced = np.maximum.reduceat(np.where(side > 0, counts, 0), heads)
+    common = np.minimum(predicted, referenced)
     return np.bincount(keys[heads] >> gram_bits, weights=common, minlength=count).astype(np.int64)
 
 

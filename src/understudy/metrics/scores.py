@@ -131,8 +131,8 @@ def mean_from_totals(totals: np.ndarray) -> np.ndarray:
 def mean_score(name: str, values: Sequence[float] | np.ndarray, signature: str) -> Score:
     """A score that is the plain mean of its per-item values, each between 0 and 1; NaN marks an item not measured."""
     array = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(array)
-    statistics = np.stack([np.where(known, array, 0.0), known.astype(np.float64)], axis=-1)
+    measured = ~np.isnan(array)
+    statistics = np.stack([np.where(measured, array, 0.0), measured.astype(np.float64)], axis=-1)
     value = float(mean_from_totals(statistics.sum(axis=0)))
     return Score(name, value, tuple(array.tolist()), statistics, mean_from_totals, signature)
 

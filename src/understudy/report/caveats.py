@@ -90,8 +90,8 @@ def _sample(comparison: ComparisonJson) -> str:
 
 
 def _small_slices(comparison: ComparisonJson) -> str:
-    few = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
-    return f"Few items, so read with care: {', '.join(few)}." if few else ""
+    small = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
+    return f"Few items, so read with care: {', '.join(small)}." if small else ""
 
 
 def _multiplicity(comparison: ComparisonJson) -> str:

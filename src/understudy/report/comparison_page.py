@@ -68,7 +68,7 @@ def view(comparison: ComparisonJson, title: str = "") -> dict[str, Any]:
         "groups": overall["groups"],
         "primary": metric_label(metric) if metric else "",
         "confidence": f"{comparison['comparison']['settings']['confidence']:.0%}",
-        "metrics": [{"label": metric_label(name), **about} for name, about in comparison["metrics"].items()],
+        "metrics": [{"label": metric_label(name), **facts} for name, facts in comparison["metrics"].items()],
         "table": [_row(comparison, name) for name in names],
         "pairs": [_pair(comparison, a, b) for a, b in contrasts],
         "hidden_pairs": max(0, len(contrasts) - plots.MOST_CONTRASTS),
@@ -163,14 +163,14 @@ def _seed_effects(comparison: ComparisonJson, metric: str | None) -> list[str]:
     if model is None or metric is None:
         return []
     factor, base = scale(comparison, metric), arm_label(model["baseline"])
-    how = (
+    basis = (
         "seeds and items both drawn at random"
         if model["method"] == "mixed"
         else "these seeds averaged; nothing is said of other seeds"
     )
     return [
         f"{arm_label(effect['system'])} − {base} in {in_a_sentence(metric_label(metric))}: "
-        f"{spread(effect, factor)} points, {p_text(effect['p_value'])} ({how})."
+        f"{spread(effect, factor)} points, {p_text(effect['p_value'])} ({basis})."
         for effect in model["effects"]
     ]
 

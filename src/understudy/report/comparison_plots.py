@@ -75,8 +75,8 @@ def forest_plot(comparison: ComparisonJson) -> str | None:
 
 def _forest(axis: Axes, comparison: ComparisonJson, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
     ink_of = colours(names_of(comparison))
-    left, right = (short(name, longest // 2) for name in (a, b))
-    axis.set_title(f"{left} \N{MINUS SIGN} {right}")
+    label_a, label_b = (short(name, longest // 2) for name in (a, b))
+    axis.set_title(f"{label_a} \N{MINUS SIGN} {label_b}")
     axis.axvline(0, color=INK, linewidth=1)
     axis.grid(axis="y", visible=False)
     for height, metric in enumerate(metrics):
@@ -248,22 +248,26 @@ def critical_difference_plot(comparison: ComparisonJson, metric: str | None) -> 
             axis.plot((rank, rank), (0, 0.12), color=INK, linewidth=1.2)
             axis.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=9)
         _critical_bar(axis, ranking["critical_difference"], high - low)
-        place = dict(zip(names, ranks, strict=True))
+        rank_of = dict(zip(names, ranks, strict=True))
         for level, clique in enumerate(cliques):
-            ends = sorted(place[name] for name in clique)
+            ends = sorted(rank_of[name] for name in clique)
             depth = -0.16 - 0.16 * level
             axis.plot((ends[0] - 0.02, ends[-1] + 0.02), (depth, depth), color=INK, linewidth=4, alpha=0.55)
         below = -0.3 - 0.16 * len(cliques)
         reach = 0.06 * (high - low)
-        for number_, (name, rank) in enumerate(place.items()):
-            left = number_ < half
-            depth = below - 0.32 * (number_ if left else len(names) - 1 - number_)
-            edge = low - reach if left else high + reach
+        for number_, (name, rank) in enumerate(rank_of.items()):
+            on_left = number_ < half
+            depth = below - 0.32 * (number_ if on_left else len(names) - 1 - number_)
+            edge = low - reach if on_left else high + reach
             axis.plot((rank, rank, edge), (0, depth, depth), color=ink_of[name], linewidth=1.4)
             axis.plot([rank], [0], "o", color=ink_of[name], markersize=5)
-            label = f"{short(name)}  {rank:.2f}" if left else f"{rank:.2f}  {short(name)}"
+            label = f"{short(name)}  {rank:.2f}" if on_left else f"{rank:.2f}  {short(name)}"
             axis.text(
-                edge + (-1 if left else 1) * 0.1 * reach, depth, label, ha="right" if left else "left", va="center"
+                edge + (-1 if on_left else 1) * 0.1 * reach,
+                depth,
+                label,
+                ha="right" if on_left else "left",
+                va="center",
             )
         axis.set_xlim(low - 7 * reach, high + 7 * reach)
         axis.set_ylim(below - 0.32 * half, 1.15)

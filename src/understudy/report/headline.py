@@ -24,7 +24,6 @@ from understudy.report.verdicts import (
     ComparisonJson,
     Test,
     all_tests,
-    alone,
     are_arms,
     contrasts_of,
     disagrees,
@@ -35,6 +34,7 @@ from understudy.report.verdicts import (
     pair_test,
     slice_test,
     tone,
+    uncorrected_note,
 )
 
 
@@ -160,7 +160,7 @@ def _pair_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> H
     text = (
         f"On {counts} {label_a} reaches {number(figures['value_a'] * factor)} in {name}, {label_b} "
         f"{number(figures['value_b'] * factor)}: a difference of {spread(figures, factor)} points{interval_note}, "
-        f"{p_text(test['p_holm'])}{_correction_note(comparison)}{alone(test)}."
+        f"{p_text(test['p_holm'])}{_correction_note(comparison)}{uncorrected_note(test)}."
     )
     sentences = (text, _disagreement(test), _power(test, factor), _tally(comparison, a, b))
     return Headline(tone(test), verdict, tuple(filter(None, sentences)))
@@ -170,8 +170,8 @@ def _disagreement(test: Test) -> str:
     """Interval and p where they part, and which of them the verdict goes by."""
     if not disagrees(test):
         return ""
-    said = disagrees(test)
-    return f"{said[:1].upper()}{said[1:]}: the verdict goes by p, and this is near the edge."
+    text = disagrees(test)
+    return f"{text[:1].upper()}{text[1:]}: the verdict goes by p, and this is near the edge."
 
 
 def _power(test: Test, factor: float) -> str:
@@ -194,11 +194,11 @@ def _power(test: Test, factor: float) -> str:
 def _tally(comparison: ComparisonJson, a: str, b: str) -> str:
     tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
     counts = {name: sum(test["better"] == name for test in tests) for name in (a, b)}
-    rest = len(tests) - sum(counts.values())
+    num_open = len(tests) - sum(counts.values())
     if len(tests) == 1:
         return ""
     better = f"{arm_label(a)} is significantly better on {counts[a]}, {arm_label(b)} on {counts[b]}"
-    return f"Of {len(tests)} metrics, {better}; {rest} {'show' if rest != 1 else 'shows'} nothing either way."
+    return f"Of {len(tests)} metrics, {better}; {num_open} {'show' if num_open != 1 else 'shows'} nothing either way."
 
 
 def _correction_note(comparison: ComparisonJson) -> str:
@@ -251,5 +251,5 @@ def _runner_up(comparison: ComparisonJson, best: str, next_best: str, metric: st
         figures = {**figures, **swapped}
     return (
         f"Ahead of {arm_label(next_best)}, the next, by {spread(figures, factor)} points, {p_text(test['p_holm'])}"
-        f"{_correction_note(comparison)}{alone(test)}."
+        f"{_correction_note(comparison)}{uncorrected_note(test)}."
     )

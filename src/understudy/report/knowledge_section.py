@@ -79,7 +79,7 @@ def _revision(revision: Mapping[str, Any]) -> dict[str, Any] | None:
             continue
         factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, revision[name]
         points = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
-        texts = [number(part, digits, sign=True) for part in points]
+        texts = [number(point, digits, sign=True) for point in points]
         rows.append(
             {
                 "label": label,
@@ -102,8 +102,8 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
-    label, choices, place = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
-    return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
+    label, choices, choice = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
+    return label if choice is None or not 0 <= choice < len(choices) else f"{label} for “{choices[choice]}”"
 
 
 def _measured(line: FigureLine) -> dict[str, Any]:

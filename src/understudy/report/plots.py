@@ -91,8 +91,8 @@ def _is_term(key: str) -> bool:
 
 
 def _term_order(term: str) -> tuple[int, str]:
-    known = ("loss", "gold", "divergence")
-    return (known.index(term) if term in known else len(known), term)
+    first_terms = ("loss", "gold", "divergence")
+    return (first_terms.index(term) if term in first_terms else len(first_terms), term)
 
 
 def _stage_arm(stage: str) -> str:

@@ -85,21 +85,21 @@ def _arms(comparison: ComparisonJson) -> list[str]:
 def size_sentence(inputs: ReportInputs) -> str:
     """How much smaller and faster the student is than the teacher; empty where that is not known."""
     teacher, student = inputs.model_of("teacher"), inputs.model_of(main_arm(names_of(inputs.comparison)))
-    parts = []
+    phrases = []
     for field, text in (
         ("parameters", "{}\N{MULTIPLICATION SIGN} fewer parameters"),
         ("bytes", "{}\N{MULTIPLICATION SIGN} smaller weights"),
     ):
         large, small = teacher.get(field), student.get(field)
         if large and small and large > small:
-            parts.append(text.format(number(large / small)))
+            phrases.append(text.format(number(large / small)))
     slow, fast = teacher.get("latency_ms"), student.get("latency_ms")
     if slow and fast:
         adjective = "faster" if fast <= slow else "slower"
-        parts.append(
+        phrases.append(
             f"{number(max(slow, fast) / min(slow, fast))}\N{MULTIPLICATION SIGN} {adjective} to answer one question"
         )
-    return f"The student against the teacher: {', '.join(parts)}." if parts else ""
+    return f"The student against the teacher: {', '.join(phrases)}." if phrases else ""
 
 
 def _tiles(comparison: ComparisonJson, metric: str) -> list[dict[str, str]]:

@@ -96,9 +96,9 @@ def verdict(test: Test) -> str:
         return f"{arm_label(test['better'])} is better{_disagreement_note(test)}"
     if not figures["difference"]:
         return "no difference"
-    if alone(test):
+    if uncorrected_note(test):
         enough = (figures["items_needed"] or 0) <= figures["n"]
-        return f"not significant after correction{alone(test)}" + ("" if enough else f"; {needed(figures)}")
+        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(figures)}")
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
     if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
@@ -110,7 +110,7 @@ def verdict_of_pair(test: Test) -> str:
     return verdict(test) if tone(test) == "open" else f"{tone(test)}{_disagreement_note(test)}"
 
 
-def alone(test: Test) -> str:
+def uncorrected_note(test: Test) -> str:
     """The p-value of a test by itself, where only the correction for many tests takes its significance away."""
     if test["better"] or not test["alone"] or test["p_holm"] == test["p_value"]:
         return ""

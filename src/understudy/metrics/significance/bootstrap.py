@@ -123,15 +123,15 @@ def bootstrap_interval(
 ) -> Interval:
     """Bootstrap interval of a mean or of a corpus metric; arguments as in `paired_bootstrap`."""
     statistics, from_totals = statistics_of(values)
-    known = measured(values)
-    numbers = cluster_numbers(clusters, len(known))
-    if not known.any():
-        return Interval(float("nan"), float("nan"), float("nan"), 0, len(known))
-    statistics = statistics[known]
-    measured_clusters = None if numbers is None else numbers[known].tolist()
+    is_measured = measured(values)
+    numbers = cluster_numbers(clusters, len(is_measured))
+    if not is_measured.any():
+        return Interval(float("nan"), float("nan"), float("nan"), 0, len(is_measured))
+    statistics = statistics[is_measured]
+    measured_clusters = None if numbers is None else numbers[is_measured].tolist()
     figure = resampled_figure(statistics, from_totals, resampling=resampling, clusters=measured_clusters)
     bounds = figure.bounds(resampling.confidence, count_clusters(len(statistics), measured_clusters))
-    return Interval(figure.value, *bounds, len(statistics), int((~known).sum()))
+    return Interval(figure.value, *bounds, len(statistics), int((~is_measured).sum()))
 
 
 def resampled_figure(

@@ -213,14 +213,14 @@ def _compare(
             table.add((b, metric, scope), Columns(paired.totals_b, paired.from_b)),
             table.add(key, dz_columns(paired)),
         )
-    drawn = resample(table.columns, resampling)
+    figures = resample(table.columns, resampling)
     exchanged = randomise([swappable(paired) for paired in pairs.values()], resampling)
     comparisons = {}
     for (key, paired), swapped in zip(pairs.items(), exchanged, strict=True):
         scores = systems[key[0]][key[2]], systems[key[1]][key[2]]
         index_a, index_b, index_dz = positions[key]
         comparisons[key] = _comparison(
-            key[2], scores, paired, (drawn[index_a], drawn[index_b]), drawn[index_dz], swapped, settings
+            key[2], scores, paired, (figures[index_a], figures[index_b]), figures[index_dz], swapped, settings
         )
     return comparisons
 
@@ -229,14 +229,14 @@ def _comparison(
     metric: str,
     scores: tuple[Score, Score],
     paired: Paired,
-    drawn: tuple[Resampled, Resampled],
+    figures: tuple[Resampled, Resampled],
     dz: Resampled,
     swapped: np.ndarray,
     settings: Settings,
 ) -> MetricComparison:
     n, num_clusters, confidence = paired.n, paired.num_clusters, settings.confidence
     a, b = paired.value_a, paired.value_b
-    bootstrap = difference_of(*drawn, n=n, num_clusters=num_clusters, confidence=confidence)
+    bootstrap = difference_of(*figures, n=n, num_clusters=num_clusters, confidence=confidence)
     error = standard_error(paired)
     means = tidy(paired.cluster_means(paired.differences))
     levels = {"power": settings.power, "alpha": settings.alpha}

@@ -152,13 +152,13 @@ def _table(
     if len({len(row) for _, row in rows}) > 1:
         raise DataError("the runs do not have the same number of items")
     table = np.stack([row for _, row in rows])
-    known = np.asarray(~np.isnan(table).any(axis=0))
-    numbers = cluster_numbers(clusters, len(known))
-    numbers = np.arange(len(known)) if numbers is None else numbers
-    item_clusters = np.asarray(np.unique(numbers[known], return_inverse=True)[1])
+    in_all_runs = np.asarray(~np.isnan(table).any(axis=0))
+    numbers = cluster_numbers(clusters, len(in_all_runs))
+    numbers = np.arange(len(in_all_runs)) if numbers is None else numbers
+    item_clusters = np.asarray(np.unique(numbers[in_all_runs], return_inverse=True)[1])
     if len(item_clusters) == 0 or item_clusters.max() < 1:
         raise DataError("fewer than two items (groups) that all runs have")
-    return table[:, known], [name for name, _ in rows], int((~known).sum()), item_clusters
+    return table[:, in_all_runs], [name for name, _ in rows], int((~in_all_runs).sum()), item_clusters
 
 
 def _blocks(numbers: np.ndarray, generator: np.random.Generator) -> np.ndarray:

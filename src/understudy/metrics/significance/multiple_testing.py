@@ -27,11 +27,11 @@ def adjusted(p_values: Mapping[Name, float], method: Literal["holm", "bh"] = "ho
     """
     from statsmodels.stats.multitest import multipletests
 
-    known = {name: value for name, value in p_values.items() if value == value}
-    if not known:
+    finite = {name: value for name, value in p_values.items() if value == value}
+    if not finite:
         return dict(p_values)
-    corrected = np.asarray(multipletests(list(known.values()), method=_METHODS[method])[1], dtype=np.float64)
-    return {**p_values, **dict(zip(known, corrected.tolist(), strict=True))}
+    corrected = np.asarray(multipletests(list(finite.values()), method=_METHODS[method])[1], dtype=np.float64)
+    return {**p_values, **dict(zip(finite, corrected.tolist(), strict=True))}
 
 
 def friedman_test(
@@ -85,7 +85,7 @@ def cliques(ranks: np.ndarray, critical_difference: float) -> list[tuple[int, in
     """`(start, stop)` of the longest runs of sorted ranks no further apart than that; runs of one are left out."""
     stops = np.searchsorted(ranks, ranks + critical_difference + 1e-12, side="right")
     runs = [(0, int(stops[0]))] + [
-        (start + 1, int(stop)) for start, (before, stop) in enumerate(pairwise(stops)) if stop > before
+        (start + 1, int(stop)) for start, (previous_stop, stop) in enumerate(pairwise(stops)) if stop > previous_stop
     ]
     return [(start, stop) for start, stop in runs if stop - start > 1]
 
@@ -95,14 +95,14 @@ def _blocks(systems: Mapping[str, Values], clusters: Sequence[Hashable] | None) 
     if len({len(column) for column in columns}) > 1:
         raise DataError("the systems do not have the same number of items")
     table = np.stack(columns, axis=1)
-    known = ~np.isnan(table).any(axis=1)
-    if not known.any():
+    in_all_systems = ~np.isnan(table).any(axis=1)
+    if not in_all_systems.any():
         raise DataError("there is no item that all systems have")
     numbers = cluster_numbers(clusters, len(table))
-    table = table[known]
+    table = table[in_all_systems]
     if numbers is None:
         return tidy(table)
-    rows = np.unique(numbers[known], return_inverse=True)[1]
+    rows = np.unique(numbers[in_all_systems], return_inverse=True)[1]
     sums = np.stack([np.bincount(rows, weights=column) for column in table.T], axis=1)
     return tidy(sums / np.bincount(rows)[:, None])
 

@@ -74,9 +74,9 @@ def randomisation_test(
         DataError: the two sides have no items, not the same number, or none in common.
     """
     paired = pair(a, b, clusters)
-    drawn = randomise([swappable(paired)], resampling)[0]
+    differences = randomise([swappable(paired)], resampling)[0]
     difference = paired.value_a - paired.value_b
-    p_value = tail_share(drawn, difference, abs(paired.value_a) + abs(paired.value_b))
+    p_value = tail_share(differences, difference, abs(paired.value_a) + abs(paired.value_b))
     return _test("randomisation", paired, difference, p_value)
 
 

@@ -93,25 +93,25 @@ def pair(a: Values, b: Values, clusters: Sequence[Hashable] | None = None) -> Pa
         raise DataError(
             f"cannot pair {len(totals_a)} items with {len(totals_b)}", hint="both sides need the same items in order"
         )
-    known = measured(a) & measured(b)
-    if not known.any():
+    in_both = measured(a) & measured(b)
+    if not in_both.any():
         raise DataError("there is no item that both sides have", hint="see each score's `reason` and `per_example`")
-    return pair_rows(a, b, cluster_numbers(clusters, len(known)), compact=True)
+    return pair_rows(a, b, cluster_numbers(clusters, len(in_both)), compact=True)
 
 
 def pair_rows(a: Values, b: Values, numbers: np.ndarray | None, *, compact: bool = False) -> Paired:
     """As `pair`, for cluster numbers; without `compact` rows of clusters without an item stay, as zeros."""
     (statistics_a, from_a), (statistics_b, from_b) = statistics_of(a), statistics_of(b)
-    known = measured(a) & measured(b)
-    rows = np.arange(len(known)) if numbers is None else numbers
-    count = len(known) if numbers is None else int(numbers.max()) + 1
-    item_rows = rows[known]
+    in_both = measured(a) & measured(b)
+    rows = np.arange(len(in_both)) if numbers is None else numbers
+    count = len(in_both) if numbers is None else int(numbers.max()) + 1
+    item_rows = rows[in_both]
     if compact:
         item_rows = np.unique(item_rows, return_inverse=True)[1]
         count = int(item_rows.max()) + 1
-    summed = [row_sums(statistics[known], item_rows, count) for statistics in (statistics_a, statistics_b)]
-    values = [per_item(side)[known] for side in (a, b)]
-    return Paired(summed[0], summed[1], from_a, from_b, values[0], values[1], item_rows, int((~known).sum()))
+    summed = [row_sums(statistics[in_both], item_rows, count) for statistics in (statistics_a, statistics_b)]
+    values = [per_item(side)[in_both] for side in (a, b)]
+    return Paired(summed[0], summed[1], from_a, from_b, values[0], values[1], item_rows, int((~in_both).sum()))
 
 
 def statistics_of(values: Values) -> tuple[np.ndarray, FromTotals]:
@@ -121,8 +121,8 @@ def statistics_of(values: Values) -> tuple[np.ndarray, FromTotals]:
     array = per_item(values)
     if array.ndim != 1 or not len(array):
         raise DataError("a paired test needs at least one value a side, one an item")
-    known = ~np.isnan(array)
-    return np.stack([np.where(known, array, 0.0), known.astype(np.float64)], axis=1), mean_from_totals
+    is_measured = ~np.isnan(array)
+    return np.stack([np.where(is_measured, array, 0.0), is_measured.astype(np.float64)], axis=1), mean_from_totals
 
 
 def per_item(values: Values) -> np.ndarray:

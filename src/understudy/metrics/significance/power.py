@@ -120,8 +120,8 @@ def items_needed(
     spread = error * math.sqrt(num_clusters)
     needed = 2.0
     for _ in range(50):  # contracts quickly: noncentrality hardly depends on the degrees of freedom
-        before, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
-        if abs(needed - before) < 0.5:
+        previous, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
+        if abs(needed - previous) < 0.5:
             break
     return float(math.ceil(math.ceil(needed - 1e-9) * items / num_clusters))
 

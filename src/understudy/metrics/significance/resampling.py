@@ -141,13 +141,13 @@ class Resampled:
 
     def bounds(self, confidence: float, num_clusters: int) -> tuple[float, float]:
         """Expanded percentile bounds; draws without a value are passed over. NaN with fewer than two clusters."""
-        known = self.samples[np.isfinite(self.samples)]
-        if num_clusters < 2 or not len(known):
+        samples = self.samples[np.isfinite(self.samples)]
+        if num_clusters < 2 or not len(samples):
             return float("nan"), float("nan")
         from scipy.special import ndtr, ndtri
 
         outside = float(ndtr(-self.expansion(confidence, num_clusters) * ndtri((1 + confidence) / 2)))
-        low, high = np.quantile(known, [outside, 1 - outside])
+        low, high = np.quantile(samples, [outside, 1 - outside])
         return float(low), float(high)
 
 
@@ -188,7 +188,7 @@ def resample(columns: Sequence[Columns], resampling: Resampling = DEFAULT_RESAMP
         for number, column in enumerate(columns):
             samples[number, start:stop] = column.from_totals(totals[:, cuts[number] : cuts[number + 1]])
         start = stop
-    return [_resampled(column, drawn) for column, drawn in zip(columns, samples, strict=True)]
+    return [_resampled(column, column_samples) for column, column_samples in zip(columns, samples, strict=True)]
 
 
 def _resampled(column: Columns, samples: np.ndarray) -> Resampled:
@@ -211,8 +211,8 @@ def randomise(pairs: Sequence[Swappable], resampling: Resampling = DEFAULT_RESAM
         moved, stop = exchanged @ table, start + len(exchanged)
         for number, (pair, (total_a, total_b)) in enumerate(zip(pairs, totals, strict=True)):
             shift = moved[:, cuts[number] : cuts[number + 1]]
-            after = pair.a.from_totals(total_a - shift), pair.b.from_totals(total_b + shift)
-            differences[number, start:stop] = after[0] - after[1]
+            figures = pair.a.from_totals(total_a - shift), pair.b.from_totals(total_b + shift)
+            differences[number, start:stop] = figures[0] - figures[1]
         start = stop
     return differences
 
@@ -225,9 +225,9 @@ def tail_share(strays: np.ndarray, observed: float, scale: float) -> float:
         observed: the difference seen.
         scale: size of the figures that were subtracted, by which rounding is told from a difference.
     """
-    known = strays[np.isfinite(strays)]
-    far = np.abs(known) >= abs(observed) * (1 - 1e-9) - 1e-12 * scale
-    return (1 + int(far.sum())) / (1 + len(known))
+    finite = strays[np.isfinite(strays)]
+    is_extreme = np.abs(finite) >= abs(observed) * (1 - 1e-9) - 1e-12 * scale
+    return (1 + int(is_extreme.sum())) / (1 + len(finite))
 
 
 def _chunks(rows: int, draws: int) -> Iterator[int]:
