@@ -100,8 +100,8 @@ def written(analysis: dict[str, Any], folder: Path) -> str:
 
 def cells_of(page: str) -> list[str]:
     return [
-        re.sub(r"<[^>]+>", " ", found).strip()
-        for found in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page, flags=re.DOTALL)
+        re.sub(r"<[^>]+>", " ", texts).strip()
+        for texts in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page, flags=re.DOTALL)
     ]
 
 

@@ -181,7 +181,7 @@ def _judge(comparison: ComparisonJson) -> list[dict[str, str]]:
         {
             "metric": metric_label(metric),
             "system": arm_label(name),
-            "found": "; ".join(judges.reliability(details)),
+            "reliability": "; ".join(judges.reliability(details)),
         }
         for metric, systems in comparison["judge"].items()
         for name, details in systems.items()

@@ -13,14 +13,14 @@ from understudy.metrics.significance import seeds_model
 def runs(seeds: int, items: int, *, shift: float = 0.0, seed: int = 0, spread: float = 0.05) -> dict:
     generator = np.random.default_rng(seed)
     item = generator.normal(0, 0.2, items)
-    found = {}
+    values = {}
     for number, name in enumerate(("sft", "kd")):
         own = generator.normal(0, 0.1, items)
-        found[name] = [
+        values[name] = [
             0.5 + number * shift + item + own + generator.normal(0, spread) + generator.normal(0, 0.1, items)
             for _ in range(seeds)
         ]
-    return found
+    return values
 
 
 def test_balanced_fit_is_the_one_of_mean_squares() -> None:
