@@ -127,7 +127,7 @@ def row(name, chosen, explanation, **fields):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "found"),
+    ("tasks", "roles"),
     [
         ({"kind": "answer"}, ("answer", None, None)),
         ({"kind": "rationale_answer"}, ("rationale", "rationale", "rationale")),

@@ -71,10 +71,10 @@ def test_every_layout_reads_alike(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_tools_give(tmp_path: Path, row: dict[str, Any], prediction: str, references: list[str]) -> None:
-    [found] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
-    assert (found.prediction, list(found.references)) == (prediction, references)
+    [row_read] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
+    assert (row_read.prediction, list(row_read.references)) == (prediction, references)
     if "retrieved_contexts" in row:
-        assert found.context == "x\n\ny"
+        assert row_read.context == "x\n\ny"
 
 
 def test_no_name_stands_for_two_columns_but_answer() -> None:

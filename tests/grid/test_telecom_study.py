@@ -49,7 +49,7 @@ def same(levels: dict[str, str]) -> bool:
 
 
 def verdicts(rows: list[TableRow], curves: tuple = ()) -> dict[str, str]:
-    return {entries["finding"]: entries["verdict"] for entries in findings(rows, ABOUT, curves, 0.05)}
+    return {finding["finding"]: finding["verdict"] for finding in findings(rows, ABOUT, curves, 0.05)}
 
 
 # -- the findings ----------------------------------------------------------------------------------------------------
@@ -68,12 +68,12 @@ def test_a_teacher_that_harms_is_no_finding() -> None:
 
 def test_help_for_one_algorithm_only_is_not_help_for_each() -> None:
     rows = grid(lambda at: 0.4 + 0.1 * teacher(at) * (at["algorithm"] == "kd") - 0.1 * teacher(at) * (not same(at)))
-    [entries, *_] = findings(rows, ABOUT, (), 0.05)
-    assert entries["verdict"] == "cannot be told"
-    clear = {(row["what"], row["metric"]) for row in entries["rows"] if row["p_holm"] < 0.05}
+    [finding, *_] = findings(rows, ABOUT, (), 0.05)
+    assert finding["verdict"] == "cannot be told"
+    clear = {(row["what"], row["metric"]) for row in finding["rows"] if row["p_holm"] < 0.05}
     assert clear == {("kd", "rougeL"), ("kd", "token_f1")}
     # The other vocabulary, where the teacher harms, has no part in it.
-    assert all(row["difference"] > 0.09 for row in entries["rows"] if row["what"] == "kd")
+    assert all(row["difference"] > 0.09 for row in finding["rows"] if row["what"] == "kd")
 
 
 def test_gains_that_are_alike_in_both_vocabularies_do_not_depend_on_them() -> None:

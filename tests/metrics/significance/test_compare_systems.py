@@ -201,9 +201,9 @@ def test_better_names_the_better_system(systems) -> None:
 
 def test_records_are_json_without_nan(systems) -> None:
     one = {"a": {"x": mean_score("x", [1.0], "")}, "b": {"x": mean_score("x", [0.0], "")}}
-    for found in (compare_many(systems, resampling=Resampling(50)), compare_many(one, resampling=Resampling(50))):
-        record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-        assert record["tests"][0]["comparison"]["metric"] == found.metrics[0]
+    for comparison in (compare_many(systems, resampling=Resampling(50)), compare_many(one, resampling=Resampling(50))):
+        record = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+        assert record["tests"][0]["comparison"]["metric"] == comparison.metrics[0]
     assert record["tests"][0]["comparison"]["low"] is None
 
 
