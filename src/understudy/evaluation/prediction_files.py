@@ -43,7 +43,7 @@ TABLES = SUFFIXES - {".txt"}
 
 
 @dataclass(frozen=True)
-class Table:
+class PredictionTable:
     """The rows of one file of predictions.
 
     Attributes:
@@ -57,7 +57,7 @@ class Table:
     has_ids: bool
 
 
-def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
+def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionTable:
     """Read a file of predictions with the right answers beside them.
 
     Args:
@@ -83,7 +83,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
             f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
             hint="name it `reference` or `answers`, or give a file of them with --references",
         )
-    return Table(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
+    return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
 def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
