@@ -1,7 +1,7 @@
 """BLEU and chrF: one value for a whole set of items, from counts that add up. Both as sacrebleu has them, 0 to 100.
 
 sacrebleu tokenises, names its options and is the standard that the tests hold every count to; counting itself is done
-for all items at once (`overlap`).
+for all items at once (`ngram_counts`).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def limits(comparison: ComparisonJson, *, timed: bool = False) -> list[str]:
             _sample(comparison),
             _small_slices(comparison),
             _multiplicity(comparison),
-            _parting(comparison),
+            _disagreements(comparison),
             _training(comparison),
             _absent_arms(comparison),
             _constant(comparison),
@@ -106,7 +106,7 @@ def _multiplicity(comparison: ComparisonJson) -> str:
     )
 
 
-def _parting(comparison: ComparisonJson) -> str:
+def _disagreements(comparison: ComparisonJson) -> str:
     """Tests whose interval and uncorrected p say different things."""
     tests = all_tests(comparison)
     num_disagreeing = sum(bool(disagrees(test)) for test in tests)
