@@ -209,7 +209,7 @@ def table(study: Study, found: dict[str, list[dict]], name: str) -> list[dict]:
     systems = {system: {name: score(name, [c[name] for c in cells], sizes)} for system, cells in found.items()}
     stories = [row.meta["story"] for row in rows]
     pairs = [(method, BASE) for method in study.arguments.methods]
-    compared = compare_many(systems, pairs=pairs, groups=stories, family_test="bootstrap")
+    compared = compare_many(systems, contrasts=pairs, clusters=stories, family_test="bootstrap")
     tests = {test.a: test for test in compared.tests}
     lines = []
     for system, cells in found.items():

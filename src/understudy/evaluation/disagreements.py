@@ -35,7 +35,7 @@ def disagreements(
         return []
     answers = {arm: {key: _answer(table[key]) for key in shared} for arm, table in tables.items()}
     quality = {arm: _quality(tables[arm], answers[arm]) for arm in tables}
-    found = []
+    entries = []
     for better, worse in contests:
         if better not in tables or worse not in tables:
             continue
@@ -46,16 +46,16 @@ def disagreements(
         candidates.sort(key=lambda key: -lead[key])
         examples = [
             {
-                **_shown(tables[better][key]),
+                **_item_fields(tables[better][key]),
                 "answers": {arm: {"text": answers[arm][key], "quality": quality[arm][key]} for arm in tables},
             }
             for key in candidates[:limit]
         ]
-        found.append({"better": better, "worse": worse, "count": count, "items": len(shared), "examples": examples})
-    return found
+        entries.append({"better": better, "worse": worse, "count": count, "items": len(shared), "examples": examples})
+    return entries
 
 
-def _shown(row: Prediction) -> dict[str, Any]:
+def _item_fields(row: Prediction) -> dict[str, Any]:
     """What a reader sees of the item itself."""
     item = {"id": row.id, "kind": row.kind, "gold_fact": row.gold_fact, "question": row.question}
     return {**item, "context": row.context, "choices": list(row.choices), "references": list(row.references)}

@@ -15,7 +15,7 @@ from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 def evaluation(
     systems: Sequence[System],
     metrics: Sequence[str],
-    tools: MetricModels | None = None,
+    models: MetricModels | None = None,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Any]:
@@ -25,14 +25,14 @@ def evaluation(
         JSON-able: `systems` (name -> items, ids and `metrics`: each score with its interval and per-example values),
         `not_measured` (metric -> system -> reason), `notes`, `settings`, `versions`.
     """
-    found: dict[str, Any] = {"systems": {}, "not_measured": {}, "notes": []}
+    results: dict[str, Any] = {"systems": {}, "not_measured": {}, "notes": []}
     for system in systems:
-        scored = score_systems([system], metrics, tools)
+        scored = score_systems([system], metrics, models)
         intervals = scored.intervals(resampling)[system.name]
-        found["systems"][system.name] = {
+        results["systems"][system.name] = {
             "origin": system.origin,
             "items": len(scored.rows),
-            "groups": len(set(scored.groups)),
+            "groups": len(set(scored.clusters)),
             "ids": [row.id for row in scored.rows],
             "metrics": {
                 name: {
@@ -44,6 +44,6 @@ def evaluation(
             },
         }
         for metric, reasons in scored.not_measured.items():
-            found["not_measured"].setdefault(metric, {}).update(reasons)
-        found["notes"] += [note for note in scored.notes if note not in found["notes"]]
-    return {**found, "settings": resampling.to_dict(), "versions": versions()}
+            results["not_measured"].setdefault(metric, {}).update(reasons)
+        results["notes"] += [note for note in scored.notes if note not in results["notes"]]
+    return {**results, "settings": resampling.to_dict(), "versions": versions()}

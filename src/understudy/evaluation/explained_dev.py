@@ -29,6 +29,6 @@ def explained_dev_scores(
         texts = [answer.text for answer in generate_task(model, encoder, examples, task, batch_size=batch_size)]
         answers = [split_answer(text)[1] or "" if task in READS_RATIONALE else text for text in texts]
         scores = score(answers, references, metrics=("rougeL", "exact_match"))
-        return {name: value.value for name, value in scores.items()}
+        return {name: result.value for name, result in scores.items()}
 
     return measure

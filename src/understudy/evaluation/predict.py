@@ -43,7 +43,7 @@ def predict(
     answers = answer_examples(model, encoder, examples, batch_size=batch_size, progress=progress)
     writes = encoder.template.candidates == "vocabulary"
     choices = _choices(model, encoder, [e for e in examples if e.choices and writes], batch_size)
-    return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
+    return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
 
 
 def row_of(example: Example, answer: Generated, scores: list[float] | None) -> Prediction:
@@ -92,18 +92,18 @@ def dev_scores(
     """
     references = [list(example.answers) for example in examples]
     # An encoder of its own: what is cut here was counted when the rows were learned or answered.
-    apart = dataclasses.replace(encoder, notes={})
-    gold = [[apart.encode(example)] for example in examples]
+    uncounted = dataclasses.replace(encoder, notes={})
+    gold = [[uncounted.encode(example)] for example in examples]
     lengths = [len(row[0].learned_ids) for row in gold]
     pad = encoder.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
-        answers = answer_examples(model, apart, examples, batch_size=batch_size)
+        answers = answer_examples(model, uncounted, examples, batch_size=batch_size)
         scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
-        found = {name: value.value for name, value in scores.items()}
+        values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
         total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))
-        return {**found, "loss": -total / sum(lengths)}
+        return {**values, "loss": -total / sum(lengths)}
 
     return measure
 

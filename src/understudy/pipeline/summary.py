@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.arms import DISTILLED, main_arm
 from understudy.evaluation.compare import compare
-from understudy.evaluation.metric_models import metric_names, tools_for
+from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
 from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
@@ -32,7 +32,7 @@ def summarise(run: Run, recipe: Recipe) -> None:
     config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
-    scored = score_systems(arms, metric_names(config.metrics), tools_for(config, account=run.folder.name))
+    scored = score_systems(arms, metric_names(config.metrics), metric_models_of(config, account=run.folder.name))
     comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison))

@@ -38,7 +38,7 @@ def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "teacher": texts.get("teacher", ""),
-        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_place)],
+        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_step_order)],
         "costs": texts.get("costs", ""),
         "revision": _revision(texts.get("revision") or {}),
         "samples": [_sample(sample) for sample in texts.get("samples", ())],
@@ -46,7 +46,7 @@ def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _place(item: tuple[str, Any]) -> tuple[int, str]:
+def _step_order(item: tuple[str, Any]) -> tuple[int, str]:
     """Steps in the order in which they are usually asked; those of the user's own last."""
     name = item[0]
     return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
@@ -70,16 +70,16 @@ def _percent(share: float | None) -> str:
     return number(None if share is None else 100 * share)
 
 
-def _revision(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not found.get("pairs"):
+def _revision(revision: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not revision.get("pairs"):
         return None
     rows = []
     for name, label in FIGURES.items():
-        if name not in found:
+        if name not in revision:
             continue
-        factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, found[name]
-        parts = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
-        texts = [number(part, digits, sign=True) for part in parts]
+        factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, revision[name]
+        points = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
+        texts = [number(point, digits, sign=True) for point in points]
         rows.append(
             {
                 "label": label,
@@ -90,31 +90,31 @@ def _revision(found: Mapping[str, Any]) -> dict[str, Any] | None:
                 "p": p_text(values["p_value"]),
             }
         )
-    return {"pairs": f"{found['pairs']:,}", "rows": rows}
+    return {"pairs": f"{revision['pairs']:,}", "rows": rows}
 
 
 def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
-    written = [
-        {"label": _written_label(row, sample), "text": row["text"] or "", "reasons": "; ".join(row.get("reasons", ()))}
+    rows = [
+        {"label": _text_label(row, sample), "text": row["text"] or "", "reasons": "; ".join(row.get("reasons", ()))}
         for row in sample["rows"]
     ]
-    return {**{key: sample.get(key) for key in ("id", "question", "choices", "answer")}, "rows": written}
+    return {**{key: sample.get(key) for key in ("id", "question", "choices", "answer")}, "rows": rows}
 
 
-def _written_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
-    label, choices, place = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
-    return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
+def _text_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
+    label, choices, choice = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
+    return label if choice is None or not 0 <= choice < len(choices) else f"{label} for “{choices[choice]}”"
 
 
 def _measured(line: FigureLine) -> dict[str, Any]:
     """A figure with its interval, on 0 to 100 unless `scale` says otherwise; or why there is none."""
     if line.value is None:
         return {"label": line.label, "value": number(None), "bounds": "", "n": "", "why": line.reason}
-    known = line.low is not None and line.high is not None
+    has_interval = line.low is not None and line.high is not None
     return {
         "label": line.label,
         "value": number(line.scale * line.value),
-        "bounds": bounds({"low": line.low, "high": line.high}, line.scale) if known else "",
+        "bounds": bounds({"low": line.low, "high": line.high}, line.scale) if has_interval else "",
         "n": f"{line.n:,}",
         "why": line.about,
     }

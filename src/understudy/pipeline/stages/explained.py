@@ -14,7 +14,7 @@ from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanations import explanation_figures, predict_explained, roles_of
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
-from understudy.evaluation.metric_models import tools_for
+from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
@@ -131,7 +131,9 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
         lines += observer_lines(simulate(observer, its_encoder, predictions, batch_size=size, resampling=resampling))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
-            judged_explanations(predictions, tools_for(recipe.evaluate, account=run.folder.name), resampling=resampling)
+            judged_explanations(
+                predictions, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=resampling
+            )
         )
     return {"rows": len(predictions), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
 
