@@ -124,6 +124,19 @@ def check_candidates(config: MethodConfig, student: Template, teacher: Template)
         )
 
 
+def check_writes(command: str, *templates: Template) -> None:
+    """Refuse models that point, for a command that looks at how text is written.
+
+    Raises:
+        ConfigError: one of them points at its answers.
+    """
+    if any(template.candidates == "positions" for template in templates):
+        raise ConfigError(
+            f"{command} looks at how models write, and one of these points at its answers in the context",
+            hint="`understudy run` itself checks such a pair and every row before it loads a weight",
+        )
+
+
 def check_student(recipe: Recipe, student: Template) -> None:
     """Refuse to teach texts to a student that cannot write them.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import head_columns, load_template
@@ -51,6 +52,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> dict[str, Any]:
         ModelError: a tokenizer cannot be loaded.
     """
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
+    build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
     gold = load_splits(recipe.data).train
     if not gold:

@@ -91,6 +91,7 @@ def load_inputs(recipe: Recipe) -> Inputs:
     """
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
+    build.check_writes("inspect", student.template, teacher.template)
     splits = load_splits(recipe.data)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")

@@ -23,6 +23,7 @@ from transformers import (
 from understudy.data.benchmark_formats import UNANSWERABLE
 from understudy.errors import ModelError
 from understudy.models.decoding import Generated
+from understudy.models.head import base_model
 from understudy.models.kinds.base import ModelKind
 from understudy.models.output import CandidateOutput
 from understudy.recipe import DataConfig, ModelConfig
@@ -134,7 +135,8 @@ class Span(ModelKind):
 
 def _logits(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """`[B, 2, S]` of start and end."""
-    output = model(**inputs, return_dict=True)
+    # Not through an adapter's wrapper: that of peft leaves the segments out.
+    output = base_model(model)(**inputs, return_dict=True)
     return torch.stack([output.start_logits, output.end_logits], dim=1)
 
 
@@ -148,7 +150,7 @@ def _answer_chunk(
     logits: dict[int, Tensor] = {}
     for start in range(0, len(flat), batch_size):
         batch = flat[start : start + batch_size]
-        inputs = move(SpanExample.batched(batch, pad)["inputs"], model.device)
+        inputs = move(SpanExample.batched(batch, pad)["inputs"], base_model(model).device)
         logits |= zip(map(id, batch), _logits(model, inputs).float().cpu(), strict=True)
     texts = [
         best_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
