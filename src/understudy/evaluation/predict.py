@@ -13,7 +13,7 @@ from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.forward import base_model
 from understudy.models.generate import Generated, choice_scores, generate
-from understudy.records import Prediction
+from understudy.records import ModelSpeed, Prediction
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
@@ -115,9 +115,7 @@ def dev_scores(
     return measure
 
 
-def speed(
-    model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
-) -> dict[str, float]:
+def speed(model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int) -> ModelSpeed:
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:
@@ -127,7 +125,7 @@ def speed(
         batch_size: rows at once for throughput.
 
     Returns:
-        parameters, bytes of the weights, latency_ms (median of one answer) and tokens_per_second (batched).
+        All but the peak of memory.
     """
     prompts = [encoder.prompt_ids(example) for example in examples]
     limit = encoder.data.max_answer_tokens
@@ -141,9 +139,9 @@ def speed(
     answers = generate(model, encoder.template, prompts, max_new_tokens=limit, batch_size=batch_size)
     seconds = time.perf_counter() - begin
     parameters = {id(p): p for p in base_model(model).parameters()}.values()
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
-        "latency_ms": 1000 * statistics.median(singles),
-        "tokens_per_second": sum(a.tokens for a in answers) / seconds,
-    }
+    return ModelSpeed(
+        parameters=sum(p.numel() for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        latency_ms=1000 * statistics.median(singles),
+        tokens_per_second=sum(a.tokens for a in answers) / seconds,
+    )

@@ -21,9 +21,10 @@ from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair, coll
 from understudy.inspection.time_estimate import in_bytes
 from understudy.models.load import load_template, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.records import TrainSchedule
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import TrainSchedule, plan
+from understudy.training.schedule import plan
 from understudy.types import Batch
 
 ENOUGH_SECONDS, ENOUGH_PASSES = 4.0, 12

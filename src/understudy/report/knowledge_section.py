@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from understudy.records import FigureLine
+from understudy.records import FigureLine, RevisedFigure, Revision, TextFigures
 from understudy.report.formatting import bounds, number, p_text
+from understudy.report.inputs import TextSample, WrittenTexts
+from understudy.types import Knowledge
 
 STEPS = {
     "explain": "Explanation",
@@ -32,17 +33,17 @@ def step_label(step: str) -> str:
     return STEPS.get(step, step.replace("_", " ").capitalize())
 
 
-def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
+def view(texts: WrittenTexts | None) -> dict[str, Any] | None:
     """What the template prints of `ReportInputs.texts`; None where there are none."""
-    if not texts:
+    if texts is None:
         return None
     return {
-        "teacher": texts.get("teacher", ""),
-        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_place)],
-        "costs": texts.get("costs", ""),
-        "revision": _revision(texts.get("revision") or {}),
-        "samples": [_sample(sample) for sample in texts.get("samples", ())],
-        "explanations": [_measured(row) for row in texts.get("explanations", ())],
+        "teacher": texts.teacher,
+        "steps": [_step(name, figures) for name, figures in sorted(texts.quality.items(), key=_place)],
+        "costs": texts.costs,
+        "revision": _revision(texts.revision) if texts.revision and texts.revision.pairs else None,
+        "samples": [_sample(sample) for sample in texts.samples],
+        "explanations": [_measured(row) for row in texts.explanations],
     }
 
 
@@ -52,17 +53,17 @@ def _place(item: tuple[str, Any]) -> tuple[int, str]:
     return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
 
 
-def _step(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    reasons = ", ".join(f"{word} {count:,}" for word, count in figures["reasons"].items())
+def _step(name: str, figures: TextFigures) -> dict[str, Any]:
+    reasons = ", ".join(f"{word} {count:,}" for word, count in figures.reasons.items())
     return {
         "label": step_label(name),
-        "written": f"{figures['written']:,} of {figures['rows']:,}",
-        "kept": f"{figures['kept']:,}",
+        "written": f"{figures.written:,} of {figures.rows:,}",
+        "kept": f"{figures.kept:,}",
         "reasons": reasons or "–",
-        "words": number(figures["words_mean"]),
-        "distractors": number(figures["distractors_mean"], 2),
-        "names": _percent(figures["names_answer"]),
-        "leads": _percent(figures["leads_to_gold"]),
+        "words": number(figures.words_mean),
+        "distractors": number(figures.distractors_mean, 2),
+        "names": _percent(figures.names_answer),
+        "leads": _percent(figures.leads_to_gold),
     }
 
 
@@ -70,39 +71,39 @@ def _percent(share: float | None) -> str:
     return number(None if share is None else 100 * share)
 
 
-def _revision(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not found.get("pairs"):
-        return None
+def _revision(revision: Revision) -> dict[str, Any]:
     rows = []
     for name, label in FIGURES.items():
-        if name not in found:
+        figure: RevisedFigure | None = getattr(revision, name)
+        if figure is None:
             continue
-        factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, found[name]
-        parts = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
+        factor, digits = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1
+        parts = [None if part is None else factor * part for part in (figure.difference, figure.low, figure.high)]
         texts = [number(part, digits, sign=True) for part in parts]
         rows.append(
             {
                 "label": label,
-                "before": number(factor * values["before"], digits),
-                "after": number(factor * values["after"], digits),
+                "before": number(factor * figure.before, digits),
+                "after": number(factor * figure.after, digits),
                 "difference": texts[0],
-                "bounds": "" if values["low"] is None else f"{texts[1]} to {texts[2]}",
-                "p": p_text(values["p_value"]),
+                "bounds": "" if figure.low is None else f"{texts[1]} to {texts[2]}",
+                "p": p_text(figure.p_value),
             }
         )
-    return {"pairs": f"{found['pairs']:,}", "rows": rows}
+    return {"pairs": f"{revision.pairs:,}", "rows": rows}
 
 
-def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
-    written = [
-        {"label": _written_label(row, sample), "text": row["text"] or "", "reasons": "; ".join(row.get("reasons", ()))}
-        for row in sample["rows"]
+def _sample(sample: TextSample) -> dict[str, Any]:
+    rows = [
+        {"label": _written_label(row, sample), "text": row.text or "", "reasons": "; ".join(row.reasons)}
+        for row in sample.texts
     ]
-    return {**{key: sample.get(key) for key in ("id", "question", "choices", "answer")}, "rows": written}
+    about = {"id": sample.id, "question": sample.question, "choices": sample.choices, "answer": sample.answer}
+    return {**about, "rows": rows}
 
 
-def _written_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
-    label, choices, place = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
+def _written_label(row: Knowledge, sample: TextSample) -> str:
+    label, choices, place = step_label(row.step), sample.choices, row.choice
     return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
 
 

@@ -25,7 +25,7 @@ from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
 from understudy.pipeline.stages.jobs import gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig
-from understudy.records import FigureLine
+from understudy.records import FigureLine, PredictionNotes, TrainingNotes
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -35,7 +35,7 @@ SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
 
 
-def train_observer(context: Context, _: str) -> dict[str, Any]:
+def train_observer(context: Context, _: str) -> TrainingNotes:
     """Train the observer of its answers: a student of the same kind that reads explanations beside the question.
 
     Raises:
@@ -106,7 +106,7 @@ def _tasks(recipe: Recipe) -> TaskConfig:
 # -- how it does -----------------------------------------------------------------------------------------------------
 
 
-def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
+def predict_with_explanations(context: Context, arm: str) -> PredictionNotes:
     """Answer the held-out rows and explain them; swap rationales; let the observer foresee the answers."""
     run, recipe = context.run, context.recipe
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
@@ -131,7 +131,7 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
         lines += judged_lines(
             judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
         )
-    return {"rows": len(found), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
+    return PredictionNotes(len(found), encoder.notes, tuple(lines))
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
