@@ -10,7 +10,8 @@ from support import scripted_judge
 from support.asking import completer
 from support.servers import Server
 from understudy.evaluation.explanation_judge import judged_explanations
-from understudy.metrics import MetricModels
+from understudy.evaluation.explanation_results import NotMeasured
+from understudy.metrics import Interval, MetricModels
 from understudy.metrics.significance import Resampling
 from understudy.records import ExplainedPrediction
 
@@ -39,8 +40,9 @@ def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> 
 def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
     rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
     found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
-    assert found["value"] == pytest.approx((1 + 1 / 2) / 2)
-    assert found["n"] == 2, "neither a row without explanation nor one without context"
+    assert isinstance(found, Interval)
+    assert found.value == pytest.approx((1 + 1 / 2) / 2)
+    assert found.n == 2, "neither a row without explanation nor one without context"
 
 
 @pytest.mark.parametrize(
@@ -53,5 +55,5 @@ def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -
 )
 def test_what_cannot_be_judged_says_why(server: Server, rows: list[ExplainedPrediction], said: str) -> None:
     found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
-    assert found["value"] is None
-    assert said in found["reason"]
+    assert isinstance(found, NotMeasured)
+    assert said in found.reason

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from understudy.evaluation.explanation_results import NotMeasured
 from understudy.evaluation.explanations import groups_of
-from understudy.metrics import MetricModels, score
+from understudy.metrics import Interval, MetricModels, score
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.records import ExplainedPrediction
 
@@ -19,7 +19,7 @@ def judged_explanations(
     tools: MetricModels,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Interval | NotMeasured]:
     """Judge explanations by the metrics that need no right explanation.
 
     `answer_relevance`: whether the explanation speaks to the question. `faithfulness`: the share of its claims that the
@@ -32,15 +32,15 @@ def judged_explanations(
         resampling: draws, level of the intervals, seed.
 
     Returns:
-        Metric → `value`, `low`, `high`, `n`, with intervals over groups of items; or `value` None and `reason`.
+        Metric → figure with its interval over groups of items, or why there is none.
     """
     texts = [row for row in rows if row.explanation]
     parts = {"answer_relevance": (texts, NOTHING_WRITTEN)}
     parts["faithfulness"] = ([row for row in texts if row.context], NO_CONTEXT if texts else NOTHING_WRITTEN)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Interval | NotMeasured] = {}
     for metric, (judged, reason) in parts.items():
         if not judged:
-            found[metric] = {"value": None, "reason": f"not measured: {reason}"}
+            found[metric] = NotMeasured(f"not measured: {reason}")
             continue
         made = score(
             [row.explanation or "" for row in judged],
@@ -51,8 +51,7 @@ def judged_explanations(
             tools=tools,
         )[metric]
         if not made.measured.any():
-            found[metric] = {"value": None, "reason": f"not measured: {made.reason or 'the judge gave no verdict'}"}
+            found[metric] = NotMeasured(f"not measured: {made.reason or 'the judge gave no verdict'}")
             continue
-        drawn = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
-        found[metric] = drawn.to_dict()
+        found[metric] = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
     return found

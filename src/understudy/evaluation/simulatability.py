@@ -28,7 +28,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from understudy.evaluation.explanation_results import NOTHING, NotMeasured, Simulatability
 from understudy.evaluation.explanations import groups_of, interval, option_scores
+from understudy.metrics import Interval
 from understudy.metrics.significance import (
     DEFAULT_RESAMPLING,
     Resampling,
@@ -65,7 +67,7 @@ def simulate(
     *,
     batch_size: int,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, Any]:
+) -> Simulatability | NotMeasured:
     """Let an observer foresee a student's answers, with and without its explanations.
 
     Args:
@@ -75,15 +77,12 @@ def simulate(
             left out.
         batch_size: sequences at once.
         resampling: draws, level of the intervals, seed.
-
-    Returns:
-        `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
     """
     kept = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
     left_out = len(rows) - len(kept)
     if not kept:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
-        return {"measured": False, "left_out": left_out, "reason": reason}
+        return NotMeasured(reason, left_out)
     put = [observer_prompts(_example(row), row.explanation or "") for row in kept]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
@@ -97,7 +96,7 @@ def simulate(
         groups=groups_of(kept),
         resampling=resampling,
     )
-    return {"measured": True, "left_out": left_out, **figures}
+    return replace(figures, left_out=left_out)
 
 
 def _example(row: Prediction) -> Example:
@@ -118,7 +117,7 @@ def leakage_adjusted(
     *,
     groups: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, Any]:
+) -> Simulatability:
     """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
 
     Args:
@@ -127,29 +126,24 @@ def leakage_adjusted(
         explanation_alone: from the explanation: whether that leaks the answer.
         groups: what is resampled together; default: each item by itself.
         resampling: draws, level of the intervals, seed.
-
-    Returns:
-        `items`; `question_alone`, `both` (shares foreseen) and `leaking` (share), `gain`, `gain_leaking`,
-        `gain_not_leaking` and `las`, each with `value`, `low`, `high`, `n`; null where it is not defined. `p_value` is
-        that of the gain, by randomisation.
     """
     with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
 
-    def mean(values: Any) -> dict[str, Any]:
+    def mean(values: Any) -> Interval:
         return interval(values, groups, resampling)
 
     gain = with_it - without
-    inside = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
-    return {
-        "items": len(gain),
-        "question_alone": mean(without),
-        "both": mean(with_it),
-        "leaking": mean(leaks),
-        "gain": mean(gain),
-        "p_value": randomisation_test(with_it, without, groups=groups, resampling=resampling).p_value,
-        **{name: mean(np.where(where, gain, np.nan)) for name, where in inside.items()},
-        "las": _las(gain, leaks, groups, resampling),
-    }
+    return Simulatability(
+        items=len(gain),
+        question_alone=mean(without),
+        both=mean(with_it),
+        leaking=mean(leaks),
+        gain=mean(gain),
+        p_value=randomisation_test(with_it, without, groups=groups, resampling=resampling).p_value,
+        gain_leaking=mean(np.where(leaks == 1, gain, np.nan)),
+        gain_not_leaking=mean(np.where(leaks == 0, gain, np.nan)),
+        las=_las(gain, leaks, groups, resampling),
+    )
 
 
 def _las(
@@ -157,7 +151,7 @@ def _las(
     leaks: np.ndarray,
     groups: Sequence[Hashable] | None,
     resampling: Resampling,
-) -> dict[str, Any]:
+) -> Interval:
     """The mean of the two strata's means; every draw has strata of its own sizes."""
     columns = np.stack([gain * leaks, leaks, gain * (1 - leaks), 1 - leaks], axis=1)
 
@@ -166,8 +160,6 @@ def _las(
             return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
 
     if not np.isfinite(las(columns.sum(axis=0))):
-        return {"value": None, "low": None, "high": None, "n": len(gain)}
+        return replace(NOTHING, n=len(gain))
     drawn = resampled_figure(columns, las, resampling=resampling, groups=groups)
-    bounds = drawn.bounds(resampling.confidence, num_groups(len(gain), groups))
-    low, high = (bound if np.isfinite(bound) else None for bound in bounds)
-    return {"value": drawn.value, "low": low, "high": high, "n": len(gain)}
+    return Interval(drawn.value, *drawn.bounds(resampling.confidence, num_groups(len(gain), groups)), len(gain))

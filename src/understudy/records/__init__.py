@@ -1,5 +1,6 @@
 """Rows that go over a boundary – from a stage to a file, from a file to the scores – each a class of its own."""
 
+from understudy.records.comparisons import Contest, MetricInfo, RatedAnswer, RatedItem
 from understudy.records.predictions import ExplainedPrediction, FigureLine, Prediction, Swap
 from understudy.records.stages import (
     AnswersNotes,
@@ -21,16 +22,20 @@ from understudy.records.texts import GenerationNotes, RevisedFigure, Revision, S
 
 __all__ = [
     "AnswersNotes",
+    "Contest",
     "DataNotes",
     "ExplainedPrediction",
     "FigureLine",
     "GenerationNotes",
+    "MetricInfo",
     "ModelFolder",
     "ModelSpeed",
     "PairNotes",
     "Prediction",
     "PredictionNotes",
     "PretrainingNotes",
+    "RatedAnswer",
+    "RatedItem",
     "RevisedFigure",
     "Revision",
     "RunSummary",

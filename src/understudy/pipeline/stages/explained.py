@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from understudy import build
@@ -12,12 +13,14 @@ from understudy.data.tasks import WithRationales, groups, split_answer, task_wei
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
+from understudy.evaluation.explanation_results import ExplanationFigures, Faithfulness, NotMeasured, Simulatability
 from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
 from understudy.evaluation.metric_models import tools_for
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
+from understudy.metrics import Interval
 from understudy.metrics.significance import Resampling
 from understudy.models.load import load_model, load_template
 from understudy.pipeline.kinds import stage_of
@@ -154,63 +157,65 @@ def _load(context: Context, name: str) -> tuple[Any, ExampleTokenizer]:
 
 def _line(
     label: str,
-    figure: Mapping[str, Any] | None,
+    figure: Interval | NotMeasured,
     *,
     scale: int = 100,
     about: str = "",
     without: str = "there is nothing to count",
 ) -> FigureLine:
-    value = figure["value"] if figure else None
-    if figure is None or value is None or value != value:
+    if isinstance(figure, NotMeasured):
+        return FigureLine(label, reason=figure.reason)
+    if not isfinite(figure.value):
         return FigureLine(label, reason=without)
-    return FigureLine(label, value, figure["low"], figure["high"], figure["n"], scale, about)
+    low, high = (bound if isfinite(bound) else None for bound in (figure.low, figure.high))
+    return FigureLine(label, figure.value, low, high, figure.n, scale, about)
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[FigureLine]:
+def figure_lines(figures: ExplanationFigures) -> list[FigureLine]:
     """What the explanations are like."""
     return [
-        _line("An answer could be read, %", figures["answer_given"]),
-        _line("The answer names no option, %", figures["names_no_option"]),
-        _line("Words", figures["words"], scale=1),
-        _line("Other choices mentioned", figures["distractors"], scale=1),
-        _line("Names the answer that was given, %", figures["names_own_answer"]),
-        _line("Cut at the longest length, %", figures["unfinished"]),
+        _line("An answer could be read, %", figures.answer_given),
+        _line("The answer names no option, %", figures.names_no_option),
+        _line("Words", figures.words, scale=1),
+        _line("Other choices mentioned", figures.distractors, scale=1),
+        _line("Names the answer that was given, %", figures.names_own_answer),
+        _line("Cut at the longest length, %", figures.unfinished),
     ]
 
 
-def faithfulness_lines(found: Mapping[str, Any], role: str) -> list[FigureLine]:
+def faithfulness_lines(found: Faithfulness | NotMeasured, role: str) -> list[FigureLine]:
     """Whether the answer goes along with the rationale."""
     labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
-    if not found["measured"]:
-        return [FigureLine(labels[0], reason=found["reason"])]
-    about = [f"on {found['examples']:,} {'development' if role == 'dev' else 'training'} rows"]
-    about += [found["note"]] if found.get("note") else []
-    keys = ("follows", "flips")
-    return [_line(label, found[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
+    if isinstance(found, NotMeasured):
+        return [_line(labels[0], found)]
+    about = [f"on {found.examples:,} {'development' if role == 'dev' else 'training'} rows"]
+    about += [found.note] if found.note else []
+    figures = (found.follows, found.flips)
+    return [_line(label, figure, about="; ".join(about)) for label, figure in zip(labels, figures, strict=True)]
 
 
-def judged_lines(found: Mapping[str, Mapping[str, Any]]) -> list[FigureLine]:
+def judged_lines(found: Mapping[str, Interval | NotMeasured]) -> list[FigureLine]:
     """What the judge says of the explanations."""
     labels = {
         "answer_relevance": "Judged: speaks to the question, %",
         "faithfulness": "Judged: borne out by the context, %",
     }
-    return [_line(labels[metric], figure, without=figure.get("reason", "")) for metric, figure in found.items()]
+    return [_line(labels[metric], figure) for metric, figure in found.items()]
 
 
-def observer_lines(found: Mapping[str, Any]) -> list[FigureLine]:
+def observer_lines(found: Simulatability | NotMeasured) -> list[FigureLine]:
     """How much the explanations help an observer to foresee the answers."""
-    if not found["measured"]:
-        return [FigureLine("Simulatability", reason=found["reason"])]
-    left = f"{found['left_out']:,} rows left out" if found["left_out"] else ""
+    if isinstance(found, NotMeasured):
+        return [_line("Simulatability", found)]
+    left = f"{found.left_out:,} rows left out" if found.left_out else ""
     return [
-        _line("The observer foresees the answer from the question, %", found["question_alone"], about=left),
-        _line("… from question and explanation, %", found["both"]),
-        _line("The explanation alone gives the answer away, %", found["leaking"]),
-        _line("Simulatability: gain by the explanation, points", found["gain"]),
+        _line("The observer foresees the answer from the question, %", found.question_alone, about=left),
+        _line("… from question and explanation, %", found.both),
+        _line("The explanation alone gives the answer away, %", found.leaking),
+        _line("Simulatability: gain by the explanation, points", found.gain),
         _line(
             "… adjusted for leaking (LAS), points",
-            found["las"],
+            found.las,
             without="not defined: every explanation gives the answer away, or none does",
         ),
     ]
