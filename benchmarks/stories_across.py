@@ -42,7 +42,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
 from understudy.training.module import DistillationModule
 from understudy.training.rows import ListedRows
-from understudy.training.schedule import plan, training_arguments
+from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DistillationTrainer
 
 ACROSS = tuple(name for name, kind in METHODS.items() if not kind.one_vocabulary)
@@ -176,7 +176,9 @@ class Study:
             teacher = LocalTeacher(model, embeddings=objective.embeddings)
         return DistillationTrainer(
             DistillationModule(student, objective),
-            training_arguments(config, plan(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False),
+            training_arguments(
+                config, train_schedule(config, len(rows)), folder, device=CPU, seed=seed, evaluate=False
+            ),
             ListedRows(rows),
             Collator(pads[0], pads[1] if teacher else None, same_targets=False),  # pyright: ignore
             teacher=teacher,
@@ -207,7 +209,7 @@ def table(study: Study, found: dict[str, list[dict]], name: str) -> list[dict]:
     systems = {system: {name: score(name, [c[name] for c in cells], sizes)} for system, cells in found.items()}
     stories = [row.meta["story"] for row in rows]
     pairs = [(method, BASE) for method in study.arguments.methods]
-    compared = compare_many(systems, pairs=pairs, groups=stories, family_test="bootstrap")
+    compared = compare_many(systems, contrasts=pairs, clusters=stories, family_test="bootstrap")
     tests = {test.a: test for test in compared.tests}
     lines = []
     for system, cells in found.items():

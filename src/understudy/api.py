@@ -116,7 +116,7 @@ def evaluate(
         UnderstudyError: the source cannot be read, or a metric's model is not there.
     """
     from understudy.evaluation.evaluate import evaluation
-    from understudy.evaluation.metric_models import tools_for
+    from understudy.evaluation.metric_models import metric_models_of
     from understudy.evaluation.systems import read_systems
     from understudy.metrics.significance import Resampling
 
@@ -124,7 +124,9 @@ def evaluate(
     config = config or config_of(names)
     chosen = _metrics(names, config, metrics)
     resampling = Resampling(config.resamples, config.confidence)
-    return evaluation(read_systems(names, references=references), chosen, tools_for(config), resampling=resampling)
+    return evaluation(
+        read_systems(names, references=references), chosen, metric_models_of(config), resampling=resampling
+    )
 
 
 def compare(
@@ -149,7 +151,7 @@ def compare(
         UnderstudyError: a source cannot be read, a metric's model is not there, or there is nothing to compare.
     """
     from understudy.evaluation import compare as comparison
-    from understudy.evaluation.metric_models import tools_for
+    from understudy.evaluation.metric_models import metric_models_of
     from understudy.evaluation.scoring import score_systems
     from understudy.evaluation.systems import read_systems
     from understudy.metrics.significance import Resampling
@@ -157,7 +159,7 @@ def compare(
     names = [_name(source) for source in sources]
     config = config or config_of(names)
     chosen = _metrics(names, config, metrics)
-    scored = score_systems(read_systems(names, arm=arm, references=references), chosen, tools_for(config))
+    scored = score_systems(read_systems(names, arm=arm, references=references), chosen, metric_models_of(config))
     resampling = Resampling(config.resamples, config.confidence)
     return comparison.compare(scored, baseline=baseline, resampling=resampling)
 

@@ -103,6 +103,53 @@ def check_signal(config: MethodConfig, gives: Gives) -> None:
     )
 
 
+def check_candidates(config: MethodConfig, student: Template, teacher: Template) -> None:
+    """Refuse a teacher and a student that choose among different things, and methods that need a vocabulary.
+
+    Raises:
+        ModelError: one writes where the other points.
+        ConfigError: both point, and the method aligns tokens of two vocabularies.
+    """
+    if student.candidates != teacher.candidates:
+        does = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
+        raise ModelError(
+            f"the teacher {does[teacher.candidates]}, and the student {does[student.candidates]}",
+            hint="take two of one kind, or let the student learn the teacher's texts (evaluate.arms: [sft, seqkd])",
+        )
+    if student.candidates == "positions" and not config.one_vocabulary:
+        able = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
+        raise ConfigError(
+            f"distil.method {config.method} compares tokens of two vocabularies, and these models point at positions",
+            hint=f"use {' or '.join(able)}, with one tokenizer for both",
+        )
+
+
+def check_writes(command: str, *templates: Template) -> None:
+    """Refuse models that point, for a command that looks at how text is written.
+
+    Raises:
+        ConfigError: one of them points at its answers.
+    """
+    if any(template.candidates == "positions" for template in templates):
+        raise ConfigError(
+            f"{command} looks at how models write, and one of these points at its answers in the context",
+            hint="`understudy run` itself checks such a pair and every row before it loads a weight",
+        )
+
+
+def check_student(recipe: Recipe, student: Template) -> None:
+    """Refuse to teach texts to a student that cannot write them.
+
+    Raises:
+        ConfigError: the recipe has `tasks`, and the student points.
+    """
+    if recipe.tasks is not None and student.candidates == "positions":
+        raise ConfigError(
+            "tasks teach a student to write rationales, and this one points at its answers",
+            hint="leave out `tasks`, or take a student that writes",
+        )
+
+
 def learns_from_signal(recipe: Recipe) -> bool:
     """Whether some arm reads the teacher's logits or states, so that the pair has to fit the method."""
     return recipe.tasks is None or bool(recipe.signal_arms)
@@ -142,13 +189,14 @@ def check_pair(
     """
     method = recipe.distil.method
     check_divergence(recipe.distil)
+    check_candidates(recipe.distil, student, teacher)
     check_signal(recipe.distil, gives)
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)
-    found = assess_method(method, TokenizerPair.of(student, teacher, columns))
-    if found.cause == "vocabulary":
-        raise VocabularyMismatch(f"distil.method {method} {found.why}", hint=found.hint)
+    judgement = assess_method(method, TokenizerPair.of(student, teacher, columns))
+    if judgement.cause == "vocabulary":
+        raise VocabularyMismatch(f"distil.method {method} {judgement.why}", hint=judgement.hint)
     # A recipe that only learns from texts may have the two speak differently.
-    if found.verdict == "unsound" and reads_logits(recipe):
-        raise ModelError(f"distil.method {method} cannot be used: {found.why}", hint=found.hint)
+    if judgement.verdict == "unsound" and reads_logits(recipe):
+        raise ModelError(f"distil.method {method} cannot be used: {judgement.why}", hint=judgement.hint)

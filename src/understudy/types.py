@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, Required, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,11 +160,14 @@ class Tokens(TypedDict):
             stand beside them, to whose positions the targets belong.
         target_mask: `[B, S]` bool; true at position t where token t+1 is a target token.
         target_ids: `[N]` the target tokens, in the order of `target_mask`.
+        candidates: `[B, S]` bool, where targets are positions of the row: those that can be one. `target_mask` is then
+            `[B, 2]` and says that each row has a start and an end. Absent where targets are tokens of a vocabulary.
     """
 
     inputs: dict[str, Tensor]
     target_mask: Tensor
     target_ids: Tensor
+    candidates: NotRequired[Tensor]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]
@@ -196,7 +199,7 @@ class Batch(TypedDict, total=False):
         weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1. The collator puts
             the weight of the row's task, which the trainer multiplies by N / N_k, counted over the whole step.
         tasks: the task of each row (`data.tasks`); absent where there are none.
-        divergence_rows: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
+        use_teacher: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
     """
@@ -207,7 +210,7 @@ class Batch(TypedDict, total=False):
     gold_rows: Required[Tensor]
     weights: Tensor
     tasks: list[str]
-    divergence_rows: Tensor
+    use_teacher: Tensor
     ids: Required[list[str]]
 
 

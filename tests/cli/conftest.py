@@ -28,9 +28,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def house(tmp_path: Path, models: Path) -> House:
     """A fresh folder."""
-    made = House(tmp_path, models)
-    made.write_data()
-    return made
+    project = House(tmp_path, models)
+    project.write_data()
+    return project
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             main()
-        shown = capsys.readouterr()
-        return Outcome(int(end.value.code or 0), shown.out, shown.err)
+        output = capsys.readouterr()
+        return Outcome(int(end.value.code or 0), output.out, output.err)
 
     return call
 
@@ -67,7 +67,7 @@ def finished_grid(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Hou
     house = House(tmp_path_factory.mktemp("grid"), models)
     house.write_data()
     make_grid(house)
-    made = house.call("run", "grid.yaml", timeout=900)
-    assert made.returncode == 0, made.stderr
-    (house.folder / "stderr.txt").write_text(made.stderr, encoding="utf-8")
+    process = house.call("run", "grid.yaml", timeout=900)
+    assert process.returncode == 0, process.stderr
+    (house.folder / "stderr.txt").write_text(process.stderr, encoding="utf-8")
     return house

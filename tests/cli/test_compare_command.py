@@ -72,10 +72,10 @@ def other_run(run: Path, folder_name: str, **fields: Any) -> Path:
 
 def test_evaluate_scores_every_arm_of_a_run(run: Path, good: Good) -> None:
     out = good(run.parent, "evaluate", run.name, *QUICK)
-    found = read_json(run / "evaluation" / "scores.json")
+    result = read_json(run / "evaluation" / "scores.json")
     before = read_json(run / "scores.json")["overall"]["table"]
-    assert set(found["systems"]) == set(before)
-    for arm, system in found["systems"].items():
+    assert set(result["systems"]) == set(before)
+    for arm, system in result["systems"].items():
         for metric, figures in system["metrics"].items():
             assert figures["value"] == pytest.approx(before[arm][metric]["value"]), (arm, metric)
             assert len(figures["per_example"]) == len(system["ids"]) == system["items"]
@@ -88,9 +88,9 @@ def test_evaluate_reads_the_files_of_other_tools(tmp_path: Path, good: Good) -> 
     out = good(tmp_path, "evaluate", "a.csv", "--metrics", "exact_match,faithfulness,answer_correctness")
     assert "50.0" in out
     assert re.search(r"not measured: Faithfulness: .*judge", out)
-    found = read_json(tmp_path / "a.scores.json")
-    assert found["systems"]["a"]["metrics"]["exact_match"]["per_example"] == [1.0, 0.0]
-    assert set(found["not_measured"]) == {"faithfulness", "answer_correctness"}
+    figures = read_json(tmp_path / "a.scores.json")
+    assert figures["systems"]["a"]["metrics"]["exact_match"]["per_example"] == [1.0, 0.0]
+    assert set(figures["not_measured"]) == {"faithfulness", "answer_correctness"}
 
 
 def test_evaluate_reads_two_text_files_line_by_line(tmp_path: Path, good: Good) -> None:
@@ -105,8 +105,8 @@ def test_evaluate_reads_two_text_files_line_by_line(tmp_path: Path, good: Good) 
 
 def test_one_run_alone_compares_its_arms(run: Path, good: Good) -> None:
     out = good(run.parent, "compare", run.name, *QUICK)
-    found = read_json(run.parent / "comparison" / "comparison.json")
-    pairs = {(test["a"], test["b"]) for test in found["comparison"]["tests"]}
+    figures = read_json(run.parent / "comparison" / "comparison.json")
+    pairs = {(test["a"], test["b"]) for test in figures["comparison"]["tests"]}
     assert ("distilled", "sft") in pairs
     assert ("distilled", "majority") in pairs
     assert ("majority", "teacher") not in pairs
@@ -117,10 +117,10 @@ def test_a_run_and_the_comparison_of_its_folder_say_the_same(run: Path, good: Go
     """One run folder: every difference, interval and p of its report is what `understudy compare RUN` computes."""
     report = read_json(run / "scores.json")
     out = good(run.parent, "compare", run.name)
-    found = read_json(run.parent / "comparison" / "comparison.json")
-    assert len(found["comparison"]["tests"]) > 50
+    figures = read_json(run.parent / "comparison" / "comparison.json")
+    assert len(figures["comparison"]["tests"]) > 50
     for part in ("comparison", "overall", "kinds", "gold_facts", "gaps", "chance", "metrics"):
-        assert found[part] == report[part], part
+        assert figures[part] == report[part], part
     page = (run / "report.html").read_text(encoding="utf-8")
     for sentence in read_json(run / "summary.json")["headline"]:
         assert sentence in out
@@ -134,27 +134,27 @@ def test_a_run_and_the_comparison_of_its_folder_say_the_same(run: Path, good: Go
 def test_runs_that_differ_only_in_seed_are_one_system_each(run: Path, good: Good) -> None:
     again = other_run(run, "again", seed=1)
     out = good(run.parent, "compare", run.name, again.name, *QUICK)
-    found = read_json(run.parent / "comparison" / "comparison.json")
-    assert {tuple(system["seeds"]) for system in found["systems"]} == {(0, 1)}
+    result = read_json(run.parent / "comparison" / "comparison.json")
+    assert {tuple(system["seeds"]) for system in result["systems"]} == {(0, 1)}
     assert "mean ± standard deviation over seeds" in out
-    figures = found["seeds"]["distilled"]["chrf"]
+    figures = result["seeds"]["distilled"]["chrf"]
     assert (len(figures["values"]), figures["sd"]) == (2, 0.0)
 
 
 def test_runs_of_two_recipes_are_compared_on_the_distilled_arm(run: Path, good: Good) -> None:
     other = other_run(run, "other", name="hotter", distil={**yaml_of(run)["distil"], "loss_temperature": 4.0})
     good(run.parent, "compare", run.name, other.name, *QUICK)
-    found = read_json(run.parent / "comparison" / "comparison.json")
-    assert [system["name"] for system in found["systems"]] == ["tiny:distilled", "hotter:distilled"]
+    figures = read_json(run.parent / "comparison" / "comparison.json")
+    assert [system["name"] for system in figures["systems"]] == ["tiny:distilled", "hotter:distilled"]
     good(run.parent, "compare", run.name, other.name, "--arm", "sft", *QUICK, "--out", "sft")
-    found = read_json(run.parent / "sft" / "comparison.json")
-    assert [system["name"] for system in found["systems"]] == ["tiny:sft", "hotter:sft"]
+    figures = read_json(run.parent / "sft" / "comparison.json")
+    assert [system["name"] for system in figures["systems"]] == ["tiny:sft", "hotter:sft"]
 
 
 def test_an_arm_of_a_run_against_another(run: Path, good: Good) -> None:
     good(run.parent, "compare", f"{run.name}:teacher", f"{run.name}:sft", *QUICK)
-    found = read_json(run.parent / "comparison" / "comparison.json")
-    assert [system["name"] for system in found["systems"]] == ["teacher", "sft"]
+    figures = read_json(run.parent / "comparison" / "comparison.json")
+    assert [system["name"] for system in figures["systems"]] == ["teacher", "sft"]
 
 
 def yaml_of(run: Path) -> dict[str, Any]:
@@ -166,12 +166,12 @@ def test_plain_files_give_a_table_json_csv_latex_and_a_page(tmp_path: Path, good
     done = understudy(tmp_path, "compare", *paths, *QUICK)
     assert (done.returncode, done.stderr) == (0, "")
     out = done.stdout
-    found = read_json(tmp_path / "comparison" / "comparison.json")
-    assert len(found["comparison"]["tests"]) == 9
+    figures = read_json(tmp_path / "comparison" / "comparison.json")
+    assert len(figures["comparison"]["tests"]) == 9
     with open(tmp_path / "comparison" / "comparison.csv", encoding="utf-8", newline="") as handle:
         assert len(list(csv.DictReader(handle))) == 9
     assert r"\toprule" in (tmp_path / "comparison" / "comparison.tex").read_text(encoding="utf-8")
-    value = found["overall"]["table"][NAMES[0]]["exact_match"]["value"]
+    value = figures["overall"]["table"][NAMES[0]]["exact_match"]["value"]
     assert f"{NAMES[0]} reaches {100 * value:.1f}" in out
     good(tmp_path, "report", "comparison")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -229,9 +229,9 @@ def test_a_judge_is_asked_once_and_then_remembered(tmp_path: Path) -> None:
         assert calls > 0
         again = understudy(tmp_path, "evaluate", "a.jsonl", *asked, UNDERSTUDY_CACHE="cache", KEY="k")
         assert len(server.calls) == calls
-    found = read_json(tmp_path / "a.scores.json")["systems"]["a"]["metrics"]["faithfulness"]
-    assert found["value"] == 1.0
-    assert "scripted" in found["signature"]
+    figures = read_json(tmp_path / "a.scores.json")["systems"]["a"]["metrics"]["faithfulness"]
+    assert figures["value"] == 1.0
+    assert "scripted" in figures["signature"]
     assert "judge scripted" in first.stdout
     assert "each item judged 2 times" in first.stdout
     assert {call.headers["authorization"] for call in server.calls} == {"Bearer k"}

@@ -27,13 +27,13 @@ def test_what_the_doctor_refuses_run_refuses_in_the_same_words(house, command):
     other = f"student.model={house.models / 'other'}"
     done = doctor(house, command, other)
     assert done.code == 1
-    found = json.loads(doctor(house, command, other, "--json").out)
-    assert found["unsound"]
-    assert {m for m, judged in found["methods"].items() if judged["verdict"] == "unsound"} == {"kd", "dskd"}
+    examination = json.loads(doctor(house, command, other, "--json").out)
+    assert examination["unsound"]
+    assert {m for m, judged in examination["methods"].items() if judged["verdict"] == "unsound"} == {"kd", "dskd"}
     run = command("run", str(house.write_recipe()), other)
     assert run.code == 1
-    assert found["methods"]["kd"]["why"] in run.err
-    assert found["methods"]["kd"]["hint"] in run.err
+    assert examination["methods"]["kd"]["why"] in run.err
+    assert examination["methods"]["kd"]["hint"] in run.err
     assert doctor(house, command, other, "distil.method=byte_aligned").code == 0
 
 
@@ -43,10 +43,10 @@ def test_only_tokenizers_and_configs_are_read(house, command):
         shutil.copytree(house.models / side, folder)
         (folder / "model.safetensors").unlink()
         house.recipe[side]["model"] = str(folder)
-    found = json.loads(doctor(house, command, "--json").out)
-    assert not found["unsound"]
-    assert found["student"]["columns"] == found["teacher"]["columns"] == 300
-    assert found["rows"]["same_targets"] == 1.0
+    examination = json.loads(doctor(house, command, "--json").out)
+    assert not examination["unsound"]
+    assert examination["student"]["columns"] == examination["teacher"]["columns"] == 300
+    assert examination["rows"]["same_targets"] == 1.0
     (house.folder / "student" / "config.json").unlink()
     house.recipe["student"]["tokenizer"] = str(house.models / "student")
     assert json.loads(doctor(house, command, "--json").out)["student"]["columns"] is None
@@ -67,12 +67,12 @@ def test_tokens_that_only_one_side_has_are_named(house, command, columns, said):
     config = json.loads((teacher / "config.json").read_text())
     (teacher / "config.json").write_text(json.dumps(config | {"vocab_size": columns}))
     house.recipe["student"]["model"], house.recipe["teacher"]["model"] = str(student), str(teacher)
-    found = json.loads(doctor(house, command, "--json").out)
-    assert not found["unsound"]
-    assert found["teacher"]["padding_rows"] == columns - 300
-    [note] = [note for note in found["notes"] if "'<|call|>' (300)" in note]
+    examination = json.loads(doctor(house, command, "--json").out)
+    assert not examination["unsound"]
+    assert examination["teacher"]["padding_rows"] == columns - 300
+    [note] = [note for note in examination["notes"] if "'<|call|>' (300)" in note]
     assert said in note
-    assert any("knows 301 tokens and its head 300" in note for note in found["notes"])
+    assert any("knows 301 tokens and its head 300" in note for note in examination["notes"])
 
 
 def test_a_token_cannot_steer_the_terminal(house, command):

@@ -30,12 +30,12 @@ def cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         memory = {"object_store_memory": 80 * 2**20}
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
         for _ in range(2):
-            made.add_node(num_cpus=1, **memory)
-        made.wait_for_nodes()
-        yield made
-        made.shutdown()
+            nodes.add_node(num_cpus=1, **memory)
+        nodes.wait_for_nodes()
+        yield nodes
+        nodes.shutdown()
 
 
 def arguments(cluster: Any, output: Any, *more: str) -> tuple[str, ...]:
@@ -43,8 +43,8 @@ def arguments(cluster: Any, output: Any, *more: str) -> tuple[str, ...]:
 
 
 def test_two_nodes_give_the_same_table(finished_grid: House, cluster: Any, tmp_path) -> None:
-    made = finished_grid.call(*arguments(cluster, tmp_path / "runs"), timeout=900)
-    assert made.returncode == 0, made.stderr
+    process = finished_grid.call(*arguments(cluster, tmp_path / "runs"), timeout=900)
+    assert process.returncode == 0, process.stderr
     assert tables(tmp_path / "runs" / "grid") == tables(folder_of(finished_grid))
 
 
@@ -71,6 +71,8 @@ def training(cell: Any) -> dict[str, Any]:
 
 
 def test_an_address_at_which_nobody_answers_is_one_line(finished_grid: House, tmp_path) -> None:
-    made = finished_grid.call("run", "grid.yaml", f"output={tmp_path}", "grid.engine=ray", "grid.address=127.0.0.1:1")
-    assert made.returncode == 1
-    assert "error: no Ray cluster answers at grid.address 127.0.0.1:1" in made.stderr
+    process = finished_grid.call(
+        "run", "grid.yaml", f"output={tmp_path}", "grid.engine=ray", "grid.address=127.0.0.1:1"
+    )
+    assert process.returncode == 1
+    assert "error: no Ray cluster answers at grid.address 127.0.0.1:1" in process.stderr

@@ -23,12 +23,12 @@ from understudy.run import Run
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    found = {}
+    times = {}
     for top, _, names in os.walk(folder):
         for name in names:
             path = Path(top) / name
-            found[str(path.relative_to(folder))] = path.lstat().st_mtime_ns
-    return found
+            times[str(path.relative_to(folder))] = path.lstat().st_mtime_ns
+    return times
 
 
 def again(before: dict[str, int], after: dict[str, int]) -> set[str]:
@@ -48,9 +48,9 @@ def test_stages_that_cells_share_are_run_once(finished_grid: House) -> None:
     assert {kind: kinds.count(kind) for kind in once} == dict.fromkeys(once, 1)
     assert {kind: kinds.count(kind) for kind in twice} == dict.fromkeys(twice, 2)
     assert kinds.count("train-distilled") == kinds.count("predict-distilled") == 4
-    said = (finished_grid.folder / "stderr.txt").read_text(encoding="utf-8")
-    assert said.count("✓") == len(kinds) + 4
-    assert said.count("fine-tune the teacher · for 2 cells") == 1
+    printed = (finished_grid.folder / "stderr.txt").read_text(encoding="utf-8")
+    assert printed.count("✓") == len(kinds) + 4
+    assert printed.count("fine-tune the teacher · for 2 cells") == 1
     assert len(list((folder / "cells").iterdir())) == 4
 
 
@@ -110,12 +110,12 @@ def test_the_table_has_a_row_for_each_arm_of_each_cell(finished_grid: House) -> 
 def test_status_and_table_are_shown_for_the_recipe_and_for_the_folder(finished_grid: House, tmp_path, command) -> None:
     folder = folder_of(finished_grid)
     for name in (str(folder), str(finished_grid.folder / "grid.yaml")):
-        shown = command("grid", "status", name)
-        assert shown.code == 0, shown.err
-        assert "8 cells: 8 done" in shown.out
-    shown = command("grid", "table", str(folder), "--arm", "distilled", "--out", str(tmp_path))
-    assert shown.code == 0, shown.err
-    assert shown.out.count("distilled") == 8
+        outcome = command("grid", "status", name)
+        assert outcome.code == 0, outcome.err
+        assert "8 cells: 8 done" in outcome.out
+    outcome = command("grid", "table", str(folder), "--arm", "distilled", "--out", str(tmp_path))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("distilled") == 8
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 9
     assert tables(folder) != tables(tmp_path)
     for part in ("status", "table"):
@@ -126,13 +126,17 @@ def test_status_and_table_are_shown_for_the_recipe_and_for_the_folder(finished_g
 
 def test_the_plan_tells_what_is_shared_and_what_is_there_and_runs_nothing(finished_grid: House, tmp_path, command):
     recipe = str(finished_grid.folder / "grid.yaml")
-    shown = command("run", recipe, "--plan")
-    assert shown.code == 0, shown.err
-    assert "8 cells, 4 runs under" in shown.out
-    assert shown.out.rstrip().endswith("; 0 have to be run")
+    outcome = command("run", recipe, "--plan")
+    assert outcome.code == 0, outcome.err
+    assert "8 cells, 4 runs under" in outcome.out
+    assert outcome.out.rstrip().endswith("; 0 have to be run")
     # Another seed: what does not depend on it is there already.
-    shown = command("run", recipe, "--plan", "axes.seed=[0, 1]", "axes.distil.method=[kd]", "axes.teacher.sft=[false]")
-    lines = {line.split(":")[0].strip().rsplit("-", 1)[0]: line for line in shown.out.splitlines() if " runs, " in line}
+    outcome = command(
+        "run", recipe, "--plan", "axes.seed=[0, 1]", "axes.distil.method=[kd]", "axes.teacher.sft=[false]"
+    )
+    lines = {
+        line.split(":")[0].strip().rsplit("-", 1)[0]: line for line in outcome.out.splitlines() if " runs, " in line
+    }
     assert lines.keys() == {"data", "pair", "answers", "predict-teacher", "predict-base_student"}
     assert all(line.endswith("2 runs, there") for line in lines.values())
     fresh = command("run", recipe, "--plan", f"output={tmp_path / 'runs'}")
@@ -145,28 +149,28 @@ def test_the_plan_tells_what_is_shared_and_what_is_there_and_runs_nothing(finish
 def test_the_report_of_a_grid_agrees_with_its_table(finished_grid: House, tmp_path: Path, command) -> None:
     folder = folder_of(finished_grid)
     before = stamps(folder)
-    made = command("grid", "report", str(folder), "--out", str(tmp_path / "page.html"), "--resamples", "200")
-    assert made.code == 0, made.err
-    assert "8 cells, 4 runs." in made.out
-    found = read_json(tmp_path / "page.json")
+    outcome = command("grid", "report", str(folder), "--out", str(tmp_path / "page.html"), "--resamples", "200")
+    assert outcome.code == 0, outcome.err
+    assert "8 cells, 4 runs." in outcome.out
+    result = read_json(tmp_path / "page.json")
     rows = {tuple(row.levels.values()): row for row in grid_table(folder, ["distilled"])}
-    assert len(found["cells"]) == len(rows) == 8
-    for cell in found["cells"]:
+    assert len(result["cells"]) == len(rows) == 8
+    for cell in result["cells"]:
         row = rows[tuple(cell["levels"].values())]
         means = {metric: figures["mean"] for metric, figures in cell["metrics"].items()}
         assert means == {metric: value for metric, value in row.metrics.items() if value is not None}
         assert all(figures["low"] is None for figures in cell["metrics"].values())
     # Twelve pairs of cells differ in one axis; two names of one run differ in nothing.
-    assert len(found["tests"]) == 12 * len({test["metric"] for test in found["tests"]})
-    assert all(test["difference"] == 0 and not test["better"] for test in found["tests"] if test["axis"] == "twice")
-    assert any("one and the same run" in note for note in found["notes"])
-    for test in found["tests"]:
+    assert len(result["tests"]) == 12 * len({test["metric"] for test in result["tests"]})
+    assert all(test["difference"] == 0 and not test["better"] for test in result["tests"] if test["axis"] == "twice")
+    assert any("one and the same run" in note for note in result["notes"])
+    for test in result["tests"]:
         levels = [{**test["others"], test["axis"]: test[name]} for name in ("level_a", "level_b")]
-        a, b = (rows[tuple(one[axis] for axis in found["axes"])].metrics[test["metric"]] for one in levels)
+        a, b = (rows[tuple(one[axis] for axis in result["axes"])].metrics[test["metric"]] for one in levels)
         assert test["difference"] == pytest.approx(a - b, abs=1e-9)
-    assert {*found["not_measured"]} >= {"faithfulness", "bertscore_f1"}
-    assert found["findings"] == []
-    assert len((tmp_path / "page.csv").read_text().splitlines()) == 1 + 8 * len(found["metrics"])
+    assert {*result["not_measured"]} >= {"faithfulness", "bertscore_f1"}
+    assert result["findings"] == []
+    assert len((tmp_path / "page.csv").read_text().splitlines()) == 1 + 8 * len(result["metrics"])
     assert "<h1>grid</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert stamps(folder) == before
     refused = command("grid", "report", str(folder), "--arm", "seqkd")
@@ -182,7 +186,7 @@ def test_running_again_touches_nothing_and_loads_no_torch(finished_grid: House) 
     text = (
         "import sys\nfrom understudy.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     )
-    made = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", text, "run", "grid.yaml"],
         cwd=finished_grid.folder,
         env=environment(),
@@ -190,8 +194,8 @@ def test_running_again_touches_nothing_and_loads_no_torch(finished_grid: House) 
         text=True,
         check=False,
     )
-    assert made.returncode == 0, made.stderr
-    assert "✓" not in made.stderr
+    assert process.returncode == 0, process.stderr
+    assert "✓" not in process.stderr
     assert stamps(folder_of(finished_grid)) == before
 
 
@@ -201,13 +205,13 @@ def test_a_stage_that_is_removed_is_run_again_once_with_all_that_needs_it(finish
     before, table = stamps(folder), tables(folder)
     [tuned] = folder.glob("stages/teacher_sft-*")
     shutil.rmtree(tuned)
-    made = command("run", str(house.folder / "grid.yaml"))
-    assert made.code == 0, made.err
-    assert made.err.count("fine-tune the teacher") == 1
+    outcome = command("run", str(house.folder / "grid.yaml"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("fine-tune the teacher") == 1
     redone = again(before, stamps(folder))
     assert redone == {"teacher_sft", "answers", "predict-teacher", "train-distilled", "predict-distilled"}
     # Two of four cells had the teacher tuned.
-    assert made.err.count("write the report") == made.err.count("✓") - made.err.count("· for") - 4 == 2
+    assert outcome.err.count("write the report") == outcome.err.count("✓") - outcome.err.count("· for") - 4 == 2
     assert tables(folder) == table
     # A cell's folder holds links: with it goes no stage of the others.
     shutil.rmtree(next((folder / "cells").iterdir()))
@@ -221,11 +225,11 @@ def test_a_changed_source_is_refused(finished_grid: House, tmp_path: Path, comma
     text = source.read_text(encoding="utf-8")
     try:
         source.write_text(text + json.dumps({"question": "New?", "answer": "yes"}) + "\n", encoding="utf-8")
-        made = command("run", str(house.folder / "grid.yaml"))
+        outcome = command("run", str(house.folder / "grid.yaml"))
     finally:
         source.write_text(text, encoding="utf-8")
-    assert made.code == 1
-    assert f"error: {source} changed since this grid was begun\n" in made.err
+    assert outcome.code == 1
+    assert f"error: {source} changed since this grid was begun\n" in outcome.err
 
 
 # -- failures, and a grid at work ------------------------------------------------------------------------------------
@@ -241,9 +245,9 @@ def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(house: House, co
     house.recipe["teacher"]["sft"] = None
     house.recipe["evaluate"] |= {"arms": ["distilled"], "speed": False, "rows": 4}
     recipe = str(house.write_recipe("grid.yaml"))
-    made = command("run", recipe)
-    assert made.code == 1
-    assert made.err.splitlines()[-2] == "error: 3 of 4 cells failed"
+    outcome = command("run", recipe)
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-2] == "error: 3 of 4 cells failed"
     cells = by_levels(house)
     assert {levels: cell.state for levels, cell in cells.items()} == {
         "0.01 same": "done",
@@ -255,21 +259,21 @@ def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(house: House, co
     assert cells["0.01 late"].error.startswith("pair: no such model folder")
     assert cells["1e+30 same"].error.startswith("train-distilled: the ")
     assert cells["0.01 same"].score is not None
-    shown = command("grid", "status", str(folder_of(house)))
-    assert "4 cells: 1 done, 3 failed" in shown.out
-    assert "student late: pair: no such model folder" in shown.out
+    result = command("grid", "status", str(folder_of(house)))
+    assert "4 cells: 1 done, 3 failed" in result.out
+    assert "student late: pair: no such model folder" in result.out
     assert len(read_json(folder_of(house) / "table.json")["unfinished"]) == 3
 
     shutil.copytree(house.models / "student", late)
     try:
-        made = command("run", recipe)
+        outcome = command("run", recipe)
     finally:
         shutil.rmtree(late)
-    assert made.code == 1
-    assert made.err.splitlines()[-2] == "error: 2 of 4 cells failed"
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-2] == "error: 2 of 4 cells failed"
     states = {levels: cell.state for levels, cell in by_levels(house).items()}
     assert [levels for levels, state in states.items() if state == "failed"] == ["0.01 other", "1e+30 same"]
-    assert made.err.count("read and split the data") == 0
+    assert outcome.err.count("read and split the data") == 0
 
 
 def by_levels(house: House) -> dict[str, CellStatus]:
@@ -291,9 +295,9 @@ def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, co
         assert until(
             lambda: 100_000 in [how["total"] for cell in at_work(folder) for how in cell.stages.values()], process
         )
-        shown = command("grid", "status", str(folder))
-        assert "running" in shown.out
-        assert "/100000" in shown.out
+        outcome = command("grid", "status", str(folder))
+        assert "running" in outcome.out
+        assert "/100000" in outcome.out
         second = command("run", str(house.folder / "grid.yaml"))
         assert f"error: another process is working on {folder}\n" in second.err
     finally:
@@ -311,8 +315,8 @@ def test_several_processes_of_a_launcher_train_one_stage(house: House, command) 
     house.recipe["axes"] = {"distil.method": ["kd", "dskd"]}
     house.recipe["grid"] = {"processes": 2}
     house.recipe["distil"] |= {"batch_size": 4}
-    made = command("run", str(house.write_recipe("grid.yaml")))
-    assert made.code == 0, made.err
+    outcome = command("run", str(house.write_recipe("grid.yaml")))
+    assert outcome.code == 0, outcome.err
     rows = grid_table(folder_of(house), ["distilled"])
     assert len(rows) == 2
     # Half of the rows each: an epoch is that of one process with twice the batch.

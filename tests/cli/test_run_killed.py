@@ -28,11 +28,11 @@ def found(house: House, pattern: str) -> list[str]:
     return glob.glob(pattern, root_dir=house.folder, recursive=True)
 
 
-def until(said: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> bool:
+def until(text: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> bool:
     """Wait until something is so; false if the process ended before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if said():
+        if text():
             return True
         if process.poll() is not None:
             return False
@@ -42,15 +42,15 @@ def until(said: Callable[[], bool], process: subprocess.Popen, seconds: float = 
 
 def members(group: int) -> list[int]:
     """Processes of a group that still run (zombies are gone, for our purpose)."""
-    found = []
+    names = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(of_group) == group and state not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
+            names.append(int(stat.parent.name))
+    return names
 
 
 def close(process: subprocess.Popen) -> str:

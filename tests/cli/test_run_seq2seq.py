@@ -34,23 +34,23 @@ def seq2seq(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def house(tmp_path: Path, seq2seq: Path) -> House:
     """A question set with choices in it, and a recipe for T5."""
-    made = House(tmp_path, seq2seq)
-    made.write_data(48)
-    lines = (made.folder / "qa.jsonl").read_text(encoding="utf-8").splitlines()
+    project = House(tmp_path, seq2seq)
+    project.write_data(48)
+    lines = (project.folder / "qa.jsonl").read_text(encoding="utf-8").splitlines()
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
     for row in rows[::2]:
         row["choices"] = [row["answer"], "none of these"]
-    (made.folder / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    made.recipe["distil"] |= {"steps": 3, "lora": {"r": 2}}
-    made.recipe["teacher"]["sft"] |= {"steps": 3}
-    made.recipe["evaluate"] |= {"arms": ["sft", "seqkd", "distilled"], "rows": 5}
-    return made
+    (project.folder / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    project.recipe["distil"] |= {"steps": 3, "lora": {"r": 2}}
+    project.recipe["teacher"]["sft"] |= {"steps": 3}
+    project.recipe["evaluate"] |= {"arms": ["sft", "seqkd", "distilled"], "rows": 5}
+    return project
 
 
 def test_t5_learns_from_t5(house: House, command) -> None:
     recipe = str(house.write_recipe())
-    told = command("doctor", recipe)
-    assert told.code == 0, told.err
+    outcome = command("doctor", recipe)
+    assert outcome.code == 0, outcome.err
     done = command("run", recipe)
     assert done.code == 0, done.err
     run = Run(house.run_folder())
@@ -69,9 +69,9 @@ def test_t5_learns_from_t5(house: House, command) -> None:
 
 
 def test_inspect_shows_what_the_encoder_reads_and_the_decoder_writes(house: House, command) -> None:
-    shown = command("inspect", str(house.write_recipe()))
-    assert shown.code == 0, shown.err
-    assert "head(hidden) is the model's own logits" in shown.out + shown.err
+    outcome = command("inspect", str(house.write_recipe()))
+    assert outcome.code == 0, outcome.err
+    assert "head(hidden) is the model's own logits" in outcome.out + outcome.err
 
 
 def test_t5_learns_the_texts_and_the_logits_of_a_causal_teacher(house: House, command) -> None:

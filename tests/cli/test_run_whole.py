@@ -124,14 +124,14 @@ def test_running_again_touches_nothing_and_loads_no_torch(finished: House) -> No
 
 def test_a_stage_without_its_marker_is_done_again_and_so_is_what_needs_it(copy: House, command) -> None:
     folder = copy.run_folder()
-    before, said = stamps(folder), answers(folder)
+    before, answers_before = stamps(folder), answers(folder)
     (folder / "stages" / "train-distilled" / "done.json").unlink()
     done = command("run", str(copy.write_recipe()))
     assert done.code == 0, done.err
     after = stamps(folder)
     again = {name.split("/")[1] for name in before if after[name] != before[name] and name.startswith("stages/")}
     assert again == {"train-distilled", "predict-distilled", "speed-teacher", "speed-student", "report"}
-    assert answers(folder) == said
+    assert answers(folder) == answers_before
     for name in ("data/train.jsonl", "recipe.yaml", "environment.json"):
         assert before[name] == after[name]
 

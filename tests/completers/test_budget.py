@@ -13,7 +13,7 @@ from support.asking import by_id, completer, question, questions
 from support.servers import Call, Reply, Server, echo
 from understudy.completers.budget import Amount, Budget, most_tokens
 from understudy.completers.cache import FILE_NAME, AnswerCache
-from understudy.completers.factory import completer as built
+from understudy.completers.factory import build_completer
 from understudy.errors import ConfigError
 from understudy.recipe import EndpointConfig
 from understudy.types import Message, Request
@@ -95,7 +95,7 @@ def test_money_without_prices_is_refused_before_anything_is_asked(
     prices: dict[str, float], base_url: str | None
 ) -> None:
     with pytest.raises(ConfigError, match="max_cost 5 of m cannot be kept without prices") as refused:
-        built(EndpointConfig(model="m", base_url=base_url, max_cost=5, **prices))
+        build_completer(EndpointConfig(model="m", base_url=base_url, max_cost=5, **prices))
     assert "input_price and output_price" in refused.value.hint
 
 

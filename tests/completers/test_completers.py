@@ -13,7 +13,7 @@ import torch
 from support.asking import by_id, question
 from support.tiny import llama, tokenizer
 from understudy.completers.budget import most_tokens
-from understudy.completers.factory import completer
+from understudy.completers.factory import build_completer
 from understudy.completers.local_completer import LocalCompleter
 from understudy.completers.openai_completer import ApiCompleter
 from understudy.errors import ModelError
@@ -58,8 +58,8 @@ def config(folder: Path, **others: object) -> EndpointConfig:
 
 
 def test_the_address_decides(folder: Path) -> None:
-    assert isinstance(completer(EndpointConfig(model="m", base_url="http://localhost:1/v1")), ApiCompleter)
-    local = completer(JudgeConfig(model=str(folder)))
+    assert isinstance(build_completer(EndpointConfig(model="m", base_url="http://localhost:1/v1")), ApiCompleter)
+    local = build_completer(JudgeConfig(model=str(folder)))
     assert isinstance(local, LocalCompleter)
     assert local.name == str(folder)
 
@@ -162,8 +162,8 @@ def test_choosing_loads_neither_torch_nor_openai() -> None:
         "import sys, understudy.metrics, understudy.metrics.judged_metrics, understudy.metrics.judge_reliability\n"
         "import understudy.completers.factory as c\n"
         "from understudy.recipe import EndpointConfig\n"
-        "c.completer(EndpointConfig(model='m', base_url='http://localhost:1/v1'))\n"
-        "c.completer(EndpointConfig(model='m'))\n"
+        "c.build_completer(EndpointConfig(model='m', base_url='http://localhost:1/v1'))\n"
+        "c.build_completer(EndpointConfig(model='m'))\n"
         "sys.exit(bool({'torch', 'transformers', 'openai', 'aiohttp'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -146,7 +146,7 @@ def test_an_answer_that_stays_broken_is_missing(text: str) -> None:
     assert completion.reason.startswith("unparseable: ")
     assert completion.value is None
     assert (completion.input_tokens, completion.output_tokens) == (21, 9), "paid all the same"
-    assert len(server.calls) == 1 + openai_completer.BROKEN_AGAIN
+    assert len(server.calls) == 1 + openai_completer.MAX_BROKEN_RETRIES
     assert asked.usage.faults["unparseable"] == 3
 
 

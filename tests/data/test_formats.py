@@ -107,12 +107,27 @@ def test_an_option_between_two_others_may_not_be_empty() -> None:
     assert len(adapt("teleqna", TELEQNA["question 7"] | {"option 5": None}).choices) == 4
 
 
+def test_the_place_of_an_answer_moves_with_the_blanks_that_go() -> None:
+    row = {
+        "id": "a",
+        "question": "Who?",
+        "context": "  The AMF ends N2.",
+        "answers": [{"text": " AMF", "answer_start": 5}],
+    }
+    example = adapt("squad", row)
+    assert example.context is not None
+    assert example.context[example.meta["answer_start"] :].startswith("AMF ends")
+    columns = row | {"answers": {"text": [" AMF"], "answer_start": [5]}}
+    assert adapt("squad", columns).meta == example.meta
+    assert "answer_start" not in adapt("squad", row | {"answers": [{"text": "AMF", "answer_start": None}]}).meta
+
+
 def test_telequad_keeps_type_and_says_what_is_unanswerable(tmp_path: Path) -> None:
     reading = read(tmp_path, TELEQUAD)
     assert reading.format == "squad"
     first, second = reading.examples
     assert first.answers == ("The AMF",)
-    assert first.meta == {"title": "TS 23.501", "type": "fact"}
+    assert first.meta == {"title": "TS 23.501", "type": "fact", "answer_start": 0}
     assert second.answers == (UNANSWERABLE,)
     assert second.meta == {"title": "TS 23.501", "type": "unanswerable", "impossible": True}
     assert first.context == second.context == "The AMF terminates N2. The SMF terminates N11."

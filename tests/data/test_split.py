@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.data.load import load_splits
-from understudy.data.split import count_duplicates, cut, draw, group_key, refuse_leaks, unlabel, withhold
+from understudy.data.split import count_duplicates, cut, draw, question_key, refuse_leaks, unlabel, withhold
 from understudy.errors import ConfigError, DataError
 from understudy.recipe import DataConfig
 from understudy.types import Example, Message
@@ -35,7 +35,7 @@ def ids(*splits: Sequence[Example]) -> list[set[str]]:
 def test_the_cut_does_not_depend_on_the_order_of_the_rows(questions: list, order: random.Random, seed: int) -> None:
     rows = make(questions)
     shuffled = order.sample(rows, len(rows))
-    if len({group_key(row) for row in rows}) < 3:
+    if len({question_key(row) for row in rows}) < 3:
         with pytest.raises(DataError, match="cannot be cut into 3 splits"):
             cut(rows, dev=0.2, test=0.3, seed=seed)
         return
@@ -43,7 +43,7 @@ def test_the_cut_does_not_depend_on_the_order_of_the_rows(questions: list, order
     assert ids(*one) == ids(*other)
     assert ids(*withhold(one[0], gold_share=0.5, seed=seed)) == ids(*withhold(other[0], gold_share=0.5, seed=seed))
     assert sorted(row.id for split in one for row in split) == sorted(row.id for row in rows)
-    keys = [{group_key(row) for row in split} for split in one]
+    keys = [{question_key(row) for row in split} for split in one]
     assert all(keys)
     assert sum(map(len, keys)) == len(set.union(*keys))
 
@@ -96,14 +96,14 @@ def test_shares_that_leave_nothing() -> None:
     ],
 )
 def test_what_counts_as_the_same_question(one: str, other: str, same: bool) -> None:
-    assert (group_key(Example("a", one)) == group_key(Example("b", other))) is same
+    assert (question_key(Example("a", one)) == question_key(Example("b", other))) is same
 
 
 def test_context_and_earlier_turns_make_another_question_and_a_system_prompt_does_not() -> None:
     plain = Example("a", "And then?")
-    assert group_key(plain) != group_key(Example("b", "And then?", context="c"))
-    assert group_key(plain) != group_key(Example("b", "And then?", history=(Message("user", "u"),)))
-    assert group_key(plain) == group_key(Example("b", "And then?", history=(Message("system", "s"),)))
+    assert question_key(plain) != question_key(Example("b", "And then?", context="c"))
+    assert question_key(plain) != question_key(Example("b", "And then?", history=(Message("user", "u"),)))
+    assert question_key(plain) == question_key(Example("b", "And then?", history=(Message("system", "s"),)))
 
 
 def test_duplicates_are_counted() -> None:

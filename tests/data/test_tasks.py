@@ -15,9 +15,9 @@ from understudy.data.tasks import (
     ANSWER_MARK,
     TaskRow,
     WithRationales,
-    groups,
     prompt_example,
     rows,
+    rows_of_examples,
     split_answer,
     task_weights,
     with_answer,
@@ -44,7 +44,10 @@ def config(**fields):
 def put(explained, **fields):
     """(task, question, target, weight, given text) of each row."""
     made = rows(explained, config(**fields), seed=0)
-    return [(r.task, r.example.question, r.example.answers[0], r.weight, r.example.answers[0][: r.given]) for r in made]
+    return [
+        (r.task, r.example.question, r.example.answers[0], r.weight, r.example.answers[0][: r.num_forced_chars])
+        for r in made
+    ]
 
 
 # -- texts -----------------------------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def test_texts_and_weights_of_each_kind():
 
 def test_a_rationale_in_the_encoder_stands_behind_the_question_and_its_choice_alone_is_learned():
     found = rows(WHOLE, config(kind="counterfactual", rationale_in="encoder"), seed=0)[1]
-    assert (found.example.answers, found.given) == (("SMF",), 0)
+    assert (found.example.answers, found.num_forced_chars) == (("SMF",), 0)
     asked = "[counterfactual] Who ends N2? Sessions.\nA. SMF\nB. AMF\nC. UPF"
     assert render_question(found.example) == asked
     assert prompt_example(EXAMPLE, "counterfactual", rationale=" Sessions. ").question == found.example.question
@@ -138,9 +141,9 @@ def test_an_unlabelled_example_learns_what_the_teacher_said():
 
 def test_an_example_that_teaches_nothing_is_no_group_and_none_at_all_is_named():
     bare = WithRationales(EXAMPLE)
-    assert [len(group) for group in groups([bare, WHOLE], config(kind="counterfactual"), seed=0)] == [3]
+    assert [len(group) for group in rows_of_examples([bare, WHOLE], config(kind="counterfactual"), seed=0)] == [3]
     with pytest.raises(DataError, match="no example has the texts") as caught:
-        groups([bare], config(kind="counterfactual", rationales="revise"), seed=0)
+        rows_of_examples([bare], config(kind="counterfactual", rationales="revise"), seed=0)
     assert "revise" in caught.value.hint
 
 
@@ -260,7 +263,7 @@ def counterfactual(name, rationale, choice, *, apart=False):
     assert row.task == "counterfactual"
     encoded = encode_groups([[row]], ExampleTokenizer(template(name, apart), ROOM))[0].rows[0].student
     pieces = template(name, apart).tokenizer.convert_ids_to_tokens(encoded.answer_ids)
-    return pieces[:-1], encoded.given, row.example.answers[0][: row.given], row.example.answers[0]
+    return pieces[:-1], encoded.num_forced, row.example.answers[0][: row.num_forced_chars], row.example.answers[0]
 
 
 def usable(rationale, choice):
@@ -308,17 +311,17 @@ def test_a_token_across_the_border_is_learned():
     core.pre_tokenizer = pre_tokenizers.Split("is: A", "isolated")
     made = Template(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", pad_token="</s>"))
     assert "is: A" in made.tokenizer.get_vocab()
-    row = TaskRow(Example("q", "A", ("so is: A",)), "counterfactual", given=len("so is:"))
+    row = TaskRow(Example("q", "A", ("so is: A",)), "counterfactual", num_forced_chars=len("so is:"))
     encoded = encode_groups([[row]], ExampleTokenizer(made, ROOM))[0].rows[0].student
     learned = made.tokenizer.convert_ids_to_tokens(encoded.learned_ids)
     assert learned == ["is: A", "</s>"]
-    assert encoded.given == len(encoded.answer_ids) - 2
+    assert encoded.num_forced == len(encoded.answer_ids) - 2
 
 
 def test_what_is_given_and_of_no_use_is_left_out_and_counted():
     encoder = ExampleTokenizer(template("byte-level"), DataConfig(max_length=200, max_answer_tokens=30))
     long = dataclasses.replace(WHOLE, counterfactuals={0: "x y z " * 9, 2: "p"})
-    made = groups([long], config(kind="multitask_counterfactual"), seed=0)
+    made = rows_of_examples([long], config(kind="multitask_counterfactual"), seed=0)
     (group,) = encode_groups(made, encoder)
     assert [row.task for row in group.rows] == ["predict", "explain", "factual", "counterfactual"]
     assert encoder.notes["texts left out: what is given fills max_answer_tokens"] == 1
@@ -329,7 +332,7 @@ def test_what_is_given_and_of_no_use_is_left_out_and_counted():
 def test_a_template_that_rewrites_answers_cannot_give_a_part_of_them():
     spoken = tokenizer(300)
     spoken.chat_template = "{% for m in messages %}{{ m['content'] | upper }}{{ eos_token }}{% endfor %}"
-    made = groups([WHOLE], config(kind="counterfactual"), seed=0)
+    made = rows_of_examples([WHOLE], config(kind="counterfactual"), seed=0)
     with pytest.raises(ModelError, match="rewrites the answer") as caught:
         encode_groups(made, ExampleTokenizer(Template(spoken), ROOM))
     assert "rationale_in: encoder" in caught.value.hint
@@ -340,11 +343,11 @@ def test_a_template_that_rewrites_answers_cannot_give_a_part_of_them():
 
 def test_a_batch_of_groups_says_which_rows_are_what():
     encoder = ExampleTokenizer(template("byte-level"), ROOM)
-    made = encode_groups(groups([WHOLE], config(kind="multitask_counterfactual"), seed=0), encoder)
+    made = encode_groups(rows_of_examples([WHOLE], config(kind="multitask_counterfactual"), seed=0), encoder)
     batch = Collator(0)(made)
     assert batch["tasks"] == ["predict", "explain", "factual", "counterfactual", "counterfactual"]
     assert batch["ids"] == ["q"] * 5
-    assert batch["divergence_rows"].tolist() == [True, True, True, False, False]
+    assert batch["use_teacher"].tolist() == [True, True, True, False, False]
     assert batch["weights"].tolist() == [0.25] * 5
     decode = encoder.template.tokenizer.decode
     targets = batch["student"]["target_ids"].split(batch["student"]["target_mask"].sum(1).tolist())
@@ -358,4 +361,4 @@ def test_a_batch_of_groups_says_which_rows_are_what():
     flat = Collator(0)([row for group in made for row in group.rows])
     assert all((flat["student"]["inputs"][k] == v).all() for k, v in batch["student"]["inputs"].items())
     plain = Collator(0)([dataclasses.replace(row, task="") for row in made[0].rows])
-    assert not {"tasks", "weights", "divergence_rows"} & plain.keys()
+    assert not {"tasks", "weights", "use_teacher"} & plain.keys()

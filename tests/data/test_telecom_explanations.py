@@ -50,7 +50,7 @@ def test_sizes_phrasings_and_answers(splits):
     assert len(set(asked)) == len(asked)
     known = {row.meta["fact"][0] for row in splits.train}
     assert {row.meta["fact"][0] for row in (*splits.dev, *splits.test)} <= known
-    assert len(known) == splits.notes["facts"] == len(telecom.asked_facts())
+    assert len(known) == splits.notes["facts"] == len(telecom.choice_facts())
 
 
 def test_every_option_is_the_answer_of_its_fact_and_one_is_right(splits, facts):
@@ -215,7 +215,7 @@ def test_demonstrations_are_of_some_facts_of_every_relation(splits, facts):
     shown = {by_id[row["id"]].meta["fact"][0] for row in rows}
     assert shown == telecom.demonstrated_facts()
     assert abs(len(shown) / splits.notes["facts"] - 0.4) < 0.02
-    assert {facts[name].relation for name in shown} == {fact.relation for fact in telecom.asked_facts()}
+    assert {facts[name].relation for name in shown} == {fact.relation for fact in telecom.choice_facts()}
     assert [row["step"] for row in rows] == STEPS * (len(rows) // len(STEPS))
     for row in rows:
         example = by_id[row["id"]]
@@ -225,7 +225,7 @@ def test_demonstrations_are_of_some_facts_of_every_relation(splits, facts):
             list(example.answers),
         )
         assert (row["choice"] is None) == (row["step"] != "counterfactual")
-    assert len(telecom.demonstrated_facts(share=0.01)) == len({fact.relation for fact in telecom.asked_facts()})
+    assert len(telecom.demonstrated_facts(share=0.01)) == len({fact.relation for fact in telecom.choice_facts()})
 
 
 def test_rows_without_an_answer_are_not_demonstrated_and_other_sets_are_refused():

@@ -60,44 +60,44 @@ def choice(number: int, scores: list[float] | None) -> Prediction:
 
 
 def test_table_equals_the_metrics_alone(arms) -> None:
-    found = compare_arms(arms, resampling=Resampling(1000))
+    comparison = compare_arms(arms, resampling=Resampling(1000))
     groups = [item.group for item in arms["sft"]]
     for name, rows in arms.items():
         alone = score([item.prediction for item in rows], [item.references for item in rows])
         for metric, result in alone.items():
-            expected = bootstrap_interval(result, groups=groups, resampling=Resampling(1000))
-            ours = found.overall.table[name][metric]
+            expected = bootstrap_interval(result, clusters=groups, resampling=Resampling(1000))
+            ours = comparison.overall.table[name][metric]
             assert (ours.value, ours.low, ours.high) == pytest.approx((expected.value, expected.low, expected.high))
             assert ours.n == 120
-    assert found.overall.groups == 60
+    assert comparison.overall.num_clusters == 60
 
 
 def test_differences_equal_the_paired_test_alone(arms) -> None:
-    found = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match", "bleu"))
+    comparison = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match", "bleu"))
     groups = [item.group for item in arms["sft"]]
     for metric in ("exact_match", "bleu"):
         a, b = (
             score([item.prediction for item in arms[name]], [item.references for item in arms[name]])[metric]
             for name in ("distilled", "sft")
         )
-        expected = paired_bootstrap(a, b, groups=groups, resampling=Resampling(1000))
-        ours = difference(found, "distilled", "sft", metric)
+        expected = paired_bootstrap(a, b, clusters=groups, resampling=Resampling(1000))
+        ours = difference(comparison, "distilled", "sft", metric)
         assert (ours.difference, ours.low, ours.high, ours.p_bootstrap) == pytest.approx(
             (expected.difference, expected.low, expected.high, expected.p_value)
         )
-        assert ours.p_randomisation == randomisation_test(a, b, groups=groups, resampling=Resampling(1000)).p_value
+        assert ours.p_randomisation == randomisation_test(a, b, clusters=groups, resampling=Resampling(1000)).p_value
         assert ours.low > 0
 
 
 def test_slices_hold_their_own_items(arms) -> None:
-    found = compare_arms(arms, resampling=Resampling(200), metrics=("exact_match",))
-    assert {kind: part.items for kind, part in found.kinds.items()} == {"phrasing": 90, "two_step": 30}
-    assert {label: part.items for label, part in found.gold_facts.items()} == {"in_gold": 40, "not_in_gold": 80}
+    comparison = compare_arms(arms, resampling=Resampling(200), metrics=("exact_match",))
+    assert {kind: part.items for kind, part in comparison.kinds.items()} == {"phrasing": 90, "two_step": 30}
+    assert {label: part.items for label, part in comparison.gold_facts.items()} == {"in_gold": 40, "not_in_gold": 80}
     rows = [item for item in arms["sft"] if not item.gold_fact]
     right = [item.prediction.split()[0] in item.references[0] for item in rows]
-    assert found.gold_facts["not_in_gold"].table["sft"]["exact_match"].value == pytest.approx(np.mean(right))
-    parts = [part.table["sft"]["exact_match"] for part in found.kinds.values()]
-    whole = found.overall.table["sft"]["exact_match"].value
+    assert comparison.gold_facts["not_in_gold"].table["sft"]["exact_match"].value == pytest.approx(np.mean(right))
+    parts = [part.table["sft"]["exact_match"] for part in comparison.kinds.values()]
+    whole = comparison.overall.table["sft"]["exact_match"].value
     assert sum(part.value * part.n for part in parts) / 120 == pytest.approx(whole)
 
 
@@ -110,9 +110,9 @@ def test_order_of_rows_does_not_matter(arms) -> None:
 
 
 def test_gap_recovered_by_hand(arms) -> None:
-    found = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match",))
-    value = {name: found.overall.table[name]["exact_match"].value for name in arms}
-    gap = found.gaps["exact_match"]
+    comparison = compare_arms(arms, resampling=Resampling(1000), metrics=("exact_match",))
+    value = {name: comparison.overall.table[name]["exact_match"].value for name in arms}
+    gap = comparison.gaps["exact_match"]
     assert gap.value == pytest.approx((value["distilled"] - value["sft"]) / (value["teacher"] - value["sft"]))
     assert gap.low < gap.value < gap.high
     assert gap.reason == ""
@@ -125,17 +125,17 @@ def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
     worse = compare_arms({**arms, "teacher": arm(0.05, seed=8)}, resampling=Resampling(300), metrics=("exact_match",))
     assert "worse than the SFT-only" in worse.gaps["exact_match"].reason
     ones, zeros = (Resampled(value, np.full(9, value), np.full(1, value), np.full(1, value)) for value in (1.0, 0.0))
-    one = gap_recovered(ones, zeros, ones, confidence=0.95, groups=1)
+    one = gap_recovered(ones, zeros, ones, confidence=0.95, num_clusters=1)
     assert one.value is None
     assert "too few" in one.reason
 
 
 def test_missing_arms_are_allowed(arms) -> None:
-    found = compare_arms(
+    comparison = compare_arms(
         {"sft": arms["sft"], "distilled": arms["distilled"]}, resampling=Resampling(200), metrics=("exact_match",)
     )
-    assert [(test.a, test.b, test.metric) for test in found.tests.tests] == [("distilled", "sft", "exact_match")]
-    assert not found.gaps
+    assert [(test.a, test.b, test.metric) for test in comparison.tests.tests] == [("distilled", "sft", "exact_match")]
+    assert not comparison.gaps
 
 
 def test_multiple_choice_by_likelihood() -> None:
@@ -143,35 +143,35 @@ def test_multiple_choice_by_likelihood() -> None:
     for number, scores in enumerate(right):
         scores[number % 4] = -1.0
     half = [scores if number < 4 else scores[::-1] for number, scores in enumerate(right)]
-    found = compare_arms(
+    comparison = compare_arms(
         {
             "distilled": [choice(number, scores) for number, scores in enumerate(right)],
             "sft": [choice(number, scores) for number, scores in enumerate(half)],
         },
         resampling=Resampling(500),
     )
-    assert found.to_dict()["chance"] == 0.25
-    assert set(found.overall.table["sft"]) == {"choice_accuracy"}
-    assert found.overall.table["distilled"]["choice_accuracy"].value == 1
-    assert found.overall.table["sft"]["choice_accuracy"].value == 0.5
-    assert difference(found, "distilled", "sft", "choice_accuracy").difference == 0.5
+    assert comparison.to_dict()["chance"] == 0.25
+    assert set(comparison.overall.table["sft"]) == {"choice_accuracy"}
+    assert comparison.overall.table["distilled"]["choice_accuracy"].value == 1
+    assert comparison.overall.table["sft"]["choice_accuracy"].value == 0.5
+    assert difference(comparison, "distilled", "sft", "choice_accuracy").difference == 0.5
 
 
 def test_choice_and_written_items_together(arms) -> None:
     scores = [-1.0, -2.0, -3.0, -4.0]
     mixed = {name: [*rows, *(choice(k, scores) for k in range(200, 220))] for name, rows in arms.items()}
-    found = compare_arms(mixed, resampling=Resampling(200))
+    comparison = compare_arms(mixed, resampling=Resampling(200))
     alone = compare_arms(arms, resampling=Resampling(200))
-    assert found.overall.table["sft"]["bleu"].value == pytest.approx(alone.overall.table["sft"]["bleu"].value)
-    assert found.overall.table["sft"]["bleu"].n == 120
-    assert found.overall.table["sft"]["choice_accuracy"].value == 0.25
-    assert found.overall.table["sft"]["choice_accuracy"].n == 20
-    assert set(found.kinds["choice"].table["sft"]) == {"choice_accuracy"}
+    assert comparison.overall.table["sft"]["bleu"].value == pytest.approx(alone.overall.table["sft"]["bleu"].value)
+    assert comparison.overall.table["sft"]["bleu"].n == 120
+    assert comparison.overall.table["sft"]["choice_accuracy"].value == 0.25
+    assert comparison.overall.table["sft"]["choice_accuracy"].n == 20
+    assert set(comparison.kinds["choice"].table["sft"]) == {"choice_accuracy"}
 
 
 def test_a_missing_likelihood_is_said_not_guessed() -> None:
     scores = [-1.0, -2.0, -3.0, -4.0]
-    found = compare_arms(
+    comparison = compare_arms(
         {
             "teacher": [choice(0, scores), choice(1, scores)],
             "sft": [choice(0, scores), choice(1, [-1.0, math.nan, -2.0, -3.0])],
@@ -179,16 +179,16 @@ def test_a_missing_likelihood_is_said_not_guessed() -> None:
         },
         resampling=Resampling(100),
     )
-    assert set(found.overall.table) == {"teacher"}
-    assert [note.split(":")[0] for note in found.scored.notes] == ["sft", "distilled"]
+    assert set(comparison.overall.table) == {"teacher"}
+    assert [note.split(":")[0] for note in comparison.scored.notes] == ["sft", "distilled"]
     assert chosen_option(choice(1, [-4.0, -1.0, -9.0, -9.0])) == "SMF"
 
 
 def test_rows_without_an_answer_are_left_out_and_counted() -> None:
     rows = [row(0, "AMF"), row(1, "SMF"), row(2, "x", references=[])]
-    found = compare_arms({"sft": rows, "distilled": rows}, resampling=Resampling(100))
-    assert found.overall.items == 2
-    assert found.to_dict()["notes"][0] == "1 test items without a right answer were left out"
+    comparison = compare_arms({"sft": rows, "distilled": rows}, resampling=Resampling(100))
+    assert comparison.overall.items == 2
+    assert comparison.to_dict()["notes"][0] == "1 test items without a right answer were left out"
 
 
 def test_everything_is_json(arms) -> None:
@@ -228,19 +228,19 @@ def test_majority_baseline_by_hand() -> None:
 
 def test_examples_show_both_directions(arms) -> None:
     contests = [("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")]
-    found = disagreements(arms, contests=contests)
-    assert [(part.better, part.worse) for part in found] == contests
-    for part in found:
+    examples = disagreements(arms, contests=contests)
+    assert [(part.better, part.worse) for part in examples] == contests
+    for part in examples:
         assert len(part.examples) == 3
         for example in part.examples:
             quality = {name: answer.quality for name, answer in example.answers.items()}
             assert quality[part.better] > quality[part.worse]
             assert set(quality) == set(arms)
-    better, worse = found[0].count, found[1].count
+    better, worse = examples[0].count, examples[1].count
     table = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).overall.table
     lead = table["distilled"]["exact_match"].value - table["sft"]["exact_match"].value
     assert (better - worse) / 120 == pytest.approx(lead)
-    assert disagreements(arms, contests=contests) == found
+    assert disagreements(arms, contests=contests) == examples
     assert disagreements({"sft": arms["sft"]}, contests=contests) == []
     ours = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).to_dict()["examples"]
-    assert [Contest.from_json(row) for row in json.loads(json.dumps(ours))] == found
+    assert [Contest.from_json(row) for row in json.loads(json.dumps(ours))] == examples

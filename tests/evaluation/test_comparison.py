@@ -13,7 +13,7 @@ from support.embedded_answers import NAMES, embedded_answers
 from understudy.errors import ConfigError
 from understudy.evaluation.compare import compare
 from understudy.evaluation.evaluate import evaluation
-from understudy.evaluation.metric_models import metric_names, tools_for
+from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
 from understudy.files import cache_folder
@@ -44,13 +44,13 @@ def test_scores_are_those_of_the_metrics_themselves(scored: Scored) -> None:
 
 
 def test_intervals_together_are_those_one_by_one(scored: Scored) -> None:
-    found = scored.intervals(resampling=Resampling(300, seed=3))
+    intervals = scored.intervals(resampling=Resampling(300, seed=3))
     part = replace(scored, scores={NAMES[0]: {"chrf": _without_the_first(scored.scores[NAMES[0]]["chrf"])}})
     for name, metric in ((NAMES[0], "bleu"), (NAMES[1], "token_f1")):
         alone = bootstrap_interval(
-            scored.scores[name][metric], groups=scored.groups, resampling=Resampling(300, seed=3)
+            scored.scores[name][metric], clusters=scored.clusters, resampling=Resampling(300, seed=3)
         )
-        assert found[name][metric].to_dict() == pytest.approx(alone.to_dict())
+        assert intervals[name][metric].to_dict() == pytest.approx(alone.to_dict())
     missing = part.intervals(resampling=Resampling(300, seed=3))[NAMES[0]]["chrf"]
     assert missing.n == len(scored.rows) - 1
 
@@ -77,37 +77,37 @@ def test_the_order_of_items_changes_nothing(scored: Scored) -> None:
 
 def test_a_perfect_system_has_the_maximum_on_every_text_metric() -> None:
     rows = [replace(row, prediction=row.references[0]) for row in embedded_answers()[NAMES[0]]]
-    found = evaluation(
+    results = evaluation(
         [System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resampling=Resampling(100)
     )
-    assert [score.value for score in found.systems["perfect"].scores.values()] == [1.0, 1.0, 1.0]
+    assert [score.value for score in results.systems["perfect"].scores.values()] == [1.0, 1.0, 1.0]
 
 
 def test_every_pair_is_tested_on_every_metric(scored: Scored) -> None:
-    found = compare(scored, resampling=Resampling(500)).tests
-    assert len(found.tests) == found.family_size == 3 * len(METRIC_NAMES)
-    assert set(found.friedman) == set(METRIC_NAMES)
+    tests = compare(scored, resampling=Resampling(500)).tests
+    assert len(tests.tests) == tests.family_size == 3 * len(METRIC_NAMES)
+    assert set(tests.friedman) == set(METRIC_NAMES)
 
 
 def test_a_baseline_makes_a_smaller_family(scored: Scored) -> None:
     everything = compare(scored, resampling=Resampling(500)).tests
-    found = compare(scored, baseline=NAMES[1], resampling=Resampling(500)).tests
-    assert {(t.a, t.b) for t in found.tests} == {(NAMES[0], NAMES[1]), (NAMES[2], NAMES[1])}
-    assert found.family_size == 2 * len(METRIC_NAMES)
+    tests = compare(scored, baseline=NAMES[1], resampling=Resampling(500)).tests
+    assert {(t.a, t.b) for t in tests.tests} == {(NAMES[0], NAMES[1]), (NAMES[2], NAMES[1])}
+    assert tests.family_size == 2 * len(METRIC_NAMES)
     same = {(t.a, t.b, t.metric): t for t in everything.tests}
-    for test in found.tests:
+    for test in tests.tests:
         sign = 1 if (test.a, test.b, test.metric) in same else -1
         other = same[(test.a, test.b, test.metric) if sign == 1 else (test.b, test.a, test.metric)]
         assert test.p_value == other.p_value
         assert test.p_holm <= other.p_holm + 1e-12
         assert test.comparison.difference == pytest.approx(sign * other.comparison.difference)
-    assert found.friedman == everything.friedman
+    assert tests.friedman == everything.friedman
 
 
 def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
     first, second = NAMES[:2]
-    here = compare(scored, pairs=[(first, second)], resampling=Resampling(2000)).tests.tests[0].comparison
-    there = compare(scored, pairs=[(second, first)], resampling=Resampling(2000)).tests.tests[0].comparison
+    here = compare(scored, contrasts=[(first, second)], resampling=Resampling(2000)).tests.tests[0].comparison
+    there = compare(scored, contrasts=[(second, first)], resampling=Resampling(2000)).tests.tests[0].comparison
     assert (there.value_a, there.value_b, there.difference) == (here.value_b, here.value_a, -here.difference)
     assert (there.low, there.high) == pytest.approx((-here.high, -here.low))
     assert (there.p_randomisation, there.p_wilcoxon) == (here.p_randomisation, here.p_wilcoxon)
@@ -119,9 +119,9 @@ def test_a_pair_the_other_way_round_is_its_mirror_image(scored: Scored) -> None:
 
 
 def test_pairs_with_an_absent_system_are_passed_over(scored: Scored) -> None:
-    found = compare(scored, pairs=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resampling=Resampling(500)).tests
-    assert {(test.a, test.b) for test in found.tests} == {(NAMES[2], NAMES[0])}
-    assert found.family_size == len(METRIC_NAMES)
+    tests = compare(scored, contrasts=[("nobody", NAMES[0]), (NAMES[2], NAMES[0])], resampling=Resampling(500)).tests
+    assert {(test.a, test.b) for test in tests.tests} == {(NAMES[2], NAMES[0])}
+    assert tests.family_size == len(METRIC_NAMES)
 
 
 def test_one_system_or_an_unknown_baseline_is_refused(scored: Scored) -> None:
@@ -136,7 +136,7 @@ def test_one_system_or_an_unknown_baseline_is_refused(scored: Scored) -> None:
 
 def seeded() -> list[System]:
     """Two systems with three seeds each: the embedded models, some of whose answers are swapped by seed."""
-    found = []
+    systems = []
     for name, other in ((NAMES[0], NAMES[1]), (NAMES[1], NAMES[2])):
         for seed in range(3):
             rows = [
@@ -145,14 +145,14 @@ def seeded() -> list[System]:
                     zip(embedded_answers()[name], embedded_answers()[other], strict=True)
                 )
             ]
-            found.append(System(name, rows, f"{name}-{seed}", arm="distilled", seed=seed, family=f"{name}/distilled"))
-    return found
+            systems.append(System(name, rows, f"{name}-{seed}", arm="distilled", seed=seed, family=f"{name}/distilled"))
+    return systems
 
 
 def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
     scored = score_systems(seeded(), ("exact_match", "bleu"))
     assert [system.name for system in scored.systems] == list(NAMES[:2])
-    found = compare(scored, resampling=Resampling(500)).to_dict()
+    outcome = compare(scored, resampling=Resampling(500)).to_dict()
     for name in NAMES[:2]:
         alone = [
             score([r.prediction for r in s.rows], [list(r.references) for r in s.rows], metrics=["exact_match"])
@@ -160,13 +160,13 @@ def test_seeds_of_one_system_stand_as_one_with_mean_and_deviation() -> None:
             if s.name == name
         ]
         values = [result["exact_match"].value for result in alone]
-        figures = found["seeds"][name]["exact_match"]
+        figures = outcome["seeds"][name]["exact_match"]
         assert list(figures["values"].values()) == pytest.approx(values)
         assert (figures["mean"], figures["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
-        assert found["overall"]["table"][name]["exact_match"]["value"] == pytest.approx(np.mean(values))
-    model = found["seeds_model"]["exact_match"]
+        assert outcome["overall"]["table"][name]["exact_match"]["value"] == pytest.approx(np.mean(values))
+    model = outcome["seeds_model"]["exact_match"]
     assert model["seeds"] == {NAMES[0]: 3, NAMES[1]: 3}
-    first, second = (found["overall"]["table"][name]["exact_match"]["value"] for name in NAMES[:2])
+    first, second = (outcome["overall"]["table"][name]["exact_match"]["value"] for name in NAMES[:2])
     assert model["effects"][0]["difference"] == pytest.approx(second - first, abs=0.02)
 
 
@@ -183,31 +183,31 @@ def test_the_mean_over_equal_runs_is_the_run(scored: Scored) -> None:
 
 
 def test_what_is_not_measured_is_said_with_its_reason() -> None:
-    found = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resampling=Resampling(100))
-    assert list(found.systems[NAMES[0]].scores) == ["exact_match"]
-    assert "judge" in found.not_measured["faithfulness"][NAMES[0]]
+    results = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resampling=Resampling(100))
+    assert list(results.systems[NAMES[0]].scores) == ["exact_match"]
+    assert "judge" in results.not_measured["faithfulness"][NAMES[0]]
 
 
 def test_the_figures_of_a_run_say_it_too() -> None:
     arms = {arm: embedded_answers()[name] for arm, name in zip(("distilled", "sft"), NAMES, strict=False)}
-    found = compare_arms(
-        arms, metrics=("exact_match", "faithfulness"), tools=MetricModels(), resampling=Resampling(100)
+    figures = compare_arms(
+        arms, metrics=("exact_match", "faithfulness"), models=MetricModels(), resampling=Resampling(100)
     ).to_dict()
-    assert list(found["metrics"]) == ["exact_match"]
-    assert list(found["not_measured"]) == ["faithfulness"]
-    assert "Not measured: Faithfulness (" in " ".join(limits(found))
+    assert list(figures["metrics"]) == ["exact_match"]
+    assert list(figures["not_measured"]) == ["faithfulness"]
+    assert "Not measured: Faithfulness (" in " ".join(limits(figures))
 
 
 def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) -> None:
-    found = compare(scored, resampling=Resampling(500)).to_dict(examples=2)
+    figures = compare(scored, resampling=Resampling(500)).to_dict(examples=2)
     rows = {row.id: row for row in embedded_answers()[NAMES[0]]}
-    assert {(c["better"], c["worse"]) for c in found["examples"]} >= {(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])}
-    for contest in found["examples"]:
+    assert {(c["better"], c["worse"]) for c in figures["examples"]} >= {(NAMES[0], NAMES[1]), (NAMES[1], NAMES[0])}
+    for contest in figures["examples"]:
         for example in contest["examples"]:
             answers = example["answers"]
             assert answers[contest["better"]]["quality"] > answers[contest["worse"]]["quality"]
             assert example["question"] == rows[example["id"]].question
-    constant = found["constant_answer"]
+    constant = figures["constant_answer"]
     hits = sum(constant["answer"] in [text.strip().lower() for text in row.references] for row in rows.values())
     assert constant["share"] == hits / len(rows)
 
@@ -231,7 +231,7 @@ def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = EvaluateConfig.model_validate(
         {"judge": {"model": "scripted", "base_url": "http://localhost:1/v1", "repeats": 3}, "bertscore_model": "x"}
     )
-    tools = tools_for(config)
-    assert tools.judge is not None
-    assert (tools.judge.name, tools.judge_repeats, tools.bertscore_model) == ("scripted", 3, "x")
-    assert tools_for(EvaluateConfig()).judge is None
+    models = metric_models_of(config)
+    assert models.judge is not None
+    assert (models.judge.name, models.judge_repeats, models.bertscore_model) == ("scripted", 3, "x")
+    assert metric_models_of(EvaluateConfig()).judge is None

@@ -39,10 +39,11 @@ def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> 
 
 def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
     rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
-    assert isinstance(found, Interval)
-    assert found.value == pytest.approx((1 + 1 / 2) / 2)
-    assert found.n == 2, "neither a row without explanation nor one without context"
+    models = MetricModels(judge=completer(server))
+    figures = judged_explanations(rows, models, resampling=Resampling(200))["faithfulness"]
+    assert isinstance(figures, Interval)
+    assert figures.value == pytest.approx((1 + 1 / 2) / 2)
+    assert figures.n == 2, "neither a row without explanation nor one without context"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -
     ],
 )
 def test_what_cannot_be_judged_says_why(server: Server, rows: list[ExplainedPrediction], said: str) -> None:
-    found = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))["faithfulness"]
-    assert isinstance(found, NotMeasured)
-    assert said in found.reason
+    models = MetricModels(judge=completer(server))
+    figures = judged_explanations(rows, models, resampling=Resampling(200))["faithfulness"]
+    assert isinstance(figures, NotMeasured)
+    assert said in figures.reason

@@ -18,7 +18,7 @@ from support.tiny import llama, tokenizer
 from understudy.data.tasks import ANSWER_MARK, WithRationales, prompt_example
 from understudy.errors import ConfigError
 from understudy.evaluation.explanation_results import Faithfulness, NotMeasured, Simulatability
-from understudy.evaluation.explanations import asked, explanation_figures, option_scores, predict_explained
+from understudy.evaluation.explanations import explanation_figures, option_scores, predict_explained, roles_of
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, observer_prompts, simulate
@@ -64,16 +64,16 @@ class Copier(LlamaForCausalLM):
 
 @pytest.fixture(scope="module")
 def causal():
-    made = Template(tokenizer(300))
-    return SimpleNamespace(model=llama(len(made.tokenizer)), encoder=ExampleTokenizer(made, DATA))
+    template = Template(tokenizer(300))
+    return SimpleNamespace(model=llama(len(template.tokenizer)), encoder=ExampleTokenizer(template, DATA))
 
 
 @pytest.fixture(scope="module")
 def apart():
-    made = Template(tokenizer(300), encoder_decoder=True)
-    end, pad = made.tokenizer.eos_token_id, made.tokenizer.pad_token_id
+    template = Template(tokenizer(300), encoder_decoder=True)
+    end, pad = template.tokenizer.eos_token_id, template.tokenizer.pad_token_id
     config = T5Config(
-        vocab_size=len(made.tokenizer),
+        vocab_size=len(template.tokenizer),
         d_model=16,
         d_kv=8,
         d_ff=32,
@@ -86,7 +86,9 @@ def apart():
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return SimpleNamespace(model=T5ForConditionalGeneration(config).eval(), encoder=ExampleTokenizer(made, DATA))
+        return SimpleNamespace(
+            model=T5ForConditionalGeneration(config).eval(), encoder=ExampleTokenizer(template, DATA)
+        )
 
 
 @pytest.fixture(params=["causal", "encoder-decoder"])
@@ -128,7 +130,7 @@ def row(name, chosen, explanation, **fields):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "found"),
+    ("tasks", "roles"),
     [
         ({"kind": "answer"}, ("answer", None, None)),
         ({"kind": "rationale_answer"}, ("rationale", "rationale", "rationale")),
@@ -141,14 +143,14 @@ def row(name, chosen, explanation, **fields):
         ({"kind": "multitask_counterfactual", "factual_weight": 0.0}, ("predict", "explain", None)),
     ],
 )
-def test_only_what_was_learned_is_asked(tasks, found):
-    form = asked(TaskConfig(**tasks))
-    assert (form.answer, form.explanation, form.reading) == found
+def test_only_what_was_learned_is_asked(tasks, roles):
+    form = roles_of(TaskConfig(**tasks))
+    assert (form.answer, form.explanation, form.reading) == roles
 
 
 def test_a_student_that_learned_no_answers_is_refused():
     with pytest.raises(ConfigError, match="no task answers, only explain"):
-        asked(TaskConfig(kind="multitask", predict_weight=0.0))
+        roles_of(TaskConfig(kind="multitask", predict_weight=0.0))
 
 
 # prediction rows
@@ -179,10 +181,10 @@ def test_rows_of_every_kind_from_both_forms_of_models(student, kind):
 def test_options_are_scored_behind_the_rationale_as_by_hand(causal):
     """The likelihood of an option is that of its tokens behind prompt, rationale and mark, counted in one long text."""
     rationale = "N2 ends there."
-    (found,) = option_scores(causal.model, causal.encoder, ROWS[:1], "factual", rationales=[rationale], batch_size=3)
+    (scores,) = option_scores(causal.model, causal.encoder, ROWS[:1], "factual", rationales=[rationale], batch_size=3)
     template, put = causal.encoder.template, prompt_example(ROWS[0], "factual")
     prompt = causal.encoder.prompt_ids(put)
-    for choice, value in zip(OPTIONS, found, strict=True):
+    for choice, value in zip(OPTIONS, scores, strict=True):
         before = template.tokenizer(f" {rationale} {ANSWER_MARK}", add_special_tokens=False)["input_ids"]
         tail = [*template.tokenizer(f" {choice}", add_special_tokens=False)["input_ids"], template.end_id]
         ids = torch.tensor([[*prompt, *before, *tail]])
@@ -194,9 +196,9 @@ def test_options_are_scored_behind_the_rationale_as_by_hand(causal):
 def test_without_a_rationale_the_scores_are_the_ordinary_ones(student):
     rows = [[student.encoder.encode(prompt_example(one, "predict"), choice) for choice in OPTIONS] for one in ROWS]
     plain = choice_scores(student.model, rows, pad_id=student.encoder.template.tokenizer.pad_token_id)
-    found = option_scores(student.model, student.encoder, ROWS, "predict", batch_size=64)
+    scores = option_scores(student.model, student.encoder, ROWS, "predict", batch_size=64)
     behind = option_scores(student.model, student.encoder, ROWS, "predict", rationales=["so"] * 3, batch_size=64)
-    for values, same, other in zip(plain, found, behind, strict=True):
+    for values, same, other in zip(plain, scores, behind, strict=True):
         assert same == pytest.approx(values, abs=1e-5)
         assert other != pytest.approx(values, abs=1e-3)
 
@@ -230,11 +232,11 @@ def test_a_rationale_is_cut_where_the_positions_of_a_model_end(causal):
 
 def test_rows_without_options_have_no_scores(causal):
     bare = Example("bare", "What does UPF mean?", ("User Plane Function",))
-    (found,) = predict_explained(
+    (prediction,) = predict_explained(
         causal.model, causal.encoder, [bare], TaskConfig(kind="rationale_answer"), batch_size=1
     )
-    assert found.choice_scores is None
-    assert found.chosen is None
+    assert prediction.choice_scores is None
+    assert prediction.chosen is None
 
 
 # faithfulness
@@ -249,13 +251,13 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
         *[("n4", n) for n in (0, 2, 3)],
         *[("sub", n) for n in (0, 1, 3)],
     ]
-    found = faithfulness(swaps, tasks, resampling=Resampling(200))
-    assert isinstance(found, Faithfulness)
-    assert (found.task, found.swaps, found.examples) == ("factual", 9, 3)
-    assert found.follows == Interval(1.0, 1.0, 1.0, 9)
-    assert found.flips.value == 1.0
-    assert found.flips.n == sum(swap.before != swap.choice for swap in swaps) > 0
-    assert found.note == ""
+    figures = faithfulness(swaps, tasks, resampling=Resampling(200))
+    assert isinstance(figures, Faithfulness)
+    assert (figures.task, figures.swaps, figures.examples) == ("factual", 9, 3)
+    assert figures.follows == Interval(1.0, 1.0, 1.0, 9)
+    assert figures.flips.value == 1.0
+    assert figures.flips.n == sum(swap.before != swap.choice for swap in swaps) > 0
+    assert figures.note == ""
 
 
 def test_options_that_read_the_same_are_one_answer(copier):
@@ -305,9 +307,9 @@ def test_without_counterfactuals_there_is_nothing_to_measure(causal):
 
 def test_multitask_with_counterfactuals_says_which_answers_were_measured(copier):
     tasks = TaskConfig(kind="multitask_counterfactual")
-    found = faithfulness(swapped_answers(copier.model, copier.encoder, argued(), tasks, batch_size=4), tasks)
-    assert found.task == "factual"
-    assert "[predict] do not read" in found.note
+    figures = faithfulness(swapped_answers(copier.model, copier.encoder, argued(), tasks, batch_size=4), tasks)
+    assert figures.task == "factual"
+    assert "[predict] do not read" in figures.note
 
 
 def test_shares_of_swaps_by_hand():
@@ -318,11 +320,11 @@ def test_shares_of_swaps_by_hand():
         Swap("b", "b", choice=0, before=3, after=3),
         Swap("b", "b", choice=1, before=3, after=0),
     ]
-    found = faithfulness(swaps, tasks, resampling=Resampling(500))
-    assert found.follows.value == 0.5
-    assert found.flips.value == pytest.approx(1 / 3)
-    assert found.flips.n == 3
-    assert found.follows.low < 0.5 < found.follows.high
+    figures = faithfulness(swaps, tasks, resampling=Resampling(500))
+    assert figures.follows.value == 0.5
+    assert figures.flips.value == pytest.approx(1 / 3)
+    assert figures.flips.n == 3
+    assert figures.follows.low < 0.5 < figures.follows.high
     stubborn = faithfulness([swaps[0]], tasks, resampling=Resampling(500))
     assert isnan(stubborn.flips.value)
 
@@ -336,15 +338,15 @@ ALONE = [True, True, True, True, False, False, False, False]
 
 
 def test_leakage_adjusted_simulatability_of_eight_items_by_hand():
-    found = leakage_adjusted(BOTH, QUESTION, ALONE, resampling=Resampling(500))
-    assert found.question_alone.value == 4 / 8
-    assert found.both.value == 7 / 8
-    assert found.gain.value == pytest.approx(3 / 8)
-    assert found.leaking.value == 4 / 8
-    assert found.gain_leaking.value == pytest.approx(2 / 4)
-    assert found.gain_not_leaking.value == pytest.approx(1 / 4)
-    assert found.las.value == pytest.approx((2 / 4 + 1 / 4) / 2)
-    assert found.las.low < found.las.value < found.las.high
+    figures = leakage_adjusted(BOTH, QUESTION, ALONE, resampling=Resampling(500))
+    assert figures.question_alone.value == 4 / 8
+    assert figures.both.value == 7 / 8
+    assert figures.gain.value == pytest.approx(3 / 8)
+    assert figures.leaking.value == 4 / 8
+    assert figures.gain_leaking.value == pytest.approx(2 / 4)
+    assert figures.gain_not_leaking.value == pytest.approx(1 / 4)
+    assert figures.las.value == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert figures.las.low < figures.las.value < figures.las.high
     # strata of unequal size: seven items leak, and one that does not has a gain of its own
     unequal = leakage_adjusted([True] * 8, [False] * 7 + [True], [True] * 7 + [False], resampling=Resampling(500))
     assert unequal.gain.value == pytest.approx(7 / 8)
@@ -352,10 +354,10 @@ def test_leakage_adjusted_simulatability_of_eight_items_by_hand():
 
 
 def test_las_is_not_defined_where_everything_leaks():
-    found = leakage_adjusted(BOTH, QUESTION, [True] * 8, resampling=Resampling(200))
-    assert found.las.to_dict() == {"value": None, "low": None, "high": None, "n": 8, "missing": 0}
-    assert isnan(found.gain_not_leaking.value)
-    assert found.gain_leaking.value == found.gain.value
+    figures = leakage_adjusted(BOTH, QUESTION, [True] * 8, resampling=Resampling(200))
+    assert figures.las.to_dict() == {"value": None, "low": None, "high": None, "n": 8, "missing": 0}
+    assert isnan(figures.gain_not_leaking.value)
+    assert figures.gain_leaking.value == figures.gain.value
 
 
 hits = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=30)
@@ -365,22 +367,22 @@ hits = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size
 @settings(max_examples=40, deadline=None)
 def test_gain_is_the_weighted_mean_of_its_halves_and_las_the_plain_one(table):
     both, question, alone = zip(*table, strict=True)
-    found = leakage_adjusted(both, question, alone, resampling=Resampling(100))
-    share = found.leaking.value
-    halves = [found.gain_leaking.value, found.gain_not_leaking.value]
+    figures = leakage_adjusted(both, question, alone, resampling=Resampling(100))
+    share = figures.leaking.value
+    halves = [figures.gain_leaking.value, figures.gain_not_leaking.value]
     weighted = sum((weight * half for weight, half in zip((share, 1 - share), halves, strict=True) if not isnan(half)))
-    assert found.gain.value == pytest.approx(weighted)
-    assert found.gain.value == pytest.approx(found.both.value - found.question_alone.value)
+    assert figures.gain.value == pytest.approx(weighted)
+    assert figures.gain.value == pytest.approx(figures.both.value - figures.question_alone.value)
     if any(map(isnan, halves)):
-        assert isnan(found.las.value)
+        assert isnan(figures.las.value)
     else:
-        assert found.las.value == pytest.approx(sum(halves) / 2)
-        assert -1 <= found.las.value <= 1
+        assert figures.las.value == pytest.approx(sum(halves) / 2)
+        assert -1 <= figures.las.value <= 1
 
 
 def test_items_of_one_group_are_drawn_together():
     alone = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, resampling=Resampling(500))
-    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, groups=[*range(8)] * 6, resampling=Resampling(500))
+    tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, clusters=[*range(8)] * 6, resampling=Resampling(500))
     assert tied.las.value == alone.las.value
     assert tied.las.high - tied.las.low > 1.5 * (alone.las.high - alone.las.low)
 
@@ -388,13 +390,13 @@ def test_items_of_one_group_are_drawn_together():
 def test_an_observer_that_copies_foresees_what_explanations_name(copier):
     """An explanation that names the answer gains all there is to gain, and leaks each time: LAS is not defined."""
     rows = [row(str(n), n % 4, f"What does it: {OPTIONS[n % 4]}.") for n in range(8)]
-    found = simulate(copier.model, copier.encoder, rows, batch_size=8, resampling=Resampling(200))
-    assert isinstance(found, Simulatability)
-    assert (found.items, found.left_out) == (8, 0)
-    assert found.question_alone.value == 2 / 8
-    assert found.both.value == found.leaking.value == 1
-    assert found.gain.value == found.gain_leaking.value == 6 / 8
-    assert isnan(found.las.value)
+    figures = simulate(copier.model, copier.encoder, rows, batch_size=8, resampling=Resampling(200))
+    assert isinstance(figures, Simulatability)
+    assert (figures.items, figures.left_out) == (8, 0)
+    assert figures.question_alone.value == 2 / 8
+    assert figures.both.value == figures.leaking.value == 1
+    assert figures.gain.value == figures.gain_leaking.value == 6 / 8
+    assert isnan(figures.las.value)
     silent = [replace(one, explanation="No reason.") for one in rows[:4]]
     mixed = simulate(copier.model, copier.encoder, rows[4:] + silent, batch_size=8, resampling=Resampling(200))
     assert mixed.leaking.value == (4 + 1) / 8
@@ -405,8 +407,8 @@ def test_an_observer_that_copies_foresees_what_explanations_name(copier):
 def test_rows_that_cannot_be_foreseen_are_left_out_and_counted(causal):
     usable = row("a", 1, "why")
     unusable = [row("b", None, "why"), row("c", 1, None), row("d", 1, ""), row("e", None, "why", choices=[])]
-    found = simulate(causal.model, causal.encoder, [usable, *unusable], batch_size=8, resampling=Resampling(100))
-    assert (found.items, found.left_out) == (1, 4)
+    figures = simulate(causal.model, causal.encoder, [usable, *unusable], batch_size=8, resampling=Resampling(100))
+    assert (figures.items, figures.left_out) == (1, 4)
     nothing = simulate(causal.model, causal.encoder, unusable, batch_size=8)
     assert isinstance(nothing, NotMeasured)
     assert nothing.left_out == 4
@@ -433,18 +435,18 @@ def test_figures_of_explanations_by_hand():
         row("c", None, "No idea"),
         row("d", 2, None),
     ]
-    found = explanation_figures(rows, resampling=Resampling(200))
-    assert (found.items, found.explained) == (4, 3)
-    assert found.answer_given.value == 3 / 4
-    assert found.names_no_option.value == 1 / 4
-    assert found.words.value == pytest.approx((7 + 9 + 2) / 3)
-    assert found.distractors.value == pytest.approx((1 + 2 + 0) / 3)
-    assert (found.names_own_answer.value, found.names_own_answer.n) == (1 / 2, 2)
-    assert found.unfinished.value == pytest.approx(1 / 3)
+    figures = explanation_figures(rows, resampling=Resampling(200))
+    assert (figures.items, figures.explained) == (4, 3)
+    assert figures.answer_given.value == 3 / 4
+    assert figures.names_no_option.value == 1 / 4
+    assert figures.words.value == pytest.approx((7 + 9 + 2) / 3)
+    assert figures.distractors.value == pytest.approx((1 + 2 + 0) / 3)
+    assert (figures.names_own_answer.value, figures.names_own_answer.n) == (1 / 2, 2)
+    assert figures.unfinished.value == pytest.approx(1 / 3)
 
 
 def test_figures_of_a_student_that_explains_nothing():
-    found = explanation_figures([row("a", 0, None), row("b", 1, None)], resampling=Resampling(100))
-    assert (found.items, found.explained) == (2, 0)
-    assert isnan(found.words.value)
-    assert found.names_no_option.value == 0
+    figures = explanation_figures([row("a", 0, None), row("b", 1, None)], resampling=Resampling(100))
+    assert (figures.items, figures.explained) == (2, 0)
+    assert isnan(figures.words.value)
+    assert figures.names_no_option.value == 0

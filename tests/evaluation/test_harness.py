@@ -50,7 +50,7 @@ def test_a_task_of_ones_own_runs_on_a_student(student: Path, tmp_path: Path, mon
         "metric_list": [{"metric": "acc"}],
     }
     (tmp_path / "ports.yaml").write_text(json.dumps(task), encoding="utf-8")
-    found = run_tasks(student, [str(tmp_path / "ports.yaml")], device="cpu")
-    assert found.tasks["ports"]["acc"].value in (0.0, 1.0)
+    results = run_tasks(student, [str(tmp_path / "ports.yaml")], device="cpu")
+    assert results.tasks["ports"]["acc"].value in (0.0, 1.0)
     with pytest.raises(ConfigError, match="no_such_task"):
         run_tasks(student, ["no_such_task"], device="cpu")

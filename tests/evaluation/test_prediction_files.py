@@ -43,14 +43,14 @@ def test_every_layout_reads_alike(tmp_path: Path) -> None:
     flat = [{**row, "references": json.dumps(row["references"])} for row in ROWS]
     document = tmp_path / "rows.json"
     document.write_text(json.dumps(ROWS), encoding="utf-8")
-    found = [
+    layouts = [
         essence(jsonl(tmp_path / "rows.jsonl", ROWS)),
         essence(document),
         essence(table(tmp_path / "rows.csv", flat, ",")),
         essence(table(tmp_path / "rows.tsv", flat, "\t")),
     ]
     expected = [(row["id"], row["question"], row["prediction"], tuple(row["references"])) for row in ROWS]
-    assert found == [expected] * 4
+    assert layouts == [expected] * 4
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_every_layout_reads_alike(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_tools_give(tmp_path: Path, row: dict[str, Any], prediction: str, references: list[str]) -> None:
-    [found] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
-    assert (found.prediction, list(found.references)) == (prediction, references)
+    [row_read] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
+    assert (row_read.prediction, list(row_read.references)) == (prediction, references)
     if "retrieved_contexts" in row:
-        assert found.context == "x\n\ny"
+        assert row_read.context == "x\n\ny"
 
 
 def test_no_name_stands_for_two_columns_but_answer() -> None:
@@ -96,8 +96,8 @@ def test_any_text_survives_every_layout(texts: list[str], tmp_path_factory: pyte
     lines = folder / "lines.txt"
     lines.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     (folder / "gold.txt").write_text("r\n" * len(texts), encoding="utf-8")
-    found = [jsonl(folder / "x.jsonl", rows), table(folder / "x.csv", rows, ","), table(folder / "x.tsv", rows, "\t")]
-    for path in found:
+    paths = [jsonl(folder / "x.jsonl", rows), table(folder / "x.csv", rows, ","), table(folder / "x.tsv", rows, "\t")]
+    for path in paths:
         assert [row.prediction for row in read_predictions(path).rows] == texts
     assert [row.prediction for row in read_predictions(lines, [folder / "gold.txt"]).rows] == texts
 
@@ -106,9 +106,9 @@ def test_plain_text_files_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "mine.hyp").write_text("AMF\nSMF\n", encoding="utf-8")
     (tmp_path / "one.ref").write_text("AMF\nUPF\n", encoding="utf-8")
     (tmp_path / "two.ref").write_text("the AMF\nSMF\n", encoding="utf-8")
-    found = read_predictions(tmp_path / "mine.hyp", [tmp_path / "one.ref", tmp_path / "two.ref"])
-    assert not found.has_ids
-    assert [row.references for row in found.rows] == [("AMF", "the AMF"), ("UPF", "SMF")]
+    table = read_predictions(tmp_path / "mine.hyp", [tmp_path / "one.ref", tmp_path / "two.ref"])
+    assert not table.has_ids
+    assert [row.references for row in table.rows] == [("AMF", "the AMF"), ("UPF", "SMF")]
 
 
 def test_references_of_another_table_go_by_id(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_what_other_tools_write_for_nothing_and_for_lists(tmp_path: Path) -> Non
     """pandas: NaN for a missing answer, Python's own print of a list; a broken tool: half of a character."""
     path = tmp_path / "x.jsonl"
     path.write_text('{"prediction": NaN, "reference": "a"}\n{"prediction": "x\\ud83d", "reference": ["b", NaN]}\n')
-    found = read_predictions(path).rows
-    assert [row.prediction for row in found] == [None, "x?"]
-    assert found[1].references == ("b",)
+    result = read_predictions(path).rows
+    assert [row.prediction for row in result] == [None, "x?"]
+    assert result[1].references == ("b",)
     listed = [{"prediction": "b", "reference": "['a', \"b's\"]"}, {"prediction": "c", "reference": "[see 5.2.1]"}]
     rows = read_predictions(table(tmp_path / "x.csv", listed, ",")).rows
     assert [row.references for row in rows] == [("a", "b's"), ("[see 5.2.1]",)]

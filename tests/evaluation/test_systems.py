@@ -26,8 +26,8 @@ def row(identity: str | None, prediction: str, reference: str = "AMF", **more: A
 
 def test_a_column_names_the_systems_of_one_file(tmp_path: Path) -> None:
     rows = [row("1", "AMF", model="large"), row("1", "SMF", model="small"), row("2", "SMF", model="large")]
-    found = read_systems([write(tmp_path / "all.jsonl", rows)])
-    assert [(system.name, [r.prediction for r in system.rows]) for system in found] == [
+    systems = read_systems([write(tmp_path / "all.jsonl", rows)])
+    assert [(system.name, [r.prediction for r in system.rows]) for system in systems] == [
         ("large", ["AMF", "SMF"]),
         ("small", ["SMF"]),
     ]
@@ -66,8 +66,8 @@ def system(name: str, ids: list[str] | None, references: list[str]) -> System:
 
 
 def test_items_without_ids_pair_by_order_where_the_answers_agree() -> None:
-    found = same_items([system("a", None, ["x", "y"]), system("b", ["q7", "q9"], ["x", "y"])])
-    assert [[row.id for row in s.rows] for s in found] == [["q7", "q9"]] * 2
+    paired = same_items([system("a", None, ["x", "y"]), system("b", ["q7", "q9"], ["x", "y"])])
+    assert [[row.id for row in s.rows] for s in paired] == [["q7", "q9"]] * 2
 
 
 @pytest.mark.parametrize(

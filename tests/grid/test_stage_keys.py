@@ -16,7 +16,7 @@ from support.tiny import FACTS, llama, tokenizer
 from support.tiny_explained import recipe_of, run_recipe, train, write_house
 from understudy.errors import RunError
 from understudy.files import read_jsonl
-from understudy.grid import GridFolder, cell_runs, plan_of, stage_keys
+from understudy.grid import GridFolder, cell_runs, cell_stages, stage_keys
 from understudy.grid.units import missing, units
 from understudy.pipeline.kinds import is_shared, reads_of, stage_of, stages
 from understudy.pipeline.stages import run_stage
@@ -121,10 +121,10 @@ def keys_of(value: dict[str, Any]) -> dict[str, str]:
 
 def ancestors(recipe: Recipe) -> dict[str, set[str]]:
     """Stage → itself and every stage it is made from."""
-    found: dict[str, set[str]] = {}
+    stages_before: dict[str, set[str]] = {}
     for stage in stages(recipe, unlabelled=True):
-        found[stage.name] = {stage.name}.union(*(found[need] for need in stage.needs))
-    return found
+        stages_before[stage.name] = {stage.name}.union(*(stages_before[need] for need in stage.needs))
+    return stages_before
 
 
 def declared(recipe: Recipe, names: set[str]) -> set[str]:
@@ -267,20 +267,20 @@ def test_each_stage_stands_once_and_behind_what_it_needs(names: list[str]) -> No
     levels: dict[str, list] = {"teacher.sft": [False, True], "student.sft": [False, True]}
     levels |= {"distil.method": ["kd", "dskd"], "seed": [0, 1]}
     cells = cell_runs(parse_grid({**BASE, "axes": {name: levels[name] for name in names}}))
-    found = units(cells, {})
+    all_units = units(cells, {})
     seen: set[str] = set()
-    for unit in found.values():
+    for unit in all_units.values():
         assert seen >= set(unit.needs)
         assert unit.host.name in unit.users
         seen.add(unit.id)
         for need in unit.needs:
             # Whoever needs a stage also needs what it is made from: so a failure reaches exactly its users.
-            assert set(found[need].users) >= set(unit.users)
+            assert set(all_units[need].users) >= set(unit.users)
     for cell in cells:
-        mine = [unit for unit in found.values() if cell.name in unit.users]
-        assert sorted(unit.name for unit in mine) == sorted(stage.name for stage in plan_of(cell))
-    assert len(missing(found, lambda unit: False)) == len(found)
-    assert missing(found, lambda unit: True) == []
+        mine = [unit for unit in all_units.values() if cell.name in unit.users]
+        assert sorted(unit.name for unit in mine) == sorted(stage.name for stage in cell_stages(cell))
+    assert len(missing(all_units, lambda unit: False)) == len(all_units)
+    assert missing(all_units, lambda unit: True) == []
 
 
 def test_a_changed_source_is_refused_and_one_that_is_gone_keeps_its_fingerprint(tmp_path: Path) -> None:
@@ -393,14 +393,14 @@ def test_fields_that_are_not_declared_change_no_text_and_nothing_that_is_learned
 
 def results(run: Run, stage: str) -> dict[str, Any]:
     """Everything in a stage's folder that later stages read, without times."""
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     places = [run.folder / "data"] if stage == "data" else [run.stage(stage)]
     for path in sorted(path for place in places for path in place.rglob("*") if path.is_file()):
         if path.name == "predictions.jsonl":
-            found[path.name] = [(row["id"], row["prediction"]) for row in read_jsonl(path)]
+            content[path.name] = [(row["id"], row["prediction"]) for row in read_jsonl(path)]
         elif path.parent.name == "generate" and path.suffix == ".jsonl":
-            found[path.name] = [(row["id"], row.get("text"), row.get("reasons")) for row in read_jsonl(path)]
+            content[path.name] = [(row["id"], row.get("text"), row.get("reasons")) for row in read_jsonl(path)]
         elif path.suffix in (".jsonl", ".safetensors") and path.name != "metrics.jsonl":
-            found[str(path.name)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert found
-    return found
+            content[str(path.name)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert content
+    return content

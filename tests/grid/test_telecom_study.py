@@ -49,7 +49,7 @@ def same(levels: dict[str, str]) -> bool:
 
 
 def verdicts(rows: list[TableRow], curves: tuple = ()) -> dict[str, str]:
-    return {found["finding"]: found["verdict"] for found in findings(rows, ABOUT, curves, 0.05)}
+    return {finding["finding"]: finding["verdict"] for finding in findings(rows, ABOUT, curves, 0.05)}
 
 
 # -- the findings ----------------------------------------------------------------------------------------------------
@@ -62,24 +62,24 @@ def test_the_study_as_it_was_found_holds() -> None:
 
 def test_a_teacher_that_harms_is_no_finding() -> None:
     rows = grid(lambda at: 0.6 - 0.1 * teacher(at) + 0.1 * student(at))
-    found = verdicts(rows)
-    assert found["a"] == found["b"] == "does not hold"
+    verdict_of = verdicts(rows)
+    assert verdict_of["a"] == verdict_of["b"] == "does not hold"
 
 
 def test_help_for_one_algorithm_only_is_not_help_for_each() -> None:
     rows = grid(lambda at: 0.4 + 0.1 * teacher(at) * (at["algorithm"] == "kd") - 0.1 * teacher(at) * (not same(at)))
-    [found, *_] = findings(rows, ABOUT, (), 0.05)
-    assert found["verdict"] == "cannot be told"
-    clear = {(row["what"], row["metric"]) for row in found["rows"] if row["p_holm"] < 0.05}
+    [finding, *_] = findings(rows, ABOUT, (), 0.05)
+    assert finding["verdict"] == "cannot be told"
+    clear = {(row["what"], row["metric"]) for row in finding["rows"] if row["p_holm"] < 0.05}
     assert clear == {("kd", "rougeL"), ("kd", "token_f1")}
     # The other vocabulary, where the teacher harms, has no part in it.
-    assert all(row["difference"] > 0.09 for row in found["rows"] if row["what"] == "kd")
+    assert all(row["difference"] > 0.09 for row in finding["rows"] if row["what"] == "kd")
 
 
 def test_gains_that_are_alike_in_both_vocabularies_do_not_depend_on_them() -> None:
     rows = grid(lambda at: 0.3 + 0.1 * teacher(at) + 0.1 * student(at) + 0.2 * same(at))
-    found = verdicts(rows)
-    assert (found["b"], found["c"]) == ("holds", "does not hold")
+    verdict_of = verdicts(rows)
+    assert (verdict_of["b"], verdict_of["c"]) == ("holds", "does not hold")
 
 
 def test_noise_alone_tells_nothing() -> None:
@@ -87,17 +87,17 @@ def test_noise_alone_tells_nothing() -> None:
 
 
 def test_a_metric_that_never_moves_is_said_and_breaks_nothing() -> None:
-    found = findings(grid(lambda at: 0.0, noise=0.0), ABOUT, (), 0.05)
-    assert [one["verdict"] for one in found] == ["cannot be told"] * 4
-    assert all("all values are equal" in row["reason"] for row in found[0]["rows"])
+    result = findings(grid(lambda at: 0.0, noise=0.0), ABOUT, (), 0.05)
+    assert [one["verdict"] for one in result] == ["cannot be told"] * 4
+    assert all("all values are equal" in row["reason"] for row in result[0]["rows"])
 
 
 def test_a_metric_of_which_less_is_better_turns_every_direction() -> None:
     rows = grid(lambda at: 0.9 - 0.1 * teacher(at) * (3 if same(at) else 1) - 0.1 * student(at))
     about = {name: {**what, "higher_is_better": False} for name, what in ABOUT.items()}
-    found = findings(rows, about, (), 0.05)
-    assert [one["verdict"] for one in found] == ["holds", "holds", "holds", "cannot be told"]
-    assert all(row["difference"] < 0 for row in found[0]["rows"])
+    result = findings(rows, about, (), 0.05)
+    assert [one["verdict"] for one in result] == ["holds", "holds", "holds", "cannot be told"]
+    assert all(row["difference"] < 0 for row in result[0]["rows"])
 
 
 def test_it_speaks_only_where_the_axes_are_those_of_the_study() -> None:
@@ -116,10 +116,10 @@ def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
 
 def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
     rises, falls = curve((1.0, 0.2), (1.5, 0.4)), curve((1.5, 0.2), (1.0, 0.4))
-    found = by_rouge([rises] * 8, 0.05)
-    assert found["verdict"] == "holds"
-    assert found["rows"][0]["difference"] == pytest.approx(0.2)
-    assert found["rows"][0]["p"] == pytest.approx(1 / 2**8)
+    finding = by_rouge([rises] * 8, 0.05)
+    assert finding["verdict"] == "holds"
+    assert finding["rows"][0]["difference"] == pytest.approx(0.2)
+    assert finding["rows"][0]["p"] == pytest.approx(1 / 2**8)
     assert by_rouge([falls] * 8, 0.05)["verdict"] == "does not hold"
     assert by_rouge([rises, falls] * 4, 0.05)["verdict"] == "cannot be told"
     unmeasured = by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
@@ -152,10 +152,10 @@ def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
     cells = cell_figures(rows, ["rougeL"], 0.95)
     assert len(cells) == 16
     values = [row.metrics["rougeL"] for row in rows[:3]]
-    found = cells[0]["metrics"]["rougeL"]
-    assert found["mean"] == pytest.approx(mean(values))
+    figures = cells[0]["metrics"]["rougeL"]
+    assert figures["mean"] == pytest.approx(mean(values))
     # t(0.975, 2) from a table.
-    assert found["high"] - found["mean"] == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
+    assert figures["high"] - figures["mean"] == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
     [alone] = cell_figures(rows[:1], ["rougeL"], 0.95)
     assert (alone["metrics"]["rougeL"]["low"], alone["seeds"]) == (None, [0])
 
@@ -165,9 +165,9 @@ def test_neighbours_of_a_full_grid_are_counted(sizes: list[int]) -> None:
     cells = [
         {f"axis{n}": str(level) for n, level in enumerate(levels)} for levels in itertools.product(*map(range, sizes))
     ]
-    found = neighbours(cells)
+    result = neighbours(cells)
     pairs = sum(len(cells) // size * (size * (size - 1) // 2) for size in sizes)
-    assert len(found) == len({frozenset(pair[:2]) for pair in found}) == pairs
-    for later, earlier, axis in found:
+    assert len(result) == len({frozenset(pair[:2]) for pair in result}) == pairs
+    for later, earlier, axis in result:
         assert cells[later][axis] > cells[earlier][axis]
         assert {**cells[later], axis: ""} == {**cells[earlier], axis: ""}

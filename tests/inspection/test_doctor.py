@@ -13,7 +13,7 @@ DATA = {"source": "embedded:telecom", "max_length": 256, "max_answer_tokens": 24
 
 
 def test_the_embedded_teacher_and_its_student():
-    found = examine(parse_recipe({"data": DATA}), most_rows=40)
+    found = examine(parse_recipe({"data": DATA}), max_rows=40)
     assert {judged["verdict"] for judged in found["methods"].values()} == {"sound"}
     assert found["rows"]["same_targets"] == found["rows"]["min_edit"] == 1.0
     assert found["templates"]["same_prompt"]
@@ -24,7 +24,7 @@ def test_the_embedded_teacher_and_its_student():
 
 def test_the_embedded_teacher_and_the_other_student():
     recipe = parse_recipe({"data": DATA, "student": {"model": "embedded:telecom-student-other"}})
-    found = examine(recipe, most_rows=40)
+    found = examine(recipe, max_rows=40)
     assert found["unsound"]
     unsound = {m for m, judged in found["methods"].items() if judged["verdict"] == "unsound"}
     assert unsound == {"kd", "dskd"}

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from support import tiny
 from understudy.api import perform
 from understudy.errors import ConfigError, VocabularyMismatch
-from understudy.inspection import batch_rows, found, inspect_recipe, load_live, load_texts, take_sample
+from understudy.inspection import batch_rows, inspect_recipe, load_inputs, load_pair, summarise_data, take_sample
 from understudy.inspection import findings as judge
 from understudy.inspection.cost import peak_memory
 from understudy.inspection.loss_terms import gradient_norms, measure_losses, terms_of
-from understudy.inspection.reference_check import reference_loss, second_opinion
+from understudy.inspection.reference_check import check_reference, reference_loss
 from understudy.inspection.render import show_row
 from understudy.inspection.time_estimate import Projected, in_time, project, wall_time
 from understudy.inspection.tokens import align, check_answers, compare_texts, rows_of, visible
@@ -72,9 +72,9 @@ def recipe_of(folders: dict[str, Path], *overrides: str, student: str = "student
 
 
 def live_of(recipe: Recipe) -> tuple:
-    texts = load_texts(recipe)
+    texts = load_inputs(recipe)
     sample = take_sample(texts)
-    return load_live(texts, sample), texts, sample
+    return load_pair(texts, sample), texts, sample
 
 
 CASES = {
@@ -124,7 +124,7 @@ def test_inspect_shows_everything_writes_no_run_folder_and_takes_data_literally(
     assert "distil on gold rows only" in printed
     assert any("as it came" in finding.text for finding in said)
     assert not (folders["root"] / "runs").exists()
-    texts = load_texts(recipe)
+    texts = load_inputs(recipe)
     nasty = next(row for row in texts.splits.train + texts.splits.dev + texts.splits.test if row.question == NASTY)
     assert "\x1b" not in html
     assert "<b>" not in html
@@ -164,9 +164,9 @@ def test_a_real_teacher_and_a_fresh_student(folders: dict[str, Path]) -> None:
         }
     )
     live, texts, sample = live_of(recipe)
-    opinion = second_opinion(live, texts, sample)
+    opinion = check_reference(live, texts, sample)
     assert opinion.agrees
-    assert found(texts).sound
+    assert summarise_data(texts).sound
     losses = measure_losses(live)
     assert losses.kl is not None
     assert losses.kl > 0.1
@@ -256,7 +256,7 @@ def test_the_parts_are_the_whole_and_both_ways_agree(folders: dict[str, Path], m
     total = objective(output, signal, batch).total
     parts = terms_of(objective, output, signal, batch)
     torch.testing.assert_close(torch.stack(list(parts.values())).sum(), total, rtol=1e-5, atol=1e-4)
-    opinion = second_opinion(live, texts, sample)
+    opinion = check_reference(live, texts, sample)
     assert opinion.agrees
     losses = measure_losses(live)
     assert (losses.total.objective_gradient is not None) == bool(list(objective.parameters()))
@@ -283,11 +283,11 @@ def test_a_wrong_weight_is_found_whatever_the_method(folders: dict[str, Path], m
                 except StopIteration:
                     return
 
-    assert second_opinion(live, texts, sample).agrees
+    assert check_reference(live, texts, sample).agrees
     live.module.objective.__class__ = Halved
-    opinion = second_opinion(live, texts, sample)
+    opinion = check_reference(live, texts, sample)
     assert not opinion.agrees
-    assert "the loss is wrong" in judge.of_second_opinion(opinion)[0].text
+    assert "the loss is wrong" in judge.of_reference_check(opinion)[0].text
 
 
 def test_cross_entropy_with_task_weights_has_a_second_opinion() -> None:
@@ -333,11 +333,11 @@ def replaced(live, kind: type[Objective]):
 
 def test_a_swapped_divergence_is_found(folders: dict[str, Path]) -> None:
     live, texts, sample = live_of(recipe_of(folders))
-    opinion = second_opinion(replaced(live, Swapped), texts, sample)
+    opinion = check_reference(replaced(live, Swapped), texts, sample)
     assert not opinion.agrees
-    assert "the loss is wrong" in judge.of_second_opinion(opinion)[0].text
-    good = second_opinion(replaced(live, OutputDivergence), texts, sample)
-    assert not judge.of_second_opinion(good)
+    assert "the loss is wrong" in judge.of_reference_check(opinion)[0].text
+    good = check_reference(replaced(live, OutputDivergence), texts, sample)
+    assert not judge.of_reference_check(good)
 
 
 def test_a_deaf_objective_is_found(folders: dict[str, Path]) -> None:
@@ -346,7 +346,7 @@ def test_a_deaf_objective_is_found(folders: dict[str, Path]) -> None:
     live = replaced(live, Deaf)
     said = [finding.text for finding in judge.of_losses(measure_losses(live), recipe)]
     assert "the loss has no gradient on the student: it would not learn" in said
-    opinion = second_opinion(live, texts, sample)
+    opinion = check_reference(live, texts, sample)
     assert opinion.value_gap < 1e-5
     assert opinion.gradient_gap == pytest.approx(1.0)
     assert not opinion.agrees
@@ -373,7 +373,7 @@ def test_a_teacher_worse_than_the_student_is_found_and_planned_tuning_is_said(fo
 def test_gold_alone_is_found_and_the_silent_term_explained(folders: dict[str, Path]) -> None:
     recipe = recipe_of(folders, "distil.gold_weight=1.0")
     live, texts, _ = live_of(recipe)
-    said = judge.of_recipe(recipe, found(texts))
+    said = judge.of_recipe(recipe, summarise_data(texts))
     assert any(f.level == "warning" and "it teaches nothing" in f.text for f in said)
     losses = measure_losses(live)
     terms = {term.name: term for term in losses.terms}

@@ -17,7 +17,7 @@ from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
-from understudy.knowledge.store import explained, read
+from understudy.knowledge.store import read, with_rationales
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
@@ -189,7 +189,7 @@ def test_a_step_whose_text_did_not_come_leaves_a_row_and_the_reason(tmp_path: Pa
     assert record.steps["explain"].rejected == {"restates": 1}
     assert record.steps["explain"].missing == {"unfinished": 1, "no gold answer": 1}
     assert record.finished == 4
-    texts = explained(given, tmp_path, "revise")
+    texts = with_rationales(given, tmp_path, "revise")
     assert [each.rationale is not None for each in texts] == [True, False, False, False]
     assert [len(each.counterfactuals) for each in texts] == [2, 2, 2, 0]
 

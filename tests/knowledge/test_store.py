@@ -16,10 +16,10 @@ from understudy.knowledge.store import (
     Store,
     as_row,
     coverage,
-    explained,
     from_row,
     read,
     step_path,
+    with_rationales,
     write_step,
 )
 from understudy.types import Example, Knowledge, Provenance
@@ -134,7 +134,7 @@ def test_examples_get_the_texts_that_were_kept(tmp_path: Path) -> None:
     )
     wrong = [("a", 0, "x!"), ("a", 2, "z!"), ("b", 2, "z!"), ("a", 1, "gold!")]
     write_step(tmp_path, "counterfactual", [Knowledge(name, "counterfactual", text, at) for name, at, text in wrong])
-    found = explained(examples, tmp_path, "revise")
+    found = with_rationales(examples, tmp_path, "revise")
     assert found == [
         WithRationales(examples[0], "new a", {0: "x!", 2: "z!"}),
         WithRationales(examples[1], None, {2: "z!"}),
@@ -148,7 +148,12 @@ def test_examples_get_the_texts_that_were_kept(tmp_path: Path) -> None:
         "counterfactuals": 3,
         "with_all_counterfactuals": 1,
     }
-    assert [each.rationale for each in explained(examples, tmp_path, "explain")] == ["old a", "old b", "old c", None]
+    assert [each.rationale for each in with_rationales(examples, tmp_path, "explain")] == [
+        "old a",
+        "old b",
+        "old c",
+        None,
+    ]
 
 
 def test_counts_are_those_of_the_rows() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.knowledge.votes import stated, votes
+from understudy.knowledge.votes import stated_answer, votes
 from understudy.types import Example, Knowledge
 
 POND = Example("e", "Where do goldfish live?", ("pond",), choices=("aquarium", "pond", "sea"))
@@ -51,11 +51,11 @@ def test_free_answers_vote_by_their_words():
 
 
 def test_what_a_row_states():
-    assert stated(Knowledge("e", "explain_blind", "It swims. So the answer is: pond")) == "pond"
-    assert stated(Knowledge("e", "explain_blind", "It swims.")) is None
-    assert stated(Knowledge("e", "answer", "pond")) == "pond"
-    assert stated(Knowledge("e", "answer", "Hm. So the answer is:")) == "Hm."
-    assert stated(Knowledge("e", "answer", None)) is None
+    assert stated_answer(Knowledge("e", "explain_blind", "It swims. So the answer is: pond")) == "pond"
+    assert stated_answer(Knowledge("e", "explain_blind", "It swims.")) is None
+    assert stated_answer(Knowledge("e", "answer", "pond")) == "pond"
+    assert stated_answer(Knowledge("e", "answer", "Hm. So the answer is:")) == "Hm."
+    assert stated_answer(Knowledge("e", "answer", None)) is None
 
 
 @given(st.lists(st.none() | st.sampled_from(["pond", "sea", "?", "aquarium", ""]) | st.text(max_size=8), max_size=8))

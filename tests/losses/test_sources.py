@@ -5,7 +5,7 @@ import torch
 
 from understudy.losses import DIVERGENCES, Head, HeadStates, HeadTerms, divergence, head_losses, traits
 from understudy.losses.dense import head_logits
-from understudy.losses.sources import Averaged, LogProbabilities, TopKProbabilities
+from understudy.losses.sources import Averaged, CandidateLogits, LogProbabilities, TopKProbabilities
 
 TOKENS, COLUMNS = 11, 37
 TAILED = [name for name in DIVERGENCES if traits(divergence(name)).takes_tail]
@@ -101,3 +101,50 @@ def test_two_teachers_are_averaged_in_probability():
     second = head_logits(other.hidden, other.head.weight).softmax(-1)
     mixture = LogProbabilities((0.25 * case.logp.exp() + 0.75 * second).log())
     case.assert_same(case.losses(Averaged([case.teacher, other], [0.25, 0.75])), case.losses(mixture))
+
+
+class Candidates:
+    """Logits over a row's own candidates on both sides, and the same as a head would have them."""
+
+    def __init__(self):
+        self.mask = normal(TOKENS, COLUMNS, seed=7) > -0.5
+        self.mask[:, 0] = True
+        self.logits = normal(TOKENS, COLUMNS, seed=8).requires_grad_()
+        self.student = CandidateLogits(self.logits, self.mask)
+        self.teacher = CandidateLogits(normal(TOKENS, COLUMNS, seed=9), self.mask)
+        self.weights, self.gold_weights = (normal(TOKENS, seed=s).abs() for s in (4, 5))
+        self.ids = self.mask.int().argmax(1)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 2.0])
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_candidates_are_compared_as_plain_distributions(name, chunk, temperature):
+    """Against log-softmax over the offered columns alone, row by row, and autograd."""
+    case = Candidates()
+    terms = HeadTerms(
+        divergence(name),
+        temperature=temperature,
+        token_weights=case.weights,
+        gold_ids=case.ids,
+        gold_weights=case.gold_weights,
+        statistics=True,
+        chunk_tokens=chunk,
+    )
+    losses = head_losses(case.student, case.teacher, terms)
+    total, values = 0.0, []
+    for n, offered in enumerate(case.mask):
+        own, other = (side.logits[n, offered] for side in (case.student, case.teacher))
+        value = divergence(name)(
+            (own / temperature).log_softmax(-1)[None], (other / temperature).log_softmax(-1).detach()[None]
+        )[0]
+        gold = -own.log_softmax(-1)[int(case.mask[n, : case.ids[n]].sum())]
+        total = total + case.weights[n] * value + case.gold_weights[n] * gold
+        values.append(value.detach())
+    torch.testing.assert_close(losses.total, total, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(losses.divergence, torch.stack(values), atol=1e-9, rtol=1e-9)
+    ours, theirs = (torch.autograd.grad(value, case.logits)[0] for value in (losses.total, total))
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+    assert ours[~case.mask].abs().max() == 0
+    entropies = torch.distributions.Categorical(logits=case.teacher.masked()).entropy()
+    torch.testing.assert_close(losses.teacher_entropy, entropies)

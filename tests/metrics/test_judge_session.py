@@ -38,9 +38,9 @@ def test_a_prompt_says_what_form_it_wants_and_marks_its_material(prompt: str) ->
     system, user = render(prompt, VARIABLES[prompt])
     assert (system.role, user.role) == ("system", "user")
     assert user.content.count("Form: {") == 1
-    found = scripted_judge.material(user.content)
+    material = scripted_judge.material(user.content)
     given_texts = [value for value in VARIABLES[prompt].values() if isinstance(value, str)]
-    assert set(given_texts) <= set(found.values())
+    assert set(given_texts) <= set(material.values())
     marks = {match[2] for match in scripted_judge.BLOCK.finditer(user.content)}
     assert len(marks) == 1
     assert marks.pop() in system.content
@@ -86,23 +86,23 @@ def test_a_prompt_of_your_own_wins_and_changes_the_signature(tmp_path: Path, mon
 def test_repeat_variance_by_hand() -> None:
     nan = math.nan
     values = np.array([[1.0, 0.0], [1.0, 1.0], [0.5, nan], [nan, nan], [0.0, 0.0]])
-    found = repeat_variance(values)
+    variance = repeat_variance(values)
     # Sample variances 1/2, 0, 0 over the three items with two verdicts; means 1/2, 1, 0 with sample variance 1/4.
-    assert found["repeated"] == 3
-    assert found["repeat_variance"] == pytest.approx(1 / 6)
-    assert found["item_variance"] == pytest.approx(1 / 4 - (1 / 2) / 2 / 3)
-    assert found["reliability"] == pytest.approx((1 / 4 - 1 / 12) / (1 / 4 - 1 / 12 + 1 / 6))
-    assert found["varied_share"] == pytest.approx(1 / 3)
+    assert variance["repeated"] == 3
+    assert variance["repeat_variance"] == pytest.approx(1 / 6)
+    assert variance["item_variance"] == pytest.approx(1 / 4 - (1 / 2) / 2 / 3)
+    assert variance["reliability"] == pytest.approx((1 / 4 - 1 / 12) / (1 / 4 - 1 / 12 + 1 / 6))
+    assert variance["varied_share"] == pytest.approx(1 / 3)
 
 
 def test_repeat_variance_finds_what_was_put_in() -> None:
     """Items with standard deviation 2, repeats with 1: the two variances are 4 and 1, the reliability is 0.8."""
     random = np.random.default_rng(0)
     values = random.normal(0, 2, (20_000, 1)) + random.normal(0, 1, (20_000, 4))
-    found = repeat_variance(values)
-    assert found["repeat_variance"] == pytest.approx(1, rel=0.02)
-    assert found["item_variance"] == pytest.approx(4, rel=0.03)
-    assert found["reliability"] == pytest.approx(0.8, rel=0.01)
+    variance = repeat_variance(values)
+    assert variance["repeat_variance"] == pytest.approx(1, rel=0.02)
+    assert variance["item_variance"] == pytest.approx(4, rel=0.03)
+    assert variance["reliability"] == pytest.approx(0.8, rel=0.01)
 
 
 def test_repeat_variance_of_too_little() -> None:

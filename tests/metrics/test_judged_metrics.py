@@ -37,34 +37,36 @@ def judged(server: Server, metric: str, predictions: list[str], *, folder: Path 
     references = others.pop("references", [["The AMF ends N2."]] * len(predictions))
     tools = MetricModels(judge=completer(server, folder, **others.pop("settings", {})), **others)
     questions = [QUESTION] * len(predictions)
-    return score(predictions, references, questions=questions, contexts=contexts, metrics=[metric], tools=tools)[metric]
+    return score(predictions, references, questions=questions, contexts=contexts, metrics=[metric], models=tools)[
+        metric
+    ]
 
 
 def test_faithfulness_is_the_share_of_supported_claims(server: Server) -> None:
-    found = judged(
+    score = judged(
         server, "faithfulness", ["The AMF ends N2.", "The AMF ends N2. The SMF ends N9.", "Snow. Ice. Rain."]
     )
-    assert found.per_example == pytest.approx((1.0, 1 / 2, 1 / 3))
-    assert found.value == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
-    assert found.details["asked"] == 6, "two questions an item"
-    assert found.maximum == 1.0
+    assert score.per_example == pytest.approx((1.0, 1 / 2, 1 / 3))
+    assert score.value == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert score.details["asked"] == 6, "two questions an item"
+    assert score.maximum == 1.0
 
 
 def test_an_answer_without_a_claim_is_missing_not_faithful(server: Server) -> None:
-    found = judged(server, "faithfulness", ["I do not know.", "  ", "The AMF ends N2."])
-    assert [math.isnan(value) for value in found.per_example] == [True, True, False]
-    assert found.value == 1.0
-    assert found.details["missing"] == {"the answer makes no claim": 2}
-    assert found.details["asked"] == 3, "nothing is asked of an empty answer"
-    assert found.statistics.tolist() == [[0, 0], [0, 0], [1, 1]]
+    score = judged(server, "faithfulness", ["I do not know.", "  ", "The AMF ends N2."])
+    assert [math.isnan(value) for value in score.per_example] == [True, True, False]
+    assert score.value == 1.0
+    assert score.details["missing"] == {"the answer makes no claim": 2}
+    assert score.details["asked"] == 3, "nothing is asked of an empty answer"
+    assert score.statistics.tolist() == [[0, 0], [0, 0], [1, 1]]
 
 
 def test_items_without_context_are_missing(server: Server) -> None:
     answers = ["The AMF ends N2."] * 3
     for metric in ("faithfulness", "context_relevance"):
-        found = judged(server, metric, answers, contexts=[CONTEXT, None, " "])
-        assert [math.isnan(value) for value in found.per_example] == [False, True, True]
-        assert found.details["missing"] == {"no context": 2}
+        score = judged(server, metric, answers, contexts=[CONTEXT, None, " "])
+        assert [math.isnan(value) for value in score.per_example] == [False, True, True]
+        assert score.details["missing"] == {"no context": 2}
         none = judged(server, metric, answers, contexts=[None, None, None])
         assert math.isnan(none.value)
         assert "contexts" in none.reason
@@ -72,8 +74,8 @@ def test_items_without_context_are_missing(server: Server) -> None:
 
 def test_context_relevance_is_the_share_of_needed_sentences(server: Server) -> None:
     contexts = ["Which one? The AMF. It rains.", "A node. A node.", "Rain is wet."]
-    found = judged(server, "context_relevance", ["any", "other", "answer"], contexts=contexts)
-    assert found.per_example == pytest.approx((1 / 3, 1.0, 0.0))
+    score = judged(server, "context_relevance", ["any", "other", "answer"], contexts=contexts)
+    assert score.per_example == pytest.approx((1 / 3, 1.0, 0.0))
 
 
 def test_factual_correctness_is_f1_over_claims(server: Server) -> None:
@@ -86,34 +88,34 @@ def test_factual_correctness_is_f1_over_claims(server: Server) -> None:
         "I do not know.",
         "",
     ]
-    found = judged(server, "factual_correctness", answers, references=[[reference]] * len(answers))
+    score = judged(server, "factual_correctness", answers, references=[[reference]] * len(answers))
     # TP / (TP + (FP + FN) / 2)
-    assert found.per_example == pytest.approx((1.0, 1 / 1.5, 1 / (1 + (2 + 1) / 2), 0.0, 0.0, 0.0))
+    assert score.per_example == pytest.approx((1.0, 1 / 1.5, 1 / (1 + (2 + 1) / 2), 0.0, 0.0, 0.0))
 
 
 def test_the_best_reference_counts(server: Server) -> None:
     references = [["Snow falls.", "The AMF ends N2."], ["", "Snow falls."], ["", "Snow falls."]]
-    found = judged(server, "factual_correctness", ["The AMF ends N2.", "", "Ice."], references=references)
-    assert found.per_example == (1.0, 1.0, 0.0)
+    score = judged(server, "factual_correctness", ["The AMF ends N2.", "", "Ice."], references=references)
+    assert score.per_example == (1.0, 1.0, 0.0)
 
 
 def test_a_missing_reference_verdict_is_no_zero(server: Server) -> None:
     references = [["Snow falls.", "BROKEN."], ["The AMF ends N2.", "BROKEN."]]
-    found = judged(server, "factual_correctness", ["The AMF ends N2."] * 2, references=references)
-    assert math.isnan(found.per_example[0]), "the broken one could have been better than 0"
-    assert found.per_example[1] == 1.0, "nothing is better than 1"
+    score = judged(server, "factual_correctness", ["The AMF ends N2."] * 2, references=references)
+    assert math.isnan(score.per_example[0]), "the broken one could have been better than 0"
+    assert score.per_example[1] == 1.0, "nothing is better than 1"
 
 
 @needs_encoder
 def test_answer_relevance_is_the_mean_cosine_with_guessed_questions(server: Server) -> None:
     answers = ["The AMF ends N2.", "Bananas are yellow.", "I do not know.", ""]
-    found = judged(server, "answer_relevance", answers)
+    score = judged(server, "answer_relevance", answers)
     vectors = embedding.sentence_embeddings([QUESTION, *answers[:2], *(f"What about {a}?" for a in answers[:2])])
     by_hand = [(2 * vectors[0] @ vectors[1 + n] + vectors[0] @ vectors[3 + n]) / REGENERATED for n in (0, 1)]
-    assert found.per_example == pytest.approx((*np.clip(by_hand, 0, 1), 0.0, 0.0))
-    assert found.per_example[0] > found.per_example[1]
-    assert found.details["asked"] == 3
-    assert "sentence-transformers" in found.signature
+    assert score.per_example == pytest.approx((*np.clip(by_hand, 0, 1), 0.0, 0.0))
+    assert score.per_example[0] > score.per_example[1]
+    assert score.details["asked"] == 3
+    assert "sentence-transformers" in score.signature
 
 
 @needs_encoder
@@ -135,19 +137,19 @@ def test_without_a_judge_or_questions_it_is_not_measured(metric: str, server: Se
     texts = (["a"], [["a"]])
     alone = score(*texts, questions=["q"], contexts=["c"], metrics=[metric])[metric]
     tools = MetricModels(judge=completer(server))
-    unasked = score(*texts, contexts=["c"], metrics=[metric], tools=tools)[metric]
-    for found, word in ((alone, "judge"), (unasked, "questions")):
-        assert word in found.reason
-        assert math.isnan(found.value)
-        assert found.name == metric
+    unasked = score(*texts, contexts=["c"], metrics=[metric], models=tools)[metric]
+    for result, word in ((alone, "judge"), (unasked, "questions")):
+        assert word in result.reason
+        assert math.isnan(result.value)
+        assert result.name == metric
     assert not server.calls
 
 
 @pytest.mark.parametrize("metric", ["answer_relevance", "answer_correctness"])
 def test_without_an_encoder_nothing_is_asked(metric: str, server: Server) -> None:
-    found = judged(server, metric, ["The AMF ends N2."], embedding_model="./no-such-folder")
-    assert math.isnan(found.value)
-    assert "no-such-folder" in found.reason
+    score = judged(server, metric, ["The AMF ends N2."], embedding_model="./no-such-folder")
+    assert math.isnan(score.value)
+    assert "no-such-folder" in score.reason
     assert not server.calls
 
 
@@ -157,26 +159,26 @@ def test_what_cannot_be_parsed_is_missing_never_zero(metric: str, server: Server
         pytest.skip("no sentence encoder installed")
     answers = ["The AMF ends N2.", "BROKEN.", "The AMF ends N2."]
     contexts = [CONTEXT, "BROKEN.", CONTEXT]
-    found = judged(server, metric, answers, contexts=contexts)
-    assert math.isnan(found.per_example[1])
-    assert found.per_example[0] == found.per_example[2] == found.value
-    assert found.details["missing"] == {"unparseable": 1}
-    assert 0 < found.details["unparseable_share"] < 1
-    assert json.loads(json.dumps(found.to_dict()))["per_example"][1] is None
+    score = judged(server, metric, answers, contexts=contexts)
+    assert math.isnan(score.per_example[1])
+    assert score.per_example[0] == score.per_example[2] == score.value
+    assert score.details["missing"] == {"unparseable": 1}
+    assert 0 < score.details["unparseable_share"] < 1
+    assert json.loads(json.dumps(score.to_dict()))["per_example"][1] is None
 
 
 def test_nothing_but_missing_items_is_a_score_without_a_value(server: Server) -> None:
-    found = judged(server, "factual_correctness", ["BROKEN."] * 3)
-    assert math.isnan(found.value)
-    assert "unparseable" in found.reason
+    score = judged(server, "factual_correctness", ["BROKEN."] * 3)
+    assert math.isnan(score.value)
+    assert "unparseable" in score.reason
 
 
 def test_the_signature_names_judge_prompts_and_repeats(server: Server) -> None:
-    found = judged(server, "faithfulness", ["The AMF ends N2."], judge_repeats=3, settings={"model": "judge-7b"})
-    assert found.signature.startswith("judge:judge-7b|prompts:")
-    assert "|repeats:3|" in found.signature
+    score = judged(server, "faithfulness", ["The AMF ends N2."], judge_repeats=3, settings={"model": "judge-7b"})
+    assert score.signature.startswith("judge:judge-7b|prompts:")
+    assert "|repeats:3|" in score.signature
     other = judged(server, "context_relevance", ["The AMF ends N2."])
-    assert found.signature.split("|")[1] != other.signature.split("|")[1]
+    assert score.signature.split("|")[1] != other.signature.split("|")[1]
 
 
 def test_repeats_are_averaged_and_their_variance_is_told() -> None:
@@ -187,12 +189,12 @@ def test_repeats_are_averaged_and_their_variance_is_told() -> None:
         return Reply(json.dumps(told))
 
     with Server(script) as server:
-        found = judged(server, "faithfulness", ["The AMF ends N2.", "The SMF ends N4."], judge_repeats=4)
-    assert found.per_example == (1.0, 0.5)
+        score = judged(server, "faithfulness", ["The AMF ends N2.", "The SMF ends N4."], judge_repeats=4)
+    assert score.per_example == (1.0, 0.5)
     # Of 1, 0, 1, 0 the sample variance is 1/3; of the other item it is 0.
-    assert found.details["repeat_variance"] == pytest.approx((0 + 1 / 3) / 2)
-    assert found.details["varied_share"] == 0.5
-    assert found.details["repeated"] == 2
+    assert score.details["repeat_variance"] == pytest.approx((0 + 1 / 3) / 2)
+    assert score.details["varied_share"] == 0.5
+    assert score.details["repeated"] == 2
 
 
 def test_metrics_and_systems_share_what_was_asked(server: Server, tmp_path: Path) -> None:
@@ -209,9 +211,9 @@ def test_metrics_and_systems_share_what_was_asked(server: Server, tmp_path: Path
 
 def test_a_spent_budget_leaves_missing_items(server: Server) -> None:
     answers = [f"The AMF ends N{number}." for number in range(10)]
-    found = judged(server, "faithfulness", answers, settings={"max_calls": 13, "concurrency": 2})
-    assert found.measured.sum() == 3
-    assert found.details["missing"] == {"budget": 7}
+    score = judged(server, "faithfulness", answers, settings={"max_calls": 13, "concurrency": 2})
+    assert score.measured.sum() == 3
+    assert score.details["missing"] == {"budget": 7}
     assert len(server.calls) == 13
 
 

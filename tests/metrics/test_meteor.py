@@ -18,7 +18,7 @@ from nltk.tokenize import wordpunct_tokenize
 from nltk.translate.meteor_score import meteor_score, single_meteor_score
 
 from understudy.metrics import score
-from understudy.metrics.meteor import single, synonyms_of, words
+from understudy.metrics.meteor import meteor_words, sentence_meteor, synonyms_of
 
 XQUAD = Path(__file__).resolve().parents[2] / ".." / "shared/data/qa/xquad"
 CLOSE = {"rel": 1e-9, "abs": 1e-12}
@@ -103,19 +103,21 @@ sentences = st.lists(vocabulary, max_size=10).map(" ".join)
 @given(sentences | st.text(max_size=20), sentences | st.text(max_size=20))
 def test_any_text_equals_nltk(prediction: str, reference: str) -> None:
     theirs = single_meteor_score(wordpunct_tokenize(reference), wordpunct_tokenize(prediction), wordnet=EMPTY)
-    assert single(words(prediction), words(reference)) == pytest.approx(theirs, **CLOSE)
+    assert sentence_meteor(meteor_words(prediction), meteor_words(reference)) == pytest.approx(theirs, **CLOSE)
 
 
 @settings(max_examples=200, deadline=None)
 @given(sentences, sentences)
 def test_synonyms_match_as_in_nltk(prediction: str, reference: str) -> None:
     theirs = single_meteor_score(wordpunct_tokenize(reference), wordpunct_tokenize(prediction), wordnet=SMALL)
-    assert single(words(prediction), words(reference), synonyms_of(SMALL)) == pytest.approx(theirs, **CLOSE)
+    assert sentence_meteor(meteor_words(prediction), meteor_words(reference), synonyms_of(SMALL)) == pytest.approx(
+        theirs, **CLOSE
+    )
 
 
 def test_a_synonym_counts() -> None:
-    assert single(["car"], ["auto"]) == 0
-    assert single(["car"], ["auto"], synonyms_of(SMALL)) == 0.5
+    assert sentence_meteor(["car"], ["auto"]) == 0
+    assert sentence_meteor(["car"], ["auto"], synonyms_of(SMALL)) == 0.5
 
 
 @settings(max_examples=50, deadline=None)

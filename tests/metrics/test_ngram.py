@@ -174,8 +174,8 @@ def test_no_word_at_all_is_no_maximum_where_the_library_says_so() -> None:
 
 
 def test_perfect_single_word_has_no_pair_of_words() -> None:
-    found = score(["one"], [["one"]], metrics=["rouge1", "rouge2", "rougeL"])
-    assert [result.value for result in found.values()] == [1, 0, 1]
+    scores = score(["one"], [["one"]], metrics=["rouge1", "rouge2", "rougeL"])
+    assert [result.value for result in scores.values()] == [1, 0, 1]
 
 
 def test_perfect_but_short_corpus_has_no_bleu() -> None:
@@ -187,11 +187,11 @@ def test_perfect_but_short_corpus_has_no_bleu() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=20).filter(lambda text: text.strip() != ""), min_size=1, max_size=5))
 def test_any_perfect_prediction_scores_the_maximum(right: list[str]) -> None:
-    found = score(right, [["something else", text] for text in right], metrics=WITHOUT_MODEL)
+    scores = score(right, [["something else", text] for text in right], metrics=WITHOUT_MODEL)
     for name in ("exact_match", "accuracy", "token_f1", "chrf"):
-        assert found[name].per_example == pytest.approx([found[name].maximum] * len(right))
+        assert scores[name].per_example == pytest.approx([scores[name].maximum] * len(right))
     for index, text in enumerate(right):
-        assert found["rouge1"].per_example[index] == float(any(letter in ASCII for letter in text.lower()))
+        assert scores["rouge1"].per_example[index] == float(any(letter in ASCII for letter in text.lower()))
 
 
 @settings(max_examples=40, deadline=None)

@@ -43,17 +43,17 @@ def test_counts_are_those_of_counters(bits: int, chunk: int, groups: list[list[l
     before = ngram_counts._BITS, ngram_counts._CHUNK
     ngram_counts._BITS, ngram_counts._CHUNK = bits, chunk
     try:
-        found = matches(numbered([text for group in groups for text in group], [len(g) for g in groups]), ORDERS)
+        counts = matches(numbered([text for group in groups for text in group], [len(g) for g in groups]), ORDERS)
     finally:
         ngram_counts._BITS, ngram_counts._CHUNK = before
-    assert found.tolist() == by_hand(groups)
+    assert counts.tolist() == by_hand(groups)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=15), st.text(max_size=15)), min_size=1, max_size=6))
 def test_characters_are_code_points(pairs: list[tuple[str, str]]) -> None:
-    found = matches(characters([text for pair in pairs for text in pair], [2] * len(pairs)), ORDERS)
-    assert found.tolist() == by_hand([[list(first), list(second)] for first, second in pairs])
+    counts = matches(characters([text for pair in pairs for text in pair], [2] * len(pairs)), ORDERS)
+    assert counts.tolist() == by_hand([[list(first), list(second)] for first, second in pairs])
 
 
 def test_many_different_tokens_need_more_bits_than_there_are() -> None:

@@ -47,11 +47,11 @@ def test_there_are_fourteen_in_three_families() -> None:
 
 def test_every_metric_that_can_run_runs_and_the_others_say_why() -> None:
     nowhere = MetricModels(embedding_model="./no-such-folder", bertscore_model="./no-such-folder")
-    found = score(["the amf", ""], [["AMF"], ["x"]], metrics="all", tools=nowhere)
-    assert list(found) == list(METRICS)
-    without = {name for name, result in found.items() if result.reason}
+    scores = score(["the amf", ""], [["AMF"], ["x"]], metrics="all", models=nowhere)
+    assert list(scores) == list(METRICS)
+    without = {name for name, result in scores.items() if result.reason}
     assert without == {*EMBEDDING, *JUDGED}
-    for name, result in found.items():
+    for name, result in scores.items():
         assert result.name == name
         assert len(result.per_example) == len(result.statistics) == 2
         assert (result.value != result.value) == (name in without)
@@ -68,7 +68,7 @@ def test_scores_come_in_the_order_asked_for() -> None:
 def test_own_metric_is_registered_by_name(registry) -> None:
     register("short", short)
     assert score(["abc", "abcd"], [["x"], ["y"]], metrics=["short"])["short"].value == 0.5
-    assert "short" in score(["abc"], [["x"]], metrics="all", tools=MetricModels("./none", "./none"))
+    assert "short" in score(["abc"], [["x"]], metrics="all", models=MetricModels("./none", "./none"))
 
 
 def test_a_name_is_given_once(registry) -> None:

@@ -10,11 +10,13 @@ from transformers import AutoModelForSeq2SeqLM, BertConfig, BertLMHeadModel
 
 from support.tiny_seq2seq import KINDS, model, template
 from understudy.errors import ModelError
-from understudy.models.forward import base_model, forward, head_of, probe
+from understudy.models.forward import forward, probe
 from understudy.models.generate import choice_scores, generate
+from understudy.models.head import base_model, head_of
 from understudy.models.load import add_lora, load_model, load_template, merged
 from understudy.recipe import LoraConfig, ModelConfig
-from understudy.tokens.collate import short_inputs, tokens_of
+from understudy.tokens.collate import short_inputs
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.template import Template
 from understudy.training.session import save_model
 
@@ -72,7 +74,7 @@ def test_the_probe_sees_a_scale_it_does_not_know(reader):
 
 def test_forward_keeps_the_states_that_predict_target_tokens(kind, reader, net):
     rows = encoded(reader)
-    output = forward(net, tokens_of(rows, reader.tokenizer.pad_token_id), embeddings=True)
+    output = forward(net, TokenizedExample.batched(rows, reader.tokenizer.pad_token_id), embeddings=True)
     assert output.lengths == tuple(len(row.answer_ids) for row in rows)
     expected = torch.cat([own_logits(net, row) for row in rows])
     torch.testing.assert_close(output.head.logits(output.hidden), expected, atol=1e-4, rtol=1e-4)
@@ -87,7 +89,7 @@ def test_forward_keeps_the_states_that_predict_target_tokens(kind, reader, net):
 @pytest.mark.parametrize("left", [0, 3])
 def test_padding_changes_nothing(reader, net, kind, left):
     rows = encoded(reader)[:1]
-    plain = tokens_of(rows, reader.tokenizer.pad_token_id)
+    plain = TokenizedExample.batched(rows, reader.tokenizer.pad_token_id)
     wide = {"target_ids": plain["target_ids"], "inputs": {}, "target_mask": None}
     # Only an encoder without absolute positions may be padded on the left.
     left = left if kind != "bart" else 0
@@ -109,7 +111,7 @@ def test_adapters_are_honoured_in_value_and_gradient_and_merge(kind, reader, net
         if "lora_B" in name:
             parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)) * 0.3
     rows = encoded(reader)
-    tokens = tokens_of(rows, reader.tokenizer.pad_token_id)
+    tokens = TokenizedExample.batched(rows, reader.tokenizer.pad_token_id)
     assert probe(adapted, short_inputs(rows[1])) < 1e-5
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     output = forward(adapted, tokens)
@@ -176,7 +178,7 @@ def test_what_a_model_brings_along_for_generation_is_left_aside(reader, net):
 
 def by_hand(net, row):
     logp = own_logits(net, row, torch.float64).log_softmax(-1)
-    chosen = [logp[n, token].item() for n, token in enumerate(row.answer_ids)][row.given :]
+    chosen = [logp[n, token].item() for n, token in enumerate(row.answer_ids)][row.num_forced :]
     return sum(chosen) / len(chosen)
 
 
@@ -195,7 +197,7 @@ def test_choices_behind_a_given_rationale(reader, net):
     places = zip(*(row.answer_ids for row in whole), strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, places))
     assert shared > 1
-    rows = [dataclasses.replace(row, given=shared) for row in whole]
+    rows = [dataclasses.replace(row, num_forced=shared) for row in whole]
     (found,) = choice_scores(net, [rows], pad_id=reader.tokenizer.pad_token_id)
     assert found == pytest.approx([by_hand(net, row) for row in rows], abs=1e-4)
     assert by_hand(net, rows[0]) != pytest.approx(by_hand(net, whole[0]), abs=1e-2)

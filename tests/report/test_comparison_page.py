@@ -136,12 +136,13 @@ def test_what_a_model_or_a_file_name_says_stays_text(tmp_path: Path) -> None:
 
 
 def test_two_systems_have_a_verdict_and_no_ranks(two: dict[str, Any], tmp_path: Path) -> None:
-    found = headline(two)
-    assert found.tone == "better"
-    assert found.verdict == f"{NAMES[0]} is better than {NAMES[1]}."
+    answer = headline(two)
+    assert answer.tone == "better"
+    assert answer.verdict == f"{NAMES[0]} is better than {NAMES[1]}."
     test = two["comparison"]["tests"][0]["comparison"]
     assert (
-        f"+{100 * test['difference']:.1f} (+{100 * test['low']:.1f} to +{100 * test['high']:.1f})" in found.sentences[0]
+        f"+{100 * test['difference']:.1f} (+{100 * test['low']:.1f} to +{100 * test['high']:.1f})"
+        in answer.sentences[0]
     )
     text = page(two, tmp_path)
     assert text.count("<svg") == 3

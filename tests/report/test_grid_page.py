@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from understudy.report.grid_page import grid_csv, headline, render_grid
+from understudy.report.grid_page import grid_csv, grid_headline, render_grid
 from understudy.report.grid_plots import cells_plot
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & {{ 7*7 }}"
@@ -100,8 +100,8 @@ def written(analysis: dict[str, Any], folder: Path) -> str:
 
 def cells_of(page: str) -> list[str]:
     return [
-        re.sub(r"<[^>]+>", " ", found).strip()
-        for found in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page, flags=re.DOTALL)
+        re.sub(r"<[^>]+>", " ", texts).strip()
+        for texts in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", page, flags=re.DOTALL)
     ]
 
 
@@ -154,7 +154,7 @@ def test_without_findings_and_tests_their_sections_are_gone(tmp_path: Path) -> N
     page = written({**ANALYSIS, "findings": [], "tests": []}, tmp_path)
     assert 'id="findings"' not in page
     assert 'id="tests"' not in page
-    assert "The study" not in " ".join(headline({**ANALYSIS, "findings": []}).sentences)
+    assert "The study" not in " ".join(grid_headline({**ANALYSIS, "findings": []}).sentences)
 
 
 def test_the_csv_has_every_cell_and_metric_on_its_own_scale() -> None:

@@ -26,9 +26,9 @@ def test_without_texts_there_is_no_section() -> None:
 
 
 def test_a_step_in_print() -> None:
-    found = view(WrittenTexts("large", {"explain": STEP, "one_sentence": replace(STEP, reasons={})}))
-    assert found is not None
-    first, own = found["steps"]
+    page = view(WrittenTexts("large", {"explain": STEP, "one_sentence": replace(STEP, reasons={})}))
+    assert page is not None
+    first, own = page["steps"]
     assert first == {
         "label": "Explanation",
         "written": "1,000 of 1,200",
@@ -40,14 +40,14 @@ def test_a_step_in_print() -> None:
         "leads": "–",
     }
     assert (own["label"], own["reasons"]) == ("One sentence", "–")
-    assert (found["revision"], found["samples"], found["explanations"]) == (None, [], [])
+    assert (page["revision"], page["samples"], page["explanations"]) == (None, [], [])
 
 
 def test_shares_are_on_0_to_100_and_words_are_not() -> None:
-    found = view(WrittenTexts(revision=Revision(1234, words=CHANGE, names_answer=CHANGE)))
-    assert found is not None
-    assert found["revision"]["pairs"] == "1,234"
-    words, names = found["revision"]["rows"]
+    page = view(WrittenTexts(revision=Revision(1234, words=CHANGE, names_answer=CHANGE)))
+    assert page is not None
+    assert page["revision"]["pairs"] == "1,234"
+    words, names = page["revision"]["rows"]
     assert (words["before"], words["difference"], words["bounds"]) == ("0.5", "+0.2", "+0.1 to +0.4")
     assert (names["before"], names["after"], names["difference"]) == ("50.0", "75.0", "+25.0")
     assert (names["bounds"], names["p"]) == ("+10.0 to +40.0", "p < 0.001")
@@ -55,9 +55,9 @@ def test_shares_are_on_0_to_100_and_words_are_not() -> None:
 
 def test_one_pair_has_no_interval_and_no_pair_no_table() -> None:
     alone = replace(CHANGE, low=None, high=None, p_value=None)
-    found = view(WrittenTexts(revision=Revision(1, restates=alone)))
-    assert found is not None
-    assert (found["revision"]["rows"][0]["bounds"], found["revision"]["rows"][0]["p"]) == ("", "p –")
+    page = view(WrittenTexts(revision=Revision(1, restates=alone)))
+    assert page is not None
+    assert (page["revision"]["rows"][0]["bounds"], page["revision"]["rows"][0]["p"]) == ("", "p –")
     empty = view(WrittenTexts(revision=Revision(0)))
     assert empty is not None
     assert empty["revision"] is None
@@ -71,10 +71,10 @@ def test_figures_of_the_student_and_why_one_is_missing() -> None:
     ]
     lines = [FigureLine.from_json(row) for row in rows]
     assert [line.to_json() for line in lines] == [rows[0], {**rows[1], "about": ""}, rows[2]]
-    found = view(WrittenTexts(explanations=lines))
-    assert found is not None
-    shown = [(row["value"], row["bounds"], row["n"], row["why"]) for row in found["explanations"]]
-    assert shown == [("50.0", "25.0 to 100.0", "1,234", "so"), ("3.0", "", "1", ""), ("–", "", "", "not measured")]
+    page = view(WrittenTexts(explanations=lines))
+    assert page is not None
+    texts = [(row["value"], row["bounds"], row["n"], row["why"]) for row in page["explanations"]]
+    assert texts == [("50.0", "25.0 to 100.0", "1,234", "so"), ("3.0", "", "1", ""), ("–", "", "", "not measured")]
 
 
 def test_a_sample_names_the_option_that_a_text_argues_for() -> None:
@@ -83,9 +83,9 @@ def test_a_sample_names_the_option_that_a_text_argues_for() -> None:
         Knowledge("q", "counterfactual", None, choice=9, reasons=("short: 1", "restates: 1")),
         Knowledge("q", "revise", "c"),
     ]
-    found = view(WrittenTexts(samples=[TextSample("q", "?", ("x", "y"), "x", rows)]))
-    assert found is not None
-    [sample] = found["samples"]
+    page = view(WrittenTexts(samples=[TextSample("q", "?", ("x", "y"), "x", rows)]))
+    assert page is not None
+    [sample] = page["samples"]
     assert [row["label"] for row in sample["rows"]] == ["Counterfactual for “y”", "Counterfactual", "Revision"]
     assert (sample["rows"][1]["text"], sample["rows"][1]["reasons"]) == ("", "short: 1; restates: 1")
     assert step_label("explain_blind") == "Explanation, gold hidden"

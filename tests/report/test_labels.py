@@ -22,10 +22,10 @@ def test_what_an_arm_is_compared_with_is_an_arm() -> None:
 
 
 def test_arms_without_a_label_go_by_their_name_in_free_colours() -> None:
-    shown = labels(["sft", "reverse", "states"])
-    assert [label.label for label in shown.values()] == ["SFT-only", "reverse", "states"]
-    assert len({label.colour for label in shown.values()}) == 3
-    assert not {label.colour for name, label in shown.items() if name != "sft"} & {x.colour for x in LABELS.values()}
+    label_of = labels(["sft", "reverse", "states"])
+    assert [label.label for label in label_of.values()] == ["SFT-only", "reverse", "states"]
+    assert len({label.colour for label in label_of.values()}) == 3
+    assert not {label.colour for name, label in label_of.items() if name != "sft"} & {x.colour for x in LABELS.values()}
 
 
 @pytest.mark.parametrize(

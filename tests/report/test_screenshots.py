@@ -80,8 +80,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     one = [System(name, answers[name][:1], name) for name in NAMES[:2]]
     text = ("exact_match", "token_f1", "bleu", "rouge1", "rouge2", "rougeL", "meteor", "chrf", "faithfulness")
     for name, systems in {"two": few, "many": many, "one_item": one}.items():
-        found = compare(score_systems(systems, text), resampling=Resampling(300))
-        render_comparison(found.to_dict(), folder / f"{name}.html")
+        comparison = compare(score_systems(systems, text), resampling=Resampling(300))
+        render_comparison(comparison.to_dict(), folder / f"{name}.html")
     return {path.stem: path for path in folder.glob("*.html")}
 
 

@@ -20,13 +20,13 @@ def compare_arms(
     *,
     metrics: Sequence[str] = TEXT_METRICS,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    tools: MetricModels | None = None,
+    models: MetricModels | None = None,
 ) -> Comparison:
     systems = [
         System(name, list(map(_prediction, rows)), "run", arm=name, seed=0, family=f"run/{name}")
         for name, rows in arms.items()
     ]
-    return compare(score_systems(systems, metrics, tools), resampling=resampling)
+    return compare(score_systems(systems, metrics, models), resampling=resampling)
 
 
 def _prediction(row: Prediction | Mapping[str, Any]) -> Prediction:

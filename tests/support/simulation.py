@@ -55,7 +55,7 @@ def expected_overlap(zeros: float, ones: float) -> float:
 
 
 def grouped(sampler: Sampler, names: np.ndarray, spread: float) -> Sampler:
-    """The same, the items of a group shifted together, each side by itself; `names` is the group of each item."""
+    """The same, the items of a cluster shifted together, each side by itself; `names` is the cluster of each item."""
 
     def draw(generator: np.random.Generator, trials: int, items: int) -> Side:
         one, two = sampler(generator, trials, items)
@@ -65,25 +65,25 @@ def grouped(sampler: Sampler, names: np.ndarray, spread: float) -> Sampler:
     return draw
 
 
-def equal_groups(groups: int, size: int) -> np.ndarray:
-    """The group of each item, all of one size."""
-    return np.repeat(np.arange(groups), size)
+def equal_clusters(clusters: int, size: int) -> np.ndarray:
+    """The cluster of each item, all of one size."""
+    return np.repeat(np.arange(clusters), size)
 
 
-def unequal_groups(groups: int) -> np.ndarray:
-    """The group of each item; sizes are geometric with mean 5, a few groups holding many items."""
-    return np.repeat(np.arange(groups), np.random.default_rng(5).geometric(0.2, size=groups))
+def unequal_clusters(clusters: int) -> np.ndarray:
+    """The cluster of each item; sizes are geometric with mean 5, a few clusters holding many items."""
+    return np.repeat(np.arange(clusters), np.random.default_rng(5).geometric(0.2, size=clusters))
 
 
-def heavy_groups(groups: int) -> np.ndarray:
-    """The group of each item; sizes follow a power law, from 2 up to 200."""
-    sizes = np.ceil(2 * np.random.default_rng(6).pareto(1.1, size=groups) + 1)
-    return np.repeat(np.arange(groups), np.minimum(200, sizes).astype(int))
+def heavy_clusters(clusters: int) -> np.ndarray:
+    """The cluster of each item; sizes follow a power law, from 2 up to 200."""
+    sizes = np.ceil(2 * np.random.default_rng(6).pareto(1.1, size=clusters) + 1)
+    return np.repeat(np.arange(clusters), np.minimum(200, sizes).astype(int))
 
 
-def one_large_group(groups: int) -> np.ndarray:
-    """The group of each item; one group holds a fifth to a quarter of them, the others four each."""
-    return np.repeat(np.arange(groups), [5 * groups // 4, *[4] * (groups - 1)])
+def one_large_cluster(clusters: int) -> np.ndarray:
+    """The cluster of each item; one cluster holds a fifth to a quarter of them, the others four each."""
+    return np.repeat(np.arange(clusters), [5 * clusters // 4, *[4] * (clusters - 1)])
 
 
 def bleu_comparisons(*, trials: int, items: int, resamples: int = 1000, seed: int = 12) -> Iterator[MetricComparison]:
@@ -113,28 +113,28 @@ def comparisons(
     *,
     trials: int,
     items: int,
-    groups: np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 11,
 ) -> Iterator[MetricComparison]:
     """`trials` comparisons of systems that the sampler draws."""
     generator = np.random.default_rng(seed)
-    names = None if groups is None else groups.tolist()
+    names = None if clusters is None else clusters.tolist()
     for start in range(0, trials, BATCH):
         count = min(BATCH, trials - start)
         sides = sampler(generator, count, items)
         first, second = ({str(k): mean_score(str(k), row, "") for k, row in enumerate(side)} for side in sides)
-        found = compare_systems(first, second, groups=names, resampling=Resampling(resamples, seed=start))
+        found = compare_systems(first, second, clusters=names, resampling=Resampling(resamples, seed=start))
         yield from found.metrics.values()
 
 
-def other_intervals(values: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
-    """95% intervals of a mean over groups that `metrics.significance` does not use, from 1,000 draws of the groups.
+def other_intervals(values: np.ndarray, clusters: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+    """95% intervals of a mean over clusters that `metrics.significance` does not use, from 1,000 draws of the clusters.
 
-    `expanded by t alone` widens percentiles as for groups of one size; `studentised` divides each draw by its own
+    `expanded by t alone` widens percentiles as for clusters of one size; `studentised` divides each draw by its own
     standard error; `BCa` shifts the percentiles by bias and acceleration.
     """
-    sums, sizes = np.bincount(groups, weights=values), np.bincount(groups)
+    sums, sizes = np.bincount(clusters, weights=values), np.bincount(clusters)
     count, value, error = len(sizes), values.mean(), _ratio_error(sums, sizes, np.ones(len(sizes)))
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=1000)
     drawn = weights @ sums / (weights @ sizes)
@@ -153,7 +153,7 @@ def other_intervals(values: np.ndarray, groups: np.ndarray, seed: int) -> dict[s
 
 
 def _ratio_error(sums: np.ndarray, sizes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Standard error of sums/sizes over weighted groups, linearised."""
+    """Standard error of sums/sizes over weighted clusters, linearised."""
     total = weights @ sizes
     mean = weights @ sums / total
     squares = weights @ sums**2 - 2 * mean * (weights @ (sums * sizes)) + mean**2 * (weights @ sizes**2)

@@ -20,7 +20,7 @@ from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.rows import ListedRows, RowSource
-from understudy.training.schedule import plan, training_arguments
+from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DistillationTrainer
 from understudy.types import Example
 
@@ -170,7 +170,7 @@ def trainer(
         teacher = LocalTeacher(made.teacher, embeddings=objective.embeddings)
     source = source or ListedRows(made.rows(method, num=num) if rows is None else rows)
     with warnings.catch_warnings():
-        numbers = plan(config, None if source.lengths is None else len(source.lengths), processes=processes)
+        numbers = train_schedule(config, None if source.lengths is None else len(source.lengths), processes=processes)
         arguments = training_arguments(
             config,
             numbers,

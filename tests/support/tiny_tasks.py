@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from support.tiny import DATA, Pair, pair, trainer
-from understudy.data.tasks import WithRationales, groups
+from understudy.data.tasks import WithRationales, rows_of_examples
 from understudy.recipe import TaskConfig
 from understudy.tokens.collate import ExampleRows, ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -39,7 +39,7 @@ def explained(num: int = len(QUESTIONS)) -> list[WithRationales]:
 def encoded(made: Pair, method: str = "sft", num: int = len(QUESTIONS), **fields: Any) -> list[ExampleRows]:
     """Groups of encoded rows for a method; `fields` are those of `TaskConfig`."""
     other = None if method == "sft" else ExampleTokenizer(made.teacher_template, ROOM)
-    texts = groups(explained(num), TaskConfig.model_validate(fields), seed=1)
+    texts = rows_of_examples(explained(num), TaskConfig.model_validate(fields), seed=1)
     return encode_groups(texts, ExampleTokenizer(made.template, ROOM), other, made.bridge(method))
 
 

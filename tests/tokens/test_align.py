@@ -17,7 +17,8 @@ from understudy.recipe import DataConfig
 from understudy.tokens.align import CrossTokenizer, by_groups, by_position, by_span, warp
 from understudy.tokens.boundaries import UNKNOWN
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 ASKED = [{"role": "user", "content": "What then?"}]

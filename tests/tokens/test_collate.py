@@ -11,7 +11,8 @@ from understudy.errors import DataError, ModelError
 from understudy.models.forward import forward
 from understudy.recipe import DataConfig
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 

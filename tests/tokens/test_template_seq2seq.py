@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from support.tiny_seq2seq import framed_bytes, template, unigram
 from understudy.tokens.collate import Collator, EncodedRow, short_inputs
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -76,14 +77,14 @@ def test_any_answer_is_cut_as_the_tokenizer_cuts_it(text, kind):
         assert row.answer_prefix == text[: len(row.answer_prefix)]
 
 
-def row_of(source, target, given=0, start=(0,)):
-    return TokenizedExample(source, target, given=given, start=start)
+def row_of(source, target, num_forced=0, start=(0,)):
+    return TokenizedExample(source, target, num_forced=num_forced, start=start)
 
 
 def test_a_batch_by_hand():
     rows = [
         EncodedRow("a", row_of([7, 8, 9, 1], [4, 5, 1]), None, True),
-        EncodedRow("b", row_of([6, 1], [3, 2, 4, 4, 1], given=2), None, True),
+        EncodedRow("b", row_of([6, 1], [3, 2, 4, 4, 1], num_forced=2), None, True),
     ]
     tokens = Collator(0)(rows)["student"]
     expected = {
@@ -114,6 +115,6 @@ def test_a_causal_teacher_with_the_same_ids_does_not_read_the_students_batch():
 
 
 def test_first_tokens_keep_their_start():
-    row = row_of([1], [2, 3, 4], given=2).first(1)
-    assert (row.answer_ids, row.given, row.start) == ([2], 1, (0,))
+    row = row_of([1], [2, 3, 4], num_forced=2).first(1)
+    assert (row.answer_ids, row.num_forced, row.start) == ([2], 1, (0,))
     assert torch.equal(short_inputs(row_of([1], [2, 3]))["decoder_input_ids"], torch.tensor([[0, 2]]))

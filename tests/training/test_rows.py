@@ -7,7 +7,7 @@ from torch.utils.data import IterableDataset
 from support.tiny import EVERY, method_config, pair, trainer, weights
 from support.tiny_tasks import encoded
 from understudy.errors import ConfigError
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 from understudy.training.step_order import StepSampler
 
 
@@ -56,6 +56,6 @@ def test_made_rows_of_tasks_are_weighed_by_the_tokens_of_their_step(tmp_path):
 
 
 def test_rows_that_are_not_counted_need_a_number_of_steps():
-    assert plan(method_config("kd", steps=7), None).steps == 7
+    assert train_schedule(method_config("kd", steps=7), None).steps == 7
     with pytest.raises(ConfigError, match="have no epochs"):
-        plan(method_config("kd"), None)
+        train_schedule(method_config("kd"), None)

@@ -18,11 +18,12 @@ from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 
 
-def batch_of(made, given=0):
+def batch_of(made, num_forced=0):
     rows = made.rows("kd")
-    if given:
+    if num_forced:
         rows = [
-            dataclasses.replace(row, student=dataclasses.replace(row.student, given=1), teacher=None) for row in rows
+            dataclasses.replace(row, student=dataclasses.replace(row.student, num_forced=1), teacher=None)
+            for row in rows
         ]
         return dataclasses.replace(made.collator("kd"), teacher_pad=None)(rows)
     return made.collator("kd")(rows)
@@ -69,7 +70,7 @@ def test_supervised_loss_is_the_models_own(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_given_is_read_and_not_learned(kind):
     made = pair(kind)
-    learned, whole = batch_of(made, given=1)["student"], batch_of(made)["student"]
+    learned, whole = batch_of(made, num_forced=1)["student"], batch_of(made)["student"]
     module = DistillationModule(made.student, build.gold_objective())
     found = module({"student": learned, "gold_rows": torch.ones(12, dtype=torch.bool), "ids": []}).total
     entropy = torch.nn.functional.cross_entropy(

@@ -10,11 +10,11 @@ from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
 from support.tiny import EVERY, pair, tokenizer, weights
 from support.tiny_tasks import ROOM, encoded, explained, task_trainer
 from understudy import build
-from understudy.data.tasks import groups
+from understudy.data.tasks import rows_of_examples
 from understudy.errors import ConfigError
 from understudy.losses import Head
 from understudy.losses.divergences import divergence
-from understudy.models.forward import Output
+from understudy.models.output import VocabularyOutput
 from understudy.recipe import METHODS, TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer
@@ -51,7 +51,7 @@ def close(ours, theirs, **tolerance):
 def output(probabilities, targets, lengths):
     """What a model says that gives these probabilities: its hidden states are their logarithms."""
     hidden = torch.tensor(probabilities).log().requires_grad_()
-    return Output(hidden, Head(torch.eye(hidden.shape[1])), torch.tensor(targets), lengths)
+    return VocabularyOutput(torch.tensor(targets), lengths, hidden, Head(torch.eye(hidden.shape[1])))
 
 
 def test_weighted_means_of_two_tasks_on_three_tokens(tmp_path):
@@ -64,7 +64,7 @@ def test_weighted_means_of_two_tasks_on_three_tokens(tmp_path):
             "target_ids": torch.tensor([0, 1, 2]),
         },
         "gold_rows": torch.tensor([True, True]),
-        "divergence_rows": torch.tensor([True, True]),
+        "use_teacher": torch.tensor([True, True]),
         "weights": torch.tensor([0.3, 0.7]),
         "tasks": ["predict", "explain"],
         "ids": ["q", "q"],
@@ -91,7 +91,7 @@ def test_a_teacher_is_heard_by_every_task_but_the_counterfactual_one():
             "target_ids": torch.tensor([0, 1]),
         },
         "gold_rows": torch.tensor([True, False]),
-        "divergence_rows": torch.tensor([True, False]),
+        "use_teacher": torch.tensor([True, False]),
         "weights": torch.tensor([2.0, 3.0]),
         "tasks": ["factual", "counterfactual"],
         "ids": ["q", "q"],
@@ -111,15 +111,15 @@ def by_formula(model, rows, kl=None):
     """Σ_k w_k · mean of task k in float64, from the model's own logits, one row at a time without padding."""
     sums, counts, given_weights = {}, {}, {}
     for row in rows:
-        prompt, answer, given = row.student.prompt_ids, row.student.answer_ids, row.student.given
+        prompt, answer, num_forced = row.student.prompt_ids, row.student.answer_ids, row.student.num_forced
         with torch.no_grad():
             logits = model(torch.tensor([prompt + answer])).logits[0].double()
-        predicting = logits[len(prompt) - 1 + given : -1]
-        values = cross_entropy(predicting, torch.tensor(answer[given:]), reduction="none")
+        predicting = logits[len(prompt) - 1 + num_forced : -1]
+        values = cross_entropy(predicting, torch.tensor(answer[num_forced:]), reduction="none")
         if kl is not None and row.task != "counterfactual":
             gold = 0.5 if row.gold else 0.0
             with torch.no_grad():
-                other = kl(torch.tensor([prompt + answer])).logits[0].double()[len(prompt) - 1 + given : -1]
+                other = kl(torch.tensor([prompt + answer])).logits[0].double()[len(prompt) - 1 + num_forced : -1]
             p, q = (other / 2).softmax(-1), (predicting / 2).softmax(-1)
             values = gold * values + (1 - gold) * (p * (p / q).log()).sum(-1)
         sums[row.task] = sums.get(row.task, 0.0) + values.sum().item()
@@ -206,7 +206,7 @@ def student_and_rows(form):
         made = pair("sft", lora=False)
         return made.student, made.student.model, encoded(made, kind="multitask_counterfactual", num=3)
     made = Template(tokenizer(300), encoder_decoder=True)
-    texts = groups(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
+    texts = rows_of_examples(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
     model = sequence_to_sequence(made.tokenizer)
     return model, model.decoder, encode_groups(texts, ExampleTokenizer(made, ROOM))
 
@@ -222,8 +222,8 @@ def test_prompt_given_tokens_and_padding_carry_no_gradient(form):
     for place, row in enumerate(row for group in rows for row in group.rows):
         before = len(row.student.prompt_ids) if form == "causal" else 1
         ends = before + len(row.student.answer_ids) - 1
-        assert (row.student.given > 0) == (row.task == "counterfactual")
-        learned[place, before - 1 + row.student.given : ends] = True
+        assert (row.student.num_forced > 0) == (row.task == "counterfactual")
+        learned[place, before - 1 + row.student.num_forced : ends] = True
     assert (gradient[~learned] == 0).all()
     assert (gradient[learned] > 0).all()
     assert (~learned).sum() > learned.sum() > 0

@@ -15,7 +15,7 @@ from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.cross_entropy import CrossEntropy
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 
 
 def lines(folder):
@@ -26,17 +26,17 @@ def lines(folder):
 
 
 def test_plan_of_epochs_and_micro_batches():
-    numbers = plan(TrainConfig(epochs=3, batch_size=8, micro_batch_size=2, warmup=0.1), 20)
+    numbers = train_schedule(TrainConfig(epochs=3, batch_size=8, micro_batch_size=2, warmup=0.1), 20)
     assert (numbers.steps, numbers.micro_batch_size, numbers.accumulation) == (9, 2, 4)
     assert (numbers.warmup_steps, numbers.eval_every, numbers.save_every) == (1, 3, 3)
-    assert plan(TrainConfig(epochs=3, batch_size=8), 20, processes=2).steps == 6
-    assert plan(TrainConfig(steps=7), 20).steps == 7
-    assert plan(TrainConfig(epochs=0.01), 20).steps == 1
+    assert train_schedule(TrainConfig(epochs=3, batch_size=8), 20, processes=2).steps == 6
+    assert train_schedule(TrainConfig(steps=7), 20).steps == 7
+    assert train_schedule(TrainConfig(epochs=0.01), 20).steps == 1
 
 
 def test_nothing_to_train_on_is_named():
     with pytest.raises(ConfigError, match="no rows to train on"):
-        plan(TrainConfig(), 0)
+        train_schedule(TrainConfig(), 0)
 
 
 # -- stopping at what is no number -------------------------------------------------------------------------------------

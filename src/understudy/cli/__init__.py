@@ -30,8 +30,8 @@ app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"understudy {__version__}")
         raise typer.Exit
 

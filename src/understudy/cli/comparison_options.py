@@ -89,9 +89,9 @@ class ScoreOptions:
             return EvaluateConfig.model_validate({**config.model_dump(), **changes})
         except ValidationError as error:
             fault = error.errors()[0]
-            known = ", ".join(JudgeConfig.model_fields)
+            fields = ", ".join(JudgeConfig.model_fields)
             raise ConfigError(
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {known}"
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {fields}"
             ) from error
 
     def _judge(self, config: EvaluateConfig) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from understudy.report.formatting import (
     scale,
 )
 from understudy.report.headline import headline
-from understudy.report.verdicts import all_tests, names_of, pairs_of, tone, verdict_of_pair
+from understudy.report.verdicts import all_tests, contrasts_of, names_of, tone, verdict_of_pair
 
 if TYPE_CHECKING:
     from understudy.evaluation.evaluate import Evaluation, SystemScores
@@ -42,38 +42,38 @@ def _line(text: str) -> Text:
     return Text(one_line(text))
 
 
-def _table(title: str, columns: Sequence[str], left: Sequence[int] = (0,)) -> Table:
+def _table(title: str, columns: Sequence[str], left_aligned: Sequence[int] = (0,)) -> Table:
     table = Table(title=_line(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        justify = "left" if place in left else "right"
-        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=place == 0)
+    for column, name in enumerate(columns):
+        justify = "left" if column in left_aligned else "right"
+        table.add_column(_line(name), justify=justify, overflow="fold", no_wrap=column == 0)
     return table
 
 
-def scores(found: Evaluation) -> None:
+def scores(results: Evaluation) -> None:
     """Every score with its interval, one column a system; signatures; what was not measured and why."""
-    console, systems = _console(), found.systems
-    level = f"{found.settings.confidence:.0%}"
+    console, systems = _console(), results.systems
+    level = f"{results.settings.confidence:.0%}"
     counts = {system.items for system in systems.values()}
     items = items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
     metrics = dict.fromkeys(name for system in systems.values() for name in system.scores)
-    for part in _beside(console, list(systems), 12):
-        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(arm_label, part)])
+    for shown_systems in _column_blocks(console, list(systems), 12):
+        table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(arm_label, shown_systems)])
         for name in metrics:
-            cells = (_score(systems[system], name) for system in part)
+            cells = (_score(systems[system], name) for system in shown_systems)
             table.add_row(_line(metric_label(name)), *cells)
         console.print(table)
     console.print(_line("how each was computed:"))
     for name in metrics:
-        about = next(system.scores[name] for system in systems.values() if name in system.scores)
-        console.print(Text("  ") + _line(f"{metric_label(name)}: {about.signature}"), soft_wrap=True)
+        description = next(system.scores[name] for system in systems.values() if name in system.scores)
+        console.print(Text("  ") + _line(f"{metric_label(name)}: {description.signature}"), soft_wrap=True)
     for name, system in systems.items():
         for metric, score in system.scores.items():
             if metric in JUDGED:
-                about = "; ".join(judges.reliability(score.details))
-                console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {about}"), soft_wrap=True)
-    _missing(console, found.not_measured, list(systems))
-    _notes(console, found.notes)
+                description = "; ".join(judges.reliability(score.details))
+                console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {description}"), soft_wrap=True)
+    _missing(console, results.not_measured, list(systems))
+    _notes(console, results.notes)
 
 
 def _score(system: SystemScores, metric: str) -> Text:
@@ -89,10 +89,10 @@ def _score(system: SystemScores, metric: str) -> Text:
 
 def _missing(console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str]) -> None:
     for metric, reasons in not_measured.items():
-        for why in dict.fromkeys(reasons.values()):
-            who = [arm_label(name) for name in systems if reasons.get(name) == why]
-            of = "" if len(who) == len(systems) else f" ({', '.join(who)})"
-            console.print(_line(f"not measured: {metric_label(metric)}{of}: {why}"), soft_wrap=True)
+        for reason in dict.fromkeys(reasons.values()):
+            lacking = [arm_label(name) for name in systems if reasons.get(name) == reason]
+            systems_text = "" if len(lacking) == len(systems) else f" ({', '.join(lacking)})"
+            console.print(_line(f"not measured: {metric_label(metric)}{systems_text}: {reason}"), soft_wrap=True)
 
 
 def _notes(console: Console, notes: Sequence[str]) -> None:
@@ -103,29 +103,29 @@ def _notes(console: Console, notes: Sequence[str]) -> None:
 # Comparisons ----------------------------------------------------------------------------------------------------------
 
 
-def comparison(found: Mapping[str, Any]) -> None:
+def comparison(comparison_json: Mapping[str, Any]) -> None:
     """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
-    console, level = _console(), f"{found['comparison']['settings']['confidence']:.0%}"
-    for a, b in pairs_of(found):
+    console, level = _console(), f"{comparison_json['comparison']['settings']['confidence']:.0%}"
+    for a, b in contrasts_of(comparison_json):
         table = _table(
             f"{arm_label(a)} − {arm_label(b)}",
             ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
-            left=(0, 4),
+            left_aligned=(0, 4),
         )
-        for test in all_tests(found):
+        for test in all_tests(comparison_json):
             if (test["a"], test["b"]) == (a, b):
-                table.add_row(*_test(found, test))
+                table.add_row(*_test(comparison_json, test))
         console.print(table)
-    _seeds(console, found)
-    _missing(console, found["not_measured"], names_of(found))
-    _notes(console, found["notes"])
-    outcome = headline(found)
+    _seeds(console, comparison_json)
+    _missing(console, comparison_json["not_measured"], names_of(comparison_json))
+    _notes(console, comparison_json["notes"])
+    outcome = headline(comparison_json)
     for sentence in (outcome.verdict, *outcome.sentences):
         console.print(_line(sentence), soft_wrap=True)
 
 
-def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
-    figures, factor = test["comparison"], scale(found, test["metric"])
+def _test(comparison: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
+    figures, factor = test["comparison"], scale(comparison, test["metric"])
     values = " against ".join(number(figures[side] * factor) for side in ("value_a", "value_b"))
     difference = number(figures["difference"] * factor, sign=True)
     colour = {"better": "green", "worse": "red", "open": ""}[tone(test)]
@@ -140,15 +140,15 @@ def _test(found: Mapping[str, Any], test: Mapping[str, Any]) -> list[Text]:
     ]
 
 
-def _seeds(console: Console, found: Mapping[str, Any]) -> None:
-    if not found["seeds"]:
+def _seeds(console: Console, comparison: Mapping[str, Any]) -> None:
+    if not comparison["seeds"]:
         return
-    for part in _beside(console, list(found["seeds"]), 14):
-        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, part)])
-        for metric in found["metrics"]:
-            factor, cells = scale(found, metric), []
-            for name in part:
-                figures = found["seeds"][name].get(metric)
+    for shown_systems in _column_blocks(console, list(comparison["seeds"]), 14):
+        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, shown_systems)])
+        for metric in comparison["metrics"]:
+            factor, cells = scale(comparison, metric), []
+            for name in shown_systems:
+                figures = comparison["seeds"][name].get(metric)
                 if figures is None or figures["mean"] is None:
                     cells.append("–")
                 else:
@@ -157,17 +157,17 @@ def _seeds(console: Console, found: Mapping[str, Any]) -> None:
         console.print(table)
 
 
-def _beside(console: Console, names: list[str], width: int) -> list[list[str]]:
+def _column_blocks(console: Console, names: list[str], width: int) -> list[list[str]]:
     """The systems in parts that fit side by side, a column of so many characters each."""
     fit = max(1, (console.width - 20) // width)
     return [names[start : start + fit] for start in range(0, len(names), fit)]
 
 
-def tasks(found: TaskResults) -> None:
+def tasks(results: TaskResults) -> None:
     """Figures of lm-eval tasks with their standard errors."""
     console = _console()
-    table = _table(f"lm-eval {found.version}", ["task", "metric", "value", "standard error"], left=(0, 1))
-    for task, figures in found.tasks.items():
+    table = _table(f"lm-eval {results.version}", ["task", "metric", "value", "standard error"], left_aligned=(0, 1))
+    for task, figures in results.tasks.items():
         for metric, value in figures.items():
             error = value.standard_error
             table.add_row(*map(_line, [task, metric, f"{value.value:.4f}", "–" if error is None else f"{error:.4f}"]))

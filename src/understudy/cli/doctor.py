@@ -25,37 +25,37 @@ def doctor(
     from understudy.recipe import load_recipe
     from understudy.recipe.shipped import find
 
-    found = examine(load_recipe(find(recipe), overrides or ()))
+    examination = examine(load_recipe(find(recipe), overrides or ()))
     if as_json:
-        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(examination, indent=1, ensure_ascii=False))
     else:
-        show(found)
-    if found["unsound"]:
+        show(examination)
+    if examination["unsound"]:
         raise typer.Exit(1)
 
 
-def show(found: Mapping[str, Any]) -> None:
+def show(examination: Mapping[str, Any]) -> None:
     """Print what was found: the two sides, the vocabularies, one conversation, and the judgement."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
-    _sides(console, found)
-    for title, lines in (("vocabularies", _vocabularies(found)), ("templates", _templates(found))):
+    _sides(console, examination)
+    for title, lines in (("vocabularies", _vocabularies(examination)), ("templates", _templates(examination))):
         console.print(Text(title, style="bold"))
         for line in lines:
             console.print(_line(f"  {line}"), soft_wrap=True)
-    for note in found["notes"]:
+    for note in examination["notes"]:
         console.print(_line(f"  note: {note}"), soft_wrap=True)
     console.print()
-    _methods(console, found)
-    method = found["methods"][found["method"]]
-    if found["unsound"]:
-        said = f"{found['method']} is unsound for this pair: {method['why']}"
-        console.print(_line(said, "red"), soft_wrap=True)
+    _methods(console, examination)
+    method = examination["methods"][examination["method"]]
+    if examination["unsound"]:
+        message = f"{examination['method']} is unsound for this pair: {method['why']}"
+        console.print(_line(message, "red"), soft_wrap=True)
         console.print(_line(f"  hint: {method['hint']}"), soft_wrap=True)
     else:
-        console.print(_line(f"{found['method']}, the recipe's method: {method['verdict']}"), soft_wrap=True)
+        console.print(_line(f"{examination['method']}, the recipe's method: {method['verdict']}"), soft_wrap=True)
 
 
 def _line(text: str, style: str = "") -> Any:
@@ -78,12 +78,12 @@ def _table(title: str, *columns: str) -> Any:
     return table
 
 
-def _sides(console: Console, found: Mapping[str, Any]) -> None:
+def _sides(console: Console, examination: Mapping[str, Any]) -> None:
     table = _table("the pair", "", "student", "teacher")
-    sides = [found[side] for side in ("student", "teacher")]
+    sides = [examination[side] for side in ("student", "teacher")]
 
-    def row(name: str, tell: Any) -> None:
-        table.add_row(name, *(_line(tell(side)) for side in sides))
+    def row(name: str, text_of: Any) -> None:
+        table.add_row(name, *(_line(text_of(side)) for side in sides))
 
     row("model", lambda side: side["model"])
     row("tokens", lambda side: f"{side['tokens']:,}")
@@ -93,42 +93,46 @@ def _sides(console: Console, found: Mapping[str, Any]) -> None:
     row("an answer ends with", lambda side: f"{side['end']} ({side['end_id']})")
     row("thinking", lambda side: side["thinking"]["text"])
     row("does not come back", lambda side: ", ".join(side["lost"]) or "nothing")
-    row("answers altered", lambda side: f"{side['answers_altered']} of {found['rows']['rows']}")
+    row("answers altered", lambda side: f"{side['answers_altered']} of {examination['rows']['rows']}")
     console.print(table)
     for side, facts in zip(("student", "teacher"), sides, strict=True):
         for note in facts["notes"]:
             console.print(_line(f"  {side}: {note}"), soft_wrap=True)
 
 
-def _vocabularies(found: Mapping[str, Any]) -> list[str]:
-    facts = found["vocabularies"]
-    said = [f"differ: {facts['difference']}" if facts["difference"] else "one vocabulary"]
-    said.append(f"{facts['same']:,} ids write the same bytes on both sides")
-    theirs = found["teacher"]["tokens"]
-    shared = theirs - facts["teacher_only"]
-    said.append(f"{shared:,} of the teacher's {theirs:,} tokens are tokens of the student too, under whatever id")
-    return said
+def _vocabularies(examination: Mapping[str, Any]) -> list[str]:
+    facts = examination["vocabularies"]
+    lines = [f"differ: {facts['difference']}" if facts["difference"] else "one vocabulary"]
+    lines.append(f"{facts['same']:,} ids write the same bytes on both sides")
+    teacher_tokens = examination["teacher"]["tokens"]
+    shared = teacher_tokens - facts["teacher_only"]
+    lines.append(
+        f"{shared:,} of the teacher's {teacher_tokens:,} tokens are tokens of the student too, under whatever id"
+    )
+    return lines
 
 
-def _templates(found: Mapping[str, Any]) -> list[str]:
-    facts = found["templates"]
+def _templates(examination: Mapping[str, Any]) -> list[str]:
+    facts = examination["templates"]
     same = "alike" if facts["same_prompt"] else "differently"
-    said = [f"the same conversation ({facts['id']}) is rendered {same}"]
+    lines = [f"the same conversation ({facts['id']}) is rendered {same}"]
     for side in ("student", "teacher"):
         tokens = facts["answer_tokens"][side]
-        shown = " ".join(tokens if len(tokens) <= 12 else [*tokens[:9], "…", *tokens[-2:]])
-        said.append(f"{side}: …{facts['prompt'][side][-40:]!r} ⟦ {shown} ⟧")
+        token_text = " ".join(tokens if len(tokens) <= 12 else [*tokens[:9], "…", *tokens[-2:]])
+        lines.append(f"{side}: …{facts['prompt'][side][-40:]!r} ⟦ {token_text} ⟧")
     if not facts["same_lead"]:
-        said.append(f"before the answer stand {facts['lead']['student']!r} and {facts['lead']['teacher']!r}")
-    return said
+        lines.append(f"before the answer stand {facts['lead']['student']!r} and {facts['lead']['teacher']!r}")
+    return lines
 
 
-def _methods(console: Console, found: Mapping[str, Any]) -> None:
-    rows = found["rows"]
+def _methods(console: Console, examination: Mapping[str, Any]) -> None:
+    rows = examination["rows"]
     table = _table(f"methods, on {rows['rows']} of {rows['of']} gold rows", "method", "verdict", "aligned", "why")
     colours = {"sound": "green", "weak": "yellow", "unsound": "red"}
-    for name, judged in found["methods"].items():
-        aligned = "–" if judged["aligned"] is None else f"{judged['aligned']:.1%}"
-        mark = f"{name} ←" if name == found["method"] else name
-        table.add_row(mark, _line(judged["verdict"], colours[judged["verdict"]]), aligned, _line(judged["why"]))
+    for name, assessment in examination["methods"].items():
+        aligned = "–" if assessment["aligned"] is None else f"{assessment['aligned']:.1%}"
+        mark = f"{name} ←" if name == examination["method"] else name
+        table.add_row(
+            mark, _line(assessment["verdict"], colours[assessment["verdict"]]), aligned, _line(assessment["why"])
+        )
     console.print(table)

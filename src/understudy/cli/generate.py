@@ -89,8 +89,8 @@ def show(steps: Mapping[str, StepCounts]) -> None:
     priced = any(figures.cost is not None for figures in steps.values())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ["step", "asked", "kept", "rejected", "no text", "tokens", *["cost"] * priced, "seconds"]:
-        left = name in ("step", "rejected", "no text")
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "step")
+        left_aligned = name in ("step", "rejected", "no text")
+        table.add_column(name, justify="left" if left_aligned else "right", overflow="fold", no_wrap=name == "step")
     for name, figures in steps.items():
         cells = [
             name,

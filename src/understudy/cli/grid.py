@@ -37,18 +37,18 @@ def status(grid: Where, watch: Watch = False) -> None:
     from understudy.grid import GridFolder, grid_status
 
     folder, console = folder_of(grid), Console(highlight=False, markup=False, emoji=False)
-    found = grid_status(folder)
+    cells = grid_status(folder)
     if watch and console.is_terminal:
-        with Live(_status(found), console=console, auto_refresh=False) as live:
+        with Live(_status(cells), console=console, auto_refresh=False) as live:
             while GridFolder(folder).is_driven():
                 time.sleep(2)
-                found = grid_status(folder)
-                live.update(_status(found), refresh=True)
+                cells = grid_status(folder)
+                live.update(_status(cells), refresh=True)
     else:
-        console.print(_status(found))
-    for cell in found:
+        console.print(_status(cells))
+    for cell in cells:
         if cell.error:
-            console.print(_line(f"{_words(cell.levels)}: {cell.error}"), soft_wrap=True)
+            console.print(_line(f"{_levels_text(cell.levels)}: {cell.error}"), soft_wrap=True)
 
 
 @app.command("table")
@@ -68,15 +68,15 @@ def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples =
     from understudy.files import atomic, write_json
     from understudy.grid.analysis import analyse
     from understudy.metrics.significance import Resampling
-    from understudy.report.grid_page import grid_csv, headline, render_grid
+    from understudy.report.grid_page import grid_csv, grid_headline, render_grid
 
     folder = folder_of(grid)
-    found, page = analyse(folder, arm=arm, resampling=Resampling(resamples)), out or folder / "report.html"
-    render_grid(found, page)
-    write_json(page.with_suffix(".json"), found)
+    analysis, page = analyse(folder, arm=arm, resampling=Resampling(resamples)), out or folder / "report.html"
+    render_grid(analysis, page)
+    write_json(page.with_suffix(".json"), analysis)
     with atomic(page.with_suffix(".csv")) as handle:
-        handle.write(grid_csv(found))
-    for sentence in headline(found).sentences:
+        handle.write(grid_csv(analysis))
+    for sentence in grid_headline(analysis).sentences:
         typer.echo(_line(sentence).plain)
     typer.echo(f"report: {page}, {page.with_suffix('.json').name}, {page.with_suffix('.csv').name}")
 
@@ -88,20 +88,20 @@ def _show(folder: Path, arms: list[str] | None) -> None:
     from understudy.grid import grid_table
     from understudy.grid.table import unfinished
 
-    rows, waiting = grid_table(folder, arms), unfinished(folder)
+    rows, waiting_cells = grid_table(folder, arms), unfinished(folder)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    shown = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for title in [*(rows[0].levels if rows else ()), "arm"]:
-        shown.add_column(_line(title), overflow="fold")
+        table.add_column(_line(title), overflow="fold")
     for name in names:
-        shown.add_column(_line(HEADERS.get(name, name)), justify="right", overflow="fold")
+        table.add_column(_line(HEADERS.get(name, name)), justify="right", overflow="fold")
     for row in rows:
         values = (row.metrics.get(name) for name in names)
         cells = ("–" if value is None else f"{value:.4f}" for value in values)
-        shown.add_row(*map(_line, (*row.levels.values(), row.arm, *cells)))
-    Console(highlight=False, markup=False, emoji=False).print(shown)
-    if waiting:
-        typer.echo(f"{len(waiting)} cells are not finished: understudy grid status {folder}")
+        table.add_row(*map(_line, (*row.levels.values(), row.arm, *cells)))
+    Console(highlight=False, markup=False, emoji=False).print(table)
+    if waiting_cells:
+        typer.echo(f"{len(waiting_cells)} cells are not finished: understudy grid status {folder}")
 
 
 def folder_of(grid: str) -> Path:
@@ -119,22 +119,22 @@ def _status(cells: list[CellStatus]) -> Table:
     states = [cell.state for cell in cells]
     counts = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
     metric = next((cell.metric for cell in cells if cell.metric), "score")
-    shown = Table(title=f"{len(cells)} cells: {counts}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"{len(cells)} cells: {counts}", title_justify="left", box=None, pad_edge=False)
     for title in cells[0].levels:
-        shown.add_column(_line(title))
+        table.add_column(_line(title))
     for title in ("state", "stages", "at work", "seconds", metric):
-        shown.add_column(title, justify="left" if title in ("state", "at work") else "right")
+        table.add_column(title, justify="left" if title in ("state", "at work") else "right")
     for cell in cells:
-        work = "; ".join(_at_work(stage, how) for stage, how in cell.stages.items())
+        work = "; ".join(_progress_text(stage, progress) for stage, progress in cell.stages.items())
         score = "" if cell.score is None else f"{cell.score:.4f}"
         figures = (f"{cell.done}/{cell.total}", work, f"{cell.seconds:.0f}", score)
-        shown.add_row(*map(_line, cell.levels.values()), Text(cell.state, COLOURS[cell.state]), *map(_line, figures))
-    return shown
+        table.add_row(*map(_line, cell.levels.values()), Text(cell.state, COLOURS[cell.state]), *map(_line, figures))
+    return table
 
 
-def _at_work(stage: str, how: Any) -> str:
-    far = f" {how['done']}/{how['total']}" if how["total"] else ""
-    return f"{stage}{far}{' ' + how['note'] if how['note'] else ''}"
+def _progress_text(stage: str, progress: Any) -> str:
+    count = f" {progress['done']}/{progress['total']}" if progress["total"] else ""
+    return f"{stage}{count}{' ' + progress['note'] if progress['note'] else ''}"
 
 
 def _line(text: str) -> Any:
@@ -145,7 +145,7 @@ def _line(text: str) -> Any:
     return Text(one_line(text))
 
 
-def _words(levels: Any) -> str:
+def _levels_text(levels: Any) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in levels.items())
 
 
@@ -192,8 +192,8 @@ def _unit(unit: Unit) -> str:
     from understudy.pipeline.kinds import title
 
     users = len(unit.users)
-    of = f"for {users} cells" if users > 1 else _words(unit.host.levels[0])
-    return f"{title(unit.stage)} · {of}"
+    cells_text = f"for {users} cells" if users > 1 else _levels_text(unit.host.levels[0])
+    return f"{title(unit.stage)} · {cells_text}"
 
 
 def run(grid: Grid) -> None:
@@ -214,18 +214,18 @@ def show_plan(grid: Grid) -> None:
     from understudy.grid.units import missing, units
 
     cells, folder = cell_runs(grid), GridFolder(grid.folder)
-    found = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)
-    absent = {unit.id for unit in missing(found, lambda unit: folder.is_current(unit, found))}
+    all_units = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)
+    absent = {unit.id for unit in missing(all_units, lambda unit: folder.is_current(unit, all_units))}
     left_out = f", {grid.excluded} excluded" if grid.excluded else ""
     typer.echo(f"{len(grid.cells)} cells{left_out}, {len(cells)} runs under {folder.cells}")
     for cell in cells:
-        own = [unit for unit in found.values() if cell.name in unit.users]
-        there = sum(unit.id not in absent for unit in own)
+        cell_units = [unit for unit in all_units.values() if cell.name in unit.users]
+        num_present = sum(unit.id not in absent for unit in cell_units)
         for levels in cell.levels:
-            typer.echo(f"  {_words(levels)}: {cell.name}, {there} of {len(own)} stages are there")
+            typer.echo(f"  {_levels_text(levels)}: {cell.name}, {num_present} of {len(cell_units)} stages are there")
     typer.echo("stages that several runs share:")
-    for unit in found.values():
+    for unit in all_units.values():
         if len(unit.users) > 1:
             typer.echo(f"  {unit.id}: {len(unit.users)} runs, {'to be run' if unit.id in absent else 'there'}")
-    alone = sum(len(unit.users) for unit in found.values())
-    typer.echo(f"{len(found)} stages instead of {alone}; {len(absent)} have to be run")
+    num_unshared = sum(len(unit.users) for unit in all_units.values())
+    typer.echo(f"{len(all_units)} stages instead of {num_unshared}; {len(absent)} have to be run")

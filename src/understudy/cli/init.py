@@ -80,14 +80,14 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
         if inner and value is None and off:
             lines.append(f"{mark}{name}: null")
         elif inner:
-            below = value is None
-            lines += [f"{indent}#{name}:" if below else f"{mark}{name}:"]
-            lines += _section(inner, value, f"{path}.", off or below)
+            inner_off = value is None
+            lines += [f"{indent}#{name}:" if inner_off else f"{mark}{name}:"]
+            lines += _section(inner, value, f"{path}.", off or inner_off)
         else:
             missing = field.is_required() and defaults is None
             value = EXAMPLES.get(name) if missing else value
-            before = f"{indent}#" if path in LEFT_OUT else mark
-            lines.append(f"{before}{name}: {_inline({**SUGGESTED, **LEFT_OUT}.get(path, value))}")
+            field_mark = f"{indent}#" if path in LEFT_OUT else mark
+            lines.append(f"{field_mark}{name}: {_inline({**SUGGESTED, **LEFT_OUT}.get(path, value))}")
         if not prefix:
             lines.append("")
     return lines
@@ -97,8 +97,12 @@ def _described(section: type[BaseModel], name: str, field: FieldInfo) -> str:
     """A field's sentence, and before it the methods that have the option, where not all of them do."""
     from understudy.recipe.methods import METHODS, MethodConfig, owners
 
-    having = owners(name) if section is MethodConfig else []
-    return f"{', '.join(having)}: {field.description}" if 0 < len(having) < len(METHODS) else field.description or ""
+    owning_methods = owners(name) if section is MethodConfig else []
+    return (
+        f"{', '.join(owning_methods)}: {field.description}"
+        if 0 < len(owning_methods) < len(METHODS)
+        else field.description or ""
+    )
 
 
 def _sentence(text: str) -> list[str]:

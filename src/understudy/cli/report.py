@@ -41,5 +41,5 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
         comparison = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return None
-    parts = {"comparison", "overall", "systems"}
-    return comparison if isinstance(comparison, dict) and parts <= comparison.keys() else None
+    required = {"comparison", "overall", "systems"}
+    return comparison if isinstance(comparison, dict) and required <= comparison.keys() else None

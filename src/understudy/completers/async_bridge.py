@@ -84,10 +84,10 @@ class _Background(Generic[Item, Result]):
         return not self._results.empty()
 
     def result(self) -> Result:
-        found = self._results.get()
-        if isinstance(found, _Raised):
-            raise found.error
-        return found
+        result = self._results.get()
+        if isinstance(result, _Raised):
+            raise result.error
+        return result
 
     def close(self) -> None:
         # The loop is closed already where it ended by a fault, and absent where it never began.

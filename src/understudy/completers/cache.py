@@ -73,7 +73,7 @@ def request_key(model: str, request: Request, *, temperature: float, max_tokens:
         temperature: the completer's.
         max_tokens: the completer's.
     """
-    asked = {
+    identity = {
         "model": model,
         "messages": [[turn.role, clean(turn.content)] for turn in request.messages],
         "schema": dict(request.schema) if request.schema is not None else None,
@@ -81,7 +81,7 @@ def request_key(model: str, request: Request, *, temperature: float, max_tokens:
         "max_tokens": max_tokens if request.max_tokens is None else request.max_tokens,
         "sample": request.sample,
     }
-    return fingerprint(asked, length=40)
+    return fingerprint(identity, length=40)
 
 
 def content_bytes(messages: tuple[Message, ...]) -> int:

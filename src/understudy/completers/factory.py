@@ -8,7 +8,7 @@ from understudy.recipe import EndpointConfig
 from understudy.types import Completer
 
 
-def completer(
+def build_completer(
     config: EndpointConfig, cache_folder: str | os.PathLike[str] | None = None, *, account: str = ""
 ) -> Completer:
     """The language model a recipe names: behind its endpoint, or loaded into this process.

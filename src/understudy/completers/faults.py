@@ -74,21 +74,21 @@ def status_fault(status: int, message: str, headers: Any, *, key_variable: str) 
         headers: of the response; `Retry-After` is honoured.
         key_variable: the environment variable of the key, for the hint.
     """
-    said = f"{status}{': ' + message if message else ''}"
+    answer = f"{status}{': ' + message if message else ''}"
     if status == 429 and "insufficient_quota" in message:
-        return TeacherError(f"the endpoint has nothing left to spend: {said}", hint="top the account up, then go on")
+        return TeacherError(f"the endpoint has nothing left to spend: {answer}", hint="top the account up, then go on")
     if status in (408, 409, 429) or status >= 500:
         wait = retry_after(headers)
         kind = "rate limit" if status == 429 else "server"
         if wait is not None and wait > LONGEST_WAIT:
-            return Fault(kind, f"the endpoint asks to be left alone for {wait:,.0f} s ({said})")
-        return Fault(kind, said, again=True, wait=wait)
+            return Fault(kind, f"the endpoint asks to be left alone for {wait:,.0f} s ({answer})")
+        return Fault(kind, answer, again=True, wait=wait)
     if status in (400, 413, 422):
-        return Fault("request", said)
+        return Fault("request", answer)
     if status in (401, 403):
         hint = f"put a valid key into the environment variable {key_variable}" if key_variable else "it wants a key"
-        return TeacherError(f"the endpoint refuses the key: {said}", hint=hint)
-    return TeacherError(f"the endpoint refuses to answer: {said}", hint="check base_url and model")
+        return TeacherError(f"the endpoint refuses the key: {answer}", hint=hint)
+    return TeacherError(f"the endpoint refuses to answer: {answer}", hint="check base_url and model")
 
 
 def retry_after(headers: Any) -> float | None:

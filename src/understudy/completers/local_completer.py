@@ -84,15 +84,15 @@ class LocalCompleter:
         source = iter(requests)
         while batch := list(islice(source, self.config.concurrency)):
             keys = [self._key(request) for request in batch]
-            known = {key: self._cache.get(key) for key in keys}
-            new = {key: request for key, request in zip(keys, batch, strict=True) if known[key] is None}
-            found: dict[str, CachedAnswer | Fault] = {
-                key: answer for key, answer in known.items() if answer is not None
+            cached = {key: self._cache.get(key) for key in keys}
+            new = {key: request for key, request in zip(keys, batch, strict=True) if cached[key] is None}
+            outcomes: dict[str, CachedAnswer | Fault] = {
+                key: answer for key, answer in cached.items() if answer is not None
             }
-            found |= self._answer(new)
+            outcomes |= self._answer(new)
             for key, request in zip(keys, batch, strict=True):
                 # The first of several equal requests paid for all.
-                yield self._completion(request, found[key], paid=new.pop(key, None) is not None)
+                yield self._completion(request, outcomes[key], paid=new.pop(key, None) is not None)
 
     def _key(self, request: Request) -> str:
         config = self.config
@@ -108,53 +108,53 @@ class LocalCompleter:
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Answers of the model, or faults, by key; what does not fit the budget waits for what those before it cost."""
-        found: dict[str, CachedAnswer | Fault] = {}
-        while waiting := {key: request for key, request in requests.items() if key not in found}:
-            found |= self._round(waiting)
-        return found
+        outcomes: dict[str, CachedAnswer | Fault] = {}
+        while waiting := {key: request for key, request in requests.items() if key not in outcomes}:
+            outcomes |= self._answer_within_budget(waiting)
+        return outcomes
 
-    def _round(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
+    def _answer_within_budget(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Of the first that fit the budget together, one at least; those of one length limit go through together."""
-        from understudy.models.kinds import kind_of
+        from understudy.models.generate import writing_kind
 
-        found: dict[str, CachedAnswer | Fault] = {}
-        groups: dict[int, dict[str, list[int]]] = {}
+        outcomes: dict[str, CachedAnswer | Fault] = {}
+        prompts_by_length: dict[int, dict[str, list[int]]] = {}
         reserved: dict[str, Amount] = {}
         for key, request in requests.items():
             longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
             prompt = self._prompt(request)
             room = getattr(self._model.model.config, "max_position_embeddings", None)
-            taken = kind_of(self._model.model.config).positions(len(prompt), longest)
-            if room is not None and taken > room:
+            num_positions = writing_kind(self._model.model).positions(len(prompt), longest)
+            if room is not None and num_positions > room:
                 reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
-                found[key] = Fault("request", reason)
+                outcomes[key] = Fault("request", reason)
             elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
                 if reserved:
                     break
-                found[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
+                outcomes[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
             else:
                 reserved[key] = most
-                groups.setdefault(longest, {})[key] = prompt
-        for longest, prompts in groups.items():
-            draws = [self._draw(requests[key]) for key in prompts]
-            for key, answer in self._generate(prompts, longest, draws).items():
-                found[key] = self._settled(key, requests[key], answer, reserved[key])
-        return found
+                prompts_by_length.setdefault(longest, {})[key] = prompt
+        for longest, prompts in prompts_by_length.items():
+            samplings = [self._sampling(requests[key]) for key in prompts]
+            for key, answer in self._generate(prompts, longest, samplings).items():
+                outcomes[key] = self._settled(key, requests[key], answer, reserved[key])
+        return outcomes
 
     def _prompt(self, request: Request) -> list[int]:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
         return self._model.template.prompt_ids(turns)
 
-    def _draw(self, request: Request) -> Sampling:
+    def _sampling(self, request: Request) -> Sampling:
         from understudy.models.sampling import Sampling
 
         temperature = self.config.temperature if request.temperature is None else request.temperature
         # Without the model's name: the same weights in another folder draw the same.
-        asked = [[turn.role, clean(turn.content)] for turn in request.messages]
-        return Sampling(temperature, int(fingerprint([asked, request.sample]), 16))
+        turns = [[turn.role, clean(turn.content)] for turn in request.messages]
+        return Sampling(temperature, int(fingerprint([turns, request.sample]), 16))
 
     def _generate(
-        self, prompts: dict[str, list[int]], longest: int, draws: list[Sampling]
+        self, prompts: dict[str, list[int]], longest: int, samplings: list[Sampling]
     ) -> dict[str, tuple[CachedAnswer, bool]]:
         from understudy.models.generate import generate
 
@@ -164,7 +164,7 @@ class LocalCompleter:
             list(prompts.values()),
             max_new_tokens=longest,
             batch_size=self.config.concurrency,
-            draws=draws,
+            draws=samplings,
         )
         pairs = zip(prompts.items(), answers, strict=True)
         return {
@@ -173,9 +173,9 @@ class LocalCompleter:
         }
 
     def _settled(
-        self, key: str, request: Request, found: tuple[CachedAnswer, bool], reserved: Amount
+        self, key: str, request: Request, generated: tuple[CachedAnswer, bool], reserved: Amount
     ) -> CachedAnswer | Fault:
-        answer, finished = found
+        answer, finished = generated
         self.usage.calls += 1
         self.usage.input_tokens += answer.input_tokens
         self.usage.output_tokens += answer.output_tokens
@@ -193,15 +193,15 @@ class LocalCompleter:
         self._cache.put(key, self.config.model, answer)
         return answer
 
-    def _completion(self, request: Request, found: CachedAnswer | Fault, *, paid: bool) -> Completion:
+    def _completion(self, request: Request, outcome: CachedAnswer | Fault, *, paid: bool) -> Completion:
         self.usage.requests += 1
-        if isinstance(found, Fault):
-            self.usage.missing[found.kind] += 1
-            return Completion(request.id, None, reason=str(found))
+        if isinstance(outcome, Fault):
+            self.usage.missing[outcome.kind] += 1
+            return Completion(request.id, None, reason=str(outcome))
         self.usage.answered += 1
         self.usage.cached += not paid
-        value = None if request.schema is None else read_value(found.text, request.schema)
-        seconds = found.seconds if paid else 0.0
+        value = None if request.schema is None else read_value(outcome.text, request.schema)
+        seconds = outcome.seconds if paid else 0.0
         return Completion(
-            request.id, found.text, value, "", found.input_tokens, found.output_tokens, seconds, cached=not paid
+            request.id, outcome.text, value, "", outcome.input_tokens, outcome.output_tokens, seconds, cached=not paid
         )

@@ -28,10 +28,10 @@ from understudy.errors import ConfigError, TeacherError
 from understudy.recipe import EndpointConfig
 from understudy.types import Completion, Message, Request
 
-BROKEN_AGAIN = 2
+MAX_BROKEN_RETRIES = 2
 """How often an answer that cannot be used is asked for again, at most."""
 
-HOPELESS = 10
+MAX_FIRST_REFUSALS = 10
 """So many requests refused before a single answer came end the run: the fault lies not with one of them."""
 
 _LONGEST_BACKOFF = 30.0
@@ -139,17 +139,17 @@ class _Session:
         key = request_key(
             self._config.model, request, temperature=self._config.temperature, max_tokens=self._config.max_tokens
         )
-        found, paid = self._kept(request, key), False
-        if found is not None:
+        outcome, paid = self._cached(request, key), False
+        if outcome is not None:
             self._usage.cached += 1
         elif key in self._under_way:
             self._usage.shared += 1
-            found = await asyncio.shield(self._under_way[key])
+            outcome = await asyncio.shield(self._under_way[key])
         else:
-            found, paid = await self._lead(request, key), True
-        return self._completion(request, found, paid=paid)
+            outcome, paid = await self._ask_shared(request, key), True
+        return self._completion(request, outcome, paid=paid)
 
-    def _kept(self, request: Request, key: str) -> CachedAnswer | None:
+    def _cached(self, request: Request, key: str) -> CachedAnswer | None:
         answer = self._cache.get(key)
         if answer is not None and request.schema is not None:
             try:
@@ -158,39 +158,39 @@ class _Session:
                 return None
         return answer
 
-    async def _lead(self, request: Request, key: str) -> CachedAnswer | Fault:
+    async def _ask_shared(self, request: Request, key: str) -> CachedAnswer | Fault:
         """Ask, and let identical requests that arrive meanwhile have the same answer."""
-        self._under_way[key] = outcome = asyncio.get_running_loop().create_future()
+        self._under_way[key] = future = asyncio.get_running_loop().create_future()
         try:
             async with self._slots:
                 begin = time.perf_counter()
                 try:
-                    answer = await self._patiently(request)
-                    found = dataclasses.replace(answer, seconds=time.perf_counter() - begin)
-                    self._cache.put(key, self._config.model, found)
+                    answer = await self._ask_with_retries(request)
+                    outcome = dataclasses.replace(answer, seconds=time.perf_counter() - begin)
+                    self._cache.put(key, self._config.model, outcome)
                 except Fault as fault:
-                    found = fault
-            outcome.set_result(found)
-            return found
+                    outcome = fault
+            future.set_result(outcome)
+            return outcome
         finally:
             del self._under_way[key]
-            outcome.cancel()
+            future.cancel()
 
-    async def _patiently(self, request: Request) -> CachedAnswer:
+    async def _ask_with_retries(self, request: Request) -> CachedAnswer:
         """Ask until there is an answer, or no hope of one."""
-        asked, broken = request, 0
+        attempted, broken = request, 0
         cost = CachedAnswer("")
 
         def stop(state: RetryCallState) -> bool:
-            return state.attempt_number > self._config.max_retries or broken > BROKEN_AGAIN
+            return state.attempt_number > self._config.max_retries or broken > MAX_BROKEN_RETRIES
 
-        retrying = AsyncRetrying(stop=stop, wait=self._wait, retry=retry_if_exception(_again), reraise=True)
+        retrying = AsyncRetrying(stop=stop, wait=self._wait, retry=retry_if_exception(_is_retryable), reraise=True)
         async for attempt in retrying:
             with attempt:
                 self._usage.retries += attempt.retry_state.attempt_number > 1
                 answer = None
                 try:
-                    answer = await self._once(asked)
+                    answer = await self._ask_once(attempted)
                     cost = _sum(cost, answer)
                     if request.schema is not None:
                         read_value(answer.text, request.schema)
@@ -200,12 +200,12 @@ class _Session:
                     cost = _sum(cost, CachedAnswer("", *fault.tokens or ()))
                     fault.tokens = cost.input_tokens, cost.output_tokens
                     if answer is not None:
-                        asked = _complain(request, answer.text, fault)
+                        attempted = _request_again(request, answer.text, fault)
                     raise
                 return dataclasses.replace(cost, text=answer.text)
         raise AssertionError("unreachable: the last fault is raised again")
 
-    async def _once(self, request: Request) -> CachedAnswer:
+    async def _ask_once(self, request: Request) -> CachedAnswer:
         """One call on the budget."""
         if self._fatal:
             raise self._fatal
@@ -222,7 +222,7 @@ class _Session:
             spent = counted if fault.charged else NOTHING
             self._budget.settle(reserved, spent, calls=int(fault.charged))
             self._count(*fault.tokens or (0, 0))
-            self._look_out(fault)
+            self._note_fault(fault)
             raise
         except TeacherError as error:
             self._fatal = error
@@ -236,20 +236,20 @@ class _Session:
         self._refusals = -1
         return answer
 
-    def _count(self, read: int, written: int) -> None:
+    def _count(self, input_tokens: int, output_tokens: int) -> None:
         self._usage.calls += 1
-        self._usage.input_tokens += read
-        self._usage.output_tokens += written
+        self._usage.input_tokens += input_tokens
+        self._usage.output_tokens += output_tokens
 
-    def _look_out(self, fault: Fault) -> None:
+    def _note_fault(self, fault: Fault) -> None:
         """A pause that one call was told of holds for all; refusals from the first call on end the run."""
         if fault.wait:
             self._pause_until = max(self._pause_until, time.monotonic() + fault.wait)
         if fault.kind == "request" and self._refusals >= 0:
             self._refusals += 1
-            if self._refusals >= HOPELESS:
+            if self._refusals >= MAX_FIRST_REFUSALS:
                 raise TeacherError(
-                    f"the endpoint refused the first {HOPELESS} requests: {fault.detail}",
+                    f"the endpoint refused the first {MAX_FIRST_REFUSALS} requests: {fault.detail}",
                     hint="nothing was answered, so the fault lies not with one of them; check the model's limits",
                 ) from fault
 
@@ -258,30 +258,32 @@ class _Session:
         if isinstance(fault, Fault) and fault.broken:
             return 0.0
         jittered = self._waits(state)
-        asked = fault.wait if isinstance(fault, Fault) else None
-        return jittered if asked is None else asked + min(jittered, 0.1 * asked)
+        retry_after = fault.wait if isinstance(fault, Fault) else None
+        return jittered if retry_after is None else retry_after + min(jittered, 0.1 * retry_after)
 
-    def _completion(self, request: Request, found: CachedAnswer | Fault, *, paid: bool) -> Completion:
+    def _completion(self, request: Request, outcome: CachedAnswer | Fault, *, paid: bool) -> Completion:
         self._usage.requests += 1
-        if isinstance(found, Fault):
-            self._usage.missing[found.kind] += 1
-            read, written = found.tokens if paid and found.tokens else (0, 0)
-            return Completion(request.id, None, reason=str(found), input_tokens=read, output_tokens=written)
+        if isinstance(outcome, Fault):
+            self._usage.missing[outcome.kind] += 1
+            input_tokens, output_tokens = outcome.tokens if paid and outcome.tokens else (0, 0)
+            return Completion(
+                request.id, None, reason=str(outcome), input_tokens=input_tokens, output_tokens=output_tokens
+            )
         self._usage.answered += 1
-        value: Any = None if request.schema is None else read_value(found.text, request.schema)
+        value: Any = None if request.schema is None else read_value(outcome.text, request.schema)
         return Completion(
             request.id,
-            found.text,
+            outcome.text,
             value,
             "",
-            found.input_tokens,
-            found.output_tokens,
-            found.seconds if paid else 0.0,
+            outcome.input_tokens,
+            outcome.output_tokens,
+            outcome.seconds if paid else 0.0,
             not paid,
         )
 
 
-def _again(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, Fault) and (error.again or error.broken)
 
 
@@ -291,8 +293,10 @@ def _sum(before: CachedAnswer, answer: CachedAnswer) -> CachedAnswer:
     )
 
 
-def _complain(request: Request, text: str, fault: Fault) -> Request:
+def _request_again(request: Request, text: str, fault: Fault) -> Request:
     """The request with the broken answer behind it: asked in the same words, a greedy model answers the same."""
-    said = Message("assistant", text[:_LONGEST_ECHO])
-    reply = Message("user", f"That cannot be used: {fault.detail}. Answer again, with the JSON value and nothing else.")
-    return dataclasses.replace(request, messages=(*request.messages, said, reply))
+    broken_turn = Message("assistant", text[:_LONGEST_ECHO])
+    complaint = Message(
+        "user", f"That cannot be used: {fault.detail}. Answer again, with the JSON value and nothing else."
+    )
+    return dataclasses.replace(request, messages=(*request.messages, broken_turn, complaint))

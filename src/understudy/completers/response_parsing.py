@@ -55,13 +55,13 @@ def read_value(text: str, schema: Mapping[str, Any]) -> Any:
     Raises:
         Fault: `unparseable`: no JSON, or JSON that breaks the schema.
     """
-    told = without_thought(text.strip())
-    fenced = _FENCE.match(told)
+    answer = without_thought(text.strip())
+    fenced = _FENCE.match(answer)
     try:
         # NaN and Infinity are Python's own, not JSON's.
-        value = json.loads(fenced[1] if fenced else told, parse_constant=_no_constant)
+        value = json.loads(fenced[1] if fenced else answer, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Fault("unparseable", f"the answer is no JSON: {told[:80]!r}", broken=True) from error
+        raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", broken=True) from error
     fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the answer"

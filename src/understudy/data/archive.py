@@ -45,9 +45,9 @@ def _data_member(path: Path, archive: zipfile.ZipFile, suffixes: frozenset[str])
         and "__MACOSX" not in member.filename
     ]
     if len(members) != 1:
-        found = ", ".join(member.filename for member in members[:10]) or "none"
+        names = ", ".join(member.filename for member in members[:10]) or "none"
         raise DataError(
-            f"{path} must hold exactly one data file; it holds {found}",
+            f"{path} must hold exactly one data file; it holds {names}",
             hint="unpack it and name one file as data.source",
         )
     return members[0]

@@ -20,6 +20,7 @@ from understudy.data.rows import (
     rationale_texts,
     required,
     row_id,
+    unpack,
 )
 from understudy.types import Example
 
@@ -28,7 +29,10 @@ UNANSWERABLE = "unanswerable"
 
 
 def squad(row: Row, labelled: bool) -> Example:
-    """SQuAD 1.1 and 2.0, in articles or flat. A question that the context leaves open gets `UNANSWERABLE`."""
+    """SQuAD 1.1 and 2.0, in articles or flat. A question that the context leaves open gets `UNANSWERABLE`.
+
+    Where the first answer stands in the context is kept in `meta["answer_start"]`, for models that point.
+    """
     fields = as_mapping(row)
     question, context = required(fields, "question"), required(fields, "context")
     meta = leftovers(fields, {"id", "question", "context", "answers", "is_impossible", "plausible_answers"})
@@ -37,6 +41,8 @@ def squad(row: Row, labelled: bool) -> Example:
         answers = _squad_answers(fields)
         if not answers:
             answers, meta["impossible"] = (UNANSWERABLE,), True
+        elif (start := _answer_start(fields)) is not None:
+            meta["answer_start"] = start
     return Example(row_id(fields, row), question, answers, context, meta=meta)
 
 
@@ -50,6 +56,34 @@ def _squad_answers(fields: Mapping[str, Any]) -> tuple[str, ...]:
     if not answers and impossible is False:
         raise BadRow("answers", "empty, although `is_impossible` is false")
     return answers
+
+
+def _answer_start(fields: Mapping[str, Any]) -> int | None:
+    """Where the first answer stands in the context, in characters, as either layout has it; None where none is told.
+
+    Context and answer lose the blanks before them, so the place moves along.
+    """
+    context, answers = fields["context"], unpack(fields["answers"], "answers")
+    if isinstance(answers, list | tuple) and answers:
+        answers = answers[0]
+    if not isinstance(answers, Mapping):
+        return None
+    text, start = (
+        value[0] if isinstance(value, list | tuple) and value else value
+        for value in (answers.get("text"), answers.get("answer_start"))
+    )
+    if (
+        not isinstance(start, int)
+        or isinstance(start, bool)
+        or not isinstance(text, str)
+        or not isinstance(context, str)
+    ):
+        return None
+    return start + _blanks(text) - _blanks(context)
+
+
+def _blanks(text: str) -> int:
+    return len(text) - len(text.lstrip())
 
 
 def squad_questions(row: Row) -> Iterator[Row]:

@@ -25,8 +25,8 @@ def choice_label(place: int) -> str:
 def option_columns(fields: Mapping[str, Any]) -> list[str]:
     """The columns `option 1`, `Option_2`, `choice a` … in their order."""
     matches = ((_OPTION_COLUMN.fullmatch(str(name).strip()), name) for name in fields)
-    found = [((match[1] or match[2]).lower(), name) for match, name in matches if match]
-    return [name for _, name in sorted(found, key=lambda pair: (len(pair[0]), pair[0]))]
+    labelled = [((match[1] or match[2]).lower(), name) for match, name in matches if match]
+    return [name for _, name in sorted(labelled, key=lambda pair: (len(pair[0]), pair[0]))]
 
 
 def option_texts(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -113,9 +113,9 @@ def _label_and_text(text: str, choices: Sequence[str], field: str) -> int:
     return place
 
 
-def _within(place: int, choices: Sequence[str], field: str, shown: str) -> int:
+def _within(place: int, choices: Sequence[str], field: str, answer: str) -> int:
     if not 0 <= place < len(choices):
-        raise BadRow(field, f"{shown} is not among the {len(choices)} options")
+        raise BadRow(field, f"{answer} is not among the {len(choices)} options")
     return place
 
 

@@ -20,13 +20,13 @@ def read_documents(source: str, text_field: str = "text") -> list[str]:
     Raises:
         DataError: nothing is there, a line has no such field, or its value is no text.
     """
-    found = []
+    documents = []
     for path in files(source):
         if path.suffix.lower() == ".jsonl":
-            found += [_text(row, f"{path}: document {number}", text_field) for number, row in _rows(path)]
+            documents += [_text(row, f"{path}: document {number}", text_field) for number, row in _rows(path)]
         else:
-            found.append(read_text(path))
-    kept = [text for text in found if text.strip()]
+            documents.append(read_text(path))
+    kept = [text for text in documents if text.strip()]
     if not kept:
         raise DataError(f"{source} holds no documents", hint=f"it takes files of the kinds {', '.join(SUFFIXES)}")
     return kept

@@ -25,21 +25,21 @@ def folded(text: str) -> str:
 def mentioned(text: str, options: Sequence[str]) -> tuple[int, ...]:
     """The places of the options that a text names, in the order of the options; equal options are all named."""
     rest = " ".join(text.casefold().split())
-    wanted = [folded(option) for option in options]
-    found = set()
-    for option in sorted({option for option in wanted if option}, key=lambda option: (-len(option), option)):
-        rest, hits = _taken(rest, option)
+    texts = [folded(option) for option in options]
+    named = set()
+    for option in sorted({option for option in texts if option}, key=lambda option: (-len(option), option)):
+        rest, hits = _blank_out(rest, option)
         if hits:
-            found.add(option)
-    return tuple(place for place, option in enumerate(wanted) if option in found)
+            named.add(option)
+    return tuple(place for place, option in enumerate(texts) if option in named)
 
 
-def _taken(text: str, option: str) -> tuple[str, int]:
+def _blank_out(text: str, option: str) -> tuple[str, int]:
     """The text with every mention of an option blanked out, and their number."""
     hits, place = 0, text.find(option)
     while place >= 0:
         end = place + len(option)
-        if _apart(text, place) and _apart(text, end):
+        if _at_word_border(text, place) and _at_word_border(text, end):
             text = text[:place] + _TAKEN * len(option) + text[end:]
             hits += 1
             place = text.find(option, end)
@@ -48,7 +48,7 @@ def _taken(text: str, option: str) -> tuple[str, int]:
     return text, hits
 
 
-def _apart(text: str, place: int) -> bool:
+def _at_word_border(text: str, place: int) -> bool:
     """Whether no word runs across a place, be it joined by a hyphen, and no number by its point."""
     around = [text[i : i + 1] if i >= 0 else "" for i in range(place - 2, place + 2)]
     return not any(_joined(*around[first : first + 3]) for first in (0, 1)) and not (
@@ -72,14 +72,14 @@ def named_option(answer: str, choices: Sequence[str]) -> int | None:
     An answer that is an option, a label (`b`, `(B)`, `Option 2`) or both (`(b) text`) names that option; another names
     the only one that it mentions. Equal options: the first of them.
     """
-    wanted = [folded(choice) for choice in choices]
-    if (said := folded(answer)) in wanted and said:
-        return wanted.index(said)
+    options = [folded(choice) for choice in choices]
+    if (text := folded(answer)) in options and text:
+        return options.index(text)
     try:
         return resolve(answer.strip().rstrip("."), choices, "answer")
     except BadRow:
         places = mentioned(answer, choices)
-    return places[0] if len({wanted[place] for place in places}) == 1 else None
+    return places[0] if len({options[place] for place in places}) == 1 else None
 
 
 def is_right(answer: str, example: Example) -> bool:

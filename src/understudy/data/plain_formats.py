@@ -141,8 +141,8 @@ def prompt(row: Row, labelled: bool) -> Example:
             answers = (turns[0].content,)
         else:
             answers = (required(fields, "completion"),)
-    asked = fields.get("prompt")
-    turns = _turns(asked, "prompt") if _is_turns(asked) else [Message("user", required(fields, "prompt"))]
+    prompt_cell = fields.get("prompt")
+    turns = _turns(prompt_cell, "prompt") if _is_turns(prompt_cell) else [Message("user", required(fields, "prompt"))]
     return _conversation(row, turns, answers, {"prompt", "completion"}, "prompt")
 
 

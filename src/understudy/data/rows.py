@@ -110,13 +110,13 @@ def unpack(value: Any, field: str) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
-        found = json.loads(value)
+        parsed = json.loads(value)
     except json.JSONDecodeError as error:
         if value.lstrip().startswith(("[{", '["', '{"')):
             raise BadRow(field, f"not valid JSON: {error.msg}") from error
         return value
-    texts = isinstance(found, list) and all(isinstance(item, str | Mapping) for item in found)
-    return found if texts or isinstance(found, Mapping) else value
+    texts = isinstance(parsed, list) and all(isinstance(item, str | Mapping) for item in parsed)
+    return parsed if texts or isinstance(parsed, Mapping) else value
 
 
 def as_mapping(row: Row) -> Mapping[str, Any]:

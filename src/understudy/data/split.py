@@ -20,7 +20,7 @@ from understudy.types import Example
 _LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
 
 
-def group_key(example: Example) -> str:
+def question_key(example: Example) -> str:
     """What is asked, normalised: earlier turns (system prompt apart), context and question.
 
     Choices do not count: the same question with other options is still the same question.
@@ -41,17 +41,17 @@ def draw(seed: int, purpose: str, key: str) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def grouped(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    """The rows by `group_key`."""
+def by_question(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    """The rows by `question_key`."""
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[group_key(example)].append(example)
+        groups[question_key(example)].append(example)
     return dict(groups)
 
 
 def count_duplicates(examples: Iterable[Example]) -> dict[str, int]:
     """How many groups hold more than one row, and how many rows stand in them beyond the first."""
-    sizes = [len(group) for group in grouped(examples).values() if len(group) > 1]
+    sizes = [len(group) for group in by_question(examples).values() if len(group) > 1]
     return {"groups": len(sizes), "rows": sum(sizes) - len(sizes)}
 
 
@@ -76,7 +76,7 @@ def cut(
         raise DataError(
             f"data.dev {dev:g} and data.test {test:g} leave nothing for training", hint="their sum must be below 1"
         )
-    draws = {key: draw(seed, "split", key) for key in grouped(examples)}
+    draws = {key: draw(seed, "split", key) for key in by_question(examples)}
     wanted = 1 + (dev > 0) + (test > 0)
     if len(draws) < wanted:
         raise DataError(
@@ -93,7 +93,7 @@ def cut(
     }
     rows: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
     for example in examples:
-        rows[role[group_key(example)]].append(example)
+        rows[role[question_key(example)]].append(example)
     return tuple(rows["train"]), tuple(rows["dev"]), tuple(rows["test"])
 
 
@@ -105,11 +105,11 @@ def withhold(
     Decided per group by a draw of its own, so the rows of one question are all gold or all unlabelled. At least one
     group keeps its answers.
     """
-    draws = {key: draw(seed, "gold", key) for key in grouped(train)}
+    draws = {key: draw(seed, "gold", key) for key in by_question(train)}
     least = min(draws.values(), default=0.0)
     keeps = {key for key, u in draws.items() if u < gold_share or u == least}
-    gold = tuple(example for example in train if group_key(example) in keeps)
-    return gold, tuple(unlabel(example) for example in train if group_key(example) not in keeps)
+    gold = tuple(example for example in train if question_key(example) in keeps)
+    return gold, tuple(unlabel(example) for example in train if question_key(example) not in keeps)
 
 
 def unlabel(example: Example) -> Example:
@@ -136,14 +136,14 @@ def refuse_leaks(held_out: Mapping[str, Sequence[Example]], learned: Sequence[Ex
 
 
 def _refuse_shared(name: str, rows: Sequence[Example], place: str, others: Sequence[Example]) -> None:
-    known = {key: group[0].id for key, group in grouped(others).items()}
-    shared = [(row.id, known[key]) for row in rows if (key := group_key(row)) in known]
+    known = {key: group[0].id for key, group in by_question(others).items()}
+    shared = [(row.id, known[key]) for row in rows if (key := question_key(row)) in known]
     if not shared:
         return
-    shown = ", ".join(mine if mine == theirs else f"{mine} (= {theirs})" for mine, theirs in shared[:10])
+    listed = ", ".join(mine if mine == theirs else f"{mine} (= {theirs})" for mine, theirs in shared[:10])
     more = f" and {len(shared) - 10} more" if len(shared) > 10 else ""
     raise DataError(
         f"{len(shared)} {name} question{'s' if len(shared) > 1 else ''} also stand{'' if len(shared) > 1 else 's'} "
-        f"in {place}: {shown}{more}",
+        f"in {place}: {listed}{more}",
         hint="take these rows out of one of the files, or let data.test and data.dev cut the splits",
     )

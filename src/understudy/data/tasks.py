@@ -78,14 +78,14 @@ class TaskRow:
         example: the row as it is put to the student: prefix in the question, the target as its only answer.
         task: `predict`, `explain`, `factual` …; the loss is a weighted sum of one mean per task.
         weight: of its task in the loss.
-        given: how much of the target's beginning stands there without being learned (a rationale teacher-forced in
-            the decoder); a prefix of the target, in characters.
+        num_forced_chars: how much of the beginning of the target stands there without being learned (a rationale
+            teacher-forced in the decoder); a prefix of the target, in characters.
     """
 
     example: Example
     task: str
     weight: float = 1.0
-    given: int = 0
+    num_forced_chars: int = 0
 
 
 def split_answer(text: str) -> tuple[str, str | None]:
@@ -124,18 +124,18 @@ def prompt_example(example: Example, task: str, *, rationale: str | None = None)
 def task_weights(tasks: TaskConfig) -> dict[str, float]:
     """The weight of each task of a kind, as in the table above; tasks without weight are left out."""
     a, b, g = tasks.predict_weight, tasks.factual_weight, tasks.multitask_weight
-    multitask, contrast = {"predict": a, "explain": 1 - a}, {"factual": b, COUNTERFACTUAL: 1 - b}
-    found = {
+    multitask, contrastive = {"predict": a, "explain": 1 - a}, {"factual": b, COUNTERFACTUAL: 1 - b}
+    weights = {
         "answer": {"answer": 1.0},
         "rationale_answer": {"rationale": 1.0},
         "multitask": multitask,
-        "counterfactual": contrast,
+        "counterfactual": contrastive,
         "multitask_counterfactual": {
             **{task: g * weight for task, weight in multitask.items()},
-            **{task: (1 - g) * weight for task, weight in contrast.items()},
+            **{task: (1 - g) * weight for task, weight in contrastive.items()},
         },
     }[tasks.kind]
-    return {task: weight for task, weight in found.items() if weight > 0}
+    return {task: weight for task, weight in weights.items() if weight > 0}
 
 
 def rows(explained: WithRationales, tasks: TaskConfig, *, seed: int) -> tuple[TaskRow, ...]:
@@ -154,34 +154,34 @@ def rows(explained: WithRationales, tasks: TaskConfig, *, seed: int) -> tuple[Ta
         seed: of the draw of counterfactuals, which depends on it and the example's id alone.
     """
     example = explained.example
-    rationale, said = split_answer(explained.rationale or "")
+    rationale, answer = split_answer(explained.rationale or "")
     if not example.labelled:
-        example = dataclasses.replace(example, answers=(said,) if said else (), origin="teacher")
-    made: list[TaskRow] = []
+        example = dataclasses.replace(example, answers=(answer,) if answer else (), origin="teacher")
+    task_rows: list[TaskRow] = []
     for task, weight in task_weights(tasks).items():
         if task == COUNTERFACTUAL:
-            made += _counterfactuals(explained, tasks, weight, seed) if rationale else []
+            task_rows += _counterfactuals(explained, tasks, weight, seed) if rationale else []
             continue
         target = _target(task, rationale, example.answers[0] if example.answers else None)
         if target:
-            put = dataclasses.replace(prompt_example(example, task), answers=(target,))
-            made.append(TaskRow(put, task, weight))
-    return tuple(made)
+            prompted = dataclasses.replace(prompt_example(example, task), answers=(target,))
+            task_rows.append(TaskRow(prompted, task, weight))
+    return tuple(task_rows)
 
 
-def groups(explained: Iterable[WithRationales], tasks: TaskConfig, *, seed: int) -> list[tuple[TaskRow, ...]]:
+def rows_of_examples(explained: Iterable[WithRationales], tasks: TaskConfig, *, seed: int) -> list[tuple[TaskRow, ...]]:
     """`rows` of each example that gives any.
 
     Raises:
         DataError: none does.
     """
-    found = [made for one in explained if (made := rows(one, tasks, seed=seed))]
-    if not found:
+    groups = [task_rows for example in explained if (task_rows := rows(example, tasks, seed=seed))]
+    if not groups:
         raise DataError(
             f"tasks.kind {tasks.kind}: no example has the texts that it needs",
             hint=f"did `understudy generate` keep rows of the step {tasks.rationales}? see generate.filter",
         )
-    return found
+    return groups
 
 
 def _target(task: str, rationale: str, answer: str | None) -> str | None:
@@ -205,13 +205,13 @@ def _counterfactuals(explained: WithRationales, tasks: TaskConfig, weight: float
 def _counterfactual(example: Example, place: int, rationale: str, tasks: TaskConfig, weight: float) -> TaskRow:
     choice = example.choices[place]
     if tasks.rationale_in == "encoder":
-        put = prompt_example(example, COUNTERFACTUAL, rationale=rationale)
-        return TaskRow(dataclasses.replace(put, answers=(choice,)), COUNTERFACTUAL, weight)
-    put = prompt_example(example, COUNTERFACTUAL)
+        prompted = prompt_example(example, COUNTERFACTUAL, rationale=rationale)
+        return TaskRow(dataclasses.replace(prompted, answers=(choice,)), COUNTERFACTUAL, weight)
+    prompted = prompt_example(example, COUNTERFACTUAL)
     target = with_answer(rationale, choice)
     # The space behind the mark is the answer's: many vocabularies write both with one token.
-    given = len(f"{rationale} {ANSWER_MARK}")
-    return TaskRow(dataclasses.replace(put, answers=(target,)), COUNTERFACTUAL, weight, given)
+    num_forced_chars = len(f"{rationale} {ANSWER_MARK}")
+    return TaskRow(dataclasses.replace(prompted, answers=(target,)), COUNTERFACTUAL, weight, num_forced_chars)
 
 
 def wrong_places(example: Example) -> tuple[int, ...]:

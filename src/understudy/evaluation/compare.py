@@ -17,7 +17,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from understudy import __version__
-from understudy.arms import ARMS, contrasts, main_arm
+from understudy.arms import ARMS, main_arm
+from understudy.arms import contrasts as declared_contrasts
 from understudy.errors import ConfigError, DataError
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import Gap, gaps_recovered
@@ -33,7 +34,7 @@ _MODELLED = ("exact_match", "token_f1", "rougeL", "choice_accuracy", "answer_cor
 
 _PACKAGES = ("sacrebleu", "rouge-score", "nltk", "bert-score", "sentence-transformers", "numpy", "scipy", "statsmodels")
 
-_FEW_GROUPS = 10
+_FEW_CLUSTERS = 10
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Comparison:
             "judge": _judge(scored),
             "constant_answer": _constant_answer(scored),
             "examples": [contest.to_json() for contest in _contests(scored, self.tests, examples)],
-            "notes": [*scored.notes, *_few_draws(self.tests), *_few_groups(self.tests)],
+            "notes": [*scored.notes, *_few_draws(self.tests), *_few_clusters(self.tests)],
             "versions": versions(),
         }
 
@@ -87,7 +88,7 @@ class Comparison:
 def compare(
     scored: Scored,
     *,
-    pairs: Sequence[tuple[str, str]] | None = None,
+    contrasts: Sequence[tuple[str, str]] | None = None,
     baseline: str | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Comparison:
@@ -95,8 +96,8 @@ def compare(
 
     Args:
         scored: two systems or more, measured on the same items.
-        pairs: which to test, first minus second; pairs with an absent system are passed over. Default: the arms of a
-            run as `arms.contrasts` names them, any other systems all against all.
+        contrasts: which to test, first minus second; pairs with an absent system are passed over. Default: the arms of
+            a run as `arms.contrasts` names them, any other systems all against all.
         baseline: test every system against this one only.
         resampling: draws of bootstrap and randomisation, their seed, and the level of the intervals; 1 − confidence is
             the level of the tests.
@@ -107,8 +108,8 @@ def compare(
     names = [system.name for system in scored.systems]
     tests = compare_many(
         scored.scores,
-        pairs=_pairs(names, scored, pairs, baseline),
-        groups=scored.shared_groups,
+        contrasts=_contrasts_of(names, scored, contrasts, baseline),
+        clusters=scored.shared_clusters,
         resampling=resampling,
     )
     overall = Slice.of(scored, resampling)
@@ -116,12 +117,12 @@ def compare(
         return Comparison(scored, overall, tests, resampling, kinds=slices_of(scored, resampling, empty=True)[0])
     main = main_arm(names)
     kinds, gold_facts = slices_of(scored, resampling, pair=(main, "sft"))
-    gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.groups, resampling)
+    gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.clusters, resampling)
     return Comparison(scored, overall, tests, resampling, kinds, gold_facts, gaps)
 
 
-def _pairs(
-    names: Sequence[str], scored: Scored, pairs: Sequence[tuple[str, str]] | None, baseline: str | None
+def _contrasts_of(
+    names: Sequence[str], scored: Scored, contrasts: Sequence[tuple[str, str]] | None, baseline: str | None
 ) -> Sequence[tuple[str, str]] | None:
     """The pairs to test; None for all."""
     if len(names) < 2:
@@ -133,12 +134,12 @@ def _pairs(
         raise ConfigError(f"no system named {baseline!r}", hint=f"there are: {', '.join(names)}")
     if baseline is not None:
         return [(name, baseline) for name in names if name != baseline]
-    if pairs is not None:
-        return [(a, b) for a, b in pairs if a in names and b in names]
+    if contrasts is not None:
+        return [(a, b) for a, b in contrasts if a in names and b in names]
     if not scored.are_arms:
         return None
     # A run has a report whatever could be measured; only pairs that share a metric can be tested.
-    declared = list(contrasts(names)) or list(combinations(names, 2))
+    declared = list(declared_contrasts(names)) or list(combinations(names, 2))
     return [(a, b) for a, b in declared if scored.scores[a].keys() & scored.scores[b].keys()]
 
 
@@ -156,14 +157,14 @@ def _few_draws(tests: SystemsComparison) -> list[str]:
     ]
 
 
-def _few_groups(tests: SystemsComparison) -> list[str]:
+def _few_clusters(tests: SystemsComparison) -> list[str]:
     """A warning where so few groups have few signs to exchange."""
-    groups = min((test.comparison.groups for test in tests.tests), default=_FEW_GROUPS + 1)
-    if groups > _FEW_GROUPS:
+    count = min((test.comparison.groups for test in tests.tests), default=_FEW_CLUSTERS + 1)
+    if count > _FEW_CLUSTERS:
         return []
     return [
-        f"There are {groups} independent groups: no p-value can fall below {2.0 ** (1 - groups):.2g} before correction "
-        f"(2 of 2^{groups} exchanges), and p is exact only where the two systems are alike in every group, not only on "
+        f"There are {count} independent groups: no p-value can fall below {2.0 ** (1 - count):.2g} before correction "
+        f"(2 of 2^{count} exchanges), and p is exact only where the two systems are alike in every group, not only on "
         "average; intervals over so few groups are often too short"
     ]
 
@@ -192,7 +193,7 @@ def _seeds_models(scored: Scored, confidence: float) -> dict[str, dict[str, Any]
             continue
         baseline = next((name for name in runs if name.rpartition(":")[2] == "sft"), None)
         with suppress(DataError):
-            model = seeds_model(runs, baseline=baseline, groups=scored.shared_groups, confidence=confidence)
+            model = seeds_model(runs, baseline=baseline, clusters=scored.shared_clusters, confidence=confidence)
             models[metric] = model.to_dict()
     return models
 
@@ -216,11 +217,11 @@ def _constant_answer(scored: Scored) -> dict[str, Any]:
 
 def _contests(scored: Scored, tests: SystemsComparison, limit: int) -> list[Contest]:
     """Items on which the systems of the first pairs disagree most, in both directions; for a run its teacher too."""
-    pairs = list(dict.fromkeys((test.a, test.b) for test in tests.tests))
-    contests = [contest for a, b in pairs[: 1 if scored.are_arms else 2] for contest in ((a, b), (b, a))]
+    contrasts_tested = list(dict.fromkeys((test.a, test.b) for test in tests.tests))
+    contests = [contest for a, b in contrasts_tested[: 1 if scored.are_arms else 2] for contest in ((a, b), (b, a))]
     names = dict.fromkeys(name for contest in contests for name in contest)
     if scored.are_arms:
-        contests += [(a, b) for a, b in pairs if a == "teacher" and b in names][:1]
+        contests += [(a, b) for a, b in contrasts_tested if a == "teacher" and b in names][:1]
         names = {name: None for name in scored.predictions if name not in ARMS or ARMS[name].model}
     return disagreements({name: scored.predictions[name] for name in names}, contests=contests, limit=limit)
 

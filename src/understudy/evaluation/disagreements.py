@@ -32,7 +32,7 @@ def disagreements(
         return []
     answers = {arm: {key: _answer(table[key]) for key in shared} for arm, table in tables.items()}
     quality = {arm: _quality(tables[arm], answers[arm]) for arm in tables}
-    found = []
+    entries = []
     for better, worse in contests:
         if better not in tables or worse not in tables:
             continue
@@ -45,8 +45,8 @@ def disagreements(
             _rated(tables[better][key], {arm: RatedAnswer(answers[arm][key], quality[arm][key]) for arm in tables})
             for key in candidates[:limit]
         )
-        found.append(Contest(better, worse, count, len(shared), examples))
-    return found
+        entries.append(Contest(better, worse, count, len(shared), examples))
+    return entries
 
 
 def _rated(row: Prediction, answers: Mapping[str, RatedAnswer]) -> RatedItem:

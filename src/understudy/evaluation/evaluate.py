@@ -77,7 +77,7 @@ class Evaluation:
 def evaluation(
     systems: Sequence[System],
     metrics: Sequence[str],
-    tools: MetricModels | None = None,
+    models: MetricModels | None = None,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Evaluation:
@@ -86,7 +86,7 @@ def evaluation(
     not_measured: dict[str, dict[str, str]] = {}
     notes: dict[str, None] = {}
     for system in systems:
-        scored = score_systems([system], metrics, tools)
+        scored = score_systems([system], metrics, models)
         evaluated[system.name] = _scores_of(system, scored, resampling)
         for metric, reasons in scored.not_measured.items():
             not_measured.setdefault(metric, {}).update(reasons)
@@ -98,7 +98,7 @@ def _scores_of(system: System, scored: Scored, resampling: Resampling) -> System
     return SystemScores(
         system.origin,
         [row.id for row in scored.rows],
-        len(set(scored.groups)),
+        len(set(scored.clusters)),
         scored.scores[system.name],
         scored.intervals(resampling)[system.name],
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from understudy.data.tasks import split_answer
-from understudy.evaluation.explanations import READS_RATIONALE, asked, written
+from understudy.evaluation.explanations import READS_RATIONALE, generate_task, roles_of
 from understudy.metrics import score
 from understudy.recipe import TaskConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -22,13 +22,13 @@ def explained_dev_scores(
     Where the answer follows a rationale, what stands behind the mark counts; a text without mark is no answer. There
     is no development loss: a gold answer has no gold rationale before it.
     """
-    task = asked(tasks).answer
+    task = roles_of(tasks).answer
     references = [list(example.answers) for example in examples]
 
     def measure(model: nn.Module) -> dict[str, float]:
-        texts = [answer.text for answer in written(model, encoder, examples, task, batch_size=batch_size)]
+        texts = [answer.text for answer in generate_task(model, encoder, examples, task, batch_size=batch_size)]
         answers = [split_answer(text)[1] or "" if task in READS_RATIONALE else text for text in texts]
         scores = score(answers, references, metrics=("rougeL", "exact_match"))
-        return {name: value.value for name, value in scores.items()}
+        return {name: result.value for name, result in scores.items()}
 
     return measure

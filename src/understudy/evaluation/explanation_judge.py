@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.evaluation.explanation_results import NotMeasured
-from understudy.evaluation.explanations import groups_of
+from understudy.evaluation.explanations import cluster_names
 from understudy.metrics import Interval, MetricModels, score
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.records import ExplainedPrediction
@@ -16,7 +16,7 @@ NO_CONTEXT = "no row has a context that claims could be held against"
 
 def judged_explanations(
     rows: Sequence[ExplainedPrediction],
-    tools: MetricModels,
+    models: MetricModels,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> dict[str, Interval | NotMeasured]:
@@ -28,30 +28,30 @@ def judged_explanations(
 
     Args:
         rows: of `predict_explained`.
-        tools: with the judge, and an embedding model for `answer_relevance`.
+        models: with the judge, and an embedding model for `answer_relevance`.
         resampling: draws, level of the intervals, seed.
 
     Returns:
         Metric → figure with its interval over groups of items, or why there is none.
     """
     texts = [row for row in rows if row.explanation]
-    parts = {"answer_relevance": (texts, NOTHING_WRITTEN)}
-    parts["faithfulness"] = ([row for row in texts if row.context], NO_CONTEXT if texts else NOTHING_WRITTEN)
-    found: dict[str, Interval | NotMeasured] = {}
-    for metric, (judged, reason) in parts.items():
+    judged_rows = {"answer_relevance": (texts, NOTHING_WRITTEN)}
+    judged_rows["faithfulness"] = ([row for row in texts if row.context], NO_CONTEXT if texts else NOTHING_WRITTEN)
+    figures: dict[str, Interval | NotMeasured] = {}
+    for metric, (judged, reason) in judged_rows.items():
         if not judged:
-            found[metric] = NotMeasured(f"not measured: {reason}")
+            figures[metric] = NotMeasured(f"not measured: {reason}")
             continue
-        made = score(
+        result = score(
             [row.explanation or "" for row in judged],
             [list(row.references) for row in judged],
             questions=[row.question or "" for row in judged],
             contexts=[row.context for row in judged],
             metrics=(metric,),
-            tools=tools,
+            models=models,
         )[metric]
-        if not made.measured.any():
-            found[metric] = NotMeasured(f"not measured: {made.reason or 'the judge gave no verdict'}")
+        if not result.measured.any():
+            figures[metric] = NotMeasured(f"not measured: {result.reason or 'the judge gave no verdict'}")
             continue
-        found[metric] = bootstrap_interval(made.per_example, groups=groups_of(judged), resampling=resampling)
-    return found
+        figures[metric] = bootstrap_interval(result.per_example, clusters=cluster_names(judged), resampling=resampling)
+    return figures

@@ -13,6 +13,7 @@ A task that had no weight in training is not asked; where `[predict]` had none, 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,13 @@ from understudy.evaluation.explanation_results import NOTHING, ExplanationFigure
 from understudy.evaluation.predict import row_of
 from understudy.metrics import Interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
-from understudy.models.forward import base_model
-from understudy.models.generate import Generated, choice_scores, generate
+from understudy.models.decoding import Generated
+from understudy.models.generate import choice_scores, generate
+from understudy.models.head import base_model
 from understudy.recipe import TaskConfig
 from understudy.records import ExplainedPrediction, Prediction, Swap
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
-from understudy.tokens.template import TokenizedExample
 from understudy.types import Example
 
 READS_RATIONALE = ("factual", "rationale")
@@ -56,7 +58,7 @@ class TaskRoles:
     reading: str | None
 
 
-def asked(tasks: TaskConfig) -> TaskRoles:
+def roles_of(tasks: TaskConfig) -> TaskRoles:
     """The tasks of a kind of training that answer, explain, and read a rationale, as in the table above.
 
     Raises:
@@ -70,8 +72,8 @@ def asked(tasks: TaskConfig) -> TaskRoles:
             hint="give predict_weight or factual_weight a value above 0",
         )
     reading = next((task for task in READS_RATIONALE if task in learned), None)
-    apart = "explain" if "explain" in learned else reading
-    return TaskRoles(answer, answer if answer == reading else apart, reading)
+    separate = "explain" if "explain" in learned else reading
+    return TaskRoles(answer, answer if answer == reading else separate, reading)
 
 
 def predict_explained(
@@ -100,42 +102,44 @@ def predict_explained(
         One an example, in order.
 
     Raises:
-        ConfigError: as in `asked`.
+        ConfigError: as in `roles_of`.
     """
-    form = asked(tasks)
-    texts = written(model, encoder, examples, form.answer, batch_size=batch_size, progress=progress)
-    apart: list[Generated] = []
-    if form.explanation not in (None, form.answer):
-        apart = written(model, encoder, examples, form.explanation, batch_size=batch_size, progress=progress)
-    read = form.answer in READS_RATIONALE
-    parts = [split_answer(text.text) if read else ("", text.text.strip() or None) for text in texts]
-    given = [rationale for rationale, _ in parts] if read else None
-    scores = option_scores(model, encoder, examples, form.answer, rationales=given, batch_size=batch_size)
+    roles = roles_of(tasks)
+    texts = generate_task(model, encoder, examples, roles.answer, batch_size=batch_size, progress=progress)
+    separate_texts: list[Generated] = []
+    if roles.explanation not in (None, roles.answer):
+        separate_texts = generate_task(
+            model, encoder, examples, roles.explanation, batch_size=batch_size, progress=progress
+        )
+    reads_rationale = roles.answer in READS_RATIONALE
+    split_texts = [split_answer(text.text) if reads_rationale else ("", text.text.strip() or None) for text in texts]
+    rationales = [rationale for rationale, _ in split_texts] if reads_rationale else None
+    scores = option_scores(model, encoder, examples, roles.answer, rationales=rationales, batch_size=batch_size)
     rows = []
-    for place, (example, text) in enumerate(zip(examples, texts, strict=True)):
-        rationale, answer = parts[place]
+    for index, (example, text) in enumerate(zip(examples, texts, strict=True)):
+        rationale, answer = split_texts[index]
         row = ExplainedPrediction(
-            **row_of(example, replace(text, text=answer or ""), scores[place]).values(),
+            **row_of(example, replace(text, text=answer or ""), scores[index]).values(),
             raw=text.text,
             answer_given=answer is not None,
             chosen=named_option(answer, example.choices) if answer and example.choices else None,
         )
         # A text that has come to its mark has come to the rationale's end.
-        row = _explained(row, rationale if read else None, text.finished or answer is not None)
-        if apart:
-            other = apart[place]
-            row = _explained(row, other.text.strip(), other.finished)
-            seconds = round(text.seconds + other.seconds, 6)
-            row = replace(row, tokens=text.tokens + other.tokens, seconds=seconds)
+        row = _with_explanation(row, rationale if reads_rationale else None, text.finished or answer is not None)
+        if separate_texts:
+            separate = separate_texts[index]
+            row = _with_explanation(row, separate.text.strip(), separate.finished)
+            seconds = round(text.seconds + separate.seconds, 6)
+            row = replace(row, tokens=text.tokens + separate.tokens, seconds=seconds)
         rows.append(row)
     return rows
 
 
-def _explained(row: ExplainedPrediction, text: str | None, finished: bool) -> ExplainedPrediction:
+def _with_explanation(row: ExplainedPrediction, text: str | None, finished: bool) -> ExplainedPrediction:
     return replace(row, explanation=text, explanation_finished=finished if text is not None else None)
 
 
-def written(
+def generate_task(
     model: nn.Module,
     encoder: ExampleTokenizer,
     examples: Sequence[Example],
@@ -174,51 +178,58 @@ def option_scores(
         rationales: what stands before the mark, given and not scored; without it the option is the whole answer.
         batch_size: sequences at once.
     """
-    places = [place for place, example in enumerate(examples) if example.choices]
-    roomy = _with_room(encoder)
+    with_choices = [index for index, example in enumerate(examples) if example.choices]
+    unlimited = _without_answer_limit(encoder)
     rows = []
-    for place in places:
-        put = prompt_example(examples[place], task)
-        choices = examples[place].choices
+    for index in with_choices:
+        prompt = prompt_example(examples[index], task)
+        choices = examples[index].choices
         if rationales is None:
-            rows.append([encoder.encode(put, choice) for choice in choices])
+            rows.append([encoder.encode(prompt, choice) for choice in choices])
         else:
-            given = with_answer(rationales[place], "").strip()
-            texts = [with_answer(rationales[place], choice).strip() for choice in choices]
-            rows.append(_fitted([roomy.encode(put, text, given=len(given)) for text in texts], model, encoder))
+            prefix = with_answer(rationales[index], "").strip()
+            texts = [with_answer(rationales[index], choice).strip() for choice in choices]
+            rows.append(
+                _trimmed(
+                    [unlimited.encode(prompt, text, num_forced_chars=len(prefix)) for text in texts], model, encoder
+                )
+            )
     pad: Any = encoder.template.tokenizer.pad_token_id
-    found = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
-    scores = dict(zip(places, found, strict=True))
-    return [scores.get(place) for place in range(len(examples))]
+    choice_values = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
+    scores = dict(zip(with_choices, choice_values, strict=True))
+    return [scores.get(index) for index in range(len(examples))]
 
 
-def _fitted(options: list[TokenizedExample], model: nn.Module, encoder: ExampleTokenizer) -> list[TokenizedExample]:
+def _trimmed(options: list[TokenizedExample], model: nn.Module, encoder: ExampleTokenizer) -> list[TokenizedExample]:
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
-    room = _positions(model)
-    longest = max(len(one.start + tuple(one.answer_ids) if one.start else one.ids) for one in options)
-    excess = min(longest - room, *(one.given for one in options)) if room else 0
+    room = _position_limit(model)
+    longest = max(len(option.start + tuple(option.answer_ids) if option.start else option.ids) for option in options)
+    excess = min(longest - room, *(option.num_forced for option in options)) if room else 0
     if excess <= 0:
         return options
-    encoder.count("rationales cut at their beginning, for the options behind them to fit")
-    return [replace(one, answer_ids=one.answer_ids[excess:], given=one.given - excess) for one in options]
+    encoder.add_note("rationales cut at their beginning, for the options behind them to fit")
+    return [
+        replace(option, answer_ids=option.answer_ids[excess:], num_forced=option.num_forced - excess)
+        for option in options
+    ]
 
 
-def _positions(model: nn.Module) -> int | None:
+def _position_limit(model: nn.Module) -> int | None:
     """How many positions a model looks up in a table; None where it computes them and goes on behind the last."""
     room = getattr(base_model(model).config, "max_position_embeddings", None)
-    tables = {part.num_embeddings for part in model.modules() if isinstance(part, nn.Embedding)}
+    tables = {module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)}
     # BART and kin have two entries more than positions.
     return room if room is not None and tables & {room, room + 2} else None
 
 
-def _with_room(encoder: ExampleTokenizer) -> ExampleTokenizer:
+def _without_answer_limit(encoder: ExampleTokenizer) -> ExampleTokenizer:
     """The encoder without a limit on answers: a mark and an option stand behind the longest rationale.
 
     Prompts keep the room they have; what is cut of them was counted when the row was answered.
     """
     data, room = encoder.data, 1 << 20
     sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
-    return ExampleTokenizer(encoder.template, data.model_copy(update=sizes))
+    return dataclasses.replace(encoder, data=data.model_copy(update=sizes), notes={})
 
 
 def explanation_figures(
@@ -234,16 +245,16 @@ def explanation_figures(
     """
     texts = [row for row in rows if row.explanation]
 
-    def share(of: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> Interval:
-        return interval([value(row) for row in of], groups_of(of), resampling)
+    def share(selected: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> Interval:
+        return interval([value(row) for row in selected], cluster_names(selected), resampling)
 
-    asked_options = [row for row in rows if row.choices]
+    choice_rows = [row for row in rows if row.choices]
     chose = [row for row in texts if row.chosen is not None]
     return ExplanationFigures(
         items=len(rows),
         explained=len(texts),
         answer_given=share(rows, lambda row: row.answer_given),
-        names_no_option=share(asked_options, lambda row: row.chosen is None),
+        names_no_option=share(choice_rows, lambda row: row.chosen is None),
         words=share(texts, lambda row: len(_WORD.findall(row.explanation or ""))),
         distractors=share([row for row in texts if row.choices], _distractors),
         names_own_answer=share(chose, lambda row: row.chosen in _mentioned(row)),
@@ -257,15 +268,15 @@ def _mentioned(row: ExplainedPrediction) -> Collection[int]:
 
 
 def _distractors(row: ExplainedPrediction) -> int:
-    right = {folded(reference) for reference in row.references}
-    return len({folded(row.choices[place]) for place in _mentioned(row)} - right)
+    gold = {folded(reference) for reference in row.references}
+    return len({folded(row.choices[index]) for index in _mentioned(row)} - gold)
 
 
-def interval(values: Sequence[float], groups: Sequence[Any] | None, resampling: Resampling) -> Interval:
+def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> Interval:
     """Mean and bootstrap interval; without a value where nothing is there."""
-    return bootstrap_interval(values, groups=groups, resampling=resampling) if len(values) else NOTHING
+    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NOTHING
 
 
-def groups_of(rows: Sequence[Prediction | Swap]) -> list[str]:
+def cluster_names(rows: Sequence[Prediction | Swap]) -> list[str]:
     """What is resampled together: the row's group, or the row itself where it has none."""
     return [row.id if row.group is None else f"group {row.group}" for row in rows]

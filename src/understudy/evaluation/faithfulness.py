@@ -24,7 +24,7 @@ from torch import nn
 from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
 from understudy.evaluation.explanation_results import Faithfulness, NotMeasured
-from understudy.evaluation.explanations import asked, groups_of, interval, option_scores, written
+from understudy.evaluation.explanations import cluster_names, generate_task, interval, option_scores, roles_of
 from understudy.evaluation.predict import group_of
 from understudy.metrics import Interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
@@ -58,32 +58,34 @@ def swapped_answers(
         Empty where the answer does not read a rationale.
 
     Raises:
-        ConfigError: as in `explanations.asked`.
+        ConfigError: as in `explanations.roles_of`.
     """
-    task = asked(tasks).reading
+    task = roles_of(tasks).reading
     swaps = [
-        (one.example, place, text)
-        for one in explained
-        for place in wrong_places(one.example)
-        if (text := split_answer(one.counterfactuals.get(place, ""))[0])
+        (item.example, option, text)
+        for item in explained
+        for option in wrong_places(item.example)
+        if (text := split_answer(item.counterfactuals.get(option, ""))[0])
     ]
     if task is None or not swaps:
         return []
     examples = list({example.id: example for example, _, _ in swaps}.values())
-    own = [split_answer(text.text)[0] for text in written(model, encoder, examples, task, batch_size=batch_size)]
-    first = option_scores(model, encoder, examples, task, rationales=own, batch_size=batch_size)
-    before = {example.id: _likeliest(scores) for example, scores in zip(examples, first, strict=True)}
-    rows, _, texts = zip(*swaps, strict=True)
-    after = option_scores(model, encoder, rows, task, rationales=texts, batch_size=batch_size)
+    own_rationales = [
+        split_answer(text.text)[0] for text in generate_task(model, encoder, examples, task, batch_size=batch_size)
+    ]
+    own_scores = option_scores(model, encoder, examples, task, rationales=own_rationales, batch_size=batch_size)
+    choice_before = {example.id: _likeliest(scores) for example, scores in zip(examples, own_scores, strict=True)}
+    rows, _, rationales = zip(*swaps, strict=True)
+    scores_after = option_scores(model, encoder, rows, task, rationales=rationales, batch_size=batch_size)
     return [
         Swap(
             id=example.id,
             group=group_of(example),
-            choice=place,
-            before=_read_as(before[example.id], place, example),
-            after=_read_as(_likeliest(scores), place, example),
+            choice=option,
+            before=_read_as(choice_before[example.id], option, example),
+            after=_read_as(_likeliest(scores), option, example),
         )
-        for (example, place, _), scores in zip(swaps, after, strict=True)
+        for (example, option, _), scores in zip(swaps, scores_after, strict=True)
     ]
 
 
@@ -92,9 +94,9 @@ def _likeliest(scores: list[float] | None) -> int:
     return int(np.argmax(scores))
 
 
-def _read_as(said: int, place: int, example: Example) -> int:
+def _read_as(choice: int, option: int, example: Example) -> int:
     """The place argued for where the answer reads like it: two options that read the same are one answer."""
-    return place if folded(example.choices[said]) == folded(example.choices[place]) else said
+    return option if folded(example.choices[choice]) == folded(example.choices[option]) else choice
 
 
 def faithfulness(
@@ -111,25 +113,25 @@ def faithfulness(
         resampling: draws, level of the intervals, seed.
 
     Raises:
-        ConfigError: as in `explanations.asked`.
+        ConfigError: as in `explanations.roles_of`.
     """
-    form = asked(tasks)
-    if form.reading is None or not swaps:
-        return NotMeasured(NOT_READ if form.reading is None else NOTHING_TO_SWAP)
-    open_ = [row for row in swaps if row.before != row.choice]
+    roles = roles_of(tasks)
+    if roles.reading is None or not swaps:
+        return NotMeasured(NOT_READ if roles.reading is None else NOTHING_TO_SWAP)
+    unlike_before = [row for row in swaps if row.before != row.choice]
 
     def share(rows: Sequence[Swap]) -> Interval:
         values = [float(row.after == row.choice) for row in rows]
-        return interval(values, groups_of(rows), resampling)
+        return interval(values, cluster_names(rows), resampling)
 
     note = ""
-    if form.answer != form.reading:
-        note = f"measured on the answers of [{form.reading}]; those of [{form.answer}] do not read a rationale"
+    if roles.answer != roles.reading:
+        note = f"measured on the answers of [{roles.reading}]; those of [{roles.answer}] do not read a rationale"
     return Faithfulness(
-        task=form.reading,
+        task=roles.reading,
         swaps=len(swaps),
         examples=len({row.id for row in swaps}),
         follows=share(swaps),
-        flips=share(open_),
+        flips=share(unlike_before),
         note=note,
     )

@@ -38,7 +38,7 @@ class Gap:
 def gaps_recovered(
     scores: Mapping[str, Mapping[str, Score]],
     systems: tuple[str, str, str],
-    groups: Sequence[int],
+    clusters: Sequence[int],
     resampling: Resampling,
 ) -> dict[str, Gap]:
     """Metric -> gap recovered, on the items that the run's own student, SFT-only and the teacher all have.
@@ -46,41 +46,46 @@ def gaps_recovered(
     Args:
         scores: system -> metric -> score over all items.
         systems: names of the student, of SFT-only and of the teacher; no gaps where one is absent.
-        groups: the group number of each item.
+        clusters: the group number of each item.
         resampling: draws, level and seed.
     """
     if not set(systems) <= scores.keys():
         return {}
-    numbers, columns, counts = np.asarray(groups), [], {}
+    cluster_of_item, columns, counts = np.asarray(clusters), [], {}
     for metric in scores[systems[0]]:
-        having = [scores[name][metric] for name in systems if metric in scores[name]]
-        common = np.logical_and.reduce([score.measured for score in having])
-        if len(having) < len(systems) or not common.any():
+        measured = [scores[name][metric] for name in systems if metric in scores[name]]
+        common = np.logical_and.reduce([score.measured for score in measured])
+        if len(measured) < len(systems) or not common.any():
             continue
-        counts[metric] = len(set(numbers[common]))
+        counts[metric] = len(set(cluster_of_item[common]))
         columns += [
-            Columns(row_sums(score.statistics * common[:, None], numbers, int(numbers.max()) + 1), score.from_totals)
-            for score in having
+            Columns(
+                row_sums(score.statistics * common[:, None], cluster_of_item, int(cluster_of_item.max()) + 1),
+                score.from_totals,
+            )
+            for score in measured
         ]
-    drawn = iter(resample(columns, resampling) if columns else ())
+    figures_drawn = iter(resample(columns, resampling) if columns else ())
     return {
-        metric: gap_recovered(*figures, confidence=resampling.confidence, groups=counts[metric])
-        for metric, figures in zip(counts, zip(drawn, drawn, drawn, strict=True), strict=True)
+        metric: gap_recovered(*figures, confidence=resampling.confidence, num_clusters=counts[metric])
+        for metric, figures in zip(counts, zip(figures_drawn, figures_drawn, figures_drawn, strict=True), strict=True)
     }
 
 
-def gap_recovered(distilled: Resampled, sft: Resampled, teacher: Resampled, *, confidence: float, groups: int) -> Gap:
+def gap_recovered(
+    distilled: Resampled, sft: Resampled, teacher: Resampled, *, confidence: float, num_clusters: int
+) -> Gap:
     """The gap recovered on one metric, from three arms over the same draws.
 
     A ratio over a denominator that may be 0 says nothing, so it is given only when the interval of teacher − SFT-only
     lies above 0. With little to share out, the ratio's own interval is wide: read it before the value.
     """
-    whole = teacher.minus(sft)
-    low, high = whole.bounds(confidence, groups)
+    distance = teacher.minus(sft)
+    low, high = distance.bounds(confidence, num_clusters)
     if not low > 0:
-        return Gap(None, None, None, _reason(whole.value, low, high, confidence))
-    share = distilled.minus(sft).over(whole)
-    return Gap(share.value, *share.bounds(confidence, groups))
+        return Gap(None, None, None, _reason(distance.value, low, high, confidence))
+    share = distilled.minus(sft).over(distance)
+    return Gap(share.value, *share.bounds(confidence, num_clusters))
 
 
 def _reason(difference: float, low: float, high: float, confidence: float) -> str:

@@ -95,7 +95,7 @@ def run_tasks(
 
 def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
     """Task -> metric -> value and standard error, out of lm-eval's `acc,none` and `acc_stderr,none`."""
-    found: dict[str, dict[str, TaskFigure]] = {}
+    table: dict[str, dict[str, TaskFigure]] = {}
     for task, figures in results.items():
         for key, value in figures.items():
             name, comma, rule = key.partition(",")
@@ -103,6 +103,6 @@ def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Ta
                 continue
             error = figures.get(f"{name}_stderr,{rule}")
             label = name if rule == "none" else f"{name} ({rule})"
-            known = float(error) if isinstance(error, int | float) else None
-            found.setdefault(task, {})[label] = TaskFigure(float(value), known)
-    return found
+            standard_error = float(error) if isinstance(error, int | float) else None
+            table.setdefault(task, {})[label] = TaskFigure(float(value), standard_error)
+    return table

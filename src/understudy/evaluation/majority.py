@@ -27,8 +27,8 @@ def majority_baseline(
         counts[kind][answer] += 1
     arm = []
     for row in test:
-        seen = counts.get(classes[row.id], Counter())
-        answer = seen.most_common(1)[0][0] if seen else ""
-        scores = tuple(float(seen[choice]) for choice in row.choices) if row.choice_scores else None
+        frequencies = counts.get(classes[row.id], Counter())
+        answer = frequencies.most_common(1)[0][0] if frequencies else ""
+        scores = tuple(float(frequencies[choice]) for choice in row.choices) if row.choice_scores else None
         arm.append(replace(row, prediction=answer, choice_scores=scores, seconds=0.0))
     return arm

@@ -47,9 +47,9 @@ class PeakMemory:
 
 
 def _status(name: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None
-    return float(found[1]) * 1024
+    match = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    assert match is not None
+    return float(match[1]) * 1024
 
 
 def _all_time() -> float:

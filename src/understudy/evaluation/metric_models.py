@@ -15,32 +15,32 @@ from understudy.recipe import EvaluateConfig
 _OF_CHOICES = ("accuracy",)
 
 
-def metric_names(asked: str | Iterable[str]) -> tuple[str, ...]:
+def metric_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     """The metrics that a word stands for: `all`, `text` (those that need no model), or names, which are checked.
 
     Args:
-        asked: `all`, `text`, names with commas between them, or a sequence of these.
+        requested: `all`, `text`, names with commas between them, or a sequence of these.
 
     Raises:
         ConfigError: no metric of that name; the nearest one is named.
     """
-    words = asked.split(",") if isinstance(asked, str) else asked
+    entries = requested.split(",") if isinstance(requested, str) else requested
     names: list[str] = []
-    for word in filter(None, (word.strip() for word in words)):
-        if word == "all":
+    for entry in filter(None, (entry.strip() for entry in entries)):
+        if entry == "all":
             names += [name for name in METRICS if name not in _OF_CHOICES]
-        elif word == "text":
+        elif entry == "text":
             names += [name for name in METRICS if name in TEXT_METRICS or name in NGRAM]
-        elif word in METRICS:
-            names.append(word)
+        elif entry in METRICS:
+            names.append(entry)
         else:
-            raise unknown("metric", word, ("all", "text", *METRICS))
+            raise unknown("metric", entry, ("all", "text", *METRICS))
     if not names:
         raise ConfigError("no metric asked for", hint=f"there are: all, text, {', '.join(METRICS)}")
     return tuple(dict.fromkeys(names))
 
 
-def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str = "") -> MetricModels:
+def metric_models_of(config: EvaluateConfig, cache: Path | None = None, *, account: str = "") -> MetricModels:
     """The models that a recipe's metrics need; the judge is made ready, but asked nothing yet.
 
     Args:
@@ -53,7 +53,10 @@ def tools_for(config: EvaluateConfig, cache: Path | None = None, *, account: str
     """
     judge, repeats = None, 1
     if config.judge is not None:
-        from understudy.completers.factory import completer
+        from understudy.completers.factory import build_completer
 
-        judge, repeats = completer(config.judge, cache or cache_folder("judge"), account=account), config.judge.repeats
+        judge, repeats = (
+            build_completer(config.judge, cache or cache_folder("judge"), account=account),
+            config.judge.repeats,
+        )
     return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from understudy.data.split import group_key
+from understudy.data.split import question_key
 from understudy.files import fingerprint
 from understudy.metrics import score
-from understudy.models.forward import base_model
-from understudy.models.generate import Generated, choice_scores, generate
+from understudy.models.decoding import Generated
+from understudy.models.generate import answer_examples, choice_scores
+from understudy.models.head import base_model
 from understudy.records import ModelSpeed, Prediction
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
@@ -29,7 +31,7 @@ def predict(
     """Answer every example greedily; score the choices of multiple-choice ones by likelihood.
 
     Args:
-        model: a causal language model or an encoder–decoder.
+        model: of any kind.
         encoder: its template and the lengths.
         examples: held-out rows with references.
         batch_size: rows at once.
@@ -38,16 +40,10 @@ def predict(
     Returns:
         One an example, in order.
     """
-    answers = generate(
-        model,
-        encoder.template,
-        [encoder.prompt_ids(example) for example in examples],
-        max_new_tokens=encoder.data.max_answer_tokens,
-        batch_size=batch_size,
-        progress=progress,
-    )
-    choices = _choices(model, encoder, [e for e in examples if e.choices], batch_size)
-    return [row_of(one, answer, choices.get(one.id)) for one, answer in zip(examples, answers, strict=True)]
+    answers = answer_examples(model, encoder, examples, batch_size=batch_size, progress=progress)
+    writes = encoder.template.candidates == "vocabulary"
+    choices = _choices(model, encoder, [e for e in examples if e.choices and writes], batch_size)
+    return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
 
 
 def row_of(example: Example, answer: Generated, scores: list[float] | None) -> Prediction:
@@ -74,7 +70,7 @@ def group_of(example: Example) -> str:
     fact = example.meta.get("fact")
     if fact:
         return " + ".join(fact) if isinstance(fact, list | tuple) else str(fact)
-    return fingerprint(example.context or group_key(example))
+    return fingerprint(example.context or question_key(example))
 
 
 def _choices(
@@ -94,23 +90,20 @@ def dev_scores(
     It gives ROUGE-L and exact match of generated answers, in 0..1, and `loss`: −log q(first gold answer), a mean over
     its tokens, in nats.
     """
-    prompts = [encoder.prompt_ids(example) for example in examples]
     references = [list(example.answers) for example in examples]
     # An encoder of its own: what is cut here was counted when the rows were learned or answered.
-    apart = ExampleTokenizer(encoder.template, encoder.data)
-    gold = [[row] for row in map(apart.encode, examples)]
+    uncounted = dataclasses.replace(encoder, notes={})
+    gold = [[uncounted.encode(example)] for example in examples]
     lengths = [len(row[0].learned_ids) for row in gold]
     pad = encoder.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
-        answers = generate(
-            model, encoder.template, prompts, max_new_tokens=encoder.data.max_answer_tokens, batch_size=batch_size
-        )
+        answers = answer_examples(model, uncounted, examples, batch_size=batch_size)
         scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
-        found = {name: value.value for name, value in scores.items()}
+        values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
         total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))
-        return {**found, "loss": -total / sum(lengths)}
+        return {**values, "loss": -total / sum(lengths)}
 
     return measure
 
@@ -119,7 +112,7 @@ def speed(model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Exampl
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:
-        model: a causal language model or an encoder–decoder.
+        model: of any kind.
         encoder: its template.
         examples: prompts to answer; the first 20 give the latency.
         batch_size: rows at once for throughput.
@@ -127,16 +120,14 @@ def speed(model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Exampl
     Returns:
         All but the peak of memory.
     """
-    prompts = [encoder.prompt_ids(example) for example in examples]
-    limit = encoder.data.max_answer_tokens
-    generate(model, encoder.template, prompts[:2], max_new_tokens=limit, batch_size=2)
+    answer_examples(model, encoder, examples[:2], batch_size=2)
     singles = []
-    for prompt in prompts[:20]:
+    for example in examples[:20]:
         begin = time.perf_counter()
-        generate(model, encoder.template, [prompt], max_new_tokens=limit, batch_size=1)
+        answer_examples(model, encoder, [example], batch_size=1)
         singles.append(time.perf_counter() - begin)
     begin = time.perf_counter()
-    answers = generate(model, encoder.template, prompts, max_new_tokens=limit, batch_size=batch_size)
+    answers = answer_examples(model, encoder, examples, batch_size=batch_size)
     seconds = time.perf_counter() - begin
     parameters = {id(p): p for p in base_model(model).parameters()}.values()
     return ModelSpeed(

@@ -43,7 +43,7 @@ TABLES = SUFFIXES - {".txt"}
 
 
 @dataclass(frozen=True)
-class Table:
+class PredictionTable:
     """The rows of one file of predictions.
 
     Attributes:
@@ -57,7 +57,7 @@ class Table:
     has_ids: bool
 
 
-def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
+def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionTable:
     """Read a file of predictions with the right answers beside them.
 
     Args:
@@ -83,7 +83,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> Table:
             f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
             hint="name it `reference` or `answers`, or give a file of them with --references",
         )
-    return Table(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
+    return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
 def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
@@ -97,12 +97,12 @@ def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
         # Not `splitlines`, which also cuts at characters that may stand inside an answer.
         lines = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
         return [{"prediction": line} for line in lines], {"prediction": "prediction"}
-    found = []
+    rows = []
     for row in read_source(str(path)).rows:
         if row.fault or not isinstance(row.value, Mapping):
             raise DataError(f"{row.where}: {row.fault or 'not a row of named columns'}")
-        found.append(_clean(row.value))
-    return found, _columns(found)
+        rows.append(_clean(row.value))
+    return rows, _columns(rows)
 
 
 def _clean(value: Any) -> Any:
@@ -118,13 +118,13 @@ def _clean(value: Any) -> Any:
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Our name -> the file's name of each column there is."""
-    known = {str(key).strip().lower().replace(" ", "_").replace("-", "_"): key for row in rows[:100] for key in row}
-    found: dict[str, str] = {}
-    for ours, names in COLUMNS.items():
-        name = next((name for name in names if name in known and known[name] not in found.values()), None)
+    present = {str(key).strip().lower().replace(" ", "_").replace("-", "_"): key for row in rows[:100] for key in row}
+    columns: dict[str, str] = {}
+    for column, names in COLUMNS.items():
+        name = next((name for name in names if name in present and present[name] not in columns.values()), None)
         if name is not None:
-            found[ours] = known[name]
-    return found
+            columns[column] = present[name]
+    return columns
 
 
 def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: Path) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _row(raw: Mapping[str, Any], columns: Mapping[str, str], number: int, path: 
         "question": _optional(value("question")),
         "context": _optional(_joined(value("context"))),
         "choices": value("choices") if isinstance(value("choices"), list) else [],
-        "references": _texts(value("references")),
+        "references": _answer_texts(value("references")),
         "prediction": _text(value("prediction")),
         "choice_scores": value("choice_scores") if isinstance(value("choice_scores"), list) else None,
         "system": "" if system is None else str(system),
@@ -163,10 +163,10 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         for read in (json.loads, ast.literal_eval):
             try:
-                found = read(value)
+                parsed = read(value)
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
-            return _clean(found) if isinstance(found, list) else value
+            return _clean(parsed) if isinstance(parsed, list) else value
     return value
 
 
@@ -177,7 +177,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _texts(value: Any) -> list[str]:
+def _answer_texts(value: Any) -> list[str]:
     """The right answers of an item: a text, a list of them, a list as JSON, or SQuAD's `{"text": […]}`."""
     value = _parsed(value)
     if isinstance(value, Mapping):
@@ -191,33 +191,33 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
     """Put the right answers of other files beside the predictions: by id where both have ids, else by order."""
     for row in table:
         row["references"] = []
-    for other in references:
-        rows, columns = _read(other)
+    for source in references:
+        rows, columns = _read(source)
         column = columns.get("references") or (columns.get("prediction") if len(rows[0]) == 1 else None)
         if column is None:
-            raise DataError(f"{other} has no column with right answers", hint="name it `reference` or `answers`")
+            raise DataError(f"{source} has no column with right answers", hint="name it `reference` or `answers`")
         if has_ids and "id" in columns:
             by_id: dict[str, Mapping[str, Any]] = {}
             for row in rows:
                 name = str(row.get(columns["id"]))
-                if _texts(by_id.setdefault(name, row).get(column)) != _texts(row.get(column)):
+                if _answer_texts(by_id.setdefault(name, row).get(column)) != _answer_texts(row.get(column)):
                     raise DataError(
-                        f"{other} has two rows for item {name!r} with different right answers",
+                        f"{source} has two rows for item {name!r} with different right answers",
                         hint="put all right answers of an item into one row, as a list",
                     )
             absent = [row["id"] for row in table if row["id"] not in by_id]
             if absent:
-                raise DataError(f"{other} has no right answer for item {absent[0]!r} of {path}")
+                raise DataError(f"{source} has no right answer for item {absent[0]!r} of {path}")
             paired = [by_id[row["id"]] for row in table]
         elif len(rows) != len(table):
             raise DataError(
-                f"{path} has {len(table)} predictions, but {other} has {len(rows)} right answers",
+                f"{path} has {len(table)} predictions, but {source} has {len(rows)} right answers",
                 hint="without ids in both they are paired line by line",
             )
         else:
             paired = rows
-        for row, found in zip(table, paired, strict=True):
-            row["references"] += _texts(found.get(column))
-            for ours in ("question", "context", "group"):
-                if row[ours] is None and ours in columns:
-                    row[ours] = _optional(found.get(columns[ours]))
+        for row, reference_row in zip(table, paired, strict=True):
+            row["references"] += _answer_texts(reference_row.get(column))
+            for own_name in ("question", "context", "group"):
+                if row[own_name] is None and own_name in columns:
+                    row[own_name] = _optional(reference_row.get(columns[own_name]))

@@ -23,7 +23,7 @@ class Measured:
     `missing` holds (arm, metric) -> why it was not measured.
     """
 
-    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metric_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     applies: dict[str, np.ndarray] = field(default_factory=dict)
     scores: dict[tuple[str, str], tuple[np.ndarray, Score]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Measured:
         if result.reason or not result.measured.any():
             self.missing[arm, name] = result.reason or "not one item could be measured"
             return
-        self.about[name] = {
+        self.metric_facts[name] = {
             "maximum": result.maximum,
             "higher_is_better": result.higher_is_better,
             "signature": result.signature,
@@ -45,13 +45,13 @@ class Measured:
 
     def over_all(self, arm: str) -> dict[str, Score]:
         """The scores of an arm, each over all items: NaN and a row of zeros where a metric does not apply."""
-        found = {}
-        for (other, name), (statistics, result) in self.scores.items():
-            if other == arm:
+        scores = {}
+        for (scored_arm, name), (statistics, result) in self.scores.items():
+            if scored_arm == arm:
                 values = np.full(len(statistics), np.nan)
                 values[self.applies[name]] = result.per_example
-                found[name] = replace(result, statistics=statistics, per_example=tuple(values.tolist()))
-        return found
+                scores[name] = replace(result, statistics=statistics, per_example=tuple(values.tolist()))
+        return scores
 
 
 def align(arms: Mapping[str, Sequence[Prediction]]) -> tuple[dict[str, list[Prediction]], list[str]]:
@@ -92,7 +92,7 @@ def _by_id(arm: str, rows: Sequence[Prediction]) -> dict[str, Prediction]:
 
 
 def measure(
-    arms: Mapping[str, list[Prediction]], metrics: Sequence[str], notes: list[str], tools: MetricModels | None = None
+    arms: Mapping[str, list[Prediction]], metrics: Sequence[str], notes: list[str], models: MetricModels | None = None
 ) -> Measured:
     """Score written answers by `metrics` and choices by likelihood; what an arm lacks is noted, never guessed."""
     items = list(zip(*arms.values(), strict=True))
@@ -101,24 +101,24 @@ def measure(
     is_text = np.array([any(row.prediction for row in rows) for rows in items]) | ~is_choice
     measured = Measured()
     for arm, rows in arms.items():
-        written = [row for row, keep in zip(rows, is_text, strict=True) if keep]
-        if any(row.prediction is None for row in written):
+        text_rows = [row for row, keep in zip(rows, is_text, strict=True) if keep]
+        if any(row.prediction is None for row in text_rows):
             notes.append(f"{arm}: written answers not measured, some are missing")
-        elif written:
-            for name, result in score(**_texts(written), metrics=metrics, tools=tools).items():
+        elif text_rows:
+            for name, result in score(**_score_arguments(text_rows), metrics=metrics, models=models).items():
                 measured.add(arm, name, result, is_text)
-        chosen = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
-        options = [chosen_option(row) for row in chosen]
+        choice_rows = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
+        options = [chosen_option(row) for row in choice_rows]
         if any(option is None for option in options):
             notes.append(f"{arm}: multiple choice not measured, likelihoods of some options are missing")
-        elif chosen:
-            right = [list(row.references) for row in chosen]
-            result = score([option or "" for option in options], right, metrics=["accuracy"])["accuracy"]
+        elif choice_rows:
+            references = [list(row.references) for row in choice_rows]
+            result = score([option or "" for option in options], references, metrics=["accuracy"])["accuracy"]
             measured.add(arm, CHOICE_ACCURACY, result, is_choice)
     return measured
 
 
-def _texts(rows: Sequence[Prediction]) -> dict[str, Any]:
+def _score_arguments(rows: Sequence[Prediction]) -> dict[str, Any]:
     """The arguments of `score`; questions and contexts go along where there are any."""
     questions, contexts = [row.question for row in rows], [row.context for row in rows]
     return {
@@ -131,13 +131,13 @@ def _texts(rows: Sequence[Prediction]) -> dict[str, Any]:
 
 def chosen_option(row: Prediction) -> str | None:
     """The likeliest option of a multiple-choice row; None where a likelihood is missing or not a number."""
-    known = [score for score in row.choice_scores or () if score is not None and score == score]
-    if not known or len(known) < len(row.choice_scores or ()) or len(known) != len(row.choices):
+    likelihoods = [score for score in row.choice_scores or () if score is not None and score == score]
+    if not likelihoods or len(likelihoods) < len(row.choice_scores or ()) or len(likelihoods) != len(row.choices):
         return None
-    return row.choices[int(np.argmax(known))]
+    return row.choices[int(np.argmax(likelihoods))]
 
 
-def group_numbers(rows: Sequence[Prediction]) -> list[int]:
+def row_clusters(rows: Sequence[Prediction]) -> list[int]:
     """A number for each row's group; a row without one is its own."""
     names: dict[Hashable, int] = {}
     keys = [("item", row.id) if row.group is None else ("group", row.group) for row in rows]
@@ -148,8 +148,8 @@ def chance(arms: Mapping[str, Sequence[Prediction]]) -> float | None:
     """What guessing would score on the multiple-choice items; None where there are none."""
     shares = []
     for rows in zip(*arms.values(), strict=True):
-        scored = next((row for row in rows if row.choice_scores and row.choices), None)
-        if scored is not None:
-            right = {reference.strip() for reference in scored.references}
-            shares.append(sum(choice.strip() in right for choice in scored.choices) / len(scored.choices))
+        choice_row = next((row for row in rows if row.choice_scores and row.choices), None)
+        if choice_row is not None:
+            gold = {reference.strip() for reference in choice_row.references}
+            shares.append(sum(choice.strip() in gold for choice in choice_row.choices) / len(choice_row.choices))
     return float(np.mean(shares)) if shares else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from understudy.evaluation.score_rows import align, group_numbers, measure
+from understudy.evaluation.score_rows import align, measure, row_clusters
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
@@ -27,7 +27,7 @@ class Scored:
         predictions: system -> what it answered, item by item; of several seeds, the first.
         scores: system -> metric -> score over all items; of several seeds, their mean item by item.
         by_seed: system -> seed -> metric -> score, where a system was trained with several seeds.
-        groups: the group of each item; items of one group are no independent evidence.
+        clusters: the group of each item; items of one group are no independent evidence.
         not_measured: metric -> system -> why there is no figure.
         notes: what was left out, in words.
     """
@@ -37,17 +37,17 @@ class Scored:
     predictions: Mapping[str, Sequence[Prediction]]
     scores: Mapping[str, Mapping[str, Score]]
     by_seed: Mapping[str, Mapping[int, Mapping[str, Score]]]
-    groups: Sequence[int]
+    clusters: Sequence[int]
     not_measured: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
 
     def metrics(self) -> dict[str, MetricInfo]:
         """Metric -> maximum, direction and signature, of all metrics that some system was measured on."""
-        found: dict[str, MetricInfo] = {}
+        table: dict[str, MetricInfo] = {}
         for scores in self.scores.values():
             for name, result in scores.items():
-                found.setdefault(name, MetricInfo(result.maximum, result.higher_is_better, result.signature))
-        return found
+                table.setdefault(name, MetricInfo(result.maximum, result.higher_is_better, result.signature))
+        return table
 
     @property
     def are_arms(self) -> bool:
@@ -55,25 +55,25 @@ class Scored:
         return all(system.arm and system.name == system.arm for system in self.systems)
 
     @property
-    def shared_groups(self) -> Sequence[int] | None:
+    def shared_clusters(self) -> Sequence[int] | None:
         """The groups, where any two items share one."""
-        return self.groups if len(set(self.groups)) < len(self.groups) else None
+        return self.clusters if len(set(self.clusters)) < len(self.clusters) else None
 
     def part(self, keep: Sequence[bool]) -> Scored:
         """The same systems on some of the items; a metric that none of these has is left out."""
-        places = np.flatnonzero(keep).tolist()
-        rows = [self.rows[place] for place in places]
+        indices = np.flatnonzero(keep).tolist()
+        rows = [self.rows[index] for index in indices]
         scores = {
-            name: {metric: _on(result, places) for metric, result in scores.items()}
+            name: {metric: _score_of_part(result, indices) for metric, result in scores.items()}
             for name, scores in self.scores.items()
         }
         return replace(
             self,
             rows=rows,
-            predictions={name: [answers[place] for place in places] for name, answers in self.predictions.items()},
-            scores={name: {m: s for m, s in of.items() if s.measured.any()} for name, of in scores.items()},
+            predictions={name: [answers[index] for index in indices] for name, answers in self.predictions.items()},
+            scores={name: {m: s for m, s in metrics.items() if s.measured.any()} for name, metrics in scores.items()},
             by_seed={},
-            groups=group_numbers(rows),
+            clusters=row_clusters(rows),
         )
 
     def intervals(self, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, dict[str, Interval]]:
@@ -81,49 +81,53 @@ class Scored:
 
         Figures that have every item share one set of draws; one that lacks items is drawn from those it has.
         """
-        whole = [
+        complete = [
             (name, metric)
             for name, scores in self.scores.items()
             for metric, result in scores.items()
             if result.measured.all()
         ]
-        together = dict(zip(whole, self._together([self.scores[n][m] for n, m in whole], resampling), strict=True))
+        shared_intervals = dict(
+            zip(
+                complete, self._intervals_of_complete([self.scores[n][m] for n, m in complete], resampling), strict=True
+            )
+        )
         return {
             name: {
-                metric: together.get((name, metric))
-                or bootstrap_interval(result, groups=self.groups, resampling=resampling)
+                metric: shared_intervals.get((name, metric))
+                or bootstrap_interval(result, clusters=self.clusters, resampling=resampling)
                 for metric, result in scores.items()
             }
             for name, scores in self.scores.items()
         }
 
-    def _together(self, scores: Sequence[Score], resampling: Resampling) -> list[Interval]:
+    def _intervals_of_complete(self, scores: Sequence[Score], resampling: Resampling) -> list[Interval]:
         if not scores:
             return []
-        numbers = np.asarray(self.groups)
-        count = int(numbers.max()) + 1
-        columns = [Columns(row_sums(score.statistics, numbers, count), score.from_totals) for score in scores]
+        cluster_of_item = np.asarray(self.clusters)
+        count = int(cluster_of_item.max()) + 1
+        columns = [Columns(row_sums(score.statistics, cluster_of_item, count), score.from_totals) for score in scores]
         return [
-            Interval(figure.value, *figure.bounds(resampling.confidence, count), len(numbers))
+            Interval(figure.value, *figure.bounds(resampling.confidence, count), len(cluster_of_item))
             for figure in resample(columns, resampling)
         ]
 
 
-def _on(result: Score, places: list[int]) -> Score:
+def _score_of_part(result: Score, indices: list[int]) -> Score:
     """A score on some of its items."""
-    statistics = result.statistics[places]
-    values = np.asarray(result.per_example, dtype=np.float64)[places]
+    statistics = result.statistics[indices]
+    values = np.asarray(result.per_example, dtype=np.float64)[indices]
     value = float(result.from_totals(statistics.sum(axis=0)))
     return replace(result, value=value, statistics=statistics, per_example=tuple(values.tolist()), details={})
 
 
-def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: MetricModels | None = None) -> Scored:
+def score_systems(systems: Sequence[System], metrics: Sequence[str], models: MetricModels | None = None) -> Scored:
     """Measure systems on the same items.
 
     Args:
         systems: what to measure; systems of one name are one system trained with several seeds.
         metrics: names of metrics of written answers; options chosen by likelihood are measured besides.
-        tools: the models that some metrics need.
+        models: the models that some metrics need.
 
     Raises:
         DataError: the systems cannot be paired, or there is nothing to score.
@@ -131,53 +135,53 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], tools: Metr
     """
     systems = same_items(systems)
     runs = Counter(system.name for system in systems)
-    keys = {_key(system, several=runs[system.name] > 1): system for system in systems}
+    keys = {_key(system, has_seeds=runs[system.name] > 1): system for system in systems}
     aligned, notes = align({key: system.rows for key, system in keys.items()})
-    measured = measure(aligned, tuple(metrics), notes, tools)
-    first = next(iter(aligned.values()))
+    measured = measure(aligned, tuple(metrics), notes, models)
+    first_rows = next(iter(aligned.values()))
     families: dict[str, list[str]] = {}
     for key, system in keys.items():
         families.setdefault(system.name, []).append(key)
     scores = {key: measured.over_all(key) for key in keys}
     reasons: dict[str, dict[str, str]] = {}
-    for (key, name), why in measured.missing.items():
-        reasons.setdefault(name, {})[keys[key].name] = why
+    for (key, name), reason in measured.missing.items():
+        reasons.setdefault(name, {})[keys[key].name] = reason
     return Scored(
         systems=tuple(keys[members[0]] for members in families.values()),
-        rows=first,
+        rows=first_rows,
         predictions={name: aligned[members[0]] for name, members in families.items()},
-        scores={name: _mean([scores[key] for key in members]) for name, members in families.items()},
+        scores={name: _seed_mean([scores[key] for key in members]) for name, members in families.items()},
         by_seed={
             name: {keys[key].seed or 0: scores[key] for key in members}
             for name, members in families.items()
             if len(members) > 1
         },
-        groups=group_numbers(first),
+        clusters=row_clusters(first_rows),
         not_measured=reasons,
-        notes=(*(note for system in systems for note in system.notes), *notes, *_cut(scores)),
+        notes=(*(note for system in systems for note in system.notes), *notes, *_truncation_notes(scores)),
     )
 
 
-def _cut(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
+def _truncation_notes(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
     """Texts that an encoder did not read to their end."""
     return [
         f"{key}, {name}: {count:,} texts are longer than the encoder reads; the rest of them was not compared"
-        for key, found in scores.items()
-        for name, result in found.items()
+        for key, results in scores.items()
+        for name, result in results.items()
         if (count := result.details.get("truncated_texts"))
     ]
 
 
-def _key(system: System, *, several: bool) -> str:
-    return f"{system.name} (seed {system.seed})" if several and system.seed is not None else system.name
+def _key(system: System, *, has_seeds: bool) -> str:
+    return f"{system.name} (seed {system.seed})" if has_seeds and system.seed is not None else system.name
 
 
-def _mean(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
+def _seed_mean(scores: Sequence[Mapping[str, Score]]) -> dict[str, Score]:
     """Scores of one system averaged over its seeds: statistics and values, item by item."""
     if len(scores) == 1:
         return dict(scores[0])
-    shared = [name for name in scores[0] if all(name in other for other in scores)]
-    return {name: mean_over_seeds([other[name] for other in scores]) for name in shared}
+    shared = [name for name in scores[0] if all(name in seed_scores for seed_scores in scores)]
+    return {name: mean_over_seeds([seed_scores[name] for seed_scores in scores]) for name in shared}
 
 
 def mean_over_seeds(scores: Sequence[Score]) -> Score:
@@ -187,9 +191,9 @@ def mean_over_seeds(scores: Sequence[Score]) -> Score:
     the choice of seed could move is not in its interval: for that there are the standard deviation and the mixed model.
     """
     values = np.array([score.per_example for score in scores], dtype=np.float64)
-    known = ~np.isnan(values)
+    measured = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        means = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+        means = np.where(measured, values, 0.0).sum(axis=0) / measured.sum(axis=0)
     statistics = np.mean([score.statistics for score in scores], axis=0)
     first = scores[0]
     return replace(

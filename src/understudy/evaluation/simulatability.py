@@ -29,12 +29,12 @@ import numpy as np
 from torch import nn
 
 from understudy.evaluation.explanation_results import NOTHING, NotMeasured, Simulatability
-from understudy.evaluation.explanations import groups_of, interval, option_scores
+from understudy.evaluation.explanations import cluster_names, interval, option_scores
 from understudy.metrics import Interval
 from understudy.metrics.significance import (
     DEFAULT_RESAMPLING,
     Resampling,
-    num_groups,
+    count_clusters,
     randomisation_test,
     resampled_figure,
 )
@@ -78,22 +78,22 @@ def simulate(
         batch_size: sequences at once.
         resampling: draws, level of the intervals, seed.
     """
-    kept = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
-    left_out = len(rows) - len(kept)
-    if not kept:
+    usable = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
+    left_out = len(rows) - len(usable)
+    if not usable:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
         return NotMeasured(reason, left_out)
-    put = [observer_prompts(_example(row), row.explanation or "") for row in kept]
+    prompts = [observer_prompts(_example(row), row.explanation or "") for row in usable]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
-        asked = [one[view] for one in put]
-        scores = option_scores(observer, encoder, asked, "answer", batch_size=batch_size)
-        foreseen[view] = [_says(found, row) for found, row in zip(scores, kept, strict=True)]
+        examples = [views[view] for views in prompts]
+        scores = option_scores(observer, encoder, examples, "answer", batch_size=batch_size)
+        foreseen[view] = [_foresees(scores_of_row, row) for scores_of_row, row in zip(scores, usable, strict=True)]
     figures = leakage_adjusted(
         foreseen[BOTH],
         foreseen[QUESTION_ALONE],
         foreseen[EXPLANATION_ALONE],
-        groups=groups_of(kept),
+        clusters=cluster_names(usable),
         resampling=resampling,
     )
     return replace(figures, left_out=left_out)
@@ -103,7 +103,7 @@ def _example(row: Prediction) -> Example:
     return Example(row.id, row.question or "", context=row.context, choices=row.choices)
 
 
-def _says(scores: list[float] | None, row: ExplainedPrediction) -> bool:
+def _foresees(scores: list[float] | None, row: ExplainedPrediction) -> bool:
     assert scores is not None
     assert row.chosen is not None
     # Two options that read the same are one answer.
@@ -115,7 +115,7 @@ def leakage_adjusted(
     question_alone: Sequence[bool],
     explanation_alone: Sequence[bool],
     *,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Simulatability:
     """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
@@ -124,32 +124,34 @@ def leakage_adjusted(
         both: whether the observer foresaw each answer from question and explanation.
         question_alone: from the question.
         explanation_alone: from the explanation: whether that leaks the answer.
-        groups: what is resampled together; default: each item by itself.
+        clusters: what is resampled together; default: each item by itself.
         resampling: draws, level of the intervals, seed.
     """
-    with_it, without, leaks = (np.asarray(side, dtype=float) for side in (both, question_alone, explanation_alone))
+    with_explanation, without, leaks = (
+        np.asarray(hits, dtype=float) for hits in (both, question_alone, explanation_alone)
+    )
 
     def mean(values: Any) -> Interval:
-        return interval(values, groups, resampling)
+        return interval(values, clusters, resampling)
 
-    gain = with_it - without
+    gain = with_explanation - without
     return Simulatability(
         items=len(gain),
         question_alone=mean(without),
-        both=mean(with_it),
+        both=mean(with_explanation),
         leaking=mean(leaks),
         gain=mean(gain),
-        p_value=randomisation_test(with_it, without, groups=groups, resampling=resampling).p_value,
+        p_value=randomisation_test(with_explanation, without, clusters=clusters, resampling=resampling).p_value,
         gain_leaking=mean(np.where(leaks == 1, gain, np.nan)),
         gain_not_leaking=mean(np.where(leaks == 0, gain, np.nan)),
-        las=_las(gain, leaks, groups, resampling),
+        las=_las(gain, leaks, clusters, resampling),
     )
 
 
 def _las(
     gain: np.ndarray,
     leaks: np.ndarray,
-    groups: Sequence[Hashable] | None,
+    clusters: Sequence[Hashable] | None,
     resampling: Resampling,
 ) -> Interval:
     """The mean of the two strata's means; every draw has strata of its own sizes."""
@@ -161,5 +163,5 @@ def _las(
 
     if not np.isfinite(las(columns.sum(axis=0))):
         return replace(NOTHING, n=len(gain))
-    drawn = resampled_figure(columns, las, resampling=resampling, groups=groups)
-    return Interval(drawn.value, *drawn.bounds(resampling.confidence, num_groups(len(gain), groups)), len(gain))
+    figure = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
+    return Interval(figure.value, *figure.bounds(resampling.confidence, count_clusters(len(gain), clusters)), len(gain))

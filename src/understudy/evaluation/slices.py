@@ -17,13 +17,13 @@ class Slice:
 
     Attributes:
         items: number of test items.
-        groups: number of facts (or other groups) they ask about.
+        num_clusters: number of facts (or other groups) they ask about.
         table: system -> metric -> interval; a system that was not measured on a metric has no entry.
         tests: the one pair that every slice is tested on, corrected over all slices on a metric.
     """
 
     items: int
-    groups: int
+    num_clusters: int
     table: Mapping[str, Mapping[str, Interval]]
     tests: Sequence[PairTest] = ()
 
@@ -31,7 +31,7 @@ class Slice:
     def of(cls, scored: Scored, resampling: Resampling, tests: Sequence[PairTest] = ()) -> Slice:
         """All figures on the items of `scored`."""
         table = {name: row for name, row in scored.intervals(resampling).items() if row}
-        return cls(len(scored.rows), len(set(scored.groups)), table, tests)
+        return cls(len(scored.rows), len(set(scored.clusters)), table, tests)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -39,7 +39,7 @@ class Slice:
             name: {metric: interval.to_dict() for metric, interval in row.items()} for name, row in self.table.items()
         }
         tests = {"tests": [test.to_dict() for test in self.tests]} if self.tests else {}
-        return {"items": self.items, "groups": self.groups, "table": table, **tests}
+        return {"items": self.items, "groups": self.num_clusters, "table": table, **tests}
 
 
 def slices_of(
@@ -62,7 +62,7 @@ def slices_of(
     }
     if empty:
         counts = [
-            {name: Slice(len(part.rows), len(set(part.groups)), {}) for name, part in parts.items()}
+            {name: Slice(len(part.rows), len(set(part.clusters)), {}) for name, part in parts.items()}
             for parts in (kinds, facts)
         ]
         return counts[0], counts[1]
@@ -84,7 +84,7 @@ def _tests(part: Scored, pair: tuple[str, str] | None, resampling: Resampling) -
     ):
         return ()
     scores = {name: part.scores[name] for name in pair}
-    return compare_many(scores, pairs=[pair], groups=part.shared_groups, resampling=resampling).tests
+    return compare_many(scores, contrasts=[pair], clusters=part.shared_clusters, resampling=resampling).tests
 
 
 def _corrected(

@@ -58,30 +58,32 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
         ConfigError: no such file or run, a run without that arm, or references for a run.
         DataError: a file cannot be read.
     """
-    found: list[System] = []
+    systems: list[System] = []
     runs = [source for source in sources if run_of(source)[0] is not None]
     if references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
     for source in sources:
-        run, named = run_of(source)
+        run, named_arm = run_of(source)
         if run is None:
-            found += _file_systems(source, references)
+            systems += _file_systems(source, references)
         else:
-            found += run_systems(run, named or arm)
-    if arm is None and len(runs) > 1 and not _same_but_for_the_seed(found):
-        named = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
-        main = {origin: main_arm({s.arm for s in found if s.origin == origin}) for origin in {s.origin for s in found}}
-        found = [s for s in found if not s.arm or s.origin in named or s.arm == main[s.origin]]
-        silent = [str(run.folder) for source in runs if (run := run_of(source)[0]) and not _has(found, run)]
+            systems += run_systems(run, named_arm or arm)
+    if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
+        with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
+        main = {
+            origin: main_arm({s.arm for s in systems if s.origin == origin}) for origin in {s.origin for s in systems}
+        }
+        systems = [s for s in systems if not s.arm or s.origin in with_arm or s.arm == main[s.origin]]
+        silent = [str(run.folder) for source in runs if (run := run_of(source)[0]) and not _has_system_of(systems, run)]
         if silent:
             raise ConfigError(
                 f"{silent[0]} has neither an arm `distilled` nor `explained`",
                 hint="say which one to take: RUN:arm, or --arm",
             )
-    return _named(found)
+    return _with_names(systems)
 
 
-def _has(systems: Sequence[System], run: Run) -> bool:
+def _has_system_of(systems: Sequence[System], run: Run) -> bool:
     return any(system.origin == str(run.folder) for system in systems)
 
 
@@ -197,29 +199,29 @@ def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:
 # Names and pairs ------------------------------------------------------------------------------------------------------
 
 
-def _named(systems: list[System]) -> list[System]:
+def _with_names(systems: list[System]) -> list[System]:
     """Give every system the shortest name that is its own; runs of one recipe with other seeds keep one name.
 
     Raises:
         ConfigError: something is given twice.
     """
-    for again, count in Counter((system.origin, system.arm or system.name) for system in systems).items():
+    for source, count in Counter((system.origin, system.arm or system.name) for system in systems).items():
         if count > 1:
-            raise ConfigError(f"{again[0]} is given twice" + (f" ({again[1]})" if again[1] else ""))
+            raise ConfigError(f"{source[0]} is given twice" + (f" ({source[1]})" if source[1] else ""))
     seeds = Counter((system.family, system.seed) for system in systems if system.family)
     if any(count > 1 for count in seeds.values()):
         raise ConfigError("two of these runs have the same recipe and the same seed", hint="one of them is enough")
     folders: dict[str, str] = {}
     for system in systems:
         folders.setdefault(system.family, Path(system.origin).name)
-    several = len({system.family.split("/")[0] for system in systems if system.family}) > 1
+    several_recipes = len({system.family.split("/")[0] for system in systems if system.family}) > 1
     names: list[str] = []
-    for level in range(1 if several else 0, 4):
+    for level in range(1 if several_recipes else 0, 4):
         names = [_label(system, level, folders[system.family]) for system in systems]
         owners: dict[str, set[str]] = {}
         for name, system in zip(names, systems, strict=True):
             owners.setdefault(name, set()).add(system.family or f"{system.origin}/{system.name}")
-        if all(len(who) == 1 for who in owners.values()):
+        if all(len(families) == 1 for families in owners.values()):
             break
     return [replace(system, name=name) for system, name in zip(systems, names, strict=True)]
 
@@ -234,8 +236,8 @@ def _label(system: System, level: int, folder: str) -> str:
         )[level]
     path = Path(system.origin)
     parent = path.parent.name or "."
-    near = f"{parent}/{path.stem}" if system.name == path.stem else f"{path.stem}/{system.name}"
-    return (system.name, system.name, near, f"{system.origin}: {system.name}")[level]
+    short = f"{parent}/{path.stem}" if system.name == path.stem else f"{path.stem}/{system.name}"
+    return (system.name, system.name, short, f"{system.origin}: {system.name}")[level]
 
 
 def same_items(systems: Sequence[System]) -> list[System]:
@@ -249,20 +251,20 @@ def same_items(systems: Sequence[System]) -> list[System]:
     if all(system.has_ids for system in systems):
         return list(systems)
     first = next((system for system in systems if system.has_ids), systems[0])
-    found = []
+    paired = []
     for system in systems:
         if len(system.rows) != len(first.rows):
             raise DataError(
                 f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
                 hint="give both files a column `id`, or the same items in the same order",
             )
-        for number, (row, other) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row.references) != sorted(other.references):
+        for number, (row, first_row) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
+            if sorted(row.references) != sorted(first_row.references):
                 raise DataError(
                     f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [replace(row, id=other.id) for row, other in zip(system.rows, first.rows, strict=True)]
-        found.append(replace(system, rows=rows))
-    return found
+        rows = [replace(row, id=first_row.id) for row, first_row in zip(system.rows, first.rows, strict=True)]
+        paired.append(replace(system, rows=rows))
+    return paired

@@ -39,15 +39,15 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
     Raises:
         ConfigError: no grid's folder, or no finished cell has that arm.
     """
-    every, plan = grid_table(path), read_json(path / "plan.json")
-    arm = arm or main_arm({row.arm for row in every})
-    rows = [row for row in every if row.arm == arm]
+    all_rows, plan = grid_table(path), read_json(path / "plan.json")
+    arm = arm or main_arm({row.arm for row in all_rows})
+    rows = [row for row in all_rows if row.arm == arm]
     if not rows:
         raise ConfigError(
             f"{path} has no finished cell with an arm {arm!r}",
             hint=f"`understudy grid status {path}` shows how far it is",
         )
-    about, reasons = _about(rows)
+    metric_facts, reasons = _metric_facts(rows)
     alpha = resampling.alpha
     tests, notes = _between_cells(rows, resampling)
     notes += sorted({note for row in rows if (note := taught_note(Run(row.run).recipe).rstrip("."))})
@@ -60,12 +60,12 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
         "arm": arm,
         "axes": _axes(rows),
         "runs": len({row.run for row in rows}),
-        "metrics": about,
-        "not_measured": {name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in about},
-        "cells": cell_figures(rows, list(about), resampling.confidence),
-        "anova": effects(rows, list(about)),
+        "metrics": metric_facts,
+        "not_measured": {name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in metric_facts},
+        "cells": cell_figures(rows, list(metric_facts), resampling.confidence),
+        "anova": effects(rows, list(metric_facts)),
         "tests": tests,
-        "findings": findings(rows, about, curves(rows, arm), alpha),
+        "findings": findings(rows, metric_facts, curves(rows, arm), alpha),
         "notes": notes,
         "settings": {"confidence": resampling.confidence, "alpha": alpha, "resamples": resampling.draws},
     }
@@ -91,41 +91,41 @@ def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: f
     """
     from scipy.stats import t
 
-    cells: dict[tuple[str, ...], list[TableRow]] = {}
+    members_of: dict[tuple[str, ...], list[TableRow]] = {}
     for row in rows:
-        cells.setdefault(cell_of(row), []).append(row)
-    found = []
-    for members in cells.values():
+        members_of.setdefault(cell_of(row), []).append(row)
+    cells = []
+    for members in members_of.values():
         figures = {}
         for metric in metrics:
             values = [value for row in members if (value := row.metrics.get(metric)) is not None]
             if not values:
                 continue
-            middle, n = mean(values), len(values)
+            average, n = mean(values), len(values)
             spread = stdev(values) if n > 1 else None
             reach = None if spread is None else float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
-            bounds = (None, None) if reach is None else (middle - reach, middle + reach)
-            figures[metric] = {"n": n, "mean": middle, "sd": spread, "low": bounds[0], "high": bounds[1]}
+            bounds = (None, None) if reach is None else (average - reach, average + reach)
+            figures[metric] = {"n": n, "mean": average, "sd": spread, "low": bounds[0], "high": bounds[1]}
             figures[metric]["values"] = values
         levels = {axis: label for axis, label in members[0].levels.items() if axis != SEED}
-        found.append({"levels": levels, "seeds": [row.seed for row in members], "metrics": figures})
-    return found
+        cells.append({"levels": levels, "seeds": [row.seed for row in members], "metrics": figures})
+    return cells
 
 
-def _about(rows: Sequence[TableRow]) -> tuple[dict[str, Any], dict[str, str]]:
+def _metric_facts(rows: Sequence[TableRow]) -> tuple[dict[str, Any], dict[str, str]]:
     """Metric → maximum and direction of all that was measured; metric → reason of what was asked for in vain."""
-    about, reasons = {}, {}
+    facts_of, reasons = {}, {}
     for run in dict.fromkeys(row.run for row in rows):
         scores = read_json(run / "scores.json")
-        about |= scores["metrics"]
-        reasons |= {name: _reason(why) for name, why in (scores.get("not_measured") or {}).items()}
+        facts_of |= scores["metrics"]
+        reasons |= {name: _reason(reason) for name, reason in (scores.get("not_measured") or {}).items()}
     measured = {name for row in rows for name, value in row.metrics.items() if value is not None}
-    return {name: what for name, what in about.items() if name in measured}, reasons
+    return {name: facts for name, facts in facts_of.items() if name in measured}, reasons
 
 
-def _reason(why: str | Mapping[str, str]) -> str:
+def _reason(reason: str | Mapping[str, str]) -> str:
     """Why a metric was not measured: by system, or, in runs of earlier releases, for all of them at once."""
-    return why if isinstance(why, str) else next(iter(why.values()), "")
+    return reason if isinstance(reason, str) else next(iter(reason.values()), "")
 
 
 def _why_not(metric: str) -> str:
@@ -142,25 +142,25 @@ def effects(rows: Sequence[TableRow], metrics: Sequence[str]) -> dict[str, dict[
     A metric without one says why in `reason`.
     """
     factors = {axis for axis, levels in _axes(rows).items() if len(levels) > 1}
-    found: dict[str, dict[str, Any]] = {}
+    analyses: dict[str, dict[str, Any]] = {}
     for metric in metrics:
-        having = [row for row in rows if row.metrics.get(metric) is not None]
-        values = [row.metrics[metric] for row in having]
-        columns = {axis: [row.levels[axis] for row in having] for axis in rows[0].levels if axis in factors}
+        measured = [row for row in rows if row.metrics.get(metric) is not None]
+        values = [row.metrics[metric] for row in measured]
+        columns = {axis: [row.levels[axis] for row in measured] for axis in rows[0].levels if axis in factors}
         try:
-            found[metric] = factorial_anova(values, columns).to_dict()  # pyright: ignore[reportArgumentType]
+            analyses[metric] = factorial_anova(values, columns).to_dict()  # pyright: ignore[reportArgumentType]
         except DataError as error:
-            found[metric] = {"terms": [], "reason": error.message}
-    p_values = {(m, t["name"]): _known(t["p_value"]) for m, anova in found.items() for t in anova["terms"]}
+            analyses[metric] = {"terms": [], "reason": error.message}
+    p_values = {(m, t["name"]): _nan_if_none(t["p_value"]) for m, anova in analyses.items() for t in anova["terms"]}
     corrected = adjusted(p_values)
-    for metric, anova in found.items():
+    for metric, anova in analyses.items():
         for term in anova["terms"]:
             value = corrected[metric, term["name"]]
             term["p_holm"] = value if value == value else None
-    return found
+    return analyses
 
 
-def _known(value: float | None) -> float:
+def _nan_if_none(value: float | None) -> float:
     return math.nan if value is None else value
 
 
@@ -169,12 +169,12 @@ def _known(value: float | None) -> float:
 
 def neighbours(cells: Sequence[Mapping[str, str]]) -> list[tuple[int, int, str]]:
     """Numbers of two cells that differ in one axis only, and that axis; the later level comes first."""
-    found = []
-    for (i, one), (j, other) in itertools.combinations(enumerate(cells), 2):
-        differing = [axis for axis in one if one[axis] != other[axis]]
+    neighbouring = []
+    for (i, cell), (j, other_cell) in itertools.combinations(enumerate(cells), 2):
+        differing = [axis for axis in cell if cell[axis] != other_cell[axis]]
         if len(differing) == 1:
-            found.append((j, i, differing[0]))
-    return found
+            neighbouring.append((j, i, differing[0]))
+    return neighbouring
 
 
 def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[list[Any], list[str]]:
@@ -193,33 +193,42 @@ def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[li
         answers = list(map(Prediction.from_json, read_jsonl(row.predictions)))
         systems[name, row.seed] = System(name, answers, str(row.run), arm=row.arm, seed=row.seed)
     cells = list(names)
-    pairs = [(cells[a], cells[b]) for a, b, _ in neighbours(list(names.values()))]
-    if not pairs:
+    contrasts = [(cells[a], cells[b]) for a, b, _ in neighbours(list(names.values()))]
+    if not contrasts:
         return [], ["No two cells differ in one axis only: no tests by question"]
     measured = {name for row in rows for name in row.metrics}
     metrics = [name for name in METRICS if name in measured and name not in (*EMBEDDING, *JUDGED)]
     try:
         scored = score_systems(list(systems.values()), metrics)
-        groups = scored.groups if len(set(scored.groups)) < len(scored.groups) else None
-        compared = compare_many(scored.scores, pairs=pairs, groups=groups, resampling=resampling)
+        clusters = scored.clusters if len(set(scored.clusters)) < len(scored.clusters) else None
+        comparison = compare_many(scored.scores, contrasts=contrasts, clusters=clusters, resampling=resampling)
     except DataError as error:
         return [], [f"No tests by question: {error.message}"]
     axis_of = {(cells[a], cells[b]): axis for a, b, axis in neighbours(list(names.values()))}
-    found = []
-    for test in compared.to_dict()["tests"]:
-        inner = test["comparison"]
-        figures = {key: inner[key] for key in ("value_a", "value_b", "difference", "low", "high", "n", "groups")}
+    entries = []
+    for test in comparison.to_dict()["tests"]:
+        figures_of_test = test["comparison"]
+        figures = {
+            key: figures_of_test[key] for key in ("value_a", "value_b", "difference", "low", "high", "n", "groups")
+        }
         axis = axis_of[test["a"], test["b"]]
-        rest = {other: label for other, label in names[test["a"]].items() if other != axis}
-        levels = {"axis": axis, "level_a": names[test["a"]][axis], "level_b": names[test["b"]][axis], "others": rest}
-        kept = {key: test[key] for key in ("metric", "p_value", "p_holm")}
-        found.append({**levels, **kept, **figures, "better": {test["a"]: "a", test["b"]: "b"}.get(test["better"], "")})
-    notes = []
-    if len(found) / (resampling.draws + 1) >= resampling.alpha:
-        notes.append(
-            f"With {resampling.draws:,} resamples none of {len(found):,} tests can be significant: ask for more"
+        other_levels = {key: label for key, label in names[test["a"]].items() if key != axis}
+        levels = {
+            "axis": axis,
+            "level_a": names[test["a"]][axis],
+            "level_b": names[test["b"]][axis],
+            "others": other_levels,
+        }
+        corrected = {key: test[key] for key in ("metric", "p_value", "p_holm")}
+        entries.append(
+            {**levels, **corrected, **figures, "better": {test["a"]: "a", test["b"]: "b"}.get(test["better"], "")}
         )
-    return found, notes
+    notes = []
+    if len(entries) / (resampling.draws + 1) >= resampling.alpha:
+        notes.append(
+            f"With {resampling.draws:,} resamples none of {len(entries):,} tests can be significant: ask for more"
+        )
+    return entries, notes
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------
@@ -227,9 +236,9 @@ def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[li
 
 def curves(rows: Sequence[TableRow], arm: str) -> list[list[dict[str, Any]]]:
     """What each run measured on the development rows while the arm was trained."""
-    found = []
+    lines_of_runs = []
     for run in dict.fromkeys(row.run for row in rows):
         path = run / "stages" / f"train-{arm}" / "training" / "metrics.jsonl"
         if path.is_file():
-            found.append([line for line in read_jsonl(path) if "eval_rougeL" in line])
-    return found
+            lines_of_runs.append([line for line in read_jsonl(path) if "eval_rougeL" in line])
+    return lines_of_runs

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from understudy.grid.jobs import Engine, Say
+from understudy.grid.jobs import Engine, JobProgress
 from understudy.recipe import GridConfig
 
 
-def engine_for(config: GridConfig, workers: int, say: Say) -> Engine:
+def engine_for(config: GridConfig, workers: int, on_progress: JobProgress) -> Engine:
     """The engine that a recipe asks for.
 
     Args:
         config: the `grid` section.
         workers: jobs at once on one machine.
-        say: called with (job id, done, total, note), where an engine can tell.
+        on_progress: called with (job id, done, total, note), where an engine can tell.
 
     Raises:
         ConfigError: Ray is asked for and not installed, or its cluster cannot be reached.
@@ -23,4 +23,4 @@ def engine_for(config: GridConfig, workers: int, say: Say) -> Engine:
         return RayEngine(config)
     from understudy.grid.local_engine import LocalEngine
 
-    return LocalEngine(workers, say)
+    return LocalEngine(workers, on_progress)

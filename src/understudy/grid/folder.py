@@ -85,8 +85,8 @@ class GridFolder:
 
     def prepare(self, grid: Grid, cells: Iterable[CellRun]) -> None:
         """Write down what is run; sweep away what killed processes left half-written, and the failures of last time."""
-        for place in (self.stages, self.rows):
-            for part in [*place.rglob(f"*{PART}")]:
+        for folder in (self.stages, self.rows):
+            for part in [*folder.rglob(f"*{PART}")]:
                 shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
         text = yaml.safe_dump(dict(grid.source), sort_keys=False, allow_unicode=True, width=110)
         target = self.path / "grid.yaml"
@@ -104,18 +104,18 @@ class GridFolder:
             RunError: something is no longer what stages of this grid were made from.
         """
         path = self.path / "sources.json"
-        before: dict[str, str] = read_json(path) if path.is_file() else {}
+        recorded: dict[str, str] = read_json(path) if path.is_file() else {}
         names = sorted({name for cell in cells for name in stage_keys.files_of(cell.recipe)})
-        now = {name: found for name in names if (found := stage_keys.contents_of(name)) is not None}
-        changed = [name for name in names if name in now and before.get(name, now[name]) != now[name]]
+        current = {name: content for name in names if (content := stage_keys.contents_of(name)) is not None}
+        changed = [name for name in names if name in current and recorded.get(name, current[name]) != current[name]]
         if changed:
             raise RunError(
                 f"{', '.join(changed)} changed since this grid was begun",
                 hint=f"give the grid another name, or remove {self.path}",
             )
-        if write and now.items() - before.items():
-            write_json(path, {**before, **now})
-        return {**before, **now}
+        if write and current.items() - recorded.items():
+            write_json(path, {**recorded, **current})
+        return {**recorded, **current}
 
     def link(self, cell: CellRun, units: Mapping[str, Unit]) -> None:
         """Let a run folder point to the stages that it shares."""
@@ -144,13 +144,13 @@ class GridFolder:
 
     # -- what is there -------------------------------------------------------------------------------------------
 
-    def place(self, stage: str, id: str, run: str) -> Path:
+    def stage_folder(self, stage: str, id: str, run: str) -> Path:
         """The folder of a stage: among the shared ones, or in its own run."""
         return self.cells / run / "stages" / stage if id == own_id(stage, run) else self.stages / id
 
     def record(self, stage: str, id: str, run: str) -> StageRecord | None:
         """What a finished stage says of itself; None if it is not finished."""
-        path = self.place(stage, id, run) / DONE
+        path = self.stage_folder(stage, id, run) / DONE
         try:
             return StageRecord.from_json(read_json(path)) if path.is_file() else None
         except FileNotFoundError:
@@ -163,15 +163,15 @@ class GridFolder:
             return False
         needs = (units[id] for id in unit.needs)
         records = {need.name: self.record(need.name, need.id, unit.host.name) for need in needs}
-        made = {name: made_from.made if made_from else None for name, made_from in records.items()}
-        return None not in made.values() and record.made_from == made
+        versions = {name: need.made if need else None for name, need in records.items()}
+        return None not in versions.values() and record.made_from == versions
 
     # -- failures ------------------------------------------------------------------------------------------------
 
     def fail(self, run: str, stage: str, error: Exception) -> None:
         """Write down why a cell has no result this time."""
-        found = {"stage": stage, "error": getattr(error, "message", str(error)), "hint": getattr(error, "hint", "")}
-        write_json(self.cells / run / FAILED, found)
+        failure = {"stage": stage, "error": getattr(error, "message", str(error)), "hint": getattr(error, "hint", "")}
+        write_json(self.cells / run / FAILED, failure)
 
     def failure(self, run: str) -> dict[str, str] | None:
         """Why a cell has no result; None where nothing failed."""
@@ -181,10 +181,10 @@ class GridFolder:
     # -- who is at work ------------------------------------------------------------------------------------------
 
     @contextmanager
-    def working_on(self, id: str) -> Iterator[Progress]:
+    def working_on(self, id: str) -> Iterator[ProgressFile]:
         """Hold a stage: nobody else writes its folder meanwhile, not even a process that is about to be ended."""
         with locked(self.working / f"{id}.lock"):
-            progress = Progress(self.working / f"{id}.json")
+            progress = ProgressFile(self.working / f"{id}.json")
             try:
                 progress(0, 0, "")
                 yield progress
@@ -201,7 +201,7 @@ class GridFolder:
             return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
 
 
-class Progress:
+class ProgressFile:
     """Writes how far a stage has come into a file, at most once a second.
 
     Args:
@@ -219,8 +219,8 @@ class Progress:
         if now - self.last >= 1.0:
             self.last = now
             seconds = round(now - self.begin, 1)
-            found = {"done": done, "total": total, "note": note, "seconds": seconds}
-            write_json(self.path, {**found, "machine": os.uname().nodename, "process": os.getpid()})
+            status = {"done": done, "total": total, "note": note, "seconds": seconds}
+            write_json(self.path, {**status, "machine": os.uname().nodename, "process": os.getpid()})
 
 
 def _key(levels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

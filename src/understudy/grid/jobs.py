@@ -10,7 +10,7 @@ from typing import Protocol
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
 
-Say = Callable[[str, int, int, str], None]
+JobProgress = Callable[[str, int, int, str], None]
 """Called with (job id, done, total, note)."""
 
 

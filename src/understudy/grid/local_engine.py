@@ -10,7 +10,7 @@ import multiprocessing.connection
 from collections.abc import Sequence
 from typing import Any
 
-from understudy.grid.jobs import Job, Outcome, Say
+from understudy.grid.jobs import Job, JobProgress, Outcome
 from understudy.grid.run_job import work
 from understudy.pipeline import processes
 
@@ -18,9 +18,9 @@ from understudy.pipeline import processes
 class LocalEngine:
     """Runs up to `workers` jobs at once, the cores shared out among them."""
 
-    def __init__(self, workers: int, say: Say) -> None:
+    def __init__(self, workers: int, on_progress: JobProgress) -> None:
         self.capacity = workers
-        self.say = say
+        self.on_progress = on_progress
         self.context = processes.forkserver()
         self.running: dict[Any, tuple[Job, processes.Worker]] = {}
 
@@ -36,7 +36,7 @@ class LocalEngine:
         for channel in multiprocessing.connection.wait(list(self.running), timeout=1.0):
             job, worker = self.running[channel]
             try:
-                if not processes.listen(worker, lambda *progress, id=job.id: self.say(id, *progress)):
+                if not processes.listen(worker, lambda *progress, id=job.id: self.on_progress(id, *progress)):
                     continue
                 ended.append(Outcome(job.id))
             except Exception as error:

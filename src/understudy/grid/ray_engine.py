@@ -30,8 +30,8 @@ class RayEngine:
         except ImportError as error:
             raise ConfigError("grid.engine: ray is not installed", hint="pip install 'understudy[ray]'") from error
         self.ray: Any = ray
-        self.ours = not ray.is_initialized()
-        if self.ours:
+        self.owns_cluster = not ray.is_initialized()
+        if self.owns_cluster:
             options: dict[str, Any] = {"include_dashboard": False} if config.address == "local" else {}
             try:
                 _knock(config.address)
@@ -77,7 +77,7 @@ class RayEngine:
         for ref in self.running:
             self.ray.cancel(ref, force=True)
         self.running.clear()
-        if self.ours:
+        if self.owns_cluster:
             self.ray.shutdown()
 
 

@@ -12,7 +12,7 @@ from understudy.grid.engines import engine_for
 from understudy.grid.folder import GridFolder
 from understudy.grid.jobs import Engine, Job
 from understudy.grid.table import write_table
-from understudy.grid.units import CellRun, Unit, cell_runs, missing, plan_of, units
+from understudy.grid.units import CellRun, Unit, cell_runs, cell_stages, missing, units
 from understudy.pipeline.kinds import first_stages
 from understudy.pipeline.preflight import check_trackers
 from understudy.pipeline.scheduler import ready
@@ -51,26 +51,26 @@ class _Grid:
     engine: Engine | None = None
     failed: dict[str, Exception] = field(default_factory=dict)
 
-    def units(self, plan: Callable[[CellRun], Sequence[Stage]]) -> dict[str, Unit]:
+    def units(self, stages_of: Callable[[CellRun], Sequence[Stage]]) -> dict[str, Unit]:
         """The stages of the cells that have not failed, the run folders linked to them."""
         cells = [cell for cell in self.cells if cell.name not in self.failed]
-        found = units(cells, self.contents, processes=self.grid.config.processes, plan=plan)
+        all_units = units(cells, self.contents, processes=self.grid.config.processes, stages_of=stages_of)
         for cell in cells:
-            self.folder.link(cell, found)
-        return found
+            self.folder.link(cell, all_units)
+        return all_units
 
-    def run(self, found: Mapping[str, Unit]) -> None:
+    def run(self, all_units: Mapping[str, Unit]) -> None:
         """Run what is missing of some stages."""
-        waiting = missing(found, lambda unit: self.folder.is_current(unit, found))
-        self.events.planned(len(found), len(waiting))
+        waiting = missing(all_units, lambda unit: self.folder.is_current(unit, all_units))
+        self.events.planned(len(all_units), len(waiting))
         if waiting and self.engine is None:
             self.engine = engine_for(self.grid.config, self.grid.workers, self.events.progress)
         running: dict[str, Unit] = {}
         while waiting or running:
             assert self.engine is not None
-            at_work = [unit.ordered for unit in running.values()]
-            able = ready([unit.ordered for unit in waiting], at_work, self.engine.capacity)
-            for unit in [unit for unit in waiting if unit.ordered in able]:
+            running_stages = [unit.ordered for unit in running.values()]
+            startable = ready([unit.ordered for unit in waiting], running_stages, self.engine.capacity)
+            for unit in [unit for unit in waiting if unit.ordered in startable]:
                 waiting.remove(unit)
                 running[unit.id] = unit
                 self.events.started(unit)
@@ -134,7 +134,7 @@ def run_grid(grid: Grid, events: Events) -> GridFolder:
             work.run(work.units(lambda cell: first_stages(cell.recipe)))
             # Only now is it known which cells have questions without answers, and so which stages there are.
             folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
-            work.run(work.units(plan_of))
+            work.run(work.units(cell_stages))
         finally:
             if work.engine is not None:
                 work.engine.close()

@@ -21,7 +21,7 @@ PARENT = "UNDERSTUDY_PARENT"
 """Environment variable with the process without which launched processes have no reason to go on."""
 
 
-def work(job: Job, say: Callable[[int, int, str], None]) -> None:
+def work(job: Job, on_progress: Callable[[int, int, str], None]) -> None:
     """Run a job to its end, holding its stage meanwhile.
 
     Raises:
@@ -36,13 +36,13 @@ def work(job: Job, say: Callable[[int, int, str], None]) -> None:
             _launch(job, progress.path)
             return
 
-        def both(done: int, total: int, note: str) -> None:
+        def report_progress(done: int, total: int, note: str) -> None:
             progress(done, total, note)
-            say(done, total, note)
+            on_progress(done, total, note)
 
         from understudy.pipeline.stages import run_stage
 
-        run_stage(job.stage, job.recipe, job.folder, both)
+        run_stage(job.stage, job.recipe, job.folder, report_progress)
 
 
 def _launch(job: Job, progress: Path) -> None:
@@ -57,24 +57,24 @@ def _launch(job: Job, progress: Path) -> None:
     stage = json.dumps(dataclasses.asdict(job.stage))
     arguments = [str(job.folder), stage, str(progress), str(report)]
     environment = {**os.environ, PARENT: str(os.getpid())}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     if report.is_file():
-        found = read_json(report)
+        failure = read_json(report)
         report.unlink()
-        raise RunError(found["error"], hint=found["hint"])
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise RunError(failure["error"], hint=failure["hint"])
+    if process.returncode:
+        last_line = (process.stderr.strip().splitlines() or ["nothing was said"])[-1]
         raise RunError(
-            f"the {job.processes} processes of stage {job.stage.name} failed: {last}",
+            f"the {job.processes} processes of stage {job.stage.name} failed: {last_line}",
             hint="try `grid.processes=1`, or another grid.launcher",
         )
 
 
 def launcher(text: str, processes: int) -> list[str]:
     """The launcher's command, with this Python's own torchrun and accelerate."""
-    words = shlex.split(text.format(processes=processes))
-    if words[:1] == ["torchrun"]:
-        return [sys.executable, "-m", "torch.distributed.run", *words[1:]]
-    if words[:2] == ["accelerate", "launch"]:
-        return [sys.executable, "-m", "accelerate.commands.launch", *words[2:]]
-    return words
+    arguments = shlex.split(text.format(processes=processes))
+    if arguments[:1] == ["torchrun"]:
+        return [sys.executable, "-m", "torch.distributed.run", *arguments[1:]]
+    if arguments[:2] == ["accelerate", "launch"]:
+        return [sys.executable, "-m", "accelerate.commands.launch", *arguments[2:]]
+    return arguments

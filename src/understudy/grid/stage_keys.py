@@ -22,35 +22,35 @@ FILES = (
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 
 
-def keys(recipe: Recipe, plan: Sequence[Stage], contents: Mapping[str, str], *, processes: int = 1) -> dict[str, str]:
+def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *, processes: int = 1) -> dict[str, str]:
     """Stage name → key, for every stage of a plan that may be shared.
 
     Args:
         recipe: of the cell.
-        plan: its stages, in order of need.
+        stages: its stages, in order of need.
         contents: what a file or folder holds, as `contents_of` gives it.
         processes: of a training stage; it multiplies the batch.
     """
-    found: dict[str, str] = {}
-    for stage in plan:
+    keys_of_stages: dict[str, str] = {}
+    for stage in stages:
         if not is_shared(stage):
             continue
         fields = for_arm(recipe, stage.argument).identity()
-        values = {path: _at(fields, path) for path in reads_of(stage, recipe)}
-        named = sorted({name for path, value in values.items() for name in _names(path, value) if name in contents})
-        made = {"stage": stage.name, "fields": values, "files": {name: contents[name] for name in named}}
+        values = {path: _value_at(fields, path) for path in reads_of(stage, recipe)}
+        files = sorted({name for path, value in values.items() for name in _names(path, value) if name in contents})
+        identity = {"stage": stage.name, "fields": values, "files": {name: contents[name] for name in files}}
         if "extensions" in fields:
-            made["extensions"] = fields["extensions"]
-        made["needs"] = {need: found[need] for need in stage.needs}
+            identity["extensions"] = fields["extensions"]
+        identity["needs"] = {need: keys_of_stages[need] for need in stage.needs}
         if stage.distributed and processes > 1:
-            made["processes"] = processes
-        found[stage.name] = fingerprint(made, length=12)
-    return found
+            identity["processes"] = processes
+        keys_of_stages[stage.name] = fingerprint(identity, length=12)
+    return keys_of_stages
 
 
-def _at(fields: Any, path: str) -> Any:
-    for part in path.split("."):
-        fields = fields[part]
+def _value_at(fields: Any, path: str) -> Any:
+    for key in path.split("."):
+        fields = fields[key]
     return fields
 
 
@@ -66,8 +66,8 @@ def _names(path: str, value: Any) -> Iterator[str]:
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    parts = ("data", "teacher", "student", "generate")
-    return {name for part in parts for name in _names(part, fields[part])} | set(recipe.extensions)
+    sections = ("data", "teacher", "student", "generate")
+    return {name for section in sections for name in _names(section, fields[section])} | set(recipe.extensions)
 
 
 def contents_of(name: str) -> str | None:

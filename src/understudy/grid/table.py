@@ -47,7 +47,7 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
     Raises:
         ConfigError: no grid's folder.
     """
-    folder, found = GridFolder.open(path), []
+    folder, rows = GridFolder.open(path), []
     scores: dict[str, Mapping[str, Any] | None] = {}
     for cell in read_json(path / "plan.json")["cells"]:
         run = folder.cells / cell["run"]
@@ -56,17 +56,17 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
         table = scores[cell["run"]]
         if table is None:
             continue
-        for arm in sorted(table, key=place):
+        for arm in sorted(table, key=arm_order):
             if arms is not None and arm not in arms:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
             answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
-            given = answers if arm not in ARMS or ARMS[arm].model else None
-            found.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, given))
-    return found
+            predictions = answers if arm not in ARMS or ARMS[arm].model else None
+            rows.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, predictions))
+    return rows
 
 
-def place(arm: str) -> tuple[int, bool]:
+def arm_order(arm: str) -> tuple[int, bool]:
     """Where an arm stands among others: as declared, one of a recipe's own before what no model answers for."""
     names = list(ARMS)
     model = arm not in ARMS or ARMS[arm].model is not None

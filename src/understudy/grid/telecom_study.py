@@ -22,13 +22,16 @@ _OFF = ("false", "null")
 
 
 def findings(
-    rows: Sequence[TableRow], about: Mapping[str, Any], curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float
+    rows: Sequence[TableRow],
+    metric_facts: Mapping[str, Any],
+    curves: Sequence[Sequence[Mapping[str, Any]]],
+    alpha: float,
 ) -> list[dict[str, Any]]:
     """The four findings with test, figures and verdict; empty where the axes of the study are not all there.
 
     Args:
         rows: one a run.
-        about: metric → its direction.
+        metric_facts: metric → its direction.
         curves: of each run, what was measured on the development rows.
         alpha: level of the tests.
     """
@@ -36,10 +39,10 @@ def findings(
     if axes is None:
         return []
     runs = [_Run(row, *axes) for row in rows]
-    signs = {metric: 1.0 if what["higher_is_better"] else -1.0 for metric, what in about.items()}
+    signs = {metric: 1.0 if facts["higher_is_better"] else -1.0 for metric, facts in metric_facts.items()}
     return [
         teacher_helps(runs, signs, alpha),
-        both_best(runs, signs, alpha),
+        tuning_both_is_best(runs, signs, alpha),
         depends_on_vocabulary(runs, signs, alpha),
         by_rouge(curves, alpha),
     ]
@@ -73,18 +76,20 @@ class _Run:
 
 
 def _values(runs: Sequence[_Run], metric: str, sign: float) -> tuple[list[_Run], list[float]]:
-    having = [run for run in runs if run.metrics.get(metric) is not None]
-    return having, [sign * float(run.metrics[metric]) for run in having]  # pyright: ignore[reportArgumentType]
+    measured = [run for run in runs if run.metrics.get(metric) is not None]
+    return measured, [sign * float(run.metrics[metric]) for run in measured]  # pyright: ignore[reportArgumentType]
 
 
-def _finding(letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, why: str) -> dict[str, Any]:
-    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": why}
+def _finding(
+    letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, reason: str
+) -> dict[str, Any]:
+    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": reason}
 
 
-def _corrected(rows: list[dict[str, Any]]) -> None:
-    found = adjusted({number: math.nan if row["p"] is None else row["p"] for number, row in enumerate(rows)})
+def _add_holm(rows: list[dict[str, Any]]) -> None:
+    adjusted_p = adjusted({number: math.nan if row["p"] is None else row["p"] for number, row in enumerate(rows)})
     for number, row in enumerate(rows):
-        row["p_holm"] = found[number] if found[number] == found[number] else None
+        row["p_holm"] = adjusted_p[number] if adjusted_p[number] == adjusted_p[number] else None
 
 
 def _is_clear(row: Mapping[str, Any], alpha: float) -> bool:
@@ -100,31 +105,38 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
     same = [run for run in runs if _same(run.vocabulary)]
     for algorithm in dict.fromkeys(run.algorithm for run in same):
         for metric, sign in signs.items():
-            having, values = _values([run for run in same if run.algorithm == algorithm], metric, sign)
-            on = [value for run, value in zip(having, values, strict=True) if run.teacher]
-            off = [value for run, value in zip(having, values, strict=True) if not run.teacher]
-            if not on or not off:
+            measured, values = _values([run for run in same if run.algorithm == algorithm], metric, sign)
+            with_teacher = [value for run, value in zip(measured, values, strict=True) if run.teacher]
+            without_teacher = [value for run, value in zip(measured, values, strict=True) if not run.teacher]
+            if not with_teacher or not without_teacher:
                 continue
-            row = {"what": algorithm, "metric": metric, "difference": sign * (mean(on) - mean(off)), "p": None}
+            row = {
+                "what": algorithm,
+                "metric": metric,
+                "difference": sign * (mean(with_teacher) - mean(without_teacher)),
+                "p": None,
+            }
             try:
-                factors = {TEACHER: [run.teacher for run in having], STUDENT: [run.student for run in having]}
+                factors = {TEACHER: [run.teacher for run in measured], STUDENT: [run.student for run in measured]}
                 row["p"] = factorial_anova(values, factors).to_dict()["terms"][0]["p_value"]
             except DataError as error:
                 row["reason"] = error.message
             rows.append(row)
-    _corrected(rows)
-    good = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] > 0]
-    bad = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] < 0]
-    verdict = FAILS if bad else HOLDS if rows and len(good) == len(rows) else OPEN
-    up = sum(row["difference"] * signs[row["metric"]] > 0 for row in rows)
-    why = (
-        f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {up}, significantly so "
-        f"in {len(good)}; significantly behind in {len(bad)}"
+    _add_holm(rows)
+    significant_for = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] > 0]
+    significant_against = [
+        row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] < 0
+    ]
+    verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
+    num_ahead = sum(row["difference"] * signs[row["metric"]] > 0 for row in rows)
+    reason = (
+        f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {num_ahead}, "
+        f"significantly so in {len(significant_for)}; significantly behind in {len(significant_against)}"
     )
     test = "main effect of teacher SFT in an analysis of variance over runs (teacher SFT × student SFT), one for each "
     test += "algorithm and metric, same vocabulary; Holm over all of them"
     claim = "SFT of the teacher helps when the vocabulary is the same, for each algorithm and metric"
-    return _finding("a", claim, test, rows, verdict, why)
+    return _finding("a", claim, test, rows, verdict, reason)
 
 
 # -- (b) and (c) -----------------------------------------------------------------------------------------------------
@@ -132,11 +144,11 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
 
 def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] | str:
     """Analysis of variance of who was tuned × vocabulary × algorithm; in words, why there is none."""
-    having, values = _values(runs, metric, sign)
+    measured, values = _values(runs, metric, sign)
     columns = {
-        "tuned": [run.tuned for run in having],
-        "vocabulary": [run.vocabulary for run in having],
-        "algorithm": [run.algorithm for run in having],
+        "tuned": [run.tuned for run in measured],
+        "vocabulary": [run.vocabulary for run in measured],
+        "algorithm": [run.algorithm for run in measured],
     }
     try:
         used = {name: column for name, column in columns.items() if len(set(column)) > 1 or name == "tuned"}
@@ -145,37 +157,45 @@ def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] 
         return error.message
 
 
-def _against_both(analysis: Mapping[str, Any] | str, metric: str, sign: float, what: str = "") -> list[dict[str, Any]]:
+def _against_both(
+    analysis: Mapping[str, Any] | str, metric: str, sign: float, prefix: str = ""
+) -> list[dict[str, Any]]:
     """SFT of both minus each other choice, by Tukey; `better` where the first is ahead in the metric's direction."""
     if isinstance(analysis, str):
-        return [{"what": what or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
+        return [{"what": prefix or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
     rows = []
     for pair in analysis["tukey"]:
         if pair["factor"] == "tuned" and "both" in (pair["a"], pair["b"]):
-            turned = 1.0 if pair["a"] == "both" else -1.0
-            other = pair["b"] if pair["a"] == "both" else pair["a"]
-            difference = sign * turned * pair["difference"]
-            row = {"what": f"{what}both − {other}", "metric": metric, "difference": difference, "p": pair["p_value"]}
+            orientation = 1.0 if pair["a"] == "both" else -1.0
+            alternative = pair["b"] if pair["a"] == "both" else pair["a"]
+            difference = sign * orientation * pair["difference"]
+            row = {
+                "what": f"{prefix}both − {alternative}",
+                "metric": metric,
+                "difference": difference,
+                "p": pair["p_value"],
+            }
             rows.append(row)
     return rows
 
 
-def both_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
     """(b) SFT of teacher and student is best overall."""
     rows = [row for metric, sign in signs.items() for row in _against_both(_analysis(runs, metric, sign), metric, sign)]
-    _corrected(rows)
+    _add_holm(rows)
     ahead = {id(row): (row["difference"] or 0.0) * signs[row["metric"]] for row in rows}
-    good = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] > 0]
-    bad = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] < 0]
-    verdict = FAILS if bad else HOLDS if rows and len(good) == len(rows) else OPEN
+    significant_for = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] > 0]
+    significant_against = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] < 0]
+    verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
     best = sum(all(ahead[id(row)] > 0 for row in rows if row["metric"] == metric) for metric in signs)
-    why = (
+    reason = (
         f"SFT of both has the highest mean on {best} of {len(signs)} metrics; of {len(rows)} differences to the other "
-        f"choices {len(good)} are significantly in its favour and {len(bad)} significantly against it"
+        f"choices {len(significant_for)} are significantly in its favour and {len(significant_against)} significantly "
+        "against it"
     )
     test = "SFT of both against teacher only, student only and neither, over all vocabularies and algorithms: Tukey's "
     test += "HSD in an analysis of variance over runs; Holm over metrics and differences"
-    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, why)
+    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, reason)
 
 
 def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
@@ -189,27 +209,27 @@ def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alph
         else:
             row["p"] = next(term["p_value"] for term in analysis["terms"] if term["name"] == "tuned × vocabulary")
         rows.append(row)
-    _corrected(rows)
-    clear = [row["metric"] for row in rows if _is_clear(row, alpha)]
+    _add_holm(rows)
+    dependent = [row["metric"] for row in rows if _is_clear(row, alpha)]
     within: list[dict[str, Any]] = []
     for vocabulary in dict.fromkeys(run.vocabulary for run in runs):
-        part = [run for run in runs if run.vocabulary == vocabulary]
+        with_vocabulary = [run for run in runs if run.vocabulary == vocabulary]
         for metric, sign in signs.items():
-            within += _against_both(_analysis(part, metric, sign), metric, sign, f"{vocabulary}: ")
-    _corrected(within)
+            within += _against_both(_analysis(with_vocabulary, metric, sign), metric, sign, f"{vocabulary}: ")
+    _add_holm(within)
     everywhere = bool(within) and all(
         _is_clear(row, alpha) and (row["difference"] or 0) * signs[row["metric"]] > 0 for row in within
     )
-    verdict = HOLDS if clear else FAILS if everywhere else OPEN
-    why = (
-        f"The gain of SFT depends on the vocabulary significantly on {len(clear)} of {len(rows)} metrics"
-        + (f" ({', '.join(clear)})" if clear else "")
+    verdict = HOLDS if dependent else FAILS if everywhere else OPEN
+    reason = (
+        f"The gain of SFT depends on the vocabulary significantly on {len(dependent)} of {len(rows)} metrics"
+        + (f" ({', '.join(dependent)})" if dependent else "")
         + ("; SFT of both is significantly best with every vocabulary" if everywhere else "")
     )
     test = "interaction of who was fine-tuned with the vocabulary in an analysis of variance over runs, Holm over "
     test += "metrics; below it, SFT of both against the rest within each vocabulary (Tukey, Holm)"
     claim = "How significant the gain of SFT of both is depends on the vocabulary"
-    return _finding("c", claim, test, rows + within, verdict, why)
+    return _finding("c", claim, test, rows + within, verdict, reason)
 
 
 # -- (d) -------------------------------------------------------------------------------------------------------------
@@ -227,25 +247,29 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dic
     ]
     if not paired:
         last = [max(lines, key=lambda line: line["eval_rougeL"]) is lines[-1] for lines in curves if lines]
-        why = "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
-        why += f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
-        return _finding("d", claim, test, [], OPEN, why)
+        reason = (
+            "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
+        )
+        reason += (
+            f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
+        )
+        return _finding("d", claim, test, [], OPEN, reason)
     from scipy.stats import binomtest
 
-    lost, rose = [], 0
+    shortfalls, num_rose = [], 0
     for points in paired:
         by_text = max(points, key=lambda line: line["eval_rougeL"])
         by_loss = min(points, key=lambda line: line["eval_loss"])
-        lost.append(by_text["eval_rougeL"] - by_loss["eval_rougeL"])
-        rose += lost[-1] > 0 and by_text["step"] > by_loss["step"]
+        shortfalls.append(by_text["eval_rougeL"] - by_loss["eval_rougeL"])
+        num_rose += shortfalls[-1] > 0 and by_text["step"] > by_loss["step"]
     # The best ROUGE-L is never below: what is tested is whether the loss misses it in more than half of the runs.
-    missed = sum(value > 0 for value in lost)
-    p_more = float(binomtest(missed, len(lost), alternative="greater").pvalue)
-    p_less = float(binomtest(missed, len(lost), alternative="less").pvalue)
-    row = {"what": "ROUGE-L − loss", "metric": "rougeL", "difference": mean(lost), "p": p_more, "p_holm": p_more}
+    missed = sum(value > 0 for value in shortfalls)
+    p_more = float(binomtest(missed, len(shortfalls), alternative="greater").pvalue)
+    p_less = float(binomtest(missed, len(shortfalls), alternative="less").pvalue)
+    row = {"what": "ROUGE-L − loss", "metric": "rougeL", "difference": mean(shortfalls), "p": p_more, "p_holm": p_more}
     verdict = HOLDS if p_more < alpha else FAILS if p_less < alpha else OPEN
-    why = (
-        f"In {missed} of {len(lost)} runs the least development loss misses the best ROUGE-L, in {rose} of them "
-        "because the loss rose while the text got better"
+    reason = (
+        f"In {missed} of {len(shortfalls)} runs the least development loss misses the best ROUGE-L, in {num_rose} of "
+        "them because the loss rose while the text got better"
     )
-    return _finding("d", claim, test, [row], verdict, why)
+    return _finding("d", claim, test, [row], verdict, reason)

@@ -67,17 +67,17 @@ class Unit:
 def cell_runs(grid: Grid) -> list[CellRun]:
     """The runs of a grid, in the order of its cells."""
     output = grid.folder / "cells"
-    found: dict[str, CellRun] = {}
+    runs: dict[str, CellRun] = {}
     for cell in grid.cells:
         recipe = cell.recipe.model_copy(update={"output": str(output), "name": grid.name})
         run = Run.of(recipe)
-        before = found.get(run.folder.name)
-        levels = (*(before.levels if before else ()), cell.levels)
-        found[run.folder.name] = CellRun(run, recipe, levels)
-    return list(found.values())
+        earlier = runs.get(run.folder.name)
+        levels = (*(earlier.levels if earlier else ()), cell.levels)
+        runs[run.folder.name] = CellRun(run, recipe, levels)
+    return list(runs.values())
 
 
-def plan_of(cell: CellRun) -> list[Stage]:
+def cell_stages(cell: CellRun) -> list[Stage]:
     """The stages of a cell; until its data are read, unlabelled questions are taken to be there."""
     try:
         unlabelled = cell.run.notes("data", DataNotes).has_unlabelled if cell.run.is_done("data") else True
@@ -101,26 +101,26 @@ def units(
     contents: Mapping[str, str],
     *,
     processes: int = 1,
-    plan: Callable[[CellRun], Sequence[Stage]] = plan_of,
+    stages_of: Callable[[CellRun], Sequence[Stage]] = cell_stages,
 ) -> dict[str, Unit]:
     """The stages of all cells by id, each once; in the order of the cells, so that the first cells end first."""
-    found: dict[str, Unit] = {}
+    all_units: dict[str, Unit] = {}
     for cell in cells:
-        planned = plan(cell)
-        made = stage_keys.keys(cell.recipe, planned, contents, processes=processes)
-        ids = {stage.name: unit_id(stage.name, made.get(stage.name), cell) for stage in planned}
-        for stage in planned:
+        stages_of_cell = stages_of(cell)
+        keys = stage_keys.keys(cell.recipe, stages_of_cell, contents, processes=processes)
+        ids = {stage.name: unit_id(stage.name, keys.get(stage.name), cell) for stage in stages_of_cell}
+        for stage in stages_of_cell:
             id = ids[stage.name]
-            if id not in found:
-                found[id] = Unit(id, stage, tuple(ids[need] for need in stage.needs), cell)
-            found[id].users.append(cell.name)
-    return found
+            if id not in all_units:
+                all_units[id] = Unit(id, stage, tuple(ids[need] for need in stage.needs), cell)
+            all_units[id].users.append(cell.name)
+    return all_units
 
 
-def missing(found: Mapping[str, Unit], is_current: Callable[[Unit], bool]) -> list[Unit]:
+def missing(all_units: Mapping[str, Unit], is_current: Callable[[Unit], bool]) -> list[Unit]:
     """The units that are not done, or that need one that is about to be done again."""
     absent: dict[str, Unit] = {}
-    for unit in found.values():
+    for unit in all_units.values():
         if not absent.keys().isdisjoint(unit.needs) or not is_current(unit):
             absent[unit.id] = unit
     return list(absent.values())

@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.errors import UnderstudyError
 from understudy.files import write_json
-from understudy.grid.folder import Progress
+from understudy.grid.folder import ProgressFile
 from understudy.grid.run_job import PARENT
 from understudy.pipeline.stage import Stage
 from understudy.run import Run
@@ -23,8 +23,8 @@ from understudy.run import Run
 
 def main() -> None:
     """Run the stage; exit status 1 where it failed."""
-    folder, described, progress, report = sys.argv[1:]
-    stage = stage_of(json.loads(described))
+    folder, stage_json, progress, report = sys.argv[1:]
+    stage = stage_of(json.loads(stage_json))
     threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
     import torch
     from accelerate import PartialState
@@ -34,12 +34,12 @@ def main() -> None:
     run = Run(Path(folder))
     recipe = run.recipe
     state = PartialState(cpu=recipe.device == "cpu" or not torch.cuda.is_available())
-    first = state.is_main_process
-    say = Progress(Path(progress)) if first else lambda *_: None
+    is_first = state.is_main_process
+    report_progress = ProgressFile(Path(progress)) if is_first else lambda *_: None
     try:
-        run_stage(stage, recipe, run.folder, say, first=first)
+        run_stage(stage, recipe, run.folder, report_progress, first=is_first)
     except UnderstudyError as error:
-        if first:
+        if is_first:
             write_json(report, {"error": error.message, "hint": error.hint})
         sys.exit(1)
     state.wait_for_everyone()

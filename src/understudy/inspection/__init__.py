@@ -1,10 +1,10 @@
 """`understudy inspect`: is my loss silently wrong? Answered on the user's own models and data, before hours are spent.
 
 ```text
-pair        what is inspected                      tokens  batch, templates, alignment, as people read them
-terms       each loss term and its gradient        second  heads and loss, computed another way
-cost        tokens, seconds, memory of a step      show    the screen
-projection  time of the whole training             findings  what to make of it
+inputs         what is inspected                    tokens           batch, templates, alignment, as people read them
+loss_terms     each loss term and its gradient      reference_check  heads and loss, computed another way
+cost           tokens, seconds, memory of a step    render           the screen
+time_estimate  time of the whole training           findings         what to make of it
 ```
 
 Nothing is written into the run folder.
@@ -33,21 +33,21 @@ from understudy.inspection.inputs import (
     EncodedSample,
     Inputs,
     LoadedPair,
-    found,
-    load_live,
-    load_texts,
+    load_inputs,
+    load_pair,
+    summarise_data,
     take_sample,
 )
 from understudy.inspection.loss_terms import measure_losses
-from understudy.inspection.reference_check import probe_heads, second_opinion
+from understudy.inspection.reference_check import check_reference, probe_heads
 from understudy.inspection.time_estimate import project
 from understudy.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
 from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import TokenizedExample
 
-SHOWN_ROWS = 3
+NUM_PRINTED_ROWS = 3
 WIDTH = 124
 
 
@@ -127,60 +127,60 @@ def inspect_recipe(recipe: Recipe, *, save: Path | None = None, console: Console
 
 def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     screen.say(f"understudy inspect {recipe.name} ({recipe.fingerprint()})")
-    texts = load_texts(recipe)
-    table = found(texts)
-    screen.part("What was found", lambda _: render.show_found(table, recipe))
-    build.check_pair(recipe, texts.student.template, texts.teacher.template)
-    sample = take_sample(texts)
-    said = findings.of_recipe(recipe, table) + _show_texts(texts, sample, screen)
-    live = load_live(texts, sample)
-    said += _show_losses(live, texts, sample, screen)
-    said += _show_costs(live, texts, sample, table, screen)
-    said = findings.merged(said)
-    screen.part("Is something wrong?", lambda _: render.show_findings(said))
-    return said
+    inputs = load_inputs(recipe)
+    summary = summarise_data(inputs)
+    screen.part("What was found", lambda _: render.show_data_summary(summary, recipe))
+    build.check_pair(recipe, inputs.student.template, inputs.teacher.template)
+    sample = take_sample(inputs)
+    all_findings = findings.of_recipe(recipe, summary) + _show_inputs(inputs, sample, screen)
+    loaded = load_pair(inputs, sample)
+    all_findings += _show_losses(loaded, inputs, sample, screen)
+    all_findings += _show_costs(loaded, inputs, sample, summary, screen)
+    all_findings = findings.merged(all_findings)
+    screen.part("Is something wrong?", lambda _: render.show_findings(all_findings))
+    return all_findings
 
 
-def _show_texts(texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
+def _show_inputs(inputs: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
     """Batch, templates, alignment."""
-    by_position = texts.recipe.distil.one_vocabulary
-    rows = batch_rows(texts, sample)
-    asked = unlabelled_row(texts)
+    by_position = inputs.recipe.distil.one_vocabulary
+    rows = batch_rows(inputs, sample)
+    unlabelled = unlabelled_row(inputs)
 
     def batch(border: str) -> RenderableType:
-        shown = [render.show_row(row, border=border) for row in rows[:SHOWN_ROWS]]
-        if asked:
-            shown.append(render.show_unlabelled(asked, who_answers(texts.recipe), border=border))
-        return render.Group(render.legend(), Text(), *shown)
+        rendered = [render.show_row(row, border=border) for row in rows[:NUM_PRINTED_ROWS]]
+        if unlabelled:
+            rendered.append(render.show_unlabelled(unlabelled, who_answers(inputs.recipe), border=border))
+        return render.Group(render.legend(), Text(), *rendered)
 
     screen.part("A batch, as the student gets it", batch)
     example = sample.examples[0]
-    compared = compare_texts(texts.student.prompt_text(example), texts.teacher.prompt_text(example))
+    compared = compare_texts(inputs.student.prompt_text(example), inputs.teacher.prompt_text(example))
     screen.part("Both templates", lambda _: render.show_templates(compared))
-    alignment = align(sample.rows, texts.student.template.tokenizer, texts.teacher.template.tokenizer)
+    alignment = align(sample.rows, inputs.student.template.tokenizer, inputs.teacher.template.tokenizer)
     screen.part("Alignment and lengths", lambda _: render.show_alignment(alignment, sample, by_position=by_position))
     answers = [answer_text(example) for example in sample.examples]
-    said = findings.of_sample(sample) + findings.of_alignment(alignment, by_position=by_position)
-    for name, encoder in (("student", texts.student), ("teacher", texts.teacher)):
+    all_findings = findings.of_sample(sample) + findings.of_alignment(alignment, by_position=by_position)
+    for name, encoder in (("student", inputs.student), ("teacher", inputs.teacher)):
         encoded = [getattr(row, name) for row in sample.rows]
-        said += findings.of_answers(name, check_answers(encoded, answers, encoder.template))
-    return said
+        all_findings += findings.of_answers(name, check_answers(encoded, answers, encoder.template))
+    return all_findings
 
 
-def batch_rows(texts: Inputs, sample: EncodedSample) -> list[Row]:
+def batch_rows(inputs: Inputs, sample: EncodedSample) -> list[Row]:
     """The rows of the student's side of the first micro-batch, read off its tensors; no teacher is needed for it."""
-    collator = dataclasses.replace(texts.collator, teacher_pad=None)
-    batch = collator(sample.rows[: texts.recipe.distil.micro_batch_size or texts.recipe.distil.batch_size])
-    return rows_of(batch["student"], batch["ids"], texts.student.template.tokenizer)
+    collator = dataclasses.replace(inputs.collator, teacher_pad=None)
+    batch = collator(sample.rows[: inputs.recipe.distil.micro_batch_size or inputs.recipe.distil.batch_size])
+    return rows_of(batch["student"], batch["ids"], inputs.student.template.tokenizer)
 
 
-def unlabelled_row(texts: Inputs) -> Row | None:
+def unlabelled_row(inputs: Inputs) -> Row | None:
     """The first question without an answer, as the student will read it."""
-    if not texts.splits.unlabelled:
+    if not inputs.splits.unlabelled:
         return None
-    example = texts.splits.unlabelled[0]
-    prompt = TokenizedExample(texts.student.prompt_ids(example), [])
-    return Row(example.id, pieces(texts.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
+    example = inputs.splits.unlabelled[0]
+    prompt = TokenizedExample(inputs.student.prompt_ids(example), [])
+    return Row(example.id, pieces(inputs.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
 
 
 def who_answers(recipe: Recipe) -> str:
@@ -192,32 +192,32 @@ def who_answers(recipe: Recipe) -> str:
     )
 
 
-def _show_losses(live: LoadedPair, texts: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
+def _show_losses(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample, screen: Screen) -> list[Finding]:
     """Heads, second opinion, terms."""
-    probes = probe_heads(live, sample)
-    opinion = second_opinion(live, texts, sample)
-    screen.part("Heads, and the loss computed twice", lambda _: render.show_heads(probes, opinion))
-    losses = measure_losses(live)
+    probes = probe_heads(loaded, sample)
+    check = check_reference(loaded, inputs, sample)
+    screen.part("Heads, and the loss computed twice", lambda _: render.show_heads(probes, check))
+    losses = measure_losses(loaded)
     screen.part(
-        f"One micro-batch: {len(live.batch['ids'])} gold rows, {losses.tokens} target tokens",
+        f"One micro-batch: {len(loaded.batch['ids'])} gold rows, {losses.tokens} target tokens",
         lambda _: render.show_losses(losses),
     )
-    return findings.of_heads(probes) + findings.of_second_opinion(opinion) + findings.of_losses(losses, texts.recipe)
+    return findings.of_heads(probes) + findings.of_reference_check(check) + findings.of_losses(losses, inputs.recipe)
 
 
 def _show_costs(
-    live: LoadedPair, texts: Inputs, sample: EncodedSample, table: DataSummary, screen: Screen
+    loaded: LoadedPair, inputs: Inputs, sample: EncodedSample, summary: DataSummary, screen: Screen
 ) -> list[Finding]:
     """Step costs and projection; the models of the distillation make room before the teacher's own step."""
     weights = sum(
-        p.numel() * p.element_size() for model in (live.module, live.teacher.model) for p in model.parameters()
+        p.numel() * p.element_size() for model in (loaded.module, loaded.teacher.model) for p in model.parameters()
     )
-    free = free_bytes(live.device)
-    costs = student_costs(live, texts, sample)
-    del live
-    tuning = teacher_cost(texts, sample)
+    free = free_bytes(loaded.device)
+    costs = student_costs(loaded, inputs, sample)
+    del loaded
+    tuning = teacher_cost(inputs, sample)
     if tuning:
         costs["teacher SFT"] = tuning
-    projection = project(texts.recipe, table.sizes, {name: cost.seconds for name, cost in costs.items()})
+    projection = project(inputs.recipe, summary.sizes, {name: cost.seconds for name, cost in costs.items()})
     screen.part("What it costs", lambda _: render.show_costs(costs, projection, weights, free))
     return findings.of_costs(costs, free)

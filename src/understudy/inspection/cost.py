@@ -19,15 +19,15 @@ import torch
 from understudy import build
 from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair, collator_of, trainable
 from understudy.inspection.time_estimate import in_bytes
-from understudy.models.load import load_template, pick_device
+from understudy.models.load import load_example_tokenizer, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainSchedule
-from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
+from understudy.tokens.collate import encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 from understudy.types import Batch
 
-ENOUGH_SECONDS, ENOUGH_PASSES = 4.0, 12
+MAX_SECONDS, MAX_PASSES = 4.0, 12
 BYTES_TRAINED = 16
 """Weight, gradient and the two moments of AdamW, in float32."""
 
@@ -57,7 +57,7 @@ def measure_step(
     module: DistillationModule,
     batch: Batch,
     *,
-    numbers: TrainSchedule,
+    schedule: TrainSchedule,
     training: TrainConfig,
     mixed: Any,
     teacher: Any = None,
@@ -74,11 +74,11 @@ def measure_step(
         module.gradient_checkpointing_enable()
     with peak_memory(device) as memory:
         passes, update = _step(module, batch, teacher, optimizer, mixed)
-    best = passes * numbers.accumulation + update
+    best = passes * schedule.accumulation + update
     spent = passes + update
-    while spent < min(ENOUGH_SECONDS, ENOUGH_PASSES * best):
+    while spent < min(MAX_SECONDS, MAX_PASSES * best):
         passes, update = _step(module, batch, teacher, optimizer, mixed)
-        best = min(best, passes * numbers.accumulation + update)
+        best = min(best, passes * schedule.accumulation + update)
         spent += passes + update
     module.zero_grad(set_to_none=True)
     if training.gradient_checkpointing:
@@ -108,16 +108,16 @@ def _wait(device: torch.device) -> None:
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
     """Bytes used at the peak above those used before, as the one entry of a list that is filled at the end."""
     _give_back()
-    found = [0]
+    peak = [0]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        yield found
-        found[0] = torch.cuda.max_memory_allocated(device) - before
+        yield peak
+        peak[0] = torch.cuda.max_memory_allocated(device) - before
         return
     before = _forget_peak()
-    yield found
-    found[0] = max(0, _peak() - before)
+    yield peak
+    peak[0] = max(0, _peak() - before)
 
 
 def _give_back() -> None:
@@ -158,22 +158,22 @@ def threads_of_a_worker(workers: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def student_costs(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> dict[str, Cost]:
+def student_costs(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample) -> dict[str, Cost]:
     """A step of distillation, and one of supervised fine-tuning of the same student (the SFT and SeqKD arms)."""
-    recipe = texts.recipe
-    numbers = plan(recipe.distil, len(sample.rows))
+    recipe = inputs.recipe
+    schedule = train_schedule(recipe.distil, len(sample.rows))
     size = _sizes(sample, recipe.distil, "student")
-    found = {}
+    costs = {}
     with threads_of_a_worker(recipe.workers):
         for name, module, teacher in (
-            ("distillation", live.module, live.teacher),
-            ("student SFT", DistillationModule(live.module.student, build.gold_objective()), None),
+            ("distillation", loaded.module, loaded.teacher),
+            ("student SFT", DistillationModule(loaded.module.student, build.gold_objective()), None),
         ):
             seconds, memory = measure_step(
-                module, live.batch, numbers=numbers, training=recipe.distil, mixed=live.mixed, teacher=teacher
+                module, loaded.batch, schedule=schedule, training=recipe.distil, mixed=loaded.mixed, teacher=teacher
             )
-            found[name] = Cost(seconds, memory, **size)
-    return found
+            costs[name] = Cost(seconds, memory, **size)
+    return costs
 
 
 def _sizes(sample: EncodedSample, training: TrainConfig, side: str) -> dict[str, Any]:
@@ -184,9 +184,9 @@ def _sizes(sample: EncodedSample, training: TrainConfig, side: str) -> dict[str,
     return {"rows": rows, "read": read * rows, "learned": learned * rows}
 
 
-def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
+def teacher_cost(inputs: Inputs, sample: EncodedSample) -> Cost | None:
     """A step of the teacher's fine-tuning, loaded as training will load it; None where none is planned."""
-    config, recipe = texts.recipe.local_teacher, texts.recipe
+    config, recipe = inputs.recipe.local_teacher, inputs.recipe
     if config.sft is None:
         return None
     device = pick_device(recipe.device)
@@ -195,9 +195,9 @@ def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
     if free is not None and needed > free:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
     model, autocast = trainable(config, config.sft, device, None, config.seed_or(recipe.seed))
-    numbers = plan(config.sft, len(sample.rows))
-    encoder = ExampleTokenizer(load_template(config), recipe.data)
-    rows = encode_rows(sample.examples[: numbers.micro_batch_size], encoder)
+    schedule = train_schedule(config.sft, len(sample.rows))
+    encoder = load_example_tokenizer(config, recipe.data)
+    rows = encode_rows(sample.examples[: schedule.micro_batch_size], encoder)
     batch = move(collator_of(encoder.template, None, None)(rows), device)
     module = DistillationModule(model, build.gold_objective())
 
@@ -206,7 +206,7 @@ def teacher_cost(texts: Inputs, sample: EncodedSample) -> Cost | None:
 
     try:
         with threads_of_a_worker(recipe.workers):
-            seconds, memory = measure_step(module, batch, numbers=numbers, training=config.sft, mixed=mixed)
+            seconds, memory = measure_step(module, batch, schedule=schedule, training=config.sft, mixed=mixed)
     except torch.OutOfMemoryError:
         return Cost(None, None, **size, why_not="the device ran out of memory")
     return Cost(seconds, memory, **size)
@@ -216,14 +216,14 @@ def trained_bytes(config: ModelConfig, recipe: Recipe, device: torch.device) -> 
     """What full fine-tuning of a model takes without its activations; with adapters, its weights alone."""
     from accelerate import init_empty_weights
 
-    from understudy.models.architecture import architecture_of, auto_class
+    from understudy.models.architecture import architecture_of, kind_at
     from understudy.models.load import resolve
 
     source = resolve(config.model)
     architecture = architecture_of(config, source)
     with init_empty_weights():
-        kind = auto_class(architecture, source)
-        model = kind.from_config(architecture, trust_remote_code=config.trust_remote_code)
+        auto = kind_at(config, source).auto_class(architecture, source)
+        model = auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
     parameters = sum(p.numel() for p in model.parameters())
     return parameters * (BYTES_TRAINED if config.sft and config.sft.lora is None else 2)
 

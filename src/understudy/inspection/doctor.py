@@ -11,26 +11,35 @@ from typing import Any
 
 import numpy as np
 
+from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import head_columns, load_template
 from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
-from understudy.tokens.compatibility import MOST_EXTRA, Judgement, Shares, TokenizerPair, Vocabularies, assess_method
+from understudy.tokens.compatibility import (
+    MAX_EXTRA_TOKENS,
+    Judgement,
+    Shares,
+    TokenizerPair,
+    Vocabularies,
+    assess_method,
+)
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import answer_text, messages
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.template import Template
 from understudy.tokens.template_checks import lost, round_trip, thinking
 from understudy.types import Example
 
-MOST_ROWS = 200
-NAMED = 8
+MAX_ROWS = 200
+MAX_NAMED = 8
 _SIDES = ("student", "teacher")
 
 Encoded = tuple[TokenizedExample, TokenizedExample]
 
 
-def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
+def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> dict[str, Any]:
     """Examine the pair of a recipe on rows of its own data, drawn by its seed.
 
     Returns:
@@ -43,21 +52,22 @@ def examine(recipe: Recipe, *, most_rows: int = MOST_ROWS) -> dict[str, Any]:
         ModelError: a tokenizer cannot be loaded.
     """
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
+    build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
     gold = load_splits(recipe.data).train
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
-    examples = random.Random(recipe.seed).sample(gold, min(most_rows, len(gold)))
+    examples = random.Random(recipe.seed).sample(gold, min(max_rows, len(gold)))
     encoders = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in encoders) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
-    found = {method: assess_method(method, pair, shares) for method in METHODS}
+    judgements = {method: assess_method(method, pair, shares) for method in METHODS}
     names = dict(zip(_SIDES, (recipe.student.model, recipe.local_teacher.model), strict=True))
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return {
         "method": recipe.distil.method,
-        "unsound": found[recipe.distil.method].verdict == "unsound",
-        "methods": {method: _told(method, judgement, shares) for method, judgement in found.items()},
+        "unsound": judgements[recipe.distil.method].verdict == "unsound",
+        "methods": {method: _method_row(method, judgement, shares) for method, judgement in judgements.items()},
         **{side: _side(pair, side, names[side], templates[side], examples) for side in _SIDES},
         "vocabularies": _vocabularies(pair.vocabularies),
         "templates": rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
@@ -86,15 +96,15 @@ def alignment_shares(
     for kind in ("exact", "min_edit", "groups"):
         bridge = CrossTokenizer.between(kind, student, teacher)
         for example, (ours, theirs) in zip(examples, rows, strict=True):
-            found = bridge.align(ours, theirs, answer_text(example))
-            counts[kind] += int(((found.student_groups if kind == "groups" else found.partners) >= 0).sum())
+            alignment = bridge.align(ours, theirs, answer_text(example))
+            counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())
             if kind == "exact":
                 beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners
-                counts["by_position"] += int(((beside >= 0) & (beside == found.partners)).sum())
+                counts["by_position"] += int(((beside >= 0) & (beside == alignment.partners)).sum())
     return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-def _told(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
+def _method_row(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
     name = METHODS[method].share
     share = None if name is None else getattr(shares, name)
     return {"verdict": judgement.verdict, "why": judgement.why, "hint": judgement.hint, "aligned": share}
@@ -120,16 +130,16 @@ def _side(pair: TokenizerPair, side: str, name: str, template: Template, example
     }
 
 
-def _vocabularies(found: Vocabularies) -> dict[str, Any]:
+def _vocabularies(vocabularies: Vocabularies) -> dict[str, Any]:
     return {
-        "difference": found.difference,
-        "same": found.same,
-        "moved": len(found.moved),
-        "student_only": len(found.student_only),
-        "teacher_only": len(found.teacher_only),
-        "clashing": [list(clash) for clash in found.clashing[:NAMED]],
-        "renamed": [list(clash) for clash in found.renamed[:NAMED]],
-        "cut_alike": found.cut_alike,
+        "difference": vocabularies.difference,
+        "same": vocabularies.same,
+        "moved": len(vocabularies.moved),
+        "student_only": len(vocabularies.student_only),
+        "teacher_only": len(vocabularies.teacher_only),
+        "clashing": [list(clash) for clash in vocabularies.clashing[:MAX_NAMED]],
+        "renamed": [list(clash) for clash in vocabularies.renamed[:MAX_NAMED]],
+        "cut_alike": vocabularies.cut_alike,
     }
 
 
@@ -151,61 +161,66 @@ def rendered(templates: dict[str, Template], example: Example, system: str, row:
 
 def extras(pair: TokenizerPair) -> list[str]:
     """What is said of tokens that only one side has, where the two otherwise are one vocabulary."""
-    found = pair.vocabularies
-    if found.difference:
+    vocabularies = pair.vocabularies
+    if vocabularies.difference:
         return []
-    said = []
-    both = (("student", found.student_only, pair.columns[1]), ("teacher", found.teacher_only, pair.columns[0]))
+    notes = []
+    both = (
+        ("student", vocabularies.student_only, pair.columns[1]),
+        ("teacher", vocabularies.teacher_only, pair.columns[0]),
+    )
     for side, tokens, columns in both:
-        tokens = [entry for entry in tokens if entry not in _renamed(found, side)]
+        tokens = [entry for entry in tokens if entry not in _renamed(vocabularies, side)]
         other = "teacher" if side == "student" else "student"
         beyond = [entry for entry in tokens if columns is not None and entry[0] >= columns]
         padded = [entry for entry in tokens if entry not in beyond]
         if beyond:
-            said.append(
+            notes.append(
                 f"{_named(beyond)}: only the {side}'s, beyond the {other}'s head; "
                 "they carry no probability in the comparison"
             )
         if padded:
-            said.append(
+            notes.append(
                 f"{_named(padded)}: only the {side}'s; the {other}'s columns there stand for nothing, "
                 "and carry no more probability than padding does"
             )
-    if said:
-        said.append(f"up to {MOST_EXTRA:.0%} of such tokens are let pass by kd and dskd; no answer may hold them")
-    return said
+    if notes:
+        notes.append(
+            f"up to {MAX_EXTRA_TOKENS:.0%} of such tokens are let pass by kd and dskd; no answer may hold them"
+        )
+    return notes
 
 
-def _renamed(found: Vocabularies, side: str) -> list[tuple[int, str]]:
-    return [(i, own if side == "student" else other) for i, own, other in found.renamed]
+def _renamed(vocabularies: Vocabularies, side: str) -> list[tuple[int, str]]:
+    return [(i, own if side == "student" else other) for i, own, other in vocabularies.renamed]
 
 
 def _named(tokens: Sequence[tuple[int, str]]) -> str:
-    names = ", ".join(f"{name!r} ({i})" for i, name in tokens[:NAMED])
-    more = f" and {len(tokens) - NAMED} more" if len(tokens) > NAMED else ""
+    names = ", ".join(f"{name!r} ({i})" for i, name in tokens[:MAX_NAMED])
+    more = f" and {len(tokens) - MAX_NAMED} more" if len(tokens) > MAX_NAMED else ""
     return f"{len(tokens)} token{'s' * (len(tokens) > 1)}: {names}{more}"
 
 
 def _notes(pair: TokenizerPair, templates: dict[str, Template]) -> list[str]:
-    said = []
-    for i, ours, theirs in pair.vocabularies.renamed[:NAMED]:
-        said.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")
+    notes = []
+    for i, ours, theirs in pair.vocabularies.renamed[:MAX_NAMED]:
+        notes.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")
     for side, columns, size in zip(_SIDES, pair.columns, pair.vocabularies.tokens, strict=True):
         if columns is not None and columns < size:
-            said.append(
+            notes.append(
                 f"the {side}'s tokenizer knows {size:,} tokens and its head {columns:,}: it cannot write the rest"
             )
     thoughts = [thinking(templates[side]) for side in _SIDES]
     if thoughts[0].prompt != thoughts[1].prompt:
-        said.append(
+        notes.append(
             f"thinking: the student's template {_does(thoughts[0].prompt)}, the teacher's {_does(thoughts[1].prompt)}"
         )
     for side, thought in zip(_SIDES, thoughts, strict=True):
         if thought.strips:
-            said.append(
+            notes.append(
                 f"the {side}'s template strips thoughts from answers: rationales in <think> would not be learned"
             )
-    return said
+    return notes
 
 
 def _does(prompt: str) -> str:

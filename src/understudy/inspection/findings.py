@@ -10,7 +10,7 @@ from typing import Literal
 from understudy.inspection.cost import Cost
 from understudy.inspection.inputs import DataSummary, EncodedSample
 from understudy.inspection.loss_terms import Losses
-from understudy.inspection.reference_check import HeadProbe, SecondOpinion
+from understudy.inspection.reference_check import HeadProbe, ReferenceCheck
 from understudy.inspection.time_estimate import in_bytes
 from understudy.inspection.tokens import Answers, TokenAlignment
 from understudy.recipe import Recipe
@@ -37,42 +37,44 @@ def note(text: str) -> Finding:
     return Finding("note", text)
 
 
-def of_recipe(recipe: Recipe, found: DataSummary) -> list[Finding]:
+def of_recipe(recipe: Recipe, summary: DataSummary) -> list[Finding]:
     """What the recipe and the data say before a weight is loaded."""
-    said = []
-    if not found.sound:
-        said.append(warning(found.soundness))
+    findings = []
+    if not summary.sound:
+        findings.append(warning(summary.soundness))
     if recipe.local_teacher.sft:
-        said.append(note("teacher.sft is planned: these readings are of the teacher as it came, before that"))
+        findings.append(note("teacher.sft is planned: these readings are of the teacher as it came, before that"))
     if recipe.student.sft:
-        said.append(note("student.sft is planned: these readings are of the student as it came, before that"))
-    if not found.sizes["unlabelled"]:
-        said.append(note("there are no unlabelled questions: the student learns from the gold rows alone"))
-    if not found.sizes["dev"]:
-        said.append(note("there are no development rows: the last weights are kept, not the best ones"))
+        findings.append(note("student.sft is planned: these readings are of the student as it came, before that"))
+    if not summary.sizes["unlabelled"]:
+        findings.append(note("there are no unlabelled questions: the student learns from the gold rows alone"))
+    if not summary.sizes["dev"]:
+        findings.append(note("there are no development rows: the last weights are kept, not the best ones"))
     if recipe.distil.gold_weight == 1:
-        missing = "nothing" if not found.sizes["unlabelled"] else "only the unlabelled rows"
-        said.append(warning(f"distil.gold_weight is 1, so on gold rows the teacher is not heard: it teaches {missing}"))
-    return said
+        missing = "nothing" if not summary.sizes["unlabelled"] else "only the unlabelled rows"
+        findings.append(
+            warning(f"distil.gold_weight is 1, so on gold rows the teacher is not heard: it teaches {missing}")
+        )
+    return findings
 
 
 def of_sample(sample: EncodedSample) -> list[Finding]:
     """What was cut."""
-    said = []
+    findings = []
     for model, counts in sample.cut.items():
         for what, count in counts.items():
             if what.startswith("answers cut"):
                 continue  # `of_answers` says what that means for the stop token
             text = f"{model}: {count} of {sample.looked_at} rows, {what}"
-            said.append(warning(text) if count > 0.2 * sample.looked_at else note(text))
-    return said
+            findings.append(warning(text) if count > 0.2 * sample.looked_at else note(text))
+    return findings
 
 
 def of_answers(model: str, answers: Answers) -> list[Finding]:
     """Whether what is learned is what the data says."""
-    said = []
+    findings = []
     if answers.unstopped == answers.rows:
-        said.append(
+        findings.append(
             warning(
                 f"{model}: no answer ends with a stop token, so it never learns to stop; "
                 "is data.max_answer_tokens too small?"
@@ -81,25 +83,27 @@ def of_answers(model: str, answers: Answers) -> list[Finding]:
     elif answers.unstopped:
         share = answers.unstopped / answers.rows
         text = f"{model}: {answers.unstopped} of {answers.rows} answers are cut before their stop token"
-        said.append(warning(text) if share > 0.05 else note(text))
+        findings.append(warning(text) if share > 0.05 else note(text))
     if answers.unknown:
-        said.append(
+        findings.append(
             warning(
                 f"{model}: {answers.unknown} of {answers.rows} answers hold an unknown token, "
                 "which the tokenizer cannot write"
             )
         )
     if answers.altered:
-        _, given, learned = answers.altered[0]
-        said.append(
+        _, answer, learned = answers.altered[0]
+        findings.append(
             warning(
                 f"{model}: {len(answers.altered)} of {answers.rows} answers read differently once tokenised, "
-                f"such as {_short(given)!r} → {_short(learned)!r}"
+                f"such as {_short(answer)!r} → {_short(learned)!r}"
             )
         )
     if answers.doubled_start:
-        said.append(warning(f"{model}: {answers.doubled_start} of {answers.rows} prompts begin with two start tokens"))
-    return said
+        findings.append(
+            warning(f"{model}: {answers.doubled_start} of {answers.rows} prompts begin with two start tokens")
+        )
+    return findings
 
 
 def _short(text: str) -> str:
@@ -128,22 +132,24 @@ def of_losses(losses: Losses, recipe: Recipe) -> list[Finding]:
     """Terms that are zero, no number or deaf, and a teacher that has nothing to teach."""
     if losses.tokens == 0:
         return [warning("the batch has no target tokens: nothing is learned")]
-    said = []
+    findings = []
     weight, masked = recipe.distil.gold_weight, recipe.distil.method == "dskd_cma"
     for term in [*losses.terms, losses.total]:
         off = weight == 0 if term.name == "gold" else weight == 1 and term is not losses.total
-        said += _of_term(
+        findings += _of_term(
             term.name, term.entering, [term.student_gradient, term.objective_gradient or 0.0], off=off, masked=masked
         )
     if not losses.total.student_gradient > 0 and math.isfinite(losses.total.entering):
-        said.append(warning("the loss has no gradient on the student: it would not learn"))
+        findings.append(warning("the loss has no gradient on the student: it would not learn"))
     if losses.total.objective_gradient == 0:
-        said.append(warning("the loss has no gradient on the objective's own parameters: the projectors do not learn"))
+        findings.append(
+            warning("the loss has no gradient on the objective's own parameters: the projectors do not learn")
+        )
     if losses.kl is not None and losses.kl < SAME_WEIGHTS:
-        said.append(warning("KL between teacher and student is 0 before training: are these the same weights?"))
+        findings.append(warning("KL between teacher and student is 0 before training: are these the same weights?"))
     elif losses.teacher_gold >= losses.student_gold:
-        said.append(_unfit(losses, recipe))
-    return said
+        findings.append(_unfit(losses, recipe))
+    return findings
 
 
 def _unfit(losses: Losses, recipe: Recipe) -> Finding:
@@ -172,37 +178,37 @@ def _of_term(name: str, value: float, gradients: list[float], *, off: bool, mask
     return []
 
 
-def of_second_opinion(opinion: SecondOpinion) -> list[Finding]:
+def of_reference_check(check: ReferenceCheck) -> list[Finding]:
     """Whether the objective computes what it should."""
-    if opinion.agrees:
+    if check.agrees:
         return []
     return [
         warning(
-            f"the objective's loss is {opinion.objective:.6g} per token and the same loss by full logits "
-            f"{opinion.dense:.6g} (value apart by {opinion.value_gap:.1%}, gradient by "
-            f"{opinion.gradient_gap:.1%}): the loss is wrong, please report this"
+            f"the objective's loss is {check.objective:.6g} per token and the same loss by full logits "
+            f"{check.dense:.6g} (value apart by {check.value_gap:.1%}, gradient by "
+            f"{check.gradient_gap:.1%}): the loss is wrong, please report this"
         )
     ]
 
 
 def of_costs(costs: Mapping[str, Cost], free: int | None) -> list[Finding]:
     """What could not be measured, and what will not fit."""
-    said = [
+    findings = [
         warning(f"{name}: one step could not be taken: {cost.why_not}") for name, cost in costs.items() if cost.why_not
     ]
     for name, cost in costs.items():
         if free and cost.memory and cost.memory > free:
-            said.append(warning(f"{name}: a step takes {in_bytes(cost.memory)}, and {in_bytes(free)} are free"))
-    return said
+            findings.append(warning(f"{name}: a step takes {in_bytes(cost.memory)}, and {in_bytes(free)} are free"))
+    return findings
 
 
 def merged(findings: Sequence[Finding]) -> list[Finding]:
     """Each finding once, and what holds for both models in one sentence."""
-    once = list(dict.fromkeys(findings))
-    for finding in list(once):
+    unique = list(dict.fromkeys(findings))
+    for finding in list(unique):
         both = Finding(finding.level, finding.text.replace("student: ", "student and teacher: ", 1))
         twin = Finding(finding.level, finding.text.replace("student: ", "teacher: ", 1))
-        if finding.text.startswith("student: ") and twin in once:
-            once[once.index(finding)] = both
-            once.remove(twin)
-    return once
+        if finding.text.startswith("student: ") and twin in unique:
+            unique[unique.index(finding)] = both
+            unique.remove(twin)
+    return unique

@@ -17,20 +17,20 @@ import torch
 from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
-from understudy.models.load import load_model, load_template, pick_device
+from understudy.models.load import load_example_tokenizer, load_model, pick_device
 from understudy.recipe import MethodConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 from understudy.training.session import collator as collator_of
 from understudy.training.session import trainable
 from understudy.types import Batch, Example, Splits
 
-MOST_ROWS = 400
-MOST_SECONDS = 10.0
+MAX_ROWS = 400
+MAX_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Inputs:
     teacher: ExampleTokenizer
 
     @functools.cached_property
-    def bridge(self) -> CrossTokenizer | None:
+    def cross_tokenizer(self) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
         return build.bridge(self.recipe.distil, self.student.template, self.teacher.template)
 
@@ -83,14 +83,15 @@ class Inputs:
         return collator_of(self.student.template, self.teacher, self.recipe.distil)
 
 
-def load_texts(recipe: Recipe) -> Inputs:
+def load_inputs(recipe: Recipe) -> Inputs:
     """Read the data and both tokenizers.
 
     Raises:
         UnderstudyError: whatever `run` would refuse of them.
     """
-    student = ExampleTokenizer(load_template(recipe.student), recipe.data)
-    teacher = ExampleTokenizer(load_template(recipe.local_teacher), recipe.data)
+    student = load_example_tokenizer(recipe.student, recipe.data)
+    teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
+    build.check_writes("inspect", student.template, teacher.template)
     splits = load_splits(recipe.data)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
@@ -99,14 +100,14 @@ def load_texts(recipe: Recipe) -> Inputs:
     return Inputs(recipe, splits, student, teacher)
 
 
-def found(texts: Inputs) -> DataSummary:
+def summarise_data(inputs: Inputs) -> DataSummary:
     """Sizes, notes and whether the vocabularies suit the method."""
-    ours, theirs = texts.student.template, texts.teacher.template
+    ours, theirs = inputs.student.template, inputs.teacher.template
     difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
-    sound, sentence = soundness(texts.recipe.distil, difference)
+    sound, sentence = soundness(inputs.recipe.distil, difference)
     return DataSummary(
-        sizes={role: len(getattr(texts.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
-        notes=texts.splits.notes,
+        sizes={role: len(getattr(inputs.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
+        notes=inputs.splits.notes,
         tokenizer_notes={"student": ours.notes, "teacher": theirs.notes},
         vocabulary={"student": len(ours.tokenizer), "teacher": len(theirs.tokenizer)},
         difference=difference,
@@ -151,37 +152,37 @@ class EncodedSample:
     cut: Mapping[str, Mapping[str, int]]
 
 
-def take_sample(texts: Inputs, *, most_rows: int = MOST_ROWS, most_seconds: float = MOST_SECONDS) -> EncodedSample:
+def take_sample(inputs: Inputs, *, max_rows: int = MAX_ROWS, max_seconds: float = MAX_SECONDS) -> EncodedSample:
     """Encode rows drawn by the recipe's seed: at least a micro-batch, then as many as count and time allow.
 
     Raises:
         DataError: a question is too long for `data.max_length`, or a context is and the recipe refuses that.
     """
-    pick = random.Random(texts.recipe.seed)
-    gold = pick.sample(texts.splits.train, len(texts.splits.train))
-    asked = pick.sample(texts.splits.unlabelled, len(texts.splits.unlabelled))
-    least = plan(texts.recipe.distil, len(gold)).micro_batch_size
+    pick = random.Random(inputs.recipe.seed)
+    gold = pick.sample(inputs.splits.train, len(inputs.splits.train))
+    unlabelled = pick.sample(inputs.splits.unlabelled, len(inputs.splits.unlabelled))
+    least = train_schedule(inputs.recipe.distil, len(gold)).micro_batch_size
     rows: list[EncodedRow] = []
     prompts: list[int] = []
-    end = time.monotonic() + most_seconds
-    for example in gold[: max(most_rows, least)]:
+    end = time.monotonic() + max_seconds
+    for example in gold[: max(max_rows, least)]:
         if len(rows) >= least and time.monotonic() > end:
             break
-        rows += encode_rows([example], texts.student, texts.teacher, texts.bridge)
+        rows += encode_rows([example], inputs.student, inputs.teacher, inputs.cross_tokenizer)
         prompts.append(len(rows[-1].student.prompt_ids))
-    for example in asked[: most_rows // 4]:
+    for example in unlabelled[: max_rows // 4]:
         if time.monotonic() > end:
             break
-        texts.teacher.prompt_ids(example)
-        prompts.append(len(texts.student.prompt_ids(example)))
+        inputs.teacher.prompt_ids(example)
+        prompts.append(len(inputs.student.prompt_ids(example)))
     return EncodedSample(
         rows=rows,
         examples=gold[: len(rows)],
         prompts=prompts,
         answers=[len(row.student.answer_ids) for row in rows],
         looked_at=len(prompts),
-        of=len(gold) + len(asked),
-        cut={"student": dict(texts.student.notes), "teacher": dict(texts.teacher.notes)},
+        of=len(gold) + len(unlabelled),
+        cut={"student": dict(inputs.student.notes), "teacher": dict(inputs.teacher.notes)},
     )
 
 
@@ -210,21 +211,21 @@ class LoadedPair:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
 
-def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
+def load_pair(inputs: Inputs, sample: EncodedSample) -> LoadedPair:
     """Load the models as training will and put the first rows of the sample on the device.
 
     Raises:
         UnderstudyError: the weights cannot be loaded, or the target tokens of the two differ where they may not.
     """
-    recipe, device = texts.recipe, pick_device(texts.recipe.device)
-    batch = micro_batch(texts, sample, recipe.distil)
+    recipe, device = inputs.recipe, pick_device(inputs.recipe.device)
+    batch = micro_batch(inputs, sample, recipe.distil)
     teacher = load_model(recipe.local_teacher, device, seed=recipe.local_teacher.seed_or(recipe.seed))
     # Fresh weights of a student that is trained before distillation are drawn there.
     own = recipe.student.pretrain or recipe.student.sft
     seed = recipe.student.seed_or(recipe.seed) if own else recipe.seed
     student, autocast = trainable(recipe.student, recipe.distil, device, None, seed)
     torch.manual_seed(recipe.seed)
-    objective = build.objective(recipe.distil, student, teacher, texts.bridge).to(device)
+    objective = build.objective(recipe.distil, student, teacher, inputs.cross_tokenizer).to(device)
     module = DistillationModule(student, objective)
     return LoadedPair(
         module,
@@ -236,10 +237,10 @@ def load_live(texts: Inputs, sample: EncodedSample) -> LoadedPair:
     )
 
 
-def micro_batch(texts: Inputs, sample: EncodedSample, training: TrainConfig) -> Batch:
+def micro_batch(inputs: Inputs, sample: EncodedSample, training: TrainConfig) -> Batch:
     """The first micro-batch of the sample, padded.
 
     Raises:
         ModelError: the method needs equal target tokens and the two templates end an answer differently.
     """
-    return texts.collator(sample.rows[: plan(training, len(sample.rows)).micro_batch_size])
+    return inputs.collator(sample.rows[: train_schedule(training, len(sample.rows)).micro_batch_size])

@@ -18,7 +18,8 @@ from understudy.inspection.inputs import LoadedPair
 from understudy.losses import HeadLosses, HeadTerms, Pass, head_losses, run_passes
 from understudy.losses.divergences import forward_kl
 from understudy.losses.passes import fused
-from understudy.models.forward import Output, forward
+from understudy.models.forward import forward
+from understudy.models.output import Output
 from understudy.training.objectives.base import Objective, gold_weights
 from understudy.types import Batch
 
@@ -47,13 +48,13 @@ def terms_of(
     """
     terms: dict[str, Tensor] = {}
 
-    def take_apart(step: Pass) -> HeadLosses:
+    def compute_terms(step: Pass) -> HeadLosses:
         terms.update({name: compute(part).total for name, part in weigh(step).parts().items()})
         with torch.no_grad():
             # What a later pass may want to know of this one.
             return compute(step)
 
-    run_passes(objective.passes(student, signal, batch), take_apart)
+    run_passes(objective.passes(student, signal, batch), compute_terms)
     return terms
 
 
@@ -88,7 +89,7 @@ class Losses:
         teacher_gold: the same of the teacher, in its own tokens.
         kl: KL(teacher ‖ student) per token at temperature 1; None across vocabularies.
         agreement: share of target tokens where both put the same token first; None across vocabularies.
-        heard: share of the student's target tokens on which the teacher has any weight.
+        taught_share: share of the student's target tokens on which the teacher has any weight.
     """
 
     tokens: int
@@ -98,20 +99,20 @@ class Losses:
     teacher_gold: float
     kl: float | None
     agreement: float | None
-    heard: float
+    taught_share: float
 
 
-def measure_losses(live: LoadedPair) -> Losses:
+def measure_losses(loaded: LoadedPair) -> Losses:
     """One forward pass of both models and a backward pass for each term."""
-    objective, batch = live.module.objective, live.batch
-    live.module.train()
-    with live.mixed():
-        signal = live.teacher.signal(batch)
-        output = forward(live.module.student, batch["student"], embeddings=objective.embeddings)
+    objective, batch = loaded.module.objective, loaded.batch
+    loaded.module.train()
+    with loaded.mixed():
+        signal = loaded.teacher.signal(batch)
+        output = forward(loaded.module.student, batch["student"], embeddings=objective.embeddings)
         result = objective(output, signal, batch)
         parts = terms_of(objective, output, signal, batch)
     tokens = len(output.target_ids)
-    student, own = trained(live)
+    student, own = trained(loaded)
 
     def reading(name: str, value: Tensor) -> LossTerm:
         logged = result.sums[name].item() / max(1, tokens) if name in result.sums else None
@@ -120,7 +121,7 @@ def measure_losses(live: LoadedPair) -> Losses:
 
     terms = tuple(reading(name, value) for name, value in parts.items())
     total = reading("total", result.total)
-    return Losses(tokens, terms, total, **_readings(objective, output, signal, batch, live.by_position))
+    return Losses(tokens, terms, total, **_readings(objective, output, signal, batch, loaded.by_position))
 
 
 def _readings(objective: Objective, output: Output, signal: Output, batch: Batch, by_position: bool) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _readings(objective: Objective, output: Output, signal: Output, batch: Batch
             "teacher_gold": _gold_per_answer(signal),
             "kl": kl,
             "agreement": agreement,
-            "heard": (gold_weights(weight, output, batch) < 1).float().mean().item(),
+            "taught_share": (gold_weights(weight, output, batch) < 1).float().mean().item(),
         }
 
 
@@ -148,16 +149,16 @@ def _gold_per_answer(output: Output) -> float:
     return losses.total.item() / max(1, len(output.lengths))
 
 
-def trained(live: LoadedPair) -> tuple[list[Tensor], list[Tensor]]:
+def trained(loaded: LoadedPair) -> tuple[list[Tensor], list[Tensor]]:
     """Trained parameters of the student, and those of the objective."""
-    student = [p for p in live.module.student.parameters() if p.requires_grad]
-    return student, [p for p in live.module.objective.parameters() if p.requires_grad]
+    student = [p for p in loaded.module.student.parameters() if p.requires_grad]
+    return student, [p for p in loaded.module.objective.parameters() if p.requires_grad]
 
 
 def gradient_norms(value: Tensor, student: Sequence[Tensor], own: Sequence[Tensor]) -> tuple[float, float | None]:
     """Norm of ∂value on the student's parameters and on the objective's own (None where it has none)."""
-    found = gradients(value, [*student, *own])
-    norms = [norm(found[: len(student)]), norm(found[len(student) :])]
+    all_gradients = gradients(value, [*student, *own])
+    norms = [norm(all_gradients[: len(student)]), norm(all_gradients[len(student) :])]
     return norms[0], norms[1] if own else None
 
 
@@ -168,6 +169,6 @@ def gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None
     return list(torch.autograd.grad(value, list(parameters), retain_graph=True, allow_unused=True))
 
 
-def norm(found: Sequence[Tensor | None]) -> float:
+def norm(tensors: Sequence[Tensor | None]) -> float:
     """Euclidean norm over all of them, absent ones counting as 0."""
-    return math.sqrt(sum(g.detach().double().square().sum().item() for g in found if g is not None))
+    return math.sqrt(sum(g.detach().double().square().sum().item() for g in tensors if g is not None))

@@ -18,7 +18,8 @@ from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair
 from understudy.inspection.loss_terms import gradients, norm, terms_of, trained
 from understudy.losses import Pass
 from understudy.losses.dense_passes import dense
-from understudy.models.forward import Output, forward, probe
+from understudy.models.forward import forward, probe
+from understudy.models.output import Output
 from understudy.tokens.collate import move, short_inputs
 from understudy.training.objectives.base import Objective
 from understudy.types import Batch
@@ -28,7 +29,7 @@ DENSE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
-class SecondOpinion:
+class ReferenceCheck:
     """The objective's own loss against the same loss by full logits and plain autograd.
 
     Attributes:
@@ -53,28 +54,28 @@ class SecondOpinion:
         return self.value_gap <= self.tolerance and self.gradient_gap <= self.tolerance
 
 
-def second_opinion(live: LoadedPair, texts: Inputs, sample: EncodedSample) -> SecondOpinion:
+def check_reference(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample) -> ReferenceCheck:
     """Compare objective and oracle on as many rows as full logits have room for."""
-    objective, module = live.module.objective, live.module
-    batch = move(texts.collator(_few(sample, texts, live)), live.device)
-    with live.mixed():
-        signal = live.teacher.signal(batch)
+    objective, module = loaded.module.objective, loaded.module
+    batch = move(inputs.collator(_few(sample, inputs, loaded)), loaded.device)
+    with loaded.mixed():
+        signal = loaded.teacher.signal(batch)
         output = forward(module.student, batch["student"], embeddings=objective.embeddings)
         total = objective(output, signal, batch).total
         reference = reference_loss(objective, output, signal, batch)
-    student, own = trained(live)
+    student, own = trained(loaded)
     pairs = list(zip(gradients(total, [*student, *own]), gradients(reference, [*student, *own]), strict=True))
     size = norm([b for _, b in pairs])
     zero = total.new_zeros(())
-    apart = norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
+    difference = norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
     tokens = len(output.target_ids)
-    exact = not live.autocast and output.hidden.dtype in (torch.float32, torch.float64)
-    return SecondOpinion(
+    exact = not loaded.autocast and output.states.dtype in (torch.float32, torch.float64)
+    return ReferenceCheck(
         tokens=tokens,
         objective=total.item() / max(1, tokens),
         dense=reference.item() / max(1, tokens),
         value_gap=_relative(abs(total.item() - reference.item()), abs(reference.item())),
-        gradient_gap=_relative(apart, size),
+        gradient_gap=_relative(difference, size),
         tolerance=1e-3 if exact else 5e-2,
     )
 
@@ -107,12 +108,12 @@ def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = F
     gold, taught = [], []
     for row, length in enumerate(output.lengths):
         share = gold_weight if batch["gold_rows"][row] else 0.0  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        if alone or ("divergence_rows" in batch and not batch["divergence_rows"][row]):
+        if alone or ("use_teacher" in batch and not batch["use_teacher"][row]):
             share = 1.0
         weight = float(batch["weights"][row]) if "weights" in batch else 1.0
         gold += [weight * share] * length
         taught += [weight * (1.0 - share)] * length
-    both = torch.tensor([gold, taught], dtype=torch.float32, device=output.hidden.device)
+    both = torch.tensor([gold, taught], dtype=torch.float32, device=output.device)
     return both[0], both[1]
 
 
@@ -120,11 +121,11 @@ def _relative(gap: float, size: float) -> float:
     return gap / size if size else gap
 
 
-def _few(sample: EncodedSample, texts: Inputs, live: LoadedPair) -> list:
-    vocabulary = max(len(texts.student.template.tokenizer), len(texts.teacher.template.tokenizer))
+def _few(sample: EncodedSample, inputs: Inputs, loaded: LoadedPair) -> list:
+    vocabulary = max(len(inputs.student.template.tokenizer), len(inputs.teacher.template.tokenizer))
     room = DENSE_BYTES // (vocabulary * 4 * 16)
     rows, tokens = [], 0
-    for row in sample.rows[: len(live.batch["ids"])]:
+    for row in sample.rows[: len(loaded.batch["ids"])]:
         tokens += max(len(prompted.answer_ids) for prompted in (row.student, row.teacher) if prompted)
         if rows and tokens > room:
             break
@@ -145,7 +146,7 @@ class HeadProbe:
     fault: str = ""
 
 
-def probe_heads(live: LoadedPair, sample: EncodedSample) -> Mapping[str, HeadProbe]:
+def probe_heads(loaded: LoadedPair, sample: EncodedSample) -> Mapping[str, HeadProbe]:
     """Probe both heads on the first row.
 
     Raises:
@@ -153,10 +154,10 @@ def probe_heads(live: LoadedPair, sample: EncodedSample) -> Mapping[str, HeadPro
     """
     row = sample.rows[0]
     assert row.teacher is not None
-    ours, theirs = (move(short_inputs(side), live.device) for side in (row.student, row.teacher))
-    found = {"student": HeadProbe(probe(live.module.student, ours, name="student"))}
+    ours, theirs = (move(short_inputs(side), loaded.device) for side in (row.student, row.teacher))
+    probes = {"student": HeadProbe(probe(loaded.module.student, ours, name="student"))}
     try:
-        found["teacher"] = HeadProbe(probe(live.teacher.model, theirs, name="teacher"))  # pyright: ignore
+        probes["teacher"] = HeadProbe(probe(loaded.teacher.model, theirs, name="teacher"))  # pyright: ignore
     except ModelError as error:
-        found["teacher"] = HeadProbe(None, error.message)
-    return found
+        probes["teacher"] = HeadProbe(None, error.message)
+    return probes

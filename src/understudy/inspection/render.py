@@ -16,7 +16,7 @@ from understudy.inspection.cost import Cost
 from understudy.inspection.findings import Finding
 from understudy.inspection.inputs import DataSummary, EncodedSample
 from understudy.inspection.loss_terms import Losses, LossTerm
-from understudy.inspection.reference_check import HeadProbe, SecondOpinion
+from understudy.inspection.reference_check import HeadProbe, ReferenceCheck
 from understudy.inspection.time_estimate import Projection, in_bytes, in_time
 from understudy.inspection.tokens import Piece, Piecewise, Row, TokenAlignment, visible
 
@@ -54,33 +54,33 @@ def pairs(rows: Sequence[tuple[str, RenderableType]]) -> Table:
 
 def table(*columns: str) -> Table:
     """A table whose first column is text and whose others are numbers."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style=QUIET)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style=QUIET)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place == 0 else "right")
-    return made
+        grid.add_column(column, justify="left" if place == 0 else "right")
+    return grid
 
 
 # -- what was found --------------------------------------------------------------------------------------------------
 
 
-def show_found(found: DataSummary, recipe: Any) -> RenderableType:
+def show_data_summary(summary: DataSummary, recipe: Any) -> RenderableType:
     """Data sizes, notes, tokenizers."""
-    sizes = ", ".join(f"{count:,} {role}" for role, count in found.sizes.items())
+    sizes = ", ".join(f"{count:,} {role}" for role, count in summary.sizes.items())
     rows: list[tuple[str, RenderableType]] = [("data", f"{recipe.data.source}: {sizes}")]
-    for name, value in found.notes.items():
-        told = note_text(value)
-        if name not in ("sizes", "rows_read") and told:
-            rows.append((f"  {name.replace('_', ' ')}", told))
+    for name, value in summary.notes.items():
+        text = note_text(value)
+        if name not in ("sizes", "rows_read") and text:
+            rows.append((f"  {name.replace('_', ' ')}", text))
     for model in ("teacher", "student"):
         config = getattr(recipe, model)
         fresh = " (fresh weights)" if config.init == "fresh" else ""
-        rows.append((model, f"{config.model}{fresh}, {found.vocabulary[model]:,} tokens"))
-        rows += [("", note) for note in found.tokenizer_notes[model]]
-    if found.difference:
-        rows.append(("vocabularies", Text(f"differ: {visible(found.difference)}", style="#ffd166")))
+        rows.append((model, f"{config.model}{fresh}, {summary.vocabulary[model]:,} tokens"))
+        rows += [("", note) for note in summary.tokenizer_notes[model]]
+    if summary.difference:
+        rows.append(("vocabularies", Text(f"differ: {visible(summary.difference)}", style="#ffd166")))
     else:
         rows.append(("vocabularies", Text("are the same", style=GOOD)))
-    rows.append(("method", Text(visible(found.soundness), style=GOOD if found.sound else BAD)))
+    rows.append(("method", Text(visible(summary.soundness), style=GOOD if summary.sound else BAD)))
     return pairs(rows)
 
 
@@ -155,20 +155,20 @@ def show_unlabelled(row: Row, answerer: str, *, border: str = "") -> RenderableT
 
 def show_templates(compared: Piecewise) -> RenderableType:
     """Both prompts as rendered, side by side."""
-    made = Table(box=box.MINIMAL, expand=True, header_style=NAME, pad_edge=False)
+    grid = Table(box=box.MINIMAL, expand=True, header_style=NAME, pad_edge=False)
     for side in ("student", "teacher"):
-        made.add_column(f"{side} reads", ratio=1, overflow="fold")
-    made.add_row(_spans(compared.student), _spans(compared.teacher))
+        grid.add_column(f"{side} reads", ratio=1, overflow="fold")
+    grid.add_row(_spans(compared.student), _spans(compared.teacher))
     if not compared.places:
-        return Group(made, Text("The two read the same text.", style=GOOD))
+        return Group(grid, Text("The two read the same text.", style=GOOD))
     places = "one place" if compared.places == 1 else f"{compared.places} places"
-    return Group(made, Text(f"They differ in {places}, marked.", style="#ffd166"))
+    return Group(grid, Text(f"They differ in {places}, marked.", style="#ffd166"))
 
 
 def _spans(spans: Sequence[tuple[str, bool]]) -> Text:
     text = Text(overflow="fold")
-    for words, differs in spans:
-        text.append(words, DIFFERS if differs else "")
+    for text_of_span, differs in spans:
+        text.append(text_of_span, DIFFERS if differs else "")
     return text
 
 
@@ -177,14 +177,14 @@ def show_alignment(alignment: TokenAlignment, sample: EncodedSample, *, by_posit
     rows: list[tuple[str, RenderableType]] = []
     if by_position:
         equal = alignment.same_targets == alignment.rows
-        told = f"equal position by position in {alignment.same_targets} of {alignment.rows} rows"
-        rows.append(("target tokens", Text(told, style=GOOD if equal else BAD)))
+        text = f"equal position by position in {alignment.same_targets} of {alignment.rows} rows"
+        rows.append(("target tokens", Text(text, style=GOOD if equal else BAD)))
     else:
         ratio = alignment.teacher_tokens / max(1, alignment.student_tokens)
-        told = (
+        text = (
             f"{alignment.student_tokens:,} of the student, {alignment.teacher_tokens:,} of the teacher (× {ratio:.2f})"
         )
-        rows.append(("target tokens", f"{told} in {alignment.rows} rows, aligned by attention"))
+        rows.append(("target tokens", f"{text} in {alignment.rows} rows, aligned by attention"))
     rows.append(("whole rows", f"{alignment.same_reading} of {alignment.rows} are the very same ids to both models"))
     rows.append(("looked at", f"{sample.looked_at:,} of {sample.of:,} rows"))
     rows.append(("lengths", f"prompts {_spread(sample.prompts)}, answers {_spread(sample.answers)} tokens"))
@@ -205,18 +205,18 @@ def _spread(lengths: Sequence[int]) -> str:
 # -- losses ----------------------------------------------------------------------------------------------------------
 
 
-def show_heads(probes: Mapping[str, HeadProbe], opinion: SecondOpinion) -> RenderableType:
+def show_heads(probes: Mapping[str, HeadProbe], check: ReferenceCheck) -> RenderableType:
     """Head probe and second opinion."""
     rows: list[tuple[str, RenderableType]] = []
     for model, probed in probes.items():
         if probed.gap is None:
             rows.append((f"{model}'s head", Text(visible(probed.fault), style=BAD)))
         else:
-            told = f"head(hidden) is the model's own logits, to {probed.gap:.1e}"
-            rows.append((f"{model}'s head", Text(told, style=GOOD)))
-    told = f"{opinion.objective:.6g} fused, {opinion.dense:.6g} by full logits, per token on {opinion.tokens} tokens"
-    gaps = f"apart by {opinion.value_gap:.1e} in value and {opinion.gradient_gap:.1e} in gradient"
-    rows += [("the loss", told), ("", Text(gaps, style=GOOD if opinion.agrees else BAD))]
+            text = f"head(hidden) is the model's own logits, to {probed.gap:.1e}"
+            rows.append((f"{model}'s head", Text(text, style=GOOD)))
+    text = f"{check.objective:.6g} fused, {check.dense:.6g} by full logits, per token on {check.tokens} tokens"
+    gaps = f"apart by {check.value_gap:.1e} in value and {check.gradient_gap:.1e} in gradient"
+    rows += [("the loss", text), ("", Text(gaps, style=GOOD if check.agrees else BAD))]
     return pairs(rows)
 
 
@@ -224,18 +224,18 @@ def show_losses(losses: Losses) -> RenderableType:
     """Each term with its gradient."""
     own = losses.total.objective_gradient is not None
     columns = ["term", "logged", "enters the loss", "gradient on the student"]
-    made = table(*columns, *(["on the projectors"] if own else []))
+    grid = table(*columns, *(["on the projectors"] if own else []))
     for term in losses.terms:
-        made.add_row(*_cells(term, own))
-    made.add_section()
-    made.add_row(*_cells(losses.total, own), style="bold")
+        grid.add_row(*_cells(term, own))
+    grid.add_section()
+    grid.add_row(*_cells(losses.total, own), style="bold")
     rows: list[tuple[str, RenderableType]] = [
         ("gold answers", f"cost the student {losses.student_gold:.2f} nats each, the teacher {losses.teacher_gold:.2f}")
     ]
     if losses.kl is not None and losses.agreement is not None:
-        told = f"KL {losses.kl:.3f} nats per token, the same first choice on {losses.agreement:.0%} of them"
-        rows.append(("teacher and student", told))
-    return Group(made, pairs(rows))
+        text = f"KL {losses.kl:.3f} nats per token, the same first choice on {losses.agreement:.0%} of them"
+        rows.append(("teacher and student", text))
+    return Group(grid, pairs(rows))
 
 
 def _cells(term: LossTerm, own: bool) -> list[Text]:
@@ -254,11 +254,11 @@ def _number(value: float | None) -> Text:
 
 def show_costs(costs: Mapping[str, Cost], projection: Projection, weights: int, free: int | None) -> RenderableType:
     """Cost of a step, and of the recipe's training."""
-    made = table("a step of", "rows", "tokens read", "learned", "seconds", "memory")
+    grid = table("a step of", "rows", "tokens read", "learned", "seconds", "memory")
     for name, cost in costs.items():
         seconds = Text(in_time(cost.seconds)) if cost.seconds is not None else Text("not measured", style=BAD)
         memory = Text(in_bytes(cost.memory)) if cost.memory is not None else Text("–", style=QUIET)
-        made.add_row(name, f"{cost.rows}", f"{cost.read:,.0f}", f"{cost.learned:,.0f}", seconds, memory)
+        grid.add_row(name, f"{cost.rows}", f"{cost.read:,.0f}", f"{cost.learned:,.0f}", seconds, memory)
     ahead = table("training ahead", "steps", "a step", "in all")
     for stage in projection.stages:
         step = in_time(stage.step_seconds) if stage.step_seconds is not None else "?"
@@ -266,14 +266,14 @@ def show_costs(costs: Mapping[str, Cost], projection: Projection, weights: int, 
         ahead.add_row(stage.title, f"{stage.steps:,}", step, whole)
     side = f" with {projection.workers} stages side by side" if projection.workers > 1 else ""
     room = f", {in_bytes(free)} are free" if free is not None else ""
-    told = Text.assemble(("about ", QUIET), (in_time(projection.wall), "bold"), (f" of training{side}", QUIET))
+    total = Text.assemble(("about ", QUIET), (in_time(projection.wall), "bold"), (f" of training{side}", QUIET))
     rest = "Generating answers (for SeqKD, while training and at the end) comes on top."
     return Group(
-        made,
+        grid,
         Text(f"Memory is above the weights of both models ({in_bytes(weights)}){room}.", style=QUIET),
         Text(),
         ahead,
-        told,
+        total,
         Text(rest, style=QUIET),
     )
 

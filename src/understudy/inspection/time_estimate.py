@@ -9,7 +9,7 @@ from understudy.pipeline.kinds import side_of, stages, title
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, TrainConfig
 from understudy.recipe.own_arms import for_arm
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         seconds: seconds a step of `distillation`, `student SFT` and `teacher SFT`.
     """
     order = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
-    found = []
+    projected = []
     for stage in order:
         config, kind = _training(stage, for_arm(recipe, stage.argument))
         if config is None:
             continue
         rows = sizes["train"] + (sizes["unlabelled"] if stage.kind in ("train", "observer") else 0)
-        steps = plan(config, rows).steps
+        steps = train_schedule(config, rows).steps
         step = seconds.get(kind)
         if step is not None and stage.kind == "sft" and kind == "student SFT":
             # Measured at the batch size of the arms.
             step *= config.batch_size / recipe.distil.batch_size
-        found.append(Projected(stage.name, title(stage), steps, step))
-    return Projection(tuple(found), recipe.workers, wall_time(order, found, recipe.workers))
+        projected.append(Projected(stage.name, title(stage), steps, step))
+    return Projection(tuple(projected), recipe.workers, wall_time(order, projected, recipe.workers))
 
 
 def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
@@ -80,9 +80,9 @@ def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
     return recipe.distil, "distillation" if signal else "student SFT"
 
 
-def wall_time(order: Sequence[Stage], found: Sequence[Projected], workers: int) -> float:
+def wall_time(order: Sequence[Stage], stages: Sequence[Projected], workers: int) -> float:
     """At least the longest chain of stages that wait for each other, and at least the sum shared out."""
-    own = {projected.stage: projected.seconds or 0.0 for projected in found}
+    own = {projected.stage: projected.seconds or 0.0 for projected in stages}
     ends: dict[str, float] = {}
     for stage in order:
         ends[stage.name] = own.get(stage.name, 0.0) + max((ends[need] for need in stage.needs), default=0.0)

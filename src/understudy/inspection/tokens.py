@@ -60,30 +60,30 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
         ids: the example ids.
         tokenizer: that model's tokenizer.
     """
-    found, taken = [], 0
+    rows, num_taken = [], 0
     targets = tokens["target_ids"].tolist()
     inputs = tokens["inputs"]
-    apart = "decoder_" if "decoder_input_ids" in inputs else ""
+    prefix = "decoder_" if "decoder_input_ids" in inputs else ""
     for place, name in enumerate(ids):
-        length = int(inputs[f"{apart}attention_mask"][place].sum())
-        read = inputs[f"{apart}input_ids"][place, :length].tolist()
+        length = int(inputs[f"{prefix}attention_mask"][place].sum())
+        input_ids = inputs[f"{prefix}input_ids"][place, :length].tolist()
         mask = tokens["target_mask"][place].tolist()
-        own = targets[taken : taken + sum(mask)]
-        taken += len(own)
+        own = targets[num_taken : num_taken + sum(mask)]
+        num_taken += len(own)
         # What is learned at position t is the token at t + 1, so the first token never is.
         learned = [False, *mask[:length]]
-        sequence = [*read, *own[-1:]]
+        sequence = [*input_ids, *own[-1:]]
         for position, token in zip([t for t, flag in enumerate(learned) if flag], own, strict=True):
             sequence[position] = token
-        padding = inputs[f"{apart}input_ids"].shape[1] - length
-        if apart:
+        padding = inputs[f"{prefix}input_ids"].shape[1] - length
+        if prefix:
             # The encoder's text stands before what the decoder reads and writes.
             size = int(inputs["attention_mask"][place].sum())
             sequence = [*inputs["input_ids"][place, :size].tolist(), *sequence]
             learned = [*[False] * size, *learned]
             padding += inputs["input_ids"].shape[1] - size
-        found.append(Row(name, pieces(tokenizer, sequence, learned), padding))
-    return found
+        rows.append(Row(name, pieces(tokenizer, sequence, learned), padding))
+    return rows
 
 
 def pieces(tokenizer: Any, ids: Sequence[int], learned: Sequence[bool]) -> tuple[Piece, ...]:
@@ -118,8 +118,8 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def visible(text: str) -> str:
     """Text with line ends and tabs marked, and nothing left that could steer a terminal or turn its direction."""
-    shown = CONTROL.sub(lambda match: _picture(ord(match[0])), text)
-    return shown.replace("\t", "⇥").replace("\n", "↵\n")
+    marked = CONTROL.sub(lambda match: _picture(ord(match[0])), text)
+    return marked.replace("\t", "⇥").replace("\n", "↵\n")
 
 
 def _picture(code: int) -> str:
@@ -150,9 +150,9 @@ def compare_texts(student: str, teacher: str) -> Piecewise:
     places = 0
     for kind, a, b, c, d in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
         places += kind != "equal"
-        for side, words in zip(spans, (ours[a:b], theirs[c:d]), strict=True):
-            if words:
-                side.append((visible("".join(words)), kind != "equal"))
+        for side, tokens in zip(spans, (ours[a:b], theirs[c:d]), strict=True):
+            if tokens:
+                side.append((visible("".join(tokens)), kind != "equal"))
     return Piecewise(tuple(spans[0]), tuple(spans[1]), places)
 
 
@@ -178,7 +178,7 @@ class TokenAlignment:
 
 
 def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -> TokenAlignment:
-    """Compare the target tokens of encoded rows (see `data.collate.EncodedRow`)."""
+    """Compare the target tokens of encoded rows (`tokens.collate.EncodedRow`)."""
     unequal = [row for row in rows if row.student.answer_ids != row.teacher.answer_ids]
     first = None
     if unequal:

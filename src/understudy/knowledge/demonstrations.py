@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.errors import DataError
 from understudy.files import read_jsonl
-from understudy.knowledge.plan import Planned
+from understudy.knowledge.plan import PlannedStep
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.step import Question, Skip, StepRandom
 from understudy.types import Example, Knowledge, Message
@@ -54,30 +54,31 @@ def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tupl
         DataError: a row lacks a field, or an id has no question.
     """
     examples: dict[str, Example] = {}
-    found: list[Knowledge] = []
+    texts: list[Knowledge] = []
     for number, row in enumerate(rows, start=1):
         try:
             name = str(row["id"])
             if row["text"] is not None:  # A row of a run may hold a reason in its place.
                 sample = int(row.get("sample") or 0)
-                found.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), sample))
+                texts.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), sample))
             if row.get("question"):
                 examples[name] = _example(name, row)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{origin}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
             ) from error
-    lost = [row.id for row in found if row.id not in examples]
-    if lost:
+    without_question = [row.id for row in texts if row.id not in examples]
+    if without_question:
         raise DataError(
-            f"{origin}: no row of {lost[0]!r} has a question", hint="put question, choices, answers into one"
+            f"{origin}: no row of {without_question[0]!r} has a question",
+            hint="put question, choices, answers into one",
         )
-    for row in found:
+    for row in texts:
         if row.choice is not None and row.choice not in range(len(examples[row.id].choices)):
             raise DataError(
                 f"{origin}: {row.id!r} has no option {row.choice!r}", hint="choice is a place among its choices, from 0"
             )
-    return demonstrate(examples.values(), found)
+    return demonstrate(examples.values(), texts)
 
 
 def _example(name: str, row: Mapping[str, Any]) -> Example:
@@ -95,49 +96,52 @@ class Shots:
     among them is not shown its own.
     """
 
-    def __init__(self, given: Sequence[Demonstration], prompts: Prompts, *, num: int, seed: int) -> None:
-        self._given = random.Random(f"{seed}/shots").sample(list(given), len(given))
+    def __init__(self, demonstrations: Sequence[Demonstration], prompts: Prompts, *, num: int, seed: int) -> None:
+        self._demonstrations = random.Random(f"{seed}/shots").sample(list(demonstrations), len(demonstrations))
         self._prompts = prompts
         self._num = num
         self._seed = seed
         self._turns: dict[str, list[tuple[str, tuple[Message, ...]]]] = {}
 
-    def before(self, step: Planned, example: Example) -> tuple[Message, ...]:
+    def before(self, step: PlannedStep, example: Example) -> tuple[Message, ...]:
         """The turns that stand before the question of an example."""
         if step.name not in self._turns:
             # One example's own shots at most are left out, so that many more have to be there.
-            wanted = self._num + max((len(each.rows) for each in self._given), default=0)
-            found = self._all(step) if self._num else iter(())
-            self._turns[step.name] = [turn for turn, _ in zip(found, range(wanted), strict=False)]
+            num_shots = self._num + max((len(each.rows) for each in self._demonstrations), default=0)
+            shots = self._all(step) if self._num else iter(())
+            self._turns[step.name] = [turn for turn, _ in zip(shots, range(num_shots), strict=False)]
         others = [turns for name, turns in self._turns[step.name] if name != example.id]
         return tuple(message for turns in others[: self._num] for message in turns)
 
-    def _all(self, step: Planned) -> Iterator[tuple[str, tuple[Message, ...]]]:
-        examples = {each.example.id: list(lessons_of(each, step, self._prompts, self._seed)) for each in self._given}
+    def _all(self, step: PlannedStep) -> Iterator[tuple[str, tuple[Message, ...]]]:
+        examples = {
+            each.example.id: list(demonstrated_turns(each, step, self._prompts, self._seed))
+            for each in self._demonstrations
+        }
         for place in range(max(map(len, examples.values()), default=0)):
             for name, turns in examples.items():
                 if place < len(turns):
-                    asked, text = turns[place]
-                    yield name, (*asked, Message("assistant", text))
+                    question, text = turns[place]
+                    yield name, (*question, Message("assistant", text))
 
 
-def lessons_of(
-    shown: Demonstration, step: Planned, prompts: Prompts, seed: int
+def demonstrated_turns(
+    demonstration: Demonstration, step: PlannedStep, prompts: Prompts, seed: int
 ) -> Iterator[tuple[tuple[Message, ...], str]]:
     """What a step would ask about a demonstrated example, each question with the text that people wrote."""
-    written = [row for row in shown.rows if row.step == step.name and row.text]
-    if not written:
+    rows = [row for row in demonstration.rows if row.step == step.name and row.text]
+    if not rows:
         return
-    known = step.sees(shown.rows)
+    known = step.sees(demonstration.rows)
     if step.lacks(known):
         return
     try:
-        asks: list[Question] = list(
-            step.step.asks(shown.example, known, StepRandom(seed, shown.example.id, prompts.pairs))
+        questions: list[Question] = list(
+            step.step.asks(demonstration.example, known, StepRandom(seed, demonstration.example.id, prompts.pairs))
         )
-        by_choice = {ask.choice: prompts.turn(step.name, shown.example, ask) for ask in asks}
+        by_choice = {ask.choice: prompts.turn(step.name, demonstration.example, ask) for ask in questions}
     except Skip:
         return
-    for row in written:
+    for row in rows:
         if row.choice in by_choice and row.text:
             yield by_choice[row.choice], row.text

@@ -12,28 +12,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.knowledge.plan import Planned
+from understudy.knowledge.plan import PlannedStep
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import Writer
 from understudy.knowledge.step import Question, Skip
 from understudy.knowledge.store import Store
 from understudy.types import Completer, Completion, Example, Knowledge, Request
 
-MOST_OPEN = 2_048
+MAX_OPEN_EXAMPLES = 2_048
 """So many examples may wait for an earlier one before no further is begun: one answer may be long in coming."""
 
-PASSING = ("rate limit", "server", "connection", "timeout")
+TRANSIENT_REASONS = ("rate limit", "server", "connection", "timeout")
 """Kinds of reason for which no answer came that another time may not hold; such examples are asked about again."""
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass
-class _Open:
+class _OpenExample:
     """An example on its way."""
 
     example: Example
-    ahead: list[Planned]
+    ahead: list[PlannedStep]
     rows: list[Knowledge] = field(default_factory=list)
     under_way: dict[str, int] = field(default_factory=dict)
     unfinished: str = ""
@@ -44,10 +44,10 @@ class _Open:
 
 
 @dataclass(frozen=True)
-class _Question:
-    open: _Open
-    planned: Planned
-    ask: Question
+class _PendingQuestion:
+    open: _OpenExample
+    planned: PlannedStep
+    question: Question
     request: Request
     parameters: dict[str, Any]
 
@@ -56,18 +56,18 @@ class Stream:
     """The run of one `generate`."""
 
     def __init__(
-        self, writer: Writer, store: Store, judge: Filter, examples: Iterable[Example], progress: Progress | None
+        self, writer: Writer, store: Store, filter: Filter, examples: Iterable[Example], progress: Progress | None
     ) -> None:
         self._writer = writer
-        self._filter = judge
+        self._filter = filter
         self._store = store
         self._examples = iter(examples)
         self._total = len(examples) if isinstance(examples, Sequence) else 0
         self._progress = progress
-        self._order: deque[_Open] = deque()
-        self._ready: deque[_Question] = deque()
-        self._asked: dict[str, _Question] = {}
-        self._num_asked = 0
+        self._order: deque[_OpenExample] = deque()
+        self._ready: deque[_PendingQuestion] = deque()
+        self._pending: dict[str, _PendingQuestion] = {}
+        self._num_requests = 0
         self._more = True
         self.seen = 0
         self.finished = 0
@@ -90,10 +90,10 @@ class Stream:
     def _requests(self) -> Iterator[Request]:
         while not self.stopped:
             if self._ready:
-                question = self._ready.popleft()
-                self._asked[question.request.id] = question
-                yield question.request
-            elif len(self._order) >= MOST_OPEN or not self._begin():
+                pending = self._ready.popleft()
+                self._pending[pending.request.id] = pending
+                yield pending.request
+            elif len(self._order) >= MAX_OPEN_EXAMPLES or not self._begin():
                 return
 
     def _begin(self) -> bool:
@@ -106,12 +106,12 @@ class Stream:
         if example.id in self._store.finished:
             self._finish()
         else:
-            opened = _Open(example, list(self._writer.plan))
+            opened = _OpenExample(example, list(self._writer.plan))
             self._order.append(opened)
             self._advance(opened)
         return True
 
-    def _advance(self, opened: _Open) -> None:
+    def _advance(self, opened: _OpenExample) -> None:
         """Ask what waits for nothing any more; a step with nothing to ask says so in a row."""
         moved = True
         while moved:
@@ -120,36 +120,40 @@ class Stream:
             for planned in [each for each in opened.ahead if outstanding.isdisjoint(each.direct)]:
                 opened.ahead.remove(planned)
                 try:
-                    asks = self._writer.asks(planned, opened.example, opened.rows)
+                    questions = self._writer.questions(planned, opened.example, opened.rows)
                 except Skip as skip:
                     opened.rows.append(Knowledge(opened.example.id, planned.name, None, reasons=(str(skip),)))
                     moved = True
                     continue
-                self._put(opened, planned, asks)
+                self._put(opened, planned, questions)
         if opened.done:
             self._write()
 
-    def _put(self, opened: _Open, planned: Planned, asks: Sequence[Question]) -> None:
-        opened.under_way[planned.name] = len(asks) * planned.samples
-        for ask in asks:
+    def _put(self, opened: _OpenExample, planned: PlannedStep, questions: Sequence[Question]) -> None:
+        opened.under_way[planned.name] = len(questions) * planned.samples
+        for question in questions:
             for number in range(planned.samples):
-                self._num_asked += 1
+                self._num_requests += 1
                 request, parameters = self._writer.request(
-                    str(self._num_asked), planned, opened.example, ask, ask.sample * planned.samples + number
+                    str(self._num_requests),
+                    planned,
+                    opened.example,
+                    question,
+                    question.sample * planned.samples + number,
                 )
-                self._ready.append(_Question(opened, planned, ask, request, parameters))
+                self._ready.append(_PendingQuestion(opened, planned, question, request, parameters))
 
     def _take(self, completion: Completion) -> None:
-        question = self._asked.pop(completion.id)
-        opened, planned = question.open, question.planned
+        pending = self._pending.pop(completion.id)
+        opened, planned = pending.open, pending.planned
         kind = completion.reason.partition(":")[0]
         if kind == "budget":
             self.stopped = self.stopped or completion.reason
             opened.unfinished = kind
-        elif kind in PASSING:
+        elif kind in TRANSIENT_REASONS:
             opened.unfinished = kind
         opened.rows.append(
-            self._writer.row(planned, opened.example, question.ask, question.request, question.parameters, completion)
+            self._writer.row(planned, opened.example, pending.question, pending.request, pending.parameters, completion)
         )
         opened.under_way[planned.name] -= 1
         if not opened.under_way[planned.name]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from understudy.completers.factory import completer as made
+from understudy.completers.factory import build_completer
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
-from understudy.knowledge.demonstrations import Demonstration, lessons_of, read_demonstrations
+from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
 from understudy.knowledge.generation import Progress, Stream
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import Prompts
@@ -77,17 +77,17 @@ def check(config: GenerateConfig) -> None:
     if config.demonstrations is not None:
         read_demonstrations(config.demonstrations)
     if config.teacher is not None:
-        made(config.teacher)
+        build_completer(config.teacher)
 
 
 def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:
     """The filter, with what was kept earlier in mind."""
-    found = Filter(config.filter)
+    row_filter = Filter(config.filter)
     if config.filter.near_duplicate is not None:
         for name in config.steps:
             for row in read(folder, name):
-                found.remember(row)
-    return found
+                row_filter.remember(row)
+    return row_filter
 
 
 def teaching_examples(config: GenerateConfig, demonstrations: Sequence[Demonstration]) -> list[Example]:
@@ -98,11 +98,11 @@ def teaching_examples(config: GenerateConfig, demonstrations: Sequence[Demonstra
     """
     load_own(config.own_steps)
     prompts = Prompts(config.prompts, config.steps)
-    found = []
+    examples = []
     for planned in plan_steps(config.model_copy(update={"samples": 1})):
-        for shown in demonstrations:
-            for place, (asked, text) in enumerate(lessons_of(shown, planned, prompts, config.seed)):
-                *earlier, last = (*prompts.system, *asked)
-                name = f"{shown.example.id}/{planned.name}/{place}"
-                found.append(Example(name, last.content, (text,), history=tuple(earlier)))
-    return found
+        for demonstration in demonstrations:
+            for place, (turns, text) in enumerate(demonstrated_turns(demonstration, planned, prompts, config.seed)):
+                *earlier, last = (*prompts.system, *turns)
+                name = f"{demonstration.example.id}/{planned.name}/{place}"
+                examples.append(Example(name, last.content, (text,), history=tuple(earlier)))
+    return examples

@@ -14,7 +14,7 @@ from understudy.types import Knowledge
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """A step in its place.
 
     Attributes:
@@ -55,7 +55,7 @@ class Planned:
         return ""
 
 
-def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -> tuple[Planned, ...]:
+def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -> tuple[PlannedStep, ...]:
     """The steps of a section, checked.
 
     Args:
@@ -66,7 +66,7 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
         ConfigError: a step is unknown, twice there, or stands before what it needs; a setting names no step of the
             section; several samples without a temperature.
     """
-    planned: list[Planned] = []
+    planned: list[PlannedStep] = []
     for name in config.steps:
         planned.append(_place(find(name), planned, config))
     for field in ("temperatures", "max_tokens"):
@@ -83,7 +83,7 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
     return tuple(planned)
 
 
-def _place(step: Step, before: list[Planned], config: GenerateConfig) -> Planned:
+def _place(step: Step, before: list[PlannedStep], config: GenerateConfig) -> PlannedStep:
     names = [each.name for each in before]
     if step.name in names:
         raise ConfigError(f"generate.steps: {step.name} stands there twice", hint="leave one of them out")
@@ -95,7 +95,7 @@ def _place(step: Step, before: list[Planned], config: GenerateConfig) -> Planned
     wanted = {name for need in step.needs + step.after for name in (rationales if need == RATIONALE else [need])}
     direct = tuple(name for name in names if name in wanted)
     seen = wanted.union(*(each.known for each in before if each.name in direct))
-    return Planned(
+    return PlannedStep(
         step,
         direct,
         tuple(name for name in names if name in seen),
@@ -105,7 +105,7 @@ def _place(step: Step, before: list[Planned], config: GenerateConfig) -> Planned
     )
 
 
-def settings_of(planned: Planned, fingerprint: str) -> dict[str, Any]:
+def settings_of(planned: PlannedStep, fingerprint: str) -> dict[str, Any]:
     """What can change a step's texts, JSON-able."""
     return {
         "step": planned.name,

@@ -77,30 +77,30 @@ class Prompts:
         assert path is not None
         try:
             rows = yaml.safe_load(read_text(path))
-            found = tuple(CritiqueRevision(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
+            pairs = tuple(CritiqueRevision(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
         except (yaml.YAMLError, TypeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f"{path} is no list of pairs: {reason}", hint="each needs `critique: …` and `revision: …`"
             ) from error
-        if not found:
+        if not pairs:
             raise ConfigError(f"{path} is empty", hint="it needs one pair at least; remove the file to use ours")
-        return found
+        return pairs
 
-    def turn(self, step: str, example: Example, ask: Question) -> tuple[Message, ...]:
+    def turn(self, step: str, example: Example, question: Question) -> tuple[Message, ...]:
         """What is asked about an example, without system turn and demonstrations.
 
         Raises:
             ConfigError: the step has no prompt, or its prompt uses what it is not given.
         """
-        if ask.messages:
-            return ask.messages
+        if question.messages:
+            return question.messages
         if self.path(f"{step}.jinja") is None:
             raise ConfigError(
                 f"step {step} has no prompt {step}.jinja",
                 hint="put it into `generate.prompts`, or use Question.of(text)",
             )
-        return (Message("user", self._render(f"{step}.jinja", {**variables(example), **ask.variables})),)
+        return (Message("user", self._render(f"{step}.jinja", {**variables(example), **question.variables})),)
 
     @cached_property
     def system(self) -> tuple[Message, ...]:

@@ -17,7 +17,7 @@ from understudy.knowledge.step import is_rationale
 from understudy.knowledge.store import read, step_path, write_step
 from understudy.knowledge.text_checks import Checks, check, restated, words
 from understudy.knowledge.text_statistics import figures, revision
-from understudy.knowledge.votes import ANSWER, stated, votes
+from understudy.knowledge.votes import ANSWER, stated_answer, votes
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge
 
@@ -37,7 +37,7 @@ __all__ = [
     "words",
 ]
 
-COUNTERFACTUAL, BLIND = "counterfactual", "explain_blind"
+COUNTERFACTUAL, EXPLAIN_BLIND = "counterfactual", "explain_blind"
 
 
 class Filter:
@@ -73,13 +73,13 @@ class Filter:
         """One row with its reasons; `rows` are the example's, as evidence."""
         if row.text is None or not is_judged(row):
             return row
-        found = [reason for reason in row.reasons if reason.split(":")[0] not in REASONS]
-        found += reasons(row, example, self._config, rows)
-        if not found and self._config.near_duplicate is not None:
+        row_reasons = [reason for reason in row.reasons if reason.split(":")[0] not in REASONS]
+        row_reasons += reasons(row, example, self._config, rows)
+        if not row_reasons and self._config.near_duplicate is not None:
             seen = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
             earlier = seen.add(row.id, split_answer(row.text)[0])
-            found += [] if earlier is None else [f"near-duplicate: of {earlier}"]
-        return dataclasses.replace(row, reasons=tuple(found))
+            row_reasons += [] if earlier is None else [f"near-duplicate: of {earlier}"]
+        return dataclasses.replace(row, reasons=tuple(row_reasons))
 
 
 def is_judged(row: Knowledge) -> bool:
@@ -109,14 +109,14 @@ def reasons(row: Knowledge, example: Example, config: FilterConfig, rows: Iterab
     checks = check(row, example)
     if not checks.words:
         return ("empty: there is no word in it",)
-    found = []
+    rejections = []
     if checks.words < config.min_words:
-        found.append(f"short: {checks.words} words, fewer than {config.min_words}")
+        rejections.append(f"short: {checks.words} words, fewer than {config.min_words}")
     if config.max_words is not None and checks.words > config.max_words:
-        found.append(f"long: {checks.words} words, more than {config.max_words}")
+        rejections.append(f"long: {checks.words} words, more than {config.max_words}")
     if config.restates is not None and checks.restates >= config.restates:
-        found.append(f"restates: {checks.restates:.2f} of its words are the question's and the answer's")
-    return (*found, *_by_answers(row, example, config, list(rows)))
+        rejections.append(f"restates: {checks.restates:.2f} of its words are the question's and the answer's")
+    return (*rejections, *_by_answers(row, example, config, list(rows)))
 
 
 def _by_answers(row: Knowledge, example: Example, config: FilterConfig, rows: list[Knowledge]) -> Iterator[str]:
@@ -138,13 +138,13 @@ def _leads(row: Knowledge, example: Example, rows: list[Knowledge]) -> tuple[boo
     The text's own answer counts first, then the majority of the answers that were asked for with a rationale at hand,
     then the answer of a rationale for which the gold answer was hidden.
     """
-    own = stated(row)
+    own = stated_answer(row)
     if own is not None:
         return is_right(own, example), "its own answer"
     counted = votes(rows, example)
     if counted.num:
         return counted.majority is not None and is_right(counted.majority, example), "the teacher's answer"
-    blind = [said for other in rows if other.step == BLIND and (said := stated(other)) is not None]
+    blind = [answer for other in rows if other.step == EXPLAIN_BLIND and (answer := stated_answer(other)) is not None]
     return (is_right(blind[-1], example) if blind else None), "the teacher's answer without help"
 
 
@@ -163,35 +163,40 @@ def sift(
         DataError: a line is no row of knowledge.
         RunError: the folder cannot be written.
     """
-    known = {example.id: example for example in examples}
+    examples_by_id = {example.id: example for example in examples}
     evidence: dict[str, list[Knowledge]] = {}
-    for step in {ANSWER, BLIND} & set(steps):
+    for step in {ANSWER, EXPLAIN_BLIND} & set(steps):
         for row in read(folder, step):
             evidence.setdefault(row.id, []).append(row)
-    one = Filter(config)
+    row_filter = Filter(config)
     for step in steps:
         if _is_judged_step(step) and step_path(folder, step).is_file():
             rows = read(folder, step)
             write_step(
-                folder, step, (one.judged(r, known[r.id], evidence.get(r.id, ())) if r.id in known else r for r in rows)
+                folder,
+                step,
+                (
+                    row_filter.judged(r, examples_by_id[r.id], evidence.get(r.id, ())) if r.id in examples_by_id else r
+                    for r in rows
+                ),
             )
 
 
 def filtered(
-    groups: Iterable[tuple[Example, Sequence[Knowledge]]], config: FilterConfig
+    rows_of_examples: Iterable[tuple[Example, Sequence[Knowledge]]], config: FilterConfig
 ) -> Iterator[tuple[Example, list[Knowledge]]]:
     """`Filter.apply` along a stream of examples with their rows."""
-    one = Filter(config)
-    for example, rows in groups:
-        yield example, one.apply(example, rows)
+    row_filter = Filter(config)
+    for example, rows in rows_of_examples:
+        yield example, row_filter.apply(example, rows)
 
 
 def by_example(rows: Iterable[Knowledge], examples: Iterable[Example]) -> Iterator[tuple[Example, list[Knowledge]]]:
     """Rows put to their examples, in the order of the examples; rows of no example are left out."""
     examples = list(examples)
-    found: dict[str, list[Knowledge]] = {example.id: [] for example in examples}
+    rows_by_id: dict[str, list[Knowledge]] = {example.id: [] for example in examples}
     for row in rows:
-        if row.id in found:
-            found[row.id].append(row)
+        if row.id in rows_by_id:
+            rows_by_id[row.id].append(row)
     for example in examples:
-        yield example, found[example.id]
+        yield example, rows_by_id[example.id]

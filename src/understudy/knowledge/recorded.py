@@ -36,7 +36,7 @@ from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Example, Knowledge, Provenance
 
-BLIND, GIVEN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
+EXPLAIN_BLIND, EXPLAIN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
 
 NEXT_QUESTION = "\n\nQ:"
 """Where an output begins to ask questions of its own."""
@@ -91,17 +91,17 @@ def parse(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     return ParsedOutput(rationale, " or ".join(choices[place] for place in places), places)
 
 
-def _plain(words: str) -> str:
-    return _BETWEEN.sub("", words.strip()).rstrip(".").strip()
+def _plain(text: str) -> str:
+    return _BETWEEN.sub("", text.strip()).rstrip(".").strip()
 
 
-def _answer(place: int, words: str, choices: Sequence[str]) -> str:
+def _answer(place: int, text: str, choices: Sequence[str]) -> str:
     """An option's own text where the words behind its letter are nearly that."""
     if place >= len(choices):
-        return words or "no option"
+        return text or "no option"
     option = choices[place]
-    alike = difflib.SequenceMatcher(None, folded(words), folded(option), autojunk=False).ratio() >= _NEARLY
-    return option if alike or not words else words
+    alike = difflib.SequenceMatcher(None, folded(text), folded(option), autojunk=False).ratio() >= _NEARLY
+    return option if alike or not text else text
 
 
 def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Iterator[Knowledge]:
@@ -120,19 +120,19 @@ def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Itera
     """
     examples = list(examples)
     known = {example.id: example for example in examples}
-    found: dict[str, list[Knowledge]] = {}
+    rows_by_id: dict[str, list[Knowledge]] = {}
     for row in _rows(Path(path), known):
         if row.id in known:
-            found.setdefault(row.id, []).append(row)
-    if not found:
+            rows_by_id.setdefault(row.id, []).append(row)
+    if not rows_by_id:
         raise DataError(
             f"{path} has no output for any of the {len(examples)} examples",
             hint="the ids in the recording must be those of data.source",
         )
-    step = next(iter(found.values()))[0].step
+    step = next(iter(rows_by_id.values()))[0].step
     for example in examples:
         missing = Knowledge(example.id, step, None, reasons=("missing: no output was recorded",))
-        yield from found.get(example.id, (missing,))
+        yield from rows_by_id.get(example.id, (missing,))
 
 
 def take_over(
@@ -202,8 +202,8 @@ def _rows(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder in the order of the numbers in their names; those of a run that are no rows left out."""
-    found = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
-    return sorted(found, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
+    files = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
+    return sorted(files, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
 
 
 def _parts(name: str) -> list[str]:
@@ -227,16 +227,16 @@ def _in_order(files: Sequence[Path], known: Mapping[str, Example]) -> Iterator[K
             f"{len(outputs)} outputs in {files[0].parent} for {len(questions.examples)} readable questions in {source}",
             hint="they are put together by their order, so there must be one output for each question",
         )
-    for (file, place, text), asked in zip(outputs, questions.examples, strict=True):
-        example = known.get(asked.id)
+    for (file, place, text), question in zip(outputs, questions.examples, strict=True):
+        example = known.get(question.id)
         if example is None:
             continue
-        if folded(example.question) != folded(asked.question) or example.choices != asked.choices:
+        if folded(example.question) != folded(question.question) or example.choices != question.choices:
             raise DataError(
-                f"{source}: {asked.id} is another question there than in the data",
+                f"{source}: {question.id} is another question there than in the data",
                 hint="outputs are joined by id once they have the id of their question; use the recording's own data",
             )
-        yield _parsed(text, asked, Provenance(file.name, parameters={"row": place}))
+        yield _parsed(text, question, Provenance(file.name, parameters={"row": place}))
 
 
 def _texts(path: Path) -> list[str]:
@@ -249,10 +249,12 @@ def _texts(path: Path) -> list[str]:
 def _questions(files: Sequence[Path]) -> Path:
     """The one other file of rows beside the outputs or above them."""
     for folder in (files[0].parent, files[0].parent.parent):
-        found = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
-        found = [each for each in found if each not in files and not (each.suffix == ".json" and _is_list(each))]
-        if len(found) == 1:
-            return found[0]
+        candidates = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
+        candidates = [
+            each for each in candidates if each not in files and not (each.suffix == ".json" and _is_list(each))
+        ]
+        if len(candidates) == 1:
+            return candidates[0]
     raise DataError(
         f"which questions do the outputs in {files[0].parent} answer?",
         hint="put the one file of questions (.json or .jsonl, in the order of the outputs) beside them or above them",
@@ -262,8 +264,8 @@ def _questions(files: Sequence[Path]) -> Path:
 def _parsed(text: str, example: Example, source: Provenance) -> Knowledge:
     output = parse(text, example.choices)
     if isinstance(output, str):
-        return Knowledge(example.id, BLIND, None, reasons=(output,), provenance=source)
-    return Knowledge(example.id, BLIND, with_answer(output.rationale, output.answer), provenance=source)
+        return Knowledge(example.id, EXPLAIN_BLIND, None, reasons=(output,), provenance=source)
+    return Knowledge(example.id, EXPLAIN_BLIND, with_answer(output.rationale, output.answer), provenance=source)
 
 
 def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
@@ -279,17 +281,17 @@ def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
 def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
     """A row of knowledge as it was written."""
     try:
-        made = from_row(row)
+        knowledge = from_row(row)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: row {number} is no row of knowledge: {error}", hint=_COLUMNS) from error
     wrong = [
         name
         for name, kinds in (("text", str | None), ("sample", int), ("reasons", list | tuple | None))
-        if not isinstance(row.get(name, made.sample), kinds)
+        if not isinstance(row.get(name, knowledge.sample), kinds)
     ]
     if wrong:
         raise DataError(f"{path}: row {number} is no row of knowledge: look at its {wrong[0]}", hint=_COLUMNS)
-    return replace(made, choice=_choice(made.choice, example))
+    return replace(knowledge, choice=_choice(knowledge.choice, example))
 
 
 def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
@@ -297,12 +299,12 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     name = next((name for name in ("rationale", "explanation", "text") if name in row), None)
     if name is None:
         raise DataError(f"{path}: row {number} has no text", hint="name it rationale, explanation or text")
-    said = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
-    if not isinstance(said, str | None):
+    value = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
+    if not isinstance(value, str | None):
         raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
-    text, answer = (said or "").strip(), _answered(row.get("answer"), example)
+    text, answer = (value or "").strip(), _answered(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
-    step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else BLIND if answer else GIVEN))
+    step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else EXPLAIN_BLIND if answer else EXPLAIN))
     source = Provenance(path.name, parameters={"row": number - 1})
     if not text:
         return Knowledge(example.id, step, None, choice, reasons=("empty: no text was recorded",), provenance=source)

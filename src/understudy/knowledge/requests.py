@@ -11,7 +11,7 @@ from understudy.completers.response_parsing import without_thought
 from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
 from understudy.knowledge.demonstrations import Demonstration, Shots
-from understudy.knowledge.plan import Planned, plan_steps, settings_of
+from understudy.knowledge.plan import PlannedStep, plan_steps, settings_of
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import is_judged
 from understudy.knowledge.quality import reasons as reasons_of
@@ -48,7 +48,7 @@ class Writer:
             "filter": config.filter.model_dump(),
         }
 
-    def asks(self, planned: Planned, example: Example, rows: Sequence[Knowledge]) -> list[Question]:
+    def questions(self, planned: PlannedStep, example: Example, rows: Sequence[Knowledge]) -> list[Question]:
         """The questions of a step.
 
         Raises:
@@ -60,72 +60,72 @@ class Writer:
             raise Skip(lacking)
         draw = StepRandom(self._config.seed, example.id, self._prompts.pairs)
         with _own_faults(planned, example):
-            found = list(planned.step.asks(example, known, draw))
-        if not found:
+            questions = list(planned.step.asks(example, known, draw))
+        if not questions:
             raise Skip("nothing to ask")
-        return found
+        return questions
 
     def request(
-        self, name: str, planned: Planned, example: Example, ask: Question, sample: int
+        self, name: str, planned: PlannedStep, example: Example, question: Question, sample: int
     ) -> tuple[Request, dict]:
         """The request for a question, and the parameters of its provenance."""
         shots = self._shots.before(planned, example)
-        asked = self._prompts.turn(planned.name, example, ask)
+        turns = self._prompts.turn(planned.name, example, question)
         # A conversation of the step's own may begin with a system turn of its own.
-        system = () if asked[0].role == "system" else self._prompts.system
-        first = asked[:1] if asked[0].role == "system" else ()
-        messages = (*system, *first, *shots, *asked[len(first) :])
-        request = Request(name, messages, ask.schema, sample, planned.temperature, planned.max_tokens)
+        system = () if turns[0].role == "system" else self._prompts.system
+        first = turns[:1] if turns[0].role == "system" else ()
+        messages = (*system, *first, *shots, *turns[len(first) :])
+        request = Request(name, messages, question.schema, sample, planned.temperature, planned.max_tokens)
         parameters = {
             "prompt": planned.name,
             "prompt_fingerprint": self._prompts.fingerprint(planned.name),
             "temperature": self._temperature(planned.temperature),
             "max_tokens": planned.max_tokens,
             "shots": len(shots) // 2,
-            **ask.parameters,
+            **question.parameters,
         }
         return request, parameters
 
     def row(
         self,
-        planned: Planned,
+        planned: PlannedStep,
         example: Example,
-        ask: Question,
+        question: Question,
         request: Request,
         parameters: Mapping,
-        answer: Completion,
+        completion: Completion,
     ) -> Knowledge:
         """What became of a question."""
-        text, reasons = None, (answer.reason,) if answer.text is None else ()
-        if answer.text is not None:
+        text, reasons = None, (completion.reason,) if completion.text is None else ()
+        if completion.text is not None:
             try:
                 with _own_faults(planned, example):
-                    text = planned.step.read(without_thought(answer.text))
+                    text = planned.step.read(without_thought(completion.text))
                 reasons = () if text else ("empty: nothing was left of the answer",)
             except Skip as skip:
                 reasons = (f"unusable: {skip}",)
-        made = Knowledge(
+        row = Knowledge(
             example.id,
             planned.name,
             text or None,
-            ask.choice,
+            question.choice,
             request.sample,
             reasons,
             Provenance(
                 self._teacher,
                 messages_fingerprint(request.messages),
                 parameters,
-                answer.input_tokens,
-                answer.output_tokens,
-                cost_of(self._endpoint, answer.input_tokens, answer.output_tokens),
-                round(answer.seconds, 4),
-                answer.cached,
+                completion.input_tokens,
+                completion.output_tokens,
+                cost_of(self._endpoint, completion.input_tokens, completion.output_tokens),
+                round(completion.seconds, 4),
+                completion.cached,
             ),
         )
         # What later steps are to build on is judged now, by itself; the rest when all of the example is there.
-        if made.kept and is_judged(made):
-            return replace(made, reasons=reasons_of(made, example, self._config.filter))
-        return made
+        if row.kept and is_judged(row):
+            return replace(row, reasons=reasons_of(row, example, self._config.filter))
+        return row
 
     def _temperature(self, own: float | None) -> float | None:
         return own if own is not None else getattr(self._endpoint, "temperature", None)
@@ -136,15 +136,17 @@ def messages_fingerprint(messages: Iterable[Message]) -> str:
     return fingerprint([[turn.role, turn.content] for turn in messages])
 
 
-def cost_of(endpoint: EndpointConfig | None, read: int, written: int) -> float | None:
+def cost_of(endpoint: EndpointConfig | None, input_tokens: int, output_tokens: int) -> float | None:
     """What a text cost: tokens · price / 10⁶, read and written; None without prices."""
     if endpoint is None or (endpoint.input_price is None and endpoint.output_price is None):
         return None
-    return round((read * (endpoint.input_price or 0.0) + written * (endpoint.output_price or 0.0)) / 1e6, 12)
+    return round(
+        (input_tokens * (endpoint.input_price or 0.0) + output_tokens * (endpoint.output_price or 0.0)) / 1e6, 12
+    )
 
 
 @contextmanager
-def _own_faults(planned: Planned, example: Example) -> Iterator[None]:
+def _own_faults(planned: PlannedStep, example: Example) -> Iterator[None]:
     """Whatever a step raises, in one line that names step and example."""
     try:
         yield

@@ -66,8 +66,8 @@ def steps_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     """The steps that have a file, in the order in which they were asked for."""
     planned = read_json(Path(folder) / PLAN).get("steps", []) if (Path(folder) / PLAN).is_file() else []
     order = [row["step"] for row in planned]
-    found = sorted(path.stem for path in Path(folder).glob("*.jsonl") if path.name != FINISHED)
-    return tuple(sorted(found, key=lambda name: order.index(name) if name in order else len(order)))
+    steps = sorted(path.stem for path in Path(folder).glob("*.jsonl") if path.name != FINISHED)
+    return tuple(sorted(steps, key=lambda name: order.index(name) if name in order else len(order)))
 
 
 def read(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
@@ -106,13 +106,13 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 class Store:
     """The files of a folder, open for writing. Rows of one example are written together, when it is finished."""
 
-    def __init__(self, folder: str | os.PathLike[str], steps: Sequence[str], plan: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], steps: Sequence[str], identity: Mapping[str, Any]) -> None:
         """Open the folder, and sweep out what was left half-written.
 
         Args:
             folder: made where it is absent.
             steps: the steps that are written.
-            plan: whatever can change the texts; rows made by another plan are moved into a folder beside these.
+            identity: whatever can change the texts; rows of another identity are moved into a folder beside these.
 
         Raises:
             RunError: the folder cannot be written.
@@ -122,7 +122,7 @@ class Store:
         self.steps = tuple(steps)
         self.finished: dict[str, int] = {}
         self._files: dict[str, IO[bytes]] = {}
-        self._set_aside(dict(plan))
+        self._set_aside(dict(identity))
         self._sweep()
 
     def __enter__(self) -> Store:
@@ -163,10 +163,10 @@ class Store:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def _set_aside(self, plan: dict[str, Any]) -> None:
+    def _set_aside(self, identity: dict[str, Any]) -> None:
         path = self.folder / PLAN
         before = read_json(path) if path.is_file() else None
-        if before == json.loads(json.dumps(plan)):
+        if before == json.loads(json.dumps(identity)):
             return
         old = [each for each in self.folder.glob("*.jsonl") if each.is_file()] if before is not None else []
         try:
@@ -175,15 +175,15 @@ class Store:
                 target.mkdir(exist_ok=True)
                 for each in (path, *old):
                     os.replace(each, target / each.name)
-            write_json(path, plan)
+            write_json(path, identity)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def _sweep(self) -> None:
         """Keep the rows of finished examples only, if there are others."""
         marked = {row["id"]: row["rows"] for _, row in _rows(self.folder / FINISHED)}
-        found = Counter(row["id"] for step in self.steps for _, row in _rows(step_path(self.folder, step)))
-        self.finished = {name: rows for name, rows in marked.items() if found[name] == rows}
+        counts = Counter(row["id"] for step in self.steps for _, row in _rows(step_path(self.folder, step)))
+        self.finished = {name: rows for name, rows in marked.items() if counts[name] == rows}
         for path in (*(step_path(self.folder, step) for step in self.steps), self.folder / FINISHED):
             if path.is_file() and (_torn(path) or any(row["id"] not in self.finished for _, row in _rows(path))):
                 with atomic(path) as handle:
@@ -221,7 +221,7 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
             handle.write(text.encode("utf-8", "replace").decode("utf-8"))
 
 
-def explained(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
+def with_rationales(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
     """Put the kept rows of a folder to their examples, in the order of the examples.
 
     A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from understudy.data.option_mentions import folded, is_right, mentioned
 from understudy.data.tasks import split_answer, wrong_places
-from understudy.knowledge.votes import stated
+from understudy.knowledge.votes import stated_answer
 from understudy.types import Example, Knowledge
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -30,14 +30,14 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def restated(text: str, *given: str) -> float:
+def restated(text: str, *sources: str) -> float:
     """Share of a text's content words that stand in the given texts; 1 where it has no content words at all.
 
     Words are compared as they are written: an inflected form is a word of its own.
     """
     content = [word for word in words(text) if word not in FUNCTION_WORDS]
-    known = {word for each in given for word in words(each)}
-    return sum(word in known for word in content) / len(content) if content else 1.0
+    source_words = {word for each in sources for word in words(each)}
+    return sum(word in source_words for word in content) / len(content) if content else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ def check(row: Knowledge, example: Example) -> Checks:
     # With the answers among them, an option inside an answer is not taken for a mention of the option.
     options = tuple(dict.fromkeys((*example.choices, *answers)))
     named = {folded(options[place]) for place in mentioned(text, options)}
-    own = {folded(answer) for answer in answers}
-    said = stated(row)
+    argued_for = {folded(answer) for answer in answers}
+    stated = stated_answer(row)
     return Checks(
         words=len(words(text)),
         restates=restated(text, example.question, *answers),
-        names_answer=bool(named & own),
-        distractors=len(named & ({folded(choice) for choice in example.choices} - own)),
-        leads_to_gold=is_right(said, example) if said and example.labelled else None,
+        names_answer=bool(named & argued_for),
+        distractors=len(named & ({folded(choice) for choice in example.choices} - argued_for)),
+        leads_to_gold=is_right(stated, example) if stated and example.labelled else None,
     )
 
 

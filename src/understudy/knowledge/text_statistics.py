@@ -68,11 +68,11 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
     Returns:
         Step → figures.
     """
-    known = {example.id: example for example in examples}
+    examples_by_id = {example.id: example for example in examples}
     tallies: dict[str, _Tally] = {}
     for row in rows:
-        if row.id in known:
-            tallies.setdefault(row.step, _Tally()).add(row, check(row, known[row.id]))
+        if row.id in examples_by_id:
+            tallies.setdefault(row.step, _Tally()).add(row, check(row, examples_by_id[row.id]))
     return {step: tally.summary() for step, tally in tallies.items()}
 
 
@@ -89,29 +89,29 @@ def revision(
     """
     from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 
-    known = {example.id: example for example in examples}
-    old, new = _checks(before, known), _checks(after, known)
-    shared = [name for name in known if name in old and name in new]
+    examples_by_id = {example.id: example for example in examples}
+    old, new = _checks(before, examples_by_id), _checks(after, examples_by_id)
+    shared = [name for name in examples_by_id if name in old and name in new]
     revised: dict[str, RevisedFigure] = {}
     for figure in ("words", "distractors", "restates", "names_answer") if shared else ():
         after_, before_ = ([float(getattr(side[name], figure)) for name in shared] for side in (new, old))
-        how = Resampling(seed=seed)
-        difference = paired_bootstrap(after_, before_, resampling=how).to_dict()
+        resampling = Resampling(seed=seed)
+        difference = paired_bootstrap(after_, before_, resampling=resampling).to_dict()
         revised[figure] = RevisedFigure(
             before=difference["mean_b"],
             after=difference["mean_a"],
             difference=difference["difference"],
             low=difference["low"],
             high=difference["high"],
-            p_value=randomisation_test(after_, before_, resampling=how).p_value,
+            p_value=randomisation_test(after_, before_, resampling=resampling).p_value,
         )
     return Revision(len(shared), **revised)
 
 
-def _checks(rows: Iterable[Knowledge], known: dict[str, Example]) -> dict[str, Checks]:
+def _checks(rows: Iterable[Knowledge], examples_by_id: dict[str, Example]) -> dict[str, Checks]:
     """Of each example's first written text that argues for the right answer."""
-    found: dict[str, Checks] = {}
+    checks: dict[str, Checks] = {}
     for row in rows:
-        if row.text is not None and row.choice is None and row.id in known and row.id not in found:
-            found[row.id] = check(row, known[row.id])
-    return found
+        if row.text is not None and row.choice is None and row.id in examples_by_id and row.id not in checks:
+            checks[row.id] = check(row, examples_by_id[row.id])
+    return checks

@@ -69,21 +69,21 @@ def votes(rows: Iterable[Knowledge], example: Example) -> Votes:
         rows: of one example, in any order.
         example: with its choices and gold answer.
     """
-    given = sorted((row for row in rows if row.step == ANSWER and row.text is not None), key=lambda row: row.sample)
+    answers = sorted((row for row in rows if row.step == ANSWER and row.text is not None), key=lambda row: row.sample)
     counts: Counter[str] = Counter()
     undecided = right = 0
-    for row in given:
-        said = stated(row) or ""
-        vote = _vote(said, example)
+    for row in answers:
+        answer = stated_answer(row) or ""
+        vote = _vote(answer, example)
         if vote is None:
             undecided += 1
         else:
             counts[vote] += 1
-        right += is_right(said, example)
+        right += is_right(answer, example)
     return Votes(dict(counts), undecided, right)
 
 
-def stated(row: Knowledge) -> str | None:
+def stated_answer(row: Knowledge) -> str | None:
     """The answer that a text states: what follows its mark, or all of a row that is an answer; None: none."""
     if row.text is None:
         return None
@@ -91,8 +91,8 @@ def stated(row: Knowledge) -> str | None:
     return rationale or None if answer is None and row.step == ANSWER else answer
 
 
-def _vote(said: str, example: Example) -> str | None:
+def _vote(answer: str, example: Example) -> str | None:
     if not example.choices:
-        return folded(said) or None
-    place = named_option(said, example.choices)
+        return folded(answer) or None
+    place = named_option(answer, example.choices)
     return None if place is None else example.choices[place]

@@ -41,27 +41,27 @@ def dense_head(
     """`fused_head` on logits `[N, V_s]` and `[N, V_t]`; arguments and result are described there."""
     function = by_name(divergence) if isinstance(divergence, str) else divergence
     student_logp = student_logits.log_softmax(-1)
-    total, found = student_logits.new_zeros(()), {}
-    found |= _statistics("student", student_logp)
+    total, values = student_logits.new_zeros(()), {}
+    values |= _statistics("student", student_logp)
     if gold_ids is not None:
         gold = _cross_entropy(student_logp, gold_ids)
-        found["gold"] = gold.detach()
+        values["gold"] = gold.detach()
         total = total if gold_weights is None else total + (gold_weights * gold).sum()
     if teacher_logits is not None:
         teacher_logp = teacher_logits.log_softmax(-1)
-        found |= _statistics("teacher", teacher_logp)
+        values |= _statistics("teacher", teacher_logp)
         weights = torch.ones_like(student_logits[:, 0]) if token_weights is None else token_weights
         if gold_ids is not None:
             teacher_gold = _cross_entropy(teacher_logp, gold_ids)
-            found["teacher_gold"] = teacher_gold.detach()
-            found["teacher_right"] = _right(teacher_logits, gold_ids)
+            values["teacher_gold"] = teacher_gold.detach()
+            values["teacher_right"] = _right(teacher_logits, gold_ids)
             total = total if teacher_gold_weights is None else total + (teacher_gold_weights * teacher_gold).sum()
-            weights = weights * found["teacher_right"] if only_where_teacher_right else weights
-        value = function(*_common(student_logits / temperature, teacher_logits.detach() / temperature))
-        found["divergence"] = value.detach()
+            weights = weights * values["teacher_right"] if only_where_teacher_right else weights
+        divergences = function(*_common(student_logits / temperature, teacher_logits.detach() / temperature))
+        values["divergence"] = divergences.detach()
         counted = weights != 0
-        total = total + (weights[counted] * value[counted]).sum()
-    return HeadLosses(total, **found)
+        total = total + (weights[counted] * divergences[counted]).sum()
+    return HeadLosses(total, **values)
 
 
 def _common(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

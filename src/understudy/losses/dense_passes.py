@@ -17,6 +17,8 @@ from understudy.losses.fused import HeadLosses
 from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MappedColumns, SortedL1
 from understudy.losses.passes import Pass
+from understudy.losses.sides import LogitSource
+from understudy.losses.sources import CandidateLogits
 
 
 def dense(step: Pass) -> HeadLosses:
@@ -52,7 +54,10 @@ def dense(step: Pass) -> HeadLosses:
     )
 
 
-def _logits(states: HeadStates) -> Tensor:
+def _logits(states: LogitSource) -> Tensor:
+    if isinstance(states, CandidateLogits):
+        return states.masked()
+    assert isinstance(states, HeadStates), "the dense side knows heads and candidates"
     head = states.head
     return head_logits(states.hidden, head.weight, head.bias, head.softcap, head.scale)
 
@@ -61,7 +66,7 @@ def _side_by_side(step: Pass) -> tuple[Tensor, Tensor]:
     """The student's tokens that have a teacher, and the teacher's beside them."""
     if step.pairs is not None:
         return step.pairs.student, step.pairs.teacher
-    everything = torch.arange(step.student.tokens, device=step.student.hidden.device)
+    everything = torch.arange(step.student.tokens, device=step.student.device)
     return everything, everything
 
 

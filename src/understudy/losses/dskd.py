@@ -217,10 +217,10 @@ class CrossModelAttention(nn.Module):
             *(x.split(list(teacher.lengths)) for x in (key, teacher_values)),
             strict=True,
         )
-        for one_query, one_student, one_key, one_teacher in pairs:
-            scores = (one_query.to(exact) @ one_key.to(exact).t()) / one_key.shape[1] ** 0.5
-            to_student.append(scores.softmax(-1).to(one_teacher.dtype) @ one_teacher)
-            to_teacher.append(scores.t().softmax(-1).to(one_student.dtype) @ one_student)
+        for row_query, row_student, row_key, row_teacher in pairs:
+            scores = (row_query.to(exact) @ row_key.to(exact).t()) / row_key.shape[1] ** 0.5
+            to_student.append(scores.softmax(-1).to(row_teacher.dtype) @ row_teacher)
+            to_teacher.append(scores.t().softmax(-1).to(row_student.dtype) @ row_student)
         return torch.cat(to_student), torch.cat(to_teacher)
 
     def _normalised(self, values: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -65,17 +65,19 @@ class DualSpaceV2(nn.Module):
         ids = torch.full((len(teacher),), -1, device=columns.device)
         ids[columns[1]] = columns[0]
         self.register_buffer("to_student_ids", ids, persistent=False)
-        self._known: tuple[object, Tensor] | None = None
+        self._cached_projection: tuple[object, Tensor] | None = None
 
     def student_to_teacher(self, student: Tensor, teacher: Tensor) -> Tensor:
         """P_s2t `[d, D]` of the heads as they are; computed again only when the student's has changed."""
         state = (student.data_ptr(), student._version) if student.is_leaf else None
-        if self._known is None or state is None or self._known[0] != state:
+        if self._cached_projection is None or state is None or self._cached_projection[0] != state:
             with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
                 exact = self.inverse_gram.dtype
-                found = _cross(student.detach(), teacher.detach(), self.columns, exact) @ self.inverse_gram / self.scale
-            self._known = state, found
-        return self._known[1]
+                projection = (
+                    _cross(student.detach(), teacher.detach(), self.columns, exact) @ self.inverse_gram / self.scale
+                )
+            self._cached_projection = state, projection
+        return self._cached_projection[1]
 
     def forward(self, *arguments, **options) -> DualSpaceLosses:
         """The losses of `passes`, whose arguments it takes."""
@@ -166,10 +168,10 @@ def _function(name: str | Divergence) -> Divergence:
 def _cross(first: Tensor, second: Tensor, columns: Tensor, exact: torch.dtype | None = None) -> Tensor:
     """firstᵀ second over the shared tokens, a piece of the vocabulary at a time."""
     exact = exact or _exact(first)
-    found = torch.zeros(first.shape[1], second.shape[1], dtype=exact, device=first.device)
+    product = torch.zeros(first.shape[1], second.shape[1], dtype=exact, device=first.device)
     for ours, theirs in zip(columns[0].split(_ROWS), columns[1].split(_ROWS), strict=True):
-        found.addmm_(first[ours].to(exact).t(), second[theirs].to(found.device, exact))
-    return found
+        product.addmm_(first[ours].to(exact).t(), second[theirs].to(product.device, exact))
+    return product
 
 
 def _inverse_gram(weight: Tensor, columns: Tensor) -> Tensor:

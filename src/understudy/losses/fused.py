@@ -18,7 +18,7 @@ from understudy.losses.divergences import divergence as by_name
 from understudy.losses.fused_pass import HeadPass
 from understudy.losses.heads import Head, HeadStates
 from understudy.losses.requests import HeadTerms, WantedGradients
-from understudy.losses.sides import LogitSource
+from understudy.losses.sides import LearningSource, LogitSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +171,11 @@ def fused_head(
     return head_losses(HeadStates(student_hidden, head), teacher, terms)
 
 
-def head_losses(student: HeadStates, teacher: LogitSource | None, terms: HeadTerms) -> HeadLosses:
-    """`fused_head` for callers that hold each side as one: `HeadStates`, or for the teacher any `LogitSource`."""
+def head_losses(student: LearningSource, teacher: LogitSource | None, terms: HeadTerms) -> HeadLosses:
+    """`fused_head` for callers that hold each side as one: `HeadStates`, or another source of logits."""
     _check(terms, student, teacher)
     states = teacher.hidden if isinstance(teacher, HeadStates) else None
-    tensors = (student.hidden, student.head.weight, student.head.bias, states)
+    tensors = (*student.graph, states)
     total, *values = _FusedHead.apply(terms, student, teacher, torch.is_grad_enabled(), *tensors)  # type: ignore
     return HeadLosses(total, **dict(zip(_VALUES, values, strict=True)))
 
@@ -217,14 +217,13 @@ class _FusedHead(torch.autograd.Function):
     def forward(
         ctx,
         terms: HeadTerms,
-        student: HeadStates,
+        student: LearningSource,
         teacher: LogitSource | None,
         grad_enabled: bool,
         *tensors: Tensor | None,
     ):
-        work = HeadPass(
-            terms, student, teacher, WantedGradients(*(grad_enabled and need for need in ctx.needs_input_grad[4:]))
-        )
+        *of_student, of_teacher = (grad_enabled and need for need in ctx.needs_input_grad[4:])
+        work = HeadPass(terms, student, teacher, WantedGradients(tuple(of_student), of_teacher))
         total = work.run()
         ctx.save_for_backward(*work.gradients)
         ctx.unit, ctx.dtypes = work.plan.unit, [None if tensor is None else tensor.dtype for tensor in tensors]
@@ -252,7 +251,7 @@ def _keeps_graph() -> bool:
     return getattr(bindings, "_get_current_graph_task_keep_graph", lambda: True)()
 
 
-def _check(terms: HeadTerms, student: HeadStates, teacher: LogitSource | None) -> None:
+def _check(terms: HeadTerms, student: LearningSource, teacher: LogitSource | None) -> None:
     if terms.temperature <= 0:
         raise ValueError(f"temperature must be positive, not {terms.temperature}")
     if terms.chunk_tokens is not None and terms.chunk_tokens < 1:

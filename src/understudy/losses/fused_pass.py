@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.heads import HeadGradient, HeadSide, HeadStates
+from understudy.losses.heads import HeadGradient, HeadSide
 from understudy.losses.kernels import Block
 from understudy.losses.pass_plan import plan_pass
 from understudy.losses.requests import HeadTerms, WantedGradients
-from understudy.losses.sides import LogitSide, LogitSource, floor, softmax_into
+from understudy.losses.sides import LearningSource, LogitSide, LogitSource, floor, softmax_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,19 @@ class Buffers:
 class HeadPass:
     """One pass over the student's head and the teacher's side.
 
-    After `run`, `values` holds the per-token values by name and `gradients` those of student hidden states, weight
-    and bias and teacher hidden states; the latter still lack the factor `plan.unit` where that is not None.
+    After `run`, `values` holds the per-token values by name and `gradients` those of the student's graph (hidden
+    states, weight and bias) and of the teacher's hidden states; they still lack the factor `plan.unit` where that is
+    not None.
     """
 
     def __init__(
-        self, terms: HeadTerms, student: HeadStates, teacher: LogitSource | None, wants: WantedGradients
+        self, terms: HeadTerms, student: LearningSource, teacher: LogitSource | None, wants: WantedGradients
     ) -> None:
         self.plan = plan_pass(terms, student, teacher)
         self.divergence = torch.zeros(self.plan.tokens, dtype=self.plan.exact, device=self.plan.device)
         self.rows = torch.zeros_like(self.divergence)
-        head = student.head
-        asked = (
-            student.hidden if wants.student_hidden else None,
-            head.weight if wants.student_weight else None,
-            head.bias if wants.student_bias else None,
-        )
-        wanted = any(tensor is not None for tensor in asked)
-        self.student_gradient = HeadGradient(self.plan.student, *asked) if wanted else None
+        self.num_student_tensors = len(wants.student)
+        self.student_gradient = self.plan.student.gradient(wants.student) if any(wants.student) else None
         self.teacher_gradient, side = None, self.plan.teacher
         if wants.teacher_hidden and terms.teacher_gold_weights is not None and isinstance(side, HeadSide):
             self.teacher_gradient = HeadGradient(side, side.hidden, None, None)
@@ -83,9 +78,10 @@ class HeadPass:
 
     @property
     def gradients(self) -> list[Tensor | None]:
-        """Gradients of student hidden states, weight, bias, and teacher hidden states."""
+        """Gradients of the student's graph, and of the teacher's hidden states."""
         own, other = self.student_gradient, self.teacher_gradient
-        return [own and own.hidden, own and own.weight, own and own.bias, other and other.hidden]  # type: ignore
+        of_student = [None] * self.num_student_tensors if own is None else own.tensors
+        return [*of_student, None if other is None else other.hidden]
 
     def _reserve(self, chunk: int, block: int) -> Buffers | None:
         """Allocate what the chunks share."""
@@ -94,7 +90,7 @@ class HeadPass:
             if side is not None:
                 # The teacher's gold gradient outlives the divergence, which uses up the softmax of the teacher.
                 lasting = side is plan.teacher and gradient is not None
-                own = side.needs_own_softmax and (lasting or not plan.shares(side))
+                own = side.needs_own_softmax and (lasting or not plan.shares_softmax(side))
                 side.reserve(chunk, block, own_softmax=own, gradient=gradient is not None)
         if plan.teacher is None:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +68,16 @@ class HeadStates:
         """Of the states."""
         return self.hidden.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Of the states."""
+        return self.hidden.device
+
+    @property
+    def graph(self) -> tuple[Tensor | None, ...]:
+        """Hidden states, weight and bias."""
+        return self.hidden, self.head.weight, self.head.bias
+
     def tempered(self, temperature: float) -> HeadStates:
         """The same under a head whose logits are divided by `temperature`."""
         return HeadStates(self.hidden, self.head.tempered(temperature))
@@ -112,6 +122,7 @@ class HeadSide(LogitSide):
     ) -> None:
         head, dtype = states.head, _product_dtype(states.hidden)
         super().__init__(states.tokens, columns, exact, states.hidden.device, report)
+        self.states = states
         self.hidden = states.hidden.detach().to(dtype)
         self.weight = head.weight.detach().to(dtype)[:columns]
         self.bias = None if head.bias is None else head.bias.detach().to(dtype)[:columns]
@@ -160,6 +171,16 @@ class HeadSide(LogitSide):
             logits.clamp_min_(floor(logits.dtype))
         return logits
 
+    def gradient(self, wanted: Sequence[bool]) -> HeadGradient:
+        """Of hidden states, weight and bias."""
+        graph = zip(self.states.graph, wanted, strict=True)
+        return HeadGradient(self, *(tensor if want else None for tensor, want in graph))
+
+    @property
+    def item_bytes(self) -> int:
+        """Of the matrix product."""
+        return self.hidden.element_size()
+
     def store(self, gradient: Tensor, product: Tensor) -> None:
         """Write a gradient with respect to the logits where their product stood, through the cap's slope."""
         if self._slope is not None:
@@ -175,6 +196,11 @@ class HeadGradient:
         self.hidden, self.weight, self.bias = (
             None if tensor is None else torch.zeros_like(tensor, dtype=side.exact) for tensor in (hidden, weight, bias)
         )
+
+    @property
+    def tensors(self) -> list[Tensor | None]:
+        """Hidden states, weight and bias."""
+        return [self.hidden, self.weight, self.bias]
 
     def add(self, gradient: Tensor, start: int, stop: int, rows: Tensor) -> None:
         """Take in ∂/∂logits of rows `start:stop`, `[rows, columns]`, each of which still lacks its factor `rows`."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.heads import HeadSide, HeadStates
 from understudy.losses.logit_comparisons import ByColumn, LogitComparison
 from understudy.losses.requests import HeadTerms
-from understudy.losses.sides import LogitSide, LogitSource, Report
+from understudy.losses.sides import LearningSource, LogitSide, LogitSource, Report
 
 # Fewer tokens make the products slower, more cost memory and no longer help (benchmarks/loss.py).
 CPU_CHUNK_TOKENS, GPU_CHUNK_BYTES = 256, 512 << 20
@@ -38,7 +37,7 @@ class Plan:
     """
 
     terms: HeadTerms
-    student: HeadSide
+    student: LogitSide
     teacher: LogitSide | None
     comparison: LogitComparison
     exact: torch.dtype
@@ -69,7 +68,7 @@ class Plan:
         """Whether tokens with or without a teacher have any loss at all."""
         return teacher is not None or self.alone or self.student.gold_weights is not None
 
-    def shares(self, side: LogitSide) -> bool:
+    def shares_softmax(self, side: LogitSide) -> bool:
         """Whether the softmax of the divergence also serves the side's cross-entropy and statistics."""
         if self.teacher is None or self.terms.temperature != 1 or self.missing is not None:
             return False
@@ -85,7 +84,7 @@ class Plan:
         if chunk is None:
             most = CPU_CHUNK_TOKENS
             if not on_cpu:
-                most = max(most, GPU_CHUNK_BYTES // (widest * self.student.hidden.element_size()))
+                most = max(most, GPU_CHUNK_BYTES // (widest * self.student.item_bytes))
             chunk = math.ceil(self.tokens / max(1, math.ceil(self.tokens / most)))
         chunk = max(1, min(chunk, self.tokens))
         least, size = (2 * torch.get_num_threads(), CPU_BLOCK_BYTES) if on_cpu else (64, GPU_BLOCK_BYTES)
@@ -93,7 +92,7 @@ class Plan:
         return chunk, min(block, chunk)
 
 
-def plan_pass(terms: HeadTerms, student: HeadStates, teacher: LogitSource | None) -> Plan:
+def plan_pass(terms: HeadTerms, student: LearningSource, teacher: LogitSource | None) -> Plan:
     """Settle what a pass over two sides computes."""
     exact = torch.float64 if torch.float64 in (student.dtype, teacher and teacher.dtype) else torch.float32
     pairs = 0 if teacher is None else teacher.tokens
@@ -134,10 +133,10 @@ def _comparison(terms: HeadTerms, teacher: LogitSource | None) -> LogitCompariso
 
 
 def _weights(
-    terms: HeadTerms, student: HeadStates, exact: torch.dtype
+    terms: HeadTerms, student: LearningSource, exact: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], Tensor | None]:
     """The three weights, and what they are divided by where half precision would lose small ones."""
-    ones = torch.ones(student.tokens, dtype=exact, device=student.hidden.device)
+    ones = torch.ones(student.tokens, dtype=exact, device=student.device)
     token, gold, teacher = (
         None if weights is None else weights.detach().to(exact)
         for weights in (terms.token_weights, terms.gold_weights, terms.teacher_gold_weights)

@@ -17,6 +17,8 @@ from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.requests import HeadTerms
+from understudy.losses.sides import LogitSource
+from understudy.losses.sources import CandidateLogits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Pass:
         factor: what the share of the teacher in a token's loss is multiplied by, a number or `[N]`.
     """
 
-    student: HeadStates
-    teacher: HeadStates | None
+    student: HeadStates | CandidateLogits
+    teacher: LogitSource | None
     terms: HeadTerms
     names: Mapping[str, str] = field(default_factory=lambda: {"gold": "gold", "divergence": "divergence"})
     pairs: AlignedTokens | None = None
@@ -54,7 +56,7 @@ class Pass:
         if "divergence" in self.names and self.teacher is not None:
             alone = dataclasses.replace(terms, gold_weights=None, teacher_gold_weights=None, statistics=False)
             parts[self.names["divergence"]] = dataclasses.replace(self, terms=alone)
-        if "teacher_gold" in self.names and self.teacher is not None:
+        if "teacher_gold" in self.names and isinstance(self.teacher, HeadStates):
             other = self.teacher if self.pairs is None else self.teacher.rows(self.pairs.teacher)
             ids = terms.gold_ids if terms.teacher_gold_ids is None else terms.teacher_gold_ids
             parts[self.names["teacher_gold"]] = _cross_entropy(other, ids, terms.teacher_gold_weights)
@@ -69,6 +71,8 @@ def fused(step: Pass) -> HeadLosses:
     """The losses of a pass, without `[N, V]`."""
     if step.teacher is None or step.pairs is None:
         return head_losses(step.student, step.teacher, step.terms)
+    assert isinstance(step.student, HeadStates), "tokens are put side by side under heads alone"
+    assert isinstance(step.teacher, HeadStates), "tokens are put side by side under heads alone"
     if step.merge is None:
         return paired_losses(step.student, step.teacher, step.pairs, step.terms)
     return merged_losses(step.student, step.teacher, step.merge, step.terms)
@@ -108,5 +112,5 @@ def _weighted(weights: Tensor | None, values: Tensor) -> Tensor:
     return values.sum() if weights is None else (weights * values).masked_fill(weights == 0, 0.0).sum()
 
 
-def _cross_entropy(side: HeadStates, ids: Tensor | None, weights: Tensor | None) -> Pass:
+def _cross_entropy(side: HeadStates | CandidateLogits, ids: Tensor | None, weights: Tensor | None) -> Pass:
     return Pass(side, None, HeadTerms(forward_kl, gold_ids=ids, gold_weights=weights))

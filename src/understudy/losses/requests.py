@@ -47,9 +47,12 @@ class HeadTerms:
 
 @dataclass(frozen=True, slots=True)
 class WantedGradients:
-    """Which gradients are wanted."""
+    """Which gradients are wanted.
 
-    student_hidden: bool = False
-    student_weight: bool = False
-    student_bias: bool = False
+    Attributes:
+        student: of each tensor of the student's graph (`LearningSource.graph`).
+        teacher_hidden: of the teacher's hidden states, by its own cross-entropy.
+    """
+
+    student: tuple[bool, ...] = ()
     teacher_hidden: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,23 @@ class Report:
     statistics: bool = False
     argmax: bool = False
     shared: Tensor | None = None
+
+
+class SideGradient(Protocol):
+    """The gradients of one side, added up chunk by chunk.
+
+    Attributes:
+        tensors: one for each tensor of the side's graph, in its order; None where it is not wanted.
+    """
+
+    @property
+    def tensors(self) -> list[Tensor | None]:
+        """See the class."""
+        ...
+
+    def add(self, gradient: Tensor, start: int, stop: int, rows: Tensor) -> None:
+        """Take in ∂/∂logits of rows `start:stop`, `[rows, columns]`, each of which still lacks its factor `rows`."""
+        ...
 
 
 class LogitSource(Protocol):
@@ -61,6 +78,20 @@ class LogitSource(Protocol):
 
     def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Any:
         """The `LogitComparison` that such logits ask for; None: column by column."""
+        ...
+
+
+class LearningSource(LogitSource, Protocol):
+    """A source that can stand where the student stands, for gradients reach what it is made of."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        ...
+
+    @property
+    def graph(self) -> tuple[Tensor | None, ...]:
+        """The tensors that gradients may reach, in the order in which its side's gradient gives them."""
         ...
 
 
@@ -118,6 +149,15 @@ class LogitSide:
     def logits(self, product: Tensor) -> Tensor:
         """The logits of some rows of a product, in `exact`; the product itself may be overwritten."""
         return product
+
+    def gradient(self, wanted: Sequence[bool]) -> SideGradient:
+        """What takes in the gradients of this side; `wanted` says which tensors of its graph ask for one."""
+        raise TypeError(f"{type(self).__name__} is a constant")
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of a number of its products."""
+        return self.exact.itemsize
 
     def _report_nothing(self) -> None:
         """The values of no tokens, so that whoever adds them up finds them."""

@@ -47,11 +47,11 @@ def _on_cpu(q: Tensor, p: Tensor, sign: Tensor | None) -> tuple[Tensor, Tensor |
     it for every entry. Entries of one value have one sign.
     """
     value = q.new_empty(len(q))
-    ours, theirs, found = (tensor.detach().numpy() for tensor in (q, p, value))
+    ours, theirs, values = (tensor.detach().numpy() for tensor in (q, p, value))
     out = None if sign is None else sign.numpy()
 
     def work(rows: slice) -> None:
-        _some_rows(ours[rows], theirs[rows], found[rows], None if out is None else out[rows])
+        _some_rows(ours[rows], theirs[rows], values[rows], None if out is None else out[rows])
 
     _in_threads(work, len(q))
     return value, sign

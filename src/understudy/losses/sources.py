@@ -1,6 +1,7 @@
-"""Teachers that are no head: stored probabilities, the likeliest few of them, or an average of several teachers.
+"""Sides that are no head: stored probabilities, the likeliest few, an average of several teachers, scored candidates.
 
-Each is a `LogitSource` and can stand where a teacher's `HeadStates` stand in `head_losses`; all are constants.
+Each is a `LogitSource` and can stand where a teacher's `HeadStates` stand in `head_losses`. All are constants but
+`CandidateLogits`, which can stand on the student's side too.
 """
 
 from __future__ import annotations
@@ -53,6 +54,69 @@ class LogProbabilities:
 
     def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
         """See `LogitSource`: columns are compared one by one."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLogits:
+    """Logits over candidates of each target's own row – positions of a context, options – of student or teacher.
+
+    Every target has C columns, of which `mask` says which stand for a candidate; the others have no probability. The
+    logits are there, so nothing is projected: gradients reach them as they are.
+
+    Args:
+        logits: `[N, C]`.
+        mask: `[N, C]` bool.
+    """
+
+    logits: Tensor
+    mask: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.logits.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """C."""
+        return self.logits.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the logits."""
+        return self.logits.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the logits."""
+        return self.logits.device
+
+    @property
+    def graph(self) -> tuple[Tensor | None, ...]:
+        """The logits."""
+        return (self.logits,)
+
+    def rows(self, which: Tensor) -> CandidateLogits:
+        """The same over some of the targets."""
+        return CandidateLogits(self.logits[which], self.mask[which])
+
+    def constant(self) -> CandidateLogits:
+        """The same without gradients."""
+        return CandidateLogits(self.logits.detach(), self.mask)
+
+    def masked(self) -> Tensor:
+        """`[N, C]` the logits, −∞ where there is no candidate; with their graph."""
+        return self.logits.masked_fill(~self.mask, -torch.inf)
+
+    def side(self, columns: int, temperature: float, exact: torch.dtype, report: Report) -> LogitSide:
+        """See `LogitSource`."""
+        # A low temperature must not make −∞ of the number that stands for no probability.
+        lowest = floor(exact) * min(1.0, temperature)
+        return _StoredSide(self.masked().detach(), columns, exact, report, lowest)
+
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """See `LogitSource`: candidates are compared one by one."""
         return
 
 
@@ -166,16 +230,35 @@ class Averaged:
 
 
 class _StoredSide(LogitSide):
-    """Log-probabilities that lie there, copied a chunk at a time."""
+    """Logits or log-probabilities that lie there, copied a chunk at a time."""
 
-    def __init__(self, logp: Tensor, columns: int, exact: torch.dtype, report: Report) -> None:
-        super().__init__(logp.shape[0], columns, exact, logp.device, report)
-        self.logp = logp
+    def __init__(
+        self, logits: Tensor, columns: int, exact: torch.dtype, report: Report, lowest: float | None = None
+    ) -> None:
+        super().__init__(logits.shape[0], columns, exact, logits.device, report)
+        self.stored = logits
+        self.lowest = floor(exact) if lowest is None else lowest
 
     def project(self, start: int, stop: int) -> Tensor:
         """See the base class; a copy, for the pass writes into it."""
-        chunk = self.logp[start:stop, : self.columns].to(self.exact, copy=True)
-        return chunk.clamp_min_(floor(self.exact))
+        chunk = self.stored[start:stop, : self.columns].to(self.exact, copy=True)
+        return chunk.clamp_min_(self.lowest)
+
+    def gradient(self, wanted: Sequence[bool]) -> _StoredGradient:
+        """Of the logits."""
+        return _StoredGradient(torch.zeros_like(self.stored, dtype=self.exact))
+
+
+class _StoredGradient:
+    """The gradient of logits that lie there."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.tensors: list[Tensor | None] = [logits]
+        self.logits = logits
+
+    def add(self, gradient: Tensor, start: int, stop: int, rows: Tensor) -> None:
+        """See `SideGradient`."""
+        torch.mul(gradient, rows[:, None], out=self.logits[start:stop, : gradient.shape[1]])
 
 
 class _AveragedSide(LogitSide):

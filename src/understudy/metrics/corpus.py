@@ -1,7 +1,7 @@
 """BLEU and chrF: one value for a whole set of items, from counts that add up. Both as sacrebleu has them, 0 to 100.
 
 sacrebleu tokenises, names its options and is the standard that the tests hold every count to; counting itself is done
-for all items at once (`overlap`).
+for all items at once (`ngram_counts`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BEFORE_TEXT = re.compile(r"([.,])([^0-9])")
 _AFTER_DIGIT = re.compile(r"([0-9])-")
 
 
-def bleu(texts: MetricInputs) -> Score:
+def bleu(inputs: MetricInputs) -> Score:
     """Corpus BLEU by sacrebleu (Papineni et al., 2002; Post, 2018), 0 to 100; `per_example` is sentence BLEU.
 
     `statistics` holds [length, reference length, 4 correct, 4 total] an item.
@@ -31,13 +31,13 @@ def bleu(texts: MetricInputs) -> Score:
     from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU(force=True)
-    counts = _bleu_counts(metric, texts)
+    counts = _bleu_counts(metric, inputs)
     value = float(bleu_from_counts(counts.sum(axis=0)))
     sentences = tuple(bleu_from_counts(counts, effective_order=True).tolist())
-    return Score("bleu", value, sentences, counts, bleu_from_counts, _signature(metric, texts), maximum=100.0)
+    return Score("bleu", value, sentences, counts, bleu_from_counts, _signature(metric, inputs), maximum=100.0)
 
 
-def chrf(texts: MetricInputs) -> Score:
+def chrf(inputs: MetricInputs) -> Score:
     """Corpus chrF2 by sacrebleu (Popović, 2015), 0 to 100; `per_example` is sentence chrF.
 
     `statistics` holds [in prediction, in reference, matched] for each of six orders of character n-grams.
@@ -45,31 +45,34 @@ def chrf(texts: MetricInputs) -> Score:
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
-    counts = _chrf_counts(texts, metric.char_order)
+    counts = _chrf_counts(inputs, metric.char_order)
     value = float(chrf_from_counts(counts.sum(axis=0)))
     sentences = tuple(chrf_from_counts(counts).tolist())
-    return Score("chrf", value, sentences, counts, chrf_from_counts, _signature(metric, texts), maximum=100.0)
+    return Score("chrf", value, sentences, counts, chrf_from_counts, _signature(metric, inputs), maximum=100.0)
 
 
-def _signature(metric: Any, texts: MetricInputs) -> str:
-    sizes = {len(references) for references in texts.references}
+def _signature(metric: Any, inputs: MetricInputs) -> str:
+    sizes = {len(references) for references in inputs.references}
     metric.num_refs = sizes.pop() if len(sizes) == 1 else -1  # sacrebleu prints -1 as "var"
     return f"sacrebleu|{metric.get_signature()}"
 
 
-def _bleu_counts(metric: Any, texts: MetricInputs) -> np.ndarray:
+def _bleu_counts(metric: Any, inputs: MetricInputs) -> np.ndarray:
     """`[n, 10]` BLEU's counts; several references clip together, the one nearest in length gives the length."""
     order = metric.max_ngram_order
     split = lru_cache(maxsize=None)(bleu_words)
-    rows = (split(text) for item in zip(texts.predictions, texts.references, strict=True) for text in _flat(*item))
-    groups = numbered(rows, [1 + len(references) for references in texts.references])
-    predicted = groups.starts[:-1]
-    length = groups.lengths[predicted]
+    rows = (split(text) for item in zip(inputs.predictions, inputs.references, strict=True) for text in _flat(*item))
+    texts = numbered(rows, [1 + len(references) for references in inputs.references])
+    predicted = texts.starts[:-1]
+    length = texts.lengths[predicted]
     nearest = [
-        min(map(int, groups.lengths[start + 1 : stop]), key=lambda right, own=own: (abs(own - right), right))
-        for start, stop, own in zip(predicted, groups.starts[1:], length.tolist(), strict=True)
+        min(
+            map(int, texts.lengths[start + 1 : stop]),
+            key=lambda candidate, own=own: (abs(own - candidate), candidate),
+        )
+        for start, stop, own in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
     ]
-    columns = [length[:, None], np.array(nearest)[:, None], matches(groups, order), totals(length, order)]
+    columns = [length[:, None], np.array(nearest)[:, None], matches(texts, order), totals(length, order)]
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
@@ -93,19 +96,21 @@ def bleu_words(text: str) -> list[str]:
     return line.split()
 
 
-def _chrf_counts(texts: MetricInputs, orders: int) -> np.ndarray:
+def _chrf_counts(inputs: MetricInputs, orders: int) -> np.ndarray:
     """`[n, 3 * orders]` chrF's counts against the reference that gives the best chrF, the first of equals."""
     solid = lru_cache(maxsize=None)(lambda text: "".join(text.split()))
-    sizes = np.array([len(references) for references in texts.references])
+    sizes = np.array([len(references) for references in inputs.references])
     flat = [
         solid(text)
-        for prediction, references in zip(texts.predictions, texts.references, strict=True)
+        for prediction, references in zip(inputs.predictions, inputs.references, strict=True)
         for reference in references
         for text in (prediction, reference)
     ]
-    groups = characters(flat, [2] * int(sizes.sum()))
-    both = totals(groups.lengths, orders)
-    counts = np.stack([both[0::2] * (both[1::2] > 0), both[1::2], matches(groups, orders)], axis=-1)
+    texts = characters(flat, [2] * int(sizes.sum()))
+    ngram_totals = totals(texts.lengths, orders)
+    counts = np.stack(
+        [ngram_totals[0::2] * (ngram_totals[1::2] > 0), ngram_totals[1::2], matches(texts, orders)], axis=-1
+    )
     counts = counts.reshape(len(counts), -1).astype(np.float64)
     if sizes.max() == 1:
         return counts
@@ -141,10 +146,10 @@ def chrf_from_counts(counts: np.ndarray, *, beta: float = 2.0) -> np.ndarray:
 
     The order of operations is sacrebleu's, so that references that tie there tie here too.
     """
-    predicted, right, matched = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
-    defined = (predicted > 0) & (right > 0)
+    predicted, referenced, matched = counts[..., 0::3], counts[..., 1::3], counts[..., 2::3]
+    defined = (predicted > 0) & (referenced > 0)
     orders = np.maximum(defined.sum(axis=-1), 1)
     precision = np.cumsum(np.where(defined, matched / np.maximum(predicted, 1), 0), axis=-1)[..., -1] / orders
-    recall = np.cumsum(np.where(defined, matched / np.maximum(right, 1), 0), axis=-1)[..., -1] / orders
+    recall = np.cumsum(np.where(defined, matched / np.maximum(referenced, 1), 0), axis=-1)[..., -1] / orders
     below = beta**2 * precision + recall
     return 100 * ((1 + beta**2) * precision * recall / np.where(below > 0, below, 1))

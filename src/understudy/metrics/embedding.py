@@ -30,7 +30,7 @@ _PAIRS = 1024  # bert-score keeps every token's vector of one call in memory
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def bertscore_f1(texts: MetricInputs) -> Score:
+def bertscore_f1(inputs: MetricInputs) -> Score:
     """Mean F1 of greedy matching of token vectors by cosine (Zhang et al., 2020); equal to bert-score's F1.
 
     ```text
@@ -42,42 +42,42 @@ def bertscore_f1(texts: MetricInputs) -> Score:
     below 0 it could fall in theory.
     """
     try:
-        scorer, where = _bert_scorer(*_located("bertscore_f1", texts.tools.bertscore_model))
+        scorer, model_signature = _bert_scorer(*_locate("bertscore_f1", inputs.models.bertscore_model))
     except ModelError as error:
-        return not_measured("bertscore_f1", len(texts.predictions), str(error))
-    values = _best_of(texts, lambda predictions, references: _matched(scorer, predictions, references))
+        return not_measured("bertscore_f1", len(inputs.predictions), str(error))
+    values = _best_of(inputs, lambda predictions, references: _greedy_f1(scorer, predictions, references))
     signature = (
-        f"bert-score:{version('bert-score')}|{where}|idf:no|rescaled:no|max_tokens:{scorer._tokenizer.model_max_length}"
+        f"bert-score:{version('bert-score')}|{model_signature}|idf:no|rescaled:no|max_tokens:{scorer._tokenizer.model_max_length}"
         f"|empty:0|references:best|transformers:{version('transformers')}"
     )
     tokenizer = scorer._tokenizer
-    return _with_truncated(mean_score("bertscore_f1", values, signature), tokenizer, tokenizer.model_max_length, texts)
+    return _with_truncated(mean_score("bertscore_f1", values, signature), tokenizer, tokenizer.model_max_length, inputs)
 
 
-def answer_similarity(texts: MetricInputs) -> Score:
+def answer_similarity(inputs: MetricInputs) -> Score:
     """Mean cosine of the sentence vectors of prediction and reference; several references: the best.
 
     A cosine may be negative; here it counts as 0, so that the score lies between 0 and 1 like every other.
     """
-    name = texts.tools.embedding_model
+    name = inputs.models.embedding_model
     try:
-        model, where = _sentence_model(*_located("answer_similarity", name))
-        distinct = sorted({*texts.predictions, *chain.from_iterable(texts.references)})
+        model, model_signature = _sentence_model(*_locate("answer_similarity", name))
+        distinct = sorted({*inputs.predictions, *chain.from_iterable(inputs.references)})
         vectors = dict(zip(distinct, sentence_embeddings(distinct, name), strict=True))
     except ModelError as error:
-        return not_measured("answer_similarity", len(texts.predictions), str(error))
+        return not_measured("answer_similarity", len(inputs.predictions), str(error))
 
     def cosines(predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
         pairs = zip(predictions, references, strict=True)
         return np.array([vectors[prediction] @ vectors[reference] for prediction, reference in pairs])
 
-    values = np.clip(_best_of(texts, cosines), 0.0, 1.0)
+    values = np.clip(_best_of(inputs, cosines), 0.0, 1.0)
     signature = (
-        f"sentence-transformers:{version('sentence-transformers')}|{where}|cosine|negatives:0"
+        f"sentence-transformers:{version('sentence-transformers')}|{model_signature}|cosine|negatives:0"
         f"|max_tokens:{model.max_seq_length}|references:best|transformers:{version('transformers')}"
     )
     return _with_truncated(
-        mean_score("answer_similarity", values, signature), model.tokenizer, model.max_seq_length, texts
+        mean_score("answer_similarity", values, signature), model.tokenizer, model.max_seq_length, inputs
     )
 
 
@@ -91,7 +91,7 @@ def sentence_embeddings(sentences: Sequence[str], model: str = "auto") -> np.nda
     Raises:
         ModelError: the library or the weights are not there; the hint says what to install.
     """
-    encoder, _ = _sentence_model(*_located("sentence embeddings", model))
+    encoder, _ = _sentence_model(*_locate("sentence embeddings", model))
     if not sentences:
         return np.zeros((0, 0))
     with _without_bars():
@@ -105,14 +105,14 @@ def embedding_signature(model: str = "auto") -> str:
     Raises:
         ModelError: as `sentence_embeddings`.
     """
-    _, where = _sentence_model(*_located("sentence embeddings", model))
-    return f"sentence-transformers:{version('sentence-transformers')}|{where}"
+    _, model_signature = _sentence_model(*_locate("sentence embeddings", model))
+    return f"sentence-transformers:{version('sentence-transformers')}|{model_signature}"
 
 
 # Models ---------------------------------------------------------------------------------------------------------------
 
 
-def _located(purpose: str, name: str) -> tuple[str, str, bool]:
+def _locate(purpose: str, name: str) -> tuple[str, str, bool]:
     """Where the weights of `name` are: (folder or hub id, its name in print, whether it is a folder)."""
     library = "bert_score" if purpose == "bertscore_f1" else "sentence_transformers"
     if find_spec(library) is None:
@@ -139,7 +139,7 @@ def _located(purpose: str, name: str) -> tuple[str, str, bool]:
 
 
 @lru_cache(maxsize=2)
-def _bert_scorer(path: str, shown: str, local: bool) -> tuple[Any, str]:
+def _bert_scorer(path: str, label: str, local: bool) -> tuple[Any, str]:
     with _without_bars(), _loading(path, local):
         from bert_score import BERTScorer
         from bert_score.utils import model2layers
@@ -152,16 +152,16 @@ def _bert_scorer(path: str, shown: str, local: bool) -> tuple[Any, str]:
         tokenizer = scorer._tokenizer
         if tokenizer.model_max_length > 1_000_000:  # a tokenizer that states no limit does not know the model's
             tokenizer.model_max_length = getattr(config, "max_position_embeddings", 514) - 2
-    return scorer, f"model:{shown}|layer:{layer} of {layers}"
+    return scorer, f"model:{label}|layer:{layer} of {layers}"
 
 
 @lru_cache(maxsize=2)
-def _sentence_model(path: str, shown: str, local: bool) -> tuple[Any, str]:
+def _sentence_model(path: str, label: str, local: bool) -> tuple[Any, str]:
     with _without_bars(), _loading(path, local):
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(path, local_files_only=local, model_kwargs={"use_safetensors": True})
-    return model, f"model:{shown}"
+    return model, f"model:{label}"
 
 
 @contextmanager
@@ -181,27 +181,27 @@ def _without_bars() -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if bars_enabled:
             logging.enable_progress_bar()
 
 
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
-def _best_of(texts: MetricInputs, compare: Callable[[Sequence[str], Sequence[str]], np.ndarray]) -> np.ndarray:
+def _best_of(inputs: MetricInputs, compare: Callable[[Sequence[str], Sequence[str]], np.ndarray]) -> np.ndarray:
     """`[n]` the best value over each item's references, all pairs compared in one call."""
-    sizes = [len(references) for references in texts.references]
-    predictions = [text for text, size in zip(texts.predictions, sizes, strict=True) for _ in range(size)]
-    values = compare(predictions, list(chain.from_iterable(texts.references)))
+    sizes = [len(references) for references in inputs.references]
+    predictions = [text for text, size in zip(inputs.predictions, sizes, strict=True) for _ in range(size)]
+    values = compare(predictions, list(chain.from_iterable(inputs.references)))
     return np.maximum.reduceat(values, np.concatenate([[0], np.cumsum(sizes)[:-1]]))
 
 
-def _matched(scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def _greedy_f1(scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """`[pairs]` F1; bert-score itself is asked for pairs of texts that are not blank only (it stumbles over others)."""
     values = np.zeros(len(predictions))
     pairs = zip(predictions, references, strict=True)
@@ -213,9 +213,9 @@ def _matched(scorer: Any, predictions: Sequence[str], references: Sequence[str])
     return np.minimum(values, 1.0)  # float32 rounds a perfect match to 1.0000001
 
 
-def _with_truncated(score: Score, tokenizer: Any, limit: int, texts: MetricInputs) -> Score:
+def _with_truncated(score: Score, tokenizer: Any, limit: int, inputs: MetricInputs) -> Score:
     """The same score; its details count the texts longer than the `limit` tokens that the encoder reads."""
-    distinct = list({*texts.predictions, *chain.from_iterable(texts.references)})
+    distinct = list({*inputs.predictions, *chain.from_iterable(inputs.references)})
     long = [text for text in distinct if len(text) >= limit - 2]  # a token has at least one character
     lengths = [len(ids) for ids in tokenizer(long, truncation=False, verbose=False)["input_ids"]] if long else []
     details = {"texts": len(distinct), "truncated_texts": sum(length > limit for length in lengths)}

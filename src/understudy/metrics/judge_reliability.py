@@ -88,13 +88,13 @@ def pairwise(
     """
     if not questions or len({len(questions), len(a), len(b)}) > 1:
         raise DataError(f"{len(questions)} questions, {len(a)} and {len(b)} answers: one of each an item is needed")
-    for name, others in (("references", references), ("contexts", contexts)):
-        if others is not None and len(others) != len(questions):
-            raise DataError(f"{len(questions)} questions, but {len(others)} {name}")
-    hearing = JudgeSession("pairwise", judge, len(questions), 1, "pairwise")
+    for name, values in (("references", references), ("contexts", contexts)):
+        if values is not None and len(values) != len(questions):
+            raise DataError(f"{len(questions)} questions, but {len(values)} {name}")
+    session = JudgeSession("pairwise", judge, len(questions), 1, "pairwise")
     differ = [item for item in range(len(questions)) if a[item].strip() != b[item].strip()]
 
-    def shown(item: int, first: str, second: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def case_of(item: int, first: str, second: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         context = contexts[item] if contexts else None
         reference = references[item] if references else None
         variables = {"question": questions[item], "context": context, "reference": reference}
@@ -103,36 +103,38 @@ def pairwise(
     # The last number of a case: whether `a` is shown second.
     cases: dict[Case, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for item in differ:
-        cases[item, 0, 0] = shown(item, a[item], b[item])
-        cases[item, 0, 1] = shown(item, b[item], a[item])
-    verdicts = hearing.ask("pairwise", cases)
-    return _summed_up(hearing, verdicts, differ)
+        cases[item, 0, 0] = case_of(item, a[item], b[item])
+        cases[item, 0, 1] = case_of(item, b[item], a[item])
+    verdicts = session.ask("pairwise", cases)
+    return _pairwise_result(session, verdicts, differ)
 
 
-def _summed_up(hearing: JudgeSession, verdicts: Mapping[Case, Verdict], differ: Sequence[int]) -> Pairwise:
-    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(hearing.items), "tie")
+def _pairwise_result(session: JudgeSession, verdicts: Mapping[Case, Verdict], differ: Sequence[int]) -> Pairwise:
+    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(session.items), "tie")
     missing: Counter[str] = Counter()
     flips: list[bool] = []
     for item in differ:
-        one, other = verdicts[item, 0, 0], verdicts[item, 0, 1]
-        if isinstance(one, Missing) or isinstance(other, Missing):
+        verdict, swapped = verdicts[item, 0, 0], verdicts[item, 0, 1]
+        if isinstance(verdict, Missing) or isinstance(swapped, Missing):
             outcomes[item] = None
-            missing[one.kind if isinstance(one, Missing) else other.kind if isinstance(other, Missing) else ""] += 1
+            missing[
+                verdict.kind if isinstance(verdict, Missing) else swapped.kind if isinstance(swapped, Missing) else ""
+            ] += 1
             continue
-        pair = _SEEN_FIRST[one["better"]], _SEEN_SECOND[other["better"]]
-        flips.append(pair[0] != pair[1])
-        outcomes[item] = "tie" if flips[-1] else pair[0]
-    sides = [found["better"] for found in verdicts.values() if not isinstance(found, Missing)]
+        both_orders = _SEEN_FIRST[verdict["better"]], _SEEN_SECOND[swapped["better"]]
+        flips.append(both_orders[0] != both_orders[1])
+        outcomes[item] = "tie" if flips[-1] else both_orders[0]
+    sides = [answer["better"] for answer in verdicts.values() if not isinstance(answer, Missing)]
     firsts = [side == "first" for side in sides if side != "tie"]
     return Pairwise(
         outcomes=tuple(outcomes.values()),
         flip_share=float(np.mean(flips)) if flips else None,
         first_share=float(np.mean(firsts)) if firsts else None,
-        equal=hearing.items - len(differ),
+        equal=session.items - len(differ),
         asked=len(verdicts),
-        unparseable_share=hearing.unparseable_share,
+        unparseable_share=session.unparseable_share,
         missing=dict(missing),
-        signature=hearing.signature,
+        signature=session.signature,
     )
 
 
@@ -173,7 +175,7 @@ def label_agreement(judged: Sequence[str | bool | None], labels: Sequence[str | 
     Raises:
         DataError: lengths differ, or no item has both.
     """
-    pairs = _both(judged, labels)
+    pairs = _labelled_pairs(judged, labels)
     kinds = sorted({value for pair in pairs for value in pair}, key=str)
     table = np.zeros((len(kinds), len(kinds)))
     for verdict, label in pairs:
@@ -187,11 +189,13 @@ def label_agreement(judged: Sequence[str | bool | None], labels: Sequence[str | 
 
     # Few items leave no variance to divide by; then there is a kappa, but no interval.
     with np.errstate(all="ignore"):
-        found: Any = cohens_kappa(table)
-        low, high = max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp))
-    known = bool(np.isfinite([found.kappa_low, found.kappa_upp]).all() and found.std_kappa > 0)
-    kappa = float(found.kappa)
-    return Agreement(len(pairs), skipped, share, kappa, low if known else None, high if known else None, "cohen_kappa")
+        result: Any = cohens_kappa(table)
+        low, high = max(-1.0, float(result.kappa_low)), min(1.0, float(result.kappa_upp))
+    has_interval = bool(np.isfinite([result.kappa_low, result.kappa_upp]).all() and result.std_kappa > 0)
+    kappa = float(result.kappa)
+    return Agreement(
+        len(pairs), skipped, share, kappa, low if has_interval else None, high if has_interval else None, "cohen_kappa"
+    )
 
 
 def rating_agreement(judged: Sequence[float | None], ratings: Sequence[float | None]) -> Agreement:
@@ -208,14 +212,14 @@ def rating_agreement(judged: Sequence[float | None], ratings: Sequence[float | N
     Raises:
         DataError: lengths differ, or no item has both.
     """
-    pairs = _both(judged, ratings)
-    one, other = np.array(pairs, dtype=np.float64).T
+    pairs = _labelled_pairs(judged, ratings)
+    verdicts, scores = np.array(pairs, dtype=np.float64).T
     skipped = len(judged) - len(pairs)
-    if len(pairs) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+    if len(pairs) < 2 or np.ptp(verdicts) == 0 or np.ptp(scores) == 0:
         return Agreement(len(pairs), skipped, None, None, None, None, "spearman")
     from scipy.stats import spearmanr
 
-    value = float(np.clip(spearmanr(one, other)[0], -1.0, 1.0))  # pyright: ignore
+    value = float(np.clip(spearmanr(verdicts, scores)[0], -1.0, 1.0))  # pyright: ignore
     if len(pairs) < 4 or abs(value) == 1.0:
         # The formula knows no interval here: it would be infinitely wide, or have no width.
         return Agreement(len(pairs), skipped, None, value, None, None, "spearman")
@@ -224,7 +228,7 @@ def rating_agreement(judged: Sequence[float | None], ratings: Sequence[float | N
     return Agreement(len(pairs), skipped, None, value, low, high, "spearman")
 
 
-def _both(judged: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:
+def _labelled_pairs(judged: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:
     if len(judged) != len(labels):
         raise DataError(f"{len(judged)} verdicts, but {len(labels)} labels")
     pairs = [pair for pair in zip(judged, labels, strict=True) if all(v is not None and v == v for v in pair)]

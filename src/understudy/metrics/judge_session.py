@@ -75,10 +75,10 @@ def render(prompt: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
 
     mark = _mark(variables)
     try:
-        texts = [_template(name).render(variables, mark=mark).strip() for name in ("system", prompt)]
+        messages = [_template(name).render(variables, mark=mark).strip() for name in ("system", prompt)]
     except TemplateError as error:
         raise ConfigError(f"prompt {prompt}.jinja: {error}", hint=f"prompts lie in {PROMPT_FOLDERS[0]}") from error
-    return Message("system", texts[0]), Message("user", texts[1])
+    return Message("system", messages[0]), Message("user", messages[1])
 
 
 def _mark(variables: Mapping[str, Any]) -> str:
@@ -106,10 +106,10 @@ def prompt_fingerprint(*prompts: str) -> str:
     """Eight hexadecimal digits of the prompts' texts, the shared ones included."""
     sources = []
     for name in (*_SHARED, *prompts):
-        found = [folder / f"{name}.jinja" for folder in PROMPT_FOLDERS if (folder / f"{name}.jinja").is_file()]
-        if not found:
+        files = [folder / f"{name}.jinja" for folder in PROMPT_FOLDERS if (folder / f"{name}.jinja").is_file()]
+        if not files:
             raise ConfigError(f"there is no prompt {name}.jinja", hint=f"prompts lie in {PROMPT_FOLDERS[0]}")
-        sources.append(found[0].read_text(encoding="utf-8"))
+        sources.append(files[0].read_text(encoding="utf-8"))
     return fingerprint(sources, length=8)
 
 
@@ -122,7 +122,7 @@ class JudgeSession:
         self.items = items
         self.repeats = repeats
         self.signature = judge_signature(judge, *prompts, repeats=repeats)
-        self._asked = self._cached = self._read = self._written = 0
+        self._num_asked = self._num_cached = self._input_tokens = self._output_tokens = 0
         self._kinds: Counter[str] = Counter()
 
     def ask(
@@ -148,18 +148,18 @@ class JudgeSession:
             yield Request(str(number), render(prompt, variables), schema, sample=case[1])
 
     def _count(self, completion: Completion, verdict: Verdict) -> None:
-        self._asked += 1
-        self._cached += completion.cached
+        self._num_asked += 1
+        self._num_cached += completion.cached
         if isinstance(verdict, Missing):
             self._kinds[verdict.kind] += 1
         if not completion.cached:
-            self._read += completion.input_tokens
-            self._written += completion.output_tokens
+            self._input_tokens += completion.input_tokens
+            self._output_tokens += completion.output_tokens
 
     @property
     def unparseable_share(self) -> float:
         """Share of the judge's completions that could not be used for what was written in them."""
-        return sum(self._kinds[kind] for kind in _UNPARSEABLE) / self._asked if self._asked else 0.0
+        return sum(self._kinds[kind] for kind in _UNPARSEABLE) / self._num_asked if self._num_asked else 0.0
 
     def score(self, outcomes: Mapping[Case, float | Missing]) -> Score:
         """The score of outcomes by (item, repeat); an item's value is the mean over the repeats that have one."""
@@ -174,18 +174,18 @@ class JudgeSession:
         means = np.where(counts > 0, np.nansum(values, axis=1) / np.maximum(counts, 1), np.nan)
         reasons = Counter(missing[item].kind for item in np.flatnonzero(counts == 0).tolist())
         score = mean_score(self.name, means, self.signature)
-        told = {missing[item].kind: missing[item].reason for item in sorted(missing, reverse=True)}
-        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(map(_shortened, told.values()))}"
+        examples = {missing[item].kind: missing[item].reason for item in sorted(missing, reverse=True)}
+        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(map(_shortened, examples.values()))}"
         return replace(score, reason=reason, details=self._details(values, reasons))
 
     def _details(self, values: np.ndarray, reasons: Counter[str]) -> dict[str, Any]:
         details: dict[str, Any] = {
             "judge": self.judge.name,
             "repeats": self.repeats,
-            "asked": self._asked,
-            "cached": self._cached,
-            "input_tokens": self._read,
-            "output_tokens": self._written,
+            "asked": self._num_asked,
+            "cached": self._num_cached,
+            "input_tokens": self._input_tokens,
+            "output_tokens": self._output_tokens,
             "unparseable_share": self.unparseable_share,
             "faults": dict(self._kinds),
             "missing": dict(reasons),
@@ -231,8 +231,8 @@ def repeat_variance(values: np.ndarray) -> dict[str, float | int | None]:
         The three, the share of items whose repeats differ, and how many items were counted; None where undefined.
     """
     counts = (~np.isnan(values)).sum(axis=1)
-    known = values[counts > 1]
-    if not len(known):
+    repeated = values[counts > 1]
+    if not len(repeated):
         return {
             "repeat_variance": None,
             "item_variance": None,
@@ -240,15 +240,15 @@ def repeat_variance(values: np.ndarray) -> dict[str, float | int | None]:
             "varied_share": None,
             "repeated": 0,
         }
-    within = float(np.nanvar(known, axis=1, ddof=1).mean())
-    means = np.nanmean(known, axis=1)
-    noise = float((np.nanvar(known, axis=1, ddof=1) / counts[counts > 1]).mean())
+    within = float(np.nanvar(repeated, axis=1, ddof=1).mean())
+    means = np.nanmean(repeated, axis=1)
+    noise = float((np.nanvar(repeated, axis=1, ddof=1) / counts[counts > 1]).mean())
     between = max(0.0, float(np.var(means, ddof=1)) - noise) if len(means) > 1 else None
     total = None if between is None else between + within
     return {
         "repeat_variance": within,
         "item_variance": between,
         "reliability": between / total if between is not None and total else None,
-        "varied_share": float((np.nanmax(known, axis=1) > np.nanmin(known, axis=1)).mean()),
-        "repeated": len(known),
+        "varied_share": float((np.nanmax(repeated, axis=1) > np.nanmin(repeated, axis=1)).mean()),
+        "repeated": len(repeated),
     }

@@ -34,99 +34,99 @@ _CLAIMS = object_schema(claims=list_schema({"type": "string", "pattern": r"\S"})
 _BREAK = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["')\]]))\s+(?=["'(\[]*[^\W_a-z])|(?<=[。！？])|\n+""")
 
 
-def faithfulness(texts: MetricInputs) -> Score:
+def faithfulness(inputs: MetricInputs) -> Score:
     """Share of an answer's claims that its context supports, 0 to 1.
 
     Two questions an item: the claims, then a verdict on each. An answer without a claim is missing, not faithful.
     """
-    hearing = _hearing("faithfulness", texts, "claims", "supported", contexts=True)
-    if isinstance(hearing, Score):
-        return hearing
-    contexts = texts.contexts or ()
+    session = _open_session("faithfulness", inputs, "claims", "supported", contexts=True)
+    if isinstance(session, Score):
+        return session
+    contexts = inputs.contexts or ()
     outcomes: dict[Case, float | Missing] = {}
-    for case in _cases(hearing):
+    for case in _cases(session):
         if not (contexts[case[0]] or "").strip():
             outcomes[case] = _NO_CONTEXT
-        elif not texts.predictions[case[0]].strip():
+        elif not inputs.predictions[case[0]].strip():
             outcomes[case] = _NO_CLAIM
-    open_cases = [case for case in _cases(hearing) if case not in outcomes]
-    claims = hearing.ask("claims", {case: _claims_of(texts, case, texts.predictions) for case in open_cases})
-    stated = {case: found["claims"] for case, found in claims.items() if not isinstance(found, Missing)}
-    verdicts = hearing.ask(
+    open_cases = [case for case in _cases(session) if case not in outcomes]
+    answers = session.ask("claims", {case: _claims_of(inputs, case, inputs.predictions) for case in open_cases})
+    claims = {case: list(answer["claims"]) for case, answer in answers.items() if not isinstance(answer, Missing)}
+    verdicts = session.ask(
         "supported",
         {
-            case: ({"context": contexts[case[0]], "claims": list(found)}, _support_schema(len(found)))
-            for case, found in stated.items()
-            if found
+            case: ({"context": contexts[case[0]], "claims": stated}, _support_schema(len(stated)))
+            for case, stated in claims.items()
+            if stated
         },
     )
     for case in open_cases:
-        verdict = verdicts.get(case, _missing_or(claims[case], _NO_CLAIM))
+        verdict = verdicts.get(case, _missing_or(answers[case], _NO_CLAIM))
         outcomes[case] = (
             verdict
             if isinstance(verdict, Missing)
-            else float(np.mean([found["supported"] for found in verdict["verdicts"]]))
+            else float(np.mean([claim["supported"] for claim in verdict["verdicts"]]))
         )
-    return hearing.score(outcomes)
+    return session.score(outcomes)
 
 
-def answer_relevance(texts: MetricInputs) -> Score:
+def answer_relevance(inputs: MetricInputs) -> Score:
     """Mean cosine between the question and three questions guessed from the answer, 0 to 1.
 
     An answer that avoids answering counts 0, and so does an empty one, without a call. A negative mean counts as 0.
     One question an item; the vectors are those of `MetricModels.embedding_model`.
     """
-    name, model = "answer_relevance", texts.tools.embedding_model
-    hearing = _hearing(name, texts, "questions")
-    if isinstance(hearing, Score):
-        return hearing
+    name, model = "answer_relevance", inputs.models.embedding_model
+    session = _open_session(name, inputs, "questions")
+    if isinstance(session, Score):
+        return session
     try:
         vectors_by = embedding.embedding_signature(model)
     except ModelError as error:
-        return not_measured(name, len(texts.predictions), str(error))
+        return not_measured(name, len(inputs.predictions), str(error))
     strings = list_schema({"type": "string", "pattern": r"\S"}, REGENERATED)
     schema = object_schema(questions=strings, noncommittal={"type": "boolean"})
-    found = hearing.ask(
+    answers = session.ask(
         "questions",
         {
-            case: ({"answer": texts.predictions[case[0]], "number": REGENERATED}, schema)
-            for case in _cases(hearing)
-            if texts.predictions[case[0]].strip()
+            case: ({"answer": inputs.predictions[case[0]], "number": REGENERATED}, schema)
+            for case in _cases(session)
+            if inputs.predictions[case[0]].strip()
         },
     )
-    score = hearing.score(_cosines(texts, _cases(hearing), found, model))
+    score = session.score(_cosines(inputs, _cases(session), answers, model))
     return replace(score, signature=f"{score.signature}|questions:{REGENERATED}|negatives:0|{vectors_by}")
 
 
-def context_relevance(texts: MetricInputs) -> Score:
+def context_relevance(inputs: MetricInputs) -> Score:
     """Share of a context's sentences that are needed to answer the question, 0 to 1.
 
     One question an item. It says something of the contexts only: every system gets the same value, and the answers of
     the judge are shared by all of them.
     """
-    hearing = _hearing("context_relevance", texts, "sentences", contexts=True)
-    if isinstance(hearing, Score):
-        return hearing
-    split = [sentences(context or "") for context in texts.contexts or ()]
-    found = hearing.ask(
+    session = _open_session("context_relevance", inputs, "sentences", contexts=True)
+    if isinstance(session, Score):
+        return session
+    split = [sentences(context or "") for context in inputs.contexts or ()]
+    verdicts = session.ask(
         "sentences",
         {
             case: (
-                {"question": _question(texts, case), "sentences": split[case[0]]},
+                {"question": _question(inputs, case), "sentences": split[case[0]]},
                 _sentence_schema(len(split[case[0]])),
             )
-            for case in _cases(hearing)
+            for case in _cases(session)
             if split[case[0]]
         },
     )
     outcomes: dict[Case, float | Missing] = {}
-    for case in _cases(hearing):
-        verdict = found.get(case, _NO_CONTEXT)
+    for case in _cases(session):
+        verdict = verdicts.get(case, _NO_CONTEXT)
         outcomes[case] = verdict if isinstance(verdict, Missing) else len(verdict["needed"]) / len(split[case[0]])
-    return hearing.score(outcomes)
+    return session.score(outcomes)
 
 
-def factual_correctness(texts: MetricInputs) -> Score:
+def factual_correctness(inputs: MetricInputs) -> Score:
     """F1 over claims: TP those of the answer that the reference bears out, FP the others, FN what the answer lacks.
 
     ```text
@@ -137,21 +137,21 @@ def factual_correctness(texts: MetricInputs) -> Score:
     questions for each further one. An empty answer to a reference that is not empty is 0, without a call, and an
     answer without a claim has TP = 0.
     """
-    hearing = _hearing("factual_correctness", texts, "claims", "compared")
-    return hearing if isinstance(hearing, Score) else hearing.score(_factual(hearing, texts))
+    session = _open_session("factual_correctness", inputs, "claims", "compared")
+    return session if isinstance(session, Score) else session.score(_factual(session, inputs))
 
 
-def answer_correctness(texts: MetricInputs) -> Score:
+def answer_correctness(inputs: MetricInputs) -> Score:
     """0.75 · `factual_correctness` + 0.25 · `answer_similarity`, 0 to 1; an item that lacks either is missing."""
-    name, items = "answer_correctness", len(texts.predictions)
-    hearing = _hearing(name, texts, "claims", "compared")
-    if isinstance(hearing, Score):
-        return hearing
+    name, items = "answer_correctness", len(inputs.predictions)
+    session = _open_session(name, inputs, "claims", "compared")
+    if isinstance(session, Score):
+        return session
     # First what costs nothing: without it no question need be asked.
-    similarity = embedding.answer_similarity(texts)
+    similarity = embedding.answer_similarity(inputs)
     if similarity.reason:
         return not_measured(name, items, similarity.reason)
-    factual = hearing.score(_factual(hearing, texts))
+    factual = session.score(_factual(session, inputs))
     if factual.reason:
         return replace(not_measured(name, items, factual.reason), details=factual.details)
     weight = FACTUAL_WEIGHT
@@ -168,28 +168,28 @@ def answer_correctness(texts: MetricInputs) -> Score:
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _hearing(name: str, texts: MetricInputs, *prompts: str, contexts: bool = False) -> JudgeSession | Score:
-    """A hearing, or the score that says why there is none."""
-    judge, items = texts.tools.judge, len(texts.predictions)
+def _open_session(name: str, inputs: MetricInputs, *prompts: str, contexts: bool = False) -> JudgeSession | Score:
+    """A session with the judge, or the score that says why there is none."""
+    judge, items = inputs.models.judge, len(inputs.predictions)
     if judge is None:
         return not_measured(name, items, "it needs a judge (evaluate.judge in the recipe), and there is none")
-    if texts.questions is None:
+    if inputs.questions is None:
         return not_measured(name, items, "it needs the questions, and none were given")
-    if contexts and not any((context or "").strip() for context in texts.contexts or ()):
+    if contexts and not any((context or "").strip() for context in inputs.contexts or ()):
         return not_measured(name, items, "it needs contexts, and no item has one")
-    return JudgeSession(name, judge, items, texts.tools.judge_repeats, *prompts)
+    return JudgeSession(name, judge, items, inputs.models.judge_repeats, *prompts)
 
 
-def _cases(hearing: JudgeSession) -> list[Case]:
-    return list(product(range(hearing.items), range(hearing.repeats)))
+def _cases(session: JudgeSession) -> list[Case]:
+    return list(product(range(session.items), range(session.repeats)))
 
 
-def _question(texts: MetricInputs, case: Case) -> str:
-    return (texts.questions or ())[case[0]]
+def _question(inputs: MetricInputs, case: Case) -> str:
+    return (inputs.questions or ())[case[0]]
 
 
-def _claims_of(texts: MetricInputs, case: Case, answers: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"question": _question(texts, case), "answer": answers[case[0]]}, _CLAIMS
+def _claims_of(inputs: MetricInputs, case: Case, answers: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"question": _question(inputs, case), "answer": answers[case[0]]}, _CLAIMS
 
 
 def _support_schema(claims: int) -> dict[str, Any]:
@@ -208,60 +208,60 @@ def _missing_or(verdict: Verdict, other: Missing) -> Missing:
 
 
 def _cosines(
-    texts: MetricInputs, cases: Sequence[Case], found: Mapping[Case, Verdict], model: str
+    inputs: MetricInputs, cases: Sequence[Case], verdicts: Mapping[Case, Verdict], model: str
 ) -> dict[Case, float | Missing]:
-    guessed = {case: verdict["questions"] for case, verdict in found.items() if not isinstance(verdict, Missing)}
+    guessed = {case: verdict["questions"] for case, verdict in verdicts.items() if not isinstance(verdict, Missing)}
     distinct = sorted(
-        {_question(texts, case) for case in guessed} | {text for some in guessed.values() for text in some}
+        {_question(inputs, case) for case in guessed} | {text for questions in guessed.values() for text in questions}
     )
     vectors = dict(zip(distinct, embedding.sentence_embeddings(distinct, model), strict=True)) if distinct else {}
     outcomes: dict[Case, float | Missing] = {}
     for case in cases:
-        verdict = found.get(case)
+        verdict = verdicts.get(case)
         if isinstance(verdict, Missing):
             outcomes[case] = verdict
         elif verdict is None or verdict["noncommittal"]:
             outcomes[case] = 0.0
         else:
-            asked = vectors[_question(texts, case)]
-            cosine = float(np.mean([asked @ vectors[text] for text in guessed[case]]))
+            question_vector = vectors[_question(inputs, case)]
+            cosine = float(np.mean([question_vector @ vectors[text] for text in guessed[case]]))
             outcomes[case] = min(1.0, max(0.0, cosine))
     return outcomes
 
 
-def _factual(hearing: JudgeSession, texts: MetricInputs) -> dict[Case, float | Missing]:
+def _factual(session: JudgeSession, inputs: MetricInputs) -> dict[Case, float | Missing]:
     """F1 by (item, repeat): the best over the references."""
-    references = [list(dict.fromkeys(some)) for some in texts.references]
-    pairs = [(*case, number) for case in _cases(hearing) for number in range(len(references[case[0]]))]
-    known: dict[Case, float | Missing] = {}
-    for item, repeat, number in pairs:
-        answer, reference = texts.predictions[item].strip(), references[item][number].strip()
+    references = [list(dict.fromkeys(item_references)) for item_references in inputs.references]
+    reference_cases = [(*case, number) for case in _cases(session) for number in range(len(references[case[0]]))]
+    outcomes: dict[Case, float | Missing] = {}
+    for item, repeat, number in reference_cases:
+        answer, reference = inputs.predictions[item].strip(), references[item][number].strip()
         if not answer or not reference:
-            known[item, repeat, number] = float(answer == reference)
-    open_pairs = [pair for pair in pairs if pair not in known]
-    sides: dict[Case, tuple[Any, Any]] = {
-        (*pair[:2], -1): _claims_of(texts, pair, texts.predictions) for pair in open_pairs
+            outcomes[item, repeat, number] = float(answer == reference)
+    open_cases = [pair for pair in reference_cases if pair not in outcomes]
+    claim_cases: dict[Case, tuple[Any, Any]] = {
+        (*pair[:2], -1): _claims_of(inputs, pair, inputs.predictions) for pair in open_cases
     }
-    sides |= {
-        pair: ({"question": _question(texts, pair), "answer": references[pair[0]][pair[2]]}, _CLAIMS)
-        for pair in open_pairs
+    claim_cases |= {
+        pair: ({"question": _question(inputs, pair), "answer": references[pair[0]][pair[2]]}, _CLAIMS)
+        for pair in open_cases
     }
-    claims = hearing.ask("claims", sides)
+    claims = session.ask("claims", claim_cases)
     comparisons: dict[Case, tuple[Any, Any]] = {}
-    for pair in open_pairs:
+    for pair in open_cases:
         answer, reference = claims[*pair[:2], -1], claims[pair]
         if isinstance(answer, Missing) or isinstance(reference, Missing):
-            known[pair] = answer if isinstance(answer, Missing) else _missing_or(reference, _NO_CLAIM)
+            outcomes[pair] = answer if isinstance(answer, Missing) else _missing_or(reference, _NO_CLAIM)
         elif not reference["claims"]:
-            known[pair] = Missing("the reference makes no claim")
+            outcomes[pair] = Missing("the reference makes no claim")
         elif not answer["claims"]:
-            known[pair] = 0.0
+            outcomes[pair] = 0.0
         else:
-            comparisons[pair] = _comparison(_question(texts, pair), answer["claims"], reference["claims"])
-    for pair, verdict in hearing.ask("compared", comparisons).items():
-        known[pair] = verdict if isinstance(verdict, Missing) else _f1(verdict["answer"], verdict["reference"])
+            comparisons[pair] = _comparison(_question(inputs, pair), answer["claims"], reference["claims"])
+    for pair, verdict in session.ask("compared", comparisons).items():
+        outcomes[pair] = verdict if isinstance(verdict, Missing) else _f1(verdict["answer"], verdict["reference"])
     return {
-        case: _best([known[*case, number] for number in range(len(references[case[0]]))]) for case in _cases(hearing)
+        case: _best([outcomes[*case, number] for number in range(len(references[case[0]]))]) for case in _cases(session)
     }
 
 
@@ -274,15 +274,19 @@ def _comparison(
 
 
 def _f1(answer: Sequence[bool], reference: Sequence[bool]) -> float:
-    right, wrong, lacking = sum(answer), len(answer) - sum(answer), len(reference) - sum(reference)
-    return right / (right + (wrong + lacking) / 2) if right else 0.0
+    true_positives, false_positives, false_negatives = (
+        sum(answer),
+        len(answer) - sum(answer),
+        len(reference) - sum(reference),
+    )
+    return true_positives / (true_positives + (false_positives + false_negatives) / 2) if true_positives else 0.0
 
 
 def _best(values: Sequence[float | Missing]) -> float | Missing:
     """The best value; missing where a reference without a verdict could still have been better."""
-    known = [value for value in values if not isinstance(value, Missing)]
+    measured = [value for value in values if not isinstance(value, Missing)]
     missing = [value for value in values if isinstance(value, Missing)]
-    return missing[0] if missing and max(known, default=0.0) < 1.0 else max(known)
+    return missing[0] if missing and max(measured, default=0.0) < 1.0 else max(measured)
 
 
 def sentences(text: str) -> list[str]:

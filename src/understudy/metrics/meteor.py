@@ -24,7 +24,7 @@ _PLAIN = re.compile(r"[\t-\r -~]*")
 Synonyms = Callable[[str], frozenset[str]]
 
 
-def meteor(texts: MetricInputs) -> Score:
+def meteor(inputs: MetricInputs) -> Score:
     """Mean METEOR (Banerjee and Lavie, 2005; parameters of Lavie and Agarwal, 2007); equal to nltk's `meteor_score`.
 
     ```text
@@ -35,7 +35,10 @@ def meteor(texts: MetricInputs) -> Score:
     the best. A perfect answer of m words gets 1 − 0.5/m³, not 1: one word alone gets 0.5.
     """
     synonyms, wordnet = _wordnet()
-    values = best_reference(texts, lambda prediction, reference: single(words(prediction), words(reference), synonyms))
+    values = best_reference(
+        inputs,
+        lambda prediction, reference: sentence_meteor(meteor_words(prediction), meteor_words(reference), synonyms),
+    )
     signature = (
         f"nltk:{version('nltk')}|tokenizer:wordpunct|case:lower|stages:exact,stem:porter"
         f"{',synonym' if synonyms else ''}|wordnet:{wordnet}|alpha:{ALPHA}|beta:{BETA}|gamma:{GAMMA}|references:best"
@@ -44,7 +47,7 @@ def meteor(texts: MetricInputs) -> Score:
 
 
 @lru_cache(maxsize=1 << 16)
-def words(text: str) -> tuple[str, ...]:
+def meteor_words(text: str) -> tuple[str, ...]:
     """Words and runs of punctuation by nltk's `wordpunct_tokenize`, which needs no data; then in lower case."""
     if _PLAIN.fullmatch(text):  # here all engines of regular expressions agree, and order does not matter
         return tuple(_WORD.findall(text.lower()))
@@ -53,16 +56,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple([word.lower() for word in wordpunct_tokenize(text)])
 
 
-def single(prediction: Sequence[str], reference: Sequence[str], synonyms: Synonyms | None = None) -> float:
+def sentence_meteor(prediction: Sequence[str], reference: Sequence[str], synonyms: Synonyms | None = None) -> float:
     """METEOR of one prediction against one reference, both lists of lower-cased words."""
     aligned = align(prediction, reference, synonyms)
-    matched = [(left, right) for left, right in enumerate(aligned) if right >= 0]
+    matched = [(position, partner) for position, partner in enumerate(aligned) if partner >= 0]
     if not matched:
         return 0.0
     precision, recall = len(matched) / len(prediction), len(matched) / len(reference)
     chunks = 1
-    for (left, right), (next_left, next_right) in pairwise(matched):
-        chunks += next_left != left + 1 or next_right != right + 1
+    for (position, partner), (next_position, next_partner) in pairwise(matched):
+        chunks += next_position != position + 1 or next_partner != partner + 1
     mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
     return (1 - GAMMA * (chunks / len(matched)) ** BETA) * mean
 
@@ -85,33 +88,33 @@ Open = list[tuple[int, str]]  # words without a partner, with their positions, i
 
 def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
     """Pair equal words, the last with the last, and return what stays open on either side."""
-    places = _places(right)
-    still = []
+    positions_of = _positions_of_words(right)
+    unmatched = []
     for index, word in reversed(left):
-        found = places.get(word)
-        if found:
-            aligned[index] = found.pop()
+        positions = positions_of.get(word)
+        if positions:
+            aligned[index] = positions.pop()
         else:
-            still.append((index, word))
-    still.reverse()
-    taken = set(aligned)
-    return still, [entry for entry in right if entry[0] not in taken]
+            unmatched.append((index, word))
+    unmatched.reverse()
+    matched = set(aligned)
+    return unmatched, [entry for entry in right if entry[0] not in matched]
 
 
 def _synonym_stage(left: Open, right: Open, aligned: list[int], synonyms: Synonyms) -> None:
     """Pair each word with the last open synonym; nltk looks the *stems* up, and so do we."""
-    places = _places(right)
+    positions_of = _positions_of_words(right)
     for index, word in reversed(left):
-        candidates = [found for name in synonyms(word) | {word} if (found := places.get(name))]
+        candidates = [positions for name in synonyms(word) | {word} if (positions := positions_of.get(name))]
         if candidates:
-            aligned[index] = max(candidates, key=lambda found: found[-1]).pop()
+            aligned[index] = max(candidates, key=lambda positions: positions[-1]).pop()
 
 
-def _places(entries: Open) -> dict[str, list[int]]:
-    places: dict[str, list[int]] = {}
+def _positions_of_words(entries: Open) -> dict[str, list[int]]:
+    positions_of: dict[str, list[int]] = {}
     for index, word in entries:
-        places.setdefault(word, []).append(index)
-    return places
+        positions_of.setdefault(word, []).append(index)
+    return positions_of
 
 
 @lru_cache(maxsize=1)

@@ -25,27 +25,27 @@ _ALPHANUMERIC = re.compile(r"[a-z0-9]+")
 References = tuple[tuple[str, ...], ...]
 
 
-def accuracy(texts: MetricInputs) -> Score:
+def accuracy(inputs: MetricInputs) -> Score:
     """Share of predictions that equal a reference letter for letter, outer blanks aside: for answers out of a list."""
     values = [
         float(prediction.strip() in {reference.strip() for reference in references})
-        for prediction, references in zip(texts.predictions, texts.references, strict=True)
+        for prediction, references in zip(inputs.predictions, inputs.references, strict=True)
     ]
     return mean_score("accuracy", values, "accuracy|strip:yes|case:mixed|references:any")
 
 
-def exact_match(texts: MetricInputs) -> Score:
+def exact_match(inputs: MetricInputs) -> Score:
     """Share of predictions that equal a reference after SQuAD normalisation (Rajpurkar et al., 2016)."""
-    values = best_reference(texts, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
+    values = best_reference(inputs, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
     return mean_score("exact_match", values, "exact_match|normalise:squad|references:best")
 
 
-def token_f1(texts: MetricInputs) -> Score:
+def token_f1(inputs: MetricInputs) -> Score:
     """Mean F1 of the bags of normalised words (Rajpurkar et al., 2016; the empty answer as in SQuAD 2.0)."""
-    pairs = _pairs(texts.predictions, texts.references, _normal_words)
-    values = _f1(matches(pairs, 1)[:, 0], pairs.lengths[0::2], pairs.lengths[1::2])
-    values[(pairs.lengths[0::2] == 0) & (pairs.lengths[1::2] == 0)] = 1.0
-    return mean_score("token_f1", _best(values, texts), "token_f1|normalise:squad|references:best")
+    texts = _ngram_texts(inputs.predictions, inputs.references, _normal_words)
+    values = _f1(matches(texts, 1)[:, 0], texts.lengths[0::2], texts.lengths[1::2])
+    values[(texts.lengths[0::2] == 0) & (texts.lengths[1::2] == 0)] = 1.0
+    return mean_score("token_f1", _best(values, inputs), "token_f1|normalise:squad|references:best")
 
 
 @lru_cache(maxsize=1 << 16)
@@ -62,33 +62,33 @@ def _normal_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", bare).split()
 
 
-def best_reference(texts: MetricInputs, compare: Callable[[str, str], float]) -> list[float]:
+def best_reference(inputs: MetricInputs, compare: Callable[[str, str], float]) -> list[float]:
     """`compare` of each prediction with the reference that suits it best."""
-    pairs = zip(texts.predictions, texts.references, strict=True)
+    pairs = zip(inputs.predictions, inputs.references, strict=True)
     return [max(compare(prediction, reference) for reference in references) for prediction, references in pairs]
 
 
 # ROUGE ----------------------------------------------------------------------------------------------------------------
 
 
-def rouge_n(texts: MetricInputs, *, order: int) -> Score:
+def rouge_n(inputs: MetricInputs, *, order: int) -> Score:
     """Mean F1 of n-gram overlap (Lin, 2004), words stemmed by Porter; equal to rouge-score's `rouge{order}`."""
-    pairs = _pairs(texts.predictions, texts.references, rouge_words)
-    found = _rouge_matches(texts.predictions, texts.references, max(order, 2))[:, order - 1]
-    grams = totals(pairs.lengths, order)[:, order - 1]
-    return mean_score(f"rouge{order}", _best(_f1(found, grams[0::2], grams[1::2]), texts), _rouge_signature())
+    texts = _ngram_texts(inputs.predictions, inputs.references, rouge_words)
+    matched = _rouge_matches(inputs.predictions, inputs.references, max(order, 2))[:, order - 1]
+    grams = totals(texts.lengths, order)[:, order - 1]
+    return mean_score(f"rouge{order}", _best(_f1(matched, grams[0::2], grams[1::2]), inputs), _rouge_signature())
 
 
-def rouge_l(texts: MetricInputs) -> Score:
+def rouge_l(inputs: MetricInputs) -> Score:
     """Mean F1 of the longest common subsequence of words (Lin, 2004), stemmed; equal to rouge-score's `rougeL`."""
-    pairs = _pairs(texts.predictions, texts.references, rouge_words)
-    ids, offsets = pairs.tokens.tolist(), pairs.offsets.tolist()
+    texts = _ngram_texts(inputs.predictions, inputs.references, rouge_words)
+    ids, offsets = texts.tokens.tolist(), texts.offsets.tolist()
     common = [
         longest_common_subsequence(ids[start:middle], ids[middle:end])
         for start, middle, end in zip(offsets[0::2], offsets[1::2], offsets[2::2], strict=False)
     ]
-    values = _f1(np.array(common), pairs.lengths[0::2], pairs.lengths[1::2])
-    return mean_score("rougeL", _best(values, texts), _rouge_signature())
+    values = _f1(np.array(common), texts.lengths[0::2], texts.lengths[1::2])
+    return mean_score("rougeL", _best(values, inputs), _rouge_signature())
 
 
 def _rouge_signature() -> str:
@@ -100,7 +100,7 @@ def _rouge_signature() -> str:
 
 @lru_cache(maxsize=2)
 def _rouge_matches(predictions: tuple[str, ...], references: References, orders: int) -> np.ndarray:
-    return matches(_pairs(predictions, references, rouge_words), orders)
+    return matches(_ngram_texts(predictions, references, rouge_words), orders)
 
 
 def rouge_words(text: str) -> list[str]:
@@ -125,25 +125,27 @@ def _porter() -> Any:
 
 
 @lru_cache(maxsize=2)
-def _pairs(predictions: tuple[str, ...], references: References, split: Callable[[str], Sequence[str]]) -> NgramTexts:
+def _ngram_texts(
+    predictions: tuple[str, ...], references: References, split: Callable[[str], Sequence[str]]
+) -> NgramTexts:
     """Every prediction beside each of its references, each distinct text split once."""
-    once = lru_cache(maxsize=None)(split)
+    split_once = lru_cache(maxsize=None)(split)
     flat = (
-        once(text)
-        for prediction, right in zip(predictions, references, strict=True)
-        for reference in right
+        split_once(text)
+        for prediction, item_references in zip(predictions, references, strict=True)
+        for reference in item_references
         for text in (prediction, reference)
     )
     return numbered(flat, [2] * sum(map(len, references)))
 
 
-def _f1(common: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return 2 * common / np.maximum(predicted + right, 1)
+def _f1(common: np.ndarray, predicted: np.ndarray, referenced: np.ndarray) -> np.ndarray:
+    return 2 * common / np.maximum(predicted + referenced, 1)
 
 
-def _best(values: np.ndarray, texts: MetricInputs) -> np.ndarray:
+def _best(values: np.ndarray, inputs: MetricInputs) -> np.ndarray:
     """`[pairs] -> [items]`, the largest value of each item's references."""
-    sizes = [len(references) for references in texts.references]
+    sizes = [len(references) for references in inputs.references]
     return np.maximum.reduceat(values, np.concatenate([[0], np.cumsum(sizes[:-1], dtype=np.int64)]))
 
 
@@ -161,8 +163,8 @@ def longest_common_subsequence(first: Sequence[object], second: Sequence[object]
     full = bit - 1
     row = full
     for token in second:
-        found = positions.get(token)
-        if found is not None:
-            both = row & found
-            row = (row + both) | (row - both)
+        occurrences = positions.get(token)
+        if occurrences is not None:
+            common = row & occurrences
+            row = (row + common) | (row - common)
     return len(first) - (row & full).bit_count()

@@ -22,12 +22,12 @@ _BITS = 62
 
 @dataclass(frozen=True, eq=False)
 class NgramTexts:
-    """Tokenised texts, those of one group compared with its first.
+    """Tokenised texts, those of one row compared with its first.
 
     Attributes:
         tokens: `[t]` ids of all tokens of all texts, one text after the other.
         lengths: `[texts]` tokens of each text.
-        sizes: `[groups]` texts of each group: one prediction and its references.
+        sizes: `[rows]` texts of each row: one prediction and its references.
     """
 
     tokens: np.ndarray
@@ -36,7 +36,7 @@ class NgramTexts:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """`[groups + 1]` number of the first text of each group."""
+        """`[rows + 1]` number of the first text of each row."""
         return np.concatenate([[0], np.cumsum(self.sizes)])
 
     @cached_property
@@ -67,22 +67,22 @@ def totals(lengths: np.ndarray, orders: int) -> np.ndarray:
     return np.maximum(0, lengths[:, None] - np.arange(orders))
 
 
-def matches(groups: NgramTexts, orders: int) -> np.ndarray:
-    """Clipped matches of n-grams, n = 1 … `orders`: `[groups, orders]`.
+def matches(texts: NgramTexts, orders: int) -> np.ndarray:
+    """Clipped matches of n-grams, n = 1 … `orders`: `[rows, orders]`.
 
     ```text
     Σ over n-grams g of min(count of g in the prediction, largest count of g in any one reference)
     ```
     """
-    found = np.zeros((len(groups.sizes), orders), dtype=np.int64)
-    for first, last in _chunks(groups.offsets[groups.starts]):
-        for order, counted in enumerate(_matches_of(groups, first, last, orders)):
-            found[first:last, order] = counted
-    return found
+    matched = np.zeros((len(texts.sizes), orders), dtype=np.int64)
+    for first, last in _chunks(texts.offsets[texts.starts]):
+        for order, counted in enumerate(_matches_of(texts, first, last, orders)):
+            matched[first:last, order] = counted
+    return matched
 
 
 def _chunks(ends: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of groups of about `_CHUNK` tokens; a longer group goes alone."""
+    """Ranges of rows of about `_CHUNK` tokens; a longer row goes alone."""
     first = 0
     while first < len(ends) - 1:
         last = int(np.searchsorted(ends, ends[first] + _CHUNK, side="right")) - 1
@@ -91,50 +91,50 @@ def _chunks(ends: np.ndarray) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _matches_of(groups: NgramTexts, first: int, last: int, orders: int) -> Iterator[np.ndarray]:
-    """For each order, the clipped matches of groups `first` … `last - 1`."""
-    texts = slice(groups.starts[first], groups.starts[last])
-    offsets = groups.offsets[texts.start : texts.stop + 1] - groups.offsets[texts.start]
-    begin = groups.offsets[texts.start]
-    tokens, width = _dense(groups.tokens[begin : begin + offsets[-1]])
-    sizes, lengths = groups.sizes[first:last], groups.lengths[texts]
+def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterator[np.ndarray]:
+    """For each order, the clipped matches of rows `first` … `last - 1`."""
+    span = slice(texts.starts[first], texts.starts[last])
+    offsets = texts.offsets[span.start : span.stop + 1] - texts.offsets[span.start]
+    begin = texts.offsets[span.start]
+    tokens, width = _dense(texts.tokens[begin : begin + offsets[-1]])
+    sizes, lengths = texts.sizes[first:last], texts.lengths[span]
     count = last - first
-    group = np.repeat(np.repeat(np.arange(count), sizes), lengths)
-    side = np.repeat(np.arange(len(lengths)) - np.repeat(groups.starts[first:last] - texts.start, sizes), lengths)
+    row = np.repeat(np.repeat(np.arange(count), sizes), lengths)
+    side = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
     side_bits = _width(int(sizes.max(initial=1)))
-    left = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
-    at, grams, used = np.arange(len(tokens)), tokens, width
+    remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
+    positions, grams, used = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
-            stays = left[at] > order
-            at, grams = at[stays], grams[stays]
+            long_enough = remaining[positions] > order
+            positions, grams = positions[long_enough], grams[long_enough]
             if used + width + _width(count) + side_bits > _BITS:
                 ranks, grams = np.unique(grams, return_inverse=True)
                 used = _width(len(ranks))
-            grams = grams << width | tokens[at + order]
+            grams = grams << width | tokens[positions + order]
             used += width
-        keys = (group[at] << used | grams) << side_bits | side[at]
+        keys = (row[positions] << used | grams) << side_bits | side[positions]
         keys.sort()
         yield _clipped(keys, side_bits, used, count)
 
 
 def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np.ndarray:
-    """Clipped matches of each group from sorted keys (group, n-gram, text)."""
+    """Clipped matches of each row from sorted keys (row, n-gram, text)."""
     if not len(keys):
         return np.zeros(count, dtype=np.int64)
     runs = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    often = np.diff(runs, append=len(keys))
+    counts = np.diff(runs, append=len(keys))
     keys = keys[runs]
     if side_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
-        both = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
-        common = np.minimum(often[both], often[both + 1])
-        return np.bincount(keys[both] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
+        neighbours = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
+        common = np.minimum(counts[neighbours], counts[neighbours + 1])
+        return np.bincount(keys[neighbours] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
     side = keys & ((1 << side_bits) - 1)
     keys = keys >> side_bits
     heads = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    predicted = np.where(side[heads] == 0, often[heads], 0)
-    right = np.maximum.reduceat(np.where(side > 0, often, 0), heads)
-    common = np.minimum(predicted, right)
+    predicted = np.where(side[heads] == 0, counts[heads], 0)
+    referenced = np.maximum.reduceat(np.where(side > 0, counts, 0), heads)
+    common = np.minimum(predicted, referenced)
     return np.bincount(keys[heads] >> gram_bits, weights=common, minlength=count).astype(np.int64)
 
 

@@ -35,10 +35,10 @@ TEXT_METRICS: tuple[str, ...] = ("exact_match", "token_f1", "bleu", "rouge1", "r
 """What is measured unless something else is asked for; `accuracy` is for answers chosen from a list."""
 
 
-def _judged(name: str, texts: MetricInputs) -> Score:
+def _judged(name: str, inputs: MetricInputs) -> Score:
     """A judged metric, its module loaded when it is first asked for."""
     metric: Metric = getattr(import_module("understudy.metrics.judged_metrics"), name)
-    return metric(texts)
+    return metric(inputs)
 
 
 METRICS: dict[str, Metric] = {
@@ -87,7 +87,7 @@ def score(
     questions: Sequence[str] | None = None,
     contexts: Sequence[str | None] | None = None,
     metrics: Iterable[str] = TEXT_METRICS,
-    tools: MetricModels | None = None,
+    models: MetricModels | None = None,
 ) -> dict[str, Score]:
     """Score predictions against their references.
 
@@ -97,7 +97,7 @@ def score(
         questions: what was asked; judged metrics need it.
         contexts: the text that was to be read; `faithfulness` and `context_relevance` need it.
         metrics: names out of `METRICS`, or `"all"` for every one that is there.
-        tools: the models that some metrics need; a metric whose model is absent comes back as *not measured*.
+        models: the models that some metrics need; a metric whose model is absent comes back as *not measured*.
 
     Returns:
         One score a metric, in the order asked for.
@@ -107,28 +107,30 @@ def score(
             returns something else than the score of these items.
         DataError: nothing to score, lengths differ, or an item has no reference.
     """
-    texts = MetricInputs(
+    inputs = MetricInputs(
         tuple(predictions),
         tuple(() if isinstance(item, str) else tuple(item) for item in references),
         None if questions is None else tuple(questions),
         None if contexts is None else tuple(contexts),
-        tools or MetricModels(),
+        models or MetricModels(),
     )
-    return {name: _checked(name, metric(texts), len(texts.predictions)) for name, metric in _chosen(metrics).items()}
+    return {
+        name: _checked(name, metric(inputs), len(inputs.predictions)) for name, metric in _selected(metrics).items()
+    }
 
 
-def _chosen(names: Iterable[str]) -> dict[str, Metric]:
+def _selected(names: Iterable[str]) -> dict[str, Metric]:
     """The metrics of these names, all looked up before the first one runs."""
     if isinstance(names, str):
         if names != "all":
             raise ConfigError(f"metrics is the text {names!r}", hint=f"give a list: metrics=[{names!r}], or 'all'")
         return dict(METRICS)
-    chosen: dict[str, Metric] = {}
+    selected: dict[str, Metric] = {}
     for name in names:
-        if name in chosen:
+        if name in selected:
             raise ConfigError(f"metric {name!r} is asked for twice", hint="name each metric once")
-        chosen[name] = _metric(name)
-    return chosen
+        selected[name] = _metric(name)
+    return selected
 
 
 def _metric(name: str) -> Metric:

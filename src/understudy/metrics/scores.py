@@ -21,7 +21,7 @@ FromTotals = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class MetricModels:
-    """The models that some metrics need; a metric whose tool is absent says *not measured*.
+    """The models that some metrics need; a metric whose model is absent says *not measured*.
 
     Attributes:
         embedding_model: sentence embeddings for `answer_similarity`: folder or hub id; `auto`: the MiniLM of the extra
@@ -46,14 +46,14 @@ class MetricInputs:
         references: the right answers of each item, at least one.
         questions: what was asked, where that is known.
         contexts: the text that was to be read; None for an item without.
-        tools: models for the metrics that need one.
+        models: those that some metrics need.
     """
 
     predictions: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
     questions: tuple[str, ...] | None = None
     contexts: tuple[str | None, ...] | None = None
-    tools: MetricModels = field(default_factory=MetricModels)
+    models: MetricModels = field(default_factory=MetricModels)
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.references):
@@ -112,11 +112,11 @@ class Score:
         """What goes into `scores.json`: everything but the resampling statistics."""
         return {
             "name": self.name,
-            "value": _known(self.value),
+            "value": _none_if_nan(self.value),
             "maximum": self.maximum,
             "higher_is_better": self.higher_is_better,
             "signature": self.signature,
-            "per_example": [_known(value) for value in self.per_example],
+            "per_example": [_none_if_nan(value) for value in self.per_example],
             "reason": self.reason,
             "details": dict(self.details),
         }
@@ -131,18 +131,18 @@ def mean_from_totals(totals: np.ndarray) -> np.ndarray:
 def mean_score(name: str, values: Sequence[float] | np.ndarray, signature: str) -> Score:
     """A score that is the plain mean of its per-item values, each between 0 and 1; NaN marks an item not measured."""
     array = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(array)
-    statistics = np.stack([np.where(known, array, 0.0), known.astype(np.float64)], axis=-1)
+    measured = ~np.isnan(array)
+    statistics = np.stack([np.where(measured, array, 0.0), measured.astype(np.float64)], axis=-1)
     value = float(mean_from_totals(statistics.sum(axis=0)))
     return Score(name, value, tuple(array.tolist()), statistics, mean_from_totals, signature)
 
 
 def not_measured(name: str, items: int, reason: str, *, maximum: float = 1.0) -> Score:
-    """The score of a metric whose tool is absent: no value, and the reason in words."""
-    nothing = np.zeros((items, 2))
-    blank = (float("nan"),) * items
-    return Score(name, float("nan"), blank, nothing, mean_from_totals, "not measured", maximum, reason=reason)
+    """The score of a metric whose model is absent: no value, and the reason in words."""
+    statistics = np.zeros((items, 2))
+    values = (float("nan"),) * items
+    return Score(name, float("nan"), values, statistics, mean_from_totals, "not measured", maximum, reason=reason)
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if value != value else value

@@ -6,40 +6,22 @@ answer is wanted): to a causal model it is a longer prompt, to an encoder–deco
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from transformers import LogitsProcessorList
 
-from understudy.models.forward import base_model
-from understudy.models.kinds import kind_of
-from understudy.models.sampling import GumbelNoise, Sampling
-from understudy.tokens.collate import padded
-from understudy.tokens.template import Template, TokenizedExample
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A generated answer.
-
-    Attributes:
-        text: the answer without special tokens.
-        tokens: how many tokens it took, the stop token included.
-        finished: whether the model stopped by itself.
-        seconds: its share of the batch's wall time.
-    """
-
-    text: str
-    tokens: int
-    finished: bool
-    seconds: float
+from understudy.errors import ModelError
+from understudy.models.decoding import Generated, decode
+from understudy.models.head import base_model
+from understudy.models.kinds import TextKind, kind_of
+from understudy.models.sampling import Sampling
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.template import Template
+from understudy.types import Example
 
 
-@torch.no_grad()
 def generate(
     model: nn.Module,
     template: Template,
@@ -51,106 +33,55 @@ def generate(
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
-    """Answer prompts, longest first so that a batch that does not fit fails at once.
+    """Answer prompts; arguments and what is returned are those of `models.decoding.decode`.
+
+    Raises:
+        ModelError: the model does not write.
+    """
+    return decode(
+        writing_kind(model),
+        model,
+        template,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        draws=draws,
+        prefixes=prefixes,
+        progress=progress,
+    )
+
+
+def writing_kind(model: nn.Module) -> TextKind:
+    """The kind of a model that has to write.
+
+    Raises:
+        ModelError: it points at its answers.
+    """
+    kind = kind_of(base_model(model).config)
+    if not isinstance(kind, TextKind):
+        raise ModelError(f"a {kind.title} writes no text", hint="take a causal model or an encoder–decoder here")
+    return kind
+
+
+def answer_examples(
+    model: nn.Module,
+    tokenizer: ExampleTokenizer,
+    examples: Sequence[Example],
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Answer examples as the kind of the model does: by writing, or by pointing.
 
     Args:
-        model: a causal language model or an encoder–decoder.
-        template: its tokenizer and stop tokens.
-        prompts: token ids of each prompt.
-        max_new_tokens: longest answer.
-        batch_size: prompts at once.
-        draws: how each answer is drawn, one a prompt; default: greedily.
-        prefixes: token ids with which each answer begins; what is returned goes on behind them.
-        progress: called with the number of prompts just answered.
-
-    Returns:
-        One answer a prompt, in the order of the prompts.
+        model: any model.
+        tokenizer: of the same kind.
+        examples: what is asked.
+        batch_size: rows at once.
+        progress: called with the number of rows just answered.
     """
-    given = list(prefixes) if prefixes is not None else [[] for _ in prompts]
-    read, begun = kind_of(base_model(model).config).layout(template, list(prompts), given)
-    answers: dict[int, Generated] = {}
-    training = model.training
-    model.eval()
-    try:
-        for chosen in _batches(read, begun, batch_size):
-            drawn = [draws[i] for i in chosen] if draws else []
-            texts = [read[i] for i in chosen], [begun[i] for i in chosen]
-            found = _batch(model, template, *texts, max_new_tokens, drawn)
-            answers |= zip(chosen, found, strict=True)
-            if progress:
-                progress(len(chosen))
-    finally:
-        model.train(training)
-    return [answers[i] for i in range(len(prompts))]
-
-
-def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> list[list[int]]:
-    """Indices of each batch, longest first; what decoders have begun is of one length, for they count positions."""
-    order = sorted(range(len(read)), key=lambda i: (-len(begun[i]), -len(read[i])))
-    found: list[list[int]] = []
-    for i in order:
-        if not found or len(found[-1]) == batch_size or len(begun[found[-1][0]]) != len(begun[i]):
-            found.append([])
-        found[-1].append(i)
-    return found
-
-
-# Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
-_PLAIN: dict[str, Any] = {
-    # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
-    "do_sample": False,
-    "temperature": None,
-    "top_p": None,
-    "top_k": None,
-    "num_beams": 1,
-    "early_stopping": False,
-    "repetition_penalty": 1.0,
-    "encoder_repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "encoder_no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": None,
-    "bad_words_ids": None,
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-}
-
-
-def _batch(
-    model: nn.Module,
-    template: Template,
-    prompts: list[list[int]],
-    begun: list[list[int]],
-    max_new_tokens: int,
-    draws: list[Sampling],
-) -> list[Generated]:
-    base = base_model(model)
-    kind = kind_of(base.config)
-    pad: Any = template.tokenizer.pad_token_id
-    ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=kind.pads_left))
-    width = len(begun[0]) or ids.shape[1]
-    written = kind.decoder_arguments(template, begun, base.device)
-    begin = time.perf_counter()
-    out = base.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        **written,
-        **_PLAIN,
-        max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([GumbelNoise(draws)] if draws else []),
-        pad_token_id=pad,
-        eos_token_id=list(template.stop_ids),
-    )
-    seconds = (time.perf_counter() - begin) / len(prompts)
-    return [_answer(template, row, seconds) for row in out[:, width:].tolist()]
-
-
-def _answer(template: Template, row: list[int], seconds: float) -> Generated:
-    end = next((i for i, token in enumerate(row) if token in template.stop_ids), None)
-    kept = row if end is None else row[:end]
-    return Generated(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
+    kind = kind_of(base_model(model).config)
+    return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress)
 
 
 Choice = TokenizedExample | tuple[list[int], list[int]]
@@ -164,17 +95,19 @@ def choice_scores(
     """Log-likelihood of each choice, per token of the choice.
 
     Args:
-        model: a causal language model or an encoder–decoder.
-        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is `given` of
-            an answer is read and not counted.
+        model: of any kind.
+        rows: for each question, prompt and answer of each choice, as `Template.encode` gives them. What is forced
+            of an answer (`num_forced`) is read and not counted.
         pad_id: what pads.
         batch_size: sequences at once.
 
     Returns:
         For each question, one score a choice: mean natural-log probability of the choice's tokens (stop included).
     """
-    flat = [one if isinstance(one, TokenizedExample) else TokenizedExample(*one) for row in rows for one in row]
-    assert all(one.learned_ids for one in flat), "a choice has no token to score"
+    flat = [
+        choice if isinstance(choice, TokenizedExample) else TokenizedExample(*choice) for row in rows for choice in row
+    ]
+    assert all(choice.learned_ids for choice in flat), "a choice has no token to score"
     base = base_model(model)
     kind = kind_of(base.config)
     order = sorted(range(len(flat)), key=lambda i: -len(kind.read_ids(flat[i])))
@@ -185,10 +118,10 @@ def choice_scores(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [flat[i] for i in chosen]
-            found = kind.choice_scores(model, base, batch, pad_id)
-            for index, value in zip(chosen, found, strict=True):
+            batch_scores = kind.choice_scores(model, base, batch, pad_id)
+            for index, value in zip(chosen, batch_scores, strict=True):
                 scores[index] = value
     finally:
         model.train(training)
-    taken = iter(scores)
-    return [[next(taken) for _ in row] for row in rows]
+    remaining = iter(scores)
+    return [[next(remaining) for _ in row] for row in rows]

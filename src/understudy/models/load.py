@@ -19,10 +19,11 @@ from transformers import (
 )
 
 from understudy.errors import ModelError
-from understudy.models.architecture import architecture_of, auto_class, template_fields
+from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.kinds import kind_of
 from understudy.models.sources import revision_of
-from understudy.recipe import LoraConfig, ModelConfig
+from understudy.recipe import DataConfig, LoraConfig, ModelConfig
+from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
 EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
@@ -100,7 +101,24 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
-    return Template(tokenizer, **template_fields(config, weights or resolve(config.model)))
+    place = weights or resolve(config.model)
+    try:
+        architecture = architecture_of(config, place)
+    except (OSError, ValueError, KeyError):
+        return Template(tokenizer)  # What is missing is named when the weights are loaded.
+    return kind_at(config, place).template(tokenizer, config, architecture, place)
+
+
+def load_example_tokenizer(config: ModelConfig, data: DataConfig, *, weights: str | None = None) -> ExampleTokenizer:
+    """What turns examples into the tokens of a model, by its kind.
+
+    Args:
+        config: the recipe's section.
+        data: lengths and what to do with a context that is too long.
+        weights: a folder that takes the place of `config.model`.
+    """
+    kind = kind_at(config, weights or resolve(config.model))
+    return kind.example_tokenizer(load_template(config, weights=weights), data)
 
 
 def head_columns(config: ModelConfig) -> int | None:
@@ -134,22 +152,26 @@ def load_model(
         if config.init == "fresh" and weights is None:
             model = _fresh(config, source, seed)
         else:
-            model = _pretrained(config, source, dtype, quantize)
+            model = _pretrained(config, source, dtype, seed, quantize)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
     model.config.use_cache = True
+    # What tells its kind from now on, as saving would write it.
+    model.config.architectures = [type(model).__name__]
     return model if is_quantized(model) else model.to(device=device, dtype=dtype)  # pyright: ignore
 
 
 _LOAD_HINT = "give a folder that holds config.json and weights, or the id of a hub model this machine can reach"
 
 
-def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, quantize: bool) -> PreTrainedModel:
+def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, seed: int, quantize: bool) -> PreTrainedModel:
     extra: dict[str, Any] = {"quantization_config": quantization(dtype)} if quantize else {}
-    kind = auto_class(architecture_of(config, source), source)
-    with warnings.catch_warnings():
+    auto = kind_at(config, source).auto_class(architecture_of(config, source), source)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message=".*torch_dtype.*")
-        return kind.from_pretrained(
+        # A head that the weights lack comes out of the seed.
+        torch.manual_seed(seed)
+        return auto.from_pretrained(
             source,
             dtype=dtype,
             revision=revision_of(config, source),
@@ -169,10 +191,10 @@ def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
         architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
     if "num_hidden_layers" in config.config and getattr(architecture, "layer_types", None):
         architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
-    kind = auto_class(architecture, source)
+    auto = kind_at(config, source).auto_class(architecture, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind.from_config(architecture, trust_remote_code=config.trust_remote_code)
+        return auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
 
 
 def quantization(dtype: torch.dtype) -> Any:
@@ -224,7 +246,8 @@ def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> P
     tied = base.config.tie_word_embeddings
     layers = [base.get_output_embeddings(), base.get_input_embeddings()]
     head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
-    if head.weight is embedding.weight and any(layer is not getattr(layer, "base_layer", layer) for layer in layers):
+    adapted = any(layer is not getattr(layer, "base_layer", layer) for layer in layers)
+    if head is not None and head.weight is embedding.weight and adapted:
         head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         base.config.tie_word_embeddings = False
         base.config.get_text_config().tie_word_embeddings = False

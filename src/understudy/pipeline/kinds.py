@@ -23,7 +23,7 @@ from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.own_arms import for_arm, own_answers, own_student
 from understudy.report.labels import label_of
 
-Planned = Sequence[tuple[str, tuple[str, ...]]]
+StagePlan = Sequence[tuple[str, tuple[str, ...]]]
 _STAGES = "understudy.pipeline.stages"
 
 
@@ -50,11 +50,11 @@ def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
     return [*models, ("student", recipe.student), *own]
 
 
-def _pretrain(plan: Plan) -> Planned:
+def _pretrain(plan: Plan) -> StagePlan:
     return [(name, ()) for name, model in _models(plan) if model.pretrain]
 
 
-def _sft(plan: Plan) -> Planned:
+def _sft(plan: Plan) -> StagePlan:
     return [(name, _before(plan, name)) for name, model in _models(plan) if model.sft]
 
 
@@ -69,13 +69,13 @@ def _student(plan: Plan, arm: str) -> tuple[str, ...]:
     return _before(plan, arm if own_student(plan.recipe, arm) else "student")
 
 
-def _generate(plan: Plan) -> Planned:
+def _generate(plan: Plan) -> StagePlan:
     if not plan.recipe.generate:
         return []
     return [("", _before(plan, "teacher") if plan.recipe.teacher_writes else ("data",))]
 
 
-def _answers(plan: Plan) -> Planned:
+def _answers(plan: Plan) -> StagePlan:
     """The run's answers where an arm uses them, and those of each arm that asks otherwise."""
     using = [arm.name for arm in arms_of(plan) if uses_answers(arm, plan)]
     own = [name for name in using if own_answers(plan.recipe, name)]
@@ -83,11 +83,11 @@ def _answers(plan: Plan) -> Planned:
     return [(name, _before(plan, "teacher")) for name in names]
 
 
-def _train(plan: Plan) -> Planned:
-    return [(arm.name, _made_from(plan, arm)) for arm in arms_of(plan)]
+def _train(plan: Plan) -> StagePlan:
+    return [(arm.name, _sources_of(plan, arm)) for arm in arms_of(plan)]
 
 
-def _made_from(plan: Plan, arm: Arm) -> tuple[str, ...]:
+def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     recipe = for_arm(plan.recipe, arm.name)
     sources: tuple[str, ...] = ()
     if arm.learns == "task_texts" and recipe.tasks and recipe.tasks.kind != "answer":
@@ -100,7 +100,7 @@ def _made_from(plan: Plan, arm: Arm) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*sources, *_student(plan, arm.name))))
 
 
-def _observer(plan: Plan) -> Planned:
+def _observer(plan: Plan) -> StagePlan:
     recipe = plan.recipe
     texts = recipe.tasks is not None and recipe.tasks.kind != "answer"
     if not texts or not recipe.evaluate.simulatability or not plan.has("train", "explained"):
@@ -108,7 +108,7 @@ def _observer(plan: Plan) -> Planned:
     return [("", tuple(dict.fromkeys(("generate", *_before(plan, "student")))))]
 
 
-def _predict(plan: Plan) -> Planned:
+def _predict(plan: Plan) -> StagePlan:
     recipe = plan.recipe
     teacher = [("teacher", _before(plan, "teacher"))] if recipe.teacher else []
     arms = [(arm.name, _measured_on(plan, arm)) for arm in arms_of(plan)]
@@ -119,11 +119,11 @@ def _measured_on(plan: Plan, arm: Arm) -> tuple[str, ...]:
     trained = KINDS["train"].name_of(arm.name)
     if arm.learns != "task_texts":
         return (trained,)
-    texts = ("generate",) if "generate" in _made_from(plan, arm) else ()
+    texts = ("generate",) if "generate" in _sources_of(plan, arm) else ()
     return (trained, *texts, *(plan.named("observer") if arm.name == "explained" else ()))
 
 
-def _speed(plan: Plan) -> Planned:
+def _speed(plan: Plan) -> StagePlan:
     if not plan.recipe.evaluate.speed:
         return []
     names = ("teacher", "student") if plan.recipe.teacher else ("student",)
@@ -131,7 +131,7 @@ def _speed(plan: Plan) -> Planned:
     return [(name, before) for name in names]
 
 
-def _report(plan: Plan) -> Planned:
+def _report(plan: Plan) -> StagePlan:
     return [("", tuple(stage.name for stage in plan.stages))]
 
 

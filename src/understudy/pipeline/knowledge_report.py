@@ -49,10 +49,12 @@ def taught_note(recipe: Recipe) -> str:
 
 def costs(steps: Collection[StepCounts]) -> str:
     """What the texts of some steps cost, in a sentence."""
-    read, written = sum(step.input_tokens for step in steps), sum(step.output_tokens for step in steps)
+    input_tokens, output_tokens = sum(step.input_tokens for step in steps), sum(step.output_tokens for step in steps)
     priced = [step.cost for step in steps if step.cost is not None]
     money = f", at the recipe's prices {sum(priced):,.4f}" if priced else ""
-    return f"It read {read:,} and wrote {written:,} tokens{money}." if read or written else ""
+    return (
+        f"It read {input_tokens:,} and wrote {output_tokens:,} tokens{money}." if input_tokens or output_tokens else ""
+    )
 
 
 def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[TextSample]:

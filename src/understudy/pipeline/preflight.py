@@ -28,7 +28,7 @@ def check_evaluation(recipe: Recipe) -> None:
         ConfigError: one does not; it would otherwise show after the last training stage.
         DataError: the demonstrations cannot be read.
     """
-    from understudy.evaluation.metric_models import metric_names, tools_for
+    from understudy.evaluation.metric_models import metric_models_of, metric_names
 
     metric_names(recipe.evaluate.metrics)
     if recipe.generate:
@@ -36,4 +36,4 @@ def check_evaluation(recipe: Recipe) -> None:
 
         check(recipe.generate)
     if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
-        tools_for(recipe.evaluate)
+        metric_models_of(recipe.evaluate)

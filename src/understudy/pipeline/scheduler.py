@@ -35,13 +35,13 @@ class Display(Protocol):
         """A stage is done."""
 
 
-def upto(plan: Sequence[Stage], name: str) -> list[Stage]:
+def upto(planned: Sequence[Stage], name: str) -> list[Stage]:
     """The part of a plan that one stage needs, itself included."""
     needed = {name}
-    for stage in reversed(plan):
+    for stage in reversed(planned):
         if stage.name in needed:
             needed |= set(stage.needs)
-    return [stage for stage in plan if stage.name in needed]
+    return [stage for stage in planned if stage.name in needed]
 
 
 def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = None) -> None:
@@ -64,17 +64,17 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
     unlabelled = run.notes("data", DataNotes).has_unlabelled
-    plan = stages(recipe, unlabelled=unlabelled)
-    runner(run, recipe, upto(plan, until) if until else plan, display)
+    planned = stages(recipe, unlabelled=unlabelled)
+    runner(run, recipe, upto(planned, until) if until else planned, display)
 
 
-def missing(run: Run, plan: Iterable[Stage]) -> list[Stage]:
+def missing(run: Run, planned: Iterable[Stage]) -> list[Stage]:
     """The stages of a plan that are not done, or that need one that is about to be done again."""
-    found: dict[str, Stage] = {}
-    for stage in plan:
-        if not found.keys().isdisjoint(stage.needs) or not run.is_current(stage.name, stage.needs):
-            found[stage.name] = stage
-    return list(found.values())
+    pending: dict[str, Stage] = {}
+    for stage in planned:
+        if not pending.keys().isdisjoint(stage.needs) or not run.is_current(stage.name, stage.needs):
+            pending[stage.name] = stage
+    return list(pending.values())
 
 
 def _check_sources(run: Run, recipe: Recipe) -> None:
@@ -93,12 +93,12 @@ def _launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _inline(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
+def _inline(run: Run, recipe: Recipe, planned: Sequence[Stage], display: Display) -> None:
     """Run the stages one after the other, right here."""
     with _gang(recipe) as (first, wait):
         wait()
         # All processes look before the first one changes anything, or they would not wait for the same stages.
-        todo = missing(run, plan)
+        todo = missing(run, planned)
         wait()
         if todo:
             from understudy.pipeline.stages import run_stage
@@ -131,9 +131,9 @@ def _bound(display: Display, stage: Stage) -> Callable[[int, int, str], None]:
 # -- several processes -----------------------------------------------------------------------------------------------
 
 
-def _side_by_side(run: Run, recipe: Recipe, plan: Sequence[Stage], display: Display) -> None:
+def _side_by_side(run: Run, recipe: Recipe, planned: Sequence[Stage], display: Display) -> None:
     """Run the stages in a few processes, one stage each, the cores shared out among them."""
-    waiting = missing(run, plan)
+    waiting = missing(run, planned)
     running: dict[Any, tuple[Stage, processes.Worker]] = {}
     context = processes.forkserver() if waiting else None
     try:
@@ -166,7 +166,7 @@ def ready(waiting: Sequence[Stage], running: Sequence[Stage], workers: int) -> l
     return able[:1] if not running else []
 
 
-def _work(stage: Stage, recipe: Recipe, folder: Path, say: processes.Say) -> None:
+def _work(stage: Stage, recipe: Recipe, folder: Path, report: processes.Say) -> None:
     from understudy.pipeline.stages import run_stage
 
-    run_stage(stage, recipe, folder, say)
+    run_stage(stage, recipe, folder, report)

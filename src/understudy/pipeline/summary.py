@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.arms import DISTILLED, main_arm
 from understudy.evaluation.compare import compare
-from understudy.evaluation.metric_models import metric_names, tools_for
+from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
 from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
@@ -39,11 +39,11 @@ TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 def summarise(run: Run, recipe: Recipe) -> None:
     """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
-    asked = recipe.evaluate
+    config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
-    scored = score_systems(arms, metric_names(asked.metrics), tools_for(asked, account=run.folder.name))
-    comparison = compare(scored, resampling=Resampling(asked.resamples, asked.confidence)).to_dict()
+    scored = score_systems(arms, metric_names(config.metrics), metric_models_of(config, account=run.folder.name))
+    comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison).to_json())
     render_report(report_inputs(run, recipe, comparison), run.folder / "report.html")
@@ -61,9 +61,9 @@ def summary(comparison: Mapping[str, Any]) -> RunSummary:
         }
         for arm, values in comparison["overall"]["table"].items()
     }
-    columns = tuple(name for name in TABLE if any(name in values for values in table.values()))
+    metrics = tuple(name for name in TABLE if any(name in values for values in table.values()))
     outcome = headline(comparison)
-    return RunSummary(columns, table, (outcome.verdict, *outcome.sentences))
+    return RunSummary(metrics, table, (outcome.verdict, *outcome.sentences))
 
 
 def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> ReportInputs:
@@ -236,8 +236,8 @@ def _before(model: ModelConfig) -> str:
 
 def _elsewhere(recipe: Recipe) -> str:
     """A teacher that was only asked."""
-    asked = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
-    return f"`{asked}`, by its texts" if asked else "none"
+    name = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
+    return f"`{name}`, by its texts" if name else "none"
 
 
 def _cell(interval: Mapping[str, Any] | None) -> str:

@@ -11,7 +11,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-HOW_ASKED = (
+TRANSPORT_FIELDS = (
     *("base_url", "api_key_env", "concurrency", "timeout", "max_retries"),
     *("max_calls", "max_total_tokens", "input_price", "output_price", "max_cost"),
 )

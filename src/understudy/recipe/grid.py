@@ -167,15 +167,15 @@ def _axes(value: Any, origin: str) -> dict[str, tuple[Level, ...]]:
         raise ConfigError(f"{origin}: axes: no axis is named", hint="for example `axes: {seed: [0, 1, 2]}`")
     axes = {}
     for name, levels in value.items():
-        axes[str(name)] = found = _levels(str(name), levels, f"{origin}: axis {name}")
-        labels = [level.label for level in found]
+        axes[str(name)] = parsed_levels = _levels(str(name), levels, f"{origin}: axis {name}")
+        labels = [level.label for level in parsed_levels]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise ConfigError(f"{origin}: axis {name}: the level {twice} stands twice")
-    for one, other in itertools.combinations(axes, 2):
-        for ours, theirs in itertools.product(_paths(axes[one]), _paths(axes[other])):
+    for axis, other_axis in itertools.combinations(axes, 2):
+        for ours, theirs in itertools.product(_paths(axes[axis]), _paths(axes[other_axis])):
             if f"{ours}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{ours}."):
-                raise ConfigError(f"{origin}: the axes {one} and {other} both set {max(ours, theirs, key=len)}")
+                raise ConfigError(f"{origin}: the axes {axis} and {other_axis} both set {max(ours, theirs, key=len)}")
     return axes
 
 
@@ -270,29 +270,29 @@ def _conditions(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) -
 def _condition(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) -> Condition:
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"{where}: a condition is a mapping of axes to levels, not {value!r}")
-    found = {}
+    condition = {}
     for name, labels in value.items():
         if name not in axes:
             raise ConfigError(f"{where}: there is no axis {name!r}: known here: {', '.join(axes)}")
-        asked = tuple(_label(label) for label in (labels if isinstance(labels, list) else [labels]))
+        required = tuple(_label(label) for label in (labels if isinstance(labels, list) else [labels]))
         known = [level.label for level in axes[name]]
-        strange = next((label for label in asked if label not in known), None)
+        strange = next((label for label in required if label not in known), None)
         if strange is not None:
             raise ConfigError(f"{where}: the axis {name} has no level {strange}: known here: {', '.join(known)}")
-        found[name] = asked
-    return found
+        condition[name] = required
+    return condition
 
 
 def _rules(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) -> list[tuple[Condition, Mapping[str, Any]]]:
     if not isinstance(value, list):
         raise ConfigError(f"{where} must be a list of rules such as {{if: {{…}}, set: {{…}}}}")
-    found = []
+    rules = []
     for rule in value:
         if not isinstance(rule, dict) or rule.keys() != {"if", "set"} or not isinstance(rule["set"], dict):
             raise ConfigError(f"{where}: a rule has the two keys `if` and `set`, each a mapping")
         _check_paths(rule["set"], where)
-        found.append((_condition(rule["if"], axes, where), rule["set"]))
-    return found
+        rules.append((_condition(rule["if"], axes, where), rule["set"]))
+    return rules
 
 
 def _holds(condition: Condition, labels: Mapping[str, str]) -> bool:

@@ -260,9 +260,9 @@ DEFAULT = "kd"
 
 def in_words() -> str:
     """All methods, by how many vocabularies they take."""
-    one = [name for name, kind in METHODS.items() if kind.one_vocabulary]
-    two = [name for name in METHODS if name not in one]
-    return f"One vocabulary: {', '.join(one)}; one or two: {', '.join(two)}."
+    one_vocabulary = [name for name, kind in METHODS.items() if kind.one_vocabulary]
+    two_vocabularies = [name for name in METHODS if name not in one_vocabulary]
+    return f"One vocabulary: {', '.join(one_vocabulary)}; one or two: {', '.join(two_vocabularies)}."
 
 
 def options() -> dict[str, FieldInfo]:

@@ -18,7 +18,7 @@ from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, unchanged
 from understudy.files import fingerprint
-from understudy.recipe.endpoint import HOW_ASKED, JudgeConfig, Section
+from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
@@ -309,8 +309,8 @@ class Recipe(Section):
 
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result: everything but where, how fast and at what cost it is computed."""
-        asked = set(HOW_ASKED)
-        nested = {"generate": {"teacher": asked}, "evaluate": {"judge": asked}}
+        transport = set(TRANSPORT_FIELDS)
+        nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})

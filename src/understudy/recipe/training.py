@@ -71,12 +71,15 @@ class PretrainConfig(TrainConfig):
 
 
 class ModelConfig(Section):
-    """A causal or encoder-decoder language model and what is done to it before distillation."""
+    """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder that points."""
 
     model: str
     """A hub id, a folder, or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model."""
+    kind: str | None = None
+    """`causal`, `seq2seq` or `span`, where the model's own config does not tell: `span` opens an encoder (BERT and kin)
+    as one that points at its answers in the context. Default: as it was saved."""
     init: Literal["pretrained", "fresh"] = "pretrained"
     """`fresh` takes the architecture and the tokenizer, but random weights."""
     config: dict[str, Any] = Field(default_factory=dict)

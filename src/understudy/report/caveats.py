@@ -8,7 +8,7 @@ from typing import Any
 from understudy.arms import main_arm
 from understudy.report.formatting import in_a_sentence, items_text, kind_label, listed, metric_label, number, scale
 from understudy.report.verdicts import (
-    Comparison,
+    ComparisonJson,
     all_tests,
     are_arms,
     disagrees,
@@ -24,7 +24,7 @@ _SPEED = (
 )
 
 
-def limits(comparison: Comparison, *, timed: bool = False) -> list[str]:
+def limits(comparison: ComparisonJson, *, timed: bool = False) -> list[str]:
     """What a reader must not take from these figures, each sentence true of this very comparison.
 
     Args:
@@ -38,7 +38,7 @@ def limits(comparison: Comparison, *, timed: bool = False) -> list[str]:
             _sample(comparison),
             _small_slices(comparison),
             _multiplicity(comparison),
-            _parting(comparison),
+            _disagreements(comparison),
             _training(comparison),
             _absent_arms(comparison),
             _constant(comparison),
@@ -53,30 +53,30 @@ def limits(comparison: Comparison, *, timed: bool = False) -> list[str]:
     ]
 
 
-def _not_measured(comparison: Comparison) -> list[str]:
+def _not_measured(comparison: ComparisonJson) -> list[str]:
     """One sentence a reason, with all the metrics that it holds for."""
     systems = [system["name"] for system in comparison["systems"]]
     metrics: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for metric, reasons in comparison["not_measured"].items():
-        for why in dict.fromkeys(reasons.values()):
-            who = tuple(name for name in systems if reasons.get(name) == why)
-            metrics.setdefault((why, who), []).append(metric_label(metric))
-    found = []
-    for (why, who), names in metrics.items():
-        of = "" if len(who) == len(systems) else f" of {listed(who)}"
-        found.append(f"Not measured: {', '.join(names)}{of} ({why}). Nothing here speaks of them.")
-    return found
+        for reason in dict.fromkeys(reasons.values()):
+            lacking = tuple(name for name in systems if reasons.get(name) == reason)
+            metrics.setdefault((reason, lacking), []).append(metric_label(metric))
+    sentences = []
+    for (reason, lacking), names in metrics.items():
+        of_systems = "" if len(lacking) == len(systems) else f" of {listed(lacking)}"
+        sentences.append(f"Not measured: {', '.join(names)}{of_systems} ({reason}). Nothing here speaks of them.")
+    return sentences
 
 
-def _sample(comparison: Comparison) -> str:
+def _sample(comparison: ComparisonJson) -> str:
     metric, overall = headline_metric(comparison), comparison["overall"]
-    items, groups = overall["items"], overall["groups"]
+    items, num_clusters = overall["items"], overall["groups"]
     if metric is None:
         return ""
     least = [test["comparison"]["minimal_detectable"] for test in all_tests(comparison) if test["metric"] == metric]
     least = [value for value in least if value is not None]
     text = f"The test set has {items_text(items)}"
-    text += f" in {groups:,} independent groups. " if groups < items else ". "
+    text += f" in {num_clusters:,} independent groups. " if num_clusters < items else ". "
     if least:
         points = number(max(least) * scale(comparison, metric))
         name = in_a_sentence(metric_label(metric))
@@ -89,14 +89,14 @@ def _sample(comparison: Comparison) -> str:
     return text
 
 
-def _small_slices(comparison: Comparison) -> str:
-    few = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
-    return f"Few items, so read with care: {', '.join(few)}." if few else ""
+def _small_slices(comparison: ComparisonJson) -> str:
+    small = [f"{label} ({part['items']})" for label, part in slices(comparison).items() if part["items"] < _FEW_ITEMS]
+    return f"Few items, so read with care: {', '.join(small)}." if small else ""
 
 
-def _multiplicity(comparison: Comparison) -> str:
-    found = comparison["comparison"]
-    size, alpha = found["family_size"], 1 - found["settings"]["confidence"]
+def _multiplicity(comparison: ComparisonJson) -> str:
+    family = comparison["comparison"]
+    size, alpha = family["family_size"], 1 - family["settings"]["confidence"]
     if size < 2:
         return "One test was made, so nothing had to be corrected; tests on other metrics afterwards would not be."
     return (
@@ -106,20 +106,20 @@ def _multiplicity(comparison: Comparison) -> str:
     )
 
 
-def _parting(comparison: Comparison) -> str:
+def _disagreements(comparison: ComparisonJson) -> str:
     """Tests whose interval and uncorrected p say different things."""
     tests = all_tests(comparison)
-    count = sum(bool(disagrees(test)) for test in tests)
-    if not count:
+    num_disagreeing = sum(bool(disagrees(test)) for test in tests)
+    if not num_disagreeing:
         return ""
     return (
-        f"On {count} of {len(tests)} tests the interval and p disagree before any correction: the tables say where. "
-        "The interval comes of drawing other items, p of exchanging the two systems' answers; the verdicts go by p, "
-        "which keeps its level with few and unequal groups too. Read such a difference as open."
+        f"On {num_disagreeing} of {len(tests)} tests the interval and p disagree before any correction: the tables "
+        "say where. The interval comes of drawing other items, p of exchanging the two systems' answers; the verdicts "
+        "go by p, which keeps its level with few and unequal groups too. Read such a difference as open."
     )
 
 
-def _absent_arms(comparison: Comparison) -> str:
+def _absent_arms(comparison: ComparisonJson) -> str:
     """Of a run: the arms that a reader would look for."""
     names = names_of(comparison)
     if not are_arms(comparison):
@@ -129,7 +129,7 @@ def _absent_arms(comparison: Comparison) -> str:
     return f"Not part of this run, so nothing is said about it: {listed(absent, most=8)}." if absent else ""
 
 
-def _chance(comparison: Comparison) -> str:
+def _chance(comparison: ComparisonJson) -> str:
     if comparison["chance"] is None:
         return ""
     return (
@@ -138,7 +138,7 @@ def _chance(comparison: Comparison) -> str:
     )
 
 
-def _training(comparison: Comparison) -> str:
+def _training(comparison: ComparisonJson) -> str:
     seeds = {system["name"]: len(system["seeds"]) for system in comparison["systems"]}
     trained = {system["name"] for system in comparison["systems"] if system["arm"] not in ("teacher", "majority")}
     counts = {name: count for name, count in seeds.items() if name in trained}
@@ -155,7 +155,7 @@ def _training(comparison: Comparison) -> str:
     )
 
 
-def _constant(comparison: Comparison) -> str:
+def _constant(comparison: ComparisonJson) -> str:
     share = 100 * comparison["constant_answer"]["share"]
     if share < 2:
         return ""
@@ -167,7 +167,7 @@ def _constant(comparison: Comparison) -> str:
     )
 
 
-def _judge(comparison: Comparison) -> str:
+def _judge(comparison: ComparisonJson) -> str:
     if not comparison["judge"]:
         return ""
     return (
@@ -176,7 +176,7 @@ def _judge(comparison: Comparison) -> str:
     )
 
 
-def _domain(comparison: Comparison) -> str:
+def _domain(comparison: ComparisonJson) -> str:
     kinds = {kind: part["items"] for kind, part in comparison["kinds"].items()}
     text = "All items come from one test set; nothing is said about questions unlike them, or of another domain."
     if len(kinds) < 2:
@@ -185,27 +185,27 @@ def _domain(comparison: Comparison) -> str:
     return f"{text} It holds: {listed(parts, most=8)}."
 
 
-def methods(comparison: Comparison) -> list[str]:
+def methods(comparison: ComparisonJson) -> list[str]:
     """How the figures were made, as a paper would want it."""
-    found, settings = comparison["comparison"], comparison["comparison"]["settings"]
-    test = {"randomisation": "approximate randomisation", "bootstrap": "the paired bootstrap"}[found["family_test"]]
-    drawn = "Items of one group are drawn together. " if settings["groups"] < settings["items"] else ""
+    family, settings = comparison["comparison"], comparison["comparison"]["settings"]
+    test = {"randomisation": "approximate randomisation", "bootstrap": "the paired bootstrap"}[family["family_test"]]
+    clustering = "Items of one group are drawn together. " if settings["groups"] < settings["items"] else ""
     texts = [
         f"Intervals are {settings['confidence']:.0%} bootstrap intervals over {settings['resamples']:,} draws of the "
         f"items, the same draws for all systems (seed {settings['seed']}), widened by the jackknife and Student's t. "
-        f"{drawn}Corpus metrics are resampled from their counts.",
-        f"p-values are two-sided, by {test}, adjusted by Holm over {found['family_size']:,} tests (Benjamini–Hochberg, "
-        "Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's d_z of the "
-        f"per-item differences. Detectable differences and needed items are for {settings['power']:.0%} power at the "
-        f"{settings['alpha']:.0%} level, for one test alone.",
+        f"{clustering}Corpus metrics are resampled from their counts.",
+        f"p-values are two-sided, by {test}, adjusted by Holm over {family['family_size']:,} tests (Benjamini–"
+        "Hochberg, Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's "
+        "d_z of the per-item differences. Detectable differences and needed items are for "
+        f"{settings['power']:.0%} power at the {settings['alpha']:.0%} level, for one test alone.",
     ]
-    if found["friedman"]:
+    if family["friedman"]:
         texts.append("Ranks are compared by Friedman's test with Nemenyi's critical difference after it.")
     versions = ", ".join(f"{name} {version}" for name, version in comparison["versions"].items())
     return [*texts, f"Versions: {versions}."]
 
 
-def signatures(comparison: Comparison) -> dict[str, str]:
+def signatures(comparison: ComparisonJson) -> dict[str, str]:
     """Metric in print -> signature."""
-    about: Mapping[str, Mapping[str, Any]] = comparison["metrics"]
-    return {metric_label(name): figures["signature"] for name, figures in about.items()}
+    metrics: Mapping[str, Mapping[str, Any]] = comparison["metrics"]
+    return {metric_label(name): figures["signature"] for name, figures in metrics.items()}

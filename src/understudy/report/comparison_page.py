@@ -30,18 +30,18 @@ from understudy.report.formatting import (
 from understudy.report.headline import headline
 from understudy.report.page import write_page
 from understudy.report.verdicts import (
-    Comparison,
+    ComparisonJson,
     Test,
     all_tests,
+    contrasts_of,
     headline_metric,
     names_of,
-    pairs_of,
     tone,
     verdict_of_pair,
 )
 
 
-def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, title: str = "") -> None:
+def render_comparison(comparison: ComparisonJson, path: str | os.PathLike[str], *, title: str = "") -> None:
     """Write the report of a comparison, whole or not at all; the same input gives the same bytes.
 
     Args:
@@ -55,10 +55,10 @@ def render_comparison(comparison: Comparison, path: str | os.PathLike[str], *, t
     write_page("comparison.html.jinja", view(comparison, title), path)
 
 
-def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
+def view(comparison: ComparisonJson, title: str = "") -> dict[str, Any]:
     """All that the template prints, in the order in which it stands on the page."""
     names, overall = names_of(comparison), comparison["overall"]
-    metric, pairs = headline_metric(comparison), pairs_of(comparison)
+    metric, contrasts = headline_metric(comparison), contrasts_of(comparison)
     return {
         "title": title or listed(names),
         "headline": headline(comparison),
@@ -68,10 +68,10 @@ def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
         "groups": overall["groups"],
         "primary": metric_label(metric) if metric else "",
         "confidence": f"{comparison['comparison']['settings']['confidence']:.0%}",
-        "metrics": [{"label": metric_label(name), **about} for name, about in comparison["metrics"].items()],
+        "metrics": [{"label": metric_label(name), **facts} for name, facts in comparison["metrics"].items()],
         "table": [_row(comparison, name) for name in names],
-        "pairs": [_pair(comparison, a, b) for a, b in pairs],
-        "hidden_pairs": max(0, len(pairs) - plots.MOST_PAIRS),
+        "pairs": [_pair(comparison, a, b) for a, b in contrasts],
+        "hidden_pairs": max(0, len(contrasts) - plots.MOST_CONTRASTS),
         "ranks": _ranks(comparison, metric),
         "seeds": _seeds(comparison),
         "seed_effects": _seed_effects(comparison, metric),
@@ -93,8 +93,8 @@ def view(comparison: Comparison, title: str = "") -> dict[str, Any]:
     }
 
 
-def _row(comparison: Comparison, name: str) -> dict[str, Any]:
-    ink = plots.colours(names_of(comparison))
+def _row(comparison: ComparisonJson, name: str) -> dict[str, Any]:
+    colours = plots.colours(names_of(comparison))
     cells = []
     for metric in comparison["metrics"]:
         figures = comparison["overall"]["table"].get(name, {}).get(metric)
@@ -103,15 +103,15 @@ def _row(comparison: Comparison, name: str) -> dict[str, Any]:
             continue
         factor = scale(comparison, metric)
         cells.append({"value": number(figures["value"] * factor), "bounds": bounds(figures, factor)})
-    return {"label": arm_label(name), "colour": ink[name], "cells": cells}
+    return {"label": arm_label(name), "colour": colours[name], "cells": cells}
 
 
-def _pair(comparison: Comparison, a: str, b: str) -> dict[str, Any]:
+def _pair(comparison: ComparisonJson, a: str, b: str) -> dict[str, Any]:
     tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
     return {"a": arm_label(a), "b": arm_label(b), "rows": [_test(comparison, test) for test in tests]}
 
 
-def _test(comparison: Comparison, test: Test) -> dict[str, str]:
+def _test(comparison: ComparisonJson, test: Test) -> dict[str, str]:
     figures, factor = test["comparison"], scale(comparison, test["metric"])
     effect, least = figures["cohen_dz"], figures["minimal_detectable"]
     return {
@@ -128,7 +128,7 @@ def _test(comparison: Comparison, test: Test) -> dict[str, str]:
     }
 
 
-def _ranks(comparison: Comparison, metric: str | None) -> dict[str, Any] | None:
+def _ranks(comparison: ComparisonJson, metric: str | None) -> dict[str, Any] | None:
     ranking = comparison["comparison"]["friedman"].get(metric)
     if ranking is None:
         return None
@@ -140,7 +140,7 @@ def _ranks(comparison: Comparison, metric: str | None) -> dict[str, Any] | None:
     }
 
 
-def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
+def _seeds(comparison: ComparisonJson) -> list[dict[str, Any]]:
     """Rows of mean ± standard deviation over seeds, one a system, one cell a metric."""
     rows = []
     for name, by_metric in comparison["seeds"].items():
@@ -157,31 +157,31 @@ def _seeds(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
-def _seed_effects(comparison: Comparison, metric: str | None) -> list[str]:
+def _seed_effects(comparison: ComparisonJson, metric: str | None) -> list[str]:
     """What the mixed model says of the headline metric, a sentence a system."""
     model = comparison["seeds_model"].get(metric)
     if model is None or metric is None:
         return []
     factor, base = scale(comparison, metric), arm_label(model["baseline"])
-    how = (
+    basis = (
         "seeds and items both drawn at random"
         if model["method"] == "mixed"
         else "these seeds averaged; nothing is said of other seeds"
     )
     return [
         f"{arm_label(effect['system'])} − {base} in {in_a_sentence(metric_label(metric))}: "
-        f"{spread(effect, factor)} points, {p_text(effect['p_value'])} ({how})."
+        f"{spread(effect, factor)} points, {p_text(effect['p_value'])} ({basis})."
         for effect in model["effects"]
     ]
 
 
-def _judge(comparison: Comparison) -> list[dict[str, str]]:
+def _judge(comparison: ComparisonJson) -> list[dict[str, str]]:
     """What the judged metrics found out about their judge, one row a metric and system."""
     return [
         {
             "metric": metric_label(metric),
             "system": arm_label(name),
-            "found": "; ".join(judges.reliability(details)),
+            "reliability": "; ".join(judges.reliability(details)),
         }
         for metric, systems in comparison["judge"].items()
         for name, details in systems.items()

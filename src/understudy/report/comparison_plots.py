@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from understudy.report.formatting import arm_label, metric_label, number, scale
 from understudy.report.labels import LABELS, labels
 from understudy.report.svg import GRID, INK, style, svg
-from understudy.report.verdicts import Comparison, names_of, pair_test, pairs_of
+from understudy.report.verdicts import ComparisonJson, contrasts_of, names_of, pair_test
 
 _PALETTE = (
     *("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#0e9aa7"),
@@ -21,7 +21,7 @@ _PALETTE = (
 )
 _SHAPES = ("o", "v", "^", "s", "X", "D", "P", "<", ">", "h")
 _LONGEST = 26
-MOST_PAIRS = 6
+MOST_CONTRASTS = 6
 """As many pairs as the forest plot shows."""
 
 
@@ -51,20 +51,20 @@ def short(name: str, longest: int = _LONGEST) -> str:
 # Differences ----------------------------------------------------------------------------------------------------------
 
 
-def forest_plot(comparison: Comparison) -> str | None:
+def forest_plot(comparison: ComparisonJson) -> str | None:
     """Forest plot: each pair's difference on every metric with its interval, on 0 to 100; None without a test."""
-    pairs, metrics = pairs_of(comparison)[:MOST_PAIRS], list(comparison["comparison"]["metrics"])
-    if not pairs or not metrics:
+    contrasts, metrics = contrasts_of(comparison)[:MOST_CONTRASTS], list(comparison["comparison"]["metrics"])
+    if not contrasts or not metrics:
         return None
-    columns = min(2, len(pairs)) if len(pairs) != 3 else 3
-    rows = math.ceil(len(pairs) / columns)
+    columns = min(2, len(contrasts)) if len(contrasts) != 3 else 3
+    rows = math.ceil(len(contrasts) / columns)
     width = {1: 6.4, 2: 4.4, 3: 3.3}[columns]
     with style("forest"):
         figure = Figure(figsize=(1.6 + width * columns, rows * (0.32 * len(metrics) + 0.9)), layout="constrained")
         axes = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False).ravel()
-        for axis, (a, b) in zip(axes, pairs, strict=False):
+        for axis, (a, b) in zip(axes, contrasts, strict=False):
             _forest(axis, comparison, a, b, metrics, longest={1: 60, 2: 42, 3: 32}[columns])
-        for axis in axes[len(pairs) :]:
+        for axis in axes[len(contrasts) :]:
             axis.set_visible(False)
         axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
         axes[0].set_ylim(len(metrics) - 0.4, -0.6)
@@ -73,29 +73,29 @@ def forest_plot(comparison: Comparison) -> str | None:
         return svg(figure, "Differences of each pair of systems on every metric, with intervals")
 
 
-def _forest(axis: Axes, comparison: Comparison, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
-    shown = colours(names_of(comparison))
-    left, right = (short(name, longest // 2) for name in (a, b))
-    axis.set_title(f"{left} \N{MINUS SIGN} {right}")
+def _forest(axis: Axes, comparison: ComparisonJson, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
+    ink_of = colours(names_of(comparison))
+    label_a, label_b = (short(name, longest // 2) for name in (a, b))
+    axis.set_title(f"{label_a} \N{MINUS SIGN} {label_b}")
     axis.axvline(0, color=INK, linewidth=1)
     axis.grid(axis="y", visible=False)
     for height, metric in enumerate(metrics):
         test = pair_test(comparison, a, b, metric)
         if test is None or test["comparison"]["difference"] is None:
             continue
-        found, factor = test["comparison"], scale(comparison, metric)
-        ink = shown[test["better"]] if test["better"] else INK
-        if found["low"] is not None:
-            bounds = (found["low"] * factor, found["high"] * factor)
+        figures, factor = test["comparison"], scale(comparison, metric)
+        ink = ink_of[test["better"]] if test["better"] else INK
+        if figures["low"] is not None:
+            bounds = (figures["low"] * factor, figures["high"] * factor)
             axis.plot(bounds, (height, height), color=ink, linewidth=2, solid_capstyle="round")
         face = ink if test["better"] else "none"
-        axis.plot([found["difference"] * factor], [height], "o", color=ink, markerfacecolor=face, markersize=6)
+        axis.plot([figures["difference"] * factor], [height], "o", color=ink, markerfacecolor=face, markersize=6)
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 
-def heat_map(comparison: Comparison) -> str | None:
+def heat_map(comparison: ComparisonJson) -> str | None:
     """System × metric: the value in each cell, its colour by the share of the metric's best value that it is.
 
     A star marks the best system of a metric, a ring those that are not significantly worse than it.
@@ -120,22 +120,22 @@ def heat_map(comparison: Comparison) -> str | None:
         return svg(figure, "Every system on every metric, coloured by its share of the best")
 
 
-def _column(axis: Axes, comparison: Comparison, names: Sequence[str], metric: str, column: int) -> None:
+def _column(axis: Axes, comparison: ComparisonJson, names: Sequence[str], metric: str, column: int) -> None:
     values = {name: (comparison["overall"]["table"].get(name, {}).get(metric) or {}).get("value") for name in names}
-    known = {name: value for name, value in values.items() if value is not None}
-    if not known:
+    measured = {name: value for name, value in values.items() if value is not None}
+    if not measured:
         return
     higher, factor = comparison["metrics"][metric]["higher_is_better"], scale(comparison, metric)
-    best = (max if higher else min)(known, key=lambda name: known[name])
+    best = (max if higher else min)(measured, key=lambda name: measured[name])
     for row, name in enumerate(names):
-        if name not in known:
+        if name not in measured:
             axis.text(column, row, "–", ha="center", va="center", color=INK)
             continue
-        near = _share_of_best(known[name], known[best], higher=higher)
-        box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.04 + 0.46 * near**2)
+        share = _share_of_best(measured[name], measured[best], higher=higher)
+        box = Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, facecolor="#2b7fdb", alpha=0.04 + 0.46 * share**2)
         axis.add_patch(box)
-        mark = " ★" if known[name] == known[best] else " ○" if _alike(comparison, best, name, metric) else ""
-        axis.text(column, row, f"{number(known[name] * factor)}{mark}", ha="center", va="center", fontsize=9)
+        mark = " ★" if measured[name] == measured[best] else " ○" if _not_worse(comparison, best, name, metric) else ""
+        axis.text(column, row, f"{number(measured[name] * factor)}{mark}", ha="center", va="center", fontsize=9)
 
 
 def _share_of_best(value: float, best: float, *, higher: bool) -> float:
@@ -146,13 +146,13 @@ def _share_of_best(value: float, best: float, *, higher: bool) -> float:
     return min(1.0, max(0.0, small / large)) if large > 0 else 0.0
 
 
-def _alike(comparison: Comparison, best: str, name: str, metric: str) -> bool:
+def _not_worse(comparison: ComparisonJson, best: str, name: str, metric: str) -> bool:
     """Whether a test was made and did not show the best system ahead of this one."""
     test = pair_test(comparison, best, name, metric) or pair_test(comparison, name, best, metric)
     return test is not None and not test["better"]
 
 
-def radar_plot(comparison: Comparison) -> str | None:
+def radar_plot(comparison: ComparisonJson) -> str | None:
     """All metrics as spokes from 0 to the best system's value; None with fewer than three.
 
     Drawn by hand on a plain axis, so that labels of spokes stay within the figure.
@@ -192,14 +192,14 @@ def radar_plot(comparison: Comparison) -> str | None:
         return svg(figure, "Every metric as a share of its best system")
 
 
-def _shares(comparison: Comparison, metric: str, names: Sequence[str]) -> dict[str, float]:
+def _shares(comparison: ComparisonJson, metric: str, names: Sequence[str]) -> dict[str, float]:
     """Each system's value as a share of the best one; nothing where lower is better, or the best is 0."""
     figures = {name: (comparison["overall"]["table"].get(name, {}).get(metric) or {}).get("value") for name in names}
-    known = {name: value for name, value in figures.items() if value is not None}
-    best = max(known.values(), default=0.0)
+    measured = {name: value for name, value in figures.items() if value is not None}
+    best = max(measured.values(), default=0.0)
     if best <= 0 or not comparison["metrics"][metric]["higher_is_better"]:
         return {}
-    return {name: value / best for name, value in known.items()}
+    return {name: value / best for name, value in measured.items()}
 
 
 def _ring(axis: Axes, angles: Sequence[float], radii: Sequence[float], **line: Any) -> None:
@@ -228,15 +228,15 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
 # Ranks ----------------------------------------------------------------------------------------------------------------
 
 
-def critical_difference_plot(comparison: Comparison, metric: str | None) -> str | None:
+def critical_difference_plot(comparison: ComparisonJson, metric: str | None) -> str | None:
     """Average ranks of the systems on one metric; a bar joins those that Nemenyi's test cannot tell apart."""
-    found: Mapping[str, Any] | None = comparison["comparison"]["friedman"].get(metric)
-    if found is None or any(rank is None for rank in found["average_ranks"]):
+    ranking: Mapping[str, Any] | None = comparison["comparison"]["friedman"].get(metric)
+    if ranking is None or any(rank is None for rank in ranking["average_ranks"]):
         return None
-    names, ranks = found["systems"], found["average_ranks"]
+    names, ranks = ranking["systems"], ranking["average_ranks"]
     half = math.ceil(len(names) / 2)
-    cliques = found["cliques"]
-    shown = colours(names_of(comparison))
+    cliques = ranking["cliques"]
+    ink_of = colours(names_of(comparison))
     with style("ranks"):
         height = 1.35 + 0.3 * half + 0.14 * len(cliques)
         figure = Figure(figsize=(7.2, height))
@@ -247,23 +247,27 @@ def critical_difference_plot(comparison: Comparison, metric: str | None) -> str 
         for rank in range(low, high + 1):
             axis.plot((rank, rank), (0, 0.12), color=INK, linewidth=1.2)
             axis.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=9)
-        _critical_bar(axis, found["critical_difference"], high - low)
-        place = dict(zip(names, ranks, strict=True))
+        _critical_bar(axis, ranking["critical_difference"], high - low)
+        rank_of = dict(zip(names, ranks, strict=True))
         for level, clique in enumerate(cliques):
-            ends = sorted(place[name] for name in clique)
+            ends = sorted(rank_of[name] for name in clique)
             depth = -0.16 - 0.16 * level
             axis.plot((ends[0] - 0.02, ends[-1] + 0.02), (depth, depth), color=INK, linewidth=4, alpha=0.55)
         below = -0.3 - 0.16 * len(cliques)
         reach = 0.06 * (high - low)
-        for number_, (name, rank) in enumerate(place.items()):
-            left = number_ < half
-            depth = below - 0.32 * (number_ if left else len(names) - 1 - number_)
-            edge = low - reach if left else high + reach
-            axis.plot((rank, rank, edge), (0, depth, depth), color=shown[name], linewidth=1.4)
-            axis.plot([rank], [0], "o", color=shown[name], markersize=5)
-            label = f"{short(name)}  {rank:.2f}" if left else f"{rank:.2f}  {short(name)}"
+        for number_, (name, rank) in enumerate(rank_of.items()):
+            on_left = number_ < half
+            depth = below - 0.32 * (number_ if on_left else len(names) - 1 - number_)
+            edge = low - reach if on_left else high + reach
+            axis.plot((rank, rank, edge), (0, depth, depth), color=ink_of[name], linewidth=1.4)
+            axis.plot([rank], [0], "o", color=ink_of[name], markersize=5)
+            label = f"{short(name)}  {rank:.2f}" if on_left else f"{rank:.2f}  {short(name)}"
             axis.text(
-                edge + (-1 if left else 1) * 0.1 * reach, depth, label, ha="right" if left else "left", va="center"
+                edge + (-1 if on_left else 1) * 0.1 * reach,
+                depth,
+                label,
+                ha="right" if on_left else "left",
+                va="center",
             )
         axis.set_xlim(low - 7 * reach, high + 7 * reach)
         axis.set_ylim(below - 0.32 * half, 1.15)
@@ -273,9 +277,9 @@ def critical_difference_plot(comparison: Comparison, metric: str | None) -> str 
 def _critical_bar(axis: Axes, width: float | None, reach: float) -> None:
     if width is None:
         return
-    shown = min(width, reach)
-    axis.plot((1, 1 + shown), (0.72, 0.72), color=INK, linewidth=1.6)
-    for end in (1, 1 + shown):
+    length = min(width, reach)
+    axis.plot((1, 1 + length), (0.72, 0.72), color=INK, linewidth=1.6)
+    for end in (1, 1 + length):
         axis.plot((end, end), (0.66, 0.78), color=INK, linewidth=1.6)
-    beyond = " (wider than the axis)" if width > reach else ""
-    axis.text(1, 0.84, f"critical difference {width:.2f}{beyond}", ha="left", va="bottom", fontsize=9)
+    suffix = " (wider than the axis)" if width > reach else ""
+    axis.text(1, 0.84, f"critical difference {width:.2f}{suffix}", ha="left", va="bottom", fontsize=9)

@@ -53,8 +53,8 @@ def in_a_sentence(label: str) -> str:
 
 def ordered(names: Sequence[str]) -> list[str]:
     """Arms from the teacher down to the baselines; other systems last."""
-    known = [arm for arm in LABELS if arm in names]
-    return known + [name for name in names if name not in LABELS]
+    arms = [arm for arm in LABELS if arm in names]
+    return arms + [name for name in names if name not in LABELS]
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
@@ -115,9 +115,9 @@ def items_text(count: int) -> str:
 
 def rounded_up(value: float) -> int:
     """A count to two figures, never below it: 1,834 becomes 1,900."""
-    whole = int(-(-value // 1))
-    unit = 10 ** max(0, len(str(whole)) - 2)
-    return -(-whole // unit) * unit
+    ceiling = int(-(-value // 1))
+    unit = 10 ** max(0, len(str(ceiling)) - 2)
+    return -(-ceiling // unit) * unit
 
 
 def compact(value: float | None) -> str:

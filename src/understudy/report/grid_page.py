@@ -41,10 +41,10 @@ def grid_csv(analysis: Analysis) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*map(cell, analysis["axes"]), "metric", "seeds", "mean", "sd", "low", "high"])
-    for one in analysis["cells"]:
-        for metric, figures in one["metrics"].items():
+    for entry in analysis["cells"]:
+        for metric, figures in entry["metrics"].items():
             values = [figures[key] for key in ("n", "mean", "sd", "low", "high")]
-            writer.writerow([*map(cell, one["levels"].values()), cell(metric), *values])
+            writer.writerow([*map(cell, entry["levels"].values()), cell(metric), *values])
     return out.getvalue()
 
 
@@ -60,12 +60,12 @@ def view(analysis: Analysis) -> dict[str, Any]:
     return {
         "title": analysis["name"],
         "arm": analysis["arm"],
-        "headline": headline(analysis),
-        "findings": [_finding(analysis, found) for found in analysis["findings"]],
+        "headline": grid_headline(analysis),
+        "findings": [_finding(analysis, finding) for finding in analysis["findings"]],
         "axes": list(analysis["axes"]),
         "metrics": [metric_label(name) for name in metrics],
-        "cells": [_cell(analysis, one, metrics) for one in analysis["cells"]],
-        "not_measured": {metric_label(name): why for name, why in analysis["not_measured"].items()},
+        "cells": [_cell(analysis, entry, metrics) for entry in analysis["cells"]],
+        "not_measured": {metric_label(name): reason for name, reason in analysis["not_measured"].items()},
         "plot": Markup(plot) if plot else "",
         "primary": in_a_sentence(metric_label(metric)),
         "anova": [_anova(analysis, name) for name in metrics],
@@ -77,27 +77,27 @@ def view(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def headline(analysis: Analysis) -> Headline:
+def grid_headline(analysis: Analysis) -> Headline:
     """The best cell and which axes moved the primary metric, in words."""
     metric, alpha = primary(analysis), analysis["settings"]["alpha"]
     sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
-    having = [one for one in analysis["cells"] if metric in one["metrics"]]
-    best = max(having, key=lambda one: sign * one["metrics"][metric]["mean"])
+    measured = [entry for entry in analysis["cells"] if metric in entry["metrics"]]
+    best = max(measured, key=lambda entry: sign * entry["metrics"][metric]["mean"])
     label, value = in_a_sentence(metric_label(metric)), _points(analysis, metric, best["metrics"][metric]["mean"])
     terms = analysis["anova"][metric]["terms"]
     clear = [term["name"] for term in terms if term["p_holm"] is not None and term["p_holm"] < alpha]
     sentences = [
         f"{len(analysis['cells'])} cells, {analysis['runs']} runs. The highest mean {label}, {value}, is that of: "
-        f"{_words(best['levels'])}.",
+        f"{_levels_text(best['levels'])}.",
         f"Significant effects on {label}: {', '.join(clear)}." if clear else f"No axis moves {label} significantly.",
     ]
-    verdicts = [f"({found['finding']}) {found['verdict']}" for found in analysis["findings"]]
+    verdicts = [f"({finding['finding']}) {finding['verdict']}" for finding in analysis["findings"]]
     if verdicts:
         sentences.append(f"The study's findings: {', '.join(verdicts)}.")
     return Headline("better" if clear else "open", f"{analysis['name']}: what mattered", tuple(sentences))
 
 
-def _words(levels: Mapping[str, str]) -> str:
+def _levels_text(levels: Mapping[str, str]) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in levels.items()) or "the only cell"
 
 
@@ -106,16 +106,16 @@ def _points(analysis: Analysis, metric: str, value: float | None, *, sign: bool 
     return number(None if value is None else factor * value, sign=sign)
 
 
-def _cell(analysis: Analysis, one: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+def _cell(analysis: Analysis, entry: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     figures = []
     for metric in metrics:
-        found = one["metrics"].get(metric)
+        summary = entry["metrics"].get(metric)
         value = low = high = None
-        if found is not None:
-            value, low, high = found["mean"], found["low"], found["high"]
+        if summary is not None:
+            value, low, high = summary["mean"], summary["low"], summary["high"]
         bounds = "" if low is None else f"{_points(analysis, metric, low)} to {_points(analysis, metric, high)}"
         figures.append({"value": _points(analysis, metric, value), "bounds": bounds})
-    return {"levels": list(one["levels"].values()), "seeds": len(one["seeds"]), "figures": figures}
+    return {"levels": list(entry["levels"].values()), "seeds": len(entry["seeds"]), "figures": figures}
 
 
 def _anova(analysis: Analysis, metric: str) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _families(analysis: Analysis) -> list[dict[str, Any]]:
         points = [_points(analysis, test["metric"], test[key], sign=True) for key in ("difference", "low", "high")]
         row = {
             "pair": f"{test['level_a']} − {test['level_b']}",
-            "others": _words(test["others"]) if test["others"] else "",
+            "others": _levels_text(test["others"]) if test["others"] else "",
             "metric": metric_label(test["metric"]),
             "difference": points[0],
             "bounds": "" if test["low"] is None else f"{points[1]} to {points[2]}",
@@ -182,9 +182,9 @@ def _families(analysis: Analysis) -> list[dict[str, Any]]:
     return [{"axis": axis, "rows": rows, "significant": clear[axis]} for axis, rows in families.items()]
 
 
-def _finding(analysis: Analysis, found: Mapping[str, Any]) -> dict[str, Any]:
+def _finding(analysis: Analysis, finding: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
-    for row in found["rows"]:
+    for row in finding["rows"]:
         text = (
             _points(analysis, row["metric"], row["difference"], sign=True)
             if row["metric"] in analysis["metrics"]
@@ -192,5 +192,5 @@ def _finding(analysis: Analysis, found: Mapping[str, Any]) -> dict[str, Any]:
         )
         p = row.get("reason") or p_text(row["p_holm"])
         rows.append({"what": row["what"], "metric": metric_label(row["metric"]), "difference": text, "p": p})
-    kept = {key: found[key] for key in ("finding", "claim", "test", "verdict", "why")}
-    return {**kept, "tone": _TONES[found["verdict"]], "rows": rows}
+    fields = {key: finding[key] for key in ("finding", "claim", "test", "verdict", "why")}
+    return {**fields, "tone": _TONES[finding["verdict"]], "rows": rows}

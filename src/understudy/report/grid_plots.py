@@ -20,28 +20,30 @@ def cells_plot(analysis: Mapping[str, Any], metric: str) -> str | None:
     """Cells from the best to the worst on 0 to 100; None with no cell or too many.
 
     Args:
-        analysis: what `experiments.grid.analyse` found.
+        analysis: what `grid.analysis.analyse` gives.
         metric: which metric.
     """
-    cells = [one for one in analysis["cells"] if metric in one["metrics"]]
+    cells = [entry for entry in analysis["cells"] if metric in entry["metrics"]]
     if not 0 < len(cells) <= MOST_CELLS:
         return None
-    about = analysis["metrics"][metric]
-    factor = 100.0 / about["maximum"]
-    cells.sort(key=lambda one: one["metrics"][metric]["mean"], reverse=not about["higher_is_better"])
+    description = analysis["metrics"][metric]
+    factor = 100.0 / description["maximum"]
+    cells.sort(key=lambda entry: entry["metrics"][metric]["mean"], reverse=not description["higher_is_better"])
     title = f"{metric_label(metric)} of each cell"
     ink = label_of("distilled").colour
     with style("grid-cells"):
         figure = Figure(figsize=(8.4, 0.9 + 0.27 * len(cells)), layout="constrained")
         axes = figure.subplots()
-        for height, one in enumerate(cells):
-            found = one["metrics"][metric]
-            values = [factor * value for value in found["values"]]
+        for height, entry in enumerate(cells):
+            summary = entry["metrics"][metric]
+            values = [factor * value for value in summary["values"]]
             axes.plot(values, [height] * len(values), "|", color=INK, markersize=8, alpha=0.55)
-            if found["low"] is not None:
-                axes.plot([factor * found["low"], factor * found["high"]], [height] * 2, color=ink)
-            axes.plot([factor * found["mean"]], [height], "o", color=ink)
-        labels = [short(" · ".join(f"{axis} {label}" for axis, label in one["levels"].items()), 84) for one in cells]
+            if summary["low"] is not None:
+                axes.plot([factor * summary["low"], factor * summary["high"]], [height] * 2, color=ink)
+            axes.plot([factor * summary["mean"]], [height], "o", color=ink)
+        labels = [
+            short(" · ".join(f"{axis} {label}" for axis, label in entry["levels"].items()), 84) for entry in cells
+        ]
         axes.set_yticks(range(len(cells)), labels, fontsize=8.5)
         axes.set_xlabel(metric_label(metric))
         axes.grid(axis="y", visible=False)

@@ -21,20 +21,20 @@ from understudy.report.formatting import (
 )
 from understudy.report.labels import label_of
 from understudy.report.verdicts import (
-    Comparison,
+    ComparisonJson,
     Test,
     all_tests,
-    alone,
     are_arms,
+    contrasts_of,
     disagrees,
     headline_metric,
     most_needed,
     names_of,
     needed,
     pair_test,
-    pairs_of,
     slice_test,
     tone,
+    uncorrected_note,
 )
 
 
@@ -47,43 +47,47 @@ class Headline:
     sentences: tuple[str, ...]
 
 
-def headline(comparison: Comparison) -> Headline:
+def headline(comparison: ComparisonJson) -> Headline:
     """Which system is better, by how much, how sure, and what it would take; of a run, where the gain comes from.
 
     Args:
         comparison: `Comparison.to_dict()`.
     """
-    metric, pairs = headline_metric(comparison), pairs_of(comparison)
-    if metric is None or not pairs:
+    metric, contrasts = headline_metric(comparison), contrasts_of(comparison)
+    if metric is None or not contrasts:
         return Headline("open", "No verdict: no metric was measured on two of the systems.", ())
     if are_arms(comparison):
         main = main_arm(names_of(comparison))
-        pair = next((pair for pair in pairs if pair[0] == main), pairs[0])
-        return _of_run(comparison, *pair, metric)
-    return _of_pair(comparison, *pairs[0], metric) if len(pairs) == 1 else _of_many(comparison, metric)
+        contrast = next((contrast for contrast in contrasts if contrast[0] == main), contrasts[0])
+        return _run_headline(comparison, *contrast, metric)
+    return (
+        _pair_headline(comparison, *contrasts[0], metric)
+        if len(contrasts) == 1
+        else _ranking_headline(comparison, metric)
+    )
 
 
 # The arms of a run ----------------------------------------------------------------------------------------------------
 
 
-def _of_run(comparison: Comparison, a: str, b: str, metric: str) -> Headline:
+def _run_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> Headline:
     """The run's own student against SFT-only: the pair, then where the gain comes from."""
-    pair = _of_pair(comparison, a, b, metric)
+    pair_headline = _pair_headline(comparison, a, b, metric)
     student = label_of(a).student
     verdicts = {
         "better": f"Yes: {label_of(a).lesson} beats fine-tuning on the gold answers alone.",
         "worse": f"No: the {student} is worse than one fine-tuned on the gold answers alone.",
         "open": f"Not shown: the {student} and the SFT-only student cannot be told apart here.",
     }
-    known = b == "sft" and bool(student) and pair_test(comparison, a, b, metric) is not None
-    more = (
+    against_sft = b == "sft" and bool(student) and pair_test(comparison, a, b, metric) is not None
+    further = (
         _gap_sentence(comparison["gaps"].get(metric)),
         *(_rival_sentence(comparison, a, rival, metric) for rival in names_of(comparison) if rival != b),
         _gold_sentence(comparison, metric),
         _constant_sentence(comparison, a, metric),
     )
-    verdict = verdicts[pair.tone] if known else pair.verdict
-    return Headline(pair.tone, verdict, (*pair.sentences, *filter(None, more)))
+    verdict = verdicts[pair_headline.tone] if against_sft else pair_headline.verdict
+    return Headline(pair_headline.tone, verdict, (*pair_headline.sentences, *filter(None, further)))
 
 
 def _gap_sentence(gap: Mapping[str, Any] | None) -> str:
@@ -95,7 +99,7 @@ def _gap_sentence(gap: Mapping[str, Any] | None) -> str:
     return f"That is {number(100 * gap['value'], 0)}%{interval} of the way from the SFT-only student to the teacher."
 
 
-def _rival_sentence(comparison: Comparison, main: str, rival: str, metric: str) -> str:
+def _rival_sentence(comparison: ComparisonJson, main: str, rival: str, metric: str) -> str:
     """How the main arm does against an arm whose label says how such a comparison begins."""
     test = pair_test(comparison, main, rival, metric)
     if test is None or not label_of(rival).contrast:
@@ -108,7 +112,7 @@ def _rival_sentence(comparison: Comparison, main: str, rival: str, metric: str) 
     )
 
 
-def _gold_sentence(comparison: Comparison, metric: str) -> str:
+def _gold_sentence(comparison: ComparisonJson, metric: str) -> str:
     """What the gain is on facts that stood in the gold answers and on those that did not."""
     tests = {label: slice_test(part, metric) for label, part in comparison["gold_facts"].items()}
     inside, outside = tests.get("in_gold"), tests.get("not_in_gold")
@@ -121,7 +125,7 @@ def _gold_sentence(comparison: Comparison, metric: str) -> str:
     )
 
 
-def _constant_sentence(comparison: Comparison, main: str, metric: str) -> str:
+def _constant_sentence(comparison: ComparisonJson, main: str, metric: str) -> str:
     """Whether reading the question pays: the majority answer, where the student is not shown to beat it."""
     test = pair_test(comparison, main, MAJORITY.name, metric)
     if test is None or tone(test) == "better":
@@ -138,36 +142,36 @@ def _constant_sentence(comparison: Comparison, main: str, metric: str) -> str:
 # Two systems ----------------------------------------------------------------------------------------------------------
 
 
-def _of_pair(comparison: Comparison, a: str, b: str, metric: str) -> Headline:
+def _pair_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> Headline:
     test = pair_test(comparison, a, b, metric)
     if test is None:
         return Headline("open", f"No verdict: {a} and {b} were not both measured.", ())
     figures, factor = test["comparison"], scale(comparison, metric)
-    name, left, right = in_a_sentence(metric_label(metric)), arm_label(a), arm_label(b)
+    name, label_a, label_b = in_a_sentence(metric_label(metric)), arm_label(a), arm_label(b)
     verdict = {
-        "better": f"{left} is better than {right}.",
-        "worse": f"{left} is worse than {right}.",
-        "open": f"Not shown: {left} and {right} cannot be told apart here.",
+        "better": f"{label_a} is better than {label_b}.",
+        "worse": f"{label_a} is worse than {label_b}.",
+        "open": f"Not shown: {label_a} and {label_b} cannot be told apart here.",
     }[tone(test)]
     level = f"{comparison['comparison']['settings']['confidence']:.0%}"
-    known = "" if figures["low"] is None else f" ({level} interval)"
+    interval_note = "" if figures["low"] is None else f" ({level} interval)"
     counts = items_text(figures["n"])
     counts += f" ({figures['groups']:,} independent groups)" if figures["groups"] < figures["n"] else ""
     text = (
-        f"On {counts} {left} reaches {number(figures['value_a'] * factor)} in {name}, {right} "
-        f"{number(figures['value_b'] * factor)}: a difference of {spread(figures, factor)} points{known}, "
-        f"{p_text(test['p_holm'])}{_corrected(comparison)}{alone(test)}."
+        f"On {counts} {label_a} reaches {number(figures['value_a'] * factor)} in {name}, {label_b} "
+        f"{number(figures['value_b'] * factor)}: a difference of {spread(figures, factor)} points{interval_note}, "
+        f"{p_text(test['p_holm'])}{_correction_note(comparison)}{uncorrected_note(test)}."
     )
-    sentences = (text, _parting(test), _power(test, factor), _tally(comparison, a, b))
+    sentences = (text, _disagreement(test), _power(test, factor), _tally(comparison, a, b))
     return Headline(tone(test), verdict, tuple(filter(None, sentences)))
 
 
-def _parting(test: Test) -> str:
+def _disagreement(test: Test) -> str:
     """Interval and p where they part, and which of them the verdict goes by."""
     if not disagrees(test):
         return ""
-    said = disagrees(test)
-    return f"{said[:1].upper()}{said[1:]}: the verdict goes by p, and this is near the edge."
+    text = disagrees(test)
+    return f"{text[:1].upper()}{text[1:]}: the verdict goes by p, and this is near the edge."
 
 
 def _power(test: Test, factor: float) -> str:
@@ -187,17 +191,17 @@ def _power(test: Test, factor: float) -> str:
     return f"{least}; for one of the size seen here, {needed(figures)}."
 
 
-def _tally(comparison: Comparison, a: str, b: str) -> str:
+def _tally(comparison: ComparisonJson, a: str, b: str) -> str:
     tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
     counts = {name: sum(test["better"] == name for test in tests) for name in (a, b)}
-    rest = len(tests) - sum(counts.values())
+    num_open = len(tests) - sum(counts.values())
     if len(tests) == 1:
         return ""
     better = f"{arm_label(a)} is significantly better on {counts[a]}, {arm_label(b)} on {counts[b]}"
-    return f"Of {len(tests)} metrics, {better}; {rest} {'show' if rest != 1 else 'shows'} nothing either way."
+    return f"Of {len(tests)} metrics, {better}; {num_open} {'show' if num_open != 1 else 'shows'} nothing either way."
 
 
-def _corrected(comparison: Comparison) -> str:
+def _correction_note(comparison: ComparisonJson) -> str:
     """What the p-value was corrected for; of a single test nothing has to be said."""
     tests = comparison["comparison"]["family_size"]
     return f" after correction for {tests:,} tests" if tests > 1 else ""
@@ -206,37 +210,37 @@ def _corrected(comparison: Comparison) -> str:
 # Many systems ---------------------------------------------------------------------------------------------------------
 
 
-def _of_many(comparison: Comparison, metric: str) -> Headline:
+def _ranking_headline(comparison: ComparisonJson, metric: str) -> Headline:
     table = comparison["overall"]["table"]
     higher = comparison["metrics"][metric]["higher_is_better"]
-    known = [name for name in table if (table[name].get(metric) or {}).get("value") is not None]
-    known.sort(key=lambda name: table[name][metric]["value"], reverse=higher)
-    best, factor, label = known[0], scale(comparison, metric), in_a_sentence(metric_label(metric))
+    measured = [name for name in table if (table[name].get(metric) or {}).get("value") is not None]
+    measured.sort(key=lambda name: table[name][metric]["value"], reverse=higher)
+    best, factor, label = measured[0], scale(comparison, metric), in_a_sentence(metric_label(metric))
     tests = [t for t in all_tests(comparison) if best in (t["a"], t["b"]) and t["metric"] == metric]
     beaten = [t["b"] if t["a"] == best else t["a"] for t in tests if t["better"] == best]
-    alike = [t["b"] if t["a"] == best else t["a"] for t in tests if not t["better"]]
+    undecided = [t["b"] if t["a"] == best else t["a"] for t in tests if not t["better"]]
     figures = table[best][metric]
     interval = "" if figures["low"] is None else f" ({bounds(figures, factor)})"
     items = most_needed(comparison, tests)
-    enough = f"; {items:,} items would be needed to be sure of the differences seen" if items else ""
+    items_note = f"; {items:,} items would be needed to be sure of the differences seen" if items else ""
     sentences = (
         f"On {items_text(comparison['overall']['items'])} {arm_label(best)} reaches "
-        f"{number(figures['value'] * factor)}{interval} in {label}, the best of {len(known)} systems.",
-        _runner_up(comparison, best, known[1], metric) if len(known) > 1 else "",
+        f"{number(figures['value'] * factor)}{interval} in {label}, the best of {len(measured)} systems.",
+        _runner_up(comparison, best, measured[1], metric) if len(measured) > 1 else "",
         f"It is significantly better than {listed(beaten)}." if beaten else "",
-        f"It cannot be told apart from {listed(alike)}{enough}." if alike else "",
+        f"It cannot be told apart from {listed(undecided)}{items_note}." if undecided else "",
     )
-    clear = bool(tests) and not alike
+    clear = bool(tests) and not undecided
     verdict = (
-        f"{arm_label(best)} is the best of {len(known)} systems."
+        f"{arm_label(best)} is the best of {len(measured)} systems."
         if clear
-        else f"{arm_label(best)} comes first, but not clearly ahead of {listed(alike, most=3) or 'the others'}."
+        else f"{arm_label(best)} comes first, but not clearly ahead of {listed(undecided, most=3) or 'the others'}."
     )
     return Headline("better" if clear else "open", verdict, tuple(filter(None, sentences)))
 
 
-def _runner_up(comparison: Comparison, best: str, second: str, metric: str) -> str:
-    test = pair_test(comparison, best, second, metric) or pair_test(comparison, second, best, metric)
+def _runner_up(comparison: ComparisonJson, best: str, next_best: str, metric: str) -> str:
+    test = pair_test(comparison, best, next_best, metric) or pair_test(comparison, next_best, best, metric)
     if test is None:
         return ""
     figures, factor = test["comparison"], scale(comparison, metric)
@@ -246,6 +250,6 @@ def _runner_up(comparison: Comparison, best: str, second: str, metric: str) -> s
             swapped |= {"low": -figures["high"], "high": -figures["low"]}
         figures = {**figures, **swapped}
     return (
-        f"Ahead of {arm_label(second)}, the next, by {spread(figures, factor)} points, {p_text(test['p_holm'])}"
-        f"{_corrected(comparison)}{alone(test)}."
+        f"Ahead of {arm_label(next_best)}, the next, by {spread(figures, factor)} points, {p_text(test['p_holm'])}"
+        f"{_correction_note(comparison)}{uncorrected_note(test)}."
     )

@@ -14,10 +14,10 @@ def reliability(details: Mapping[str, Any]) -> list[str]:
     Args:
         details: `Score.details` of a judged metric.
     """
-    asked, cached = details.get("asked") or 0, details.get("cached") or 0
-    phrases = [f"judge {details['judge']}" if details.get("judge") else "", _asked(asked, cached)]
+    num_questions, num_cached = details.get("asked") or 0, details.get("cached") or 0
+    phrases = [f"judge {details['judge']}" if details.get("judge") else "", _questions_text(num_questions, num_cached)]
     share = details.get("unparseable_share")
-    if asked and share is not None:
+    if num_questions and share is not None:
         phrases.append(f"{number(100 * share)}% of its verdicts could not be read")
     missing = details.get("missing") or {}
     phrases.append(
@@ -29,10 +29,10 @@ def reliability(details: Mapping[str, Any]) -> list[str]:
     return [phrase for phrase in phrases if phrase]
 
 
-def _asked(asked: int, cached: int) -> str:
-    if not asked:
+def _questions_text(num_questions: int, num_cached: int) -> str:
+    if not num_questions:
         return ""
-    return f"{asked:,} questions" + (f", {cached:,} answered from the cache" if cached else "")
+    return f"{num_questions:,} questions" + (f", {num_cached:,} answered from the cache" if num_cached else "")
 
 
 def _repeats(details: Mapping[str, Any]) -> list[str]:

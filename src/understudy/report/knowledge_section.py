@@ -39,7 +39,7 @@ def view(texts: WrittenTexts | None) -> dict[str, Any] | None:
         return None
     return {
         "teacher": texts.teacher,
-        "steps": [_step(name, figures) for name, figures in sorted(texts.quality.items(), key=_place)],
+        "steps": [_step(name, figures) for name, figures in sorted(texts.quality.items(), key=_step_order)],
         "costs": texts.costs,
         "revision": _revision(texts.revision) if texts.revision and texts.revision.pairs else None,
         "samples": [_sample(sample) for sample in texts.samples],
@@ -47,7 +47,7 @@ def view(texts: WrittenTexts | None) -> dict[str, Any] | None:
     }
 
 
-def _place(item: tuple[str, Any]) -> tuple[int, str]:
+def _step_order(item: tuple[str, Any]) -> tuple[int, str]:
     """Steps in the order in which they are usually asked; those of the user's own last."""
     name = item[0]
     return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
@@ -78,8 +78,8 @@ def _revision(revision: Revision) -> dict[str, Any]:
         if figure is None:
             continue
         factor, digits = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1
-        parts = [None if part is None else factor * part for part in (figure.difference, figure.low, figure.high)]
-        texts = [number(part, digits, sign=True) for part in parts]
+        points = [None if point is None else factor * point for point in (figure.difference, figure.low, figure.high)]
+        texts = [number(point, digits, sign=True) for point in points]
         rows.append(
             {
                 "label": label,
@@ -95,14 +95,14 @@ def _revision(revision: Revision) -> dict[str, Any]:
 
 def _sample(sample: TextSample) -> dict[str, Any]:
     rows = [
-        {"label": _written_label(row, sample), "text": row.text or "", "reasons": "; ".join(row.reasons)}
+        {"label": _text_label(row, sample), "text": row.text or "", "reasons": "; ".join(row.reasons)}
         for row in sample.texts
     ]
     about = {"id": sample.id, "question": sample.question, "choices": sample.choices, "answer": sample.answer}
     return {**about, "rows": rows}
 
 
-def _written_label(row: Knowledge, sample: TextSample) -> str:
+def _text_label(row: Knowledge, sample: TextSample) -> str:
     label, choices, place = step_label(row.step), sample.choices, row.choice
     return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
 
@@ -111,11 +111,11 @@ def _measured(line: FigureLine) -> dict[str, Any]:
     """A figure with its interval, on 0 to 100 unless `scale` says otherwise; or why there is none."""
     if line.value is None:
         return {"label": line.label, "value": number(None), "bounds": "", "n": "", "why": line.reason}
-    known = line.low is not None and line.high is not None
+    has_interval = line.low is not None and line.high is not None
     return {
         "label": line.label,
         "value": number(line.scale * line.value),
-        "bounds": bounds({"low": line.low, "high": line.high}, line.scale) if known else "",
+        "bounds": bounds({"low": line.low, "high": line.high}, line.scale) if has_interval else "",
         "n": f"{line.n:,}",
         "why": line.about,
     }

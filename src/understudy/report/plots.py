@@ -51,9 +51,9 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
         return None
     with style("curves"):
         columns = min(3, len(panels))
-        rows_of = math.ceil(len(panels) / columns)
-        figure = Figure(figsize=(3.9 * columns, 2.5 * rows_of + 0.4), layout="constrained")
-        axes = figure.subplots(rows_of, columns, squeeze=False).ravel()
+        num_rows = math.ceil(len(panels) / columns)
+        figure = Figure(figsize=(3.9 * columns, 2.5 * num_rows + 0.4), layout="constrained")
+        axes = figure.subplots(num_rows, columns, squeeze=False).ravel()
         for axis, (title, lines, factor) in zip(axes, panels, strict=False):
             axis.set_title(title)
             axis.set_xlabel("step")
@@ -78,8 +78,8 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, 
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str, factor: float) -> tuple[list[float], list[float]]:
-    known = [(row["step"], row[key]) for row in rows if _finite(row.get(key)) and _finite(row.get("step"))]
-    return [step for step, _ in known], [value * factor for _, value in known]
+    points = [(row["step"], row[key]) for row in rows if _finite(row.get(key)) and _finite(row.get("step"))]
+    return [step for step, _ in points], [value * factor for _, value in points]
 
 
 def _finite(value: Any) -> bool:
@@ -91,8 +91,8 @@ def _is_term(key: str) -> bool:
 
 
 def _term_order(term: str) -> tuple[int, str]:
-    known = ("loss", "gold", "divergence")
-    return (known.index(term) if term in known else len(known), term)
+    first_terms = ("loss", "gold", "divergence")
+    return (first_terms.index(term) if term in first_terms else len(first_terms), term)
 
 
 def _stage_arm(stage: str) -> str:
@@ -124,16 +124,16 @@ def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str,
     arms = ordered(
         [arm for arm in names_of(comparison) if any(metric in part["table"].get(arm, {}) for part in slices.values())]
     )
-    shown = {label: part for label, part in slices.items() if any(metric in row for row in part["table"].values())}
-    if not shown:
+    measured = {label: part for label, part in slices.items() if any(metric in row for row in part["table"].values())}
+    if not measured:
         return None
     factor = scale(comparison, metric)
     height = 0.16 * len(arms) + 0.25
-    with style("slices of " + ", ".join(shown)):  # two of them stand on a page
-        figure = Figure(figsize=(8.6, height * len(shown) + 1.1), layout="constrained")
+    with style("slices of " + ", ".join(measured)):  # two of them stand on a page
+        figure = Figure(figsize=(8.6, height * len(measured) + 1.1), layout="constrained")
         axis = figure.subplots()
         axis.grid(axis="y", visible=False)
-        for position, part in enumerate(shown.values()):
+        for position, part in enumerate(measured.values()):
             if position:
                 axis.axhline(position - 0.5, color=GRID, linewidth=0.8)
             for number, arm in enumerate(arms):
@@ -141,8 +141,8 @@ def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str,
                 if figures is not None:
                     offset = ((number + 0.5) / len(arms) - 0.5) * 0.8
                     _whisker(axis, figures["value"] * factor, _bounds(figures, factor), position + offset, arm)
-        axis.set_yticks(range(len(shown)), [f"{label}\n{part['items']:,} items" for label, part in shown.items()])
-        axis.set_ylim(len(shown) - 0.5, -0.5)
+        axis.set_yticks(range(len(measured)), [f"{label}\n{part['items']:,} items" for label, part in measured.items()])
+        axis.set_ylim(len(measured) - 0.5, -0.5)
         axis.set_xlabel(f"{metric_label(metric)} (0 to 100)")
         legend(figure, arms)
         return svg(figure, f"{metric_label(metric)} by kind of item")
@@ -169,8 +169,8 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
             axis.set_xlabel(label)
             costs = {arm: cost * unit for arm in arms if (cost := getattr(timed[arm], field))}
             for arm, cost in costs.items():
-                alike = [other for other in costs if costs[other] == cost]
-                shift = 8.0 * (alike.index(arm) - (len(alike) - 1) / 2)
+                same_cost = [name for name in costs if costs[name] == cost]
+                shift = 8.0 * (same_cost.index(arm) - (len(same_cost) - 1) / 2)
                 _pin(axis, cost, table[arm][metric], factor, arm, shift=shift)
             axis.set_xlim(left=0, right=max(costs.values(), default=1.0) * 1.1)
         highest = max((table[arm][metric]["high"] or table[arm][metric]["value"]) * factor for arm in arms)
@@ -184,15 +184,15 @@ def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm
     """One arm's quality at its cost, set `shift` points of print aside."""
     canvas = axis.get_figure()
     assert canvas is not None
-    aside = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
+    shifted = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
     bounds, ink = _bounds(figures, factor), label_of(arm)
     if bounds is not None:
-        axis.plot([cost] * 2, bounds, color=ink.colour, linewidth=2, solid_capstyle="round", transform=aside)
+        axis.plot([cost] * 2, bounds, color=ink.colour, linewidth=2, solid_capstyle="round", transform=shifted)
     axis.plot(
         [cost],
         [figures["value"] * factor],
         ink.marker,
         color=ink.colour,
         markersize=7,
-        transform=aside,
+        transform=shifted,
     )

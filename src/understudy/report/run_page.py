@@ -19,7 +19,7 @@ from understudy.report.inputs import ReportInputs
 from understudy.report.labels import label_of
 from understudy.report.page import write_page
 from understudy.report.verdicts import (
-    Comparison,
+    ComparisonJson,
     gold_facts,
     headline_metric,
     kinds,
@@ -57,7 +57,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
     """All that the template prints: the page of the comparison, and what only a run has."""
     comparison = run.comparison
     page, metric, arms = comparison_page.view(comparison, run.name), headline_metric(comparison), _arms(comparison)
-    more = {
+    run_plots = {
         "curves": plots.curves_plot(run.curves),
         "kinds": plots.slices_plot(comparison, kinds(comparison), metric) if metric else None,
         "gold_facts": plots.slices_plot(comparison, gold_facts(comparison), metric) if metric else None,
@@ -75,11 +75,11 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "model_columns": [label for _, label in _MODEL_COLUMNS],
         "texts": knowledge_section.view(run.texts),
         "limits": caveats.limits(comparison, timed=bool(run.models)),
-        "plots": page["plots"] | {name: Markup(plot) if plot else "" for name, plot in more.items()},
+        "plots": page["plots"] | {name: Markup(plot) if plot else "" for name, plot in run_plots.items()},
     }
 
 
-def _arms(comparison: Comparison) -> list[str]:
+def _arms(comparison: ComparisonJson) -> list[str]:
     return ordered(names_of(comparison))
 
 
@@ -88,24 +88,24 @@ def size_sentence(inputs: ReportInputs) -> str:
     teacher, student = inputs.model_of("teacher"), inputs.model_of(main_arm(names_of(inputs.comparison)))
     if teacher is None or student is None:
         return ""
-    parts = []
+    phrases = []
     for field, text in (
         ("parameters", "{}\N{MULTIPLICATION SIGN} fewer parameters"),
         ("bytes", "{}\N{MULTIPLICATION SIGN} smaller weights"),
     ):
         large, small = getattr(teacher, field), getattr(student, field)
         if large and small and large > small:
-            parts.append(text.format(number(large / small)))
+            phrases.append(text.format(number(large / small)))
     slow, fast = teacher.latency_ms, student.latency_ms
     if slow and fast:
-        word = "faster" if fast <= slow else "slower"
-        parts.append(
-            f"{number(max(slow, fast) / min(slow, fast))}\N{MULTIPLICATION SIGN} {word} to answer one question"
+        adjective = "faster" if fast <= slow else "slower"
+        phrases.append(
+            f"{number(max(slow, fast) / min(slow, fast))}\N{MULTIPLICATION SIGN} {adjective} to answer one question"
         )
-    return f"The student against the teacher: {', '.join(parts)}." if parts else ""
+    return f"The student against the teacher: {', '.join(phrases)}." if phrases else ""
 
 
-def _tiles(comparison: Comparison, metric: str) -> list[dict[str, str]]:
+def _tiles(comparison: ComparisonJson, metric: str) -> list[dict[str, str]]:
     """The four figures that a reader looks for first."""
     table, factor = comparison["overall"]["table"], scale(comparison, metric)
     tiles = [
@@ -120,29 +120,29 @@ def _tiles(comparison: Comparison, metric: str) -> list[dict[str, str]]:
     ]
     gap = comparison["gaps"].get(metric)
     if gap is not None:
-        known = gap["value"] is not None
-        value = f"{number(100 * gap['value'], 0)}%" if known else number(None)
-        note = bounds(gap, 100, digits=0) if known else "no clear gap to recover"
+        defined = gap["value"] is not None
+        value = f"{number(100 * gap['value'], 0)}%" if defined else number(None)
+        note = bounds(gap, 100, digits=0) if defined else "no clear gap to recover"
         tiles.append({"label": "Gap recovered", "value": value, "note": note, "colour": "currentColor"})
     return tiles
 
 
-def _gaps(comparison: Comparison) -> list[dict[str, str]]:
+def _gaps(comparison: ComparisonJson) -> list[dict[str, str]]:
     rows = []
     for name, gap in comparison["gaps"].items():
-        known = gap["value"] is not None
+        defined = gap["value"] is not None
         rows.append(
             {
                 "label": metric_label(name),
-                "value": f"{number(100 * gap['value'], 0)}%" if known else number(None),
-                "bounds": f"{bounds(gap, 100, 0)}%" if known and gap["low"] is not None else "",
+                "value": f"{number(100 * gap['value'], 0)}%" if defined else number(None),
+                "bounds": f"{bounds(gap, 100, 0)}%" if defined and gap["low"] is not None else "",
                 "reason": gap["reason"],
             }
         )
     return rows
 
 
-def _slices(comparison: Comparison, metric: str) -> list[dict[str, Any]]:
+def _slices(comparison: ComparisonJson, metric: str) -> list[dict[str, Any]]:
     """One row a part: the primary metric of each arm and the difference of the run's student from SFT-only."""
     factor = scale(comparison, metric)
     rows = []

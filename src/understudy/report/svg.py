@@ -69,8 +69,8 @@ def svg(figure: Figure, title: str) -> str:
     text = re.sub(r'<(g|path) id="[\w.]+_\d+"', r"<\1", text)
     width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2]
     pixels = f"{float(width) * 4 / 3:.0f}px"
-    about = f'role="img" aria-label="{html.escape(title)}"'
-    head = f'<svg viewBox="0 0 {width} {height}" {about} style="max-width:{pixels}">'
+    attributes = f'role="img" aria-label="{html.escape(title)}"'
+    head = f'<svg viewBox="0 0 {width} {height}" {attributes} style="max-width:{pixels}">'
     text = re.sub(r"<svg[^>]*>", head, text, count=1)
     for stand_in, themed in _THEME.items():
         text = text.replace(stand_in, themed)

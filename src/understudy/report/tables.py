@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.report.formatting import metric_label, number, scale
-from understudy.report.verdicts import Comparison, all_tests, pairs_of, verdict
+from understudy.report.verdicts import ComparisonJson, all_tests, contrasts_of, verdict
 
 _FIGURES = (
     *("value_a", "value_b", "difference", "low", "high", "maximum", "p_bootstrap", "p_randomisation", "p_wilcoxon"),
@@ -20,25 +20,25 @@ CSV_COLUMNS = (
 )
 
 
-def csv_table(comparison: Comparison) -> str:
+def csv_table(comparison: ComparisonJson) -> str:
     """One line a pair and metric, figures on the metric's own scale; what is not known is empty."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for test in all_tests(comparison):
-        found = test["comparison"]
+        figures = test["comparison"]
         writer.writerow(
             {
                 **{name: cell(test[name]) for name in ("a", "b", "metric", "better")},
                 **{name: test[name] for name in ("p_value", "p_holm", "p_bh")},
-                **{name: found[name] for name in _FIGURES},
-                "p_mcnemar": (found["mcnemar"] or {}).get("p_exact"),
-                "cohen_dz": found["cohen_dz"]["value"],
-                "cohen_dz_low": found["cohen_dz"]["low"],
-                "cohen_dz_high": found["cohen_dz"]["high"],
-                "rank_biserial": found["rank_biserial"]["value"],
+                **{name: figures[name] for name in _FIGURES},
+                "p_mcnemar": (figures["mcnemar"] or {}).get("p_exact"),
+                "cohen_dz": figures["cohen_dz"]["value"],
+                "cohen_dz_low": figures["cohen_dz"]["low"],
+                "cohen_dz_high": figures["cohen_dz"]["high"],
+                "rank_biserial": figures["rank_biserial"]["value"],
                 "verdict": cell(verdict(test)),
-                "signature": cell(" / ".join(found["signatures"])),
+                "signature": cell(" / ".join(figures["signatures"])),
             }
         )
     return buffer.getvalue()
@@ -67,11 +67,11 @@ _LATEX = {
 
 def latex(text: str) -> str:
     """Text that LaTeX prints as it is; characters that cannot be printed are left out."""
-    kept = "".join(character for character in " ".join(text.split()) if character.isprintable())
-    return "".join(_LATEX.get(character, character) for character in kept)
+    printable = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return "".join(_LATEX.get(character, character) for character in printable)
 
 
-def latex_table(comparison: Comparison) -> str:
+def latex_table(comparison: ComparisonJson) -> str:
     """Two `booktabs` tables: every score with its interval, and every difference with what it shows."""
     settings = comparison["comparison"]["settings"]
     level = f"{settings['confidence']:.0%}"
@@ -86,7 +86,7 @@ def latex_table(comparison: Comparison) -> str:
     )
 
 
-def _scores(comparison: Comparison, level: str) -> list[str]:
+def _scores(comparison: ComparisonJson, level: str) -> list[str]:
     names = list(comparison["overall"]["table"])
     items = f"{comparison['overall']['items']:,} items"
     caption = f"Scores on {items}, 0 to 100, with {level} bootstrap intervals; the best in bold."
@@ -107,7 +107,7 @@ def _scores(comparison: Comparison, level: str) -> list[str]:
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
-def _best(comparison: Comparison, metric: str, row: Sequence[Mapping[str, Any] | None]) -> float | None:
+def _best(comparison: ComparisonJson, metric: str, row: Sequence[Mapping[str, Any] | None]) -> float | None:
     values = [figures["value"] for figures in row if figures and figures["value"] is not None]
     if not values:
         return None
@@ -125,11 +125,11 @@ def _cell(figures: Mapping[str, Any] | None, factor: float, best: float | None) 
     return rf"{value} {{\scriptsize [{low}, {high}]}}"
 
 
-def _differences(comparison: Comparison, level: str) -> list[str]:
-    found = comparison["comparison"]
+def _differences(comparison: ComparisonJson, level: str) -> list[str]:
+    family = comparison["comparison"]
     caption = (
-        f"Paired differences in points with {level} intervals; p by Holm over {found['family_size']:,} tests "
-        f"({found['family_test']}, {found['settings']['resamples']:,} resamples); d is Cohen's d_z."
+        f"Paired differences in points with {level} intervals; p by Holm over {family['family_size']:,} tests "
+        f"({family['family_test']}, {family['settings']['resamples']:,} resamples); d is Cohen's d_z."
     )
     lines = [
         r"\begin{table}",
@@ -139,7 +139,7 @@ def _differences(comparison: Comparison, level: str) -> list[str]:
         r"\toprule",
         r"Systems & Metric & Difference & Interval & $p$ & $d$ & \\",
     ]
-    for a, b in pairs_of(comparison):
+    for a, b in contrasts_of(comparison):
         lines.append(r"\midrule")
         tests = [test for test in all_tests(comparison) if (test["a"], test["b"]) == (a, b)]
         for position, test in enumerate(tests):
@@ -147,7 +147,7 @@ def _differences(comparison: Comparison, level: str) -> list[str]:
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
 
 
-def _difference(comparison: Comparison, test: Mapping[str, Any], pair: str) -> str:
+def _difference(comparison: ComparisonJson, test: Mapping[str, Any], pair: str) -> str:
     figures, factor = test["comparison"], scale(comparison, test["metric"])
     bounds = "--"
     if figures["low"] is not None:

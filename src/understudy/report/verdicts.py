@@ -10,39 +10,39 @@ from typing import Any
 
 from understudy.report.formatting import arm_label, kind_label, p_text, rounded_up
 
-Comparison = Mapping[str, Any]
+ComparisonJson = Mapping[str, Any]
 Test = Mapping[str, Any]
 
 GOLD_FACTS = {"in_gold": "Facts in the gold", "not_in_gold": "Facts not in the gold"}
 _MANY = 1_000_000
 
 
-def names_of(comparison: Comparison) -> list[str]:
+def names_of(comparison: ComparisonJson) -> list[str]:
     """The systems, in the order given."""
     return [system["name"] for system in comparison["systems"]]
 
 
-def are_arms(comparison: Comparison) -> bool:
+def are_arms(comparison: ComparisonJson) -> bool:
     """Whether the systems are the arms of a run."""
     return all(system["arm"] and system["arm"] == system["name"] for system in comparison["systems"])
 
 
-def all_tests(comparison: Comparison) -> list[Test]:
+def all_tests(comparison: ComparisonJson) -> list[Test]:
     """All tests, pairs in order, metrics within."""
     return list(comparison["comparison"]["tests"])
 
 
-def pairs_of(comparison: Comparison) -> list[tuple[str, str]]:
+def contrasts_of(comparison: ComparisonJson) -> list[tuple[str, str]]:
     """The pairs that were tested, first minus second."""
     return list(dict.fromkeys((test["a"], test["b"]) for test in all_tests(comparison)))
 
 
-def pair_test(comparison: Comparison, a: str, b: str, metric: str | None) -> Test | None:
+def pair_test(comparison: ComparisonJson, a: str, b: str, metric: str | None) -> Test | None:
     """The test of one pair on one metric, if there was one."""
     return next((t for t in all_tests(comparison) if (t["a"], t["b"], t["metric"]) == (a, b, metric)), None)
 
 
-def headline_metric(comparison: Comparison) -> str | None:
+def headline_metric(comparison: ComparisonJson) -> str | None:
     """The metric of the headline: exact match where anyone matches exactly, else ROUGE-L, else the first there is.
 
     Of the metrics that some pair was tested on; of all where nothing was tested.
@@ -59,17 +59,17 @@ def headline_metric(comparison: Comparison) -> str | None:
     return next((m for m in ("rougeL", "choice_accuracy", *comparison["metrics"]) if best(m) >= 0), None)
 
 
-def kinds(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+def kinds(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
     """Kinds of question by their names in print, where figures were measured on each."""
     return {kind_label(kind): part for kind, part in comparison["kinds"].items() if part["table"]}
 
 
-def gold_facts(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+def gold_facts(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
     """Facts in the gold and not in the gold, by their names in print."""
     return {GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
 
 
-def slices(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+def slices(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
     """The parts of the test set by their names in print: kinds of question, facts in the gold and not."""
     return {**kinds(comparison), **gold_facts(comparison)}
 
@@ -93,24 +93,24 @@ def verdict(test: Test) -> str:
     if test["p_holm"] is None or figures["low"] is None:
         return "too few items to tell"
     if test["better"]:
-        return f"{arm_label(test['better'])} is better{_beside(test)}"
+        return f"{arm_label(test['better'])} is better{_disagreement_note(test)}"
     if not figures["difference"]:
         return "no difference"
-    if alone(test):
+    if uncorrected_note(test):
         enough = (figures["items_needed"] or 0) <= figures["n"]
-        return f"not significant after correction{alone(test)}" + ("" if enough else f"; {needed(figures)}")
+        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(figures)}")
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
     if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
-        return f"not significant{_beside(test)}"
-    return f"not significant{_beside(test)}; {needed(figures)}"
+        return f"not significant{_disagreement_note(test)}"
+    return f"not significant{_disagreement_note(test)}; {needed(figures)}"
 
 
 def verdict_of_pair(test: Test) -> str:
     """The same inside a table of the pair: the first system is better, worse, or nothing is shown."""
-    return verdict(test) if tone(test) == "open" else f"{tone(test)}{_beside(test)}"
+    return verdict(test) if tone(test) == "open" else f"{tone(test)}{_disagreement_note(test)}"
 
 
-def alone(test: Test) -> str:
+def uncorrected_note(test: Test) -> str:
     """The p-value of a test by itself, where only the correction for many tests takes its significance away."""
     if test["better"] or not test["alone"] or test["p_holm"] == test["p_value"]:
         return ""
@@ -136,7 +136,7 @@ def disagrees(test: Test) -> str:
     return f"the interval leaves out 0, though {p_text(test['p_value'])} alone"
 
 
-def _beside(test: Test) -> str:
+def _disagreement_note(test: Test) -> str:
     return f" ({disagrees(test)})" if disagrees(test) else ""
 
 
@@ -150,7 +150,7 @@ def needed(figures: Mapping[str, Any]) -> str:
     return f"{rounded_up(items):,} items would be needed"
 
 
-def most_needed(comparison: Comparison, tests: list[Test]) -> int | None:
+def most_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
     """How many items would show all the differences that were seen and not shown; None where that is not known."""
     counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
     counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]

@@ -7,7 +7,10 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from understudy.models.forward import Output, forward
+from understudy.models.forward import forward
+from understudy.models.head import base_model
+from understudy.models.kinds import kind_of
+from understudy.models.output import Output
 from understudy.types import Batch, Gives
 
 
@@ -20,7 +23,7 @@ class LocalTeacher:
     """
 
     can_give: ClassVar[Gives] = Gives.STATES | Gives.EMBEDDINGS
-    """What any model of this process can give, before one is loaded."""
+    """What a model of this process that writes can give, before one is loaded."""
 
     def __init__(self, model: nn.Module, *, embeddings: bool = False) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -28,8 +31,9 @@ class LocalTeacher:
 
     @property
     def gives(self) -> Gives:
-        """States with their head, and embeddings where they are handed over."""
-        return self.can_give if self.embeddings else Gives.STATES
+        """What its kind gives; embeddings only where they are handed over."""
+        gives = kind_of(base_model(self.model).config).gives
+        return gives ^ Gives.EMBEDDINGS if Gives.EMBEDDINGS in gives and not self.embeddings else gives
 
     def signal(self, batch: Batch) -> Output:
         """What the teacher says of the target tokens of a batch, as constants."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from understudy.losses.sources import LogProbabilities, TopKProbabilities
-from understudy.models.forward import Output
+from understudy.models.output import Output
 from understudy.types import Batch, Gives
 
 

@@ -15,7 +15,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from understudy.tokens.boundaries import UNKNOWN
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 from understudy.tokens.vocabulary import VocabularyMap, vocabulary_map
 from understudy.types import AlignmentKind
 
@@ -80,7 +81,7 @@ class CrossTokenizer:
         if self.kind == "start":
             return by_position(len(student.answer_ids), len(teacher.answer_ids))
         if not student.token_ends or not teacher.token_ends:
-            return _nothing(len(student.answer_ids), len(teacher.answer_ids), groups=self.kind == "groups")
+            return _no_partners(len(student.answer_ids), len(teacher.answer_ids), groups=self.kind == "groups")
         ours, theirs = np.array(student.token_ends), np.array(teacher.token_ends)
         if student.answer_prefix != teacher.answer_prefix:
             # What the templates put before the answer differs: no place in it is one that both know.
@@ -92,9 +93,9 @@ class CrossTokenizer:
         ids = np.array(student.answer_ids), np.array(teacher.answer_ids)
         return by_edit_distance((ours, ids[0]), (theirs, ids[1]), answer.strip().encode(), self.vocabulary.nearest)
 
-    def apart(self, num_student: int, num_teacher: int) -> RowAlignment:
+    def without_partners(self, num_student: int, num_teacher: int) -> RowAlignment:
         """The alignment of an answer of which no token has a partner."""
-        return _nothing(num_student, num_teacher, groups=self.kind == "groups")
+        return _no_partners(num_student, num_teacher, groups=self.kind == "groups")
 
 
 def by_position(num_student: int, num_teacher: int) -> RowAlignment:
@@ -123,24 +124,24 @@ def by_groups(ours: Ints, theirs: Ints, *, last: bool = False) -> RowAlignment:
     Tokens that cover nothing belong to no group, nor does anything behind the last common boundary, nor the first
     run where the templates put different things before the answer.
     """
-    found = _nothing(len(ours) - 1, len(theirs) - 1, groups=True)
+    alignment = _no_partners(len(ours) - 1, len(theirs) - 1, groups=True)
     own_places, places = _covering(ours), _covering(theirs)
     common = np.intersect1d(ours[1:][own_places], theirs[1:][places])
     common = common[common != UNKNOWN]
     if not len(common):
-        return found
+        return alignment
     # A run's number is how many common boundaries lie before its end; what lies behind the last one is no run.
     own_runs, runs = (np.searchsorted(common, _ends(c)[p]) for c, p in ((ours, own_places), (theirs, places)))
     numbers = np.arange(len(common))
     if ours[own_places[0]] != theirs[places[0]]:
         numbers = numbers[1:]
     mine, other = (p[_edge(r, numbers, last=last)] for p, r in ((own_places, own_runs), (places, runs)))
-    found.partners[mine] = other
+    alignment.partners[mine] = other
     anchors = np.full(len(common) + 1, -1)
     anchors[numbers] = mine
-    found.student_groups[own_places] = anchors[own_runs]
-    found.teacher_groups[places] = anchors[runs]
-    return found
+    alignment.student_groups[own_places] = anchors[own_runs]
+    alignment.teacher_groups[places] = anchors[runs]
+    return alignment
 
 
 def by_edit_distance(
@@ -201,11 +202,11 @@ def _walk_back(total: list[Any]) -> tuple[Ints, Ints]:
         else:
             i, j = max(i - 1, 0), max(j - 1, 0)
         path.append((i, j))
-    found = np.array(path[::-1])
-    return found[:, 0], found[:, 1]
+    steps = np.array(path[::-1])
+    return steps[:, 0], steps[:, 1]
 
 
-def _nothing(num_student: int, num_teacher: int, *, groups: bool) -> RowAlignment:
+def _no_partners(num_student: int, num_teacher: int, *, groups: bool) -> RowAlignment:
     none = np.full(num_student, -1)
     return RowAlignment(none, none.copy(), np.full(num_teacher, -1)) if groups else RowAlignment(none)
 

@@ -29,11 +29,11 @@ _TOKEN = re.compile(r"\w+(?:[-./]\w+)*")
 
 def terms(text: str) -> list[str]:
     """Lower-case words; compounds and specification numbers (`23.501`, `rx-1`) count whole and by their parts."""
-    found = []
+    words = []
     for match in _TOKEN.finditer(text.casefold()):
         parts = re.split(r"[-./]", match[0])
-        found += [_stem(match[0]), *(map(_stem, parts) if len(parts) > 1 else ())]
-    return found
+        words += [_stem(match[0]), *(map(_stem, parts) if len(parts) > 1 else ())]
+    return words
 
 
 def _stem(word: str) -> str:

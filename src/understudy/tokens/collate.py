@@ -13,7 +13,7 @@ An encoder–decoder reads p0 p1 p2 with its encoder; `decoder_input_ids` are ST
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ import torch
 
 from understudy.errors import ModelError
 from understudy.tokens.align import CrossTokenizer, RowAlignment
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import TokenizedExample
 from understudy.types import Alignment, Batch, Example, Tokens
 
 
@@ -32,7 +32,7 @@ class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
-    theirs, with its weight in the loss, and whether the teacher is heard on them.
+    theirs, with its weight in the loss, and whether they use the teacher.
     """
 
     id: str
@@ -42,7 +42,7 @@ class EncodedRow:
     alignment: RowAlignment | None = None
     task: str = ""
     weight: float = 1.0
-    divergence: bool = True
+    use_teacher: bool = True
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -78,15 +78,15 @@ def encode_row(
     teacher: ExampleTokenizer | None = None,
     bridge: CrossTokenizer | None = None,
     *,
-    given: int = 0,
+    num_forced_chars: int = 0,
 ) -> EncodedRow:
-    """One row of `encode_rows`; where the answer's first `given` characters are given, nothing of it is aligned."""
-    token_ends = bridge is not None and bridge.kind != "start" and not given
-    ours = student.encode(example, token_ends=token_ends, given=given)
-    theirs = teacher.encode(example, token_ends=token_ends, given=given) if teacher else None
+    """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
+    token_ends = bridge is not None and bridge.kind != "start" and not num_forced_chars
+    ours = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+    theirs = teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
     aligned = None
-    if bridge and theirs and given:
-        aligned = bridge.apart(len(ours.learned_ids), len(theirs.learned_ids))
+    if bridge and theirs and num_forced_chars:
+        aligned = bridge.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
     elif bridge and theirs:
         aligned = bridge.align(ours, theirs, answer_text(example))
     return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
@@ -125,7 +125,7 @@ class Collator:
             ModelError: the method needs equal target tokens and the two templates end an answer differently.
         """
         rows = [row for item in items for row in item.rows]
-        student = tokens_of([row.student for row in rows], self.student_pad)
+        student = _tokens([row.student for row in rows], self.student_pad)
         batch: Batch = {
             "student": student,
             "gold_rows": torch.tensor([row.gold for row in rows]),
@@ -134,7 +134,7 @@ class Collator:
         if any(row.task for row in rows):
             batch["tasks"] = [row.task for row in rows]
             batch["weights"] = torch.tensor([row.weight for row in rows])
-            batch["divergence_rows"] = torch.tensor([row.divergence for row in rows])
+            batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
         if self.teacher_pad is None:
             return batch
         theirs = [row.teacher for row in rows]
@@ -146,7 +146,7 @@ class Collator:
         if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
             batch["teacher"] = student
             return batch
-        batch["teacher"] = tokens_of([t for t in theirs if t is not None], self.teacher_pad)
+        batch["teacher"] = _tokens([side for side in theirs if side is not None], self.teacher_pad)
         if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
             raise ModelError(
                 "teacher and student cut the same answer into different tokens, though their vocabularies agree",
@@ -167,51 +167,21 @@ def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[i
         moved = [np.where(piece < 0, -1, piece + shift) for piece, shift in zip(pieces, shifts, strict=True)]
         return torch.from_numpy(np.concatenate(moved))
 
-    found: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
+    alignment: Alignment = {"partners": flat([row.partners for row in rows], teacher_starts)}
     if any(len(row.student_groups) for row in rows):
-        found["student_groups"] = flat([row.student_groups for row in rows], starts)
-        found["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
-    return found
+        alignment["student_groups"] = flat([row.student_groups for row in rows], starts)
+        alignment["teacher_groups"] = flat([row.teacher_groups for row in rows], starts)
+    return alignment
+
+
+def _tokens(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
+    return type(rows[0]).batched(rows, pad_id)
 
 
 def short_inputs(row: TokenizedExample, longest: int = 64) -> dict[str, torch.Tensor]:
     """What a model eats of one row, cut short: a real input to try it on."""
-    short = replace(row, prompt_ids=row.prompt_ids[:longest], answer_ids=row.answer_ids[:longest], given=0)
-    return tokens_of([short], 0)["inputs"]
-
-
-def tokens_of(rows: Sequence[TokenizedExample], pad_id: int) -> Tokens:
-    """What one model eats of some rows, padded on the right."""
-    apart = bool(rows[0].start)
-    before = [list(row.start) if apart else row.prompt_ids for row in rows]
-    read = [[*start, *row.answer_ids][:-1] for start, row in zip(before, rows, strict=True)]
-    ids, attention = padded(read, pad_id)
-    targets = torch.zeros_like(ids, dtype=torch.bool)
-    for index, (start, row) in enumerate(zip(before, rows, strict=True)):
-        targets[index, len(start) + row.given - 1 : len(read[index])] = True
-    inputs = {"input_ids": ids, "attention_mask": attention}
-    if apart:
-        source, source_attention = padded([row.prompt_ids for row in rows], pad_id)
-        inputs = {
-            "input_ids": source,
-            "attention_mask": source_attention,
-            "decoder_input_ids": ids,
-            "decoder_attention_mask": attention,
-        }
-    target_ids = torch.tensor([token for row in rows for token in row.learned_ids])
-    return {"inputs": inputs, "target_mask": targets, "target_ids": target_ids}
-
-
-def padded(rows: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of token ids as one tensor, padded on the right or on the left, and the mask that tells padding."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(len(row))
-        ids[index, place] = torch.tensor(row, dtype=torch.long)
-        mask[index, place] = 1
-    return ids, mask
+    short = row.short(longest)
+    return type(short).batched([short], 0)["inputs"]
 
 
 def move(batch: Any, device: torch.device) -> Any:

@@ -18,7 +18,7 @@ from understudy.tokens.template import Template
 from understudy.tokens.template_checks import open_thought
 from understudy.tokens.vocabulary import token_bytes
 
-MOST_EXTRA = 0.01
+MAX_EXTRA_TOKENS = 0.01
 """Share of the smaller vocabulary up to which tokens that only one side has are left out of the comparison."""
 WEAK = 0.5
 """Share of the student's answer tokens below which an alignment is called weak."""
@@ -57,15 +57,15 @@ class Vocabularies:
         """Why the two are not one vocabulary, in words; empty where they are."""
         ours, theirs = self.tokens
         extra = len(self.student_only) + len(self.teacher_only)
-        if self.moved or self.clashing or extra > MOST_EXTRA * min(ours, theirs):
-            said = (
+        if self.moved or self.clashing or extra > MAX_EXTRA_TOKENS * min(ours, theirs):
+            sentence = (
                 f"student {ours:,} tokens, teacher {theirs:,}; {len(self.student_only):,} only the student's, "
                 f"{len(self.teacher_only):,} only the teacher's, {len(self.moved):,} under another id"
             )
             if self.clashing:
-                place, one, other = self.clashing[0]
-                said += f"; id {place} is {one!r} to the student and {other!r} to the teacher"
-            return said
+                place, own_token, other_token = self.clashing[0]
+                sentence += f"; id {place} is {own_token!r} to the student and {other_token!r} to the teacher"
+            return sentence
         if not self.cut_alike:
             return "equal vocabularies, but a text is cut differently (normaliser or merges differ)"
         return ""
@@ -78,9 +78,9 @@ def compare_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTo
     shared = range(min(len(ours), len(theirs)))
     clashing, renamed = [], []
     for i in shared:
-        one, other = ours[i], theirs[i]
-        if one is not None and other is not None and one[1] != other[1]:
-            (renamed if one[0] and other[0] else clashing).append((i, own_names[i], other_names[i]))
+        own, other = ours[i], theirs[i]
+        if own is not None and other is not None and own[1] != other[1]:
+            (renamed if own[0] and other[0] else clashing).append((i, own_names[i], other_names[i]))
     return Vocabularies(
         tokens=(sum(x is not None for x in ours), sum(x is not None for x in theirs)),
         same=sum(ours[i] is not None and theirs[i] is not None and ours[i][1] == theirs[i][1] for i in shared),  # pyright: ignore
@@ -112,18 +112,18 @@ def _entries(tokenizer: PreTrainedTokenizerBase) -> tuple[list[Entry | None], li
         spelled = token_bytes(tokenizer)
     except ModelError:  # A slow tokenizer does not say how it writes bytes; its names stand for them.
         spelled = [name.encode() for name in names]
-    found: list[Entry | None] = [None] * size
+    entries: list[Entry | None] = [None] * size
     for i in vocabulary.values():
-        found[i] = (False, spelled[i]) if spelled[i] is not None else (True, names[i].encode())  # pyright: ignore
-    return found, names
+        entries[i] = (False, spelled[i]) if spelled[i] is not None else (True, names[i].encode())  # pyright: ignore
+    return entries, names
 
 
 def _places(entries: Sequence[Entry | None]) -> dict[bytes, set[int]]:
-    found: dict[bytes, set[int]] = {}
+    ids_by_bytes: dict[bytes, set[int]] = {}
     for i, entry in enumerate(entries):
         if entry is not None:
-            found.setdefault(entry[1], set()).add(i)
-    return found
+            ids_by_bytes.setdefault(entry[1], set()).add(i)
+    return ids_by_bytes
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -213,9 +213,9 @@ def assess_method(method: str, pair: TokenizerPair, shares: Shares | None = None
         pair: what is known of the two sides.
         shares: what alignment gives on rows, where somebody looked.
     """
-    found = _whatever_the_method(pair)
-    if found is not None:
-        return found
+    fault = _fault_of_pair(pair)
+    if fault is not None:
+        return fault
     config = METHODS[method]
     if config.one_vocabulary:
         return _column_by_column(pair, shares)
@@ -230,7 +230,7 @@ def assess_method(method: str, pair: TokenizerPair, shares: Shares | None = None
     return _aligned(config, shares)
 
 
-def _whatever_the_method(pair: TokenizerPair) -> Judgement | None:
+def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
     for side, columns, (place, name) in zip(("student", "teacher"), pair.columns, pair.ends, strict=True):
         if columns is not None and place >= columns:
             why = f"the {side}'s answers end with {name!r}, id {place}, and its head has {columns:,} columns"
@@ -253,8 +253,8 @@ def _column_by_column(pair: TokenizerPair, shares: Shares | None) -> Judgement:
         why = f"compares position by position, and answers end differently: {name!r} and {other_name!r}"
         return Judgement("unsound", why, "template", hint)
     if shares is not None and shares.same_targets < 1:
-        apart = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
-        return Judgement("unsound", f"compares position by position, and {apart}", "rows", hint)
+        unequal = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
+        return Judgement("unsound", f"compares position by position, and {unequal}", "rows", hint)
     return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
 
 

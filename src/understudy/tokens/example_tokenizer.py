@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from understudy.errors import DataError, ModelError
 from understudy.recipe import DataConfig
 from understudy.tokens.boundaries import UNKNOWN
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.overflow import fit_context
 from understudy.tokens.prompts import answer_text, messages
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.template import Template
 from understudy.types import Example
 
 
@@ -28,7 +29,7 @@ class ExampleTokenizer:
     notes: dict[str, int] = field(default_factory=dict)
 
     def encode(
-        self, example: Example, answer: str | None = None, *, token_ends: bool = False, given: int = 0
+        self, example: Example, answer: str | None = None, *, token_ends: bool = False, num_forced_chars: int = 0
     ) -> TokenizedExample:
         """Prompt and answer of one example; the answer is cut at `data.max_answer_tokens` and counted.
 
@@ -36,20 +37,22 @@ class ExampleTokenizer:
             example: the row.
             answer: stands in for the row's own.
             token_ends: also tell where in the answer's text each token ends, which alignment needs.
-            given: how many of the answer's first characters are given and not learned.
+            num_forced_chars: how many of the answer's first characters are given and not learned.
 
         Raises:
             DataError: the question alone is too long for `data.max_length`, or renders to nothing.
             ModelError: part of the answer is given, and the template or the tokenizer does not tell which tokens.
         """
         text = answer_text(example) if answer is None else answer
-        encoded = self.template.encode(self._messages(example), text, token_ends=token_ends or given > 0)
-        if given:
+        encoded = self.template.encode(self._messages(example), text, token_ends=token_ends or num_forced_chars > 0)
+        if num_forced_chars:
             encoded = replace(
-                encoded, given=given_tokens(encoded, text, given), token_ends=encoded.token_ends if token_ends else []
+                encoded,
+                num_forced=num_forced_tokens(encoded, text, num_forced_chars),
+                token_ends=encoded.token_ends if token_ends else [],
             )
         if token_ends and not encoded.token_ends:
-            self.count("answers that the template rewrites: nothing of them can be aligned")
+            self.add_note("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
             raise DataError(
                 f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
@@ -60,13 +63,21 @@ class ExampleTokenizer:
             encoded = encoded.first(len(encoded.answer_ids) - 1)
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:
-            self.count("answers cut at max_answer_tokens")
+            self.add_note("answers cut at max_answer_tokens")
             encoded = encoded.first(limit)
         return encoded
 
     def prompt_ids(self, example: Example) -> list[int]:
         """The prompt alone, as generation starts from it."""
         return self.template.prompt_ids(self._messages(example))
+
+    def check(self, example: Example, *, learned: bool) -> None:
+        """Refuse an example that the model could not read or, where it is `learned`, not learn; nothing is counted.
+
+        Raises:
+            DataError: see `encode`.
+        """
+        replace(self, notes={}).prompt_ids(example)
 
     def prompt_text(self, example: Example) -> str:
         """The prompt as the model reads it."""
@@ -96,7 +107,7 @@ class ExampleTokenizer:
             turns = messages(example, system=self.data.system, context=context)
             excess = len(self.template.prompt_ids(turns)) - budget
             if excess <= 0:
-                self.count(f"contexts reduced ({self.data.context_overflow})")
+                self.add_note(f"contexts reduced ({self.data.context_overflow})")
                 return turns
             room -= excess
         raise DataError(
@@ -107,18 +118,18 @@ class ExampleTokenizer:
     def _tokens(self, text: str) -> int:
         return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
 
-    def count(self, what: str) -> None:
+    def add_note(self, what: str) -> None:
         """Note once more that something was cut or left out."""
         self.notes[what] = self.notes.get(what, 0) + 1
 
 
-def given_tokens(encoded: TokenizedExample, answer: str, given: int) -> int:
-    """How many of the answer's first tokens lie within its first `given` characters; one across the border does not.
+def num_forced_tokens(encoded: TokenizedExample, answer: str, num_forced_chars: int) -> int:
+    """How many of the answer's first tokens lie within `num_forced_chars`; one across the border does not.
 
     Args:
         encoded: the answer's tokens with their cuts.
         answer: its text.
-        given: characters of it.
+        num_forced_chars: characters of it.
 
     Raises:
         ModelError: there are no cuts.
@@ -128,5 +139,5 @@ def given_tokens(encoded: TokenizedExample, answer: str, given: int) -> int:
             "the chat template rewrites the answer, so it cannot be told which of its tokens are given",
             hint="give the model a chat_template that leaves answers alone, or set tasks.rationale_in: encoder",
         )
-    border = len(answer[:given].lstrip().encode())
+    border = len(answer[:num_forced_chars].lstrip().encode())
     return max((n for n, end in enumerate(encoded.token_ends[1:], 1) if end != UNKNOWN and end <= border), default=0)

@@ -69,7 +69,7 @@ def fit_context(
         question: what is asked; decides which window matches best.
         budget: how many tokens the context may take.
         count_tokens: length of a text in the model's own tokens.
-        mode: `window` keeps the run of sentences that matches the question best (`lexical.score`), `truncate` keeps
+        mode: `window` keeps the run of sentences that matches the question best (`bm25.score`), `truncate` keeps
             the first sentences, `refuse` raises.
         id: the row's id, for the error.
 
@@ -184,9 +184,9 @@ def _estimate(scores: Sequence[float], costs: Sequence[int], budget: int) -> tup
         while last + 1 < len(scores) and spent + costs[last + 1] <= budget:
             last += 1
             spent += costs[last]
-        found = total[last + 1] - total[first]
-        centre = (middle[last + 1] - middle[first]) / found if found > 0 else 0.0
-        rank = (round(found, 9), -abs((first + last) / 2 - centre) if found > 0 else -first)
+        window_score = total[last + 1] - total[first]
+        centre = (middle[last + 1] - middle[first]) / window_score if window_score > 0 else 0.0
+        rank = (round(window_score, 9), -abs((first + last) / 2 - centre) if window_score > 0 else -first)
         if rank > best:
             best, choice = rank, (first, last)
         spent -= costs[first]

@@ -20,7 +20,7 @@ def encode_groups(
     """Encode the texts of examples; what has no token to learn is left out and counted in the encoder's notes.
 
     Args:
-        groups: the texts of each example (see `data.tasks.groups`).
+        groups: the texts of each example (see `data.tasks.rows_of_examples`).
         student: the student's encoder.
         teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
         bridge: between the two tokenizers, where the method needs answers to be aligned.
@@ -28,23 +28,23 @@ def encode_groups(
     Raises:
         DataError: nothing is left to learn.
     """
-    found = []
+    example_rows = []
     for group in groups:
         rows = [_encoded(row, student, teacher, bridge) for row in group]
-        kept = tuple(row for row in rows if all(side.learned_ids for side in (row.student, row.teacher) if side))
-        for _ in range(len(rows) - len(kept)):
-            student.count("texts left out: what is given fills max_answer_tokens")
-        if kept:
-            found.append(ExampleRows(kept))
-    if not found:
+        learnable = tuple(row for row in rows if all(side.learned_ids for side in (row.student, row.teacher) if side))
+        for _ in range(len(rows) - len(learnable)):
+            student.add_note("texts left out: what is given fills max_answer_tokens")
+        if learnable:
+            example_rows.append(ExampleRows(learnable))
+    if not example_rows:
         raise DataError(
             "no text has a token left to learn", hint="raise data.max_answer_tokens, or set tasks.rationale_in: encoder"
         )
-    return found
+    return example_rows
 
 
 def _encoded(
     row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, bridge: CrossTokenizer | None
 ) -> EncodedRow:
-    encoded = encode_row(row.example, student, teacher, bridge, given=row.given)
-    return dataclasses.replace(encoded, task=row.task, weight=row.weight, divergence=row.task != COUNTERFACTUAL)
+    encoded = encode_row(row.example, student, teacher, bridge, num_forced_chars=row.num_forced_chars)
+    return dataclasses.replace(encoded, task=row.task, weight=row.weight, use_teacher=row.task != COUNTERFACTUAL)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from understudy.errors import ModelError
 from understudy.tokens.boundaries import UNKNOWN, Boundaries
+from understudy.tokens.encoded import TokenizedExample
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -31,50 +32,6 @@ PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}{
 """What an encoder reads where the tokenizer has no chat template: the turns alone."""
 
 
-@dataclass(frozen=True)
-class TokenizedExample:
-    """A prompt and its answer as token ids; the answer ends with the stop token.
-
-    Attributes:
-        prompt_ids: the prompt.
-        answer_ids: the answer.
-        token_ends: bytes of the answer's stripped text, one more than there are answer tokens: token i covers what
-            lies between `token_ends[i]` and `token_ends[i + 1]`. Negative in what the template puts before the answer;
-            the stop token covers one byte past the end. Empty where nobody asked, or where the template rewrites the
-            answer.
-        answer_prefix: what the template puts between the prompt and the answer's text, where there are token ends.
-        given: how many of the answer's first tokens the model reads without learning to write them.
-        start: tokens the decoder of an encoder–decoder begins with; empty for a causal model.
-    """
-
-    prompt_ids: list[int]
-    answer_ids: list[int]
-    token_ends: list[int] = field(default_factory=list)
-    answer_prefix: str = ""
-    given: int = 0
-    start: tuple[int, ...] = ()
-
-    def first(self, count: int) -> TokenizedExample:
-        """The same with the first `count` tokens of the answer."""
-        answer, token_ends = self.answer_ids[:count], self.token_ends[: count + 1]
-        return replace(self, answer_ids=answer, token_ends=token_ends, given=min(self.given, count))
-
-    @property
-    def learned_ids(self) -> list[int]:
-        """The target tokens: the answer without what is given of it."""
-        return self.answer_ids[self.given :]
-
-    def reads_as(self, other: TokenizedExample) -> bool:
-        """Whether a model would read and learn the same of both."""
-        fields = ("prompt_ids", "answer_ids", "given", "start")
-        return all(getattr(self, name) == getattr(other, name) for name in fields)
-
-    @property
-    def ids(self) -> list[int]:
-        """Prompt and answer in a row."""
-        return self.prompt_ids + self.answer_ids
-
-
 @dataclass
 class Template:
     """A tokenizer made ready to render conversations.
@@ -86,8 +43,10 @@ class Template:
         encoder_decoder: whether the model reads the prompt with an encoder.
         start_id: what such a model's decoder begins with; default: the pad token, as with T5.
         start_ids: the same and whatever the tokenizer puts before an answer; empty for a causal model.
+        candidates: what an answer is made of: tokens of the vocabulary, or positions of the row that is read.
     """
 
+    candidates: ClassVar[Literal["vocabulary", "positions"]] = "vocabulary"
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()
@@ -99,7 +58,7 @@ class Template:
         self._ensure_end()
         self._ensure_pad()
         if self.encoder_decoder:
-            self._read_apart()
+            self._read_seq2seq_frames()
             return
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
@@ -129,7 +88,7 @@ class Template:
             token_ends: also tell where in the answer's text each token ends.
         """
         if self.encoder_decoder:
-            return self._encode_apart(messages, answer, token_ends=token_ends)
+            return self._encode_seq2seq(messages, answer, token_ends=token_ends)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -154,7 +113,7 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_apart(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
+    def _encode_seq2seq(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
         """Source and target of an encoder–decoder."""
         inner = self._encode_target(answer, special=False)
         row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
@@ -192,7 +151,7 @@ class Template:
     def _encode_target(self, text: str, *, special: bool) -> list[int]:
         return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
 
-    def _read_apart(self) -> None:
+    def _read_seq2seq_frames(self) -> None:
         """Find out how the tokenizer frames what an encoder reads and what a decoder writes."""
         tokenizer: Any = self.tokenizer
         if not tokenizer.chat_template:

@@ -45,15 +45,15 @@ class Thinking:
     @property
     def text(self) -> str:
         """The same in words."""
-        said = {
+        traits = {
             "no": [],
             "closed": ["puts an empty thought before the answer"],
             "open": ["the prompt ends inside a thought"],
         }[self.prompt]
-        said += ["inserts a thought into given answers"] * (self.answer and self.prompt == "no")
-        said += ["strips thoughts from answers"] * self.strips
-        said += ["has a switch, which is off"] * self.switch
-        return "; ".join(said) or "none"
+        traits += ["inserts a thought into given answers"] * (self.answer and self.prompt == "no")
+        traits += ["strips thoughts from answers"] * self.strips
+        traits += ["has a switch, which is off"] * self.switch
+        return "; ".join(traits) or "none"
 
 
 def thinking(template: Template) -> Thinking:

@@ -51,11 +51,11 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
     added = tokenizer.added_tokens_decoder
     special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
     spell = _speller(description(tokenizer))
-    found: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    spelled: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     for token, i in vocabulary.items():
         if i not in special:
-            found[i] = added[i].content.encode() if i in added else spell(token)
-    return found
+            spelled[i] = added[i].content.encode() if i in added else spell(token)
+    return spelled
 
 
 def description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -147,13 +147,13 @@ def vocabulary_map(
             return VocabularyMap(stored["nearest"], stored["exact"])
     except (OSError, ValueError, KeyError):
         pass
-    found = _map(sides[0], sides[1], roles, _normalise(student), nearest=nearest)
+    computed = _map(sides[0], sides[1], roles, _normalise(student), nearest=nearest)
     try:
         with atomic(path, "wb") as handle:
-            np.savez(handle, nearest=found.nearest, exact=found.exact)
+            np.savez(handle, nearest=computed.nearest, exact=computed.exact)
     except RunError:
         pass  # A cache that cannot be written costs time, nothing else.
-    return found
+    return computed
 
 
 def _names(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:
@@ -178,12 +178,12 @@ def _roles(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, ends: tuple[int, int] | None
 ) -> dict[int, int]:
     """Teacher's id → student's id for what ends an answer and for special tokens of one role."""
-    found: dict[int, int] = {} if ends is None else {ends[1]: ends[0]}
+    ids: dict[int, int] = {} if ends is None else {ends[1]: ends[0]}
     for role in _ROLES:
         ours, theirs = getattr(student, role, None), getattr(teacher, role, None)
-        if ours is not None and theirs is not None and theirs not in found and ours not in found.values():
-            found[theirs] = ours
-    return found
+        if ours is not None and theirs is not None and theirs not in ids and ours not in ids.values():
+            ids[theirs] = ours
+    return ids
 
 
 def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any, *, nearest: bool) -> VocabularyMap:
@@ -251,10 +251,10 @@ def _by_distance(wanted: list[bytes], by_bytes: dict[bytes, int]) -> dict[bytes,
     choices = sorted((spelled for spelled in by_bytes if spelled), key=len)
     lengths = np.array([len(spelled) for spelled in choices])
     ids = np.array([by_bytes[spelled] for spelled in choices])
-    found: dict[bytes, int] = {}
+    nearest: dict[bytes, int] = {}
     left, cutoff = sorted(wanted, key=len), 1
     while left and choices:
-        for queries in _of_one_length(left):
+        for queries in _equal_length_runs(left):
             length = len(queries[0])
             low, high = np.searchsorted(lengths, [length - cutoff, length + cutoff + 1])
             if low == high:
@@ -265,14 +265,14 @@ def _by_distance(wanted: list[bytes], by_bytes: dict[bytes, int]) -> dict[bytes,
             for query, row in zip(queries, distances, strict=True):
                 best = row.min()
                 if best <= cutoff and best < max(length, 1):
-                    found[query] = int(ids[low:high][row == best].min())
+                    nearest[query] = int(ids[low:high][row == best].min())
         # Beyond its own length a token keeps no byte.
-        left = [query for query in left if query not in found and len(query) > cutoff]
+        left = [query for query in left if query not in nearest and len(query) > cutoff]
         cutoff *= 2
-    return found
+    return nearest
 
 
-def _of_one_length(ordered: list[bytes]) -> Iterable[list[bytes]]:
+def _equal_length_runs(ordered: list[bytes]) -> Iterable[list[bytes]]:
     """Runs of one length, and no longer than memory likes."""
     start = 0
     for stop in range(1, len(ordered) + 1):

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from understudy.errors import RunError
-from understudy.models.forward import Output, base_model, forward
+from understudy.models.forward import forward
+from understudy.models.head import base_model
+from understudy.models.output import Output
 from understudy.training.objectives.base import Objective, Result
 from understudy.types import Batch
 

@@ -15,7 +15,7 @@ from understudy.recipe import TrainConfig
 from understudy.records import TrainSchedule
 
 
-def plan(config: TrainConfig, rows: int | None, *, processes: int = 1) -> TrainSchedule:
+def train_schedule(config: TrainConfig, rows: int | None, *, processes: int = 1) -> TrainSchedule:
     """Work out steps, accumulation and intervals.
 
     Args:
@@ -47,7 +47,7 @@ def plan(config: TrainConfig, rows: int | None, *, processes: int = 1) -> TrainS
 
 def training_arguments(
     config: TrainConfig,
-    numbers: TrainSchedule,
+    schedule: TrainSchedule,
     folder: Path,
     *,
     device: torch.device,
@@ -62,24 +62,24 @@ def training_arguments(
         warnings.filterwarnings("ignore", category=FutureWarning)
         arguments = TrainingArguments(
             output_dir=str(folder),
-            max_steps=numbers.steps,
-            per_device_train_batch_size=numbers.micro_batch_size,
-            gradient_accumulation_steps=numbers.accumulation,
+            max_steps=schedule.steps,
+            per_device_train_batch_size=schedule.micro_batch_size,
+            gradient_accumulation_steps=schedule.accumulation,
             learning_rate=config.learning_rate,
             lr_scheduler_type=config.schedule,
-            warmup_steps=numbers.warmup_steps,
+            warmup_steps=schedule.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             gradient_checkpointing=config.gradient_checkpointing,
-            logging_steps=numbers.log_every,
+            logging_steps=schedule.log_every,
             logging_first_step=True,
             logging_nan_inf_filter=False,
             eval_strategy="steps" if evaluate else "no",
-            eval_steps=numbers.eval_every if evaluate else None,
+            eval_steps=schedule.eval_every if evaluate else None,
             metric_for_best_model="rougeL" if evaluate else None,
             greater_is_better=True if evaluate else None,
             save_strategy="steps",
-            save_steps=numbers.save_every,
+            save_steps=schedule.save_every,
             seed=seed,
             data_seed=seed,
             use_cpu=device.type == "cpu",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from understudy.files import whole_folder
 from understudy.models.forward import probe
-from understudy.models.load import add_lora, load_model, load_template, merged, pick_dtype
+from understudy.models.kinds import kind_of
+from understudy.models.load import add_lora, load_example_tokenizer, load_model, merged, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.local import LocalTeacher
@@ -29,7 +29,7 @@ from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.base import Objective
 from understudy.training.rows import ListedRows
-from understudy.training.schedule import plan, training_arguments
+from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
 from understudy.types import Example, Gives
 
@@ -100,8 +100,8 @@ def train_model(
     """
     recipe, device = session.recipe, session.device
     session.progress(0, 1, "load")
-    template = load_template(session.config, weights=session.weights)
-    tokenizer = ExampleTokenizer(template, recipe.data)
+    tokenizer = load_example_tokenizer(session.config, recipe.data, weights=session.weights)
+    template = tokenizer.template
     teacher, teacher_tokenizer, bridge = None, None, None
     if job.method is not None:
         teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.method)
@@ -141,7 +141,7 @@ def fit(
     """
     recipe, folder = session.recipe, session.folder / "training"
     probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
-    schedule = plan(session.training, len(rows), processes=num_processes())
+    schedule = train_schedule(session.training, len(rows), processes=num_processes())
     trainer = DistillationTrainer(
         module,
         training_arguments(
@@ -180,9 +180,9 @@ def local_teacher(
 ) -> tuple[LocalTeacher, ExampleTokenizer]:
     """The recipe's own teacher, and what turns examples into its tokens."""
     config = recipe.local_teacher
-    template = load_template(config, weights=weights)
+    tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
     model = load_model(config, device, weights=weights, seed=config.seed_or(recipe.seed))
-    return LocalTeacher(model, embeddings=Gives.EMBEDDINGS in method.reads), ExampleTokenizer(template, recipe.data)
+    return LocalTeacher(model, embeddings=Gives.EMBEDDINGS in method.reads), tokenizer
 
 
 def trainable(
@@ -220,19 +220,11 @@ def save_student(session: Session, module: DistillationModule, template: Templat
 def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:
     """Write a model folder, adapters merged; whole or not at all.
 
-    `AutoModelForCausalLM.from_pretrained` opens it, and `AutoModelForSeq2SeqLM` that of an encoder–decoder.
+    The auto class of its kind opens it: `AutoModelForCausalLM`, `AutoModelForSeq2SeqLM`,
+    `AutoModelForQuestionAnswering`.
     """
     final = merged(model, reload)
-    # Answers are greedy: sampling fields stay behind, and with them the ones that transformers refuses to save.
-    start = template.start_ids
-    final.generation_config = GenerationConfig(
-        decoder_start_token_id=start[0] if start else None,
-        # What the tokenizer puts before an answer, the decoder is given: BART's <s>.
-        forced_bos_token_id=start[1] if len(start) > 1 else None,
-        bos_token_id=template.tokenizer.bos_token_id,
-        pad_token_id=template.tokenizer.pad_token_id,
-        eos_token_id=list(template.stop_ids),
-    )
+    kind_of(final.config).prepare_to_save(final, template)
     with whole_folder(folder) as part:
         final.save_pretrained(part)
         template.tokenizer.save_pretrained(part)

@@ -92,13 +92,13 @@ def test_bleu_is_resampled_from_counts() -> None:
 
 def test_draws_are_whole_groups() -> None:
     statistics = np.array([[1.0, 1.0], [2.0, 1.0], [10.0, 1.0]])
-    totals = resampled_totals(statistics, resampling=Resampling(200, seed=0), groups=["fact", "fact", "other"])
+    totals = resampled_totals(statistics, resampling=Resampling(200, seed=0), clusters=["fact", "fact", "other"])
     assert {tuple(row) for row in totals} == {(6, 4), (13, 3), (20, 2)}
 
 
 def test_copies_of_an_item_are_no_new_evidence(values) -> None:
     copied, names = np.repeat(values, 5), np.repeat(np.arange(len(values)), 5)
-    alone, honest = bootstrap_interval(values), bootstrap_interval(copied, groups=names.tolist())
+    alone, honest = bootstrap_interval(values), bootstrap_interval(copied, clusters=names.tolist())
     naive = bootstrap_interval(copied)
     assert (honest.low, honest.high) == pytest.approx((alone.low, alone.high))
     assert naive.high - naive.low < 0.6 * (alone.high - alone.low)
@@ -116,7 +116,7 @@ def test_few_items_never_look_sure() -> None:
     assert np.isnan(one.low)
     assert one.to_dict()["low"] is None
     assert paired_bootstrap([1.0] * 4, [0.0] * 4).p_value == pytest.approx(0.125)
-    assert paired_bootstrap([1.0] * 40, [0.0] * 40, groups=["one"] * 20 + ["two"] * 20).p_value == 0.5
+    assert paired_bootstrap([1.0] * 40, [0.0] * 40, clusters=["one"] * 20 + ["two"] * 20).p_value == 0.5
     assert not bootstrap_interval([1.0]).excludes(0)
 
 
@@ -126,7 +126,7 @@ def test_faults_are_named() -> None:
     with pytest.raises(DataError, match="at least one value"):
         bootstrap_interval([])
     with pytest.raises(DataError, match="1 group names for 2 items"):
-        bootstrap_interval([1.0, 2.0], groups=["a"])
+        bootstrap_interval([1.0, 2.0], clusters=["a"])
 
 
 def test_score_and_its_values_agree() -> None:
@@ -138,8 +138,8 @@ def test_score_and_its_values_agree() -> None:
 def test_missing_items_are_out_of_both_sides() -> None:
     nan = float("nan")
     a, b = [1.0, nan, 0.5, 0.25, nan, 1.0], [0.5, 1.0, nan, 0.75, nan, 0.5]
-    result = paired_bootstrap(a, b, resampling=Resampling(200), groups=["x", "x", "x", "y", "z", "z"])
-    left = paired_bootstrap([1.0, 0.25, 1.0], [0.5, 0.75, 0.5], resampling=Resampling(200), groups=["x", "y", "z"])
+    result = paired_bootstrap(a, b, resampling=Resampling(200), clusters=["x", "x", "x", "y", "z", "z"])
+    left = paired_bootstrap([1.0, 0.25, 1.0], [0.5, 0.75, 0.5], resampling=Resampling(200), clusters=["x", "y", "z"])
     assert (result.n, result.missing, result.groups) == (3, 3, 3)
     assert replace(result, missing=0) == left
     assert result.mean_a == 0.75

@@ -13,15 +13,15 @@ from scipy import stats
 from support.simulation import (
     bleu_comparisons,
     comparisons,
-    equal_groups,
+    equal_clusters,
     expected_overlap,
     grouped,
-    heavy_groups,
-    one_large_group,
+    heavy_clusters,
+    one_large_cluster,
     other_intervals,
     overlap,
     right_or_wrong,
-    unequal_groups,
+    unequal_clusters,
 )
 from understudy.metrics.significance import Resampling, adjusted, bootstrap_interval, power_analysis, seeds_model
 from understudy.metrics.significance.power import items_needed, minimal_detectable
@@ -46,14 +46,14 @@ P_VALUES = {
 }
 
 
-def rejections(found: list) -> dict[str, float]:
+def rejections(results: list) -> dict[str, float]:
     """Share of trials that each test rejects at the 5% level; tests that do not apply left out."""
-    p_values = {name: np.array([p_value(one) for one in found]) for name, p_value in P_VALUES.items()}
+    p_values = {name: np.array([p_value(result) for result in results]) for name, p_value in P_VALUES.items()}
     return {name: float((values < 0.05).mean()) for name, values in p_values.items() if not np.isnan(values).any()}
 
 
-def coverage(found: list, true: float = 0.0) -> float:
-    return float(np.mean([one.low <= true + 1e-12 and one.high >= true - 1e-12 for one in found]))
+def coverage(results: list, true: float = 0.0) -> float:
+    return float(np.mean([result.low <= true + 1e-12 and result.high >= true - 1e-12 for result in results]))
 
 
 def show(*cells: object) -> None:
@@ -61,24 +61,24 @@ def show(*cells: object) -> None:
 
 
 def test_null_is_rarely_rejected() -> None:
-    found = list(comparisons(NULLS["right 60%"], trials=300, items=120, resamples=400))
-    assert all(share <= 0.05 + 3.5 * 0.0126 for share in rejections(found).values())  # standard error of 300 trials
-    assert 0.90 <= coverage(found) <= 0.99
+    results = list(comparisons(NULLS["right 60%"], trials=300, items=120, resamples=400))
+    assert all(share <= 0.05 + 3.5 * 0.0126 for share in rejections(results).values())  # standard error of 300 trials
+    assert 0.90 <= coverage(results) <= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("items", [50, 100, 200, 500])
 @pytest.mark.parametrize("name", NULLS)
 def test_null_is_rejected_no_more_often_than_promised(name: str, items: int) -> None:
-    found = list(comparisons(NULLS[name], trials=TRIALS, items=items))
-    shares = rejections(found)
-    show(name, items, *(shares.get(test, "") for test in P_VALUES), coverage(found))
+    results = list(comparisons(NULLS[name], trials=TRIALS, items=items))
+    shares = rejections(results)
+    show(name, items, *(shares.get(test, "") for test in P_VALUES), coverage(results))
     assert all(share <= 0.065 for share in shares.values())
     if "McNemar exact" in shares:
         assert shares["McNemar exact"] <= 0.05
     # With few items that differ intervals are too short: the page says so. Steps of 1/50 are coarse, to the safe side.
     few = name == "overlap, mostly 0" and items <= 100
-    assert (0.88 if few else 0.935) <= coverage(found) <= (0.99 if items == 50 else 0.965)
+    assert (0.88 if few else 0.935) <= coverage(results) <= (0.99 if items == 50 else 0.965)
 
 
 @pytest.mark.slow
@@ -86,9 +86,9 @@ def test_null_is_rejected_no_more_often_than_promised(name: str, items: int) -> 
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_intervals_cover_the_true_difference(name: str, items: int) -> None:
     sampler, true = DIFFERENT[name]
-    found = list(comparisons(sampler, trials=TRIALS, items=items))
-    show(name, items, coverage(found, true))
-    assert 0.935 <= coverage(found, true) <= 0.965
+    results = list(comparisons(sampler, trials=TRIALS, items=items))
+    show(name, items, coverage(results, true))
+    assert 0.935 <= coverage(results, true) <= 0.965
 
 
 @pytest.mark.slow
@@ -117,82 +117,82 @@ def test_expanded_percentiles_cover_no_worse_than_scipys_intervals(name: str, it
 @pytest.mark.slow
 @pytest.mark.parametrize("items", [50, 200])
 def test_corpus_bleu_holds_the_level(items: int) -> None:
-    found = list(bleu_comparisons(trials=TRIALS, items=items))
-    shares = rejections(found)
-    show("corpus BLEU", items, *(shares.get(test, "") for test in P_VALUES), coverage(found))
+    results = list(bleu_comparisons(trials=TRIALS, items=items))
+    shares = rejections(results)
+    show("corpus BLEU", items, *(shares.get(test, "") for test in P_VALUES), coverage(results))
     assert all(share <= 0.065 for share in shares.values())
-    assert 0.935 <= coverage(found) <= 0.965
+    assert 0.935 <= coverage(results) <= 0.965
 
 
 @pytest.mark.slow
 def test_groups_hold_the_level_where_items_hang_together() -> None:
-    names = equal_groups(60, 5)
+    names = equal_clusters(60, 5)
     sampler = grouped(overlap(0.3, 0.1), names, spread=0.2)
-    whole = list(comparisons(sampler, trials=TRIALS, items=300, groups=names))
+    whole = list(comparisons(sampler, trials=TRIALS, items=300, clusters=names))
     single = list(comparisons(sampler, trials=TRIALS, items=300))
-    show("groups of 5", 300, *(rejections(whole).values()), coverage(whole))
+    show("clusters of 5", 300, *(rejections(whole).values()), coverage(whole))
     show("the same, as single items", 300, *(rejections(single).values()), coverage(single))
     assert all(share <= 0.065 for share in rejections(whole).values())
     assert 0.935 <= coverage(whole) <= 0.965
     assert rejections(single)["randomisation"] > 0.15
 
 
-UNEQUAL = {"sizes geometric": unequal_groups, "one large": one_large_group, "sizes by a power law": heavy_groups}
-SHAPES = {"all of one size": lambda groups: equal_groups(groups, 5), **UNEQUAL}
+UNEQUAL = {"sizes geometric": unequal_clusters, "one large": one_large_cluster, "sizes by a power law": heavy_clusters}
+SHAPES = {"all of one size": lambda clusters: equal_clusters(clusters, 5), **UNEQUAL}
 
 
-def test_a_null_with_unequal_groups_is_rarely_rejected() -> None:
-    names = unequal_groups(20)
+def test_a_null_with_unequal_clusters_is_rarely_rejected() -> None:
+    names = unequal_clusters(20)
     sampler = grouped(overlap(0.3, 0.1), names, spread=0.2)
-    found = list(comparisons(sampler, trials=300, items=len(names), groups=names, resamples=400))
-    assert rejections(found)["randomisation"] <= 0.05 + 3.5 * 0.0126
-    assert 0.90 <= coverage(found) <= 0.99
+    results = list(comparisons(sampler, trials=300, items=len(names), clusters=names, resamples=400))
+    assert rejections(results)["randomisation"] <= 0.05 + 3.5 * 0.0126
+    assert 0.90 <= coverage(results) <= 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [10, 20, 40, 100])
+@pytest.mark.parametrize("clusters", [10, 20, 40, 100])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("spread", [0.0, 0.2])
-def test_unequal_groups_hold_the_level(shape: str, groups: int, spread: float) -> None:
-    """Groups of unlike size, with and without a shift that a group's items share."""
-    names = SHAPES[shape](groups)
+def test_unequal_clusters_hold_the_level(shape: str, clusters: int, spread: float) -> None:
+    """Clusters of unlike size, with and without a shift that a cluster's items share."""
+    names = SHAPES[shape](clusters)
     sampler = grouped(overlap(0.3, 0.1), names, spread)
-    found = list(comparisons(sampler, trials=TRIALS, items=len(names), groups=names))
-    shares = rejections(found)
-    show(f"{shape}, shared shift {spread}", f"{groups} of {len(names)}", *shares.values(), coverage(found))
+    results = list(comparisons(sampler, trials=TRIALS, items=len(names), clusters=names))
+    shares = rejections(results)
+    show(f"{shape}, shared shift {spread}", f"{clusters} of {len(names)}", *shares.values(), coverage(results))
     assert shares["randomisation"] <= 0.065
-    # Ten groups of skewed values are too few for any of the intervals tried: the page says so.
-    assert (0.915 if groups == 10 else 0.935) <= coverage(found) <= 0.985
+    # Ten clusters of skewed values are too few for any of the intervals tried: the page says so.
+    assert (0.915 if clusters == 10 else 0.935) <= coverage(results) <= 0.985
 
 
 @pytest.mark.slow
-def test_unequal_groups_of_a_true_difference_are_covered() -> None:
+def test_unequal_clusters_of_a_true_difference_are_covered() -> None:
     """Two unlike systems, so that the difference is not 0 and its spread not that of a null."""
-    names = unequal_groups(40)
+    names = unequal_clusters(40)
     sampler, true = DIFFERENT["overlap, unlike"]
-    found = list(comparisons(grouped(sampler, names, 0.1), trials=TRIALS, items=len(names), groups=names))
-    show("overlap, unlike, sizes geometric", f"40 of {len(names)}", coverage(found, true))
-    assert 0.935 <= coverage(found, true) <= 0.965
+    results = list(comparisons(grouped(sampler, names, 0.1), trials=TRIALS, items=len(names), clusters=names))
+    show("overlap, unlike, sizes geometric", f"40 of {len(names)}", coverage(results, true))
+    assert 0.935 <= coverage(results, true) <= 0.965
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [20, 40, 100])
+@pytest.mark.parametrize("clusters", [20, 40, 100])
 @pytest.mark.parametrize("shape", UNEQUAL)
-def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, groups: int) -> None:
-    """Why these intervals: what was used before, a studentised bootstrap and BCa over groups on the same trials."""
-    names = UNEQUAL[shape](groups)
+def test_the_jackknife_widens_where_other_intervals_stay_short(shape: str, clusters: int) -> None:
+    """Why these intervals: what was used before, a studentised bootstrap and BCa over clusters on the same trials."""
+    names = UNEQUAL[shape](clusters)
     sampler = grouped(overlap(0.3, 0.1), names, 0.2)
     differences = np.subtract(*sampler(np.random.default_rng(31), 1000, len(names)))
     theirs = [other_intervals(row, names, seed) for seed, row in enumerate(differences)]
     covered = {
         name: float(np.mean([low <= 0 <= high for low, high in (one[name] for one in theirs)])) for name in theirs[0]
     }
-    how = {"groups": names.tolist()}
+    how = {"clusters": names.tolist()}
     intervals = [
         bootstrap_interval(row, resampling=Resampling(1000, seed=seed), **how) for seed, row in enumerate(differences)
     ]
     ours = float(np.mean([one.low <= 0 <= one.high for one in intervals]))
-    show("intervals over groups", shape, groups, *covered.values(), ours)
+    show("intervals over clusters", shape, clusters, *covered.values(), ours)
     assert ours >= max(covered["BCa"], covered["expanded by t alone"]) - 0.005  # one standard error
     assert 0.935 <= ours <= 0.985
 
@@ -229,11 +229,11 @@ def test_minimal_detectable_difference_is_detected_as_often_as_promised(items: i
         one, two = base(generator, trials, count)
         return one + shift, two
 
-    found = list(comparisons(shifted, trials=TRIALS, items=items))
-    power = rejections(found)["randomisation"]
-    show("power at the minimal detectable difference", items, power, rejections(found)["bootstrap"])
+    results = list(comparisons(shifted, trials=TRIALS, items=items))
+    power = rejections(results)["randomisation"]
+    show("power at the minimal detectable difference", items, power, rejections(results)["bootstrap"])
     assert power == pytest.approx(0.8, abs=0.03)
-    estimates = np.array([one.minimal_detectable for one in found])
+    estimates = np.array([one.minimal_detectable for one in results])
     assert np.median(estimates) == pytest.approx(shift, rel=0.05)
 
 
@@ -243,9 +243,9 @@ def test_items_needed_give_the_power_asked_for() -> None:
     first, second = sampler(np.random.default_rng(5), 1, 20_000)
     error = power_analysis(first[0], second[0]).standard_error
     needed = int(items_needed(0.07, error, 20_000, items=20_000))
-    found = list(comparisons(sampler, trials=TRIALS, items=needed))
-    show("power at the items needed", needed, rejections(found)["bootstrap"])
-    assert rejections(found)["bootstrap"] == pytest.approx(0.8, abs=0.04)
+    results = list(comparisons(sampler, trials=TRIALS, items=needed))
+    show("power at the items needed", needed, rejections(results)["bootstrap"])
+    assert rejections(results)["bootstrap"] == pytest.approx(0.8, abs=0.04)
 
 
 @pytest.mark.slow

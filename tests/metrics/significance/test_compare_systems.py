@@ -50,16 +50,16 @@ ITEMS = 60
 def systems() -> dict[str, dict[str, Score]]:
     generator = np.random.default_rng(8)
     references = [[" ".join(generator.choice(WORDS, 8))] for _ in range(ITEMS)]
-    found = {}
+    all_scores = {}
     for name, share in (("good", 0.95), ("fair", 0.8), ("same", 0.8)):
         answers = [
             " ".join(word if generator.random() < share else "other" for word in reference[0].split())
             for reference in references
         ]
-        found[name] = score(answers, references, metrics=["exact_match", "token_f1", "bleu"])
+        all_scores[name] = score(answers, references, metrics=["exact_match", "token_f1", "bleu"])
         judged = np.where(generator.random(ITEMS) < 0.1, np.nan, generator.random(ITEMS))
-        found[name]["faithfulness"] = mean_score("faithfulness", judged, "judge")
-    return found
+        all_scores[name]["faithfulness"] = mean_score("faithfulness", judged, "judge")
+    return all_scores
 
 
 @pytest.fixture(scope="module")
@@ -72,43 +72,45 @@ def groups() -> list[int]:
 def test_a_comparison_is_its_parts(systems, groups, metric: str, grouped: bool) -> None:
     chosen = groups if grouped else None
     a, b = systems["good"][metric], systems["fair"][metric]
-    found = compare_systems(systems["good"], systems["fair"], groups=chosen, resampling=Resampling(500)).metrics[metric]
-    draws = {"resampling": Resampling(500), "groups": chosen}
+    comparison = compare_systems(systems["good"], systems["fair"], clusters=chosen, resampling=Resampling(500)).metrics[
+        metric
+    ]
+    draws = {"resampling": Resampling(500), "clusters": chosen}
     bootstrap = paired_bootstrap(a, b, **draws)
-    assert (found.value_a, found.value_b, found.difference) == pytest.approx(
+    assert (comparison.value_a, comparison.value_b, comparison.difference) == pytest.approx(
         (bootstrap.mean_a, bootstrap.mean_b, bootstrap.difference)
     )
-    assert (found.low, found.high, found.p_bootstrap) == pytest.approx(
+    assert (comparison.low, comparison.high, comparison.p_bootstrap) == pytest.approx(
         (bootstrap.low, bootstrap.high, bootstrap.p_value)
     )
-    assert found.p_randomisation == randomisation_test(a, b, **draws).p_value
-    assert found.p_wilcoxon == wilcoxon_test(a, b, groups=chosen).p_value
-    assert found.cohen_dz.to_dict() == pytest.approx(cohen_dz(a, b, **draws).to_dict())
-    assert found.rank_biserial == rank_biserial(a, b, groups=chosen)
-    power = power_analysis(a, b, groups=chosen)
-    assert found.minimal_detectable == pytest.approx(power.minimal_detectable)
-    assert found.items_needed == power.items_needed
-    assert found.mcnemar == (mcnemar_test(a, b, groups=chosen) if metric == "exact_match" else None)
-    assert (found.n, found.missing, found.groups) == (ITEMS, 0, 30 if grouped else ITEMS)
+    assert comparison.p_randomisation == randomisation_test(a, b, **draws).p_value
+    assert comparison.p_wilcoxon == wilcoxon_test(a, b, clusters=chosen).p_value
+    assert comparison.cohen_dz.to_dict() == pytest.approx(cohen_dz(a, b, **draws).to_dict())
+    assert comparison.rank_biserial == rank_biserial(a, b, clusters=chosen)
+    power = power_analysis(a, b, clusters=chosen)
+    assert comparison.minimal_detectable == pytest.approx(power.minimal_detectable)
+    assert comparison.items_needed == power.items_needed
+    assert comparison.mcnemar == (mcnemar_test(a, b, clusters=chosen) if metric == "exact_match" else None)
+    assert (comparison.n, comparison.missing, comparison.groups) == (ITEMS, 0, 30 if grouped else ITEMS)
 
 
 def test_missing_items_are_out_on_both_sides(systems) -> None:
     a, b = systems["good"]["faithfulness"], systems["fair"]["faithfulness"]
-    found = compare_systems(systems["good"], systems["fair"], resampling=Resampling(4000)).metrics["faithfulness"]
+    comparison = compare_systems(systems["good"], systems["fair"], resampling=Resampling(4000)).metrics["faithfulness"]
     both = a.measured & b.measured
-    assert (found.n, found.missing) == (int(both.sum()), int((~both).sum()))
-    assert found.value_a == pytest.approx(np.asarray(a.per_example)[both].mean())
+    assert (comparison.n, comparison.missing) == (int(both.sum()), int((~both).sum()))
+    assert comparison.value_a == pytest.approx(np.asarray(a.per_example)[both].mean())
     alone = paired_bootstrap(a, b, resampling=Resampling(4000))
-    assert (found.low, found.high) == pytest.approx((alone.low, alone.high), abs=0.02)
-    assert found.p_wilcoxon == wilcoxon_test(a, b).p_value
+    assert (comparison.low, comparison.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+    assert comparison.p_wilcoxon == wilcoxon_test(a, b).p_value
 
 
 def test_what_was_not_measured_is_passed_over_and_listed(systems) -> None:
     first = {**systems["good"], "meteor": not_measured("meteor", ITEMS, "no judge"), "chrf": systems["good"]["bleu"]}
     second = {**systems["fair"], "meteor": not_measured("meteor", ITEMS, "no judge")}
-    found = compare_systems(first, second, resampling=Resampling(50))
-    assert list(found.metrics) == list(systems["good"])
-    assert {(item.system, item.metric, item.reason) for item in found.not_measured} == {
+    comparison = compare_systems(first, second, resampling=Resampling(50))
+    assert list(comparison.metrics) == list(systems["good"])
+    assert {(item.system, item.metric, item.reason) for item in comparison.not_measured} == {
         ("a", "meteor", "no judge"),
         ("b", "meteor", "no judge"),
         ("b", "chrf", "not scored"),
@@ -129,36 +131,44 @@ def assert_alike(one: Any, other: Any) -> None:
 
 
 def test_many_are_all_pairs_corrected_as_one_family(systems, groups) -> None:
-    found = compare_many(systems, groups=groups, resampling=Resampling(400))
-    assert [(test.a, test.b) for test in found.tests[::4]] == [("good", "fair"), ("good", "same"), ("fair", "same")]
-    assert found.family_size == 12
-    p_values = {(test.a, test.b, test.metric): test.p_value for test in found.tests}
+    comparisons = compare_many(systems, clusters=groups, resampling=Resampling(400))
+    assert [(test.a, test.b) for test in comparisons.tests[::4]] == [
+        ("good", "fair"),
+        ("good", "same"),
+        ("fair", "same"),
+    ]
+    assert comparisons.family_size == 12
+    p_values = {(test.a, test.b, test.metric): test.p_value for test in comparisons.tests}
     for method in ("holm", "bh"):
         expected = adjusted(p_values, method)
-        ours = {(test.a, test.b, test.metric): getattr(test, f"p_{method}") for test in found.tests}
+        ours = {(test.a, test.b, test.metric): getattr(test, f"p_{method}") for test in comparisons.tests}
         assert ours == expected
-    pair = compare_systems(systems["good"], systems["same"], groups=groups, resampling=Resampling(400))
-    for test in found.tests[4:8]:
+    pair = compare_systems(systems["good"], systems["same"], clusters=groups, resampling=Resampling(400))
+    for test in comparisons.tests[4:8]:
         assert_alike(test.comparison.to_dict(), pair.metrics[test.metric].to_dict())
         assert test.p_value == test.comparison.p_randomisation
-    expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, groups=groups)
-    assert found.friedman["bleu"] == expected
+    expected = friedman_test({name: scores["bleu"] for name, scores in systems.items()}, clusters=groups)
+    assert comparisons.friedman["bleu"] == expected
     assert compare_many({name: systems[name] for name in ("good", "fair")}, resampling=Resampling(20)).friedman == {}
 
 
 def test_pairs_asked_for_are_the_family_and_their_figures_the_same(systems, groups) -> None:
     everything = {
-        (t.a, t.b, t.metric): t for t in compare_many(systems, groups=groups, resampling=Resampling(400)).tests
+        (t.a, t.b, t.metric): t for t in compare_many(systems, clusters=groups, resampling=Resampling(400)).tests
     }
-    found = compare_many(systems, pairs=[("fair", "same"), ("good", "fair")], groups=groups, resampling=Resampling(400))
-    assert [(test.a, test.b) for test in found.tests[::4]] == [("fair", "same"), ("good", "fair")]
-    assert found.family_size == 8
-    for test in found.tests:
+    comparisons = compare_many(
+        systems, contrasts=[("fair", "same"), ("good", "fair")], clusters=groups, resampling=Resampling(400)
+    )
+    assert [(test.a, test.b) for test in comparisons.tests[::4]] == [("fair", "same"), ("good", "fair")]
+    assert comparisons.family_size == 8
+    for test in comparisons.tests:
         assert_alike(test.comparison.to_dict(), everything[test.a, test.b, test.metric].comparison.to_dict())
-    holm = adjusted({number: test.p_value for number, test in enumerate(found.tests)}, "holm")
-    assert [test.p_holm for test in found.tests] == list(holm.values())
+    holm = adjusted({number: test.p_value for number, test in enumerate(comparisons.tests)}, "holm")
+    assert [test.p_holm for test in comparisons.tests] == list(holm.values())
     turned = (
-        compare_many(systems, pairs=[("same", "fair")], groups=groups, resampling=Resampling(400)).tests[0].comparison
+        compare_many(systems, contrasts=[("same", "fair")], clusters=groups, resampling=Resampling(400))
+        .tests[0]
+        .comparison
     )
     assert turned.difference == -everything["fair", "same", turned.metric].comparison.difference
 
@@ -169,9 +179,9 @@ def test_each_pair_has_its_own_missing_items() -> None:
     values[1, 0] = values[2, 1] = np.nan
     systems = {name: {"x": mean_score("x", row, "")} for name, row in zip("abc", values, strict=True)}
     names = [number // 2 for number in range(40)]
-    many = compare_many(systems, groups=names, resampling=Resampling(100))
+    many = compare_many(systems, clusters=names, resampling=Resampling(100))
     for test in many.tests:
-        alone = compare_systems(systems[test.a], systems[test.b], groups=names, resampling=Resampling(100))
+        alone = compare_systems(systems[test.a], systems[test.b], clusters=names, resampling=Resampling(100))
         assert_alike(test.comparison.to_dict(), alone.metrics["x"].to_dict())
 
 
@@ -191,9 +201,9 @@ def test_better_names_the_better_system(systems) -> None:
 
 def test_records_are_json_without_nan(systems) -> None:
     one = {"a": {"x": mean_score("x", [1.0], "")}, "b": {"x": mean_score("x", [0.0], "")}}
-    for found in (compare_many(systems, resampling=Resampling(50)), compare_many(one, resampling=Resampling(50))):
-        record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-        assert record["tests"][0]["comparison"]["metric"] == found.metrics[0]
+    for comparison in (compare_many(systems, resampling=Resampling(50)), compare_many(one, resampling=Resampling(50))):
+        record = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+        assert record["tests"][0]["comparison"]["metric"] == comparison.metrics[0]
     assert record["tests"][0]["comparison"]["low"] is None
 
 
@@ -221,17 +231,17 @@ def test_faults_are_named(systems) -> None:
     with pytest.raises(DataError, match="at least two systems"):
         compare_many({"good": systems["good"]})
     with pytest.raises(DataError, match="good and nobody are no two of the systems"):
-        compare_many(systems, pairs=[("good", "nobody")])
+        compare_many(systems, contrasts=[("good", "nobody")])
     with pytest.raises(DataError, match="good and good are no two"):
-        compare_many(systems, pairs=[("good", "good")])
+        compare_many(systems, contrasts=[("good", "good")])
     with pytest.raises(DataError, match="the pair fair and good is asked for twice"):
-        compare_many(systems, pairs=[("good", "fair"), ("fair", "good")])
+        compare_many(systems, contrasts=[("good", "fair"), ("fair", "good")])
     with pytest.raises(DataError, match="1 and 60 items"):
         compare_systems(systems["good"], {"exact_match": mean_score("exact_match", [1.0], "")})
     with pytest.raises(DataError, match="share no metric"):
         compare_systems({"bleu": systems["good"]["bleu"]}, {"token_f1": systems["fair"]["token_f1"]})
     with pytest.raises(DataError, match="3 group names for 60 items"):
-        compare_systems(systems["good"], systems["fair"], groups=["x"] * 3)
+        compare_systems(systems["good"], systems["fair"], clusters=["x"] * 3)
     with pytest.raises(DataError, match="cannot resample with 0 draws"):
         compare_systems(systems["good"], systems["fair"], resampling=Resampling(0))
     with pytest.raises(DataError, match="no items"):

@@ -13,14 +13,14 @@ from understudy.metrics.significance import seeds_model
 def runs(seeds: int, items: int, *, shift: float = 0.0, seed: int = 0, spread: float = 0.05) -> dict:
     generator = np.random.default_rng(seed)
     item = generator.normal(0, 0.2, items)
-    found = {}
+    values = {}
     for number, name in enumerate(("sft", "kd")):
         own = generator.normal(0, 0.1, items)
-        found[name] = [
+        values[name] = [
             0.5 + number * shift + item + own + generator.normal(0, spread) + generator.normal(0, 0.1, items)
             for _ in range(seeds)
         ]
-    return found
+    return values
 
 
 def test_balanced_fit_is_the_one_of_mean_squares() -> None:
@@ -82,7 +82,7 @@ def test_groups_are_never_split() -> None:
     values = runs(2, 20)
     doubled = {name: [np.repeat(run, 2) for run in seeds] for name, seeds in values.items()}
     names = np.repeat(np.arange(20), 2).tolist()
-    assert seeds_model(doubled, groups=names).effects[0].p_value == pytest.approx(
+    assert seeds_model(doubled, clusters=names).effects[0].p_value == pytest.approx(
         seeds_model(values).effects[0].p_value
     )
 
@@ -103,4 +103,4 @@ def test_faults_are_named() -> None:
     with pytest.raises(DataError, match="same number of items"):
         seeds_model({"a": values["kd"], "b": [values["sft"][0][:5]]})
     with pytest.raises(DataError, match="fewer than two items"):
-        seeds_model(values, groups=["one"] * 10)
+        seeds_model(values, clusters=["one"] * 10)

@@ -52,14 +52,14 @@ def test_nemenyi_and_the_critical_difference_agree() -> None:
     values = {str(number): generator.normal(number / 4, 1, size=40) for number in range(5)}
     result = friedman_test(values)
     ranks = np.array(result.average_ranks)
-    apart = np.abs(ranks[:, None] - ranks[None, :])
-    assert ((np.array(result.nemenyi) < 0.05) == (apart > result.critical_difference)).all()
+    gaps = np.abs(ranks[:, None] - ranks[None, :])
+    assert ((np.array(result.nemenyi) < 0.05) == (gaps > result.critical_difference)).all()
     assert (np.diag(result.nemenyi) == 1).all()
     together = {frozenset(clique) for clique in result.cliques}
     for first in range(5):
         for second in range(first + 1, 5):
             pair = {result.systems[first], result.systems[second]}
-            assert any(pair <= clique for clique in together) == (apart[first, second] <= result.critical_difference)
+            assert any(pair <= clique for clique in together) == (gaps[first, second] <= result.critical_difference)
 
 
 def test_cliques_by_hand() -> None:
@@ -71,7 +71,7 @@ def test_cliques_by_hand() -> None:
 
 def test_friedman_of_groups_missing_items_and_equal_systems() -> None:
     a, b, c = [1.0, 0.0, float("nan"), 1.0], [0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]
-    result = friedman_test({"a": a, "b": b, "c": c}, groups=["x", "x", "x", "y"])
+    result = friedman_test({"a": a, "b": b, "c": c}, clusters=["x", "x", "x", "y"])
     assert result.n == 2
     assert dict(zip(result.systems, result.average_ranks, strict=True)) == {"a": 1.25, "c": 2.0, "b": 2.75}
     same = friedman_test({name: [1.0, 0.5] for name in "abc"})

@@ -63,7 +63,7 @@ def test_randomisation_exchanges_counts_of_corpus_bleu() -> None:
 def test_groups_are_exchanged_whole() -> None:
     a, b = [1.0] * 20, [0.0] * 20
     assert randomisation_test(a, b).p_value < 0.001
-    assert randomisation_test(a, b, groups=["x"] * 10 + ["y"] * 10).p_value == pytest.approx(0.5, abs=0.02)
+    assert randomisation_test(a, b, clusters=["x"] * 10 + ["y"] * 10).p_value == pytest.approx(0.5, abs=0.02)
 
 
 def test_equal_systems_and_missing_items(sides) -> None:
@@ -119,7 +119,7 @@ def test_mcnemar_agrees_with_statsmodels(only_a: int, only_b: int) -> None:
 
 def test_mcnemar_of_groups_is_one_vote_each() -> None:
     a, b = [1, 1, 0, 1, 0, 1], [0, 0, 1, 0, 1, 1]
-    result = mcnemar_test(a, b, groups=["x", "x", "x", "y", "y", "z"])
+    result = mcnemar_test(a, b, clusters=["x", "x", "x", "y", "y", "z"])
     assert (result.only_a, result.only_b, result.p_exact) == (1, 0, 1)
     with pytest.raises(DataError, match="0 or 1"):
         mcnemar_test([0.5, 1], [0, 1])

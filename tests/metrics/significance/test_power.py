@@ -32,17 +32,17 @@ def test_power_of_agrees_with_statsmodels() -> None:
 
 def test_needing_what_one_has_is_detecting_what_one_sees() -> None:
     differences = np.random.default_rng(0).normal(0.1, 1, size=100)
-    found = power_analysis(differences, np.zeros(100))
-    scaled = differences * (found.minimal_detectable / found.difference)
-    again = items_needed(found.minimal_detectable, found.standard_error, 100, items=100)
+    power = power_analysis(differences, np.zeros(100))
+    scaled = differences * (power.minimal_detectable / power.difference)
+    again = items_needed(power.minimal_detectable, power.standard_error, 100, items=100)
     assert again == pytest.approx(100, abs=1)
-    assert power_analysis(scaled, np.zeros(100)).items_needed == found.items_needed
+    assert power_analysis(scaled, np.zeros(100)).items_needed == power.items_needed
 
 
 def test_copies_are_no_new_items() -> None:
     values = np.random.default_rng(1).normal(0.1, 1, size=40)
     alone = power_analysis(values, np.zeros(40))
-    copied = power_analysis(np.repeat(values, 5), np.zeros(200), groups=np.repeat(np.arange(40), 5).tolist())
+    copied = power_analysis(np.repeat(values, 5), np.zeros(200), clusters=np.repeat(np.arange(40), 5).tolist())
     assert copied.minimal_detectable == pytest.approx(alone.minimal_detectable)
     assert copied.items_needed == 5 * alone.items_needed
     assert (copied.n, copied.groups) == (200, 40)
@@ -60,12 +60,12 @@ def test_a_corpus_metrics_error_is_that_of_its_interval() -> None:
         ]
 
     a, b = (score(noisy(share), references, metrics=["bleu"])["bleu"] for share in (0.9, 0.8))
-    found, difference = (
+    power, difference = (
         power_analysis(a, b),
         paired_bootstrap(a, b, resampling=Resampling(2000)),
     )
-    assert found.standard_error == pytest.approx((difference.high - difference.low) / 4, rel=0.1)
-    assert found.minimal_detectable == pytest.approx(2.84 * found.standard_error, rel=0.02)
+    assert power.standard_error == pytest.approx((difference.high - difference.low) / 4, rel=0.1)
+    assert power.minimal_detectable == pytest.approx(2.84 * power.standard_error, rel=0.02)
 
 
 def test_what_cannot_be_known_is_not_given() -> None:

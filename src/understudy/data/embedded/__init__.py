@@ -24,7 +24,7 @@ def load_embedded(config: DataConfig) -> Splits:
     """
     name = config.source.removeprefix(PREFIX)
     if name not in NAMES:
-        known = ", ".join(f"{PREFIX}{one}" for one in NAMES)
+        known = ", ".join(f"{PREFIX}{name_of_set}" for name_of_set in NAMES)
         raise ConfigError(f"unknown embedded data set {config.source!r}", hint=f"known: {known}")
     own = DataConfig()
     moved = [field for field in ("dev", "test", "format") if getattr(config, field) != getattr(own, field)]

@@ -1,6 +1,6 @@
 """How sure a figure is: bootstrap intervals and paired bootstrap tests (Efron, 1979; Koehn, 2004).
 
-Items are drawn with replacement, whole groups at a time where items hang together (several questions about one fact
+Items are drawn with replacement, whole clusters at a time where items hang together (several questions about one fact
 are not independent evidence). Both sides of a comparison see the same draw, so what an item makes hard for both falls
 out of their difference. `resampling` says how far out the percentiles are taken.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from understudy.metrics.scores import FromTotals
 from understudy.metrics.significance.pairing import (
     Values,
-    group_numbers,
+    cluster_numbers,
     measured,
     pair,
     row_sums,
@@ -35,7 +35,7 @@ from understudy.metrics.significance.results import Record
 
 @dataclass(frozen=True, slots=True)
 class Interval(Record):
-    """A figure and its bootstrap interval; the bounds are NaN where fewer than two groups are there.
+    """A figure and its bootstrap interval; the bounds are NaN where fewer than two clusters are there.
 
     Attributes:
         value: the figure on the items as they are.
@@ -64,10 +64,10 @@ class Difference(Record):
         mean_a: aggregate of a (for a corpus metric, its corpus value).
         mean_b: aggregate of b.
         difference: `mean_a - mean_b`.
-        low: lower bound of the difference's interval; NaN with fewer than two groups.
+        low: lower bound of the difference's interval; NaN with fewer than two clusters.
         high: upper bound.
         p_value: two-sided; the share of draws whose difference strays from the observed one as far as that does
-            from 0. Never below 2^(1 − groups), the least that so many signs could show.
+            from 0. Never below 2^(1 − clusters), the least that so many signs could show.
         n: number of items.
         groups: number of independent groups they form.
         missing: number of items that one side or both lack; they are in no figure.
@@ -89,7 +89,7 @@ def paired_bootstrap(
     b: Values,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Difference:
     """Compare two systems on the same items.
 
@@ -97,16 +97,21 @@ def paired_bootstrap(
         a: a `Score`, or one value an item; NaN is missing. A corpus metric is resampled from its counts.
         b: the other system, items in the same order.
         resampling: draws, level of the interval, seed.
-        groups: the group of each item; whole groups are drawn. Default: each item is its own.
+        clusters: the cluster of each item; whole clusters are drawn. Default: each item is its own.
 
     Raises:
         DataError: the two sides have no items, not the same number, or none in common.
     """
-    paired = pair(a, b, groups)
+    paired = pair(a, b, clusters)
     sides = Columns(paired.totals_a, paired.from_a), Columns(paired.totals_b, paired.from_b)
     first, second = resample(sides, resampling)
     return difference_of(
-        first, second, n=paired.n, groups=paired.groups, confidence=resampling.confidence, missing=paired.missing
+        first,
+        second,
+        n=paired.n,
+        num_clusters=paired.num_clusters,
+        confidence=resampling.confidence,
+        missing=paired.missing,
     )
 
 
@@ -114,19 +119,19 @@ def bootstrap_interval(
     values: Values,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Bootstrap interval of a mean or of a corpus metric; arguments as in `paired_bootstrap`."""
     statistics, from_totals = statistics_of(values)
-    known = measured(values)
-    numbers = group_numbers(groups, len(known))
-    if not known.any():
-        return Interval(float("nan"), float("nan"), float("nan"), 0, len(known))
-    statistics = statistics[known]
-    names = None if numbers is None else numbers[known].tolist()
-    figure = resampled_figure(statistics, from_totals, resampling=resampling, groups=names)
-    bounds = figure.bounds(resampling.confidence, num_groups(len(statistics), names))
-    return Interval(figure.value, *bounds, len(statistics), int((~known).sum()))
+    is_measured = measured(values)
+    numbers = cluster_numbers(clusters, len(is_measured))
+    if not is_measured.any():
+        return Interval(float("nan"), float("nan"), float("nan"), 0, len(is_measured))
+    statistics = statistics[is_measured]
+    measured_clusters = None if numbers is None else numbers[is_measured].tolist()
+    figure = resampled_figure(statistics, from_totals, resampling=resampling, clusters=measured_clusters)
+    bounds = figure.bounds(resampling.confidence, count_clusters(len(statistics), measured_clusters))
+    return Interval(figure.value, *bounds, len(statistics), int((~is_measured).sum()))
 
 
 def resampled_figure(
@@ -134,40 +139,50 @@ def resampled_figure(
     from_totals: FromTotals,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Resampled:
-    """A figure of `[n, k]` statistics over draws of whole groups.
+    """A figure of `[n, k]` statistics over draws of whole clusters.
 
-    The same seed, items and groups give the same draws whatever the columns are, so figures from several calls pair up.
+    The same seed, items and clusters give the same draws whatever the columns are, so that figures from several calls
+    pair up.
     """
-    return resample([Columns(_group_sums(statistics, groups), from_totals)], resampling)[0]
+    return resample([Columns(_cluster_sums(statistics, clusters), from_totals)], resampling)[0]
 
 
 def resampled_totals(
-    statistics: np.ndarray, *, resampling: Resampling = DEFAULT_RESAMPLING, groups: Sequence[Hashable] | None = None
+    statistics: np.ndarray, *, resampling: Resampling = DEFAULT_RESAMPLING, clusters: Sequence[Hashable] | None = None
 ) -> np.ndarray:
-    """Column sums of `[n, k]` statistics over the same draws of whole groups: `[draws, k]`."""
-    summed = _group_sums(statistics, groups)
+    """Column sums of `[n, k]` statistics over the same draws of whole clusters: `[draws, k]`."""
+    summed = _cluster_sums(statistics, clusters)
     return np.concatenate([weights @ summed for weights in bootstrap_weights(len(summed), resampling)])
 
 
-def _group_sums(statistics: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
-    numbers = group_numbers(groups, len(statistics))
+def _cluster_sums(statistics: np.ndarray, clusters: Sequence[Hashable] | None) -> np.ndarray:
+    numbers = cluster_numbers(clusters, len(statistics))
     return statistics if numbers is None else row_sums(statistics, numbers, int(numbers.max()) + 1)
 
 
-def num_groups(n: int, groups: Sequence[Hashable] | None) -> int:
-    """How many independent groups `n` items form."""
-    return n if groups is None else len(set(groups))
+def count_clusters(n: int, clusters: Sequence[Hashable] | None) -> int:
+    """How many independent clusters `n` items form."""
+    return n if clusters is None else len(set(clusters))
 
 
 def difference_of(
-    a: Resampled, b: Resampled, *, n: int, groups: int, confidence: float, missing: int = 0
+    a: Resampled, b: Resampled, *, n: int, num_clusters: int, confidence: float, missing: int = 0
 ) -> Difference:
     """The comparison of two figures that come from the same draws."""
     difference = a.minus(b)
-    strays = (difference.samples - difference.value) * difference.expansion(confidence, groups)
-    p_value = max(tail_share(strays, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(groups, 1000)))
+    strays = (difference.samples - difference.value) * difference.expansion(confidence, num_clusters)
+    p_value = max(
+        tail_share(strays, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(num_clusters, 1000))
+    )
     return Difference(
-        a.value, b.value, difference.value, *difference.bounds(confidence, groups), p_value, n, groups, missing
+        a.value,
+        b.value,
+        difference.value,
+        *difference.bounds(confidence, num_clusters),
+        p_value,
+        n,
+        num_clusters,
+        missing,
     )

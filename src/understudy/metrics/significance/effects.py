@@ -21,15 +21,15 @@ def cohen_dz(
     a: Values,
     b: Values,
     *,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Effect:
     """Cohen's d_z (1988): mean of the per-item differences over their standard deviation (n − 1).
 
-    The interval is the expanded percentile one of the bootstrap; whole groups are drawn.
+    The interval is the expanded percentile one of the bootstrap; whole clusters are drawn.
     """
-    paired = pair(a, b, groups)
-    return dz_of(resample([dz_columns(paired)], resampling)[0], paired.groups, resampling.confidence)
+    paired = pair(a, b, clusters)
+    return dz_of(resample([dz_columns(paired)], resampling)[0], paired.num_clusters, resampling.confidence)
 
 
 def dz_columns(paired: Paired) -> Columns:
@@ -39,11 +39,11 @@ def dz_columns(paired: Paired) -> Columns:
     return Columns(row_sums(moments, paired.rows, len(paired.totals_a)), _dz_from_totals)
 
 
-def dz_of(dz: Resampled, groups: int, confidence: float) -> Effect:
+def dz_of(dz: Resampled, num_clusters: int, confidence: float) -> Effect:
     """d_z with the interval that its draws give."""
     if not np.isfinite(dz.value):
         return Effect("cohen_dz", _NAN, _NAN, _NAN)
-    return Effect("cohen_dz", dz.value, *dz.bounds(confidence, groups))
+    return Effect("cohen_dz", dz.value, *dz.bounds(confidence, num_clusters))
 
 
 def _dz_from_totals(totals: np.ndarray) -> np.ndarray:
@@ -59,11 +59,11 @@ def _dz_from_totals(totals: np.ndarray) -> np.ndarray:
 
 
 def rank_biserial(
-    a: Values, b: Values, *, groups: Sequence[Hashable] | None = None, confidence: float = 0.95
+    a: Values, b: Values, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> Effect:
     """Matched-pairs rank-biserial correlation (Kerby, 2014): (R₊ − R₋) / (R₊ + R₋) of Wilcoxon's rank sums."""
-    paired = pair(a, b, groups)
-    return rank_biserial_of(paired.group_means(paired.differences), confidence)
+    paired = pair(a, b, clusters)
+    return rank_biserial_of(paired.cluster_means(paired.differences), confidence)
 
 
 def rank_biserial_of(differences: np.ndarray, confidence: float) -> Effect:
@@ -97,8 +97,8 @@ def odds_ratio(only_a: int, only_b: int, *, confidence: float = 0.95) -> Effect:
     """McNemar's odds ratio `only_a / only_b`, with the exact interval (Clopper and Pearson, 1934) of its binomial."""
     from scipy.special import betaincinv
 
-    both = only_a + only_b
-    if not both:
+    discordant = only_a + only_b
+    if not discordant:
         return Effect("odds_ratio", _NAN, _NAN, _NAN)
     outside = (1 - confidence) / 2
     low = float(betaincinv(only_a, only_b + 1, outside)) if only_a else 0.0

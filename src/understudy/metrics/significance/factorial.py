@@ -114,13 +114,13 @@ def factorial_anova(
     fit, table = _fit(array, levels, order)
     if fit.df_resid < 1:
         raise DataError("no value is left over to tell noise by", hint="run each setting with more than one seed")
-    rest, freedom = float(fit.ssr), int(fit.df_resid)
+    residual, freedom = float(fit.ssr), int(fit.df_resid)
     return Anova(
-        terms=_terms(table, list(levels), rest / freedom, len(array)),
-        residual_sum_of_squares=rest,
+        terms=_terms(table, list(levels), residual / freedom, len(array)),
+        residual_sum_of_squares=residual,
         residual_degrees_of_freedom=freedom,
         tukey=tuple(
-            pair for name in levels for pair in _tukey(name, array, levels[name], rest / freedom, freedom, alpha)
+            pair for name in levels for pair in _tukey(name, array, levels[name], residual / freedom, freedom, alpha)
         ),
         levene_p=_levene(array, levels),
         shapiro_p=_shapiro(fit.resid),
@@ -163,30 +163,30 @@ def _fit(array: np.ndarray, levels: Mapping[str, list[str]], order: int) -> tupl
 
     frame = pandas.DataFrame({"y": array, **{f"f{number}": column for number, column in enumerate(levels.values())}})
     names = [f"f{number}" for number in range(len(levels))]
-    terms = [":".join(some) for size in range(1, order + 1) for some in combinations(names, size)]
+    terms = [":".join(combination) for size in range(1, order + 1) for combination in combinations(names, size)]
     fit = ols("y ~ " + " + ".join(terms), frame).fit()
     return fit, None if fit.df_resid < 1 else anova_lm(fit, typ=2)
 
 
 def _terms(table: Any, names: list[str], noise: float, n: int) -> tuple[Term, ...]:
-    found = []
+    terms = []
     for label, row in table.drop("Residual").iterrows():
         squares, freedom = float(row["sum_sq"]), int(row["df"])
-        rest = noise * float(table.loc["Residual", "df"])
-        found.append(
+        residual = noise * float(table.loc["Residual", "df"])
+        terms.append(
             Term(
-                name=" × ".join(names[int(part[1:])] for part in str(label).split(":")),
+                name=" × ".join(names[int(factor[1:])] for factor in str(label).split(":")),
                 sum_of_squares=squares,
                 degrees_of_freedom=freedom,
                 f=float(row["F"]),
                 p_value=float(row["PR(>F)"]),
-                partial_eta_squared=squares / (squares + rest) if squares + rest > 0 else float("nan"),
+                partial_eta_squared=squares / (squares + residual) if squares + residual > 0 else float("nan"),
                 partial_omega_squared=(squares - freedom * noise) / (squares + (n - freedom) * noise)
                 if squares + noise > 0
                 else float("nan"),
             )
         )
-    return tuple(found)
+    return tuple(terms)
 
 
 def _tukey(
@@ -198,9 +198,9 @@ def _tukey(
     quantile = float(studentized_range.ppf(1 - alpha, len(names), freedom))
     pairs = []
     for a, b in combinations(names, 2):
-        of_a, of_b = array[labels == a], array[labels == b]
-        difference = float(of_a.mean() - of_b.mean())
-        error = float(np.sqrt(noise / 2 * (1 / len(of_a) + 1 / len(of_b))))
+        values_a, values_b = array[labels == a], array[labels == b]
+        difference = float(values_a.mean() - values_b.mean())
+        error = float(np.sqrt(noise / 2 * (1 / len(values_a) + 1 / len(values_b))))
         ratio = abs(difference) / error if error > 0 else np.inf
         p_value = float(np.clip(studentized_range.sf(ratio, len(names), freedom), 0.0, 1.0))
         reach = quantile * error
@@ -214,11 +214,11 @@ def _levene(array: np.ndarray, levels: Mapping[str, list[str]]) -> float:
     cells: dict[tuple[str, ...], list[float]] = {}
     for cell, value in zip(zip(*levels.values(), strict=True), array.tolist(), strict=True):
         cells.setdefault(cell, []).append(value)
-    several = [cell for cell in cells.values() if len(cell) > 1]
-    if len(several) < 2 or all(np.ptp(cell) == 0 for cell in several):
+    samples = [cell for cell in cells.values() if len(cell) > 1]
+    if len(samples) < 2 or all(np.ptp(cell) == 0 for cell in samples):
         return float("nan")
     with np.errstate(invalid="ignore", divide="ignore"):
-        return float(levene(*several, center="median").pvalue)
+        return float(levene(*samples, center="median").pvalue)
 
 
 def _shapiro(residuals: Any) -> float:

@@ -7,7 +7,8 @@ a sample like items are, and both are random effects:
 
 `statsmodels.MixedLM` fits it by restricted maximum likelihood. Its effort grows with the cube of the number of items,
 so items are first averaged in at most thirty blocks drawn at random; equal blocks leave the form of the model as it is
-and only divide the item and noise variances by their size. Where items come in groups, blocks are made of whole groups.
+and only divide the item and noise variances by their size. Where items come in clusters, blocks are made of whole
+clusters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics.significance.pairing import Values, group_numbers, per_item
+from understudy.metrics.significance.pairing import Values, cluster_numbers, per_item
 from understudy.metrics.significance.results import Record
 
 _BLOCKS = 30
@@ -88,7 +89,7 @@ def seeds_model(
     runs: Mapping[str, Sequence[Values]],
     *,
     baseline: str | None = None,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> SeedsModel:
@@ -97,36 +98,36 @@ def seeds_model(
     Args:
         runs: system -> one `Score`, or one value an item, for each of its seeds; items in the same order everywhere.
         baseline: the system that the others are compared with; default the first.
-        groups: the group of each item. Default: each item is its own.
+        clusters: the cluster of each item. Default: each item is its own.
         confidence: level of the intervals.
         seed: seed of the blocks.
 
     Raises:
         DataError: fewer than two systems, an unknown baseline, lengths that differ, no item or only one that all have.
     """
-    first = baseline or next(iter(runs), "")
-    table, systems, missing, numbers = _table(runs, first, groups)
+    reference = baseline or next(iter(runs), "")
+    table, systems, missing, numbers = _table(runs, reference, clusters)
     notes: list[str] = []
     blocks = _blocks(numbers, np.random.default_rng(seed))
     means = np.stack([np.bincount(blocks, weights=row) for row in table]) / np.bincount(blocks)
-    few = sorted({name for name in systems if systems.count(name) < _LEAST_SEEDS})
+    short_of_seeds = sorted({name for name in systems if systems.count(name) < _LEAST_SEEDS})
     fitted = None
-    if few:
+    if short_of_seeds:
         notes.append(
-            f"fewer than {_LEAST_SEEDS} seeds of {', '.join(few)}: seeds are averaged and the result speaks of these "
-            "runs only, not of another seed"
+            f"fewer than {_LEAST_SEEDS} seeds of {', '.join(short_of_seeds)}: seeds are averaged and the result speaks "
+            "of these runs only, not of another seed"
         )
     elif all(np.ptp(table[[name == system for name in systems]], axis=0).max() == 0 for system in runs):
         notes.append("the seeds of each system are alike to the last digit: there is no spread to model")
     else:
-        fitted = _fit(means, systems, first, notes)
+        fitted = _fit(means, systems, reference, notes)
     if fitted is None:
-        per_group = np.stack([np.bincount(numbers, weights=row) for row in table]) / np.bincount(numbers)
-        effects = _item_means(per_group, systems, first, confidence)
+        cluster_means = np.stack([np.bincount(numbers, weights=row) for row in table]) / np.bincount(numbers)
+        effects = _item_means(cluster_means, systems, reference, confidence)
     else:
-        effects = _effects(fitted, means.shape, systems, first, confidence)
+        effects = _effects(fitted, means.shape, systems, reference, confidence)
     return SeedsModel(
-        baseline=first,
+        baseline=reference,
         effects=effects,
         variances={} if fitted is None else fitted.variances,
         method="item_means" if fitted is None else "mixed",
@@ -140,9 +141,9 @@ def seeds_model(
 
 
 def _table(
-    runs: Mapping[str, Sequence[Values]], baseline: str, groups: Sequence[Hashable] | None
+    runs: Mapping[str, Sequence[Values]], baseline: str, clusters: Sequence[Hashable] | None
 ) -> tuple[np.ndarray, list[str], int, np.ndarray]:
-    """`[runs, items]` values that all runs have, each run's system, how many items are missing, each item's group."""
+    """`[runs, items]` values that all runs have, each run's system, how many items are missing, each item's cluster."""
     if len(runs) < 2 or not all(len(seeds) for seeds in runs.values()):
         raise DataError("a comparison over seeds needs at least two systems with a run each")
     if baseline not in runs:
@@ -151,17 +152,17 @@ def _table(
     if len({len(row) for _, row in rows}) > 1:
         raise DataError("the runs do not have the same number of items")
     table = np.stack([row for _, row in rows])
-    known = np.asarray(~np.isnan(table).any(axis=0))
-    numbers = group_numbers(groups, len(known))
-    numbers = np.arange(len(known)) if numbers is None else numbers
-    kept = np.asarray(np.unique(numbers[known], return_inverse=True)[1])
-    if len(kept) == 0 or kept.max() < 1:
+    in_all_runs = np.asarray(~np.isnan(table).any(axis=0))
+    numbers = cluster_numbers(clusters, len(in_all_runs))
+    numbers = np.arange(len(in_all_runs)) if numbers is None else numbers
+    item_clusters = np.asarray(np.unique(numbers[in_all_runs], return_inverse=True)[1])
+    if len(item_clusters) == 0 or item_clusters.max() < 1:
         raise DataError("fewer than two items (groups) that all runs have")
-    return table[:, known], [name for name, _ in rows], int((~known).sum()), kept
+    return table[:, in_all_runs], [name for name, _ in rows], int((~in_all_runs).sum()), item_clusters
 
 
 def _blocks(numbers: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Block of each item; whole groups stay together."""
+    """Block of each item; whole clusters stay together."""
     count = int(numbers.max()) + 1
     return (generator.permutation(count) % min(count, _BLOCKS))[numbers]
 
@@ -192,23 +193,23 @@ def _fit(means: np.ndarray, systems: list[str], baseline: str, notes: list[str])
         {"y": (means / unit).ravel(), "system": system, "seed": np.repeat(np.arange(runs), blocks)}
     )
     frame = frame.assign(item=block, system_item=system * blocks + block)
-    parts = list(_PARTS)
-    fitted, said = _restricted_likelihood(frame, parts)
+    components = list(_PARTS)
+    fitted, messages = _restricted_likelihood(frame, components)
     if fitted is None:
-        notes.append(f"the mixed model could not be fitted ({said[0]}); seeds are averaged instead")
+        notes.append(f"the mixed model could not be fitted ({messages[0]}); seeds are averaged instead")
         return None
-    while not fitted.converged and len(parts) > 1:
-        least = min(parts, key=_shares(fitted).__getitem__)
-        parts.remove(least)
-        smaller, said_then = _restricted_likelihood(frame, parts)
+    while not fitted.converged and len(components) > 1:
+        least = min(components, key=_shares(fitted).__getitem__)
+        components.remove(least)
+        smaller, smaller_messages = _restricted_likelihood(frame, components)
         if smaller is None or smaller.llf < fitted.llf - _LIKELIHOOD_LOST:
             break
-        fitted, said = smaller, said_then
+        fitted, messages = smaller, smaller_messages
         notes.append(f"{least.replace('_', ' × ')}: no variance that these runs show; left out of the model")
     shares = _shares(fitted)
     if not fitted.converged:
         notes.append("the fit of the mixed model did not converge: do not rely on its p-values")
-    notes.extend(said)
+    notes.extend(messages)
     variances = {name: float(shares.get(name, 0.0) * fitted.scale * unit**2) for name in _PARTS}
     return _Fitted(
         fitted.fe_params.to_numpy()[1:] * unit,
@@ -223,11 +224,11 @@ def _shares(fitted: Any) -> dict[str, float]:
     return dict(zip(fitted.model.exog_vc.names, (fitted.vcomp / fitted.scale).tolist(), strict=True))
 
 
-def _restricted_likelihood(frame: Any, parts: Sequence[str]) -> tuple[Any, list[str]]:
+def _restricted_likelihood(frame: Any, components: Sequence[str]) -> tuple[Any, list[str]]:
     """The fit and what statsmodels had to say about it; no fit, and why, where it broke down."""
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    formulas = {name: f"0 + C({name})" for name in parts}
+    formulas = {name: f"0 + C({name})" for name in components}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -239,43 +240,43 @@ def _restricted_likelihood(frame: Any, parts: Sequence[str]) -> tuple[Any, list[
             return None, [str(error)]
     if not np.isfinite(fitted.bse_fe).all():
         return None, ["no standard errors"]
-    said = dict.fromkeys(str(warning.message) for warning in caught)
+    messages = dict.fromkeys(str(warning.message) for warning in caught)
     # A fit that settled at the second or third attempt has settled.
-    return fitted, [text for text in said if not (fitted.converged and _ATTEMPT.search(text))]
+    return fitted, [text for text in messages if not (fitted.converged and _ATTEMPT.search(text))]
 
 
 def _effects(
     fitted: _Fitted, shape: tuple[int, int], systems: list[str], baseline: str, confidence: float
 ) -> tuple[SystemEffect, ...]:
     others = [name for name in dict.fromkeys(systems) if name != baseline]
-    parts, (runs, blocks), kinds = fitted.variances, shape, len(others) + 1
-    found = []
+    components, (runs, blocks), kinds = fitted.variances, shape, len(others) + 1
+    effects = []
     for number, name in enumerate(others):
         seeds = 2 / (1 / systems.count(name) + 1 / systems.count(baseline))
         # Var = 2·(MS_seed + MS_system_item − MS_noise)/(seeds·blocks), mean squares as a balanced design has them.
-        squares = np.array([blocks * parts["seed"], seeds * parts["system_item"], 0.0]) + parts["noise"]
+        squares = np.array([blocks * components["seed"], seeds * components["system_item"], 0.0]) + components["noise"]
         freedoms = np.array([runs - kinds, (kinds - 1) * (blocks - 1), (runs - kinds) * (blocks - 1)])
-        whole = squares[0] + squares[1] - squares[2]
-        freedom = float(whole**2 / (squares**2 / freedoms).sum())
+        variance = squares[0] + squares[1] - squares[2]
+        freedom = float(variance**2 / (squares**2 / freedoms).sum())
         difference, error = float(fitted.differences[number]), float(fitted.errors[number])
-        found.append(_effect(name, difference, error, freedom, confidence))
-    return tuple(found)
+        effects.append(_effect(name, difference, error, freedom, confidence))
+    return tuple(effects)
 
 
 def _item_means(
-    per_group: np.ndarray, systems: list[str], baseline: str, confidence: float
+    cluster_means: np.ndarray, systems: list[str], baseline: str, confidence: float
 ) -> tuple[SystemEffect, ...]:
-    of = {
-        name: per_group[[index for index, system in enumerate(systems) if system == name]].mean(axis=0)
+    item_means = {
+        name: cluster_means[[index for index, system in enumerate(systems) if system == name]].mean(axis=0)
         for name in dict.fromkeys(systems)
     }
-    found = []
-    for name in of:
+    effects = []
+    for name in item_means:
         if name != baseline:
-            apart = of[name] - of[baseline]
-            error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
-            found.append(_effect(name, float(apart.mean()), error, len(apart) - 1, confidence))
-    return tuple(found)
+            differences = item_means[name] - item_means[baseline]
+            error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+            effects.append(_effect(name, float(differences.mean()), error, len(differences) - 1, confidence))
+    return tuple(effects)
 
 
 def _effect(name: str, difference: float, error: float, freedom: float, confidence: float) -> SystemEffect:

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics.significance.pairing import Values, group_numbers, per_item, tidy
+from understudy.metrics.significance.pairing import Values, cluster_numbers, per_item, tidy
 from understudy.metrics.significance.results import Friedman
 
 Name = TypeVar("Name", bound=Hashable)
@@ -27,28 +27,28 @@ def adjusted(p_values: Mapping[Name, float], method: Literal["holm", "bh"] = "ho
     """
     from statsmodels.stats.multitest import multipletests
 
-    known = {name: value for name, value in p_values.items() if value == value}
-    if not known:
+    finite = {name: value for name, value in p_values.items() if value == value}
+    if not finite:
         return dict(p_values)
-    corrected = np.asarray(multipletests(list(known.values()), method=_METHODS[method])[1], dtype=np.float64)
-    return {**p_values, **dict(zip(known, corrected.tolist(), strict=True))}
+    corrected = np.asarray(multipletests(list(finite.values()), method=_METHODS[method])[1], dtype=np.float64)
+    return {**p_values, **dict(zip(finite, corrected.tolist(), strict=True))}
 
 
 def friedman_test(
     systems: Mapping[str, Values],
     *,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     higher_is_better: bool = True,
     alpha: float = 0.05,
 ) -> Friedman:
-    """Rank the systems on every item (group), and ask whether the average ranks differ (Friedman, 1937; Demšar, 2006).
+    """Rank the systems on every item (cluster) and ask whether average ranks differ (Friedman, 1937; Demšar, 2006).
 
     Two average ranks differ at `alpha` where they are further apart than Nemenyi's critical difference
     q·sqrt(k(k + 1)/(6n)), q the studentised range's quantile over √2.
 
     Args:
         systems: name -> `Score` or one value an item, items in the same order; items that any lacks are left out.
-        groups: the group of each item; group means are ranked.
+        clusters: the cluster of each item; cluster means are ranked.
         higher_is_better: the metric's direction.
         alpha: level of the critical difference.
 
@@ -57,7 +57,7 @@ def friedman_test(
     """
     if len(systems) < 2:
         raise DataError("ranking needs at least two systems")
-    table = _blocks(systems, groups)
+    table = _blocks(systems, clusters)
     n, k = table.shape
     ranks = _ranks(table if not higher_is_better else -table)
     average = ranks.mean(axis=0)
@@ -85,24 +85,24 @@ def cliques(ranks: np.ndarray, critical_difference: float) -> list[tuple[int, in
     """`(start, stop)` of the longest runs of sorted ranks no further apart than that; runs of one are left out."""
     stops = np.searchsorted(ranks, ranks + critical_difference + 1e-12, side="right")
     runs = [(0, int(stops[0]))] + [
-        (start + 1, int(stop)) for start, (before, stop) in enumerate(pairwise(stops)) if stop > before
+        (start + 1, int(stop)) for start, (previous_stop, stop) in enumerate(pairwise(stops)) if stop > previous_stop
     ]
     return [(start, stop) for start, stop in runs if stop - start > 1]
 
 
-def _blocks(systems: Mapping[str, Values], groups: Sequence[Hashable] | None) -> np.ndarray:
+def _blocks(systems: Mapping[str, Values], clusters: Sequence[Hashable] | None) -> np.ndarray:
     columns = [per_item(values) for values in systems.values()]
     if len({len(column) for column in columns}) > 1:
         raise DataError("the systems do not have the same number of items")
     table = np.stack(columns, axis=1)
-    known = ~np.isnan(table).any(axis=1)
-    if not known.any():
+    in_all_systems = ~np.isnan(table).any(axis=1)
+    if not in_all_systems.any():
         raise DataError("there is no item that all systems have")
-    numbers = group_numbers(groups, len(table))
-    table = table[known]
+    numbers = cluster_numbers(clusters, len(table))
+    table = table[in_all_systems]
     if numbers is None:
         return tidy(table)
-    rows = np.unique(numbers[known], return_inverse=True)[1]
+    rows = np.unique(numbers[in_all_systems], return_inverse=True)[1]
     sums = np.stack([np.bincount(rows, weights=column) for column in table.T], axis=1)
     return tidy(sums / np.bincount(rows)[:, None])
 
@@ -125,10 +125,10 @@ def _chi_squared(table: np.ndarray) -> tuple[float, float]:
 def _nemenyi(ranks: np.ndarray, error: float) -> tuple[tuple[float, ...], ...]:
     from scipy.stats import studentized_range
 
-    apart = np.abs(ranks[:, None] - ranks[None, :]) / error * np.sqrt(2)
-    p_values = np.ones_like(apart)
+    scaled_gaps = np.abs(ranks[:, None] - ranks[None, :]) / error * np.sqrt(2)
+    p_values = np.ones_like(scaled_gaps)
     upper = np.triu_indices(len(ranks), 1)
-    p_values[upper] = np.clip(studentized_range.sf(apart[upper], len(ranks), np.inf), 0.0, 1.0)
+    p_values[upper] = np.clip(studentized_range.sf(scaled_gaps[upper], len(ranks), np.inf), 0.0, 1.0)
     p_values.T[upper] = p_values[upper]
     return tuple(tuple(row) for row in p_values.tolist())
 

@@ -1,7 +1,7 @@
 """Tests of two systems on the same items: approximate randomisation, Wilcoxon's signed ranks, McNemar.
 
-All are two-sided. All take whole groups where items hang together: randomisation exchanges a group's answers as one,
-Wilcoxon ranks group means, McNemar lets each group vote once.
+All are two-sided. All take whole clusters where items hang together: randomisation exchanges a cluster's answers as
+one, Wilcoxon ranks cluster means, McNemar lets each cluster vote once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def randomisation_test(
     b: Values,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
 ) -> PairedTest:
     """Approximate randomisation (Noreen, 1989; Yeh, 2000): would it matter which answer came from which system?
 
@@ -68,15 +68,15 @@ def randomisation_test(
         a: a `Score`, or one value an item; NaN is missing.
         b: the other system, items in the same order.
         resampling: number of random exchanges and their seed; p is at least 1 / (draws + 1).
-        groups: the group of each item; groups are exchanged whole.
+        clusters: the cluster of each item; clusters are exchanged whole.
 
     Raises:
         DataError: the two sides have no items, not the same number, or none in common.
     """
-    paired = pair(a, b, groups)
-    drawn = randomise([swappable(paired)], resampling)[0]
+    paired = pair(a, b, clusters)
+    differences = randomise([swappable(paired)], resampling)[0]
     difference = paired.value_a - paired.value_b
-    p_value = tail_share(drawn, difference, abs(paired.value_a) + abs(paired.value_b))
+    p_value = tail_share(differences, difference, abs(paired.value_a) + abs(paired.value_b))
     return _test("randomisation", paired, difference, p_value)
 
 
@@ -91,14 +91,14 @@ def swappable(paired: Paired) -> Swappable:
     return Swappable(Columns(paired.totals_a, paired.from_a), Columns(paired.totals_b, paired.from_b))
 
 
-def wilcoxon_test(a: Values, b: Values, *, groups: Sequence[Hashable] | None = None) -> PairedTest:
-    """Wilcoxon's signed-rank test (1945) of per-item values (group means); zeros are dropped, ties share their rank.
+def wilcoxon_test(a: Values, b: Values, *, clusters: Sequence[Hashable] | None = None) -> PairedTest:
+    """Wilcoxon's signed-rank test (1945) of per-item values (cluster means); zeros are dropped, ties share their rank.
 
     With up to 100 differences that are not zero the distribution over all signs is computed exactly, ties and all;
     beyond that scipy's normal approximation is used.
     """
-    paired = pair(a, b, groups)
-    means = tidy(paired.group_means(paired.differences))
+    paired = pair(a, b, clusters)
+    means = tidy(paired.cluster_means(paired.differences))
     return _test("wilcoxon", paired, signed_ranks(means)[0], wilcoxon_p(means))
 
 
@@ -134,14 +134,14 @@ def signed_ranks(differences: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def mcnemar_test(
-    a: Values, b: Values, *, groups: Sequence[Hashable] | None = None, confidence: float = 0.95
+    a: Values, b: Values, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> McNemar:
     """McNemar's test (1947) of right against wrong, exact and mid-p (Fagerland et al., 2013).
 
     Raises:
         DataError: a value is neither 0 nor 1.
     """
-    paired = pair(a, b, groups)
+    paired = pair(a, b, clusters)
     if not is_binary(paired):
         raise DataError("McNemar's test is for values that are all 0 or 1", hint="use wilcoxon_test or a bootstrap")
     return mcnemar_of(paired, confidence)
@@ -153,18 +153,18 @@ def is_binary(paired: Paired) -> bool:
 
 
 def mcnemar_of(paired: Paired, confidence: float) -> McNemar:
-    """McNemar's test of a pair that `is_binary`; a group is for the side that has more of it right."""
+    """McNemar's test of a pair that `is_binary`; a cluster is for the side that has more of it right."""
     from scipy.stats import binom
 
-    votes = np.sign(tidy(paired.group_means(paired.differences)))
+    votes = np.sign(tidy(paired.cluster_means(paired.differences)))
     only_a, only_b = int((votes > 0).sum()), int((votes < 0).sum())
-    both, least = only_a + only_b, min(only_a, only_b)
-    tail = float(binom.cdf(least, both, 0.5))
+    discordant, least = only_a + only_b, min(only_a, only_b)
+    tail = float(binom.cdf(least, discordant, 0.5))
     exact = min(1.0, 2 * tail)
-    mid = min(1.0, 2 * tail - float(binom.pmf(least, both, 0.5)))
-    return McNemar(only_a, only_b, exact, mid if both else 1.0, odds_ratio(only_a, only_b, confidence=confidence))
+    mid = min(1.0, 2 * tail - float(binom.pmf(least, discordant, 0.5)))
+    return McNemar(only_a, only_b, exact, mid if discordant else 1.0, odds_ratio(only_a, only_b, confidence=confidence))
 
 
 def _test(name: str, paired: Paired, statistic: float, p_value: float) -> PairedTest:
     difference = paired.value_a - paired.value_b
-    return PairedTest(name, difference, statistic, p_value, paired.n, paired.groups, paired.missing)
+    return PairedTest(name, difference, statistic, p_value, paired.n, paired.num_clusters, paired.missing)

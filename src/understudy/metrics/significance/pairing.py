@@ -22,7 +22,7 @@ class Paired:
     """What two systems have in common.
 
     Attributes:
-        totals_a: `[rows, k]` statistics of a, summed over the items of each group; zeros where a group has none.
+        totals_a: `[rows, k]` statistics of a, summed over the items of each cluster; zeros where a cluster has none.
         totals_b: likewise of b.
         from_a: column sums of `totals_a` -> a's figure.
         from_b: likewise of b.
@@ -47,8 +47,8 @@ class Paired:
         return len(self.rows)
 
     @property
-    def groups(self) -> int:
-        """Independent groups that these items form."""
+    def num_clusters(self) -> int:
+        """Independent clusters that these items form."""
         return len(np.unique(self.rows))
 
     @property
@@ -71,19 +71,19 @@ class Paired:
         """Whether both figures are plain means of their per-item values."""
         return self.from_a is mean_from_totals and self.from_b is mean_from_totals
 
-    def group_means(self, values: np.ndarray) -> np.ndarray:
-        """`[groups]` mean of `[n]` per-item values over each group's items."""
+    def cluster_means(self, values: np.ndarray) -> np.ndarray:
+        """`[clusters]` mean of `[n]` per-item values over each cluster's items."""
         sizes = np.bincount(self.rows)
         return np.bincount(self.rows, weights=values)[sizes > 0] / sizes[sizes > 0]
 
 
-def pair(a: Values, b: Values, groups: Sequence[Hashable] | None = None) -> Paired:
-    """Set two systems side by side, rows for the groups that are left once missing items are out.
+def pair(a: Values, b: Values, clusters: Sequence[Hashable] | None = None) -> Paired:
+    """Set two systems side by side, rows for the clusters that are left once missing items are out.
 
     Args:
         a: a `Score`, or one value an item; NaN is missing.
         b: the other system, items in the same order.
-        groups: the group of each item. Default: each item is its own.
+        clusters: the cluster of each item. Default: each item is its own.
 
     Raises:
         DataError: no items, not the same number, or none that both sides have.
@@ -93,25 +93,25 @@ def pair(a: Values, b: Values, groups: Sequence[Hashable] | None = None) -> Pair
         raise DataError(
             f"cannot pair {len(totals_a)} items with {len(totals_b)}", hint="both sides need the same items in order"
         )
-    known = measured(a) & measured(b)
-    if not known.any():
+    in_both = measured(a) & measured(b)
+    if not in_both.any():
         raise DataError("there is no item that both sides have", hint="see each score's `reason` and `per_example`")
-    return pair_rows(a, b, group_numbers(groups, len(known)), compact=True)
+    return pair_rows(a, b, cluster_numbers(clusters, len(in_both)), compact=True)
 
 
 def pair_rows(a: Values, b: Values, numbers: np.ndarray | None, *, compact: bool = False) -> Paired:
-    """As `pair`, for group numbers; without `compact` rows of groups without an item stay, as zeros."""
+    """As `pair`, for cluster numbers; without `compact` rows of clusters without an item stay, as zeros."""
     (statistics_a, from_a), (statistics_b, from_b) = statistics_of(a), statistics_of(b)
-    known = measured(a) & measured(b)
-    rows = np.arange(len(known)) if numbers is None else numbers
-    count = len(known) if numbers is None else int(numbers.max()) + 1
-    kept = rows[known]
+    in_both = measured(a) & measured(b)
+    rows = np.arange(len(in_both)) if numbers is None else numbers
+    count = len(in_both) if numbers is None else int(numbers.max()) + 1
+    item_rows = rows[in_both]
     if compact:
-        kept = np.unique(kept, return_inverse=True)[1]
-        count = int(kept.max()) + 1
-    summed = [row_sums(statistics[known], kept, count) for statistics in (statistics_a, statistics_b)]
-    values = [per_item(side)[known] for side in (a, b)]
-    return Paired(summed[0], summed[1], from_a, from_b, values[0], values[1], kept, int((~known).sum()))
+        item_rows = np.unique(item_rows, return_inverse=True)[1]
+        count = int(item_rows.max()) + 1
+    summed = [row_sums(statistics[in_both], item_rows, count) for statistics in (statistics_a, statistics_b)]
+    values = [per_item(side)[in_both] for side in (a, b)]
+    return Paired(summed[0], summed[1], from_a, from_b, values[0], values[1], item_rows, int((~in_both).sum()))
 
 
 def statistics_of(values: Values) -> tuple[np.ndarray, FromTotals]:
@@ -121,8 +121,8 @@ def statistics_of(values: Values) -> tuple[np.ndarray, FromTotals]:
     array = per_item(values)
     if array.ndim != 1 or not len(array):
         raise DataError("a paired test needs at least one value a side, one an item")
-    known = ~np.isnan(array)
-    return np.stack([np.where(known, array, 0.0), known.astype(np.float64)], axis=1), mean_from_totals
+    is_measured = ~np.isnan(array)
+    return np.stack([np.where(is_measured, array, 0.0), is_measured.astype(np.float64)], axis=1), mean_from_totals
 
 
 def per_item(values: Values) -> np.ndarray:
@@ -135,14 +135,14 @@ def measured(values: Values) -> np.ndarray:
     return ~np.isnan(per_item(values))
 
 
-def group_numbers(groups: Sequence[Hashable] | None, items: int) -> np.ndarray | None:
-    """`[items]` number of each item's group, in order of appearance; None where each item is its own."""
-    if groups is None:
+def cluster_numbers(clusters: Sequence[Hashable] | None, items: int) -> np.ndarray | None:
+    """`[items]` number of each item's cluster, in order of appearance; None where each item is its own."""
+    if clusters is None:
         return None
-    if len(groups) != items:
-        raise DataError(f"{len(groups)} group names for {items} items")
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-    return np.array([numbers[name] for name in groups])
+    if len(clusters) != items:
+        raise DataError(f"{len(clusters)} group names for {items} items")
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([numbers[name] for name in clusters])
 
 
 def row_sums(statistics: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

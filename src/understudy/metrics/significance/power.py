@@ -1,11 +1,11 @@
 """What it would take to be sure: the least difference that so many items can show, and how many items it takes.
 
-For paired differences with standard error s over g independent groups, Student's t rejects with probability
+For paired differences with standard error s over g independent clusters, Student's t rejects with probability
 
     P(|T'(g − 1, δ/s)| > t_{1−α/2, g−1}),    T' noncentral t,
 
-for a true difference δ. Where items hang together, s is that of group totals, so g groups count and not n items. A
-corpus metric has no per-item differences; its s is the jackknife's, each group left out in turn.
+for a true difference δ. Where items hang together, s is that of cluster totals, so g clusters count and not n items. A
+corpus metric has no per-item differences; its s is the jackknife's, each cluster left out in turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Power(Record):
 
     Attributes:
         difference: a minus b, as observed.
-        standard_error: of the difference, over whole groups.
+        standard_error: of the difference, over whole clusters.
         minimal_detectable: the least true difference that is found with the power asked for.
         items_needed: how many items would find a true difference as large as the observed one with that power; NaN
             where it is 0. An estimate as uncertain as the difference itself.
@@ -55,84 +55,84 @@ def power_analysis(
     a: Values,
     b: Values,
     *,
-    groups: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | None = None,
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> Power:
     """What the items at hand can show of two systems; arguments as in `randomisation_test`."""
-    paired = pair(a, b, groups)
+    paired = pair(a, b, clusters)
     error = standard_error(paired)
     difference = paired.value_a - paired.value_b
     return Power(
         difference=difference,
         standard_error=error,
-        minimal_detectable=minimal_detectable(error, paired.groups, power=power, alpha=alpha),
-        items_needed=items_needed(difference, error, paired.groups, items=paired.n, power=power, alpha=alpha),
+        minimal_detectable=minimal_detectable(error, paired.num_clusters, power=power, alpha=alpha),
+        items_needed=items_needed(difference, error, paired.num_clusters, items=paired.n, power=power, alpha=alpha),
         n=paired.n,
-        groups=paired.groups,
+        groups=paired.num_clusters,
         power=power,
         alpha=alpha,
     )
 
 
 def standard_error(paired: Paired) -> float:
-    """Standard error of a difference over whole groups, NaN with fewer than two.
+    """Standard error of a difference over whole clusters, NaN with fewer than two.
 
     Of means sqrt(g/(g − 1)·Σ_g (Σ_{i∈g} dᵢ − d̄)²)/n, of a corpus metric the jackknife's.
     """
-    groups = paired.groups
-    if groups < 2:
+    num_clusters = paired.num_clusters
+    if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_group(paired), paired.value_a - paired.value_b, groups)
+        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
-    return float(np.sqrt(groups / (groups - 1) * (sums**2).sum())) / paired.n
+    return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n
 
 
-def _without_each_group(paired: Paired) -> np.ndarray:
+def _without_each_cluster(paired: Paired) -> np.ndarray:
     """`[rows]` the difference with each row of the totals left out."""
     a, b = paired.totals_a.sum(axis=0), paired.totals_b.sum(axis=0)
     return np.asarray(paired.from_a(a - paired.totals_a)) - np.asarray(paired.from_b(b - paired.totals_b))
 
 
-def minimal_detectable(error: float, groups: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+def minimal_detectable(error: float, num_clusters: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
     """The least true difference that a two-sided test of level `alpha` finds with probability `power`.
 
     Args:
         error: standard error of the difference.
-        groups: number of independent groups behind it.
+        num_clusters: number of independent clusters behind it.
         power: probability of finding it.
         alpha: level of the test.
     """
-    return _NAN if groups < 2 or math.isnan(error) else noncentrality(groups - 1, power, alpha) * error
+    return _NAN if num_clusters < 2 or math.isnan(error) else noncentrality(num_clusters - 1, power, alpha) * error
 
 
 def items_needed(
-    difference: float, error: float, groups: int, *, items: int, power: float = 0.8, alpha: float = 0.05
+    difference: float, error: float, num_clusters: int, *, items: int, power: float = 0.8, alpha: float = 0.05
 ) -> float:
     """How many items would find a true difference of this size, if they vary and hang together as these do.
 
     A whole number; NaN where the difference is 0 or nothing is known of its error.
     """
-    if groups < 2 or math.isnan(error) or difference == 0:
+    if num_clusters < 2 or math.isnan(error) or difference == 0:
         return _NAN
-    spread = error * math.sqrt(groups)
+    spread = error * math.sqrt(num_clusters)
     needed = 2.0
     for _ in range(50):  # contracts quickly: noncentrality hardly depends on the degrees of freedom
-        before, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
-        if abs(needed - before) < 0.5:
+        previous, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
+        if abs(needed - previous) < 0.5:
             break
-    return float(math.ceil(math.ceil(needed - 1e-9) * items / groups))
+    return float(math.ceil(math.ceil(needed - 1e-9) * items / num_clusters))
 
 
-def power_of(difference: float, error: float, groups: int, *, alpha: float = 0.05) -> float:
+def power_of(difference: float, error: float, num_clusters: int, *, alpha: float = 0.05) -> float:
     """Probability that a two-sided t-test of level `alpha` finds a true difference of this size."""
-    if groups < 2 or math.isnan(error):
+    if num_clusters < 2 or math.isnan(error):
         return _NAN
     if error == 0:
         return 1.0 if difference else alpha
-    return _power(abs(difference) / error, groups - 1, alpha)
+    return _power(abs(difference) / error, num_clusters - 1, alpha)
 
 
 @lru_cache(maxsize=4096)

@@ -5,15 +5,15 @@ half. A seed fixes the draws of so many rows, whatever is computed from them, so
 Memory is bounded: draws are made, used and forgotten in chunks. A figure comes back as `Resampled`: its value, its
 draws, and its value with each row left out, and with each row weighing a little less.
 
-A bootstrap's own spread is too small by sqrt((g − 1)/g) for g groups of one size, by more where one group outweighs the
-others, and its quantiles are those of a normal where Student's t would be in place. Both are made good as Hesterberg
-(2015) proposes for groups of one size, here with the jackknife over groups (MacKinnon, Nielsen and Webb, 2023) in place
-of the factor that only such groups share: the percentiles taken lie further out, at Φ(−c·z), with
+A bootstrap's own spread is too small by sqrt((g − 1)/g) for g clusters of one size, by more where one cluster outweighs
+the others, and its quantiles are those of a normal where Student's t would be in place. Both are made good as
+Hesterberg (2015) proposes for clusters of one size, here with the jackknife over clusters (MacKinnon, Nielsen and Webb,
+2023) in place of the factor that only such clusters share: the percentiles taken lie further out, at Φ(−c·z), with
 
     c = s_jackknife / s_linear · t(g − 1) / z,    s²_jackknife = (g − 1)/g · Σ_g (θ₋g − θ)²,    s²_linear = Σ_g U_g²
 
-where θ₋g is the figure without group g and U_g its derivative by the weight of g (the infinitesimal jackknife, which is
-what endless draws of a linear figure spread by). Of a mean over groups of one size, s_jackknife / s_linear is
+where θ₋g is the figure without cluster g and U_g its derivative by the weight of g (the infinitesimal jackknife, which
+is what endless draws of a linear figure spread by). Of a mean over clusters of one size, s_jackknife / s_linear is
 sqrt(g/(g − 1)).
 """
 
@@ -29,7 +29,7 @@ from understudy.errors import DataError
 from understudy.metrics.scores import FromTotals
 
 _CHUNK = 1 << 22  # weights held at once: 32 MB
-_STEP = 1e-3  # share of a group's weight that is taken off it for the derivative
+_STEP = 1e-3  # share of a cluster's weight that is taken off it for the derivative
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Resampled:
     Attributes:
         value: the figure on the items as they are.
         samples: `[draws]` the figure on each draw; NaN where a draw holds none of its items.
-        left_out: `[rows]` the figure without each row (group); the value itself for a row without an item.
+        left_out: `[rows]` the figure without each row (cluster); the value itself for a row without an item.
         lightened: `[rows]` the figure with each row weighing a thousandth less.
     """
 
@@ -120,41 +120,43 @@ class Resampled:
                 self.lightened / other.lightened,
             )
 
-    def error(self, groups: int) -> float:
-        """The jackknife's standard error over so many groups; NaN with fewer than two."""
-        return left_out_error(self.left_out, self.value, groups)
+    def error(self, num_clusters: int) -> float:
+        """The jackknife's standard error over so many clusters; NaN with fewer than two."""
+        return left_out_error(self.left_out, self.value, num_clusters)
 
-    def expansion(self, confidence: float, groups: int) -> float:
-        """How much wider than the draws' own spread an interval has to be; 1 for one group."""
-        if groups < 2:
+    def expansion(self, confidence: float, num_clusters: int) -> float:
+        """How much wider than the draws' own spread an interval has to be; 1 for one cluster."""
+        if num_clusters < 2:
             return 1.0
         from scipy.special import ndtri, stdtrit
 
         level = (1 + confidence) / 2
         slopes = (self.lightened[np.isfinite(self.lightened)] - self.value) / _STEP
         linear = float(np.sqrt((slopes**2).sum()))
-        # Where nothing varies the two are rounding errors: then as for groups of one size, which is the least.
-        wider = max(self.error(groups) / linear if linear > 0 else 0.0, np.sqrt(groups / (groups - 1)))
-        return float(wider * stdtrit(groups - 1, level) / ndtri(level))
+        # Where nothing varies the two are rounding errors: then as for clusters of one size, which is the least.
+        wider = max(
+            self.error(num_clusters) / linear if linear > 0 else 0.0, np.sqrt(num_clusters / (num_clusters - 1))
+        )
+        return float(wider * stdtrit(num_clusters - 1, level) / ndtri(level))
 
-    def bounds(self, confidence: float, groups: int) -> tuple[float, float]:
-        """Expanded percentile bounds; draws without a value are passed over. NaN with fewer than two groups."""
-        known = self.samples[np.isfinite(self.samples)]
-        if groups < 2 or not len(known):
+    def bounds(self, confidence: float, num_clusters: int) -> tuple[float, float]:
+        """Expanded percentile bounds; draws without a value are passed over. NaN with fewer than two clusters."""
+        samples = self.samples[np.isfinite(self.samples)]
+        if num_clusters < 2 or not len(samples):
             return float("nan"), float("nan")
         from scipy.special import ndtr, ndtri
 
-        outside = float(ndtr(-self.expansion(confidence, groups) * ndtri((1 + confidence) / 2)))
-        low, high = np.quantile(known, [outside, 1 - outside])
+        outside = float(ndtr(-self.expansion(confidence, num_clusters) * ndtri((1 + confidence) / 2)))
+        low, high = np.quantile(samples, [outside, 1 - outside])
         return float(low), float(high)
 
 
-def left_out_error(left_out: np.ndarray, value: float, groups: int) -> float:
-    """sqrt((g − 1)/g · Σ (θ₋g − θ)²): the jackknife's standard error; NaN with fewer than two groups."""
-    if groups < 2:
+def left_out_error(left_out: np.ndarray, value: float, num_clusters: int) -> float:
+    """sqrt((g − 1)/g · Σ (θ₋g − θ)²): the jackknife's standard error; NaN with fewer than two clusters."""
+    if num_clusters < 2:
         return float("nan")
     strays = left_out[np.isfinite(left_out)] - value
-    return float(np.sqrt((groups - 1) / groups * (strays**2).sum()))
+    return float(np.sqrt((num_clusters - 1) / num_clusters * (strays**2).sum()))
 
 
 def bootstrap_weights(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
@@ -186,31 +188,31 @@ def resample(columns: Sequence[Columns], resampling: Resampling = DEFAULT_RESAMP
         for number, column in enumerate(columns):
             samples[number, start:stop] = column.from_totals(totals[:, cuts[number] : cuts[number + 1]])
         start = stop
-    return [_resampled(column, drawn) for column, drawn in zip(columns, samples, strict=True)]
+    return [_resampled(column, column_samples) for column, column_samples in zip(columns, samples, strict=True)]
 
 
 def _resampled(column: Columns, samples: np.ndarray) -> Resampled:
-    whole = column.statistics.sum(axis=0)
+    totals = column.statistics.sum(axis=0)
     left_out, lightened = (
-        np.asarray(column.from_totals(whole - share * column.statistics), dtype=np.float64) for share in (1.0, _STEP)
+        np.asarray(column.from_totals(totals - share * column.statistics), dtype=np.float64) for share in (1.0, _STEP)
     )
-    return Resampled(float(column.from_totals(whole)), samples, left_out, lightened)
+    return Resampled(float(column.from_totals(totals)), samples, left_out, lightened)
 
 
 def randomise(pairs: Sequence[Swappable], resampling: Resampling = DEFAULT_RESAMPLING) -> np.ndarray:
     """Every difference a − b on the same swaps: `[pairs, draws]`."""
     steps = [pair.a.statistics - pair.b.statistics for pair in pairs]
-    wholes = [(pair.a.statistics.sum(axis=0), pair.b.statistics.sum(axis=0)) for pair in pairs]
+    totals = [(pair.a.statistics.sum(axis=0), pair.b.statistics.sum(axis=0)) for pair in pairs]
     table = np.concatenate(steps, axis=1)
     cuts = np.cumsum([0, *(columns.shape[1] for columns in steps)])
     differences = np.empty((len(pairs), resampling.draws))
     start = 0
     for exchanged in swaps(len(table), resampling):
         moved, stop = exchanged @ table, start + len(exchanged)
-        for number, (pair, (whole_a, whole_b)) in enumerate(zip(pairs, wholes, strict=True)):
+        for number, (pair, (total_a, total_b)) in enumerate(zip(pairs, totals, strict=True)):
             shift = moved[:, cuts[number] : cuts[number + 1]]
-            after = pair.a.from_totals(whole_a - shift), pair.b.from_totals(whole_b + shift)
-            differences[number, start:stop] = after[0] - after[1]
+            figures = pair.a.from_totals(total_a - shift), pair.b.from_totals(total_b + shift)
+            differences[number, start:stop] = figures[0] - figures[1]
         start = stop
     return differences
 
@@ -223,9 +225,9 @@ def tail_share(strays: np.ndarray, observed: float, scale: float) -> float:
         observed: the difference seen.
         scale: size of the figures that were subtracted, by which rounding is told from a difference.
     """
-    known = strays[np.isfinite(strays)]
-    far = np.abs(known) >= abs(observed) * (1 - 1e-9) - 1e-12 * scale
-    return (1 + int(far.sum())) / (1 + len(known))
+    finite = strays[np.isfinite(strays)]
+    is_extreme = np.abs(finite) >= abs(observed) * (1 - 1e-9) - 1e-12 * scale
+    return (1 + int(is_extreme.sum())) / (1 + len(finite))
 
 
 def _chunks(rows: int, draws: int) -> Iterator[int]:

@@ -56,11 +56,11 @@ class Effect(Record):
 class McNemar(Record):
     """Right against wrong: only items on which the two systems differ say anything.
 
-    With groups, a group counts once, for the side that answered more of it rightly.
+    With clusters, a cluster counts once, for the side that answered more of it rightly.
 
     Attributes:
-        only_a: items (groups) that only a has right.
-        only_b: items (groups) that only b has right.
+        only_a: items (clusters) that only a has right.
+        only_b: items (clusters) that only b has right.
         p_exact: two-sided binomial p-value; rejects less often than the level says.
         p_mid: mid-p, close to the level and still seldom above it.
         odds_ratio: `only_a / only_b` with its exact interval.
@@ -86,7 +86,7 @@ class MetricComparison(Record):
         high: upper bound.
         p_bootstrap: two-sided, paired bootstrap.
         p_randomisation: two-sided, approximate randomisation; the one that families are corrected on by default.
-        p_wilcoxon: two-sided, signed ranks of per-item values (of group means, where there are groups).
+        p_wilcoxon: two-sided, signed ranks of per-item values (of cluster means, where there are clusters).
         mcnemar: where every value of both sides is 0 or 1; else None.
         cohen_dz: mean of the per-item differences over their standard deviation.
         rank_biserial: matched-pairs rank-biserial correlation.
@@ -206,7 +206,7 @@ class Friedman(Record):
         nemenyi: `[k][k]` p-values of all pairs, in the order of `systems`.
         cliques: groups of systems that Nemenyi cannot tell apart, each at least two, as names: the bars of the diagram.
         alpha: level of the critical difference and the cliques.
-        n: blocks ranked (items that all systems have; groups, where there are groups).
+        n: blocks ranked (items that all systems have; clusters, where there are clusters).
     """
 
     systems: tuple[str, ...]

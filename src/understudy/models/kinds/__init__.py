@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig
 
-from understudy.errors import ModelError
+from understudy.errors import ModelError, unknown
 from understudy.models.kinds.base import ModelKind
 from understudy.models.kinds.causal import Causal
 from understudy.models.kinds.seq2seq import Seq2Seq
+from understudy.models.kinds.span import Span
+from understudy.models.kinds.text import TextKind
 
-__all__ = ["KINDS", "ModelKind", "kind_of", "register"]
+__all__ = ["KINDS", "ModelKind", "TextKind", "kind_named", "kind_of", "register"]
 
 KINDS: dict[str, ModelKind] = {}
 
@@ -31,5 +33,16 @@ def kind_of(architecture: PreTrainedConfig) -> ModelKind:
     return next(kind for kind in reversed(KINDS.values()) if kind.fits(architecture))
 
 
-for _kind in (Causal(), Seq2Seq()):
+def kind_named(name: str) -> ModelKind:
+    """The kind of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in KINDS:
+        raise unknown("kind of model", name, KINDS)
+    return KINDS[name]
+
+
+for _kind in (Causal(), Seq2Seq(), Span()):
     register(_kind)

@@ -1,17 +1,21 @@
-"""What a kind of model is to the rest of the house: how it is opened, run up to its head, answered with and saved."""
+"""What a kind of model is to the house: how it is opened, what it reads, says and answers, how it is saved."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from understudy.recipe import ModelConfig
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.models.decoding import Generated
+from understudy.models.output import Output
+from understudy.recipe import DataConfig, ModelConfig
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.template import Template
+from understudy.types import Example, Gives, Tokens
 
 
 class ModelKind(ABC):
@@ -22,18 +26,18 @@ class ModelKind(ABC):
         title: how it is called in a message.
         pipeline_tag: the hub's name of its task, for the model card.
         peft_task: what `peft` calls its task.
+        gives: what a teacher of this kind says of a target.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
-        pads_left: whether prompts are padded on the left when it answers.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
     """
 
-    name: str
-    title: str
-    pipeline_tag: str
-    peft_task: str
-    reads_plain_text: bool = False
-    pads_left: bool = False
-    keeps_ties: bool = False
+    name: ClassVar[str]
+    title: ClassVar[str]
+    pipeline_tag: ClassVar[str]
+    peft_task: ClassVar[str]
+    gives: ClassVar[Gives]
+    reads_plain_text: ClassVar[bool] = False
+    keeps_ties: ClassVar[bool] = False
 
     @abstractmethod
     def fits(self, architecture: PreTrainedConfig) -> bool:
@@ -47,31 +51,35 @@ class ModelKind(ABC):
             ModelError: the architecture cannot do what this kind does.
         """
 
-    def template_fields(self, config: ModelConfig, architecture: PreTrainedConfig, source: str) -> dict[str, Any]:
-        """What its `Template` must know beyond the tokenizer."""
-        return {}
+    def template(
+        self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, architecture: PreTrainedConfig, source: str
+    ) -> Template:
+        """Its tokenizer made ready."""
+        return Template(tokenizer)
+
+    def example_tokenizer(self, template: Template, data: DataConfig) -> ExampleTokenizer:
+        """What turns examples into its tokens."""
+        return ExampleTokenizer(template, data)
 
     @abstractmethod
-    def states(self, base: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-        """`[B, S, d]` the last hidden states before the head."""
+    def output(self, model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
+        """What a model says of the targets of a batch; see `models.forward`."""
 
     @abstractmethod
-    def embedded(self, base: Any, inputs: Mapping[str, Tensor], mask: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, d]` embeddings of the tokens that predict, and of the target tokens."""
+    def probe(self, model: PreTrainedModel, inputs: dict[str, Any], name: str) -> float:
+        """Assert that `output` is what the model itself computes; the largest relative difference."""
 
     @abstractmethod
-    def positions(self, prompt: int, answer: int) -> int:
-        """Positions that a prompt and an answer of so many tokens take of `max_position_embeddings`."""
-
-    @abstractmethod
-    def layout(
-        self, template: Template, prompts: list[list[int]], prefixes: list[list[int]]
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """What the model reads of each prompt, and what its decoder has written already (a causal model: nothing)."""
-
-    def decoder_arguments(self, template: Template, begun: list[list[int]], device: torch.device) -> dict[str, Any]:
-        """Arguments of `generate` for what a decoder has written already."""
-        return {}
+    def answers(
+        self,
+        model: nn.Module,
+        tokenizer: ExampleTokenizer,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Generated]:
+        """The model's answer to each example, in order."""
 
     @abstractmethod
     def read_ids(self, row: TokenizedExample) -> list[int]:
@@ -79,4 +87,8 @@ class ModelKind(ABC):
 
     @abstractmethod
     def choice_scores(self, model: nn.Module, base: Any, rows: list[TokenizedExample], pad_id: int) -> list[float]:
-        """Mean natural-log probability of each row's learned tokens."""
+        """Mean natural-log probability of each row's targets."""
+
+    def prepare_to_save(self, model: PreTrainedModel, template: Template) -> None:
+        """Set what goes into the model's folder beside weights and config: by default nothing."""
+        return

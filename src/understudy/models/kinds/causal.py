@@ -15,12 +15,12 @@ from transformers import (
 )
 
 from understudy.errors import ModelError
-from understudy.models.kinds.base import ModelKind
-from understudy.tokens.collate import padded
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.models.kinds.text import TextKind
+from understudy.tokens.encoded import TokenizedExample, padded
+from understudy.tokens.template import Template
 
 
-class Causal(ModelKind):
+class Causal(TextKind):
     """Llama, Qwen, GPT-2 and kin."""
 
     name = "causal"
@@ -48,7 +48,8 @@ class Causal(ModelKind):
         if reads:
             raise ModelError(
                 f"{name} ({architecture.model_type}) is an encoder: it reads text and writes none",
-                hint="take a causal model (Llama, Qwen, GPT-2 …) or an encoder–decoder (T5, BART …)",
+                hint="take a causal model (Llama, Qwen, GPT-2 …) or an encoder–decoder (T5, BART …); "
+                "where answers stand in a context, `kind: span` lets an encoder point at them",
             )
         return AutoModelForCausalLM
 

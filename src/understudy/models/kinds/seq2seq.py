@@ -8,17 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from understudy.models.kinds.base import ModelKind
+from understudy.models.kinds.text import TextKind
 from understudy.models.sources import revision_of
 from understudy.recipe import ModelConfig
-from understudy.tokens.collate import move, padded, tokens_of
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.collate import move
+from understudy.tokens.encoded import TokenizedExample, padded
+from understudy.tokens.template import Template
 
 
-class Seq2Seq(ModelKind):
+class Seq2Seq(TextKind):
     """T5, BART and kin."""
 
     name = "seq2seq"
@@ -36,14 +37,16 @@ class Seq2Seq(ModelKind):
         """`AutoModelForSeq2SeqLM`."""
         return AutoModelForSeq2SeqLM
 
-    def template_fields(self, config: ModelConfig, architecture: PreTrainedConfig, source: str) -> dict[str, Any]:
+    def template(
+        self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, architecture: PreTrainedConfig, source: str
+    ) -> Template:
         """That there is an encoder, and what the decoder begins with."""
         start = getattr(architecture, "decoder_start_token_id", None)
         if start is None:
             with suppress(OSError, ValueError):
                 revision = revision_of(config, source)
                 start = GenerationConfig.from_pretrained(source, revision=revision).decoder_start_token_id
-        return {"encoder_decoder": True, "start_id": start}
+        return Template(tokenizer, encoder_decoder=True, start_id=start)
 
     def states(self, base: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         """`[B, S, d]` the decoder's."""
@@ -92,7 +95,7 @@ class Seq2Seq(ModelKind):
         source, mask = (side.to(base.device) for side in padded(list(places), pad_id))
         of = torch.tensor([places[tuple(row.prompt_ids)] for row in rows], device=base.device)
         states = base.get_encoder()(input_ids=source, attention_mask=mask, return_dict=True).last_hidden_state
-        tokens = move(tokens_of(rows, pad_id), base.device)
+        tokens = move(TokenizedExample.batched(rows, pad_id), base.device)
         written = {key: value for key, value in tokens["inputs"].items() if key.startswith("decoder_")}
         encoded = BaseModelOutput(last_hidden_state=states[of])
         logits = model(encoder_outputs=encoded, attention_mask=mask[of], **written, use_cache=False).logits

@@ -6,13 +6,12 @@ import dataclasses
 
 from understudy.errors import RunError
 from understudy.files import read_jsonl, write_jsonl
-from understudy.models.generate import generate
-from understudy.models.load import load_model, load_template
+from understudy.models.generate import answer_examples
+from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
 from understudy.recipe.own_arms import own_answers
 from understudy.records import AnswersNotes
-from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
 FILE = "answers.jsonl"
@@ -21,39 +20,34 @@ FILE = "answers.jsonl"
 def answers(context: Context, _: str) -> AnswersNotes:
     """Let the teacher answer the questions without gold (and those with, unless `seqkd.keep_gold`)."""
     run, recipe = context.run, context.recipe
-    asked = rows_of(run, "unlabelled")
-    if not (recipe.seqkd.keep_gold and asked):
-        asked = rows_of(run, "train") + asked
-    template = load_template(recipe.local_teacher, weights=teacher_weights(run, recipe))
-    model = load_model(recipe.local_teacher, context.device, weights=teacher_weights(run, recipe), seed=recipe.seed)
-    encoder = ExampleTokenizer(template, recipe.data)
-    counter = Counter(context.progress, len(asked), "questions")
-    given = generate(
-        model,
-        template,
-        [encoder.prompt_ids(example) for example in asked],
-        max_new_tokens=recipe.data.max_answer_tokens,
-        batch_size=recipe.evaluate.batch_size,
-        progress=counter,
-    )
+    questions = rows_of(run, "unlabelled")
+    if not (recipe.seqkd.keep_gold and questions):
+        questions = rows_of(run, "train") + questions
+    weights = teacher_weights(run, recipe)
+    tokenizer = load_example_tokenizer(recipe.local_teacher, recipe.data, weights=weights)
+    model = load_model(recipe.local_teacher, context.device, weights=weights, seed=recipe.seed)
+    counter = Counter(context.progress, len(questions), "questions")
+    replies = answer_examples(model, tokenizer, questions, batch_size=recipe.evaluate.batch_size, progress=counter)
     kept, dropped = [], {"empty": 0, "unfinished": 0}
-    for example, answer in zip(asked, given, strict=True):
+    for example, answer in zip(questions, replies, strict=True):
         if not answer.text:
             dropped["empty"] += 1
         elif not answer.finished and not recipe.seqkd.keep_unfinished:
             dropped["unfinished"] += 1
         else:
-            meta = example.meta if answer.finished else {**example.meta, "unfinished": True}
+            # Where the gold answer stands says nothing of the teacher's.
+            meta = {key: value for key, value in example.meta.items() if key != "answer_start"}
+            meta |= {} if answer.finished else {"unfinished": True}
             kept.append(
                 dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
             )
     write_jsonl(context.folder / FILE, (as_row(example) for example in kept))
     if not kept:
         raise RunError(
-            f"the teacher gave no finished answer to any of {len(asked)} questions",
+            f"the teacher gave no finished answer to any of {len(questions)} questions",
             hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
         )
-    return AnswersNotes(len(asked), len(kept), dropped)
+    return AnswersNotes(len(questions), len(kept), dropped)
 
 
 def teacher_answers(context: Context) -> list[Example]:

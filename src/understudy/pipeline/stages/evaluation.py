@@ -10,7 +10,7 @@ from understudy.evaluation.memory import PeakMemory
 from understudy.evaluation.predict import predict as predict_rows
 from understudy.evaluation.predict import speed
 from understudy.files import write_jsonl
-from understudy.models.load import load_model, load_template
+from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, held_out, teacher_weights
 from understudy.pipeline.stages.explained import predict_with_explanations
@@ -33,9 +33,8 @@ def arm_model(run: Run, recipe: Recipe, name: str) -> tuple[ModelConfig, str | N
 
 def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
     config, weights = arm_model(context.run, context.recipe, arm)
-    template = load_template(config, weights=weights)
     model = load_model(config, context.device, weights=weights, seed=context.recipe.seed)
-    return model, ExampleTokenizer(template, context.recipe.data)
+    return model, load_example_tokenizer(config, context.recipe.data, weights=weights)
 
 
 def predict(context: Context, arm: str) -> PredictionNotes:

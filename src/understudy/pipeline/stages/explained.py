@@ -9,20 +9,20 @@ from math import isfinite
 from typing import Any
 
 from understudy import build
-from understudy.data.tasks import WithRationales, groups, split_answer, task_weights
+from understudy.data.tasks import WithRationales, rows_of_examples, split_answer, task_weights
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanation_results import ExplanationFigures, Faithfulness, NotMeasured, Simulatability
-from understudy.evaluation.explanations import asked, explanation_figures, predict_explained
+from understudy.evaluation.explanations import explanation_figures, predict_explained, roles_of
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
-from understudy.evaluation.metric_models import tools_for
+from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
 from understudy.metrics import Interval
 from understudy.metrics.significance import Resampling
-from understudy.models.load import load_model, load_template
+from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
@@ -34,7 +34,7 @@ from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
 from understudy.training.session import TrainingJob
 
-SWAPPED_ROWS = 300
+MAX_SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
 
 
@@ -56,7 +56,7 @@ def explained_job(context: Context) -> TrainingJob:
     """
     recipe = context.recipe
     tasks = _tasks(recipe)
-    texts = groups(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
+    texts = rows_of_examples(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
     lacking = task_weights(tasks).keys() - {row.task for rows in texts for row in rows}
     if lacking:
         raise DataError(
@@ -78,13 +78,15 @@ def explained_job(context: Context) -> TrainingJob:
 def _observed(context: Context) -> TrainingJob:
     """Questions with their gold answers: alone, with the teacher's rationale, and the rationale alone."""
     rows = []
-    for one in explained_rows(context.run, context.recipe, "train"):
-        if not one.example.labelled:
+    for explained in explained_rows(context.run, context.recipe, "train"):
+        if not explained.example.labelled:
             continue
         # Without its own answer, or the observer would learn to copy what the student does not write.
-        text = split_answer(one.rationale or "")[0]
-        seen = observer_prompts(one.example, text) if text and one.example.choices else {"": one.example}
-        rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in seen.items()]
+        text = split_answer(explained.rationale or "")[0]
+        prompts = (
+            observer_prompts(explained.example, text) if text and explained.example.choices else {"": explained.example}
+        )
+        rows += [dataclasses.replace(example, id=f"{example.id}/{view}") for view, example in prompts.items()]
     if not any("/" in row.id and not row.id.endswith("/") for row in rows):
         raise RunError("no example has a rationale for the observer to read", hint="leave evaluate.simulatability off")
     return gold_job(context.recipe, rows)
@@ -98,7 +100,7 @@ def explained_rows(run: Run, recipe: Recipe, role: str) -> list[WithRationales]:
         examples += rows_of(run, "unlabelled")
     if tasks.kind == "answer" or not run.is_done(STAGE):
         return [WithRationales(example) for example in examples if example.labelled]
-    return store.explained(examples, run.stage(STAGE), tasks.rationales)
+    return store.with_rationales(examples, run.stage(STAGE), tasks.rationales)
 
 
 def _tasks(recipe: Recipe) -> TaskConfig:
@@ -115,41 +117,43 @@ def predict_with_explanations(context: Context, arm: str) -> PredictionNotes:
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
     model, encoder = _load(context, stage_of("train", arm).name)
     rows = held_out(run, recipe)
-    form = asked(tasks)
-    apart = form.explanation not in (None, form.answer)
-    counter = Counter(context.progress, len(rows) * (2 if apart else 1), "answers")
-    found = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
-    write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in found])
-    measured = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
-    lines = figure_lines(explanation_figures(found, resampling=measured)) if tasks.kind != "answer" else []
+    roles = roles_of(tasks)
+    answers_separately = roles.explanation not in (None, roles.answer)
+    counter = Counter(context.progress, len(rows) * (2 if answers_separately else 1), "answers")
+    predictions = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
+    write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
+    resampling = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
+    lines = figure_lines(explanation_figures(predictions, resampling=resampling)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
         swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
         write_jsonl(context.folder / "swaps.jsonl", [swap.to_json() for swap in swaps])
-        lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=measured), role)
+        lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=resampling), role)
     if (observed := stage_of("observer").name) in context.stage.needs:
         observer, its_encoder = _load(context, observed)
-        lines += observer_lines(simulate(observer, its_encoder, found, batch_size=size, resampling=measured))
+        lines += observer_lines(simulate(observer, its_encoder, predictions, batch_size=size, resampling=resampling))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
-            judged_explanations(found, tools_for(recipe.evaluate, account=run.folder.name), resampling=measured)
+            judged_explanations(
+                predictions, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=resampling
+            )
         )
-    return PredictionNotes(len(found), encoder.notes, tuple(lines))
+    return PredictionNotes(len(predictions), encoder.notes, tuple(lines))
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
     """Examples whose rationale can be swapped: of the development split where there are any, else training rows."""
     for role in ("dev", "train"):
-        found = [one for one in explained_rows(run, recipe, role) if one.counterfactuals]
-        if found:
-            return found[:SWAPPED_ROWS], role
+        examples = [example for example in explained_rows(run, recipe, role) if example.counterfactuals]
+        if examples:
+            return examples[:MAX_SWAPPED_ROWS], role
     return [], "train"
 
 
 def _load(context: Context, name: str) -> tuple[Any, ExampleTokenizer]:
     recipe, weights = context.recipe, str(context.run.stage(name) / "model")
     model = load_model(recipe.student, context.device, weights=weights, seed=recipe.seed)
-    return model, ExampleTokenizer(load_template(recipe.student, weights=weights), recipe.data)
+    return model, load_example_tokenizer(recipe.student, recipe.data, weights=weights)
 
 
 # -- figures as lines of the report ----------------------------------------------------------------------------------
@@ -183,39 +187,39 @@ def figure_lines(figures: ExplanationFigures) -> list[FigureLine]:
     ]
 
 
-def faithfulness_lines(found: Faithfulness | NotMeasured, role: str) -> list[FigureLine]:
+def faithfulness_lines(figures: Faithfulness | NotMeasured, role: str) -> list[FigureLine]:
     """Whether the answer goes along with the rationale."""
     labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
-    if isinstance(found, NotMeasured):
-        return [_line(labels[0], found)]
-    about = [f"on {found.examples:,} {'development' if role == 'dev' else 'training'} rows"]
-    about += [found.note] if found.note else []
-    figures = (found.follows, found.flips)
-    return [_line(label, figure, about="; ".join(about)) for label, figure in zip(labels, figures, strict=True)]
+    if isinstance(figures, NotMeasured):
+        return [_line(labels[0], figures)]
+    about = [f"on {figures.examples:,} {'development' if role == 'dev' else 'training'} rows"]
+    about += [figures.note] if figures.note else []
+    shares = (figures.follows, figures.flips)
+    return [_line(label, share, about="; ".join(about)) for label, share in zip(labels, shares, strict=True)]
 
 
-def judged_lines(found: Mapping[str, Interval | NotMeasured]) -> list[FigureLine]:
+def judged_lines(figures: Mapping[str, Interval | NotMeasured]) -> list[FigureLine]:
     """What the judge says of the explanations."""
     labels = {
         "answer_relevance": "Judged: speaks to the question, %",
         "faithfulness": "Judged: borne out by the context, %",
     }
-    return [_line(labels[metric], figure) for metric, figure in found.items()]
+    return [_line(labels[metric], figure) for metric, figure in figures.items()]
 
 
-def observer_lines(found: Simulatability | NotMeasured) -> list[FigureLine]:
+def observer_lines(figures: Simulatability | NotMeasured) -> list[FigureLine]:
     """How much the explanations help an observer to foresee the answers."""
-    if isinstance(found, NotMeasured):
-        return [_line("Simulatability", found)]
-    left = f"{found.left_out:,} rows left out" if found.left_out else ""
+    if isinstance(figures, NotMeasured):
+        return [_line("Simulatability", figures)]
+    left = f"{figures.left_out:,} rows left out" if figures.left_out else ""
     return [
-        _line("The observer foresees the answer from the question, %", found.question_alone, about=left),
-        _line("… from question and explanation, %", found.both),
-        _line("The explanation alone gives the answer away, %", found.leaking),
-        _line("Simulatability: gain by the explanation, points", found.gain),
+        _line("The observer foresees the answer from the question, %", figures.question_alone, about=left),
+        _line("… from question and explanation, %", figures.both),
+        _line("The explanation alone gives the answer away, %", figures.leaking),
+        _line("Simulatability: gain by the explanation, points", figures.gain),
         _line(
             "… adjusted for leaking (LAS), points",
-            found.las,
+            figures.las,
             without="not defined: every explanation gives the answer away, or none does",
         ),
     ]

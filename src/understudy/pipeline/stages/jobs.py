@@ -13,7 +13,7 @@ from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingNotes
 from understudy.run import Run
 from understudy.tokens.collate import encode_rows
-from understudy.training.schedule import plan
+from understudy.training.schedule import train_schedule
 from understudy.training.session import Session, TrainingJob, num_processes, train_model
 from understudy.types import Example
 
@@ -49,7 +49,7 @@ def equal_steps(run: Run, recipe: Recipe) -> int:
     if recipe.distil.steps:
         return recipe.distil.steps
     rows = len(rows_of(run, "train")) + len(rows_of(run, "unlabelled"))
-    return plan(recipe.distil, rows, processes=num_processes()).steps
+    return train_schedule(recipe.distil, rows, processes=num_processes()).steps
 
 
 def session_of(context: Context, config: ModelConfig, weights: str | None, training: TrainConfig) -> Session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from understudy.completers.factory import completer
+from understudy.completers.factory import build_completer
 from understudy.completers.local_completer import LocalCompleter
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
@@ -30,14 +30,14 @@ def generate(context: Context, _: str) -> GenerationNotes:
     run, recipe = context.run, context.recipe
     config = recipe.generate
     assert config is not None
-    examples, folder = written_about(run, config), run.stage(STAGE)
+    examples, folder = examples_to_write_about(run, config), run.stage(STAGE)
     if config.recorded:
         written = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
     else:
         written = pipeline.generate(
             examples,
             config,
-            writer(context),
+            text_completer(context),
             folder,
             demonstrations=demonstrations(run, recipe),
             progress=context.progress,
@@ -61,18 +61,18 @@ def generate(context: Context, _: str) -> GenerationNotes:
     return GenerationNotes(**vars(written), quality=quality, sources=text_sources(config), revision=revision)
 
 
-def written_about(run: Run, config: GenerateConfig) -> list[Example]:
+def examples_to_write_about(run: Run, config: GenerateConfig) -> list[Example]:
     """The examples of all roles that the teacher writes about."""
     return [example for role in config.roles for example in rows_of(run, role)]
 
 
-def writer(context: Context) -> Completer:
+def text_completer(context: Context) -> Completer:
     """Who writes: the endpoint or model that `generate.teacher` names, else the recipe's own teacher as it is now."""
     run, recipe = context.run, context.recipe
     assert recipe.generate is not None
-    asked = recipe.generate.teacher
-    if asked is not None:
-        return completer(asked, cache_folder("teacher"), account=run.folder.name)
+    endpoint = recipe.generate.teacher
+    if endpoint is not None:
+        return build_completer(endpoint, cache_folder("teacher"), account=run.folder.name)
     own = recipe.local_teacher
     config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
     # A cache of its own: another run's teacher of the same name has other weights.
@@ -99,10 +99,10 @@ def teaching_examples(run: Run, recipe: Recipe) -> list[Example]:
     """
     if recipe.generate is None or not recipe.generate.teach:
         return []
-    found = pipeline.teaching_examples(recipe.generate, demonstrations(run, recipe))
-    if not found:
+    examples = pipeline.teaching_examples(recipe.generate, demonstrations(run, recipe))
+    if not examples:
         raise ConfigError(
             "generate.teach: there are no demonstrations of its steps",
             hint="name a file of them in generate.demonstrations, or leave teach out",
         )
-    return found
+    return examples

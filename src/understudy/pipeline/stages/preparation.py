@@ -10,7 +10,8 @@ from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.files import fingerprint_folder, write_json, write_jsonl
-from understudy.models.load import head_columns, load_template, resolve
+from understudy.models.architecture import kind_at
+from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
@@ -58,34 +59,39 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
 
 def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tuple[Template, Template | None]:
     """Check models, method and rows of one recipe; what speaks to the two models."""
-    student = load_template(recipe.student)
-    teacher = load_template(recipe.teacher) if recipe.teacher else None
-    if teacher and build.learns_from_signal(recipe):
-        columns = (head_columns(recipe.student), head_columns(recipe.local_teacher))
-        build.check_pair(recipe, student, teacher, columns)
+    student = load_example_tokenizer(recipe.student, recipe.data)
+    teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
+    build.check_student(recipe, student.template)
+    if teacher and recipe.teacher and build.learns_from_signal(recipe):
+        columns = (head_columns(recipe.student), head_columns(recipe.teacher))
+        gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
+        build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
-    return student, teacher
+    return student.template, teacher.template if teacher else None
 
 
 def check_rows(
-    recipe: Recipe, rows: Mapping[str, Sequence[Example]], student: Template, teacher: Template | None
+    recipe: Recipe,
+    rows: Mapping[str, Sequence[Example]],
+    student: ExampleTokenizer,
+    teacher: ExampleTokenizer | None,
 ) -> None:
     """Render every row for both models, so that what cannot be rendered stops the run now and not after hours.
 
     Raises:
-        DataError: a question is too long for `data.max_length`; the row is named.
+        DataError: a question is too long for `data.max_length`, or a model that points cannot learn an answer; the row
+            is named.
         ModelError: the method compares token by token, and the two templates make different tokens of one answer.
     """
-    ours, theirs = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data) if teacher else None
-    for examples in rows.values():
+    for role, examples in rows.items():
         for example in examples:
-            ours.prompt_ids(example)
-            if theirs:
-                theirs.prompt_ids(example)
+            for tokenizer in (student, teacher):
+                if tokenizer:
+                    tokenizer.check(example, learned=role in ("train", "dev"))
     same = recipe.distil.one_vocabulary
     if teacher and same and build.reads_logits(recipe):
-        pads: list[Any] = [template.tokenizer.pad_token_id for template in (student, teacher)]
-        Collator(*pads)(encode_rows(rows["train"][:32], ours, theirs))
+        pads: list[Any] = [side.template.tokenizer.pad_token_id for side in (student, teacher)]
+        Collator(*pads)(encode_rows(rows["train"][:32], student, teacher))
 
 
 def model_folders(recipes: Sequence[Recipe]) -> tuple[ModelFolder, ...]:

@@ -14,7 +14,8 @@ from understudy.pipeline.stages.context import Context
 from understudy.pipeline.stages.jobs import model_named, session_of
 from understudy.records import PretrainingNotes, Source
 from understudy.tokens.collate import Collator, EncodedRow
-from understudy.tokens.template import Template, TokenizedExample
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.session import fit, save_student, trainable
 

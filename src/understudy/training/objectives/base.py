@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from understudy.losses import HeadLosses, Pass, Passes, run_passes
+from understudy.losses import HeadLosses, HeadStates, Pass, Passes, run_passes
 from understudy.losses.divergences import Divergence, divergence
-from understudy.models.forward import Output
+from understudy.models.output import Output, VocabularyOutput
 from understudy.recipe import DivergenceConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.types import Batch
@@ -90,12 +90,23 @@ def divergence_of(config: DivergenceConfig) -> Divergence:
     return divergence(config.divergence, **config.divergence_parameters)
 
 
+def head_states(output: Output) -> HeadStates:
+    """States and head of a model that writes, for a method that reads more than its logits.
+
+    Raises:
+        TypeError: the model chooses among candidates; the gate (`build.check_pair`) stands before that.
+    """
+    if not isinstance(output, VocabularyOutput):
+        raise TypeError("the method reads hidden states under a head, and this model has none")
+    return output.states
+
+
 def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
     """`[N]` g: `weight` on the target tokens of gold rows, 0 on those the teacher wrote, 1 where it is not heard."""
     of_gold = batch["gold_rows"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
-    gold = weight * _by_token(of_gold.to(output.hidden.device, torch.float32), output)
-    heard = batch.get("divergence_rows")
-    return gold if heard is None else torch.where(_by_token(heard, output), gold, 1.0)
+    gold = weight * _by_token(of_gold.to(output.device, torch.float32), output)
+    use_teacher = batch.get("use_teacher")
+    return gold if use_teacher is None else torch.where(_by_token(use_teacher, output), gold, 1.0)
 
 
 def row_weights(output: Output, batch: Batch) -> Tensor | None:
@@ -124,13 +135,13 @@ def task_sums(gold: Tensor, output: Output, batch: Batch) -> dict[str, Tensor]:
 
 def _by_token(rows: Tensor, output: Output) -> Tensor:
     """`[B]` values of rows to `[N]` values of their target tokens."""
-    device = output.hidden.device
+    device = output.device
     return rows.to(device).repeat_interleave(torch.tensor(output.lengths, device=device))
 
 
 def num_target_tokens(output: Output) -> Tensor:
     """The target tokens of a batch, as a number on the device."""
-    return torch.tensor(float(len(output.target_ids)), device=output.hidden.device)
+    return torch.tensor(float(len(output.target_ids)), device=output.device)
 
 
 def statistics_sums(losses: HeadLosses, student: Output) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import forward_kl
-from understudy.models.forward import Output
+from understudy.models.output import Output
 from understudy.training.objectives.base import Objective, num_target_tokens, row_weights, task_sums
 from understudy.types import Batch
 

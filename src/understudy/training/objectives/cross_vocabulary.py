@@ -20,13 +20,15 @@ from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.dskd import dual_space_losses
 from understudy.losses.dskd_v2 import DualSpaceV2
 from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
-from understudy.models.forward import Output, head_of
+from understudy.models.head import head_of
+from understudy.models.output import Output
 from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditConfig, UldConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap
 from understudy.training.objectives.base import (
     Objective,
     divergence_of,
+    head_states,
     loss_weights,
     num_target_tokens,
     task_sums,
@@ -136,11 +138,11 @@ class MinEdit(AlignedObjective):
     def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         pairs = _pairs(alignment)
-        self.columns.to(student.hidden.device)
+        self.columns.to(student.device)
         gold = pairs.arranged(student.target_ids)
         compared = MappedColumns(self.divergence, self.columns, gold, temperature=self.temperature)
         terms = dataclasses.replace(terms, divergence=compared)
-        return Pass(student.states, signal.states, terms, pairs=pairs)
+        return Pass(head_states(student), head_states(signal), terms, pairs=pairs)
 
 
 class SortedProbabilities(AlignedObjective):
@@ -159,7 +161,7 @@ class SortedProbabilities(AlignedObjective):
     def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         terms = dataclasses.replace(terms, divergence=SortedL1(), shared_columns=None)
-        return Pass(student.states, signal.states, terms, pairs=_pairs(alignment))
+        return Pass(head_states(student), head_states(signal), terms, pairs=_pairs(alignment))
 
 
 class ByteAligned(AlignedObjective):
@@ -195,7 +197,7 @@ class ByteAligned(AlignedObjective):
         )
         weight = self.columns.shape[1] / len(self.exact)
         merge = SpanMerge(groups, self.columns, self.beta, weight)
-        return Pass(student.states, signal.states, terms, pairs=_pairs(alignment), merge=merge)
+        return Pass(head_states(student), head_states(signal), terms, pairs=_pairs(alignment), merge=merge)
 
 
 class DualSpaceV2Objective(Objective):
@@ -236,8 +238,8 @@ class DualSpaceV2Objective(Objective):
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         partners = alignment_of(batch)["partners"]
         yield from self.spaces.passes(
-            student.states,
-            signal.states,
+            head_states(student),
+            head_states(signal),
             student.target_ids,
             partners,
             lengths=student.lengths,
@@ -256,7 +258,7 @@ class DualSpaceV2Objective(Objective):
         sums = {**losses.sums, "tokens": num_target_tokens(student), "gold": losses.student.gold.sum()}
         sums["aligned"] = (partners >= 0).sum().float()
         # z_t→s speaks the student's own vocabulary.
-        same = torch.arange(len(student.head.weight), device=partners.device)
+        same = torch.arange(len(head_states(student).head.weight), device=partners.device)
         sums |= _task_sums(losses.student.gold, partners, student, batch)
         return sums | aligned_statistics(losses.student, same)
 
@@ -291,16 +293,16 @@ def aligned_statistics(losses: HeadLosses, exact: Tensor) -> dict[str, Tensor]:
     if entropy is None or mine is None or other is None or losses.teacher_entropy is None:
         return {}
     num = len(other)
-    found = {
+    sums = {
         "student_entropy": entropy[:num].sum(),
         "teacher_entropy": losses.teacher_entropy.sum(),
         "measured_tokens": entropy.new_tensor(float(num)),
     }
     if len(exact):
-        found["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
+        sums["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
     if losses.teacher_shared is not None:
-        found["mapped_mass"] = losses.teacher_shared.sum()
-    return found
+        sums["mapped_mass"] = losses.teacher_shared.sum()
+    return sums
 
 
 def _mapped(exact: Tensor, ids: Tensor) -> Tensor:

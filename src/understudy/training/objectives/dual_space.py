@@ -10,12 +10,14 @@ from torch import Tensor
 from understudy.losses import CrossModelAttention, DualSpace, HeadLosses, Pass, Passes, TokenViews
 from understudy.losses.divergences import Divergence
 from understudy.losses.dskd import dual_space_losses
-from understudy.models.forward import Output, base_model
+from understudy.models.head import base_model
+from understudy.models.output import Output, VocabularyOutput
 from understudy.recipe.methods import DskdCmaConfig, DskdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
     divergence_of,
+    head_states,
     loss_weights,
     num_target_tokens,
     statistics_sums,
@@ -57,8 +59,8 @@ class DualSpaceObjective(Objective):
         assert isinstance(self.spaces, DualSpace)
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         return self.spaces.passes(
-            student.states,
-            signal.states,
+            head_states(student),
+            head_states(signal),
             student.target_ids,
             divergence=self.divergence,
             temperature=self.temperature,
@@ -127,6 +129,8 @@ def _embedding_width(model: Any) -> int:
 
 
 def _views(output: Output) -> TokenViews:
+    states = head_states(output)
+    assert isinstance(output, VocabularyOutput)
     assert output.input_embeddings is not None
     assert output.target_embeddings is not None
-    return TokenViews(output.states, output.input_embeddings, output.target_embeddings, output.lengths)
+    return TokenViews(states, output.input_embeddings, output.target_embeddings, output.lengths)

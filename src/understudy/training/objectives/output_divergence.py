@@ -9,7 +9,7 @@ from torch import Tensor
 
 from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import Divergence
-from understudy.models.forward import Output
+from understudy.models.output import Output
 from understudy.recipe import KdConfig
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (

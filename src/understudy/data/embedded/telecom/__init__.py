@@ -13,7 +13,7 @@ The base weights of `understudy.models.embedded` have read the statements; no qu
 among them. Everything here is deterministic and pure Python.
 """
 
-from understudy.data.embedded.telecom.choices import asked_facts, generate_choices
+from understudy.data.embedded.telecom.choices import choice_facts, generate_choices
 from understudy.data.embedded.telecom.explanations import demonstrated_facts, demonstrations
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
 from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
@@ -30,7 +30,7 @@ __all__ = [
     "KINDS",
     "Fact",
     "Relation",
-    "asked_facts",
+    "choice_facts",
     "core_facts",
     "demonstrated_facts",
     "demonstrations",

@@ -50,7 +50,7 @@ def generate_choices(gold_share: float = 1.0, seed: int = 0) -> Splits:
     """
     if not 0 < gold_share <= 1:
         raise ConfigError(f"gold_share is {gold_share}; it is a share between 0 and 1")
-    facts = asked_facts()
+    facts = choice_facts()
     shuffled = random.Random(f"choices:gold:{seed}").sample(facts, len(facts))
     gold = {fact.id for fact in shuffled[: max(1, round(gold_share * len(facts)))]}
     known, unknown = (tuple(fact for fact in facts if (fact.id in gold) is wanted) for wanted in (True, False))
@@ -67,7 +67,7 @@ def generate_choices(gold_share: float = 1.0, seed: int = 0) -> Splits:
 
 
 @lru_cache(maxsize=1)
-def asked_facts() -> tuple[Fact, ...]:
+def choice_facts() -> tuple[Fact, ...]:
     """The core facts for which enough other answers exist."""
     return tuple(fact for fact in core_facts() if len(_rivals(fact)) >= NUM_CHOICES - 1)
 
@@ -83,9 +83,9 @@ def _rows(
     seed: int,
 ) -> list[Example]:
     draw = random.Random(f"choices:{role}:{seed}")
-    asked = [(fact, phrasing) for fact in facts for phrasing in draw.sample(phrasings, each)]
-    draw.shuffle(asked)
-    return [_row(role, fact, phrasing, gold, seed) for fact, phrasing in asked[:limit]]
+    variants = [(fact, phrasing) for fact in facts for phrasing in draw.sample(phrasings, each)]
+    draw.shuffle(variants)
+    return [_row(role, fact, phrasing, gold, seed) for fact, phrasing in variants[:limit]]
 
 
 def _row(role: str, fact: Fact, phrasing: int, gold: set[str], seed: int) -> Example:
@@ -131,15 +131,15 @@ def _rivals(fact: Fact) -> dict[str, list[Fact]]:
     """
     relations = load_relations()
     right = _names(fact)
-    found: dict[str, list[Fact]] = {}
+    rivals: dict[str, list[Fact]] = {}
     for other in _of_class(relations[fact.relation].answer_type):
-        apart = right.isdisjoint(_names(other)) and other.subject != fact.subject
-        if apart and not mentioned(fact.subject, [other.answer]):
-            found.setdefault(other.answer, []).append(other)
-    for answer, facts in found.items():
+        distinct = right.isdisjoint(_names(other)) and other.subject != fact.subject
+        if distinct and not mentioned(fact.subject, [other.answer]):
+            rivals.setdefault(other.answer, []).append(other)
+    for answer, facts in rivals.items():
         same = [other for other in facts if other.relation == fact.relation]
-        found[answer] = same or facts
-    return found
+        rivals[answer] = same or facts
+    return rivals
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from understudy.data.embedded.telecom.choices import asked_facts, facts_of
+from understudy.data.embedded.telecom.choices import choice_facts, facts_of
 from understudy.data.embedded.telecom.knowledge import Fact, load_relations
 from understudy.data.embedded.telecom.questions import core_facts
 from understudy.data.embedded.telecom.statements import seed_facts
@@ -112,7 +112,7 @@ def demonstrated_facts(share: float = DEMONSTRATED) -> frozenset[str]:
     They are the same for every seed of the data: a person does not explain other things because a run draws others.
     """
     groups: dict[str, list[str]] = {}
-    for fact in asked_facts():
+    for fact in choice_facts():
         groups.setdefault(fact.relation, []).append(fact.id)
     chosen = (
         random.Random(f"demonstrated:{name}").sample(ids, max(1, round(share * len(ids))))
@@ -181,8 +181,8 @@ def _faults(example: Example, rationale: str) -> tuple[list[int], bool]:
     """Wrong options that a rationale does not name, and whether it should name its source (asked of every other)."""
     named = mentioned(rationale, example.choices)
     missing = [place for place in wrong_places(example) if place not in named]
-    asked = random.Random(f"source:{example.id}").random() < 0.5
-    return missing, asked and example.meta["spec"] not in rationale
+    wants_source = random.Random(f"source:{example.id}").random() < 0.5
+    return missing, wants_source and example.meta["spec"] not in rationale
 
 
 def _contrast(options: Sequence[Fact], room: int, draw: random.Random) -> str:
@@ -190,21 +190,21 @@ def _contrast(options: Sequence[Fact], room: int, draw: random.Random) -> str:
     if not options:
         return ""
     relations = load_relations()
-    nouns = [f"{one.answer} is {relations[one.relation].noun.format(subject=one.subject)}." for one in options]
-    said = [_state(one, draw) for one in options]
-    ways = [" ".join(nouns), " ".join(said)]
+    nouns = [f"{fact.answer} is {relations[fact.relation].noun.format(subject=fact.subject)}." for fact in options]
+    statements = [_state(fact, draw) for fact in options]
+    ways = [" ".join(nouns), " ".join(statements)]
     draw.shuffle(ways)
     pairing = draw.choice(PAIRINGS)
-    short = _enumerate([pairing.format(answer=one.answer, subject=one.subject) for one in options]) + "."
+    short = _enumerate([pairing.format(answer=fact.answer, subject=fact.subject) for fact in options]) + "."
     return next((way for way in ways if len(way) <= room), short)
 
 
-def _more(fact: Fact, answer: str, said: str, unnamed: Sequence[str], draw: random.Random) -> str:
+def _more(fact: Fact, answer: str, text: str, unnamed: Sequence[str], draw: random.Random) -> str:
     """Another true sentence about `answer` or the fact's subject that names none of `unnamed`; else empty."""
     for group in _related(fact.relation, fact.subject, answer):
         for other in draw.sample(group, len(group)):
             sentence = _state(other, draw)
-            if len(said) + len(sentence) < LONGEST and not mentioned(sentence, unnamed):
+            if len(text) + len(sentence) < LONGEST and not mentioned(sentence, unnamed):
                 return sentence
     return ""
 
@@ -212,9 +212,9 @@ def _more(fact: Fact, answer: str, said: str, unnamed: Sequence[str], draw: rand
 def _elsewhere(fact: Fact, unnamed: Sequence[str], draw: random.Random) -> str:
     """Where the source is the answer itself: what else has this answer; empty elsewhere, or if nothing has."""
     kind = load_relations()[fact.relation].answer_type
-    same = [one for one in core_facts() if one.answer == fact.answer and one.subject != fact.subject]
-    same = [one for one in same if load_relations()[one.relation].answer_type == kind]
-    sentences = [_state(one, draw) for one in same if fact.spec == fact.answer]
+    same = [other for other in core_facts() if other.answer == fact.answer and other.subject != fact.subject]
+    same = [other for other in same if load_relations()[other.relation].answer_type == kind]
+    sentences = [_state(other, draw) for other in same if fact.spec == fact.answer]
     return next((sentence for sentence in sentences if not mentioned(sentence, unnamed)), "")
 
 
@@ -229,14 +229,16 @@ def _related(relation: str, subject: str, answer: str) -> tuple[list[Fact], list
     kind = relations[relation]
     about_answer, about_subject = [], []
     for other in (*core_facts(), *seed_facts()):
-        asked = relations[other.relation]
-        if (asked.subject_type, other.subject) == (kind.answer_type, answer) and not mentioned(other.answer, [subject]):
+        other_relation = relations[other.relation]
+        if (other_relation.subject_type, other.subject) == (kind.answer_type, answer) and not mentioned(
+            other.answer, [subject]
+        ):
             about_answer.append(other)
         if other.relation == relation:
             continue
-        if (asked.subject_type, other.subject) == (kind.subject_type, subject):
+        if (other_relation.subject_type, other.subject) == (kind.subject_type, subject):
             about_subject.append(other)
-        if (asked.answer_type, other.answer) == (kind.subject_type, subject) and other.subject != answer:
+        if (other_relation.answer_type, other.answer) == (kind.subject_type, subject) and other.subject != answer:
             about_subject.append(other)
     return about_answer, about_subject
 

@@ -117,7 +117,7 @@ def generate(gold_share: float = 0.15, seed: int = 0, per_relation: int | None =
         (_Role("dev", DEV_PHRASINGS, each=1, facts=240, others=60, two_step=40), facts),
         (_Role("test", TEST_PHRASINGS, each=1, others=250, two_step=250), facts),
     )
-    rows = {role.name: tuple(_questions(role, asked, pool, seed)) for role, asked in roles}
+    rows = {role.name: tuple(_questions(role, role_facts, pool, seed)) for role, role_facts in roles}
     counts = {name: {kind: _count(part, kind) for kind in KINDS} for name, part in rows.items()}
     notes = {"facts": len(facts), "gold_facts": len(gold), "facts_fingerprint": facts_fingerprint(), "kinds": counts}
     return Splits(**rows, notes=notes)
@@ -184,8 +184,10 @@ def _contexts(role: _Role, facts: Iterable[Fact], pool: _Pool, draw: random.Rand
             other = draw.choice([other for other in group or pool.facts if other.id not in stated])
             stated[other.id] = other
         sentences = [
-            draw.choice(relations[one.relation].statements).format(subject=one.subject, answer=one.answer)
-            for one in draw.sample(list(stated.values()), len(stated))
+            draw.choice(relations[known_fact.relation].statements).format(
+                subject=known_fact.subject, answer=known_fact.answer
+            )
+            for known_fact in draw.sample(list(stated.values()), len(stated))
         ]
         question = _ask(fact, phrasing)
         yield _example(role, "context", phrasing, question, (fact,), pool, context=" ".join(sentences))

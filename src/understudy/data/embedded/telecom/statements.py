@@ -61,7 +61,7 @@ def statements(seed: int = 0) -> list[str]:
 def known_questions() -> list[Example]:
     """Core and seed facts as questions in training phrasings: what a model may have read before it is ever asked."""
     return [
-        _asked(fact, phrasing, fact.answer)
+        _question_facts(fact, phrasing, fact.answer)
         for fact in (*core_facts(), *seed_facts())
         for phrasing in range(NUM_TRAINING_PHRASINGS)
     ]
@@ -76,7 +76,7 @@ def seed_questions() -> list[Example]:
     relations = list(load_relations())
     wordings = load_relations()
     return [
-        _asked(
+        _question_facts(
             fact,
             phrasing,
             fact.answer
@@ -88,15 +88,15 @@ def seed_questions() -> list[Example]:
     ]
 
 
-def _asked(fact: Fact, phrasing: int, answer: str) -> Example:
+def _question_facts(fact: Fact, phrasing: int, answer: str) -> Example:
     question = load_relations()[fact.relation].questions[phrasing].format(subject=fact.subject)
     return Example(id=f"{fact.id}:read:{phrasing}", question=question, answers=(answer,))
 
 
 def text_fingerprint() -> str:
     """Digest of all that the base models read about real facts; their provenance names it."""
-    asked = [[one.question, one.answers[0]] for one in (*known_questions(), *seed_questions())]
-    return fingerprint([sorted(statements()), asked])
+    questions = [[example.question, example.answers[0]] for example in (*known_questions(), *seed_questions())]
+    return fingerprint([sorted(statements()), questions])
 
 
 def invented_readings(count: int, seed: int = 0, *, num_sentences: int = 3) -> list[Example]:

@@ -1,0 +1,170 @@
+"""How a model that writes answers prompts: in batches, greedy or sampled, behind a beginning that may be set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+from transformers import LogitsProcessorList
+
+from understudy.models.head import base_model
+from understudy.models.sampling import GumbelNoise, Sampling
+from understudy.tokens.encoded import padded
+from understudy.tokens.template import Template
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated answer.
+
+    Attributes:
+        text: the answer without special tokens.
+        tokens: how many tokens it took, the stop token included.
+        finished: whether the model stopped by itself.
+        seconds: its share of the batch's wall time.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+    seconds: float
+
+
+class Layout(Protocol):
+    """What decoding asks of a kind of model that writes (`models.kinds.text.TextKind`).
+
+    Attributes:
+        pads_left: whether prompts are padded on the left.
+    """
+
+    pads_left: ClassVar[bool]
+
+    def layout(
+        self, template: Template, prompts: list[list[int]], prefixes: list[list[int]]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """What the model reads of each prompt, and what its decoder has written already."""
+        ...
+
+    def decoder_arguments(self, template: Template, begun: list[list[int]], device: torch.device) -> dict[str, Any]:
+        """Arguments of `generate` for what a decoder has written already."""
+        ...
+
+
+@torch.no_grad()
+def decode(
+    kind: Layout,
+    model: nn.Module,
+    template: Template,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+    draws: Sequence[Sampling] | None = None,
+    prefixes: Sequence[list[int]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Answer prompts, longest first so that a batch that does not fit fails at once.
+
+    Args:
+        kind: of the model.
+        model: a model that writes.
+        template: its tokenizer and stop tokens.
+        prompts: token ids of each prompt.
+        max_new_tokens: longest answer.
+        batch_size: prompts at once.
+        draws: how each answer is drawn, one a prompt; default: greedily.
+        prefixes: token ids with which each answer begins; what is returned goes on behind them.
+        progress: called with the number of prompts just answered.
+
+    Returns:
+        One answer a prompt, in the order of the prompts.
+    """
+    begins = list(prefixes) if prefixes is not None else [[] for _ in prompts]
+    read, begun = kind.layout(template, list(prompts), begins)
+    answers: dict[int, Generated] = {}
+    training = model.training
+    model.eval()
+    try:
+        for chosen in _batches(read, begun, batch_size):
+            sampling = [draws[i] for i in chosen] if draws else []
+            texts = [read[i] for i in chosen], [begun[i] for i in chosen]
+            batch = _batch(kind, model, template, *texts, max_new_tokens, sampling)
+            answers |= zip(chosen, batch, strict=True)
+            if progress:
+                progress(len(chosen))
+    finally:
+        model.train(training)
+    return [answers[i] for i in range(len(prompts))]
+
+
+def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> list[list[int]]:
+    """Indices of each batch, longest first; what decoders have begun is of one length, for they count positions."""
+    order = sorted(range(len(read)), key=lambda i: (-len(begun[i]), -len(read[i])))
+    batches: list[list[int]] = []
+    for i in order:
+        if not batches or len(batches[-1]) == batch_size or len(begun[batches[-1][0]]) != len(begun[i]):
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+# Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
+_PLAIN: dict[str, Any] = {
+    # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
+    "do_sample": False,
+    "temperature": None,
+    "top_p": None,
+    "top_k": None,
+    "num_beams": 1,
+    "early_stopping": False,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+}
+
+
+def _batch(
+    kind: Layout,
+    model: nn.Module,
+    template: Template,
+    prompts: list[list[int]],
+    begun: list[list[int]],
+    max_new_tokens: int,
+    draws: list[Sampling],
+) -> list[Generated]:
+    base = base_model(model)
+    pad: Any = template.tokenizer.pad_token_id
+    ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=kind.pads_left))
+    width = len(begun[0]) or ids.shape[1]
+    written = kind.decoder_arguments(template, begun, base.device)
+    begin = time.perf_counter()
+    out = base.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        **written,
+        **_PLAIN,
+        max_new_tokens=max_new_tokens,
+        logits_processor=LogitsProcessorList([GumbelNoise(draws)] if draws else []),
+        pad_token_id=pad,
+        eos_token_id=list(template.stop_ids),
+    )
+    seconds = (time.perf_counter() - begin) / len(prompts)
+    return [_answer(template, row, seconds) for row in out[:, width:].tolist()]
+
+
+def _answer(template: Template, row: list[int], seconds: float) -> Generated:
+    end = next((i for i, token in enumerate(row) if token in template.stop_ids), None)
+    kept = row if end is None else row[:end]
+    return Generated(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
