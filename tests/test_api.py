@@ -92,8 +92,8 @@ def test_a_run_knows_what_came_out(run: understudy.Run) -> None:
 def test_a_run_is_scored_and_compared(run: understudy.Run) -> None:
     [name] = understudy.compare(run, metrics=["token_f1"]).to_dict()["metrics"]
     assert name == "token_f1"
-    [(_, system)] = understudy.evaluate(f"{run.folder}:distilled", metrics="text")["systems"].items()
-    assert {"bleu", "chrf"} <= system["metrics"].keys()
+    [(_, system)] = understudy.evaluate(f"{run.folder}:distilled", metrics="text").systems.items()
+    assert {"bleu", "chrf"} <= system.scores.keys()
 
 
 def test_a_recipe_comes_in_four_shapes(house: House, tmp_path: Path) -> None:

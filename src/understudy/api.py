@@ -21,6 +21,7 @@ from understudy.run import Run
 
 if TYPE_CHECKING:
     from understudy.evaluation.compare import Comparison
+    from understudy.evaluation.evaluate import Evaluation
 
 Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]
 """A recipe, its mapping, its file, or the name of a shipped one."""
@@ -102,7 +103,7 @@ def evaluate(
     metrics: str | Sequence[str] | None = None,
     references: Sequence[Path] = (),
     config: EvaluateConfig | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures.
 
     Args:

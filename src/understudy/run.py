@@ -19,20 +19,23 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from understudy import __version__
-from understudy.errors import ConfigError, RunError, unknown
+from understudy.errors import ConfigError, DataError, RunError, unknown
 from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recorded
-from understudy.records import Prediction
+from understudy.records import Prediction, StageRecord
+from understudy.records.base import Record
 
 BEGUN, DONE = "begun.json", "done.json"
 EXTENSIONS, PREDICTIONS = "extensions", "predictions.jsonl"
+
+R = TypeVar("R", bound=Record)
 
 
 class Run:
@@ -173,7 +176,7 @@ class Run:
         return (
             self.is_done(name)
             and all(self.is_done(need) for need in needs)
-            and self.record(name).get("from") == self._makes(needs)
+            and self.record(name).made_from == self._makes(needs)
         )
 
     def begin(self, name: str, needs: Sequence[str]) -> None:
@@ -187,17 +190,35 @@ class Run:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             write_json(folder / BEGUN, makes)
 
-    def mark_done(self, name: str, record: dict[str, Any]) -> None:
-        """Write the last word of a stage, with a mark of this making that its dependants take down."""
+    def mark_done(self, name: str, notes: Mapping[str, Any], *, seconds: float = 0.0) -> None:
+        """Write the last word of a stage, with a mark of this making that its dependants take down.
+
+        Args:
+            name: of the stage.
+            notes: what it says of itself, JSON-able.
+            seconds: that it took.
+        """
         makes = read_json(self.stage(name) / BEGUN)
-        write_json(self.stage(name) / DONE, {**record, "made": uuid.uuid4().hex[:12], "from": makes})
+        record = StageRecord(name, seconds, notes, uuid.uuid4().hex[:12], makes)
+        write_json(self.stage(name) / DONE, record.to_json())
 
-    def _makes(self, needs: Sequence[str]) -> dict[str, Any]:
-        return {need: self.record(need).get("made") for need in needs}
+    def _makes(self, needs: Sequence[str]) -> dict[str, str | None]:
+        return {need: self.record(need).made for need in needs}
 
-    def record(self, name: str) -> dict[str, Any]:
-        """What a finished stage said of itself."""
-        return read_json(self.stage(name) / DONE)
+    def record(self, name: str) -> StageRecord:
+        """What a finished stage says of itself."""
+        return StageRecord.from_json(read_json(self.stage(name) / DONE))
+
+    def notes(self, name: str, kind: type[R]) -> R:
+        """What a finished stage says besides, read as stages of its kind write it: `run.notes("data", DataNotes)`.
+
+        Raises:
+            RunError: the record is not one of that kind.
+        """
+        try:
+            return kind.from_json(self.record(name).notes)
+        except DataError as error:
+            raise RunError(f"{self.stage(name) / DONE}: {error.message}", hint=error.hint) from error
 
 
 def environment() -> dict[str, Any]:

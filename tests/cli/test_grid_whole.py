@@ -18,6 +18,7 @@ from support.grids import at_work, copy_of, done, folder_of, make_grid, tables
 from support.house import House, environment, training
 from understudy.files import read_json, read_jsonl
 from understudy.grid import CellStatus, grid_status, grid_table
+from understudy.records import TrainingNotes
 from understudy.run import Run
 
 
@@ -58,7 +59,7 @@ def test_every_cell_is_a_run_folder_that_speaks_for_itself(finished_grid: House,
     for cell in (folder / "cells").iterdir():
         run = Run.open(cell)
         assert cell.name == f"grid-{run.recipe.fingerprint()}"
-        assert run.is_current("train-distilled", run.record("train-distilled")["from"])
+        assert run.is_current("train-distilled", run.record("train-distilled").made_from or ())
         assert (cell / "stages" / "train-distilled").is_symlink()
         assert not os.path.isabs(os.readlink(cell / "stages" / "train-distilled"))
         table = read_json(cell / "scores.json")["overall"]["table"]
@@ -319,7 +320,7 @@ def test_several_processes_of_a_launcher_train_one_stage(house: House, command) 
     rows = grid_table(folder_of(house), ["distilled"])
     assert len(rows) == 2
     # Half of the rows each: an epoch is that of one process with twice the batch.
-    assert {Run(row.run).record("train-distilled")["plan"]["steps"] for row in rows} == {6}
+    assert {Run(row.run).notes("train-distilled", TrainingNotes).plan.steps for row in rows} == {6}
     plain = command("run", str(house.folder / "grid.yaml"), "--plan", "grid.processes=1")
     assert "teacher_sft" in plain.out
     assert next(line for line in plain.out.splitlines() if "teacher_sft" in line).endswith("to be run")

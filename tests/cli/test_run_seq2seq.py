@@ -14,6 +14,7 @@ from support import tiny_seq2seq
 from support.house import House
 from support.tiny import llama
 from understudy.files import read_json, read_jsonl
+from understudy.records import SpeedNotes
 from understudy.run import Run
 
 
@@ -58,7 +59,7 @@ def test_t5_learns_from_t5(house: House, command) -> None:
         assert len(rows) == 5
         assert all((row["choice_scores"] is not None) == bool(row["choices"]) for row in rows)
     assert set(read_json(run.folder / "scores.json")["overall"]["table"]) >= {"teacher", "sft", "seqkd", "distilled"}
-    assert run.record("speed-student")["speed"]["tokens_per_second"] > 0
+    assert (run.notes("speed-student", SpeedNotes).speed.tokens_per_second or 0) > 0
     model = AutoModelForSeq2SeqLM.from_pretrained(run.folder / "student")
     reader = AutoTokenizer.from_pretrained(run.folder / "student")
     ids = torch.tensor([reader("Who charges?")["input_ids"]])

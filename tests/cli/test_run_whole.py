@@ -18,6 +18,7 @@ from understudy.files import read_json, read_jsonl
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
 from understudy.pipeline.stages.context import Context
+from understudy.records import AnswersNotes, DataNotes, TrainingNotes
 from understudy.run import Run
 
 ARMS = ("sft", "seqkd", "kd_gold", "distilled")
@@ -98,14 +99,14 @@ def test_the_student_opens_and_carries_its_card(finished: House) -> None:
 
 def test_arms_take_equal_steps_and_seqkd_reads_the_prompts_of_distilled(finished: House) -> None:
     run = Run(finished.run_folder())
-    assert {run.record(f"train-{arm}")["plan"]["steps"] for arm in ARMS} == {6}
+    assert {run.notes(f"train-{arm}", TrainingNotes).plan.steps for arm in ARMS} == {6}
     ours, theirs = seqkd_rows(context_of(run)), distilled_rows(context_of(run))
     assert [(row.id, row.question) for row in ours] == [(row.id, row.question) for row in theirs]
-    assert run.record("train-seqkd")["rows"] == run.record("train-distilled")["rows"] == len(ours)
-    data = run.record("data")["rows"]
+    assert run.notes("train-seqkd", TrainingNotes).rows == run.notes("train-distilled", TrainingNotes).rows == len(ours)
+    data = run.notes("data", DataNotes).rows
     assert data["unlabelled"] > 0
-    assert run.record("train-sft")["rows"] == run.record("train-kd_gold")["rows"] == data["train"]
-    assert run.record("answers")["asked"] == data["unlabelled"]
+    assert run.notes("train-sft", TrainingNotes).rows == run.notes("train-kd_gold", TrainingNotes).rows == data["train"]
+    assert run.notes("answers", AnswersNotes).asked == data["unlabelled"]
     assert {row.origin for row in theirs} == {"gold", "teacher"}
 
 
@@ -190,7 +191,7 @@ def test_without_unlabelled_questions_there_is_no_kd_gold_arm(house: House, comm
     run = Run(house.run_folder())
     assert not list(run.folder.glob("stages/*kd_gold"))
     assert not run.stage("teacher_sft").exists()
-    assert len({run.record(f"train-{arm}")["plan"]["steps"] for arm in ("sft", "seqkd", "distilled")}) == 1
+    assert len({run.notes(f"train-{arm}", TrainingNotes).plan.steps for arm in ("sft", "seqkd", "distilled")}) == 1
     ours, theirs = seqkd_rows(context_of(run)), distilled_rows(context_of(run))
     assert [row.question for row in ours] == [row.question for row in theirs]
     assert {row.origin for row in theirs} == {"gold"}

@@ -17,7 +17,7 @@ from understudy.evaluation.majority import majority_baseline
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
 from understudy.metrics.significance import Resampled, Resampling, randomisation_test
-from understudy.records import Prediction
+from understudy.records import Contest, Prediction
 
 NAMES = ["AMF", "SMF", "UPF", "PCF", "UDM", "AUSF", "NRF", "NEF"]
 
@@ -229,18 +229,18 @@ def test_majority_baseline_by_hand() -> None:
 def test_examples_show_both_directions(arms) -> None:
     contests = [("distilled", "sft"), ("sft", "distilled"), ("teacher", "distilled")]
     examples = disagreements(arms, contests=contests)
-    assert [(part["better"], part["worse"]) for part in examples] == contests
+    assert [(part.better, part.worse) for part in examples] == contests
     for part in examples:
-        assert len(part["examples"]) == 3
-        for example in part["examples"]:
-            quality = {name: answer["quality"] for name, answer in example["answers"].items()}
-            assert quality[part["better"]] > quality[part["worse"]]
+        assert len(part.examples) == 3
+        for example in part.examples:
+            quality = {name: answer.quality for name, answer in example.answers.items()}
+            assert quality[part.better] > quality[part.worse]
             assert set(quality) == set(arms)
-    better, worse = examples[0]["count"], examples[1]["count"]
+    better, worse = examples[0].count, examples[1].count
     table = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).overall.table
     lead = table["distilled"]["exact_match"].value - table["sft"]["exact_match"].value
     assert (better - worse) / 120 == pytest.approx(lead)
     assert disagreements(arms, contests=contests) == examples
     assert disagreements({"sft": arms["sft"]}, contests=contests) == []
     ours = compare_arms(arms, resampling=Resampling(100), metrics=("exact_match",)).to_dict()["examples"]
-    assert ours == examples
+    assert [Contest.from_json(row) for row in json.loads(json.dumps(ours))] == examples

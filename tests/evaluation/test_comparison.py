@@ -80,7 +80,7 @@ def test_a_perfect_system_has_the_maximum_on_every_text_metric() -> None:
     results = evaluation(
         [System("perfect", rows, "x")], ("exact_match", "token_f1", "rougeL"), resampling=Resampling(100)
     )
-    assert [s["value"] for s in results["systems"]["perfect"]["metrics"].values()] == [1.0, 1.0, 1.0]
+    assert [score.value for score in results.systems["perfect"].scores.values()] == [1.0, 1.0, 1.0]
 
 
 def test_every_pair_is_tested_on_every_metric(scored: Scored) -> None:
@@ -184,8 +184,8 @@ def test_the_mean_over_equal_runs_is_the_run(scored: Scored) -> None:
 
 def test_what_is_not_measured_is_said_with_its_reason() -> None:
     results = evaluation(systems(NAMES[0]), ("exact_match", "faithfulness"), resampling=Resampling(100))
-    assert list(results["systems"][NAMES[0]]["metrics"]) == ["exact_match"]
-    assert "judge" in results["not_measured"]["faithfulness"][NAMES[0]]
+    assert list(results.systems[NAMES[0]].scores) == ["exact_match"]
+    assert "judge" in results.not_measured["faithfulness"][NAMES[0]]
 
 
 def test_the_figures_of_a_run_say_it_too() -> None:

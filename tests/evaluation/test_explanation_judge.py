@@ -10,7 +10,8 @@ from support import scripted_judge
 from support.asking import completer
 from support.servers import Server
 from understudy.evaluation.explanation_judge import judged_explanations
-from understudy.metrics import MetricModels
+from understudy.evaluation.explanation_results import NotMeasured
+from understudy.metrics import Interval, MetricModels
 from understudy.metrics.significance import Resampling
 from understudy.records import ExplainedPrediction
 
@@ -38,11 +39,11 @@ def row(number: int, explanation: str | None, context: str | None = CONTEXT) -> 
 
 def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -> None:
     rows = [row(0, "The AMF ends N2."), row(1, "The AMF ends N2. The SMF ends N9."), row(2, None), row(3, "x", None)]
-    figures = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))[
-        "faithfulness"
-    ]
-    assert figures["value"] == pytest.approx((1 + 1 / 2) / 2)
-    assert figures["n"] == 2, "neither a row without explanation nor one without context"
+    models = MetricModels(judge=completer(server))
+    figures = judged_explanations(rows, models, resampling=Resampling(200))["faithfulness"]
+    assert isinstance(figures, Interval)
+    assert figures.value == pytest.approx((1 + 1 / 2) / 2)
+    assert figures.n == 2, "neither a row without explanation nor one without context"
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,7 @@ def test_claims_of_an_explanation_are_held_against_the_context(server: Server) -
     ],
 )
 def test_what_cannot_be_judged_says_why(server: Server, rows: list[ExplainedPrediction], said: str) -> None:
-    figures = judged_explanations(rows, MetricModels(judge=completer(server)), resampling=Resampling(200))[
-        "faithfulness"
-    ]
-    assert figures["value"] is None
-    assert said in figures["reason"]
+    models = MetricModels(judge=completer(server))
+    figures = judged_explanations(rows, models, resampling=Resampling(200))["faithfulness"]
+    assert isinstance(figures, NotMeasured)
+    assert said in figures.reason

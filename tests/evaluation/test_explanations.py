@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from math import isnan
 from types import SimpleNamespace
 
 import pytest
@@ -16,10 +17,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from support.tiny import llama, tokenizer
 from understudy.data.tasks import ANSWER_MARK, WithRationales, prompt_example
 from understudy.errors import ConfigError
+from understudy.evaluation.explanation_results import Faithfulness, NotMeasured, Simulatability
 from understudy.evaluation.explanations import explanation_figures, option_scores, predict_explained, roles_of
 from understudy.evaluation.faithfulness import NOT_READ, NOTHING_TO_SWAP, faithfulness, swapped_answers
 from understudy.evaluation.predict import predict
 from understudy.evaluation.simulatability import leakage_adjusted, observer_prompts, simulate
+from understudy.metrics import Interval
 from understudy.metrics.significance import Resampling
 from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
@@ -250,12 +253,12 @@ def test_who_copies_the_option_named_in_the_rationale_follows_every_time(copier)
         *[("sub", n) for n in (0, 1, 3)],
     ]
     figures = faithfulness(swaps, tasks, resampling=Resampling(200))
-    assert figures["measured"]
-    assert (figures["task"], figures["swaps"], figures["examples"]) == ("factual", 9, 3)
-    assert figures["follows"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 9, "missing": 0}
-    assert figures["flips"]["value"] == 1.0
-    assert figures["flips"]["n"] == sum(swap.before != swap.choice for swap in swaps) > 0
-    assert "note" not in figures
+    assert isinstance(figures, Faithfulness)
+    assert (figures.task, figures.swaps, figures.examples) == ("factual", 9, 3)
+    assert figures.follows == Interval(1.0, 1.0, 1.0, 9)
+    assert figures.flips.value == 1.0
+    assert figures.flips.n == sum(swap.before != swap.choice for swap in swaps) > 0
+    assert figures.note == ""
 
 
 def test_options_that_read_the_same_are_one_answer(copier):
@@ -277,7 +280,7 @@ def test_an_untrained_student_is_measured_too(student):
     assert len(swaps) == 9
     assert {swap.group for swap in swaps} == {"n2", "n4", "sub"}
     by_hand = sum(swap.after == swap.choice for swap in swaps) / 9
-    assert faithfulness(swaps, tasks, resampling=Resampling(200))["follows"]["value"] == pytest.approx(by_hand)
+    assert faithfulness(swaps, tasks, resampling=Resampling(200)).follows.value == pytest.approx(by_hand)
 
 
 def test_before_is_the_answer_behind_the_students_own_rationale(student):
@@ -293,21 +296,21 @@ def test_an_answer_that_reads_no_rationale_is_not_measured(causal, kind):
     tasks = TaskConfig(kind=kind)
     swaps = swapped_answers(causal.model, causal.encoder, argued(), tasks, batch_size=4)
     assert swaps == []
-    assert faithfulness(swaps, tasks) == {"measured": False, "reason": NOT_READ}
+    assert faithfulness(swaps, tasks) == NotMeasured(NOT_READ)
 
 
 def test_without_counterfactuals_there_is_nothing_to_measure(causal):
     tasks = TaskConfig(kind="counterfactual")
     bare = [WithRationales(one, "because") for one in ROWS]
     swaps = swapped_answers(causal.model, causal.encoder, bare, tasks, batch_size=4)
-    assert faithfulness(swaps, tasks) == {"measured": False, "reason": NOTHING_TO_SWAP}
+    assert faithfulness(swaps, tasks) == NotMeasured(NOTHING_TO_SWAP)
 
 
 def test_multitask_with_counterfactuals_says_which_answers_were_measured(copier):
     tasks = TaskConfig(kind="multitask_counterfactual")
     figures = faithfulness(swapped_answers(copier.model, copier.encoder, argued(), tasks, batch_size=4), tasks)
-    assert figures["task"] == "factual"
-    assert "[predict] do not read" in figures["note"]
+    assert figures.task == "factual"
+    assert "[predict] do not read" in figures.note
 
 
 def test_shares_of_swaps_by_hand():
@@ -319,12 +322,12 @@ def test_shares_of_swaps_by_hand():
         Swap("b", "b", choice=1, before=3, after=0),
     ]
     figures = faithfulness(swaps, tasks, resampling=Resampling(500))
-    assert figures["follows"]["value"] == 0.5
-    assert figures["flips"]["value"] == pytest.approx(1 / 3)
-    assert figures["flips"]["n"] == 3
-    assert figures["follows"]["low"] < 0.5 < figures["follows"]["high"]
+    assert figures.follows.value == 0.5
+    assert figures.flips.value == pytest.approx(1 / 3)
+    assert figures.flips.n == 3
+    assert figures.follows.low < 0.5 < figures.follows.high
     stubborn = faithfulness([swaps[0]], tasks, resampling=Resampling(500))
-    assert stubborn["flips"]["value"] is None
+    assert isnan(stubborn.flips.value)
 
 
 # simulatability
@@ -337,25 +340,25 @@ ALONE = [True, True, True, True, False, False, False, False]
 
 def test_leakage_adjusted_simulatability_of_eight_items_by_hand():
     figures = leakage_adjusted(BOTH, QUESTION, ALONE, resampling=Resampling(500))
-    assert figures["question_alone"]["value"] == 4 / 8
-    assert figures["both"]["value"] == 7 / 8
-    assert figures["gain"]["value"] == pytest.approx(3 / 8)
-    assert figures["leaking"]["value"] == 4 / 8
-    assert figures["gain_leaking"]["value"] == pytest.approx(2 / 4)
-    assert figures["gain_not_leaking"]["value"] == pytest.approx(1 / 4)
-    assert figures["las"]["value"] == pytest.approx((2 / 4 + 1 / 4) / 2)
-    assert figures["las"]["low"] < figures["las"]["value"] < figures["las"]["high"]
+    assert figures.question_alone.value == 4 / 8
+    assert figures.both.value == 7 / 8
+    assert figures.gain.value == pytest.approx(3 / 8)
+    assert figures.leaking.value == 4 / 8
+    assert figures.gain_leaking.value == pytest.approx(2 / 4)
+    assert figures.gain_not_leaking.value == pytest.approx(1 / 4)
+    assert figures.las.value == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert figures.las.low < figures.las.value < figures.las.high
     # strata of unequal size: seven items leak, and one that does not has a gain of its own
     unequal = leakage_adjusted([True] * 8, [False] * 7 + [True], [True] * 7 + [False], resampling=Resampling(500))
-    assert unequal["gain"]["value"] == pytest.approx(7 / 8)
-    assert unequal["las"]["value"] == pytest.approx((1 + 0) / 2)
+    assert unequal.gain.value == pytest.approx(7 / 8)
+    assert unequal.las.value == pytest.approx((1 + 0) / 2)
 
 
 def test_las_is_not_defined_where_everything_leaks():
     figures = leakage_adjusted(BOTH, QUESTION, [True] * 8, resampling=Resampling(200))
-    assert figures["las"] == {"value": None, "low": None, "high": None, "n": 8}
-    assert figures["gain_not_leaking"]["value"] is None
-    assert figures["gain_leaking"]["value"] == figures["gain"]["value"]
+    assert figures.las.to_dict() == {"value": None, "low": None, "high": None, "n": 8, "missing": 0}
+    assert isnan(figures.gain_not_leaking.value)
+    assert figures.gain_leaking.value == figures.gain.value
 
 
 hits = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=30)
@@ -366,49 +369,51 @@ hits = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size
 def test_gain_is_the_weighted_mean_of_its_halves_and_las_the_plain_one(table):
     both, question, alone = zip(*table, strict=True)
     figures = leakage_adjusted(both, question, alone, resampling=Resampling(100))
-    share = figures["leaking"]["value"]
-    halves = [figures[name]["value"] for name in ("gain_leaking", "gain_not_leaking")]
-    weighted = sum((weight * half for weight, half in zip((share, 1 - share), halves, strict=True) if half is not None))
-    assert figures["gain"]["value"] == pytest.approx(weighted)
-    assert figures["gain"]["value"] == pytest.approx(figures["both"]["value"] - figures["question_alone"]["value"])
-    if None in halves:
-        assert figures["las"]["value"] is None
+    share = figures.leaking.value
+    halves = [figures.gain_leaking.value, figures.gain_not_leaking.value]
+    weighted = sum((weight * half for weight, half in zip((share, 1 - share), halves, strict=True) if not isnan(half)))
+    assert figures.gain.value == pytest.approx(weighted)
+    assert figures.gain.value == pytest.approx(figures.both.value - figures.question_alone.value)
+    if any(map(isnan, halves)):
+        assert isnan(figures.las.value)
     else:
-        assert figures["las"]["value"] == pytest.approx(sum(halves) / 2)
-        assert -1 <= figures["las"]["value"] <= 1
+        assert figures.las.value == pytest.approx(sum(halves) / 2)
+        assert -1 <= figures.las.value <= 1
 
 
 def test_items_of_one_group_are_drawn_together():
     alone = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, resampling=Resampling(500))
     tied = leakage_adjusted(BOTH * 6, QUESTION * 6, ALONE * 6, clusters=[*range(8)] * 6, resampling=Resampling(500))
-    assert tied["las"]["value"] == alone["las"]["value"]
-    assert tied["las"]["high"] - tied["las"]["low"] > 1.5 * (alone["las"]["high"] - alone["las"]["low"])
+    assert tied.las.value == alone.las.value
+    assert tied.las.high - tied.las.low > 1.5 * (alone.las.high - alone.las.low)
 
 
 def test_an_observer_that_copies_foresees_what_explanations_name(copier):
     """An explanation that names the answer gains all there is to gain, and leaks each time: LAS is not defined."""
     rows = [row(str(n), n % 4, f"What does it: {OPTIONS[n % 4]}.") for n in range(8)]
     figures = simulate(copier.model, copier.encoder, rows, batch_size=8, resampling=Resampling(200))
-    assert (figures["measured"], figures["items"], figures["left_out"]) == (True, 8, 0)
-    assert figures["question_alone"]["value"] == 2 / 8
-    assert figures["both"]["value"] == figures["leaking"]["value"] == 1
-    assert figures["gain"]["value"] == figures["gain_leaking"]["value"] == 6 / 8
-    assert figures["las"]["value"] is None
+    assert isinstance(figures, Simulatability)
+    assert (figures.items, figures.left_out) == (8, 0)
+    assert figures.question_alone.value == 2 / 8
+    assert figures.both.value == figures.leaking.value == 1
+    assert figures.gain.value == figures.gain_leaking.value == 6 / 8
+    assert isnan(figures.las.value)
     silent = [replace(one, explanation="No reason.") for one in rows[:4]]
     mixed = simulate(copier.model, copier.encoder, rows[4:] + silent, batch_size=8, resampling=Resampling(200))
-    assert mixed["leaking"]["value"] == (4 + 1) / 8
-    assert mixed["gain_not_leaking"]["value"] == 0
-    assert mixed["las"]["value"] == pytest.approx((3 / 5 + 0) / 2)
+    assert mixed.leaking.value == (4 + 1) / 8
+    assert mixed.gain_not_leaking.value == 0
+    assert mixed.las.value == pytest.approx((3 / 5 + 0) / 2)
 
 
 def test_rows_that_cannot_be_foreseen_are_left_out_and_counted(causal):
     usable = row("a", 1, "why")
     unusable = [row("b", None, "why"), row("c", 1, None), row("d", 1, ""), row("e", None, "why", choices=[])]
     figures = simulate(causal.model, causal.encoder, [usable, *unusable], batch_size=8, resampling=Resampling(100))
-    assert (figures["items"], figures["left_out"]) == (1, 4)
+    assert (figures.items, figures.left_out) == (1, 4)
     nothing = simulate(causal.model, causal.encoder, unusable, batch_size=8)
-    assert (nothing["measured"], nothing["left_out"]) == (False, 4)
-    assert "not measured" in nothing["reason"]
+    assert isinstance(nothing, NotMeasured)
+    assert nothing.left_out == 4
+    assert "not measured" in nothing.reason
 
 
 def test_the_observer_sees_the_explanation_before_the_question_and_alone():
@@ -432,17 +437,17 @@ def test_figures_of_explanations_by_hand():
         row("d", 2, None),
     ]
     figures = explanation_figures(rows, resampling=Resampling(200))
-    assert (figures["items"], figures["explained"]) == (4, 3)
-    assert figures["answer_given"]["value"] == 3 / 4
-    assert figures["names_no_option"]["value"] == 1 / 4
-    assert figures["words"]["value"] == pytest.approx((7 + 9 + 2) / 3)
-    assert figures["distractors"]["value"] == pytest.approx((1 + 2 + 0) / 3)
-    assert (figures["names_own_answer"]["value"], figures["names_own_answer"]["n"]) == (1 / 2, 2)
-    assert figures["unfinished"]["value"] == pytest.approx(1 / 3)
+    assert (figures.items, figures.explained) == (4, 3)
+    assert figures.answer_given.value == 3 / 4
+    assert figures.names_no_option.value == 1 / 4
+    assert figures.words.value == pytest.approx((7 + 9 + 2) / 3)
+    assert figures.distractors.value == pytest.approx((1 + 2 + 0) / 3)
+    assert (figures.names_own_answer.value, figures.names_own_answer.n) == (1 / 2, 2)
+    assert figures.unfinished.value == pytest.approx(1 / 3)
 
 
 def test_figures_of_a_student_that_explains_nothing():
     figures = explanation_figures([row("a", 0, None), row("b", 1, None)], resampling=Resampling(100))
-    assert (figures["items"], figures["explained"]) == (2, 0)
-    assert figures["words"]["value"] is None
-    assert figures["names_no_option"]["value"] == 0
+    assert (figures.items, figures.explained) == (2, 0)
+    assert isnan(figures.words.value)
+    assert figures.names_no_option.value == 0

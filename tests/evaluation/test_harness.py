@@ -9,7 +9,7 @@ import pytest
 
 from support.tiny import llama, tokenizer
 from understudy.errors import ConfigError
-from understudy.evaluation.harness import gathered, run_tasks
+from understudy.evaluation.harness import TaskFigure, gathered, run_tasks
 
 
 def test_figures_are_gathered_with_their_errors() -> None:
@@ -18,8 +18,8 @@ def test_figures_are_gathered_with_their_errors() -> None:
         "gsm8k": {"exact_match,strict-match": 0.75, "exact_match_stderr,strict-match": "N/A"},
     }
     assert gathered(results) == {
-        "arc": {"acc": {"value": 0.25, "standard_error": 0.1}, "acc_norm": {"value": 0.5, "standard_error": None}},
-        "gsm8k": {"exact_match (strict-match)": {"value": 0.75, "standard_error": None}},
+        "arc": {"acc": TaskFigure(0.25, 0.1), "acc_norm": TaskFigure(0.5, None)},
+        "gsm8k": {"exact_match (strict-match)": TaskFigure(0.75, None)},
     }
 
 
@@ -51,6 +51,6 @@ def test_a_task_of_ones_own_runs_on_a_student(student: Path, tmp_path: Path, mon
     }
     (tmp_path / "ports.yaml").write_text(json.dumps(task), encoding="utf-8")
     results = run_tasks(student, [str(tmp_path / "ports.yaml")], device="cpu")
-    assert results["tasks"]["ports"]["acc"]["value"] in (0.0, 1.0)
+    assert results.tasks["ports"]["acc"].value in (0.0, 1.0)
     with pytest.raises(ConfigError, match="no_such_task"):
         run_tasks(student, ["no_such_task"], device="cpu")

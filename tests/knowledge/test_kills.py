@@ -110,7 +110,7 @@ def check(tmp_path: Path, num: int, kills: int, longest: float) -> None:
         for _ in range(kills):
             killed(server, tmp_path, num, max_cost, chance.uniform(0.05, longest))
         record = work(server.base_url, tmp_path, num, max_cost)
-        assert (record["finished"], record["left"], record["stopped"]) == (num, 0, "")
+        assert (record.finished, record.left, record.stopped) == (num, 0, "")
         again = work(server.base_url, tmp_path, num, max_cost)
         calls = list(server.calls)
 
@@ -133,7 +133,7 @@ def check(tmp_path: Path, num: int, kills: int, longest: float) -> None:
     assert len(whole) == len({call.key for call in calls}) == 4 * num
     twice = sum(often - 1 for key, often in whole.items() if key not in server_side.silent)
     assert twice <= kills * AT_ONCE
-    assert again["steps"] == record["steps"], "and nothing was asked the second time"
+    assert again.steps == record.steps, "and nothing was asked the second time"
 
     # Within the budget: whatever the endpoint may have charged for.
     assert server_side.charged * COST <= max_cost + COST
@@ -154,9 +154,9 @@ def test_killed_in_a_small_budget_it_stops_at_the_budget(tmp_path: Path) -> None
     with Server(server_side) as server:
         killed(server, tmp_path, num, max_cost, 0.3)
         record = work(server.base_url, tmp_path, num, max_cost)
-    assert record["stopped"].startswith("budget: ")
-    assert record["finished"] + record["left"] == num
-    assert 0 < record["finished"] < 26
+    assert record.stopped.startswith("budget: ")
+    assert record.finished + record.left == num
+    assert 0 < record.finished < 26
     assert server_side.charged * COST <= max_cost + COST
     # Calls under way at a kill stay on the books at the most they could have cost, so the budget may end early.
     assert server_side.charged > 20

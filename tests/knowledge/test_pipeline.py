@@ -20,6 +20,7 @@ from understudy.knowledge.step import STEPS
 from understudy.knowledge.store import read, with_rationales
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.records import WritingNotes
 from understudy.types import Completion, Example, Knowledge, Message, Request
 
 FOUR = ("explain", "critique", "revise", "answer")
@@ -93,16 +94,16 @@ def test_every_step_of_every_example_is_asked_once_in_the_words_of_the_steps_bef
             pairs.setdefault(name, set()).add(row.provenance.parameters["pair"])
     assert all(len(drawn) == 1 for drawn in pairs.values())
     assert len(pairs) == 20
-    assert record["finished"] == record["examples"] == 20
-    assert (record["left"], record["stopped"]) == (0, "")
-    figures = record["steps"]["counterfactual"]
-    assert {name: figures[name] for name in ("asked", "written", "kept", "cached")} == {
+    assert record.finished == record.examples == 20
+    assert (record.left, record.stopped) == (0, "")
+    figures = record.steps["counterfactual"]
+    assert {name: getattr(figures, name) for name in ("asked", "written", "kept", "cached")} == {
         "asked": 40, "written": 40, "kept": 40, "cached": 0
     }  # fmt: skip
-    assert (figures["input_tokens"], figures["output_tokens"], figures["cost"]) == (4_000, 800, 0.012)
-    assert (figures["rejected"], figures["missing"]) == ({}, {})
-    assert figures["seconds"] > 0
-    assert json.loads(json.dumps(record)) == record
+    assert (figures.input_tokens, figures.output_tokens, figures.cost) == (4_000, 800, 0.012)
+    assert (figures.rejected, figures.missing) == ({}, {})
+    assert figures.seconds > 0
+    assert WritingNotes.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert [row.id for row in read(tmp_path, "explain")] == [f"e{n}" for n in range(20)], "in the order of the examples"
 
 
@@ -116,7 +117,7 @@ def test_no_step_waits_for_other_examples(tmp_path: Path) -> None:
     with Server(script) as server:
         stream = generate(examples(30), GenerateConfig(steps=FOUR), completer(server, concurrency=8), tmp_path)
         order = [(kind(call), about(call)) for call in server.calls]
-    assert stream["finished"] == 30
+    assert stream.finished == 30
     assert order.index(("critique", "e0")) > 60, "step by step it would be the 30th"
     assert order.index(("answer", "e1")) < order.index(("explain", "e20"))
 
@@ -147,13 +148,13 @@ def test_what_is_there_is_not_asked_again_and_other_questions_are(tmp_path: Path
         assert len(server.calls) == 20
         record = generate(examples(8), config, completer(server), tmp_path)
         assert len(server.calls) == 32
-        assert record["finished"] == 8
+        assert record.finished == 8
         before = rows(tmp_path, *FOUR)
         again = generate(examples(8), config, completer(server), tmp_path)
-        assert (len(server.calls), again["steps"]) == (32, record["steps"])
+        assert (len(server.calls), again.steps) == (32, record.steps)
         assert rows(tmp_path, *FOUR) == before
         other = generate(examples(8), config.model_copy(update={"seed": 5}), completer(server), tmp_path / "other")
-        assert other["finished"] == 8
+        assert other.finished == 8
         generate(examples(8), config.model_copy(update={"seed": 5}), completer(server), tmp_path)
     assert [folder.name[:7] for folder in tmp_path.glob("before-*")] == ["before-"]
 
@@ -185,9 +186,9 @@ def test_a_step_whose_text_did_not_come_leaves_a_row_and_the_reason(tmp_path: Pa
     }
     assert found["explain", "e2", None, 0].text == "yes yes question 2", "rejected, and still there"
     assert found["counterfactual", "e3", None, 0].reasons == ("no gold answer",)
-    assert record["steps"]["explain"]["rejected"] == {"restates": 1}
-    assert record["steps"]["explain"]["missing"] == {"unfinished": 1, "no gold answer": 1}
-    assert record["finished"] == 4
+    assert record.steps["explain"].rejected == {"restates": 1}
+    assert record.steps["explain"].missing == {"unfinished": 1, "no gold answer": 1}
+    assert record.finished == 4
     texts = with_rationales(given, tmp_path, "revise")
     assert [each.rationale is not None for each in texts] == [True, False, False, False]
     assert [len(each.counterfactuals) for each in texts] == [2, 2, 2, 0]
@@ -202,11 +203,11 @@ def test_a_fault_that_passes_is_asked_about_again_another_time(tmp_path: Path) -
     config = GenerateConfig(steps=FOUR)
     with Server(script) as server:
         record = generate(examples(3), config, completer(server, tmp_path, max_retries=1), tmp_path)
-        assert (record["finished"], record["left"], record["stopped"]) == (2, 1, "")
+        assert (record.finished, record.left, record.stopped) == (2, 1, "")
         assert rows(tmp_path, *FOUR)["explain", "e1", None, 0].reasons[0].startswith("server: 503")
         down = False
         record = generate(examples(3), config, completer(server, tmp_path), tmp_path)
-    assert (record["finished"], record["left"]) == (3, 0)
+    assert (record.finished, record.left) == (3, 0)
     assert all(row.kept for row in rows(tmp_path, *FOUR).values())
     assert sum(call.answered for call in server.calls) == 12
 
@@ -224,14 +225,14 @@ def test_a_budget_stops_it_cleanly_and_more_of_it_goes_on(tmp_path: Path, limit:
     with Server(reply) as server:
         record = run(**limit)
         assert len(server.calls) == 30
-        assert record["stopped"].startswith("budget: ")
-        assert record["finished"] + record["left"] == record["examples"] == 20
-        assert 3 <= record["finished"] <= 7
-        assert len(rows(tmp_path / "texts", *FOUR)) == 4 * record["finished"]
-        assert run(**limit)["finished"] <= 7
+        assert record.stopped.startswith("budget: ")
+        assert record.finished + record.left == record.examples == 20
+        assert 3 <= record.finished <= 7
+        assert len(rows(tmp_path / "texts", *FOUR)) == 4 * record.finished
+        assert run(**limit).finished <= 7
         assert len(server.calls) == 30, "the account is empty"
         whole = run()
-    assert (whole["finished"], whole["left"], whole["stopped"]) == (20, 0, "")
+    assert (whole.finished, whole.left, whole.stopped) == (20, 0, "")
     assert len(server.calls) == 80, "what was paid for is not asked again"
 
 
@@ -259,8 +260,8 @@ def test_several_answers_are_samples_and_near_duplicates_are_told(tmp_path: Path
         assert {call.body["temperature"] for call in server.calls if kind(call) == "explain"} == {0.0}
         more = generate(examples(6), config, completer(server), tmp_path)
     assert sorted(sample for step, _, _, sample in rows(tmp_path, *config.steps) if step == "answer")[:6] == [0] * 6
-    assert record["steps"]["explain"]["rejected"] == {"near-duplicate": 3}
-    assert more["steps"]["explain"]["rejected"] == {"near-duplicate": 5}, "what earlier runs kept is compared too"
+    assert record.steps["explain"].rejected == {"near-duplicate": 3}
+    assert more.steps["explain"].rejected == {"near-duplicate": 5}, "what earlier runs kept is compared too"
 
 
 def test_shots_are_put_as_earlier_turns(tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def own() -> Iterator[Callable[[Path, str, str], GenerateConfig]]:
 def test_a_step_of_ones_own_is_asked_like_ours(tmp_path: Path, own: Any) -> None:
     with Server(lambda call: Reply(WORDS if "Explain" in call.prompt else f"said {call.prompt}")) as server:
         record = generate(examples(2), own(tmp_path, "shorter"), completer(server), tmp_path)
-    assert record["steps"]["shorter"]["kept"] == 2
+    assert record.steps["shorter"].kept == 2
     assert next(read(tmp_path, "shorter")).text == f"SAID SHORTER {{{{ 7 * 7 }}}}: {WORDS.upper()}"
 
 
@@ -358,6 +359,6 @@ class Plain:
 
 def test_any_completer_will_do(tmp_path: Path) -> None:
     record = generate(examples(5), GenerateConfig(steps=FOUR), Plain(), tmp_path)
-    assert record["finished"] == 5
+    assert record.finished == 5
     assert [row.id for row in read(tmp_path, "answer")] == [f"e{n}" for n in range(5)]
     assert not isinstance(Plain(), ApiCompleter)

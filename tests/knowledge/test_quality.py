@@ -222,7 +222,7 @@ def test_figures_of_steps():
     ]
     examples = [POND, *(Example(name, POND.question, POND.answers, choices=POND.choices) for name in "fg")]
     found = figures(rows, examples)
-    assert found["explain"] == {
+    assert found["explain"].to_json() == {
         "rows": 3,
         "written": 2,
         "kept": 1,
@@ -235,8 +235,8 @@ def test_figures_of_steps():
         "states_answer": 0.0,
         "leads_to_gold": None,
     }
-    assert found["answer"]["leads_to_gold"] == 0.5
-    assert figures([row(None)], [POND])["explain"]["words_mean"] is None
+    assert found["answer"].leads_to_gold == 0.5
+    assert figures([row(None)], [POND])["explain"].words_mean is None
     assert figures([], [POND]) == {}
 
 
@@ -247,18 +247,23 @@ def test_revisions_are_compared_pair_by_pair():
     after = [row("water " * generator.randint(5, 20) + "not the sea", "revise", str(n)) for n in range(29)]
     after.append(row(None, "revise", "29", reasons=("server: 500",)))
     found = revision(before, after[::-1], examples, seed=5)
-    assert found["pairs"] == 29
+    assert found.pairs == 29
+    words, distractors = found.words, found.distractors
+    assert words is not None
+    assert distractors is not None
     lengths = [[float(len(each.text.split())) for each in side[:29]] for side in (after, before)]
     expected = paired_bootstrap(*lengths, resampling=Resampling(seed=5))
     test = randomisation_test(*lengths, resampling=Resampling(seed=5))
-    assert found["words"]["p_value"] == test.p_value
-    assert found["words"]["before"] == expected.mean_b
-    assert found["words"]["difference"] == expected.difference
-    assert (found["words"]["low"], found["words"]["high"]) == (expected.low, expected.high)
-    assert found["words"]["low"] > 0
-    assert (found["distractors"]["before"], found["distractors"]["after"]) == (0, 1)
-    assert revision(before, [], examples) == {"pairs": 0}
-    assert revision(before[:1], after[:1], examples)["words"]["low"] is None
+    assert words.p_value == test.p_value
+    assert words.before == expected.mean_b
+    assert words.difference == expected.difference
+    assert (words.low, words.high) == (expected.low, expected.high)
+    assert words.low > 0
+    assert (distractors.before, distractors.after) == (0, 1)
+    assert revision(before, [], examples).to_json() == {"pairs": 0}
+    alone = revision(before[:1], after[:1], examples).words
+    assert alone is not None
+    assert alone.low is None
 
 
 @given(
@@ -280,7 +285,7 @@ def test_any_text_can_be_checked(text, question, choices, step, place):
     (judged,) = Filter(config).apply(asked, [made])
     assert judged.text == text
     assert {reason.split(":")[0] for reason in judged.reasons} <= set(REASONS)
-    assert figures([judged], [asked])[step]["rows"] == 1
+    assert figures([judged], [asked])[step].rows == 1
 
 
 def test_checks_need_no_torch():

@@ -78,7 +78,7 @@ def test_published_accuracies_of_the_teacher_come_out(palm, shared):
     assert round(100 * direct / num, 1) == 75.8
     assert round(100 * first / num, 1) == 76.8
     strict = figures(rows, examples)["explain_blind"]
-    assert round(100 * strict["leads_to_gold"] * strict["written"] / num, 1) == 75.4
+    assert round(100 * strict.leads_to_gold * strict.written / num, 1) == 75.4
 
 
 def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
@@ -86,11 +86,11 @@ def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
     config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
     some = examples[:2500:2]
     record = take_over(shared / STUDY / "palm", some, config, tmp_path)
-    step = record["steps"]["explain_blind"]
-    assert record["examples"] == 1250
-    assert step["written"] == record["finished"]
-    assert step["kept"] + step["rejected"]["answer"] + step["rejected"].get("restates", 0) >= step["written"]
-    assert 0.7 < step["kept"] / 1250 < 0.8
+    step = record.steps["explain_blind"]
+    assert record.examples == 1250
+    assert step.written == record.finished
+    assert step.kept + step.rejected["answer"] + step.rejected.get("restates", 0) >= step.written
+    assert 0.7 < step.kept / 1250 < 0.8
     kept = {row.id: row.text for row in read(tmp_path, "explain_blind")}
     assert kept == {row.id: row.text for row in rows[:2500:2]}
 
@@ -99,12 +99,12 @@ def test_what_the_filter_takes_of_the_whole_recording_and_what_the_texts_are_lik
     """The figures in docs/results.md."""
     examples, _ = palm
     config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
-    step = take_over(shared / STUDY / "palm", examples, config, tmp_path)["steps"]["explain_blind"]
-    assert (step["asked"], step["written"], step["kept"]) == (9741, 9738, 7341)
-    assert step["rejected"] == {"answer": 2394, "restates": 3}
+    step = take_over(shared / STUDY / "palm", examples, config, tmp_path).steps["explain_blind"]
+    assert (step.asked, step.written, step.kept) == (9741, 9738, 7341)
+    assert step.rejected == {"answer": 2394, "restates": 3}
     texts = figures(read(tmp_path, "explain_blind"), examples)["explain_blind"]
-    assert (round(texts["words_mean"], 1), texts["words_median"]) == (24.3, 24)
-    assert (round(texts["distractors_mean"], 2), round(texts["names_answer"], 3)) == (0.22, 0.586)
+    assert (round(texts.words_mean, 1), texts.words_median) == (24.3, 24)
+    assert (round(texts.distractors_mean, 2), round(texts.names_answer, 3)) == (0.22, 0.586)
 
 
 def test_human_explanations_are_joined_by_id(palm, shared):

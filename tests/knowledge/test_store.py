@@ -165,7 +165,7 @@ def test_counts_are_those_of_the_rows() -> None:
         Knowledge("c", "explain", None, reasons=("unfinished: the answer reached max_tokens",), provenance=paid),
         Knowledge("d", "explain", None, reasons=("no gold answer",)),
     ]
-    assert count(rows) == {
+    assert count(rows).to_json() == {
         "asked": 3,
         "written": 2,
         "kept": 1,

@@ -19,6 +19,7 @@ from understudy.pipeline.knowledge_report import texts_of
 from understudy.pipeline.stages.explained import explained_rows
 from understudy.pipeline.stages.knowledge import teaching_examples
 from understudy.recipe import TaskKind, parse_recipe
+from understudy.records import DataNotes, GenerationNotes, PredictionNotes, TrainingNotes
 from understudy.run import Run
 
 FIELDS = {"raw", "answer_given", "chosen", "explanation", "explanation_finished"}
@@ -66,7 +67,7 @@ def well_formed(run: Run, kind: str) -> None:
     assert swaps.is_file() == (kind != "answer")
     arms = run.recipe.evaluate.arms
     assert set(read_json(run.folder / "scores.json")["overall"]["table"]) >= {"base_student", *arms}
-    assert len({run.record(f"train-{arm}")["plan"]["steps"] for arm in arms}) == 1
+    assert len({run.notes(f"train-{arm}", TrainingNotes).plan.steps for arm in arms}) == 1
     assert "optimiser steps of 4 rows" in page(run)
     assert "**" not in page(run)
     assert SCRIPT not in page(run).split("</style>")[1]
@@ -93,7 +94,7 @@ def test_the_teacher_was_taught_by_the_demonstrations_and_writes_as_they_do(whol
     run, _ = whole
     rows = {role: len(read_jsonl(run.folder / "data" / f"{role}.jsonl")) for role in ("train", "dev", "test")}
     # Four demonstrated questions, a text of each of the four steps.
-    assert run.record("teacher_sft")["rows"] == rows["train"] + 16
+    assert run.notes("teacher_sft", TrainingNotes).rows == rows["train"] + 16
     folder = run.stage("generate")
     exact = 0
     for step, text in TEXTS.items():
@@ -102,10 +103,11 @@ def test_the_teacher_was_taught_by_the_demonstrations_and_writes_as_they_do(whol
         exact += sum(row.text == text for row in found)
         assert {row.provenance.teacher for row in found if row.provenance} == {run.recipe.local_teacher.model}
     assert exact > 0
-    record = run.record("generate")
-    assert record["quality"].keys() == TEXTS.keys()
-    assert record["revision"]["pairs"] > 0
-    assert record["left"] == 0
+    notes = run.notes("generate", GenerationNotes)
+    assert notes.quality.keys() == TEXTS.keys()
+    assert notes.revision is not None
+    assert notes.revision.pairs > 0
+    assert notes.left == 0
 
 
 def test_swaps_and_figures_of_the_student_that_learned_to_answer(whole: tuple[Run, Any]) -> None:
@@ -116,20 +118,20 @@ def test_swaps_and_figures_of_the_student_that_learned_to_answer(whole: tuple[Ru
     train_ids = {row["id"] for row in read_jsonl(run.folder / "data" / "train.jsonl")}
     assert {row["id"] for row in swaps} <= train_ids
     assert {row["choice"] for row in swaps} == {0, 2}
-    lines = {line["label"]: line for line in run.record("predict-explained")["explanations"]}
-    assert lines["The answer follows a swapped rationale, %"]["n"] == len(swaps)
-    assert "training rows" in lines["The answer follows a swapped rationale, %"]["about"]
-    assert lines["An answer could be read, %"]["value"] == 1.0
-    assert lines["The observer foresees the answer from the question, %"]["value"] == 1.0
+    lines = {line.label: line for line in run.notes("predict-explained", PredictionNotes).explanations or ()}
+    assert lines["The answer follows a swapped rationale, %"].n == len(swaps)
+    assert "training rows" in lines["The answer follows a swapped rationale, %"].about
+    assert lines["An answer could be read, %"].value == 1.0
+    assert lines["The observer foresees the answer from the question, %"].value == 1.0
     las = lines["… adjusted for leaking (LAS), points"]
-    assert las["value"] is not None or las["reason"].startswith("not defined")
+    assert las.value is not None or las.reason.startswith("not defined")
 
 
 def test_the_observer_reads_each_row_in_three_views_and_no_answer_of_the_teacher(whole: tuple[Run, Any]) -> None:
     run, _ = whole
     texts = [one for one in explained_rows(run, run.recipe, "train") if one.rationale]
-    others = run.record("data")["rows"]["train"] - len(texts)
-    assert run.record("train-observer")["rows"] == 3 * len(texts) + others
+    others = run.notes("data", DataNotes).rows["train"] - len(texts)
+    assert run.notes("train-observer", TrainingNotes).rows == 3 * len(texts) + others
 
 
 def test_the_report_shows_what_was_written(whole: tuple[Run, Any]) -> None:
@@ -137,9 +139,11 @@ def test_the_report_shows_what_was_written(whole: tuple[Run, Any]) -> None:
     text = page(run)
     for part in ("What the teacher wrote", "Before and after revision", "The student's own explanations"):
         assert part in text
-    [sample, *_] = texts_of(run, run.recipe)["samples"]
-    assert {row["step"] for row in sample["rows"]} == TEXTS.keys()
-    assert all(html.escape(row["text"], quote=False) in text for row in sample["rows"] if row["text"])
+    texts = texts_of(run, run.recipe)
+    assert texts is not None
+    [sample, *_] = texts.samples
+    assert {row.step for row in sample.texts} == TEXTS.keys()
+    assert all(html.escape(row.text, quote=False) in text for row in sample.texts if row.text)
     # The label of a counterfactual names its option.
     assert "Counterfactual for “&lt;script&gt;2”" in text
     assert f"Teacher: {run.recipe.local_teacher.model}" in text
@@ -181,7 +185,7 @@ def test_an_encoder_decoder_learns_and_is_measured(house: Path, whole: tuple[Run
     run, _ = run_recipe(value)
     well_formed(run, "multitask_counterfactual")
     assert read_jsonl(run.stage("predict-explained") / "swaps.jsonl")
-    assert run.record("train-observer")["rows"] > run.record("train-explained")["rows"]
+    assert run.notes("train-observer", TrainingNotes).rows > run.notes("train-explained", TrainingNotes).rows
 
 
 def test_the_logits_of_a_teacher_are_learned_beside_its_texts(house: Path, whole: tuple[Run, Any]) -> None:
@@ -205,11 +209,11 @@ def test_all_arms_take_equal_steps_though_texts_are_missing(house: Path, whole: 
     run, _ = run_recipe(
         recorded(house, whole, generate={"recorded": str(some)}, distil=distil, tasks=tasks), until="predict-explained"
     )
-    assert 0 < run.record("train-explained")["rows"] <= 5 < run.record("data")["rows"]["train"]
+    assert 0 < run.notes("train-explained", TrainingNotes).rows <= 5 < run.notes("data", DataNotes).rows["train"]
     run, _ = run_recipe(
         recorded(house, whole, generate={"recorded": str(some)}, distil=distil, tasks=tasks), until="train-sft"
     )
-    assert run.record("train-explained")["plan"]["steps"] == run.record("train-sft")["plan"]["steps"]
+    assert run.notes("train-explained", TrainingNotes).plan.steps == run.notes("train-sft", TrainingNotes).plan.steps
 
 
 # -- an endpoint -----------------------------------------------------------------------------------------------------
@@ -256,11 +260,11 @@ def test_unlabelled_questions_teach_by_the_answer_that_the_teacher_reached(house
         value["evaluate"]["simulatability"] = True
         run, _ = run_recipe(value)
     well_formed(run, "rationale_answer")
-    rows = run.record("data")["rows"]
+    rows = run.notes("data", DataNotes).rows
     assert rows["unlabelled"] > 0
-    assert run.record("train-explained")["rows"] == rows["train"] + rows["unlabelled"]
+    assert run.notes("train-explained", TrainingNotes).rows == rows["train"] + rows["unlabelled"]
     # The observer is no student of the teacher's answers: it learns the gold ones.
-    assert run.record("train-observer")["rows"] == 3 * rows["train"]
+    assert run.notes("train-observer", TrainingNotes).rows == 3 * rows["train"]
     texts = explained_rows(run, run.recipe, "train")
     assert sum(not one.example.labelled for one in texts) == rows["unlabelled"]
 

@@ -18,6 +18,7 @@ from understudy.pipeline.stages import run_stage
 from understudy.pipeline.stages.context import Context, student_weights, teacher_weights
 from understudy.pipeline.stages.pretraining import packed
 from understudy.recipe import parse_recipe
+from understudy.records import PretrainingNotes
 from understudy.run import Run
 from understudy.tokens.collate import Collator
 from understudy.tokens.template import Template
@@ -76,10 +77,10 @@ def run(tmp_path: Path) -> Run:
 def test_the_stage_lowers_the_loss_on_its_text_and_says_what_it_read(run: Run) -> None:
     recipe = run.recipe
     run_stage(stage_of("pretrain", "student"), recipe, run.folder, lambda *_: None)
-    record = run.record("student_pretrain")
-    assert record["documents"] == 1
-    assert record["plan"]["steps"] == 30
-    assert record["best_rougeL"] is None
+    notes = run.notes("student_pretrain", PretrainingNotes)
+    assert notes.documents == 1
+    assert notes.plan.steps == 30
+    assert notes.best_rougeL is None
     context = Context(run, recipe, lambda *_: None, stage_of("train", "sft"), recipe)
     assert student_weights(context) == str(run.stage("student_pretrain") / "model")
     assert teacher_weights(run, recipe) is None

@@ -26,7 +26,7 @@ def comparison(num: int, **right: int) -> dict[str, Any]:
 
 
 def test_the_headline_gives_the_difference_and_its_interval() -> None:
-    lines = summary(comparison(40, teacher=40, sft=10, seqkd=20, distilled=30))["headline"]
+    lines = summary(comparison(40, teacher=40, sft=10, seqkd=20, distilled=30)).headline
     assert lines[0].startswith("Yes: distillation beats")
     assert "a difference of +50.0 (+3" in lines[1]
     assert "p = 0.017 after correction for 35 tests" in lines[1]
@@ -35,7 +35,7 @@ def test_the_headline_gives_the_difference_and_its_interval() -> None:
 
 
 def test_a_gap_that_is_none_says_why_once() -> None:
-    lines = summary(comparison(40, teacher=10, sft=10, distilled=10))["headline"]
+    lines = summary(comparison(40, teacher=10, sft=10, distilled=10)).headline
     [line] = [line for line in lines if line.startswith("Gap recovered")]
     assert line.startswith("Gap recovered: not given: the teacher is not clearly better")
     assert line.count("not given") == 1
@@ -43,7 +43,7 @@ def test_a_gap_that_is_none_says_why_once() -> None:
 
 def test_one_item_has_no_interval_and_needs_none() -> None:
     found = comparison(1, teacher=1, sft=0, distilled=1)
-    assert any("a difference of +100.0 (no interval) points" in line for line in summary(found)["headline"])
+    assert any("a difference of +100.0 (no interval) points" in line for line in summary(found).headline)
     card = model_card(parse_recipe({}), found)
     assert "| distilled | 1.000 |" in card
 
@@ -60,8 +60,8 @@ def test_the_card_has_a_cell_for_every_metric_of_every_arm() -> None:
 
 def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
     shown = summary(comparison(30, teacher=30, sft=3, distilled=20))
-    assert "choice_accuracy" not in shown["metrics"]
-    assert shown["arms"]["distilled"]["exact_match"] == 20 / 30
+    assert "choice_accuracy" not in shown.metrics
+    assert shown.arms["distilled"]["exact_match"] == 20 / 30
 
 
 @pytest.mark.parametrize(

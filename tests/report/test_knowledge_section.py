@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
-from understudy.records import FigureLine
+from understudy.records import FigureLine, RevisedFigure, Revision, TextFigures
+from understudy.report.inputs import TextSample, WrittenTexts
 from understudy.report.knowledge_section import step_label, view
+from understudy.types import Knowledge
 
-STEP: dict[str, Any] = {
-    "rows": 1200,
-    "written": 1000,
-    "kept": 900,
-    "reasons": {"restates": 70, "unfinished": 1200},
-    "words_mean": 12.34,
-    "distractors_mean": 0.256,
-    "names_answer": 0.5,
-    "leads_to_gold": None,
-}
-CHANGE = {"before": 0.5, "after": 0.75, "difference": 0.25, "low": 0.1, "high": 0.4, "p_value": 0.0004}
+STEP = TextFigures(
+    rows=1200,
+    written=1000,
+    kept=900,
+    reasons={"restates": 70, "unfinished": 1200},
+    words_mean=12.34,
+    distractors_mean=0.256,
+    names_answer=0.5,
+)
+CHANGE = RevisedFigure(before=0.5, after=0.75, difference=0.25, low=0.1, high=0.4, p_value=0.0004)
 
 
 def test_without_texts_there_is_no_section() -> None:
-    assert view({}) is None
+    assert view(None) is None
 
 
 def test_a_step_in_print() -> None:
-    page = view({"teacher": "large", "quality": {"explain": STEP, "one_sentence": {**STEP, "reasons": {}}}})
+    page = view(WrittenTexts("large", {"explain": STEP, "one_sentence": replace(STEP, reasons={})}))
     assert page is not None
     first, own = page["steps"]
     assert first == {
@@ -43,7 +44,7 @@ def test_a_step_in_print() -> None:
 
 
 def test_shares_are_on_0_to_100_and_words_are_not() -> None:
-    page = view({"revision": {"pairs": 1234, "words": CHANGE, "names_answer": CHANGE}})
+    page = view(WrittenTexts(revision=Revision(1234, words=CHANGE, names_answer=CHANGE)))
     assert page is not None
     assert page["revision"]["pairs"] == "1,234"
     words, names = page["revision"]["rows"]
@@ -53,11 +54,11 @@ def test_shares_are_on_0_to_100_and_words_are_not() -> None:
 
 
 def test_one_pair_has_no_interval_and_no_pair_no_table() -> None:
-    alone = {**CHANGE, "low": None, "high": None, "p_value": None}
-    page = view({"revision": {"pairs": 1, "restates": alone}})
+    alone = replace(CHANGE, low=None, high=None, p_value=None)
+    page = view(WrittenTexts(revision=Revision(1, restates=alone)))
     assert page is not None
     assert (page["revision"]["rows"][0]["bounds"], page["revision"]["rows"][0]["p"]) == ("", "p –")
-    empty = view({"revision": {"pairs": 0}})
+    empty = view(WrittenTexts(revision=Revision(0)))
     assert empty is not None
     assert empty["revision"] is None
 
@@ -70,7 +71,7 @@ def test_figures_of_the_student_and_why_one_is_missing() -> None:
     ]
     lines = [FigureLine.from_json(row) for row in rows]
     assert [line.to_json() for line in lines] == [rows[0], {**rows[1], "about": ""}, rows[2]]
-    page = view({"explanations": lines})
+    page = view(WrittenTexts(explanations=lines))
     assert page is not None
     texts = [(row["value"], row["bounds"], row["n"], row["why"]) for row in page["explanations"]]
     assert texts == [("50.0", "25.0 to 100.0", "1,234", "so"), ("3.0", "", "1", ""), ("–", "", "", "not measured")]
@@ -78,11 +79,11 @@ def test_figures_of_the_student_and_why_one_is_missing() -> None:
 
 def test_a_sample_names_the_option_that_a_text_argues_for() -> None:
     rows = [
-        {"step": "counterfactual", "choice": 1, "text": "b", "reasons": []},
-        {"step": "counterfactual", "choice": 9, "text": None, "reasons": ["short: 1", "restates: 1"]},
-        {"step": "revise", "choice": None, "text": "c", "reasons": []},
+        Knowledge("q", "counterfactual", "b", choice=1),
+        Knowledge("q", "counterfactual", None, choice=9, reasons=("short: 1", "restates: 1")),
+        Knowledge("q", "revise", "c"),
     ]
-    page = view({"samples": [{"id": "q", "question": "?", "choices": ["x", "y"], "answer": "x", "rows": rows}]})
+    page = view(WrittenTexts(samples=[TextSample("q", "?", ("x", "y"), "x", rows)]))
     assert page is not None
     [sample] = page["samples"]
     assert [row["label"] for row in sample["rows"]] == ["Counterfactual for “y”", "Counterfactual", "Revision"]

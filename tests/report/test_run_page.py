@@ -16,6 +16,7 @@ import pytest
 from support.arms import compare_arms
 from understudy.errors import RunError
 from understudy.metrics.significance import Resampling
+from understudy.records import ModelSpeed
 from understudy.report import ReportInputs, render_report
 from understudy.report.caveats import limits
 from understudy.report.formatting import arm_label, compact, number, p_text
@@ -55,14 +56,8 @@ CURVES = {
     ],
 }
 MODELS = {
-    "teacher": {
-        "parameters": 2_000_000,
-        "bytes": 8e6,
-        "tokens_per_second": 2000.0,
-        "latency_ms": 40.0,
-        "peak_memory_mb": 800.0,
-    },
-    "student": {"parameters": 500_000, "bytes": 2e6, "tokens_per_second": 5000.0, "latency_ms": 10.0},
+    "teacher": ModelSpeed(2_000_000, 8e6, latency_ms=40.0, tokens_per_second=2000.0, peak_memory_mb=800.0),
+    "student": ModelSpeed(500_000, 2e6, latency_ms=10.0, tokens_per_second=5000.0),
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -25,6 +26,10 @@ from understudy.report.formatting import (
 from understudy.report.headline import headline
 from understudy.report.verdicts import all_tests, contrasts_of, names_of, tone, verdict_of_pair
 
+if TYPE_CHECKING:
+    from understudy.evaluation.evaluate import Evaluation, SystemScores
+    from understudy.evaluation.harness import TaskResults
+
 
 def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
@@ -45,39 +50,40 @@ def _table(title: str, columns: Sequence[str], left_aligned: Sequence[int] = (0,
     return table
 
 
-def scores(results: Mapping[str, Any]) -> None:
+def scores(results: Evaluation) -> None:
     """Every score with its interval, one column a system; signatures; what was not measured and why."""
-    console, systems = _console(), results["systems"]
-    level = f"{results['settings']['confidence']:.0%}"
-    counts = {system["items"] for system in systems.values()}
+    console, systems = _console(), results.systems
+    level = f"{results.settings.confidence:.0%}"
+    counts = {system.items for system in systems.values()}
     items = items_text(counts.pop()) if len(counts) == 1 else "items of each system's own"
-    metrics = dict.fromkeys(name for system in systems.values() for name in system["metrics"])
+    metrics = dict.fromkeys(name for system in systems.values() for name in system.scores)
     for shown_systems in _column_blocks(console, list(systems), 12):
         table = _table(f"{items}, 0 to 100, {level} intervals", ["metric", *map(arm_label, shown_systems)])
         for name in metrics:
-            cells = (_score(systems[system]["metrics"].get(name)) for system in shown_systems)
+            cells = (_score(systems[system], name) for system in shown_systems)
             table.add_row(_line(metric_label(name)), *cells)
         console.print(table)
     console.print(_line("how each was computed:"))
     for name in metrics:
-        description = next(system["metrics"][name] for system in systems.values() if name in system["metrics"])
-        console.print(Text("  ") + _line(f"{metric_label(name)}: {description['signature']}"), soft_wrap=True)
+        description = next(system.scores[name] for system in systems.values() if name in system.scores)
+        console.print(Text("  ") + _line(f"{metric_label(name)}: {description.signature}"), soft_wrap=True)
     for name, system in systems.items():
-        for metric, figures in system["metrics"].items():
+        for metric, score in system.scores.items():
             if metric in JUDGED:
-                phrases = "; ".join(judges.reliability(figures["details"]))
-                console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {phrases}"), soft_wrap=True)
-    _missing(console, results["not_measured"], list(systems))
-    _notes(console, results["notes"])
+                description = "; ".join(judges.reliability(score.details))
+                console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {description}"), soft_wrap=True)
+    _missing(console, results.not_measured, list(systems))
+    _notes(console, results.notes)
 
 
-def _score(figures: Mapping[str, Any] | None) -> Text:
-    if figures is None or figures["value"] is None:
+def _score(system: SystemScores, metric: str) -> Text:
+    score = system.scores.get(metric)
+    if score is None or not isfinite(score.value):
         return Text("–")
-    factor = 100 / figures["maximum"]
-    text = number(figures["value"] * factor)
-    if figures["low"] is not None:
-        text += f"\n{number(figures['low'] * factor)}–{number(figures['high'] * factor)}"
+    factor, interval = 100 / score.maximum, system.intervals[metric]
+    text = number(score.value * factor)
+    if isfinite(interval.low):
+        text += f"\n{number(interval.low * factor)}–{number(interval.high * factor)}"
     return Text(text, justify="right")
 
 
@@ -157,14 +163,12 @@ def _column_blocks(console: Console, names: list[str], width: int) -> list[list[
     return [names[start : start + fit] for start in range(0, len(names), fit)]
 
 
-def tasks(results: Mapping[str, Any]) -> None:
+def tasks(results: TaskResults) -> None:
     """Figures of lm-eval tasks with their standard errors."""
     console = _console()
-    table = _table(f"lm-eval {results['version']}", ["task", "metric", "value", "standard error"], left_aligned=(0, 1))
-    for task, figures in results["tasks"].items():
+    table = _table(f"lm-eval {results.version}", ["task", "metric", "value", "standard error"], left_aligned=(0, 1))
+    for task, figures in results.tasks.items():
         for metric, value in figures.items():
-            error = value["standard_error"]
-            table.add_row(
-                *map(_line, [task, metric, f"{value['value']:.4f}", "–" if error is None else f"{error:.4f}"])
-            )
+            error = value.standard_error
+            table.add_row(*map(_line, [task, metric, f"{value.value:.4f}", "–" if error is None else f"{error:.4f}"]))
     console.print(table)

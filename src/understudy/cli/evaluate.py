@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,7 +43,7 @@ def evaluate(
 
     scores = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
     path = _target(source, out)
-    write_json(path, scores)
+    write_json(path, scores.to_dict())
     comparison_tables.scores(scores)
     typer.echo(f"scores: {path}")
 
@@ -66,8 +66,8 @@ def _harness(source: str, tasks: str, limit: int | None, out: Path | None) -> No
     from understudy.evaluation.harness import run_tasks
     from understudy.files import write_json
 
-    figures: dict[str, Any] = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
+    figures = run_tasks(Path(source), [task.strip() for task in tasks.split(",")], limit=limit)
     path = _target(source, out, "lm_eval.json")
-    write_json(path, figures)
+    write_json(path, figures.to_json())
     comparison_tables.tasks(figures)
     typer.echo(f"scores: {path}")

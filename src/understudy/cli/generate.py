@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from understudy.records import StepCounts
 
 
 def generate(
@@ -74,7 +77,7 @@ def _show_folder(folder: Path) -> None:
         typer.echo(f"texts: {folder}")
 
 
-def show(steps: Mapping[str, Mapping[str, Any]]) -> None:
+def show(steps: Mapping[str, StepCounts]) -> None:
     """A line a step: what was asked, kept, rejected and why, and what it cost."""
     from rich import box
     from rich.console import Console
@@ -83,7 +86,7 @@ def show(steps: Mapping[str, Mapping[str, Any]]) -> None:
 
     from understudy.cli import one_line
 
-    priced = any(figures["cost"] is not None for figures in steps.values())
+    priced = any(figures.cost is not None for figures in steps.values())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ["step", "asked", "kept", "rejected", "no text", "tokens", *["cost"] * priced, "seconds"]:
         left_aligned = name in ("step", "rejected", "no text")
@@ -91,13 +94,13 @@ def show(steps: Mapping[str, Mapping[str, Any]]) -> None:
     for name, figures in steps.items():
         cells = [
             name,
-            f"{figures['asked']:,}",
-            f"{figures['kept']:,}",
-            _reasons(figures["rejected"]),
-            _reasons(figures["missing"]),
-            f"{figures['input_tokens'] + figures['output_tokens']:,}",
-            *[f"{figures['cost'] or 0:,.4f}"] * priced,
-            f"{figures['seconds']:,.0f}",
+            f"{figures.asked:,}",
+            f"{figures.kept:,}",
+            _reasons(figures.rejected),
+            _reasons(figures.missing),
+            f"{figures.input_tokens + figures.output_tokens:,}",
+            *[f"{figures.cost or 0:,.4f}"] * priced,
+            f"{figures.seconds:,.0f}",
         ]
         table.add_row(*(Text("\n".join(map(one_line, cell.splitlines()))) for cell in cells))
     Console(highlight=False, markup=False, emoji=False).print(table)

@@ -28,6 +28,7 @@ from understudy.evaluation.slices import Slice, slices_of
 from understudy.metrics.registry import JUDGED
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, SystemsComparison, compare_many
 from understudy.metrics.significance.mixed import seeds_model
+from understudy.records import Contest
 
 _MODELLED = ("exact_match", "token_f1", "rougeL", "choice_accuracy", "answer_correctness")
 
@@ -66,7 +67,7 @@ class Comparison:
                 {"name": s.name, "origin": s.origin, "arm": s.arm, "seeds": list(scored.by_seed.get(s.name, ()))}
                 for s in scored.systems
             ],
-            "metrics": scored.metrics(),
+            "metrics": {name: info.to_json() for name, info in scored.metrics().items()},
             "not_measured": {name: dict(reasons) for name, reasons in scored.not_measured.items()},
             "overall": self.overall.to_dict(),
             "comparison": self.tests.to_dict(),
@@ -78,7 +79,7 @@ class Comparison:
             "seeds_model": _seeds_models(scored, self.resampling.confidence),
             "judge": _judge(scored),
             "constant_answer": _constant_answer(scored),
-            "examples": _examples(scored, self.tests, examples),
+            "examples": [contest.to_json() for contest in _contests(scored, self.tests, examples)],
             "notes": [*scored.notes, *_few_draws(self.tests), *_few_clusters(self.tests)],
             "versions": versions(),
         }
@@ -214,7 +215,7 @@ def _constant_answer(scored: Scored) -> dict[str, Any]:
     return {"answer": answer, "share": count / len(scored.rows)}
 
 
-def _examples(scored: Scored, tests: SystemsComparison, limit: int) -> list[dict[str, Any]]:
+def _contests(scored: Scored, tests: SystemsComparison, limit: int) -> list[Contest]:
     """Items on which the systems of the first pairs disagree most, in both directions; for a run its teacher too."""
     contrasts_tested = list(dict.fromkeys((test.a, test.b) for test in tests.tests))
     contests = [contest for a, b in contrasts_tested[: 1 if scored.are_arms else 2] for contest in ((a, b), (b, a))]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import score
-from understudy.records import Prediction
+from understudy.records import Contest, Prediction, RatedAnswer, RatedItem
 
 
 def disagreements(
@@ -17,16 +16,14 @@ def disagreements(
     contests: Sequence[tuple[str, str]],
     limit: int = 3,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[Contest]:
     """Pick examples for each contest (better system, worse system): the items where the one's answer is better by most.
 
     Quality is token F1 of the written answer, or right/wrong of the chosen option. Among equals the pick is random, so
     nobody chose the examples.
 
     Returns:
-        One dictionary a contest that has both arms: `better`, `worse`, `count` (items where so), `items` (of the test
-        set) and `examples`, each with id, kind, gold_fact, question, context, choices, references and `answers`
-        (arm -> text and quality between 0 and 1).
+        The contests that have both arms.
     """
     tables = {arm: {row.id: row for row in rows if row.references} for arm, rows in arms.items()}
     shared = list(dict.fromkeys(key for table in tables.values() for key in table))
@@ -44,21 +41,18 @@ def disagreements(
         count = len(candidates)
         random.Random(seed).shuffle(candidates)
         candidates.sort(key=lambda key: -lead[key])
-        examples = [
-            {
-                **_item_fields(tables[better][key]),
-                "answers": {arm: {"text": answers[arm][key], "quality": quality[arm][key]} for arm in tables},
-            }
+        examples = tuple(
+            _rated(tables[better][key], {arm: RatedAnswer(answers[arm][key], quality[arm][key]) for arm in tables})
             for key in candidates[:limit]
-        ]
-        entries.append({"better": better, "worse": worse, "count": count, "items": len(shared), "examples": examples})
+        )
+        entries.append(Contest(better, worse, count, len(shared), examples))
     return entries
 
 
-def _item_fields(row: Prediction) -> dict[str, Any]:
-    """What a reader sees of the item itself."""
-    item = {"id": row.id, "kind": row.kind, "gold_fact": row.gold_fact, "question": row.question}
-    return {**item, "context": row.context, "choices": list(row.choices), "references": list(row.references)}
+def _rated(row: Prediction, answers: Mapping[str, RatedAnswer]) -> RatedItem:
+    return RatedItem(
+        row.id, row.kind, row.gold_fact, row.question, row.context, row.choices, row.references, answers=answers
+    )
 
 
 def _answer(row: Prediction) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from understudy.evaluation.explanation_results import NotMeasured
 from understudy.evaluation.explanations import cluster_names
-from understudy.metrics import MetricModels, score
+from understudy.metrics import Interval, MetricModels, score
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.records import ExplainedPrediction
 
@@ -19,7 +19,7 @@ def judged_explanations(
     models: MetricModels,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Interval | NotMeasured]:
     """Judge explanations by the metrics that need no right explanation.
 
     `answer_relevance`: whether the explanation speaks to the question. `faithfulness`: the share of its claims that the
@@ -32,15 +32,15 @@ def judged_explanations(
         resampling: draws, level of the intervals, seed.
 
     Returns:
-        Metric → `value`, `low`, `high`, `n`, with intervals over groups of items; or `value` None and `reason`.
+        Metric → figure with its interval over groups of items, or why there is none.
     """
     texts = [row for row in rows if row.explanation]
     judged_rows = {"answer_relevance": (texts, NOTHING_WRITTEN)}
     judged_rows["faithfulness"] = ([row for row in texts if row.context], NO_CONTEXT if texts else NOTHING_WRITTEN)
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, Interval | NotMeasured] = {}
     for metric, (judged, reason) in judged_rows.items():
         if not judged:
-            figures[metric] = {"value": None, "reason": f"not measured: {reason}"}
+            figures[metric] = NotMeasured(f"not measured: {reason}")
             continue
         result = score(
             [row.explanation or "" for row in judged],
@@ -51,8 +51,7 @@ def judged_explanations(
             models=models,
         )[metric]
         if not result.measured.any():
-            figures[metric] = {"value": None, "reason": f"not measured: {result.reason or 'the judge gave no verdict'}"}
+            figures[metric] = NotMeasured(f"not measured: {result.reason or 'the judge gave no verdict'}")
             continue
-        judged_interval = bootstrap_interval(result.per_example, clusters=cluster_names(judged), resampling=resampling)
-        figures[metric] = judged_interval.to_dict()
+        figures[metric] = bootstrap_interval(result.per_example, clusters=cluster_names(judged), resampling=resampling)
     return figures

@@ -24,7 +24,9 @@ from torch import nn
 from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
 from understudy.errors import ConfigError
+from understudy.evaluation.explanation_results import NOTHING, ExplanationFigures
 from understudy.evaluation.predict import row_of
+from understudy.metrics import Interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
 from understudy.models.decoding import Generated
 from understudy.models.generate import choice_scores, generate
@@ -232,7 +234,7 @@ def _without_answer_limit(encoder: ExampleTokenizer) -> ExampleTokenizer:
 
 def explanation_figures(
     rows: Sequence[ExplainedPrediction], *, resampling: Resampling = DEFAULT_RESAMPLING
-) -> dict[str, Any]:
+) -> ExplanationFigures:
     """What the explanations of prediction rows are like, with intervals over groups of items.
 
     Words and mentions are counted in the text alone; nothing here tells whether an explanation is true.
@@ -240,31 +242,24 @@ def explanation_figures(
     Args:
         rows: of `predict_explained`.
         resampling: draws, level of the intervals, seed.
-
-    Returns:
-        `items`, `explained` (rows with a text), `answer_given` (share of all rows in which an answer could be read),
-        `names_no_option` (share of multiple-choice rows whose answer names no option), and over the rows with a text
-        `words`, `distractors` (options named that are not the right one), `names_own_answer` (share that names the
-        option that the student chose; of rows in which it chose one) and `unfinished` (share cut at the longest
-        length), each with `value`, `low`, `high`, `n`, `missing`.
     """
     texts = [row for row in rows if row.explanation]
 
-    def share(selected: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> dict[str, Any]:
+    def share(selected: Sequence[ExplainedPrediction], value: Callable[[ExplainedPrediction], float]) -> Interval:
         return interval([value(row) for row in selected], cluster_names(selected), resampling)
 
     choice_rows = [row for row in rows if row.choices]
     chose = [row for row in texts if row.chosen is not None]
-    return {
-        "items": len(rows),
-        "explained": len(texts),
-        "answer_given": share(rows, lambda row: row.answer_given),
-        "names_no_option": share(choice_rows, lambda row: row.chosen is None),
-        "words": share(texts, lambda row: len(_WORD.findall(row.explanation or ""))),
-        "distractors": share([row for row in texts if row.choices], _distractors),
-        "names_own_answer": share(chose, lambda row: row.chosen in _mentioned(row)),
-        "unfinished": share(texts, lambda row: not row.explanation_finished),
-    }
+    return ExplanationFigures(
+        items=len(rows),
+        explained=len(texts),
+        answer_given=share(rows, lambda row: row.answer_given),
+        names_no_option=share(choice_rows, lambda row: row.chosen is None),
+        words=share(texts, lambda row: len(_WORD.findall(row.explanation or ""))),
+        distractors=share([row for row in texts if row.choices], _distractors),
+        names_own_answer=share(chose, lambda row: row.chosen in _mentioned(row)),
+        unfinished=share(texts, lambda row: not row.explanation_finished),
+    )
 
 
 def _mentioned(row: ExplainedPrediction) -> Collection[int]:
@@ -277,11 +272,9 @@ def _distractors(row: ExplainedPrediction) -> int:
     return len({folded(row.choices[index]) for index in _mentioned(row)} - gold)
 
 
-def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> dict[str, Any]:
-    """Mean and bootstrap interval, JSON-able: `value`, `low`, `high`, `n`, `missing`; null where nothing is there."""
-    if not len(values):
-        return {"value": None, "low": None, "high": None, "n": 0, "missing": 0}
-    return bootstrap_interval(values, clusters=clusters, resampling=resampling).to_dict()
+def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> Interval:
+    """Mean and bootstrap interval; without a value where nothing is there."""
+    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NOTHING
 
 
 def cluster_names(rows: Sequence[Prediction | Swap]) -> list[str]:

@@ -17,15 +17,16 @@ the student is not told that anything has been swapped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from understudy.data.option_mentions import folded
 from understudy.data.tasks import WithRationales, split_answer, wrong_places
+from understudy.evaluation.explanation_results import Faithfulness, NotMeasured
 from understudy.evaluation.explanations import cluster_names, generate_task, interval, option_scores, roles_of
 from understudy.evaluation.predict import group_of
+from understudy.metrics import Interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.recipe import TaskConfig
 from understudy.records import Swap
@@ -103,7 +104,7 @@ def faithfulness(
     tasks: TaskConfig,
     *,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, Any]:
+) -> Faithfulness | NotMeasured:
     """How often the answer goes along with a swapped rationale, with intervals over groups of examples.
 
     Args:
@@ -111,32 +112,26 @@ def faithfulness(
         tasks: what the student learned.
         resampling: draws, level of the intervals, seed.
 
-    Returns:
-        `measured`; where it is false only `reason`. Else `task` (the one that was asked), `swaps`, `examples`,
-        `follows` and `flips` (`value`, `low`, `high`, `n`; null where there is nothing to count), and `note` where the
-        student's ordinary answers come from another task, of which these figures say nothing.
-
     Raises:
         ConfigError: as in `explanations.roles_of`.
     """
     roles = roles_of(tasks)
     if roles.reading is None or not swaps:
-        return {"measured": False, "reason": NOT_READ if roles.reading is None else NOTHING_TO_SWAP}
+        return NotMeasured(NOT_READ if roles.reading is None else NOTHING_TO_SWAP)
     unlike_before = [row for row in swaps if row.before != row.choice]
 
-    def share(rows: Sequence[Swap]) -> dict[str, Any]:
+    def share(rows: Sequence[Swap]) -> Interval:
         values = [float(row.after == row.choice) for row in rows]
         return interval(values, cluster_names(rows), resampling)
 
     note = ""
     if roles.answer != roles.reading:
         note = f"measured on the answers of [{roles.reading}]; those of [{roles.answer}] do not read a rationale"
-    return {
-        "measured": True,
-        "task": roles.reading,
-        "swaps": len(swaps),
-        "examples": len({row.id for row in swaps}),
-        "follows": share(swaps),
-        "flips": share(unlike_before),
-        **({"note": note} if note else {}),
-    }
+    return Faithfulness(
+        task=roles.reading,
+        swaps=len(swaps),
+        examples=len({row.id for row in swaps}),
+        follows=share(swaps),
+        flips=share(unlike_before),
+        note=note,
+    )

@@ -8,18 +8,50 @@ only gathered. Its own comparator of two models is unpaired: compare with `log_s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import ConfigError, DataError
+from understudy.records.base import Record
 
 INSTALL = 'pip install "understudy[lm-eval]"'
 
 
+@dataclass(frozen=True)
+class TaskFigure(Record):
+    """A figure of lm-eval.
+
+    Attributes:
+        value: as lm-eval gives it.
+        standard_error: None where it gives none.
+    """
+
+    value: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class TaskResults(Record):
+    """What lm-eval found; `to_json` is what `lm_eval.json` holds.
+
+    Attributes:
+        model: the folder of the model.
+        limit: items a task; None for all.
+        version: of lm-eval.
+        tasks: task -> metric -> figure.
+    """
+
+    model: str
+    limit: int | None
+    version: str
+    tasks: Mapping[str, Mapping[str, TaskFigure]]
+
+
 def run_tasks(
     folder: Path, tasks: Sequence[str], *, limit: int | None = None, batch_size: int = 8, device: str | None = None
-) -> dict[str, Any]:
+) -> TaskResults:
     """Run lm-eval tasks on a student folder.
 
     Args:
@@ -28,9 +60,6 @@ def run_tasks(
         limit: items a task, for a quick try.
         batch_size: rows at once.
         device: where to run; default: a GPU where there is one (lm-eval itself would insist on one).
-
-    Returns:
-        JSON-able: `tasks` (task -> metric -> value and standard error), `model`, `limit`, `version`.
 
     Raises:
         ConfigError: lm-eval is not installed, no student at `folder`, or a task that it does not know.
@@ -60,17 +89,13 @@ def run_tasks(
     except (ConnectionError, FileNotFoundError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error
-    return {
-        "model": str(folder),
-        "limit": limit,
-        "version": getattr(lm_eval, "__version__", ""),
-        "tasks": gathered((results or {}).get("results", {})),
-    }
+    version = getattr(lm_eval, "__version__", "")
+    return TaskResults(str(folder), limit, version, gathered((results or {}).get("results", {})))
 
 
-def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
+def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
     """Task -> metric -> value and standard error, out of lm-eval's `acc,none` and `acc_stderr,none`."""
-    table: dict[str, dict[str, dict[str, float | None]]] = {}
+    table: dict[str, dict[str, TaskFigure]] = {}
     for task, figures in results.items():
         for key, value in figures.items():
             name, comma, rule = key.partition(",")
@@ -79,5 +104,5 @@ def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, di
             error = figures.get(f"{name}_stderr,{rule}")
             label = name if rule == "none" else f"{name} ({rule})"
             standard_error = float(error) if isinstance(error, int | float) else None
-            table.setdefault(task, {})[label] = {"value": float(value), "standard_error": standard_error}
+            table.setdefault(task, {})[label] = TaskFigure(float(value), standard_error)
     return table

@@ -15,7 +15,7 @@ from understudy.metrics import score
 from understudy.models.decoding import Generated
 from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.head import base_model
-from understudy.records import Prediction
+from understudy.records import ModelSpeed, Prediction
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.types import Example
 
@@ -108,9 +108,7 @@ def dev_scores(
     return measure
 
 
-def speed(
-    model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
-) -> dict[str, float]:
+def speed(model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int) -> ModelSpeed:
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:
@@ -120,7 +118,7 @@ def speed(
         batch_size: rows at once for throughput.
 
     Returns:
-        parameters, bytes of the weights, latency_ms (median of one answer) and tokens_per_second (batched).
+        All but the peak of memory.
     """
     answer_examples(model, encoder, examples[:2], batch_size=2)
     singles = []
@@ -132,9 +130,9 @@ def speed(
     answers = answer_examples(model, encoder, examples, batch_size=batch_size)
     seconds = time.perf_counter() - begin
     parameters = {id(p): p for p in base_model(model).parameters()}.values()
-    return {
-        "parameters": sum(p.numel() for p in parameters),
-        "bytes": sum(p.numel() * p.element_size() for p in parameters),
-        "latency_ms": 1000 * statistics.median(singles),
-        "tokens_per_second": sum(a.tokens for a in answers) / seconds,
-    }
+    return ModelSpeed(
+        parameters=sum(p.numel() for p in parameters),
+        bytes=sum(p.numel() * p.element_size() for p in parameters),
+        latency_ms=1000 * statistics.median(singles),
+        tokens_per_second=sum(a.tokens for a in answers) / seconds,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
 from understudy.metrics.significance.pairing import row_sums
 from understudy.metrics.significance.resampling import Columns, resample
-from understudy.records import Prediction
+from understudy.records import MetricInfo, Prediction
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,12 @@ class Scored:
     not_measured: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
 
-    def metrics(self) -> dict[str, dict[str, Any]]:
+    def metrics(self) -> dict[str, MetricInfo]:
         """Metric -> maximum, direction and signature, of all metrics that some system was measured on."""
-        table: dict[str, dict[str, Any]] = {}
+        table: dict[str, MetricInfo] = {}
         for scores in self.scores.values():
             for name, result in scores.items():
-                description = {"maximum": result.maximum, "higher_is_better": result.higher_is_better}
-                table.setdefault(name, {**description, "signature": result.signature})
+                table.setdefault(name, MetricInfo(result.maximum, result.higher_is_better, result.signature))
         return table
 
     @property

@@ -28,7 +28,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from understudy.evaluation.explanation_results import NOTHING, NotMeasured, Simulatability
 from understudy.evaluation.explanations import cluster_names, interval, option_scores
+from understudy.metrics import Interval
 from understudy.metrics.significance import (
     DEFAULT_RESAMPLING,
     Resampling,
@@ -65,7 +67,7 @@ def simulate(
     *,
     batch_size: int,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, Any]:
+) -> Simulatability | NotMeasured:
     """Let an observer foresee a student's answers, with and without its explanations.
 
     Args:
@@ -75,15 +77,12 @@ def simulate(
             left out.
         batch_size: sequences at once.
         resampling: draws, level of the intervals, seed.
-
-    Returns:
-        `measured`, `left_out`; where `measured` is false, `reason`. Else what `leakage_adjusted` gives.
     """
     usable = [row for row in rows if row.choices and row.explanation and row.chosen is not None]
     left_out = len(rows) - len(usable)
     if not usable:
         reason = "not measured: no row has options, an explanation and an answer that names an option"
-        return {"measured": False, "left_out": left_out, "reason": reason}
+        return NotMeasured(reason, left_out)
     prompts = [observer_prompts(_example(row), row.explanation or "") for row in usable]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
@@ -97,7 +96,7 @@ def simulate(
         clusters=cluster_names(usable),
         resampling=resampling,
     )
-    return {"measured": True, "left_out": left_out, **figures}
+    return replace(figures, left_out=left_out)
 
 
 def _example(row: Prediction) -> Example:
@@ -118,7 +117,7 @@ def leakage_adjusted(
     *,
     clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
-) -> dict[str, Any]:
+) -> Simulatability:
     """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
 
     Args:
@@ -127,31 +126,26 @@ def leakage_adjusted(
         explanation_alone: from the explanation: whether that leaks the answer.
         clusters: what is resampled together; default: each item by itself.
         resampling: draws, level of the intervals, seed.
-
-    Returns:
-        `items`; `question_alone`, `both` (shares foreseen) and `leaking` (share), `gain`, `gain_leaking`,
-        `gain_not_leaking` and `las`, each with `value`, `low`, `high`, `n`; null where it is not defined. `p_value` is
-        that of the gain, by randomisation.
     """
     with_explanation, without, leaks = (
         np.asarray(hits, dtype=float) for hits in (both, question_alone, explanation_alone)
     )
 
-    def mean(values: Any) -> dict[str, Any]:
+    def mean(values: Any) -> Interval:
         return interval(values, clusters, resampling)
 
     gain = with_explanation - without
-    strata = {"gain_leaking": leaks == 1, "gain_not_leaking": leaks == 0}
-    return {
-        "items": len(gain),
-        "question_alone": mean(without),
-        "both": mean(with_explanation),
-        "leaking": mean(leaks),
-        "gain": mean(gain),
-        "p_value": randomisation_test(with_explanation, without, clusters=clusters, resampling=resampling).p_value,
-        **{name: mean(np.where(stratum, gain, np.nan)) for name, stratum in strata.items()},
-        "las": _las(gain, leaks, clusters, resampling),
-    }
+    return Simulatability(
+        items=len(gain),
+        question_alone=mean(without),
+        both=mean(with_explanation),
+        leaking=mean(leaks),
+        gain=mean(gain),
+        p_value=randomisation_test(with_explanation, without, clusters=clusters, resampling=resampling).p_value,
+        gain_leaking=mean(np.where(leaks == 1, gain, np.nan)),
+        gain_not_leaking=mean(np.where(leaks == 0, gain, np.nan)),
+        las=_las(gain, leaks, clusters, resampling),
+    )
 
 
 def _las(
@@ -159,7 +153,7 @@ def _las(
     leaks: np.ndarray,
     clusters: Sequence[Hashable] | None,
     resampling: Resampling,
-) -> dict[str, Any]:
+) -> Interval:
     """The mean of the two strata's means; every draw has strata of its own sizes."""
     columns = np.stack([gain * leaks, leaks, gain * (1 - leaks), 1 - leaks], axis=1)
 
@@ -168,8 +162,6 @@ def _las(
             return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
 
     if not np.isfinite(las(columns.sum(axis=0))):
-        return {"value": None, "low": None, "high": None, "n": len(gain)}
+        return replace(NOTHING, n=len(gain))
     figure = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
-    bounds = figure.bounds(resampling.confidence, count_clusters(len(gain), clusters))
-    low, high = (bound if np.isfinite(bound) else None for bound in bounds)
-    return {"value": figure.value, "low": low, "high": high, "n": len(gain)}
+    return Interval(figure.value, *figure.bounds(resampling.confidence, count_clusters(len(gain), clusters)), len(gain))

@@ -33,6 +33,7 @@ from understudy.grid import stage_keys
 from understudy.grid.units import CellRun, Unit, own_id
 from understudy.pipeline.kinds import is_shared
 from understudy.recipe import Grid
+from understudy.records import StageRecord
 from understudy.run import DONE
 
 FAILED = "failed.json"
@@ -147,11 +148,11 @@ class GridFolder:
         """The folder of a stage: among the shared ones, or in its own run."""
         return self.cells / run / "stages" / stage if id == own_id(stage, run) else self.stages / id
 
-    def record(self, stage: str, id: str, run: str) -> dict[str, Any] | None:
-        """What a finished stage said of itself; None if it is not finished."""
+    def record(self, stage: str, id: str, run: str) -> StageRecord | None:
+        """What a finished stage says of itself; None if it is not finished."""
         path = self.stage_folder(stage, id, run) / DONE
         try:
-            return read_json(path) if path.is_file() else None
+            return StageRecord.from_json(read_json(path)) if path.is_file() else None
         except FileNotFoundError:
             return None
 
@@ -161,8 +162,9 @@ class GridFolder:
         if record is None:
             return False
         needs = (units[id] for id in unit.needs)
-        versions = {need.name: (self.record(need.name, need.id, unit.host.name) or {}).get("made") for need in needs}
-        return None not in versions.values() and record.get("from") == versions
+        records = {need.name: self.record(need.name, need.id, unit.host.name) for need in needs}
+        versions = {name: need.made if need else None for name, need in records.items()}
+        return None not in versions.values() and record.made_from == versions
 
     # -- failures ------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,8 @@ class _Grid:
 
     def seconds(self, unit: Unit) -> float:
         """What a finished stage took."""
-        return (self.folder.record(unit.name, unit.id, unit.host.name) or {}).get("seconds", 0.0)
+        record = self.folder.record(unit.name, unit.id, unit.host.name)
+        return record.seconds if record else 0.0
 
     def _job(self, unit: Unit) -> Job:
         config = self.grid.config

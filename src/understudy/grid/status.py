@@ -10,6 +10,7 @@ from typing import Any, Literal
 from understudy.arms import ARMS, main_arm
 from understudy.files import read_json
 from understudy.grid.folder import GridFolder
+from understudy.records import RunSummary, StageRecord
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -51,12 +52,14 @@ def grid_status(path: Path) -> list[CellStatus]:
     """
     folder = GridFolder.open(path)
     plan = read_json(path / "plan.json")
-    records: dict[str, dict[str, Any] | None] = {}
+    records: dict[str, StageRecord | None] = {}
     at_work: dict[str, dict[str, Any] | None] = {}
     return [_cell(folder, cell, records, at_work) for cell in plan["cells"]]
 
 
-def _cell(folder: GridFolder, cell: Mapping[str, Any], records: dict[str, Any], at_work: dict[str, Any]) -> CellStatus:
+def _cell(
+    folder: GridFolder, cell: Mapping[str, Any], records: dict[str, StageRecord | None], at_work: dict[str, Any]
+) -> CellStatus:
     """One cell; what was read of a shared stage is kept for the next one."""
     run = cell["run"]
     for stage, id in cell["stages"].items():
@@ -64,7 +67,7 @@ def _cell(folder: GridFolder, cell: Mapping[str, Any], records: dict[str, Any], 
             records[id] = folder.record(stage, id, run)
             at_work[id] = folder.at_work(id)
     ids = cell["stages"]
-    done = [records[id] for id in ids.values() if records[id] is not None]
+    done = [record for id in ids.values() if (record := records[id]) is not None]
     running = {stage: at_work[id] for stage, id in ids.items() if at_work[id] is not None}
     failure = folder.failure(run)
     finished = records[ids["report"]] is not None and len(done) == len(ids)
@@ -77,7 +80,7 @@ def _cell(folder: GridFolder, cell: Mapping[str, Any], records: dict[str, Any], 
         len(done),
         len(ids),
         running,
-        sum(record["seconds"] for record in done),
+        sum(record.seconds for record in done),
         metric,
         score,
         _error(failure) if failure and not finished else "",
@@ -90,9 +93,9 @@ def _error(failure: Mapping[str, str]) -> str:
 
 
 def _score(run: Path) -> tuple[str, float | None]:
-    summary = read_json(run / "summary.json")
-    arms, metrics = summary["arms"], summary["metrics"]
+    summary = RunSummary.from_json(read_json(run / "summary.json"))
+    arms, metrics = summary.arms, summary.metrics
     main = main_arm(arms)
-    arm = main if main in arms else next(name for name in reversed(arms) if name not in ARMS or ARMS[name].model)
+    arm = main if main in arms else next(name for name in reversed(tuple(arms)) if name not in ARMS or ARMS[name].model)
     metric = metrics[0] if metrics else ""
     return metric, arms[arm].get(metric)

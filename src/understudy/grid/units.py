@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from understudy.errors import RunError
 from understudy.grid import stage_keys
 from understudy.pipeline.kinds import stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid, Recipe
+from understudy.records import DataNotes
 from understudy.run import Run
 
 
@@ -78,8 +80,8 @@ def cell_runs(grid: Grid) -> list[CellRun]:
 def cell_stages(cell: CellRun) -> list[Stage]:
     """The stages of a cell; until its data are read, unlabelled questions are taken to be there."""
     try:
-        unlabelled = cell.run.record("data")["rows"]["unlabelled"] > 0 if cell.run.is_done("data") else True
-    except KeyError:
+        unlabelled = cell.run.notes("data", DataNotes).has_unlabelled if cell.run.is_done("data") else True
+    except (KeyError, RunError):
         unlabelled = True
     return stages(cell.recipe, unlabelled=unlabelled)
 

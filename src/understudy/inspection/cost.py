@@ -21,9 +21,10 @@ from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair, coll
 from understudy.inspection.time_estimate import in_bytes
 from understudy.models.load import load_example_tokenizer, pick_device
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.records import TrainSchedule
 from understudy.tokens.collate import encode_rows, move
 from understudy.training.module import DistillationModule
-from understudy.training.schedule import TrainSchedule, train_schedule
+from understudy.training.schedule import train_schedule
 from understudy.types import Batch
 
 MAX_SECONDS, MAX_PASSES = 4.0, 12

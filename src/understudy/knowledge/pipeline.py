@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from understudy.completers.factory import build_completer
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
@@ -18,6 +17,7 @@ from understudy.knowledge.step import load_own
 from understudy.knowledge.step_counts import summary
 from understudy.knowledge.store import Store, read
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.records import WritingNotes
 from understudy.types import Completer, Example
 
 
@@ -29,7 +29,7 @@ def generate(
     *,
     demonstrations: Sequence[Demonstration] = (),
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> WritingNotes:
     """Have a teacher write about examples; what is in the folder already is not asked for again.
 
     Args:
@@ -41,8 +41,7 @@ def generate(
         progress: called with (finished, of how many or 0, note).
 
     Returns:
-        A record, JSON-able: `steps` (see `step_counts.summary`), `examples` seen, `finished`, `left`, and `stopped`:
-        why not all was asked, empty where it was. The same call later goes on with what is left.
+        How it went; the same call later goes on with what is left.
 
     Raises:
         ConfigError: the section is wrong, or a prompt or a step of your own fails.
@@ -53,14 +52,14 @@ def generate(
     with Store(folder, config.steps, writer.identity) as store:
         stream = Stream(writer, store, _filter(config, folder), examples, progress)
         stream.run(completer)
-    return {
-        "teacher": completer.name,
-        "examples": stream.seen,
-        "finished": stream.finished,
-        "left": stream.left,
-        "stopped": stream.stopped,
-        "steps": summary(folder, config.steps),
-    }
+    return WritingNotes(
+        teacher=completer.name,
+        examples=stream.seen,
+        finished=stream.finished,
+        left=stream.left,
+        stopped=stream.stopped,
+        steps=summary(folder, config.steps),
+    )
 
 
 def check(config: GenerateConfig) -> None:

@@ -33,6 +33,7 @@ from understudy.knowledge.step import load_own
 from understudy.knowledge.step_counts import summary
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
+from understudy.records import WritingNotes
 from understudy.types import Example, Knowledge, Provenance
 
 EXPLAIN_BLIND, EXPLAIN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
@@ -141,7 +142,7 @@ def take_over(
     folder: str | os.PathLike[str],
     *,
     progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Any]:
+) -> WritingNotes:
     """Write recorded rows into a folder as if the steps had just been asked, and judge them by `config.filter`.
 
     Args:
@@ -152,7 +153,7 @@ def take_over(
         progress: called with (finished, of how many, note).
 
     Returns:
-        A record like that of `pipeline.generate`; `finished` counts the examples with a text, and `left` is 0: there is
+        What `pipeline.generate` returns; `finished` counts the examples with a text, and `left` is 0: there is
         nobody to ask again.
 
     Raises:
@@ -173,14 +174,14 @@ def take_over(
     sift(folder, config.steps, examples, config.filter)
     if progress:
         progress(len(examples), len(examples), Path(path).name)
-    return {
-        "teacher": Path(path).name,
-        "examples": len(examples),
-        "finished": len({row.id for row in rows if row.text is not None and row.step in config.steps}),
-        "left": 0,
-        "stopped": "",
-        "steps": summary(folder, config.steps),
-    }
+    return WritingNotes(
+        teacher=Path(path).name,
+        examples=len(examples),
+        finished=len({row.id for row in rows if row.text is not None and row.step in config.steps}),
+        left=0,
+        stopped="",
+        steps=summary(folder, config.steps),
+    )
 
 
 def _rows(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:

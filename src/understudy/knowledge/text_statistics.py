@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
 
 from understudy.knowledge.text_checks import Checks, check
+from understudy.records import RevisedFigure, Revision, TextFigures
 from understudy.types import Example, Knowledge
 
 
@@ -40,27 +40,25 @@ class _Tally:
         if checks.leads_to_gold is not None:
             self.leads[checks.leads_to_gold] += 1
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> TextFigures:
         written, stating = sum(self.words.values()), sum(self.leads.values())
         total = sum(length * often for length, often in self.words.items())
-        return {
-            "rows": self.rows,
-            "written": written,
-            "kept": self.kept,
-            "reasons": dict(self.reasons.most_common()),
-            "words_mean": total / written if written else None,
-            "words_median": statistics.median(chain.from_iterable([n] * k for n, k in sorted(self.words.items())))
-            if written
-            else None,
-            "restates_mean": self.restates / written if written else None,
-            "names_answer": self.names_answer / written if written else None,
-            "distractors_mean": self.distractors / written if written else None,
-            "states_answer": stating / written if written else None,
-            "leads_to_gold": self.leads[True] / stating if stating else None,
-        }
+        figures = TextFigures(self.rows, written, self.kept, dict(self.reasons.most_common()))
+        if not written:
+            return figures
+        return replace(
+            figures,
+            words_mean=total / written,
+            words_median=statistics.median(chain.from_iterable([n] * k for n, k in sorted(self.words.items()))),
+            restates_mean=self.restates / written,
+            names_answer=self.names_answer / written,
+            distractors_mean=self.distractors / written,
+            states_answer=stating / written,
+            leads_to_gold=self.leads[True] / stating if stating else None,
+        )
 
 
-def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str, dict[str, Any]]:
+def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str, TextFigures]:
     """What the texts of each step are like, rejected ones included.
 
     Args:
@@ -68,10 +66,7 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
         examples: with choices and gold answers.
 
     Returns:
-        Step → `rows`, `written` (with a text), `kept`, `reasons` (word → rows), and of the written ones `words_mean`,
-        `words_median`, `restates_mean`, `names_answer` (share that names the answer argued for), `distractors_mean`,
-        `states_answer` (share with an answer of its own), `leads_to_gold` (share of those whose answer is the gold
-        one). None where there is nothing to count.
+        Step → figures.
     """
     examples_by_id = {example.id: example for example in examples}
     tallies: dict[str, _Tally] = {}
@@ -83,7 +78,7 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
 
 def revision(
     before: Iterable[Knowledge], after: Iterable[Knowledge], examples: Iterable[Example], *, seed: int = 0
-) -> dict[str, Any]:
+) -> Revision:
     """What revising changed, on the examples that have both texts, with a paired bootstrap interval.
 
     Args:
@@ -91,28 +86,26 @@ def revision(
         after: rows of the revision.
         examples: with choices and gold answers.
         seed: of the draws.
-
-    Returns:
-        `pairs`, and for `words`, `distractors`, `restates` and `names_answer` each `before`, `after`, `difference`,
-        `low`, `high`, `p_value` (difference is after minus before; bounds and p-value None with one pair alone).
-        Without pairs only `pairs`.
     """
     from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 
     examples_by_id = {example.id: example for example in examples}
     old, new = _checks(before, examples_by_id), _checks(after, examples_by_id)
     shared = [name for name in examples_by_id if name in old and name in new]
-    statistics: dict[str, Any] = {"pairs": len(shared)}
+    revised: dict[str, RevisedFigure] = {}
     for figure in ("words", "distractors", "restates", "names_answer") if shared else ():
-        values = [[float(getattr(side[name], figure)) for name in shared] for side in (new, old)]
+        after_, before_ = ([float(getattr(side[name], figure)) for name in shared] for side in (new, old))
         resampling = Resampling(seed=seed)
-        figures = paired_bootstrap(values[0], values[1], resampling=resampling).to_dict()
-        figures["p_value"] = randomisation_test(values[0], values[1], resampling=resampling).p_value
-        names = {"before": "mean_b", "after": "mean_a"}
-        statistics[figure] = {
-            key: figures[names.get(key, key)] for key in (*names, "difference", "low", "high", "p_value")
-        }
-    return statistics
+        difference = paired_bootstrap(after_, before_, resampling=resampling).to_dict()
+        revised[figure] = RevisedFigure(
+            before=difference["mean_b"],
+            after=difference["mean_a"],
+            difference=difference["difference"],
+            low=difference["low"],
+            high=difference["high"],
+            p_value=randomisation_test(after_, before_, resampling=resampling).p_value,
+        )
+    return Revision(len(shared), **revised)
 
 
 def _checks(rows: Iterable[Knowledge], examples_by_id: dict[str, Example]) -> dict[str, Checks]:

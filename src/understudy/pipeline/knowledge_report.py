@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
 from understudy.arms import EXPLAINED
 from understudy.files import read_jsonl
 from understudy.knowledge import store
 from understudy.pipeline.kinds import stage_of
 from understudy.recipe import Recipe
-from understudy.records import FigureLine
+from understudy.records import GenerationNotes, PredictionNotes, StepCounts
+from understudy.report.inputs import TextSample, WrittenTexts
 from understudy.run import Run
 from understudy.types import Knowledge
 
@@ -20,18 +20,20 @@ STAGE, EXPLAINED_DATASET = "generate", "embedded:telecom-choices"
 SAMPLES = 3
 
 
-def texts_of(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """`ReportInputs.texts`; empty where nothing was written."""
+def texts_of(run: Run, recipe: Recipe) -> WrittenTexts | None:
+    """`ReportInputs.texts`; None where nothing was written."""
     if recipe.generate is None or not run.is_done(STAGE):
-        return {}
-    record = run.record(STAGE)
-    texts: dict[str, Any] = {key: record[key] for key in ("teacher", "quality", "revision") if key in record}
-    texts["costs"] = costs(record)
-    texts["samples"] = samples(run, recipe)
-    predicted = stage_of("predict", EXPLAINED.name).name
-    if run.is_done(predicted):
-        texts["explanations"] = list(map(FigureLine.from_json, run.record(predicted).get("explanations", [])))
-    return texts
+        return None
+    notes, predicted = run.notes(STAGE, GenerationNotes), stage_of("predict", EXPLAINED.name).name
+    explanations = run.notes(predicted, PredictionNotes).explanations if run.is_done(predicted) else None
+    return WrittenTexts(
+        teacher=notes.teacher,
+        quality=notes.quality,
+        revision=notes.revision,
+        costs=costs(notes.steps.values()),
+        samples=samples(run, recipe),
+        explanations=explanations or (),
+    )
 
 
 def taught_note(recipe: Recipe) -> str:
@@ -45,18 +47,17 @@ def taught_note(recipe: Recipe) -> str:
     )
 
 
-def costs(record: Mapping[str, Any]) -> str:
-    """What the texts cost, in a sentence."""
-    steps = record["steps"].values()
-    input_tokens, output_tokens = (sum(step[key] for step in steps) for key in ("input_tokens", "output_tokens"))
-    priced = [step["cost"] for step in steps if step["cost"] is not None]
+def costs(steps: Collection[StepCounts]) -> str:
+    """What the texts of some steps cost, in a sentence."""
+    input_tokens, output_tokens = sum(step.input_tokens for step in steps), sum(step.output_tokens for step in steps)
+    priced = [step.cost for step in steps if step.cost is not None]
     money = f", at the recipe's prices {sum(priced):,.4f}" if priced else ""
     return (
         f"It read {input_tokens:,} and wrote {output_tokens:,} tokens{money}." if input_tokens or output_tokens else ""
     )
 
 
-def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, Any]]:
+def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[TextSample]:
     """A few examples with everything that was written about them, drawn by the run's seed."""
     assert recipe.generate is not None
     folder = run.stage(STAGE)
@@ -69,15 +70,12 @@ def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[dict[str, An
             if row.id in rows:
                 rows[row.id].append(row)
     return [
-        {
-            "id": example["id"],
-            "question": example["question"],
-            "choices": example.get("choices", []),
-            "answer": (example.get("answers") or [""])[0],
-            "rows": [
-                {"step": row.step, "choice": row.choice, "text": row.text, "reasons": list(row.reasons)}
-                for row in rows[example["id"]]
-            ],
-        }
+        TextSample(
+            id=example["id"],
+            question=example["question"],
+            choices=example.get("choices", ()),
+            answer=(example.get("answers") or [""])[0],
+            texts=rows[example["id"]],
+        )
         for example in drawn
     ]

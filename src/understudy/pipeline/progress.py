@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from understudy.files import read_json
 from understudy.pipeline.kinds import title
 from understudy.pipeline.stage import Stage
+from understudy.records import RunSummary
 from understudy.run import Run
 
 # Short, so that the table fits into 80 columns.
@@ -75,15 +75,15 @@ class Console:
         """The outcome in a few lines: a table of the arms, the headline, and where the files are."""
         from rich.table import Table
 
-        summary: dict[str, Any] = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+        summary = RunSummary.from_json(read_json(run.folder / "summary.json"))
         table = Table(title="held-out items", title_justify="left")
-        table.add_column("arm", no_wrap=True, min_width=max(map(len, summary["arms"])))
-        for name in summary["metrics"]:
+        table.add_column("arm", no_wrap=True, min_width=max(map(len, summary.arms)))
+        for name in summary.metrics:
             table.add_column(HEADERS.get(str(name), str(name)), justify="right")
-        for arm, values in summary["arms"].items():
-            table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary["metrics"]))
+        for arm, values in summary.arms.items():
+            table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary.metrics))
         self.console.print(table, soft_wrap=False)
-        for line in summary["headline"]:
+        for line in summary.headline:
             self.say(line)
         self.say(f"report:  {run.folder / 'report.html'}")
         if (run.folder / "student").is_dir():

@@ -18,6 +18,7 @@ from understudy.pipeline import processes
 from understudy.pipeline.kinds import first_stages, stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
+from understudy.records import DataNotes
 from understudy.run import Run
 
 
@@ -62,7 +63,7 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
-    unlabelled = run.record("data")["rows"]["unlabelled"] > 0
+    unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
     runner(run, recipe, upto(planned, until) if until else planned, display)
 
@@ -105,7 +106,7 @@ def _inline(run: Run, recipe: Recipe, planned: Sequence[Stage], display: Display
             if first or stage.distributed:
                 display.start(stage)
                 run_stage(stage, recipe, run.folder, _bound(display, stage), first=first)
-                display.finish(stage, run.record(stage.name)["seconds"] if first else 0.0)
+                display.finish(stage, run.record(stage.name).seconds if first else 0.0)
             wait()
 
 
@@ -147,7 +148,7 @@ def _side_by_side(run: Run, recipe: Recipe, planned: Sequence[Stage], display: D
             for channel in multiprocessing.connection.wait(list(running)):
                 stage, worker = running[channel]
                 if processes.listen(worker, _bound(display, stage)):
-                    display.finish(stage, run.record(stage.name)["seconds"])
+                    display.finish(stage, run.record(stage.name).seconds)
                     del running[channel]
     finally:
         processes.end(worker for _, worker in running.values())

@@ -6,13 +6,16 @@ This module loads no torch: a plan is made before anything else.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from understudy.recipe import Recipe
+from understudy.records.base import Record
 
 Side = Literal["teacher", "student", ""]
+Notes = Record | Mapping[str, Any] | None
+"""What a stage says of itself: a class of `understudy.records`; of a kind of one's own any JSON-able mapping."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class StageKind:
     Attributes:
         name: of the kind.
         run: `module:function`, imported when a stage of this kind runs, or the function itself; called with (context,
-            argument), and what it returns is the stage's record.
+            argument), and what it returns are the notes in the stage's record.
         plan: (argument, needs) of each stage of this kind that a run has.
         reads: the recipe fields that can change a stage, beside those of the stages it is made from; of (recipe,
             argument), the recipe being that of the argument's arm.
@@ -81,7 +84,7 @@ class StageKind:
     """
 
     name: str
-    run: str | Callable[..., dict[str, Any] | None]
+    run: str | Callable[..., Notes]
     plan: Callable[[Plan], Sequence[tuple[str, tuple[str, ...]]]]
     reads: Callable[[Recipe, str], tuple[str, ...]] = lambda recipe, argument: ()
     title: Callable[[str], str] | str = ""
@@ -104,7 +107,7 @@ class StageKind:
         """What it does, in plain words."""
         return (self.title if isinstance(self.title, str) else self.title(argument)) or self.name_of(argument)
 
-    def function(self) -> Callable[..., dict[str, Any] | None]:
+    def function(self) -> Callable[..., Notes]:
         """What it runs."""
         if not isinstance(self.run, str):
             return self.run

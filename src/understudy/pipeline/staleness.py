@@ -8,6 +8,7 @@ from understudy.data.documents import fingerprint_documents
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
 from understudy.pipeline.kinds import stages
 from understudy.recipe import GenerateConfig, Recipe
+from understudy.records import GenerationNotes, PairNotes, PretrainingNotes, Source
 from understudy.run import EXTENSIONS, Run
 
 
@@ -34,20 +35,21 @@ def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
         name = names.get(source.get("role"))
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
             paths.append(name)
-    for model in run.record("pair")["models"] if run.is_done("pair") else ():
-        if Path(model["folder"]).is_dir() and fingerprint_folder(model["folder"]) != model["fingerprint"]:
-            paths.append(model["folder"])
-    for source in run.record("generate").get("sources", ()) if run.is_done("generate") else ():
-        if Path(source["name"]).expanduser().exists() and fingerprint_tree(source["name"]) != source["fingerprint"]:
-            paths.append(source["name"])
+    for model in run.notes("pair", PairNotes).models if run.is_done("pair") else ():
+        if Path(model.folder).is_dir() and fingerprint_folder(model.folder) != model.fingerprint:
+            paths.append(model.folder)
+    for source in run.notes("generate", GenerationNotes).sources if run.is_done("generate") else ():
+        if Path(source.name).expanduser().exists() and fingerprint_tree(source.name) != source.fingerprint:
+            paths.append(source.name)
     for stage in stages(recipe, unlabelled=True):
-        source = run.record(stage.name)["source"] if stage.kind == "pretrain" and run.is_done(stage.name) else {}
-        if source and Path(source["name"]).exists() and fingerprint_documents(source["name"]) != source["fingerprint"]:
-            paths.append(source["name"])
+        if stage.kind == "pretrain" and run.is_done(stage.name):
+            source = run.notes(stage.name, PretrainingNotes).source
+            if Path(source.name).exists() and fingerprint_documents(source.name) != source.fingerprint:
+                paths.append(source.name)
     return paths
 
 
-def text_sources(config: GenerateConfig) -> list[dict[str, str]]:
+def text_sources(config: GenerateConfig) -> tuple[Source, ...]:
     """The files and folders behind generated texts, with their fingerprints."""
     named = [config.recorded, config.demonstrations, config.prompts, *config.own_steps]
-    return [{"name": name, "fingerprint": fingerprint_tree(name)} for name in named if name]
+    return tuple(Source(name, fingerprint_tree(name)) for name in named if name)

@@ -19,6 +19,16 @@ from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.stage import Stage
 from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe
+from understudy.records import (
+    AnswersNotes,
+    DataNotes,
+    ModelSpeed,
+    PairNotes,
+    PretrainingNotes,
+    RunSummary,
+    SpeedNotes,
+    TrainingNotes,
+)
 from understudy.report import ReportInputs, render_report
 from understudy.report.headline import headline
 from understudy.report.verdicts import names_of
@@ -35,13 +45,13 @@ def summarise(run: Run, recipe: Recipe) -> None:
     scored = score_systems(arms, metric_names(config.metrics), metric_models_of(config, account=run.folder.name))
     comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
-    write_json(run.folder / "summary.json", summary(comparison))
+    write_json(run.folder / "summary.json", summary(comparison).to_json())
     render_report(report_inputs(run, recipe, comparison), run.folder / "report.html")
     if run.is_done(stage_of("train", main_arm(names_of(comparison))).name):
         export_student(run, recipe, comparison)
 
 
-def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
+def summary(comparison: Mapping[str, Any]) -> RunSummary:
     """What the terminal shows: a small table and the headline."""
     table = {
         arm: {
@@ -51,16 +61,16 @@ def summary(comparison: Mapping[str, Any]) -> dict[str, Any]:
         }
         for arm, values in comparison["overall"]["table"].items()
     }
-    metrics = [name for name in TABLE if any(name in values for values in table.values())]
+    metrics = tuple(name for name in TABLE if any(name in values for values in table.values()))
     outcome = headline(comparison)
-    return {"metrics": metrics, "arms": table, "headline": [outcome.verdict, *outcome.sentences]}
+    return RunSummary(metrics, table, (outcome.verdict, *outcome.sentences))
 
 
 def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> ReportInputs:
     """Gather what the report shows from the run folder."""
-    notes = {**read_json(run.folder / "data" / "notes.json"), **run.record("pair")["tokenizers"]}
+    notes = {**read_json(run.folder / "data" / "notes.json"), **run.notes("pair", PairNotes).tokenizers}
     environment = read_json(run.folder / "environment.json")
-    rows = run.record("data")["rows"]
+    rows = run.notes("data", DataNotes).rows
     return ReportInputs(
         name=recipe.name,
         comparison=comparison,
@@ -82,13 +92,13 @@ def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> Re
 
 def finished(run: Run, recipe: Recipe) -> list[Stage]:
     """The stages of a run that are done, in the order of the plan."""
-    unlabelled = run.record(stage_of("data").name)["rows"]["unlabelled"] > 0
+    unlabelled = run.notes(stage_of("data").name, DataNotes).has_unlabelled
     return [planned for planned in stages(recipe, unlabelled=unlabelled) if run.is_done(planned.name)]
 
 
-def speeds(run: Run, recipe: Recipe) -> dict[str, dict[str, Any]]:
+def speeds(run: Run, recipe: Recipe) -> dict[str, ModelSpeed]:
     """Size and speed of the models that were timed."""
-    return {s.argument: run.record(s.name)["speed"] for s in finished(run, recipe) if s.kind == "speed"}
+    return {s.argument: run.notes(s.name, SpeedNotes).speed for s in finished(run, recipe) if s.kind == "speed"}
 
 
 def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +111,9 @@ def stage_notes(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What was cut, dropped or shortened on the way, by stage."""
     notes: dict[str, Any] = {}
     for name in sorted(stage.name for stage in finished(run, recipe)):
-        record = run.record(name)
-        notes |= {f"{name}: {what}": count for what, count in (record.get("notes") or {}).items()}
-        notes |= {f"{name}: {what} answers dropped": n for what, n in (record.get("dropped") or {}).items() if n}
+        own = run.record(name).notes  # of any kind, those of extensions too
+        notes |= {f"{name}: {what}": count for what, count in (own.get("notes") or {}).items()}
+        notes |= {f"{name}: {what} answers dropped": n for what, n in (own.get("dropped") or {}).items() if n}
     return notes
 
 
@@ -120,24 +130,25 @@ def curves(run: Run, recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
 def sentences(run: Run, recipe: Recipe) -> list[str]:
     """What a reader has to know to judge the figures."""
     done = finished(run, recipe)
-    trained = {stage.argument: run.record(stage.name) for stage in done if stage.kind == "train"}
-    lines = steps_sentences({name: record["plan"]["steps"] for name, record in trained.items()}, recipe)
+    trained = {stage.argument: run.notes(stage.name, TrainingNotes) for stage in done if stage.kind == "train"}
+    lines = steps_sentences({name: notes.plan.steps for name, notes in trained.items()}, recipe)
     for stage in done:
-        record = run.record(stage.name)
         if stage.kind == "pretrain":
             who = stage.argument if stage.argument in ("teacher", "student") else f"student of {stage.argument}"
+            notes = run.notes(stage.name, PretrainingNotes)
             lines.append(
-                f"Before anything else the {who} read raw text: {record['documents']:,} documents of "
-                f"{record['target_tokens']:,} tokens, {record['plan']['steps']:,} optimiser steps."
+                f"Before anything else the {who} read raw text: {notes.documents:,} documents of "
+                f"{notes.target_tokens:,} tokens, {notes.plan.steps:,} optimiser steps."
             )
         if stage.kind == "answers":
             whom = f" for {stage.argument}" if stage.argument else ""
+            notes = run.notes(stage.name, AnswersNotes)
             lines.append(
-                f"The teacher was asked {record['asked']:,} questions{whom}; {record['kept']:,} answers were kept. "
+                f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept. "
                 "SeqKD and distilled read the same prompts."
             )
     lines += [note] if (note := taught_note(recipe)) else []
-    if DISTILLED.name in trained and not run.record("data")["rows"]["unlabelled"]:
+    if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
 

@@ -6,6 +6,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from understudy.records import FigureLine, ModelSpeed, Revision, TextFigures
+from understudy.types import Knowledge
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """An example with everything that was written about it.
+
+    Attributes:
+        id: of the example.
+        question: what is asked.
+        choices: its options, if any.
+        answer: the gold answer; empty where there is none.
+        texts: what was written, rejected texts included, in the order of the steps.
+    """
+
+    id: str
+    question: str
+    choices: Sequence[str] = ()
+    answer: str = ""
+    texts: Sequence[Knowledge] = ()
+
+
+@dataclass(frozen=True)
+class WrittenTexts:
+    """What a teacher wrote and how good it is.
+
+    Attributes:
+        teacher: who wrote.
+        quality: step → what its texts are like.
+        revision: what revising changed; None where nothing was revised.
+        costs: what the texts cost, in words.
+        samples: a few examples with their texts.
+        explanations: how good the student's own explanations are.
+    """
+
+    teacher: str = ""
+    quality: Mapping[str, TextFigures] = field(default_factory=dict)
+    revision: Revision | None = None
+    costs: str = ""
+    samples: Sequence[TextSample] = ()
+    explanations: Sequence[FigureLine] = ()
+
 
 @dataclass(frozen=True)
 class ReportInputs:
@@ -16,14 +59,11 @@ class ReportInputs:
         comparison: `evaluation.compare.Comparison.to_dict()` of the run's arms.
         recipe: the recipe as YAML text.
         curves: stage -> rows of its `metrics.jsonl` (`step`, loss terms, `agreement`, entropies, `eval_rougeL` …).
-        models: arm -> `parameters`, `bytes`, `tokens_per_second`, `latency_ms`, `peak_memory_mb`; an arm that is not
-            listed takes the figures of `student`.
+        models: arm -> size and speed; an arm that is not listed takes the figures of `student`.
         data: label -> figure or text about the data (sizes of the splits, duplicates, contexts reduced …).
         fingerprints: label -> fingerprint of a file or data set.
         versions: package -> version, and the machine.
-        texts: what a teacher wrote and how good it is: `teacher`, `quality` and `revision` as
-            `knowledge.text_statistics` gives them, `costs` in words, `samples` (id, question, choices, answer, rows)
-            and `explanations` (`FigureLine`s).
+        texts: what a teacher wrote and how good it is; None where none wrote.
         notes: whatever a reader has to know, in sentences.
     """
 
@@ -31,15 +71,15 @@ class ReportInputs:
     comparison: Mapping[str, Any]
     recipe: str = ""
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    models: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    models: Mapping[str, ModelSpeed] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    texts: Mapping[str, Any] = field(default_factory=dict)
+    texts: WrittenTexts | None = None
     notes: Sequence[str] = ()
 
-    def model_of(self, arm: str) -> Mapping[str, float | None]:
-        """Size and speed of an arm's model; the students share one architecture."""
+    def model_of(self, arm: str) -> ModelSpeed | None:
+        """Size and speed of an arm's model; the students share one architecture. None where it was not timed."""
         if arm in self.models:
             return self.models[arm]
-        return {} if arm in ("teacher", "majority") else self.models.get("student", {})
+        return None if arm in ("teacher", "majority") else self.models.get("student")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from understudy.records import FigureLine
+from understudy.records import FigureLine, RevisedFigure, Revision, TextFigures
 from understudy.report.formatting import bounds, number, p_text
+from understudy.report.inputs import TextSample, WrittenTexts
+from understudy.types import Knowledge
 
 STEPS = {
     "explain": "Explanation",
@@ -32,17 +33,17 @@ def step_label(step: str) -> str:
     return STEPS.get(step, step.replace("_", " ").capitalize())
 
 
-def view(texts: Mapping[str, Any]) -> dict[str, Any] | None:
+def view(texts: WrittenTexts | None) -> dict[str, Any] | None:
     """What the template prints of `ReportInputs.texts`; None where there are none."""
-    if not texts:
+    if texts is None:
         return None
     return {
-        "teacher": texts.get("teacher", ""),
-        "steps": [_step(name, figures) for name, figures in sorted(texts.get("quality", {}).items(), key=_step_order)],
-        "costs": texts.get("costs", ""),
-        "revision": _revision(texts.get("revision") or {}),
-        "samples": [_sample(sample) for sample in texts.get("samples", ())],
-        "explanations": [_measured(row) for row in texts.get("explanations", ())],
+        "teacher": texts.teacher,
+        "steps": [_step(name, figures) for name, figures in sorted(texts.quality.items(), key=_step_order)],
+        "costs": texts.costs,
+        "revision": _revision(texts.revision) if texts.revision and texts.revision.pairs else None,
+        "samples": [_sample(sample) for sample in texts.samples],
+        "explanations": [_measured(row) for row in texts.explanations],
     }
 
 
@@ -52,17 +53,17 @@ def _step_order(item: tuple[str, Any]) -> tuple[int, str]:
     return (list(STEPS).index(name) if name in STEPS else len(STEPS), name)
 
 
-def _step(name: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    reasons = ", ".join(f"{word} {count:,}" for word, count in figures["reasons"].items())
+def _step(name: str, figures: TextFigures) -> dict[str, Any]:
+    reasons = ", ".join(f"{word} {count:,}" for word, count in figures.reasons.items())
     return {
         "label": step_label(name),
-        "written": f"{figures['written']:,} of {figures['rows']:,}",
-        "kept": f"{figures['kept']:,}",
+        "written": f"{figures.written:,} of {figures.rows:,}",
+        "kept": f"{figures.kept:,}",
         "reasons": reasons or "–",
-        "words": number(figures["words_mean"]),
-        "distractors": number(figures["distractors_mean"], 2),
-        "names": _percent(figures["names_answer"]),
-        "leads": _percent(figures["leads_to_gold"]),
+        "words": number(figures.words_mean),
+        "distractors": number(figures.distractors_mean, 2),
+        "names": _percent(figures.names_answer),
+        "leads": _percent(figures.leads_to_gold),
     }
 
 
@@ -70,40 +71,40 @@ def _percent(share: float | None) -> str:
     return number(None if share is None else 100 * share)
 
 
-def _revision(revision: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not revision.get("pairs"):
-        return None
+def _revision(revision: Revision) -> dict[str, Any]:
     rows = []
     for name, label in FIGURES.items():
-        if name not in revision:
+        figure: RevisedFigure | None = getattr(revision, name)
+        if figure is None:
             continue
-        factor, digits, values = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1, revision[name]
-        points = [None if values[key] is None else factor * values[key] for key in ("difference", "low", "high")]
+        factor, digits = 100 if name in _SHARES else 1, 2 if name == "distractors" else 1
+        points = [None if point is None else factor * point for point in (figure.difference, figure.low, figure.high)]
         texts = [number(point, digits, sign=True) for point in points]
         rows.append(
             {
                 "label": label,
-                "before": number(factor * values["before"], digits),
-                "after": number(factor * values["after"], digits),
+                "before": number(factor * figure.before, digits),
+                "after": number(factor * figure.after, digits),
                 "difference": texts[0],
-                "bounds": "" if values["low"] is None else f"{texts[1]} to {texts[2]}",
-                "p": p_text(values["p_value"]),
+                "bounds": "" if figure.low is None else f"{texts[1]} to {texts[2]}",
+                "p": p_text(figure.p_value),
             }
         )
-    return {"pairs": f"{revision['pairs']:,}", "rows": rows}
+    return {"pairs": f"{revision.pairs:,}", "rows": rows}
 
 
-def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+def _sample(sample: TextSample) -> dict[str, Any]:
     rows = [
-        {"label": _text_label(row, sample), "text": row["text"] or "", "reasons": "; ".join(row.get("reasons", ()))}
-        for row in sample["rows"]
+        {"label": _text_label(row, sample), "text": row.text or "", "reasons": "; ".join(row.reasons)}
+        for row in sample.texts
     ]
-    return {**{key: sample.get(key) for key in ("id", "question", "choices", "answer")}, "rows": rows}
+    about = {"id": sample.id, "question": sample.question, "choices": sample.choices, "answer": sample.answer}
+    return {**about, "rows": rows}
 
 
-def _text_label(row: Mapping[str, Any], sample: Mapping[str, Any]) -> str:
-    label, choices, choice = step_label(row["step"]), sample.get("choices") or (), row.get("choice")
-    return label if choice is None or not 0 <= choice < len(choices) else f"{label} for “{choices[choice]}”"
+def _text_label(row: Knowledge, sample: TextSample) -> str:
+    label, choices, place = step_label(row.step), sample.choices, row.choice
+    return label if place is None or not 0 <= place < len(choices) else f"{label} for “{choices[place]}”"
 
 
 def _measured(line: FigureLine) -> dict[str, Any]:

@@ -156,8 +156,9 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
         ("peak_memory_mb", "Peak memory, MB", 1.0),
         ("bytes", "Weights, MB", 1e-6),
     ]
-    arms = ordered([arm for arm in names_of(comparison) if metric in table.get(arm, {}) and inputs.model_of(arm)])
-    panels = [panel for panel in panels if any(inputs.model_of(arm).get(panel[0]) for arm in arms)]
+    timed = {arm: model for arm in names_of(comparison) if (model := inputs.model_of(arm)) is not None}
+    arms = ordered([arm for arm in timed if metric in table.get(arm, {})])
+    panels = [panel for panel in panels if any(getattr(timed[arm], panel[0]) for arm in arms)]
     if not panels:
         return None
     factor = scale(comparison, metric)
@@ -166,7 +167,7 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
         for axis, (field, label, unit) in zip(axes, panels, strict=True):
             axis.set_xlabel(label)
-            costs = {arm: cost * unit for arm in arms if (cost := inputs.model_of(arm).get(field))}
+            costs = {arm: cost * unit for arm in arms if (cost := getattr(timed[arm], field))}
             for arm, cost in costs.items():
                 same_cost = [name for name in costs if costs[name] == cost]
                 shift = 8.0 * (same_cost.index(arm) - (len(same_cost) - 1) / 2)

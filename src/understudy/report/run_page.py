@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.arms import main_arm
+from understudy.records import ModelSpeed
 from understudy.report import caveats, comparison_page, knowledge_section, plots
 from understudy.report.formatting import arm_label, bounds, compact, metric_label, number, ordered, scale
 from understudy.report.inputs import ReportInputs
@@ -85,15 +86,17 @@ def _arms(comparison: ComparisonJson) -> list[str]:
 def size_sentence(inputs: ReportInputs) -> str:
     """How much smaller and faster the student is than the teacher; empty where that is not known."""
     teacher, student = inputs.model_of("teacher"), inputs.model_of(main_arm(names_of(inputs.comparison)))
+    if teacher is None or student is None:
+        return ""
     phrases = []
     for field, text in (
         ("parameters", "{}\N{MULTIPLICATION SIGN} fewer parameters"),
         ("bytes", "{}\N{MULTIPLICATION SIGN} smaller weights"),
     ):
-        large, small = teacher.get(field), student.get(field)
+        large, small = getattr(teacher, field), getattr(student, field)
         if large and small and large > small:
             phrases.append(text.format(number(large / small)))
-    slow, fast = teacher.get("latency_ms"), student.get("latency_ms")
+    slow, fast = teacher.latency_ms, student.latency_ms
     if slow and fast:
         adjective = "faster" if fast <= slow else "slower"
         phrases.append(
@@ -164,21 +167,19 @@ def _slices(comparison: ComparisonJson, metric: str) -> list[dict[str, Any]]:
 
 def _models(run: ReportInputs, arms: Sequence[str]) -> list[dict[str, Any]]:
     """Size and speed; students that share one line of figures share one row."""
-    sharing: dict[int, list[str]] = {}
+    members: dict[int, list[str]] = {}
+    models: dict[int, ModelSpeed] = {}
     for arm in arms:
-        figures = run.model_of(arm)
-        if figures:
-            sharing.setdefault(id(figures), []).append(arm)
-    rows = []
-    for members in sharing.values():
-        figures = run.model_of(members[0])
-        rows.append(
-            {
-                "label": ", ".join(map(arm_label, members)),
-                "cells": [_model_cell(name, figures.get(name)) for name, _ in _MODEL_COLUMNS],
-            }
-        )
-    return rows
+        if (model := run.model_of(arm)) is not None:
+            models[id(model)] = model
+            members.setdefault(id(model), []).append(arm)
+    return [
+        {
+            "label": ", ".join(map(arm_label, members[key])),
+            "cells": [_model_cell(name, getattr(model, name)) for name, _ in _MODEL_COLUMNS],
+        }
+        for key, model in models.items()
+    ]
 
 
 def _model_cell(name: str, value: float | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,19 +12,7 @@ from transformers import TrainingArguments
 
 from understudy.errors import ConfigError
 from understudy.recipe import TrainConfig
-
-
-@dataclass(frozen=True)
-class TrainSchedule:
-    """The numbers of a training stage, worked out from its configuration and the size of its data."""
-
-    steps: int
-    micro_batch_size: int
-    accumulation: int
-    warmup_steps: int
-    eval_every: int
-    save_every: int
-    log_every: int
+from understudy.records import TrainSchedule
 
 
 def train_schedule(config: TrainConfig, rows: int | None, *, processes: int = 1) -> TrainSchedule:

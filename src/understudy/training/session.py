@@ -19,6 +19,7 @@ from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
 from understudy.models.load import add_lora, load_example_tokenizer, load_model, merged, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
+from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
@@ -88,7 +89,7 @@ class Session:
 
 def train_model(
     session: Session, job: TrainingJob, dev: Sequence[Example], *, teacher_weights: str | None = None
-) -> dict[str, Any]:
+) -> TrainingNotes:
     """Train a model, and keep it.
 
     Args:
@@ -109,7 +110,7 @@ def train_model(
     rows = job.encode(tokenizer, teacher_tokenizer, bridge)
     objective = job.objective(model, teacher.model if teacher else None, bridge)
     module = DistillationModule(model, objective.to(device))
-    record = fit(
+    figures, saves = fit(
         session,
         module,
         rows,
@@ -118,9 +119,9 @@ def train_model(
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
         autocast=autocast,
     )
-    if record.pop("saves"):
+    if saves:
         save_student(session, module, template)
-    return {**record, "rows": job.num_examples, "notes": tokenizer.notes}
+    return TrainingNotes(**vars(figures), rows=job.num_examples, notes=tokenizer.notes)
 
 
 def fit(
@@ -132,11 +133,11 @@ def fit(
     teacher: Teacher | None = None,
     dev_score: DevScore | None = None,
     autocast: bool = False,
-) -> dict[str, Any]:
+) -> tuple[TrainingFigures, bool]:
     """Train to the end, from the last checkpoint where there is one; the best weights are in the module afterwards.
 
     Returns:
-        What the stage says of itself; `saves` tells whether this process is the one that writes the model.
+        What the stage says of itself, and whether this process is the one that writes the model.
     """
     recipe, folder = session.recipe, session.folder / "training"
     probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
@@ -164,14 +165,14 @@ def fit(
     checkpoint = last_checkpoint(folder)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.load_best()
-    return {
-        "saves": trainer.args.should_save,
-        "plan": dataclasses.asdict(schedule),
-        "target_tokens": sum(len(row.student.learned_ids) for item in rows for row in item.rows),
-        "best_rougeL": trainer.state.best_metric,
-        "best_step": trainer.state.best_global_step,
-        "train_seconds": result.metrics["train_runtime"],
-    }
+    figures = TrainingFigures(
+        plan=schedule,
+        target_tokens=sum(len(row.student.learned_ids) for item in rows for row in item.rows),
+        best_rougeL=trainer.state.best_metric,
+        best_step=trainer.state.best_global_step,
+        train_seconds=result.metrics["train_runtime"],
+    )
+    return figures, trainer.args.should_save
 
 
 def local_teacher(

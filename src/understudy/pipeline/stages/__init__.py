@@ -19,6 +19,7 @@ from understudy.pipeline.stage import Stage
 from understudy.pipeline.stages.context import Context, Progress
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
+from understudy.records.base import plain
 from understudy.run import Run
 
 
@@ -45,10 +46,10 @@ def run_stage(stage: Stage, recipe: Recipe, folder: Path, progress: Progress, *,
     with _mendable(stage.name):
         if first:
             run.begin(stage.name, stage.needs)
-        record = work(Context(run, own, progress, stage, recipe), stage.argument) or {}
+        notes = work(Context(run, own, progress, stage, recipe), stage.argument)
         if first:
             seconds = round(time.perf_counter() - begin, 3)
-            run.mark_done(stage.name, {"stage": stage.name, "seconds": seconds, **record})
+            run.mark_done(stage.name, plain(notes or {}), seconds=seconds)
 
 
 def own_seed(recipe: Recipe, stage: Stage) -> Recipe:

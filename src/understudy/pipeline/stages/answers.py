@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from understudy.errors import RunError
 from understudy.files import read_jsonl, write_jsonl
@@ -12,12 +11,13 @@ from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
 from understudy.recipe.own_arms import own_answers
+from understudy.records import AnswersNotes
 from understudy.types import Example
 
 FILE = "answers.jsonl"
 
 
-def answers(context: Context, _: str) -> dict[str, Any]:
+def answers(context: Context, _: str) -> AnswersNotes:
     """Let the teacher answer the questions without gold (and those with, unless `seqkd.keep_gold`)."""
     run, recipe = context.run, context.recipe
     questions = rows_of(run, "unlabelled")
@@ -47,7 +47,7 @@ def answers(context: Context, _: str) -> dict[str, Any]:
             f"the teacher gave no finished answer to any of {len(questions)} questions",
             hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
         )
-    return {"asked": len(questions), "kept": len(kept), "dropped": dropped}
+    return AnswersNotes(len(questions), len(kept), dropped)
 
 
 def teacher_answers(context: Context) -> list[Example]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from understudy.arms import BASE_STUDENT
@@ -16,6 +17,7 @@ from understudy.pipeline.stages.explained import predict_with_explanations
 from understudy.pipeline.summary import summarise
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.own_arms import for_arm
+from understudy.records import PredictionNotes, SpeedNotes
 from understudy.run import Run
 from understudy.tokens.collate import ExampleTokenizer
 
@@ -35,7 +37,7 @@ def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
     return model, load_example_tokenizer(config, context.recipe.data, weights=weights)
 
 
-def predict(context: Context, arm: str) -> dict[str, Any]:
+def predict(context: Context, arm: str) -> PredictionNotes:
     """Answer the test rows with one arm; one that learned texts explains its answers."""
     if context.recipe.arm(arm).learns == "task_texts":
         return predict_with_explanations(context, arm)
@@ -44,10 +46,10 @@ def predict(context: Context, arm: str) -> dict[str, Any]:
     counter = Counter(context.progress, len(rows), "answers")
     predictions = predict_rows(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
     write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
-    return {"rows": len(predictions), "notes": encoder.notes}
+    return PredictionNotes(len(predictions), encoder.notes)
 
 
-def speed_of(context: Context, which: str) -> dict[str, Any]:
+def speed_of(context: Context, which: str) -> SpeedNotes:
     """Size and speed of the teacher, or of the student.
 
     All students share one architecture; a trained one is timed, for an untrained one does not know when to stop.
@@ -58,10 +60,9 @@ def speed_of(context: Context, which: str) -> dict[str, Any]:
     model, encoder = _arm(context, which if which == "teacher" else (trained or [BASE_STUDENT.name])[0])
     rows = held_out(context.run, context.recipe)[:200]
     figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)
-    return {"speed": {**figures, "peak_memory_mb": memory.bytes() / 2**20}}
+    return SpeedNotes(replace(figures, peak_memory_mb=memory.bytes() / 2**20))
 
 
-def report(context: Context, _: str) -> dict[str, Any]:
+def report(context: Context, _: str) -> None:
     """Scores, report, and the student's folder."""
     summarise(context.run, context.recipe)
-    return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from understudy import build
@@ -12,12 +13,14 @@ from understudy.data.tasks import WithRationales, rows_of_examples, split_answer
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
+from understudy.evaluation.explanation_results import ExplanationFigures, Faithfulness, NotMeasured, Simulatability
 from understudy.evaluation.explanations import explanation_figures, predict_explained, roles_of
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
 from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
 from understudy.knowledge import store
+from understudy.metrics import Interval
 from understudy.metrics.significance import Resampling
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
@@ -25,7 +28,7 @@ from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
 from understudy.pipeline.stages.jobs import gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig
-from understudy.records import FigureLine
+from understudy.records import FigureLine, PredictionNotes, TrainingNotes
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
@@ -35,7 +38,7 @@ MAX_SWAPPED_ROWS = 300
 """So many examples have their rationales swapped, at most."""
 
 
-def train_observer(context: Context, _: str) -> dict[str, Any]:
+def train_observer(context: Context, _: str) -> TrainingNotes:
     """Train the observer of its answers: a student of the same kind that reads explanations beside the question.
 
     Raises:
@@ -108,7 +111,7 @@ def _tasks(recipe: Recipe) -> TaskConfig:
 # -- how it does -----------------------------------------------------------------------------------------------------
 
 
-def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
+def predict_with_explanations(context: Context, arm: str) -> PredictionNotes:
     """Answer the held-out rows and explain them; swap rationales; let the observer foresee the answers."""
     run, recipe = context.run, context.recipe
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
@@ -135,7 +138,7 @@ def predict_with_explanations(context: Context, arm: str) -> dict[str, Any]:
                 predictions, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=resampling
             )
         )
-    return {"rows": len(predictions), "notes": encoder.notes, "explanations": [line.to_json() for line in lines]}
+    return PredictionNotes(len(predictions), encoder.notes, tuple(lines))
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
@@ -158,63 +161,65 @@ def _load(context: Context, name: str) -> tuple[Any, ExampleTokenizer]:
 
 def _line(
     label: str,
-    figure: Mapping[str, Any] | None,
+    figure: Interval | NotMeasured,
     *,
     scale: int = 100,
     about: str = "",
     without: str = "there is nothing to count",
 ) -> FigureLine:
-    value = figure["value"] if figure else None
-    if figure is None or value is None or value != value:
+    if isinstance(figure, NotMeasured):
+        return FigureLine(label, reason=figure.reason)
+    if not isfinite(figure.value):
         return FigureLine(label, reason=without)
-    return FigureLine(label, value, figure["low"], figure["high"], figure["n"], scale, about)
+    low, high = (bound if isfinite(bound) else None for bound in (figure.low, figure.high))
+    return FigureLine(label, figure.value, low, high, figure.n, scale, about)
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[FigureLine]:
+def figure_lines(figures: ExplanationFigures) -> list[FigureLine]:
     """What the explanations are like."""
     return [
-        _line("An answer could be read, %", figures["answer_given"]),
-        _line("The answer names no option, %", figures["names_no_option"]),
-        _line("Words", figures["words"], scale=1),
-        _line("Other choices mentioned", figures["distractors"], scale=1),
-        _line("Names the answer that was given, %", figures["names_own_answer"]),
-        _line("Cut at the longest length, %", figures["unfinished"]),
+        _line("An answer could be read, %", figures.answer_given),
+        _line("The answer names no option, %", figures.names_no_option),
+        _line("Words", figures.words, scale=1),
+        _line("Other choices mentioned", figures.distractors, scale=1),
+        _line("Names the answer that was given, %", figures.names_own_answer),
+        _line("Cut at the longest length, %", figures.unfinished),
     ]
 
 
-def faithfulness_lines(figures: Mapping[str, Any], role: str) -> list[FigureLine]:
+def faithfulness_lines(figures: Faithfulness | NotMeasured, role: str) -> list[FigureLine]:
     """Whether the answer goes along with the rationale."""
     labels = ("The answer follows a swapped rationale, %", "… where it was another one before, %")
-    if not figures["measured"]:
-        return [FigureLine(labels[0], reason=figures["reason"])]
-    about = [f"on {figures['examples']:,} {'development' if role == 'dev' else 'training'} rows"]
-    about += [figures["note"]] if figures.get("note") else []
-    keys = ("follows", "flips")
-    return [_line(label, figures[key], about="; ".join(about)) for label, key in zip(labels, keys, strict=True)]
+    if isinstance(figures, NotMeasured):
+        return [_line(labels[0], figures)]
+    about = [f"on {figures.examples:,} {'development' if role == 'dev' else 'training'} rows"]
+    about += [figures.note] if figures.note else []
+    shares = (figures.follows, figures.flips)
+    return [_line(label, share, about="; ".join(about)) for label, share in zip(labels, shares, strict=True)]
 
 
-def judged_lines(figures: Mapping[str, Mapping[str, Any]]) -> list[FigureLine]:
+def judged_lines(figures: Mapping[str, Interval | NotMeasured]) -> list[FigureLine]:
     """What the judge says of the explanations."""
     labels = {
         "answer_relevance": "Judged: speaks to the question, %",
         "faithfulness": "Judged: borne out by the context, %",
     }
-    return [_line(labels[metric], figure, without=figure.get("reason", "")) for metric, figure in figures.items()]
+    return [_line(labels[metric], figure) for metric, figure in figures.items()]
 
 
-def observer_lines(figures: Mapping[str, Any]) -> list[FigureLine]:
+def observer_lines(figures: Simulatability | NotMeasured) -> list[FigureLine]:
     """How much the explanations help an observer to foresee the answers."""
-    if not figures["measured"]:
-        return [FigureLine("Simulatability", reason=figures["reason"])]
-    left = f"{figures['left_out']:,} rows left out" if figures["left_out"] else ""
+    if isinstance(figures, NotMeasured):
+        return [_line("Simulatability", figures)]
+    left = f"{figures.left_out:,} rows left out" if figures.left_out else ""
     return [
-        _line("The observer foresees the answer from the question, %", figures["question_alone"], about=left),
-        _line("… from question and explanation, %", figures["both"]),
-        _line("The explanation alone gives the answer away, %", figures["leaking"]),
-        _line("Simulatability: gain by the explanation, points", figures["gain"]),
+        _line("The observer foresees the answer from the question, %", figures.question_alone, about=left),
+        _line("… from question and explanation, %", figures.both),
+        _line("The explanation alone gives the answer away, %", figures.leaking),
+        _line("Simulatability: gain by the explanation, points", figures.gain),
         _line(
             "… adjusted for leaking (LAS), points",
-            figures["las"],
+            figures.las,
             without="not defined: every explanation gives the answer away, or none does",
         ),
     ]

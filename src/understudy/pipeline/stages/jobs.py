@@ -10,6 +10,7 @@ from understudy import build
 from understudy.evaluation.predict import dev_scores
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
+from understudy.records import TrainingNotes
 from understudy.run import Run
 from understudy.tokens.collate import encode_rows
 from understudy.training.schedule import train_schedule
@@ -59,7 +60,7 @@ def session_of(context: Context, config: ModelConfig, weights: str | None, train
 
 def run_job(
     context: Context, config: ModelConfig, weights: str | None, training: TrainConfig, job: TrainingJob
-) -> dict[str, Any]:
+) -> TrainingNotes:
     """Train `config`'s model, and keep it in the stage's folder."""
     run, recipe = context.run, context.recipe
     session = session_of(context, config, weights, training)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from understudy.completers.factory import build_completer
 from understudy.completers.local_completer import LocalCompleter
@@ -17,11 +16,12 @@ from understudy.pipeline.knowledge_report import EXPLAINED_DATASET, STAGE
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
 from understudy.pipeline.staleness import text_sources
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
+from understudy.records import GenerationNotes
 from understudy.run import Run
 from understudy.types import Completer, Example
 
 
-def generate(context: Context, _: str) -> dict[str, Any]:
+def generate(context: Context, _: str) -> GenerationNotes:
     """Let the teacher write, step by step, or take over what it wrote earlier; measure what came of it.
 
     Raises:
@@ -32,9 +32,9 @@ def generate(context: Context, _: str) -> dict[str, Any]:
     assert config is not None
     examples, folder = examples_to_write_about(run, config), run.stage(STAGE)
     if config.recorded:
-        record = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
+        written = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
     else:
-        record = pipeline.generate(
+        written = pipeline.generate(
             examples,
             config,
             text_completer(context),
@@ -42,23 +42,23 @@ def generate(context: Context, _: str) -> dict[str, Any]:
             demonstrations=demonstrations(run, recipe),
             progress=context.progress,
         )
-    if record.get("stopped"):
+    if written.stopped:
         raise RunError(
-            f"the teacher stopped with {record['left']:,} of {record['examples']:,} examples left: {record['stopped']}",
+            f"the teacher stopped with {written.left:,} of {written.examples:,} examples left: {written.stopped}",
             hint="raise the budget and run the same command again: what is written is kept and not paid for twice",
         )
-    if record.get("left"):
+    if written.left:
         raise RunError(
-            f"no answer came for {record['left']:,} of {record['examples']:,} examples, for reasons that may pass",
+            f"no answer came for {written.left:,} of {written.examples:,} examples, for reasons that may pass",
             hint="run the same command again: what is written is kept and not asked for twice",
         )
     steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
     rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
-    measured: dict[str, Any] = {"quality": text_statistics.figures(rows, examples), "sources": text_sources(config)}
+    quality, revision = text_statistics.figures(rows, examples), None
     if {"explain", "revise"} <= set(steps):
         before, after = store.read(folder, "explain"), store.read(folder, "revise")
-        measured["revision"] = text_statistics.revision(before, after, examples, seed=config.seed)
-    return {**record, **measured}
+        revision = text_statistics.revision(before, after, examples, seed=config.seed)
+    return GenerationNotes(**vars(written), quality=quality, sources=text_sources(config), revision=revision)
 
 
 def examples_to_write_about(run: Run, config: GenerateConfig) -> list[Example]:

@@ -15,12 +15,13 @@ from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
+from understudy.records import DataNotes, ModelFolder, PairNotes
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
 from understudy.types import Example
 
 
-def data(context: Context, _: str) -> dict[str, Any]:
+def data(context: Context, _: str) -> DataNotes:
     """Load and split."""
     recipe, folder = context.recipe, context.run.folder / "data"
     context.progress(0, 1, "read")
@@ -32,10 +33,10 @@ def data(context: Context, _: str) -> dict[str, Any]:
     for role in ROLES:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     write_json(folder / "notes.json", dict(splits.notes))
-    return {"rows": {role: len(getattr(splits, role)) for role in ROLES}}
+    return DataNotes({role: len(getattr(splits, role)) for role in ROLES})
 
 
-def pair(context: Context, _: str) -> dict[str, Any]:
+def pair(context: Context, _: str) -> PairNotes:
     """Check that the two models fit the method and the rows, before any weight is loaded; for arms of one's own too."""
     rows = {role: rows_of(context.run, role) for role in ROLES}
     context.progress(0, 1, "check")
@@ -43,7 +44,7 @@ def pair(context: Context, _: str) -> dict[str, Any]:
     templates = [check_variant(recipe, rows) for recipe in variants]
     student, teacher = templates[0]
     tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
-    return {"tokenizers": tokenizers, "models": model_folders(variants)}
+    return PairNotes(tokenizers, model_folders(variants))
 
 
 def variants_of(recipe: Recipe) -> list[Recipe]:
@@ -93,12 +94,10 @@ def check_rows(
         Collator(*pads)(encode_rows(rows["train"][:32], student, teacher))
 
 
-def model_folders(recipes: Sequence[Recipe]) -> list[dict[str, str]]:
+def model_folders(recipes: Sequence[Recipe]) -> tuple[ModelFolder, ...]:
     """The folders that the models come from, with their fingerprints; a model of the hub has none."""
     configs = [config for recipe in recipes for config in (recipe.teacher, recipe.student) if config]
     folders = {Path(resolve(config.model)) for config in configs}
-    return [
-        {"folder": str(folder.resolve()), "fingerprint": fingerprint_folder(folder)}
-        for folder in sorted(folders)
-        if folder.is_dir()
-    ]
+    return tuple(
+        ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.is_dir()
+    )

@@ -12,6 +12,7 @@ from understudy.models.architecture import kind_at
 from understudy.models.load import load_template, resolve
 from understudy.pipeline.stages.context import Context
 from understudy.pipeline.stages.jobs import model_named, session_of
+from understudy.records import PretrainingNotes, Source
 from understudy.tokens.collate import Collator, EncodedRow
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.template import Template
@@ -19,7 +20,7 @@ from understudy.training.module import DistillationModule
 from understudy.training.session import fit, save_student, trainable
 
 
-def pretrain(context: Context, name: str) -> dict[str, Any]:
+def pretrain(context: Context, name: str) -> PretrainingNotes:
     """Let a model read raw text before it is fine-tuned or distilled."""
     recipe = context.recipe
     config = model_named(recipe, name)
@@ -42,11 +43,11 @@ def pretrain(context: Context, name: str) -> dict[str, Any]:
     module = DistillationModule(model, build.gold_objective().to(context.device))
     # No question is answered here, so nothing is evaluated on the way: the last weights are the ones that stay.
     session = session_of(context, config, None, pretrain)
-    record = fit(session, module, rows, Collator(pad), autocast=autocast)
-    if record.pop("saves"):
+    figures, saves = fit(session, module, rows, Collator(pad), autocast=autocast)
+    if saves:
         save_student(session, module, template)
-    source = {"name": pretrain.source, "fingerprint": fingerprint_documents(pretrain.source)}
-    return {**record, "rows": len(rows), "documents": len(documents), "source": source}
+    source = Source(pretrain.source, fingerprint_documents(pretrain.source))
+    return PretrainingNotes(**vars(figures), rows=len(rows), documents=len(documents), source=source)
 
 
 def packed(template: Template, documents: Iterable[str], length: int) -> list[EncodedRow]:

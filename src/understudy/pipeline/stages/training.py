@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from understudy.arms import Arm
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
 from understudy.pipeline.stages.context import Context, pretrained_weights, rows_of, student_weights
 from understudy.pipeline.stages.explained import explained_job
 from understudy.pipeline.stages.jobs import distillation_job, equal_steps, gold_job, model_named, run_job
 from understudy.pipeline.stages.knowledge import teaching_examples
+from understudy.records import TrainingNotes
 from understudy.training.session import TrainingJob
 from understudy.types import Example
 
 
-def sft(context: Context, name: str) -> dict[str, Any]:
+def sft(context: Context, name: str) -> TrainingNotes:
     """Fine-tune the teacher, the student or the student of one arm on the gold answers, before distillation."""
     config = model_named(context.recipe, name)
     assert config.sft is not None
@@ -23,7 +22,7 @@ def sft(context: Context, name: str) -> dict[str, Any]:
     return run_job(context, config, weights, config.sft, gold_job(context.recipe, rows))
 
 
-def train(context: Context, arm: str) -> dict[str, Any]:
+def train(context: Context, arm: str) -> TrainingNotes:
     """Train one arm. All arms take the same number of steps; SeqKD and distilled read the same prompts.
 
     Raises:

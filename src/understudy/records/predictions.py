@@ -1,4 +1,4 @@
-"""Rows that go over a boundary – from a stage to a file, from a file to the scores – each a class of its own."""
+"""What systems answered, what is answered behind a swapped rationale, and figures as lines of the report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from understudy.errors import DataError
+from understudy.records.base import Record
 
 _NEEDED = ("id", "references", "prediction")
 _LISTS = ("references", "choices")
@@ -94,7 +95,7 @@ class ExplainedPrediction(Prediction):
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(Record):
     """What a student answers behind a rationale put in the place of its own: a line of `swaps.jsonl`.
 
     Attributes:
@@ -111,13 +112,9 @@ class Swap:
     before: int
     after: int
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able, keys in the order of the attributes."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
 
 @dataclass(frozen=True, slots=True)
-class FigureLine:
+class FigureLine(Record):
     """A figure of a stage as a line of the report.
 
     Attributes:
@@ -145,8 +142,3 @@ class FigureLine:
         if self.value is None:
             return {"label": self.label, "value": None, "reason": self.reason}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reason"}
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> FigureLine:
-        """Read a line of a stage's record."""
-        return cls(**{field.name: line[field.name] for field in fields(cls) if field.name in line})

@@ -1,0 +1,234 @@
+"""What a stage writes down of itself when it is done, and what a run says at its end.
+
+`done.json` of a stage is one flat object: `stage`, `seconds`, then what stages of its kind say (the classes `…Notes`),
+then `made` and `from`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from understudy.records.base import Record, each, read
+from understudy.records.predictions import FigureLine
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """`done.json`: what a finished stage says of itself.
+
+    Attributes:
+        stage: its name; empty in records that do not tell.
+        seconds: how long it took.
+        notes: what stages of its kind say besides, as JSON; `Run.notes` reads it into the kind's own class.
+        made: mark of this making, taken down by what is made from it.
+        made_from: stage → mark of the making that it was made from.
+    """
+
+    stage: str = ""
+    seconds: float = 0.0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    made: str | None = None
+    made_from: Mapping[str, str | None] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The flat object."""
+        head = {"stage": self.stage, "seconds": self.seconds}
+        return {**head, **self.notes, "made": self.made, "from": self.made_from}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> StageRecord:
+        """Read the flat object; whatever is not common to all stages becomes `notes`."""
+        notes = {key: value for key, value in row.items() if key not in ("stage", "seconds", "made", "from")}
+        return cls(row.get("stage", ""), row.get("seconds", 0.0), notes, row.get("made"), row.get("from"))
+
+
+@dataclass(frozen=True)
+class Source(Record):
+    """A file or folder that something was made from.
+
+    Attributes:
+        name: as the recipe names it.
+        fingerprint: of its content at that time.
+    """
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ModelFolder(Record):
+    """A model folder that a run reads.
+
+    Attributes:
+        folder: its path.
+        fingerprint: of its content when the run was begun.
+    """
+
+    folder: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class DataNotes(Record):
+    """Of the stage that reads and splits.
+
+    Attributes:
+        rows: role → number of rows.
+    """
+
+    rows: Mapping[str, int]
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether there are questions without a gold answer."""
+        return self.rows["unlabelled"] > 0
+
+
+@dataclass(frozen=True)
+class PairNotes(Record):
+    """Of the stage that checks whether the models fit.
+
+    Attributes:
+        tokenizers: `student tokenizer`, `teacher tokenizer` → what had to be made up for.
+        models: the folders that models come from; a model of the hub has none.
+    """
+
+    tokenizers: Mapping[str, Sequence[str]]
+    models: tuple[ModelFolder, ...] = field(metadata=read(each(ModelFolder)))
+
+
+@dataclass(frozen=True)
+class TrainSchedule(Record):
+    """The numbers of a training stage, worked out from its configuration and the size of its data."""
+
+    steps: int
+    micro_batch_size: int
+    accumulation: int
+    warmup_steps: int
+    eval_every: int
+    save_every: int
+    log_every: int
+
+
+@dataclass(frozen=True)
+class TrainingFigures(Record):
+    """What every training says.
+
+    Attributes:
+        plan: steps, batches, intervals.
+        target_tokens: learned in one pass over the rows.
+        best_rougeL: of the weights that were kept; None where nothing was evaluated on the way.
+        best_step: whose weights they are.
+        train_seconds: without loading and saving; of a resumed training, since it was resumed.
+    """
+
+    plan: TrainSchedule = field(metadata=read(TrainSchedule.from_json))
+    target_tokens: int
+    best_rougeL: float | None
+    best_step: int | None
+    train_seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingNotes(TrainingFigures):
+    """Of a stage that trains on questions and answers.
+
+    Attributes:
+        rows: number of examples it learned from.
+        notes: what was cut or shortened → how often.
+    """
+
+    rows: int
+    notes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PretrainingNotes(TrainingFigures):
+    """Of continued pretraining on raw text.
+
+    Attributes:
+        rows: pieces of equal length.
+        documents: that they were cut from.
+        source: where the documents come from.
+    """
+
+    rows: int
+    documents: int
+    source: Source = field(metadata=read(Source.from_json))
+
+
+@dataclass(frozen=True)
+class AnswersNotes(Record):
+    """Of the stage in which the teacher answers.
+
+    Attributes:
+        asked: number of questions.
+        kept: number of answers kept.
+        dropped: `empty`, `unfinished` → number of answers dropped.
+    """
+
+    asked: int
+    kept: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PredictionNotes(Record):
+    """Of a stage that answers the held-out rows.
+
+    Attributes:
+        rows: number of answers.
+        notes: what was cut or shortened → how often.
+        explanations: how good the explanations are; None where the arm gives none, and absent from the file.
+    """
+
+    rows: int
+    notes: Mapping[str, int]
+    explanations: tuple[FigureLine, ...] | None = field(default=None, metadata=read(each(FigureLine), omit=True))
+
+
+@dataclass(frozen=True)
+class ModelSpeed(Record):
+    """Size and speed of a model; None where that is not known.
+
+    Attributes:
+        parameters: their number.
+        bytes: size of the weights.
+        latency_ms: median time of one answer, in milliseconds.
+        tokens_per_second: throughput in batches.
+        peak_memory_mb: the most memory at once, in MiB.
+    """
+
+    parameters: float | None = None
+    bytes: float | None = None
+    latency_ms: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class SpeedNotes(Record):
+    """Of a stage that times a model.
+
+    Attributes:
+        speed: what was measured.
+    """
+
+    speed: ModelSpeed = field(metadata=read(ModelSpeed.from_json))
+
+
+@dataclass(frozen=True)
+class RunSummary(Record):
+    """`summary.json`: what the terminal shows at the end of a run.
+
+    Attributes:
+        metrics: the columns.
+        arms: arm → metric → value.
+        headline: the outcome, in sentences.
+    """
+
+    metrics: tuple[str, ...] = field(metadata=read(tuple))
+    arms: Mapping[str, Mapping[str, float]]
+    headline: tuple[str, ...] = field(metadata=read(tuple))
