@@ -75,10 +75,17 @@ def test_what_a_tail_cannot_give_is_refused():
     for name, more, message in [
         ("adaptive_kl", {}, "one bucket"),
         ("forward_kl", {"temperature": 2.0}, "temperature 1"),
-        ("forward_kl", {"statistics": True}, "no entropy"),
+        ("forward_kl", {"only_where_teacher_right": True}, "no cross-entropy"),
     ]:
         with pytest.raises(ValueError, match=message):
             case.losses(case.top(5), name, **more)
+
+
+def test_of_a_top_k_the_student_alone_has_figures():
+    losses = Case().losses(Case().top(5), statistics=True)
+    assert losses.student_entropy is not None
+    assert losses.teacher_entropy is None
+    assert losses.agreement is None
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "adaptive_kl", "js"])

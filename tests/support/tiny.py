@@ -15,6 +15,7 @@ from understudy import build
 from understudy.models.load import add_lora
 from understudy.recipe import METHODS, DataConfig, LoraConfig, MethodConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
+from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
@@ -152,6 +153,7 @@ def trainer(
     num: int = len(FACTS),
     rows: list | None = None,
     source: RowSource | None = None,
+    teacher: Teacher | None = None,
     processes: int = 1,
     report_to: tuple[str, ...] = (),
     **fields: Any,
@@ -165,8 +167,7 @@ def trainer(
         objective = build.gold_objective()
         if method != "sft":
             objective = build.objective(config, made.student, made.teacher, made.bridge(method))
-    teacher = None
-    if method != "sft":
+    if method != "sft" and teacher is None:
         teacher = LocalTeacher(made.teacher, embeddings=objective.embeddings)
     source = source or ListedRows(made.rows(method, num=num) if rows is None else rows)
     with warnings.catch_warnings():

@@ -17,6 +17,8 @@ from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MergedSpans
 from understudy.losses.requests import HeadTerms
+from understudy.losses.sides import LogitSource
+from understudy.losses.sources import LogProbabilities
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class AlignedTokens:
         return values if self.order is None else values[self.order]
 
 
-def paired_losses(student: HeadStates, teacher: HeadStates, pairs: AlignedTokens, terms: HeadTerms) -> HeadLosses:
+def paired_losses(student: HeadStates, teacher: LogitSource, pairs: AlignedTokens, terms: HeadTerms) -> HeadLosses:
     """`head_losses` of tokens that have a partner and of those that have none.
 
     A token without a partner has its gold cross-entropy and no divergence, unless the comparison says what stands for
@@ -59,7 +61,7 @@ def paired_losses(student: HeadStates, teacher: HeadStates, pairs: AlignedTokens
 
     Args:
         student: hidden states `[N, d]` and head.
-        teacher: hidden states `[N_t, D]` and head.
+        teacher: hidden states `[N_t, D]` and head, or another source of its logits.
         pairs: who belongs to whom.
         terms: `[N]` tensors in the student's own order; what concerns the teacher over the pairs.
     """
@@ -108,7 +110,9 @@ class SpanMerge:
     weight: float = 1.0
 
 
-def merged_losses(student: HeadStates, teacher: HeadStates, merge: SpanMerge, terms: HeadTerms) -> HeadLosses:
+def merged_losses(
+    student: HeadStates, teacher: HeadStates | LogProbabilities, merge: SpanMerge, terms: HeadTerms
+) -> HeadLosses:
     """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `MergedSpans` (GOLD).
 
     The merged probability of a group's token v is q(v) at the token that stands for the group, times the
@@ -116,7 +120,7 @@ def merged_losses(student: HeadStates, teacher: HeadStates, merge: SpanMerge, te
 
     Args:
         student: hidden states `[N_s, d]` and head.
-        teacher: hidden states `[N_t, D]` and head; constants.
+        teacher: hidden states `[N_t, D]` and head, or stored log-probabilities; constants.
         merge: the groups and how they are compared.
         terms: weights and gold; its divergence is not looked at.
     """
@@ -157,10 +161,10 @@ def _others(groups: TokenSpans) -> tuple[Tensor, Tensor]:
     return ours.nonzero()[:, 0], theirs.nonzero()[:, 0]
 
 
-def _offsets(head: HeadStates, ids: Tensor, places: Tensor, count: int) -> Tensor:
+def _offsets(head: HeadStates | LogProbabilities, ids: Tensor, places: Tensor, count: int) -> Tensor:
     """Log-probability of some target tokens, added up at the pair of their group, `[count]`."""
-    exact = torch.promote_types(head.hidden.dtype, torch.float32)
-    sums = torch.zeros(count, dtype=exact, device=head.hidden.device)
+    exact = torch.promote_types(head.dtype, torch.float32)
+    sums = torch.zeros(count, dtype=exact, device=head.device)
     if len(ids):
         zeros = torch.zeros_like(ids, dtype=exact)
         gold = head_losses(head, None, HeadTerms(forward_kl, gold_ids=ids, gold_weights=zeros)).gold

@@ -18,7 +18,7 @@ from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MappedColumns, SortedL1
 from understudy.losses.passes import Pass
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import CandidateLogits
+from understudy.losses.sources import CandidateLogits, LogProbabilities
 
 
 def dense(step: Pass) -> HeadLosses:
@@ -57,6 +57,8 @@ def dense(step: Pass) -> HeadLosses:
 def _logits(states: LogitSource) -> Tensor:
     if isinstance(states, CandidateLogits):
         return states.masked()
+    if isinstance(states, LogProbabilities):
+        return states.logp
     assert isinstance(states, HeadStates), "the dense side knows heads and candidates"
     head = states.head
     return head_logits(states.hidden, head.weight, head.bias, head.softcap, head.scale)

@@ -18,7 +18,7 @@ from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import CandidateLogits
+from understudy.losses.sources import CandidateLogits, LogProbabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ def fused(step: Pass) -> HeadLosses:
     """The losses of a pass, without `[N, V]`."""
     if step.teacher is None or step.pairs is None:
         return head_losses(step.student, step.teacher, step.terms)
-    assert isinstance(step.student, HeadStates), "tokens are put side by side under heads alone"
-    assert isinstance(step.teacher, HeadStates), "tokens are put side by side under heads alone"
+    assert isinstance(step.student, HeadStates), "tokens are put side by side under the student's head alone"
     if step.merge is None:
         return paired_losses(step.student, step.teacher, step.pairs, step.terms)
+    assert isinstance(step.teacher, HeadStates | LogProbabilities), "groups are merged over whole distributions"
     return merged_losses(step.student, step.teacher, step.merge, step.terms)
 
 

@@ -40,6 +40,20 @@ class LogProbabilities:
         """Of what is stored."""
         return self.logp.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.logp.device
+
+    @property
+    def graph(self) -> tuple[Tensor | None, ...]:
+        """Nothing: what is stored has no gradient."""
+        return ()
+
+    def tempered(self, temperature: float) -> LogProbabilities:
+        """The same with the logits divided by `temperature`."""
+        return LogProbabilities((self.logp / temperature).log_softmax(-1))
+
     def rows(self, which: Tensor) -> LogProbabilities:
         """The same over some of the tokens."""
         return LogProbabilities(self.logp[which])
@@ -165,13 +179,14 @@ class TopKProbabilities:
         """See `LogitSource`.
 
         Raises:
-            ValueError: a temperature other than 1, or something is asked for that takes the whole vocabulary.
+            ValueError: a temperature other than 1, or the teacher's cross-entropy is asked for.
         """
         if temperature != 1:
             raise ValueError(f"top-k with a tail stands at temperature 1, not {temperature}")
-        if report.gold_ids is not None or report.statistics or report.argmax:
-            raise ValueError("top-k has no gold cross-entropy, no likeliest token and no entropy of the teacher")
-        return _StoredSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, report)
+        if report.gold_ids is not None:
+            raise ValueError("top-k has no cross-entropy of the teacher")
+        # Of the whole vocabulary neither entropy nor likeliest token is known; the pass then has no such figures.
+        return _StoredSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, Report())
 
     def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Bucketed:
         """See `LogitSource`.

@@ -17,6 +17,7 @@ from understudy.losses import HeadLosses, HeadStates, Pass, Passes, run_passes
 from understudy.losses.divergences import Divergence, divergence
 from understudy.models.output import Output, VocabularyOutput
 from understudy.recipe import DivergenceConfig
+from understudy.teachers.signals import Signal
 from understudy.tokens.align import CrossTokenizer
 from understudy.types import Batch
 
@@ -61,7 +62,7 @@ class Objective(nn.Module):
         """
         raise TypeError(f"{cls.__name__} does not say how it is built")
 
-    def forward(self, student: Output, signal: Output | None, batch: Batch) -> Result:
+    def forward(self, student: Output, signal: Signal | None, batch: Batch) -> Result:
         """Add up the losses of one batch."""
         steps = run_passes(self.passes(student, signal, batch))
         total = steps[0][1].total
@@ -69,7 +70,7 @@ class Objective(nn.Module):
             total = total + losses.total
         return Result(total, self.sums(steps, student, batch))
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """What is added up: each pass with its states, weights and the names of its terms.
 
         `forward` runs these fused; `inspect` takes them apart and computes them a second time by full logits.
@@ -90,7 +91,7 @@ def divergence_of(config: DivergenceConfig) -> Divergence:
     return divergence(config.divergence, **config.divergence_parameters)
 
 
-def head_states(output: Output) -> HeadStates:
+def head_states(output: Signal) -> HeadStates:
     """States and head of a model that writes, for a method that reads more than its logits.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import forward_kl
 from understudy.models.output import Output
+from understudy.teachers.signals import Signal
 from understudy.training.objectives.base import Objective, num_target_tokens, row_weights, task_sums
 from understudy.types import Batch
 
@@ -20,7 +21,7 @@ class CrossEntropy(Objective):
     L = Σ_n w_n · (−log q(gold_n)), natural logarithm; w is the weight of the token's row, 1 where there are no tasks.
     """
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         weights = row_weights(student, batch)
         if weights is None:

@@ -23,6 +23,7 @@ from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, Sorted
 from understudy.models.head import head_of
 from understudy.models.output import Output
 from understudy.recipe.methods import ByteAlignedConfig, DskdV2Config, MinEditConfig, UldConfig
+from understudy.teachers.signals import Signal
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.vocabulary import VocabularyMap
 from understudy.training.objectives.base import (
@@ -57,7 +58,7 @@ class AlignedObjective(Objective):
         self.gold_weight = gold_weight
         self.scale = 1.0
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
@@ -73,7 +74,7 @@ class AlignedObjective(Objective):
         step = self.compared(student, signal, alignment_of(batch), terms)
         yield dataclasses.replace(step, factor=self.scale)
 
-    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
+    def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
         """The pass over a batch; `terms` lacks nothing but how the two sides are compared."""
         raise TypeError(f"{type(self).__name__} does not say how it compares")
 
@@ -135,14 +136,14 @@ class MinEdit(AlignedObjective):
             scale_by_temperature_squared=config.scale_by_temperature_squared,
         )
 
-    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
+    def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         pairs = _pairs(alignment)
         self.columns.to(student.device)
         gold = pairs.arranged(student.target_ids)
         compared = MappedColumns(self.divergence, self.columns, gold, temperature=self.temperature)
         terms = dataclasses.replace(terms, divergence=compared)
-        return Pass(head_states(student), head_states(signal), terms, pairs=pairs)
+        return Pass(head_states(student), signal.states, terms, pairs=pairs)
 
 
 class SortedProbabilities(AlignedObjective):
@@ -158,10 +159,10 @@ class SortedProbabilities(AlignedObjective):
         exact = _exact(bridge, head_of(student), head_of(teacher))
         return cls(exact, temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
+    def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         terms = dataclasses.replace(terms, divergence=SortedL1(), shared_columns=None)
-        return Pass(head_states(student), head_states(signal), terms, pairs=_pairs(alignment))
+        return Pass(head_states(student), signal.states, terms, pairs=_pairs(alignment))
 
 
 class ByteAligned(AlignedObjective):
@@ -185,7 +186,7 @@ class ByteAligned(AlignedObjective):
         exact = _exact(bridge, head_of(student), head_of(teacher))
         return cls(exact, beta=config.beta, temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def compared(self, student: Output, signal: Output, alignment: Alignment, terms: HeadTerms) -> Pass:
+    def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
         """See the class."""
         assert isinstance(self.columns, Tensor)
         groups = TokenSpans(
@@ -197,7 +198,7 @@ class ByteAligned(AlignedObjective):
         )
         weight = self.columns.shape[1] / len(self.exact)
         merge = SpanMerge(groups, self.columns, self.beta, weight)
-        return Pass(head_states(student), head_states(signal), terms, pairs=_pairs(alignment), merge=merge)
+        return Pass(head_states(student), signal.states, terms, pairs=_pairs(alignment), merge=merge)
 
 
 class DualSpaceV2Objective(Objective):
@@ -232,7 +233,7 @@ class DualSpaceV2Objective(Objective):
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)

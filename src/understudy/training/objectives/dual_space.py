@@ -13,6 +13,7 @@ from understudy.losses.dskd import dual_space_losses
 from understudy.models.head import base_model
 from understudy.models.output import Output, VocabularyOutput
 from understudy.recipe.methods import DskdCmaConfig, DskdConfig
+from understudy.teachers.signals import Signal
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
@@ -53,7 +54,7 @@ class DualSpaceObjective(Objective):
         spaces = DualSpace(_width(student), _width(teacher))
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         assert isinstance(self.spaces, DualSpace)
@@ -100,9 +101,9 @@ class CrossModelObjective(DualSpaceObjective):
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
-        assert signal is not None
+        assert isinstance(signal, VocabularyOutput)
         assert isinstance(self.spaces, CrossModelAttention)
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
         return self.spaces.passes(
@@ -129,8 +130,7 @@ def _embedding_width(model: Any) -> int:
 
 
 def _views(output: Output) -> TokenViews:
-    states = head_states(output)
     assert isinstance(output, VocabularyOutput)
     assert output.input_embeddings is not None
     assert output.target_embeddings is not None
-    return TokenViews(states, output.input_embeddings, output.target_embeddings, output.lengths)
+    return TokenViews(output.states, output.input_embeddings, output.target_embeddings, output.lengths)

@@ -11,6 +11,7 @@ from understudy.losses import HeadLosses, HeadTerms, Pass, Passes
 from understudy.losses.divergences import Divergence
 from understudy.models.output import Output
 from understudy.recipe import KdConfig
+from understudy.teachers.signals import Signal
 from understudy.tokens.align import CrossTokenizer
 from understudy.training.objectives.base import (
     Objective,
@@ -61,7 +62,7 @@ class OutputDivergence(Objective):
             scale_by_temperature_squared=config.scale_by_temperature_squared,
         )
 
-    def passes(self, student: Output, signal: Output | None, batch: Batch) -> Passes:
+    def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
         gold, teacher_weights = loss_weights(self.gold_weight, student, batch)
