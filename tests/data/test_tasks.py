@@ -28,6 +28,7 @@ from understudy.models.load import load_template
 from understudy.recipe import DataConfig, ModelConfig, TaskConfig
 from understudy.tokens.collate import Collator, ExampleTokenizer
 from understudy.tokens.prompts import render_question
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 from understudy.tokens.task_rows import encode_groups
 from understudy.tokens.template import Template
 from understudy.types import Example
@@ -236,9 +237,9 @@ def unigram():
 @functools.cache
 def template(name, apart=False):
     if name == "unigram":
-        return Template(unigram(), encoder_decoder=apart)
+        return (Seq2SeqTemplate if apart else Template)(unigram())
     if name == "byte-level":
-        return Template(tokenizer(300), encoder_decoder=apart)
+        return (Seq2SeqTemplate if apart else Template)(tokenizer(300))
     if name.startswith("embedded:"):
         return load_template(ModelConfig(model=name))
     if name in ("stories260k", "babyllama-char105"):

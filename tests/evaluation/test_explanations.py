@@ -28,6 +28,7 @@ from understudy.models.generate import choice_scores
 from understudy.recipe import DataConfig, TaskConfig
 from understudy.records import ExplainedPrediction, Prediction, Swap
 from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 from understudy.tokens.template import Template
 from understudy.types import Example
 
@@ -70,7 +71,7 @@ def causal():
 
 @pytest.fixture(scope="module")
 def apart():
-    template = Template(tokenizer(300), encoder_decoder=True)
+    template = Seq2SeqTemplate(tokenizer(300))
     end, pad = template.tokenizer.eos_token_id, template.tokenizer.pad_token_id
     config = T5Config(
         vocab_size=len(template.tokenizer),

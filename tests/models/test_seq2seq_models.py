@@ -217,7 +217,7 @@ def test_a_folder_loads_and_what_is_saved_reopens(kind, folder, reader, net, tmp
     config = ModelConfig(model=str(folder))
     loaded, spoken = load_model(config, CPU), load_template(config)
     assert type(loaded) is type(net)
-    assert (spoken.encoder_decoder, spoken.start_ids, spoken.stop_ids) == (True, reader.start_ids, reader.stop_ids)
+    assert (type(spoken), spoken.start_ids, spoken.stop_ids) == (type(reader), reader.start_ids, reader.stop_ids)
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, net.state_dict()[name]), name
     save_model(loaded, spoken, tmp_path / "saved")

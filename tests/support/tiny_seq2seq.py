@@ -19,6 +19,7 @@ from support.tiny import FACTS, Pair
 from support.tiny import tokenizer as byte_level
 from understudy.data.load import load_splits
 from understudy.recipe import DataConfig
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 from understudy.tokens.template import Template
 
 KINDS = ("t5", "t5-v1.1", "bart")
@@ -116,7 +117,7 @@ def _bart(vocabulary: int, width: int, dropout: float) -> Any:
 
 def template(kind: str, size: int = 300) -> Template:
     """A template as `load_template` makes it of a folder."""
-    return Template(tokenizer(kind, size), encoder_decoder=True, start_id=0)
+    return Seq2SeqTemplate(tokenizer(kind, size), start_id=0)
 
 
 def pair(kind: str, *, dropout: float = 0.0) -> Pair:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.tiny_seq2seq import framed_bytes, template, unigram
 from understudy.tokens.collate import Collator, EncodedRow, short_inputs
 from understudy.tokens.encoded import TokenizedExample
-from understudy.tokens.template import Template
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 
 TURNS = [
     {"role": "system", "content": "Be brief."},
@@ -45,7 +45,7 @@ def test_a_tokenizer_that_adds_nothing_still_ends_its_answers():
     bare.backend_tokenizer.post_processor = framed_bytes().backend_tokenizer.post_processor.__class__(
         single="$A", special_tokens=[]
     )
-    made = Template(bare, encoder_decoder=True)
+    made = Seq2SeqTemplate(bare)
     row = made.encode(TURNS[-1:], "the SMF")
     assert row.answer_ids[-1] == bare.eos_token_id
     assert row.prompt_ids[-1] != bare.eos_token_id
@@ -57,7 +57,7 @@ def test_a_chat_template_is_used_and_its_end_token_is_not_doubled():
     for end in ("", "{{ eos_token }}"):
         reader = unigram()
         reader.chat_template = chat + end
-        ids = Template(reader, encoder_decoder=True).prompt_ids(TURNS[-1:])
+        ids = Seq2SeqTemplate(reader).prompt_ids(TURNS[-1:])
         assert ids == reader("[user] And N4?")["input_ids"]
 
 

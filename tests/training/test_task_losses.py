@@ -18,8 +18,8 @@ from understudy.models.output import VocabularyOutput
 from understudy.recipe import METHODS, TaskConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import Collator, ExampleRows, ExampleTokenizer
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 from understudy.tokens.task_rows import encode_groups
-from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.cross_entropy import CrossEntropy
 from understudy.training.objectives.output_divergence import OutputDivergence
@@ -205,7 +205,7 @@ def student_and_rows(form):
     if form == "causal":
         made = pair("sft", lora=False)
         return made.student, made.student.model, encoded(made, kind="multitask_counterfactual", num=3)
-    made = Template(tokenizer(300), encoder_decoder=True)
+    made = Seq2SeqTemplate(tokenizer(300))
     texts = rows_of_examples(explained(3), TaskConfig(kind="multitask_counterfactual"), seed=1)
     model = sequence_to_sequence(made.tokenizer)
     return model, model.decoder, encode_groups(texts, ExampleTokenizer(made, ROOM))

@@ -78,8 +78,7 @@ class ModelConfig(Section):
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model."""
     kind: str | None = None
-    """`causal`, `seq2seq` or `span`, where the model's own config does not tell: `span` opens an encoder (BERT and kin)
-    as one that points at its answers in the context. Default: as it was saved."""
+    """`causal`, `seq2seq` or `span` (an encoder that points at its answers); default: what its config tells."""
     init: Literal["pretrained", "fresh"] = "pretrained"
     """`fresh` takes the architecture and the tokenizer, but random weights."""
     config: dict[str, Any] = Field(default_factory=dict)

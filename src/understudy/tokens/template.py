@@ -2,17 +2,13 @@
 
 Training and generation must cut at the same place: the prompt's ids are those of the prompt rendered alone, and the
 answer's ids follow. Where the tokenizer would merge across that border, prompt and answer are tokenised apart.
-
-To an encoder–decoder the prompt is the encoder's text and the answer the decoder's, so there is no border to cut at.
-Both get the special tokens that the tokenizer itself adds, T5's </s> behind both, BART's <s> … </s> around both. Those
-that open an answer are no part of it: the decoder is given them behind its start token, in training and in generation.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -28,8 +24,6 @@ PLAIN_TEMPLATE = (
     "{% else %}{{ m['content'] }}\n\n{% endif %}"
     "{% endfor %}"
 )
-PLAIN_SOURCE = "{% for m in messages %}{{ m['content'] }}{% if not loop.last %}{{ '\n\n' }}{% endif %}{% endfor %}"
-"""What an encoder reads where the tokenizer has no chat template: the turns alone."""
 
 
 @dataclass
@@ -40,9 +34,7 @@ class Template:
         tokenizer: with a pad token and a chat template, whatever it came with.
         notes: what had to be done about it, in sentences for the report.
         stop_ids: tokens that end an answer.
-        encoder_decoder: whether the model reads the prompt with an encoder.
-        start_id: what such a model's decoder begins with; default: the pad token, as with T5.
-        start_ids: the same and whatever the tokenizer puts before an answer; empty for a causal model.
+        start_ids: what a decoder of its own begins with; empty for a causal model.
         candidates: what an answer is made of: tokens of the vocabulary, or positions of the row that is read.
     """
 
@@ -50,16 +42,15 @@ class Template:
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()
-    encoder_decoder: bool = False
-    start_id: int | None = None
     start_ids: tuple[int, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self._ensure_end()
         self._ensure_pad()
-        if self.encoder_decoder:
-            self._read_seq2seq_frames()
-            return
+        self._learn_frames()
+
+    def _learn_frames(self) -> None:
+        """Give the tokenizer a chat template if it has none, and find out what ends an answer."""
         if not self.tokenizer.chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
             self.notes.append("the tokenizer has no chat template: questions are put as 'Question: … Answer:'")
@@ -72,8 +63,7 @@ class Template:
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """`prompt` as token ids."""
-        ids = self._encode(self.prompt(messages))
-        return _framed(ids, *self._around_source) if self.encoder_decoder else ids
+        return self._encode(self.prompt(messages))
 
     def encode(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
         """Prompt and answer as ids, cut exactly where generation will start.
@@ -87,8 +77,6 @@ class Template:
             answer: the answer.
             token_ends: also tell where in the answer's text each token ends.
         """
-        if self.encoder_decoder:
-            return self._encode_seq2seq(messages, answer, token_ends=token_ends)
         prompt = self.prompt(messages)
         prompt_ids = self._encode(prompt)
         whole = self._render([*messages, {"role": "assistant", "content": answer}])
@@ -113,19 +101,6 @@ class Template:
         inner = [end if end == UNKNOWN else min(max(end, first) - zero, length) for end in inner]
         return TokenizedExample(prompt_ids, answer_ids, [first - zero, *inner, length + 1], text[start:place])
 
-    def _encode_seq2seq(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool) -> TokenizedExample:
-        """Source and target of an encoder–decoder."""
-        inner = self._encode_target(answer, special=False)
-        row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
-        ends = self.boundaries.ends(answer, inner) if token_ends else None
-        if ends is None:
-            return row
-        text = answer.strip()
-        zero, length = len(answer[: answer.find(text)].encode()), len(text.encode())
-        inside = ends[: len(row.answer_ids) - 1]
-        inside = [end if end == UNKNOWN else min(max(end - zero, 0), length) for end in inside]
-        return replace(row, token_ends=[-zero, *inside, length + 1], answer_prefix=answer[: answer.find(text)])
-
     @functools.cached_property
     def boundaries(self) -> Boundaries:
         """Tells where in a text the tokenizer cuts."""
@@ -147,26 +122,6 @@ class Template:
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore
-
-    def _encode_target(self, text: str, *, special: bool) -> list[int]:
-        return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
-
-    def _read_seq2seq_frames(self) -> None:
-        """Find out how the tokenizer frames what an encoder reads and what a decoder writes."""
-        tokenizer: Any = self.tokenizer
-        if not tokenizer.chat_template:
-            tokenizer.chat_template = PLAIN_SOURCE
-            self.notes.append("the tokenizer has no chat template: the encoder reads the turns as they are")
-        text = "answer"
-        whole = tokenizer(text, verbose=False)["input_ids"]
-        self._around_source = _frame(whole, self._encode(text))
-        before, after = _frame(self._encode_target(text, special=True), self._encode_target(text, special=False))
-        self._end = after[-1] if after and tokenizer.eos_token_id not in after else tokenizer.eos_token_id
-        self.stop_ids = tuple(dict.fromkeys([self._end, tokenizer.eos_token_id]))
-        if self.start_id is None:
-            self.start_id = tokenizer.pad_token_id
-        assert self.start_id is not None
-        self.start_ids = (self.start_id, *before)
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
         try:
@@ -203,18 +158,3 @@ class Template:
         tail = self._encode(whole[whole.rindex(marker) + len(marker) :]) if marker in whole else []
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return next((i for i in tail if i in special), self.tokenizer.eos_token_id)  # pyright: ignore
-
-
-def _frame(whole: list[int], inner: list[int]) -> tuple[list[int], list[int]]:
-    """What stands before and behind `inner` in `whole`."""
-    for start in range(len(whole) - len(inner) + 1):
-        if whole[start : start + len(inner)] == inner:
-            return whole[:start], whole[start + len(inner) :]
-    return [], []
-
-
-def _framed(ids: list[int], before: list[int], after: list[int]) -> list[int]:
-    """`ids` within its frame, where a chat template has not written that already."""
-    start = [] if ids[: len(before)] == before else before
-    end = [] if after and ids[-len(after) :] == after else after
-    return [*start, *ids, *end]

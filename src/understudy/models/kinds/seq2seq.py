@@ -16,6 +16,7 @@ from understudy.models.sources import revision_of
 from understudy.recipe import ModelConfig
 from understudy.tokens.collate import move
 from understudy.tokens.encoded import TokenizedExample, padded
+from understudy.tokens.seq2seq_template import Seq2SeqTemplate
 from understudy.tokens.template import Template
 
 
@@ -46,7 +47,7 @@ class Seq2Seq(TextKind):
             with suppress(OSError, ValueError):
                 revision = revision_of(config, source)
                 start = GenerationConfig.from_pretrained(source, revision=revision).decoder_start_token_id
-        return Template(tokenizer, encoder_decoder=True, start_id=start)
+        return Seq2SeqTemplate(tokenizer, start_id=start)
 
     def states(self, base: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         """`[B, S, d]` the decoder's."""
@@ -82,7 +83,7 @@ class Seq2Seq(TextKind):
     def decoder_arguments(self, template: Template, begun: list[list[int]], device: torch.device) -> dict[str, Any]:
         """What the decoder has written, all of one length."""
         start = torch.tensor(begun, device=device)
-        return {"decoder_input_ids": start, "decoder_start_token_id": template.start_id}
+        return {"decoder_input_ids": start, "decoder_start_token_id": template.start_ids[0]}
 
     def read_ids(self, row: TokenizedExample) -> list[int]:
         """The prompt; choices of one question stay side by side, so that the encoder reads it once."""
