@@ -9,16 +9,22 @@ from typing import Any
 import pytest
 
 from understudy.errors import DataError, RunError
+from understudy.grid.records import CellFailure, GridPlan, PlannedCell, StageProgress
 from understudy.records import (
     AnswersNotes,
+    Contest,
     DataNotes,
+    Environment,
     FigureLine,
     GenerationNotes,
+    MetricInfo,
     ModelFolder,
     ModelSpeed,
     PairNotes,
     PredictionNotes,
     PretrainingNotes,
+    RatedAnswer,
+    RatedItem,
     RevisedFigure,
     Revision,
     RunSummary,
@@ -37,6 +43,22 @@ from understudy.run import Run
 PLAN = TrainSchedule(600, 8, 4, 30, 200, 200, 12)
 COUNTS = StepCounts(3, 2, 1, 21, 12, 1, {"short": 1}, {"server": 1}, 0.25, 4.0)
 RECORDS = [
+    CellFailure("train-sft", "out of memory", "lower it"),
+    Contest(
+        "distilled",
+        "sft",
+        1,
+        2,
+        (
+            RatedItem(
+                "q1", "context", None, "Which?", None, ("AMF",), ("AMF",), answers={"sft": RatedAnswer("SMF", 0.0)}
+            ),
+        ),
+    ),
+    Environment("0.1.0", "3.11.7", "Linux", 2, "understudy run", {"torch": "2"}),
+    GridPlan("grid", ("method",), (PlannedCell({"method": "kd"}, 0, "grid-0123", {"data": "data-4567"}),)),
+    MetricInfo(1.0, True, "rouge-score:0.1.2"),
+    StageProgress(3, 10, "steps", 1.5, "here", 42),
     AnswersNotes(10, 7, {"empty": 1, "unfinished": 2}),
     DataNotes({"train": 5, "unlabelled": 0}),
     FigureLine("Words", 3.0, 2.0, None, 7, 1, "so"),
@@ -152,6 +174,37 @@ WROTE = """{
   "from": {}
 }
 """
+SCORES = """{
+  "systems": [{"name": "sft", "origin": "run", "arm": "sft", "seeds": []}],
+  "metrics": {"rougeL": {"maximum": 1.0, "higher_is_better": true, "signature": "rouge-score:0.1.2"}},
+  "not_measured": {"faithfulness": "no judge"},
+  "overall": {
+    "items": 2,
+    "groups": 2,
+    "table": {"sft": {"rougeL": {"value": 0.25, "low": null, "high": null, "n": 2, "missing": 0}}}
+  },
+  "examples": [
+    {
+      "better": "distilled",
+      "worse": "sft",
+      "count": 1,
+      "items": 2,
+      "examples": [
+        {
+          "id": "q1",
+          "kind": "context",
+          "gold_fact": false,
+          "question": "What is the SUL counterpart of band n66?",
+          "context": null,
+          "choices": [],
+          "references": ["n86", "band n86"],
+          "answers": {"sft": {"text": "n84", "quality": 0.0}, "distilled": {"text": "n86", "quality": 1.0}}
+        }
+      ]
+    }
+  ]
+}
+"""
 
 
 def write(run: Run, stage: str, text: str) -> None:
@@ -193,3 +246,14 @@ def test_a_record_that_lacks_something_is_named(tmp_path: Path) -> None:
         run.notes("answers", AnswersNotes)
     with pytest.raises(DataError, match="no field 'after'"):
         RevisedFigure.from_json({"before": 1.0})
+
+
+def test_the_scores_of_an_earlier_release(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "scores.json").write_text(SCORES, encoding="utf-8")
+    scores = run.scores
+    assert scores["overall"]["table"]["sft"]["rougeL"]["value"] == 0.25
+    assert MetricInfo.from_json(scores["metrics"]["rougeL"]) == MetricInfo(1.0, True, "rouge-score:0.1.2")
+    [contest] = map(Contest.from_json, scores["examples"])
+    assert contest.examples[0].answers["distilled"] == RatedAnswer("n86", 1.0)
+    assert contest.to_json() == scores["examples"][0]

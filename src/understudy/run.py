@@ -29,7 +29,7 @@ from understudy import __version__
 from understudy.errors import ConfigError, DataError, RunError, unknown
 from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recorded
-from understudy.records import Prediction, StageRecord
+from understudy.records import Environment, Prediction, StageRecord
 from understudy.records.base import Record
 
 BEGUN, DONE = "begun.json", "done.json"
@@ -136,9 +136,9 @@ class Run:
                 with atomic(copy) as handle:
                     handle.write(read_text(extension.path))
         path, now = self.folder / "environment.json", environment()
-        before = read_json(path) if path.is_file() else {}
-        if before.get("packages") != now["packages"] or before.get("understudy") != now["understudy"]:
-            write_json(path, now)
+        before = Environment.from_json(read_json(path)) if path.is_file() else Environment()
+        if (before.packages, before.understudy) != (now.packages, now.understudy):
+            write_json(path, now.to_json())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -221,7 +221,7 @@ class Run:
             raise RunError(f"{self.stage(name) / DONE}: {error.message}", hint=error.hint) from error
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """Versions and platform, for whoever wants the same figures again."""
     packages = (
         "torch",
@@ -234,11 +234,11 @@ def environment() -> dict[str, Any]:
         "sacrebleu",
         "rouge-score",
     )
-    return {
-        "understudy": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "command": " ".join(["understudy", *sys.argv[1:]]),
-        "packages": {name: metadata.version(name) for name in packages},
-    }
+    return Environment(
+        understudy=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processors=os.cpu_count(),
+        command=" ".join(["understudy", *sys.argv[1:]]),
+        packages={name: metadata.version(name) for name in packages},
+    )

@@ -53,10 +53,10 @@ def test_losing_a_node_loses_no_cell(finished_grid: House, cluster: Any, tmp_pat
     process = finished_grid.start(*arguments(cluster, tmp_path / "runs"))
 
     def both_train() -> bool:
-        return len({how["process"] for cell in at_work(folder) for how in training(cell).values()}) == 2
+        return len({how.process for cell in at_work(folder) for how in training(cell).values()}) == 2
 
     assert until(both_train, process, 600)
-    working = {how["process"]: cell.stages for cell in at_work(folder) for how in training(cell).values()}
+    working = {how.process: cell.stages for cell in at_work(folder) for how in training(cell).values()}
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert until(lambda: any(not os.path.exists(f"/proc/{id}") for id in working), process)
     finished_before = done(folder)
@@ -67,7 +67,7 @@ def test_losing_a_node_loses_no_cell(finished_grid: House, cluster: Any, tmp_pat
 
 
 def training(cell: Any) -> dict[str, Any]:
-    return {stage: how for stage, how in cell.stages.items() if stage.startswith("train") and "process" in how}
+    return {stage: how for stage, how in cell.stages.items() if stage.startswith("train") and how.process}
 
 
 def test_an_address_at_which_nobody_answers_is_one_line(finished_grid: House, tmp_path) -> None:

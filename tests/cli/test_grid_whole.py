@@ -281,7 +281,7 @@ def by_levels(house: House) -> dict[str, CellStatus]:
 
 
 def totals(folder: Path) -> list[int]:
-    return [how["total"] for cell in at_work(folder) for how in cell.stages.values()]
+    return [how.total for cell in at_work(folder) for how in cell.stages.values()]
 
 
 def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, command) -> None:
@@ -293,7 +293,7 @@ def test_a_grid_at_work_is_seen_from_outside_and_ctrl_c_ends_it(house: House, co
     process = house.start("run", "grid.yaml")
     try:
         assert until(
-            lambda: 100_000 in [how["total"] for cell in at_work(folder) for how in cell.stages.values()], process
+            lambda: 100_000 in [how.total for cell in at_work(folder) for how in cell.stages.values()], process
         )
         outcome = command("grid", "status", str(folder))
         assert "running" in outcome.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from understudy.grid.analysis import cell_figures, effects, neighbours
 from understudy.grid.table import TableRow
 from understudy.grid.telecom_study import by_rouge, findings, study_axes
+from understudy.records import MetricInfo
 
 AXES = {
     "teacher.sft": ["false", "true"],
@@ -22,7 +24,7 @@ AXES = {
     "vocabulary": ["same", "different"],
     "algorithm": ["kd", "dskd"],
 }
-ABOUT = {name: {"maximum": 1.0, "higher_is_better": True} for name in ("rougeL", "token_f1")}
+ABOUT = {name: MetricInfo(1.0, True) for name in ("rougeL", "token_f1")}
 
 
 def grid(value: Callable[[dict[str, str]], float], *, noise: float = 0.005, seeds: int = 3) -> list[TableRow]:
@@ -49,7 +51,7 @@ def same(levels: dict[str, str]) -> bool:
 
 
 def verdicts(rows: list[TableRow], curves: tuple = ()) -> dict[str, str]:
-    return {finding["finding"]: finding["verdict"] for finding in findings(rows, ABOUT, curves, 0.05)}
+    return {finding.finding: finding.verdict for finding in findings(rows, ABOUT, curves, 0.05)}
 
 
 # -- the findings ----------------------------------------------------------------------------------------------------
@@ -69,11 +71,11 @@ def test_a_teacher_that_harms_is_no_finding() -> None:
 def test_help_for_one_algorithm_only_is_not_help_for_each() -> None:
     rows = grid(lambda at: 0.4 + 0.1 * teacher(at) * (at["algorithm"] == "kd") - 0.1 * teacher(at) * (not same(at)))
     [finding, *_] = findings(rows, ABOUT, (), 0.05)
-    assert finding["verdict"] == "cannot be told"
-    clear = {(row["what"], row["metric"]) for row in finding["rows"] if row["p_holm"] < 0.05}
+    assert finding.verdict == "cannot be told"
+    clear = {(row.what, row.metric) for row in finding.rows if row.p_holm < 0.05}
     assert clear == {("kd", "rougeL"), ("kd", "token_f1")}
     # The other vocabulary, where the teacher harms, has no part in it.
-    assert all(row["difference"] > 0.09 for row in finding["rows"] if row["what"] == "kd")
+    assert all(row.difference > 0.09 for row in finding.rows if row.what == "kd")
 
 
 def test_gains_that_are_alike_in_both_vocabularies_do_not_depend_on_them() -> None:
@@ -88,16 +90,16 @@ def test_noise_alone_tells_nothing() -> None:
 
 def test_a_metric_that_never_moves_is_said_and_breaks_nothing() -> None:
     result = findings(grid(lambda at: 0.0, noise=0.0), ABOUT, (), 0.05)
-    assert [one["verdict"] for one in result] == ["cannot be told"] * 4
-    assert all("all values are equal" in row["reason"] for row in result[0]["rows"])
+    assert [one.verdict for one in result] == ["cannot be told"] * 4
+    assert all("all values are equal" in row.reason for row in result[0].rows)
 
 
 def test_a_metric_of_which_less_is_better_turns_every_direction() -> None:
     rows = grid(lambda at: 0.9 - 0.1 * teacher(at) * (3 if same(at) else 1) - 0.1 * student(at))
-    about = {name: {**what, "higher_is_better": False} for name, what in ABOUT.items()}
+    about = {name: replace(what, higher_is_better=False) for name, what in ABOUT.items()}
     result = findings(rows, about, (), 0.05)
-    assert [one["verdict"] for one in result] == ["holds", "holds", "holds", "cannot be told"]
-    assert all(row["difference"] < 0 for row in result[0]["rows"])
+    assert [one.verdict for one in result] == ["holds", "holds", "holds", "cannot be told"]
+    assert all(row.difference < 0 for row in result[0].rows)
 
 
 def test_it_speaks_only_where_the_axes_are_those_of_the_study() -> None:
@@ -117,14 +119,14 @@ def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
 def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
     rises, falls = curve((1.0, 0.2), (1.5, 0.4)), curve((1.5, 0.2), (1.0, 0.4))
     finding = by_rouge([rises] * 8, 0.05)
-    assert finding["verdict"] == "holds"
-    assert finding["rows"][0]["difference"] == pytest.approx(0.2)
-    assert finding["rows"][0]["p"] == pytest.approx(1 / 2**8)
-    assert by_rouge([falls] * 8, 0.05)["verdict"] == "does not hold"
-    assert by_rouge([rises, falls] * 4, 0.05)["verdict"] == "cannot be told"
+    assert finding.verdict == "holds"
+    assert finding.rows[0].difference == pytest.approx(0.2)
+    assert finding.rows[0].p == pytest.approx(1 / 2**8)
+    assert by_rouge([falls] * 8, 0.05).verdict == "does not hold"
+    assert by_rouge([rises, falls] * 4, 0.05).verdict == "cannot be told"
     unmeasured = by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
-    assert (unmeasured["verdict"], unmeasured["rows"]) == ("cannot be told", [])
-    assert "In 1 of 1 runs" in unmeasured["why"]
+    assert (unmeasured.verdict, unmeasured.rows) == ("cannot be told", ())
+    assert "In 1 of 1 runs" in unmeasured.why
 
 
 # -- effects and cells -----------------------------------------------------------------------------------------------
@@ -134,17 +136,20 @@ def test_effects_are_those_that_were_put_in() -> None:
     rows = grid(lambda at: 0.3 + 0.1 * teacher(at) + 0.1 * teacher(at) * same(at))
     anova = effects(rows, list(ABOUT))
     for metric in ABOUT:
-        terms = {term["name"]: term for term in anova[metric]["terms"]}
+        effects_of = anova[metric]
+        assert effects_of.anova is not None
+        terms = {term.name: term for term in effects_of.anova.terms}
         assert len(terms) == 15
-        clear = {name for name, term in terms.items() if term["p_holm"] < 0.05}
+        clear = {name for name, p_holm in effects_of.p_holm.items() if p_holm < 0.05}
         assert clear == {"teacher.sft", "vocabulary", "teacher.sft × vocabulary"}
-        assert all(term["p_holm"] >= term["p_value"] for term in terms.values())
+        assert all(effects_of.p_holm[name] >= term.p_value for name, term in terms.items())
 
 
 def test_one_seed_leaves_the_highest_interaction_for_noise() -> None:
-    anova = effects(grid(lambda at: 0.3 + 0.1 * teacher(at), seeds=1), ["rougeL"])["rougeL"]
-    assert len(anova["terms"]) == 14
-    assert anova["notes"] == ["one value a cell: the highest interaction is taken for noise"]
+    anova = effects(grid(lambda at: 0.3 + 0.1 * teacher(at), seeds=1), ["rougeL"])["rougeL"].anova
+    assert anova is not None
+    assert len(anova.terms) == 14
+    assert anova.notes == ("one value a cell: the highest interaction is taken for noise",)
 
 
 def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
@@ -152,12 +157,13 @@ def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
     cells = cell_figures(rows, ["rougeL"], 0.95)
     assert len(cells) == 16
     values = [row.metrics["rougeL"] for row in rows[:3]]
-    figures = cells[0]["metrics"]["rougeL"]
-    assert figures["mean"] == pytest.approx(mean(values))
+    figures = cells[0].metrics["rougeL"]
+    assert figures.mean == pytest.approx(mean(values))
     # t(0.975, 2) from a table.
-    assert figures["high"] - figures["mean"] == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
+    assert figures.high is not None
+    assert figures.high - figures.mean == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
     [alone] = cell_figures(rows[:1], ["rougeL"], 0.95)
-    assert (alone["metrics"]["rougeL"]["low"], alone["seeds"]) == (None, [0])
+    assert (alone.metrics["rougeL"].low, alone.seeds) == (None, (0,))
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=4))

@@ -2,98 +2,96 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import io
+import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from understudy.metrics.significance import Resampling
+from understudy.metrics.significance.factorial import Anova, Term, TukeyPair
+from understudy.records import MetricInfo
+from understudy.report.grid_inputs import (
+    AxisEffects,
+    CellFigures,
+    CellTest,
+    FindingRow,
+    GridAnalysis,
+    SeedMean,
+    StudyFinding,
+)
 from understudy.report.grid_page import grid_csv, grid_headline, render_grid
 from understudy.report.grid_plots import cells_plot
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & {{ 7*7 }}"
 
 
-def figures(*values: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {
-        "n": len(values),
-        "mean": sum(values) / len(values),
-        "sd": None,
-        "low": low,
-        "high": high,
-        "values": [*values],
-    }
+def figures(*values: float, low: float | None = None, high: float | None = None) -> SeedMean:
+    return SeedMean(len(values), sum(values) / len(values), None, low, high, values)
 
 
-def term(name: str, p_holm: float) -> dict[str, Any]:
-    return {"name": name, "f": 12.0, "p_value": p_holm / 2, "p_holm": p_holm, "partial_omega_squared": 0.5}
-
-
-TUKEY: dict[str, Any] = {
-    "tukey": [
-        {"factor": "method", "a": "kd", "b": "dskd", "difference": -0.25, "low": -0.3, "high": -0.2, "p_value": 0.012}
-    ]
-}
-ANALYSIS: dict[str, Any] = {
-    "name": "study",
-    "arm": "distilled",
-    "axes": {"method": ["kd", "dskd"]},
-    "runs": 4,
-    "metrics": {
-        "bleu": {"maximum": 100.0, "higher_is_better": True},
-        "rougeL": {"maximum": 1.0, "higher_is_better": True},
+TERM = Term("method", 1.0, 1, 12.0, 0.002, 0.5, 0.5)
+PAIR = TukeyPair("method", "kd", "dskd", -0.25, -0.3, -0.2, 0.012)
+TEST = CellTest(
+    axis="method",
+    level_a="dskd",
+    level_b="kd",
+    others={},
+    metric="rougeL",
+    p_value=0.001,
+    p_holm=0.002,
+    value_a=0.7,
+    value_b=0.45,
+    difference=0.25,
+    low=0.125,
+    high=0.375,
+    n=80,
+    groups=80,
+    better="a",
+)
+ANALYSIS = GridAnalysis(
+    name="study",
+    arm="distilled",
+    axes={"method": ["kd", "dskd"]},
+    runs=4,
+    metrics={"bleu": MetricInfo(100.0, True), "rougeL": MetricInfo(1.0, True)},
+    not_measured={"faithfulness": "it needs a judge"},
+    cells=[
+        CellFigures(
+            {"method": "kd"},
+            (0, 1),
+            {"bleu": figures(30.0, 32.0), "rougeL": figures(0.4, 0.5, low=0.25, high=0.65)},
+        ),
+        CellFigures({"method": "dskd"}, (0, 1), {"rougeL": figures(0.8, 0.6)}),
+    ],
+    anova={
+        "bleu": AxisEffects(reason="factor 'method' has only one level"),
+        "rougeL": AxisEffects(Anova((TERM,), 0.1, 2, (PAIR,), 0.5, math.nan, 4, ("unbalanced",)), {"method": 0.004}),
     },
-    "not_measured": {"faithfulness": "it needs a judge"},
-    "cells": [
-        {
-            "levels": {"method": "kd"},
-            "seeds": [0, 1],
-            "metrics": {"bleu": figures(30.0, 32.0), "rougeL": figures(0.4, 0.5, low=0.25, high=0.65)},
-        },
-        {"levels": {"method": "dskd"}, "seeds": [0, 1], "metrics": {"rougeL": figures(0.8, 0.6)}},
+    tests=[TEST],
+    findings=[
+        StudyFinding(
+            "a",
+            "It helps",
+            "a test",
+            (
+                FindingRow("kd", "rougeL", 0.125, 0.01, p_holm=0.02),
+                FindingRow("kd", "bleu", None, reason="all equal"),
+            ),
+            "holds",
+            "Because",
+        )
     ],
-    "anova": {
-        "bleu": {"terms": [], "reason": "factor 'method' has only one level"},
-        "rougeL": {"terms": [term("method", 0.004)], "levene_p": 0.5, "shapiro_p": None, "notes": ["unbalanced"]}
-        | TUKEY,
-    },
-    "tests": [
-        {
-            "axis": "method",
-            "level_a": "dskd",
-            "level_b": "kd",
-            "others": {},
-            "metric": "rougeL",
-            "difference": 0.25,
-            "low": 0.125,
-            "high": 0.375,
-            "p_value": 0.001,
-            "p_holm": 0.002,
-            "better": "a",
-        }
-    ],
-    "findings": [
-        {
-            "finding": "a",
-            "claim": "It helps",
-            "test": "a test",
-            "verdict": "holds",
-            "why": "Because",
-            "rows": [
-                {"what": "kd", "metric": "rougeL", "difference": 0.125, "p": 0.01, "p_holm": 0.02},
-                {"what": "kd", "metric": "bleu", "difference": None, "p": None, "p_holm": None, "reason": "all equal"},
-            ],
-        }
-    ],
-    "notes": ["One cell is missing"],
-    "settings": {"confidence": 0.95, "alpha": 0.05, "resamples": 10_000},
-}
+    notes=["One cell is missing"],
+    settings=Resampling(10_000),
+)
 
 
-def written(analysis: dict[str, Any], folder: Path) -> str:
+def written(analysis: GridAnalysis, folder: Path) -> str:
     render_grid(analysis, folder / "page.html")
     return (folder / "page.html").read_text(encoding="utf-8")
 
@@ -137,11 +135,9 @@ def test_figures_stand_on_the_page_on_one_scale(tmp_path: Path) -> None:
 
 
 def test_it_fetches_nothing_and_escapes_names(tmp_path: Path) -> None:
-    evil = copy.deepcopy(ANALYSIS)
-    evil |= {"name": EVIL, "axes": {EVIL: [EVIL]}, "notes": [EVIL]}
-    for cell in evil["cells"]:
-        cell["levels"] = {EVIL: EVIL + cell["levels"]["method"]}
-    evil["tests"][0] |= {"axis": EVIL, "level_a": EVIL, "others": {EVIL: EVIL}}
+    cells = [replace(cell, levels={EVIL: EVIL + cell.levels["method"]}) for cell in ANALYSIS.cells]
+    test = replace(TEST, axis=EVIL, level_a=EVIL, others={EVIL: EVIL})
+    evil = replace(ANALYSIS, name=EVIL, axes={EVIL: [EVIL]}, notes=[EVIL], cells=cells, tests=[test])
     page = written(evil, tmp_path)
     assert "<script" not in page
     assert "<img" not in page
@@ -151,10 +147,10 @@ def test_it_fetches_nothing_and_escapes_names(tmp_path: Path) -> None:
 
 
 def test_without_findings_and_tests_their_sections_are_gone(tmp_path: Path) -> None:
-    page = written({**ANALYSIS, "findings": [], "tests": []}, tmp_path)
+    page = written(replace(ANALYSIS, findings=[], tests=[]), tmp_path)
     assert 'id="findings"' not in page
     assert 'id="tests"' not in page
-    assert "The study" not in " ".join(grid_headline({**ANALYSIS, "findings": []}).sentences)
+    assert "The study" not in " ".join(grid_headline(replace(ANALYSIS, findings=[])).sentences)
 
 
 def test_the_csv_has_every_cell_and_metric_on_its_own_scale() -> None:
@@ -165,7 +161,7 @@ def test_the_csv_has_every_cell_and_metric_on_its_own_scale() -> None:
         ("dskd", "rougeL", pytest.approx(0.7)),
     ]
     assert (rows[0]["low"], rows[1]["low"], rows[1]["seeds"]) == ("", "0.25", "2")
-    formula = {**ANALYSIS, "cells": [{**ANALYSIS["cells"][0], "levels": {"method": "=1+1"}}]}
+    formula = replace(ANALYSIS, cells=[replace(ANALYSIS.cells[0], levels={"method": "=1+1"})])
     assert next(csv.DictReader(io.StringIO(grid_csv(formula))))["method"] == "'=1+1"
 
 
@@ -176,5 +172,36 @@ def test_the_plot_has_every_cell_that_was_measured_or_there_is_none() -> None:
     bleu = cells_plot(ANALYSIS, "bleu")
     assert bleu is not None
     assert "method dskd" not in bleu
-    assert cells_plot({**ANALYSIS, "cells": ANALYSIS["cells"] * 40}, "rougeL") is None
-    assert cells_plot({**ANALYSIS, "cells": []}, "rougeL") is None
+    assert cells_plot(replace(ANALYSIS, cells=[*ANALYSIS.cells] * 40), "rougeL") is None
+    assert cells_plot(replace(ANALYSIS, cells=[]), "rougeL") is None
+
+
+def test_the_json_keeps_the_keys_of_earlier_releases() -> None:
+    """Whoever reads report.json finds the same keys in the same order; what is not known is null."""
+    value = json.loads(json.dumps(ANALYSIS.to_dict(), allow_nan=False))
+    assert list(value) == [
+        *("name", "arm", "axes", "runs", "metrics", "not_measured"),
+        *("cells", "anova", "tests", "findings", "notes", "settings"),
+    ]
+    assert list(value["cells"][0]) == ["levels", "seeds", "metrics"]
+    assert value["cells"][1]["metrics"]["rougeL"] == {
+        "n": 2,
+        "mean": pytest.approx(0.7),
+        "sd": None,
+        "low": None,
+        "high": None,
+        "values": [0.8, 0.6],
+    }
+    assert value["anova"]["bleu"] == {"terms": [], "reason": "factor 'method' has only one level"}
+    [term] = value["anova"]["rougeL"]["terms"]
+    assert (term["p_value"], term["p_holm"]) == (0.002, 0.004)
+    assert value["anova"]["rougeL"]["shapiro_p"] is None
+    assert list(value["tests"][0]) == [
+        *("axis", "level_a", "level_b", "others", "metric", "p_value", "p_holm"),
+        *("value_a", "value_b", "difference", "low", "high", "n", "groups", "better"),
+    ]
+    assert [list(row) for row in value["findings"][0]["rows"]] == [
+        ["what", "metric", "difference", "p", "p_holm"],
+        ["what", "metric", "difference", "p", "reason", "p_holm"],
+    ]
+    assert value["settings"] == {"confidence": 0.95, "alpha": 0.05, "resamples": 10_000}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from understudy.inspection.doctor_report import DoctorReport
 
 
 def doctor(
@@ -25,37 +26,37 @@ def doctor(
     from understudy.recipe import load_recipe
     from understudy.recipe.shipped import find
 
-    examination = examine(load_recipe(find(recipe), overrides or ()))
+    report = examine(load_recipe(find(recipe), overrides or ()))
     if as_json:
-        typer.echo(json.dumps(examination, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
-        show(examination)
-    if examination["unsound"]:
+        show(report)
+    if report.unsound:
         raise typer.Exit(1)
 
 
-def show(examination: Mapping[str, Any]) -> None:
+def show(report: DoctorReport) -> None:
     """Print what was found: the two sides, the vocabularies, one conversation, and the judgement."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
-    _sides(console, examination)
-    for title, lines in (("vocabularies", _vocabularies(examination)), ("templates", _templates(examination))):
+    _sides(console, report)
+    for title, lines in (("vocabularies", _vocabularies(report)), ("templates", _templates(report))):
         console.print(Text(title, style="bold"))
         for line in lines:
             console.print(_line(f"  {line}"), soft_wrap=True)
-    for note in examination["notes"]:
+    for note in report.notes:
         console.print(_line(f"  note: {note}"), soft_wrap=True)
     console.print()
-    _methods(console, examination)
-    method = examination["methods"][examination["method"]]
-    if examination["unsound"]:
-        message = f"{examination['method']} is unsound for this pair: {method['why']}"
+    _methods(console, report)
+    method = report.methods[report.method]
+    if report.unsound:
+        message = f"{report.method} is unsound for this pair: {method.why}"
         console.print(_line(message, "red"), soft_wrap=True)
-        console.print(_line(f"  hint: {method['hint']}"), soft_wrap=True)
+        console.print(_line(f"  hint: {method.hint}"), soft_wrap=True)
     else:
-        console.print(_line(f"{examination['method']}, the recipe's method: {method['verdict']}"), soft_wrap=True)
+        console.print(_line(f"{report.method}, the recipe's method: {method.verdict}"), soft_wrap=True)
 
 
 def _line(text: str, style: str = "") -> Any:
@@ -78,61 +79,59 @@ def _table(title: str, *columns: str) -> Any:
     return table
 
 
-def _sides(console: Console, examination: Mapping[str, Any]) -> None:
+def _sides(console: Console, report: DoctorReport) -> None:
     table = _table("the pair", "", "student", "teacher")
-    sides = [examination[side] for side in ("student", "teacher")]
+    sides = (report.student, report.teacher)
 
     def row(name: str, text_of: Any) -> None:
         table.add_row(name, *(_line(text_of(side)) for side in sides))
 
-    row("model", lambda side: side["model"])
-    row("tokens", lambda side: f"{side['tokens']:,}")
-    row("columns of the head", lambda side: "no config" if side["columns"] is None else f"{side['columns']:,}")
-    row("padding rows", lambda side: "–" if side["padding_rows"] is None else f"{side['padding_rows']:,}")
-    row("special tokens", lambda side: ", ".join(f"{k} {v}" for k, v in side["special"].items() if v))
-    row("an answer ends with", lambda side: f"{side['end']} ({side['end_id']})")
-    row("thinking", lambda side: side["thinking"]["text"])
-    row("does not come back", lambda side: ", ".join(side["lost"]) or "nothing")
-    row("answers altered", lambda side: f"{side['answers_altered']} of {examination['rows']['rows']}")
+    row("model", lambda side: side.model)
+    row("tokens", lambda side: f"{side.tokens:,}")
+    row("columns of the head", lambda side: "no config" if side.columns is None else f"{side.columns:,}")
+    row("padding rows", lambda side: "–" if side.padding_rows is None else f"{side.padding_rows:,}")
+    row("special tokens", lambda side: ", ".join(f"{k} {v}" for k, v in side.special.items() if v))
+    row("an answer ends with", lambda side: f"{side.end} ({side.end_id})")
+    row("thinking", lambda side: side.thinking.text)
+    row("does not come back", lambda side: ", ".join(side.lost) or "nothing")
+    row("answers altered", lambda side: f"{side.answers_altered} of {report.shares.rows}")
     console.print(table)
     for side, facts in zip(("student", "teacher"), sides, strict=True):
-        for note in facts["notes"]:
+        for note in facts.notes:
             console.print(_line(f"  {side}: {note}"), soft_wrap=True)
 
 
-def _vocabularies(examination: Mapping[str, Any]) -> list[str]:
-    facts = examination["vocabularies"]
-    lines = [f"differ: {facts['difference']}" if facts["difference"] else "one vocabulary"]
-    lines.append(f"{facts['same']:,} ids write the same bytes on both sides")
-    teacher_tokens = examination["teacher"]["tokens"]
-    shared = teacher_tokens - facts["teacher_only"]
+def _vocabularies(report: DoctorReport) -> list[str]:
+    facts = report.vocabularies
+    lines = [f"differ: {facts.difference}" if facts.difference else "one vocabulary"]
+    lines.append(f"{facts.same:,} ids write the same bytes on both sides")
+    teacher_tokens = report.teacher.tokens
+    shared = teacher_tokens - facts.teacher_only
     lines.append(
         f"{shared:,} of the teacher's {teacher_tokens:,} tokens are tokens of the student too, under whatever id"
     )
     return lines
 
 
-def _templates(examination: Mapping[str, Any]) -> list[str]:
-    facts = examination["templates"]
-    same = "alike" if facts["same_prompt"] else "differently"
-    lines = [f"the same conversation ({facts['id']}) is rendered {same}"]
+def _templates(report: DoctorReport) -> list[str]:
+    facts = report.templates
+    same = "alike" if facts.same_prompt else "differently"
+    lines = [f"the same conversation ({facts.id}) is rendered {same}"]
     for side in ("student", "teacher"):
-        tokens = facts["answer_tokens"][side]
+        tokens = facts.answer_tokens[side]
         token_text = " ".join(tokens if len(tokens) <= 12 else [*tokens[:9], "…", *tokens[-2:]])
-        lines.append(f"{side}: …{facts['prompt'][side][-40:]!r} ⟦ {token_text} ⟧")
-    if not facts["same_lead"]:
-        lines.append(f"before the answer stand {facts['lead']['student']!r} and {facts['lead']['teacher']!r}")
+        lines.append(f"{side}: …{facts.prompt[side][-40:]!r} ⟦ {token_text} ⟧")
+    if not facts.same_lead:
+        lines.append(f"before the answer stand {facts.lead['student']!r} and {facts.lead['teacher']!r}")
     return lines
 
 
-def _methods(console: Console, examination: Mapping[str, Any]) -> None:
-    rows = examination["rows"]
-    table = _table(f"methods, on {rows['rows']} of {rows['of']} gold rows", "method", "verdict", "aligned", "why")
+def _methods(console: Console, report: DoctorReport) -> None:
+    shares = report.shares
+    table = _table(f"methods, on {shares.rows} of {report.gold_rows} gold rows", "method", "verdict", "aligned", "why")
     colours = {"sound": "green", "weak": "yellow", "unsound": "red"}
-    for name, assessment in examination["methods"].items():
-        aligned = "–" if assessment["aligned"] is None else f"{assessment['aligned']:.1%}"
-        mark = f"{name} ←" if name == examination["method"] else name
-        table.add_row(
-            mark, _line(assessment["verdict"], colours[assessment["verdict"]]), aligned, _line(assessment["why"])
-        )
+    for name, assessment in report.methods.items():
+        aligned = "–" if assessment.aligned is None else f"{assessment.aligned:.1%}"
+        mark = f"{name} ←" if name == report.method else name
+        table.add_row(mark, _line(assessment.verdict, colours[assessment.verdict]), aligned, _line(assessment.why))
     console.print(table)

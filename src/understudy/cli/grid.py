@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from understudy.grid import CellStatus
+    from understudy.grid.records import StageProgress
     from understudy.grid.units import Unit
     from understudy.recipe import Grid
 
@@ -73,7 +74,7 @@ def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples =
     folder = folder_of(grid)
     analysis, page = analyse(folder, arm=arm, resampling=Resampling(resamples)), out or folder / "report.html"
     render_grid(analysis, page)
-    write_json(page.with_suffix(".json"), analysis)
+    write_json(page.with_suffix(".json"), analysis.to_dict())
     with atomic(page.with_suffix(".csv")) as handle:
         handle.write(grid_csv(analysis))
     for sentence in grid_headline(analysis).sentences:
@@ -132,9 +133,9 @@ def _status(cells: list[CellStatus]) -> Table:
     return table
 
 
-def _progress_text(stage: str, progress: Any) -> str:
-    count = f" {progress['done']}/{progress['total']}" if progress["total"] else ""
-    return f"{stage}{count}{' ' + progress['note'] if progress['note'] else ''}"
+def _progress_text(stage: str, progress: StageProgress) -> str:
+    count = f" {progress.done}/{progress.total}" if progress.total else ""
+    return f"{stage}{count}{' ' + progress.note if progress.note else ''}"
 
 
 def _line(text: str) -> Any:

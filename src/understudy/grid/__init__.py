@@ -4,6 +4,7 @@
 recipe/grid.py   axes -> cells (whole recipes)
 units.py         cells -> their stages, those that agree only once
 stage_keys.py    stage + the fields it reads + what it is made from -> a key
+records.py       plan.json, failed.json and how far a stage is, as classes
 folder.py        the grid's folder: cells/ are run folders, stages/ what they share
 run_grid.py      which stages are missing, in which order; failures
 run_job.py       one stage, wherever it runs; worker.py is what a launcher starts

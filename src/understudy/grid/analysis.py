@@ -17,19 +17,29 @@ from typing import Any
 from understudy.arms import main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
+from understudy.grid.folder import GridFolder
 from understudy.grid.table import TableRow, grid_table, unfinished
 from understudy.grid.telecom_study import findings
 from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
-from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, adjusted, compare_many, factorial_anova
+from understudy.metrics.significance import (
+    DEFAULT_RESAMPLING,
+    PairTest,
+    Resampling,
+    adjusted,
+    compare_many,
+    factorial_anova,
+)
+from understudy.metrics.significance.factorial import Anova
 from understudy.pipeline.knowledge_report import taught_note
-from understudy.records import Prediction
+from understudy.records import MetricInfo, Prediction
+from understudy.report.grid_inputs import AxisEffects, CellFigures, CellTest, GridAnalysis, SeedMean
 from understudy.run import Run
 
 SEED = "seed"
 
 
-def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, Any]:
-    """Everything that the report of a grid says, as plain values.
+def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING) -> GridAnalysis:
+    """Everything that the report of a grid says.
 
     Args:
         path: the grid's folder.
@@ -39,7 +49,7 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
     Raises:
         ConfigError: no grid's folder, or no finished cell has that arm.
     """
-    all_rows, plan = grid_table(path), read_json(path / "plan.json")
+    all_rows = grid_table(path)
     arm = arm or main_arm({row.arm for row in all_rows})
     rows = [row for row in all_rows if row.arm == arm]
     if not rows:
@@ -48,27 +58,26 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
             hint=f"`understudy grid status {path}` shows how far it is",
         )
     metric_facts, reasons = _metric_facts(rows)
-    alpha = resampling.alpha
     tests, notes = _between_cells(rows, resampling)
     notes += sorted({note for row in rows if (note := taught_note(Run(row.run).recipe).rstrip("."))})
     if waiting := len(unfinished(path)):
         notes.append(f"{waiting} cells are not finished and not in any figure")
     if len({row.run for row in rows}) < len(rows):
         notes.append("Some cells are one and the same run under two names; they are no independent evidence")
-    return {
-        "name": plan["name"],
-        "arm": arm,
-        "axes": _axes(rows),
-        "runs": len({row.run for row in rows}),
-        "metrics": metric_facts,
-        "not_measured": {name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in metric_facts},
-        "cells": cell_figures(rows, list(metric_facts), resampling.confidence),
-        "anova": effects(rows, list(metric_facts)),
-        "tests": tests,
-        "findings": findings(rows, metric_facts, curves(rows, arm), alpha),
-        "notes": notes,
-        "settings": {"confidence": resampling.confidence, "alpha": alpha, "resamples": resampling.draws},
-    }
+    return GridAnalysis(
+        name=GridFolder.open(path).plan.name,
+        arm=arm,
+        axes=_axes(rows),
+        runs=len({row.run for row in rows}),
+        metrics=metric_facts,
+        not_measured={name: reasons.get(name, _why_not(name)) for name in STUDY_METRICS if name not in metric_facts},
+        cells=cell_figures(rows, list(metric_facts), resampling.confidence),
+        anova=effects(rows, list(metric_facts)),
+        tests=tests,
+        findings=findings(rows, metric_facts, curves(rows, arm), resampling.alpha),
+        notes=notes,
+        settings=resampling,
+    )
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -84,7 +93,7 @@ def _axes(rows: Sequence[TableRow]) -> dict[str, list[str]]:
     return {axis: list(dict.fromkeys(row.levels[axis] for row in rows)) for axis in rows[0].levels if axis != SEED}
 
 
-def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> list[dict[str, Any]]:
+def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> list[CellFigures]:
     """Each cell: levels, seeds, and metric → mean over seeds with Student's interval; no interval for one seed.
 
     mean ± t(n − 1) · s / √n. The seeds are all that this interval knows of: the questions are held fixed.
@@ -105,19 +114,18 @@ def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: f
             spread = stdev(values) if n > 1 else None
             reach = None if spread is None else float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
             bounds = (None, None) if reach is None else (average - reach, average + reach)
-            figures[metric] = {"n": n, "mean": average, "sd": spread, "low": bounds[0], "high": bounds[1]}
-            figures[metric]["values"] = values
+            figures[metric] = SeedMean(n, average, spread, *bounds, tuple(values))
         levels = {axis: label for axis, label in members[0].levels.items() if axis != SEED}
-        cells.append({"levels": levels, "seeds": [row.seed for row in members], "metrics": figures})
+        cells.append(CellFigures(levels, tuple(row.seed for row in members), figures))
     return cells
 
 
-def _metric_facts(rows: Sequence[TableRow]) -> tuple[dict[str, Any], dict[str, str]]:
+def _metric_facts(rows: Sequence[TableRow]) -> tuple[dict[str, MetricInfo], dict[str, str]]:
     """Metric → maximum and direction of all that was measured; metric → reason of what was asked for in vain."""
     facts_of, reasons = {}, {}
     for run in dict.fromkeys(row.run for row in rows):
         scores = read_json(run / "scores.json")
-        facts_of |= scores["metrics"]
+        facts_of |= {name: MetricInfo.from_json(facts) for name, facts in scores["metrics"].items()}
         reasons |= {name: _reason(reason) for name, reason in (scores.get("not_measured") or {}).items()}
     measured = {name for row in rows for name, value in row.metrics.items() if value is not None}
     return {name: facts for name, facts in facts_of.items() if name in measured}, reasons
@@ -136,32 +144,26 @@ def _why_not(metric: str) -> str:
 # -- which axis mattered ---------------------------------------------------------------------------------------------
 
 
-def effects(rows: Sequence[TableRow], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Metric → analysis of variance over runs; `p_holm` of a term is over all terms of all metrics.
-
-    A metric without one says why in `reason`.
-    """
+def effects(rows: Sequence[TableRow], metrics: Sequence[str]) -> dict[str, AxisEffects]:
+    """Metric → analysis of variance over runs, its p corrected over all terms of all metrics."""
     factors = {axis for axis, levels in _axes(rows).items() if len(levels) > 1}
-    analyses: dict[str, dict[str, Any]] = {}
+    analyses: dict[str, Anova] = {}
+    reasons: dict[str, str] = {}
     for metric in metrics:
         measured = [row for row in rows if row.metrics.get(metric) is not None]
         values = [row.metrics[metric] for row in measured]
         columns = {axis: [row.levels[axis] for row in measured] for axis in rows[0].levels if axis in factors}
         try:
-            analyses[metric] = factorial_anova(values, columns).to_dict()  # pyright: ignore[reportArgumentType]
+            analyses[metric] = factorial_anova(values, columns)  # pyright: ignore[reportArgumentType]
         except DataError as error:
-            analyses[metric] = {"terms": [], "reason": error.message}
-    p_values = {(m, t["name"]): _nan_if_none(t["p_value"]) for m, anova in analyses.items() for t in anova["terms"]}
-    corrected = adjusted(p_values)
-    for metric, anova in analyses.items():
-        for term in anova["terms"]:
-            value = corrected[metric, term["name"]]
-            term["p_holm"] = value if value == value else None
-    return analyses
-
-
-def _nan_if_none(value: float | None) -> float:
-    return math.nan if value is None else value
+            reasons[metric] = error.message
+    p_holm = adjusted({(m, term.name): term.p_value for m, anova in analyses.items() for term in anova.terms})
+    return {
+        metric: AxisEffects(reason=reasons[metric])
+        if metric in reasons
+        else AxisEffects(analyses[metric], {term.name: p_holm[metric, term.name] for term in analyses[metric].terms})
+        for metric in metrics
+    }
 
 
 # -- cell against cell -----------------------------------------------------------------------------------------------
@@ -177,7 +179,7 @@ def neighbours(cells: Sequence[Mapping[str, str]]) -> list[tuple[int, int, str]]
     return neighbouring
 
 
-def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[list[Any], list[str]]:
+def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[list[CellTest], list[str]]:
     """Paired tests, question by question, of cells that differ in one axis; Holm over all of them."""
     from understudy.evaluation.scoring import score_systems
     from understudy.evaluation.systems import System
@@ -205,30 +207,34 @@ def _between_cells(rows: Sequence[TableRow], resampling: Resampling) -> tuple[li
     except DataError as error:
         return [], [f"No tests by question: {error.message}"]
     axis_of = {(cells[a], cells[b]): axis for a, b, axis in neighbours(list(names.values()))}
-    entries = []
-    for test in comparison.to_dict()["tests"]:
-        figures_of_test = test["comparison"]
-        figures = {
-            key: figures_of_test[key] for key in ("value_a", "value_b", "difference", "low", "high", "n", "groups")
-        }
-        axis = axis_of[test["a"], test["b"]]
-        other_levels = {key: label for key, label in names[test["a"]].items() if key != axis}
-        levels = {
-            "axis": axis,
-            "level_a": names[test["a"]][axis],
-            "level_b": names[test["b"]][axis],
-            "others": other_levels,
-        }
-        corrected = {key: test[key] for key in ("metric", "p_value", "p_holm")}
-        entries.append(
-            {**levels, **corrected, **figures, "better": {test["a"]: "a", test["b"]: "b"}.get(test["better"], "")}
-        )
+    entries = [_cell_test(test, axis_of[test.a, test.b], names[test.a], names[test.b]) for test in comparison.tests]
     notes = []
     if len(entries) / (resampling.draws + 1) >= resampling.alpha:
         notes.append(
             f"With {resampling.draws:,} resamples none of {len(entries):,} tests can be significant: ask for more"
         )
     return entries, notes
+
+
+def _cell_test(test: PairTest, axis: str, levels_a: Mapping[str, str], levels_b: Mapping[str, str]) -> CellTest:
+    figures = test.comparison
+    return CellTest(
+        axis=axis,
+        level_a=levels_a[axis],
+        level_b=levels_b[axis],
+        others={key: label for key, label in levels_a.items() if key != axis},
+        metric=test.metric,
+        p_value=test.p_value,
+        p_holm=test.p_holm,
+        value_a=figures.value_a,
+        value_b=figures.value_b,
+        difference=figures.difference,
+        low=figures.low,
+        high=figures.high,
+        n=figures.n,
+        groups=figures.groups,
+        better={test.a: "a", test.b: "b"}.get(test.better, ""),
+    )
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------

@@ -23,20 +23,20 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.files import PART, atomic, is_locked, locked, read_json, write_json
 from understudy.grid import stage_keys
+from understudy.grid.records import CellFailure, GridPlan, PlannedCell, StageProgress
 from understudy.grid.units import CellRun, Unit, own_id
 from understudy.pipeline.kinds import is_shared
 from understudy.recipe import Grid
 from understudy.records import StageRecord
 from understudy.run import DONE
 
-FAILED = "failed.json"
+FAILED, PLAN = "failed.json", "plan.json"
 
 
 class GridFolder:
@@ -58,7 +58,7 @@ class GridFolder:
         Raises:
             ConfigError: there is none at `path`.
         """
-        if not (path / "plan.json").is_file():
+        if not (path / PLAN).is_file():
             raise ConfigError(f"{path} is no grid's folder", hint="`understudy run GRID` makes one")
         return cls(path)
 
@@ -132,15 +132,19 @@ class GridFolder:
             for user in unit.users:
                 stages.setdefault(user, {})[unit.name] = unit.id
         by_levels = {_key(levels): cell for cell in cells for levels in cell.levels}
-        rows = []
+        planned_cells = []
         for planned in grid.cells:
             cell = by_levels[_key(planned.levels)]
-            row = {"levels": dict(planned.levels), "seed": cell.recipe.seed, "run": cell.name}
-            rows.append({**row, "stages": stages[cell.name]})
-        plan = {"name": grid.name, "axes": list(grid.axes), "cells": rows}
-        path = self.path / "plan.json"
+            planned_cells.append(PlannedCell(planned.levels, cell.recipe.seed, cell.name, stages[cell.name]))
+        plan = GridPlan(grid.name, tuple(grid.axes), tuple(planned_cells)).to_json()
+        path = self.path / PLAN
         if not path.is_file() or read_json(path) != plan:
             write_json(path, plan)
+
+    @property
+    def plan(self) -> GridPlan:
+        """The cells, as they were written down when the grid was run last."""
+        return GridPlan.from_json(read_json(self.path / PLAN))
 
     # -- what is there -------------------------------------------------------------------------------------------
 
@@ -170,13 +174,13 @@ class GridFolder:
 
     def fail(self, run: str, stage: str, error: Exception) -> None:
         """Write down why a cell has no result this time."""
-        failure = {"stage": stage, "error": getattr(error, "message", str(error)), "hint": getattr(error, "hint", "")}
-        write_json(self.cells / run / FAILED, failure)
+        failure = CellFailure(stage, getattr(error, "message", str(error)), getattr(error, "hint", ""))
+        write_json(self.cells / run / FAILED, failure.to_json())
 
-    def failure(self, run: str) -> dict[str, str] | None:
+    def failure(self, run: str) -> CellFailure | None:
         """Why a cell has no result; None where nothing failed."""
         path = self.cells / run / FAILED
-        return read_json(path) if path.is_file() else None
+        return CellFailure.from_json(read_json(path)) if path.is_file() else None
 
     # -- who is at work ------------------------------------------------------------------------------------------
 
@@ -191,14 +195,14 @@ class GridFolder:
             finally:
                 progress.path.unlink(missing_ok=True)
 
-    def at_work(self, id: str) -> dict[str, Any] | None:
+    def at_work(self, id: str) -> StageProgress | None:
         """How far a stage has come, if somebody works on it now."""
         if not is_locked(self.working / f"{id}.lock"):
             return None
         try:
-            return read_json(self.working / f"{id}.json")
+            return StageProgress.from_json(read_json(self.working / f"{id}.json"))
         except UnderstudyError:  # it ended, or begins, just now
-            return {"done": 0, "total": 0, "note": "", "seconds": 0.0}
+            return StageProgress()
 
 
 class ProgressFile:
@@ -219,8 +223,8 @@ class ProgressFile:
         if now - self.last >= 1.0:
             self.last = now
             seconds = round(now - self.begin, 1)
-            status = {"done": done, "total": total, "note": note, "seconds": seconds}
-            write_json(self.path, {**status, "machine": os.uname().nodename, "process": os.getpid()})
+            progress = StageProgress(done, total, note, seconds, os.uname().nodename, os.getpid())
+            write_json(self.path, progress.to_json())
 
 
 def _key(levels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

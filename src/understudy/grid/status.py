@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from understudy.arms import ARMS, main_arm
 from understudy.files import read_json
 from understudy.grid.folder import GridFolder
+from understudy.grid.records import CellFailure, PlannedCell, StageProgress
 from understudy.records import RunSummary, StageRecord
 
 State = Literal["done", "running", "failed", "waiting"]
@@ -25,7 +26,7 @@ class CellStatus:
         state: done, running (some stage of it is at work now), failed, or waiting.
         done: finished stages.
         total: all of its stages.
-        stages: those at work now, stage → how far it is (`done`, `total`, `note`, `seconds`, `machine`).
+        stages: those at work now, stage → how far it is.
         seconds: what its finished stages took; a shared stage counts in each of its cells.
         metric: what `score` is.
         score: of the distilled student (else the last arm that there is), once the cell is done.
@@ -37,7 +38,7 @@ class CellStatus:
     state: State
     done: int
     total: int
-    stages: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, StageProgress]
     seconds: float
     metric: str = ""
     score: float | None = None
@@ -51,30 +52,32 @@ def grid_status(path: Path) -> list[CellStatus]:
         ConfigError: no grid's folder.
     """
     folder = GridFolder.open(path)
-    plan = read_json(path / "plan.json")
     records: dict[str, StageRecord | None] = {}
-    at_work: dict[str, dict[str, Any] | None] = {}
-    return [_cell(folder, cell, records, at_work) for cell in plan["cells"]]
+    at_work: dict[str, StageProgress | None] = {}
+    return [_cell(folder, cell, records, at_work) for cell in folder.plan.cells]
 
 
 def _cell(
-    folder: GridFolder, cell: Mapping[str, Any], records: dict[str, StageRecord | None], at_work: dict[str, Any]
+    folder: GridFolder,
+    cell: PlannedCell,
+    records: dict[str, StageRecord | None],
+    at_work: dict[str, StageProgress | None],
 ) -> CellStatus:
     """One cell; what was read of a shared stage is kept for the next one."""
-    run = cell["run"]
-    for stage, id in cell["stages"].items():
+    run = cell.run
+    for stage, id in cell.stages.items():
         if id not in records:
             records[id] = folder.record(stage, id, run)
             at_work[id] = folder.at_work(id)
-    ids = cell["stages"]
+    ids = cell.stages
     done = [record for id in ids.values() if (record := records[id]) is not None]
-    running = {stage: at_work[id] for stage, id in ids.items() if at_work[id] is not None}
+    running = {stage: progress for stage, id in ids.items() if (progress := at_work[id]) is not None}
     failure = folder.failure(run)
     finished = records[ids["report"]] is not None and len(done) == len(ids)
     state = "done" if finished else "failed" if failure else "running" if running else "waiting"
     metric, score = _score(folder.cells / run) if finished else ("", None)
     return CellStatus(
-        cell["levels"],
+        cell.levels,
         folder.cells / run,
         state,
         len(done),
@@ -87,9 +90,9 @@ def _cell(
     )
 
 
-def _error(failure: Mapping[str, str]) -> str:
+def _error(failure: CellFailure) -> str:
     """Stage and error in one line; of a traceback, which `failed.json` has in full, the last one."""
-    return f"{failure['stage']}: {(failure['error'].strip().splitlines() or ['no reason was given'])[-1]}"
+    return f"{failure.stage}: {(failure.error.strip().splitlines() or ['no reason was given'])[-1]}"
 
 
 def _score(run: Path) -> tuple[str, float | None]:

@@ -13,6 +13,7 @@ from typing import Any
 from understudy.arms import ARMS
 from understudy.files import atomic, read_json, read_text
 from understudy.grid.folder import GridFolder
+from understudy.grid.records import PlannedCell
 from understudy.pipeline.kinds import stage_of
 
 
@@ -49,11 +50,11 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
     """
     folder, rows = GridFolder.open(path), []
     scores: dict[str, Mapping[str, Any] | None] = {}
-    for cell in read_json(path / "plan.json")["cells"]:
-        run = folder.cells / cell["run"]
-        if cell["run"] not in scores:
-            scores[cell["run"]] = _scores(folder, cell)
-        table = scores[cell["run"]]
+    for cell in folder.plan.cells:
+        run = folder.cells / cell.run
+        if cell.run not in scores:
+            scores[cell.run] = _scores(folder, cell)
+        table = scores[cell.run]
         if table is None:
             continue
         for arm in sorted(table, key=arm_order):
@@ -62,7 +63,7 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
             answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
             predictions = answers if arm not in ARMS or ARMS[arm].model else None
-            rows.append(TableRow(cell["levels"], cell["seed"], arm, metrics, run, predictions))
+            rows.append(TableRow(cell.levels, cell.seed, arm, metrics, run, predictions))
     return rows
 
 
@@ -73,27 +74,26 @@ def arm_order(arm: str) -> tuple[int, bool]:
     return (names.index(arm) if arm in ARMS and model else len(names), not model)
 
 
-def unfinished(path: Path) -> list[dict[str, str]]:
+def unfinished(path: Path) -> list[Mapping[str, str]]:
     """The levels of cells that have no scores yet."""
     folder = GridFolder.open(path)
-    cells = read_json(path / "plan.json")["cells"]
-    return [cell["levels"] for cell in cells if _scores(folder, cell) is None]
+    return [cell.levels for cell in folder.plan.cells if _scores(folder, cell) is None]
 
 
-def _scores(folder: GridFolder, cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _scores(folder: GridFolder, cell: PlannedCell) -> Mapping[str, Any] | None:
     """Arm → metric → interval; None where the cell is not finished."""
-    run = folder.cells / cell["run"]
-    if folder.record("report", cell["stages"]["report"], cell["run"]) is None:
+    run = folder.cells / cell.run
+    if folder.record("report", cell.stages["report"], cell.run) is None:
         return None
     return read_json(run / "scores.json")["overall"]["table"]
 
 
 def as_json(path: Path, arms: Sequence[str] | None = None) -> dict[str, Any]:
     """The table as plain values; paths are relative to the grid's folder."""
-    plan, rows = read_json(path / "plan.json"), grid_table(path, arms)
+    plan, rows = GridFolder.open(path).plan, grid_table(path, arms)
     return {
-        "name": plan["name"],
-        "axes": plan["axes"],
+        "name": plan.name,
+        "axes": list(plan.axes),
         "metrics": _metrics(rows),
         "rows": [
             {
@@ -111,8 +111,8 @@ def as_json(path: Path, arms: Sequence[str] | None = None) -> dict[str, Any]:
 
 def as_csv(path: Path, arms: Sequence[str] | None = None) -> str:
     """The table as CSV: the axes, the seed where it is no axis, the arm, the metrics, the run folder's name."""
-    plan, rows = read_json(path / "plan.json"), grid_table(path, arms)
-    axes, metrics = plan["axes"], _metrics(rows)
+    plan, rows = GridFolder.open(path).plan, grid_table(path, arms)
+    axes, metrics = plan.axes, _metrics(rows)
     seed = [] if "seed" in axes else ["seed"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
 from understudy.errors import DataError
 from understudy.grid.table import TableRow
 from understudy.metrics.significance import adjusted, factorial_anova
+from understudy.metrics.significance.factorial import Anova
+from understudy.records import MetricInfo
+from understudy.report.grid_inputs import FindingRow, StudyFinding
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 TEACHER, STUDENT = "teacher.sft", "student.sft"
@@ -23,10 +27,10 @@ _OFF = ("false", "null")
 
 def findings(
     rows: Sequence[TableRow],
-    metric_facts: Mapping[str, Any],
+    metric_facts: Mapping[str, MetricInfo],
     curves: Sequence[Sequence[Mapping[str, Any]]],
     alpha: float,
-) -> list[dict[str, Any]]:
+) -> list[StudyFinding]:
     """The four findings with test, figures and verdict; empty where the axes of the study are not all there.
 
     Args:
@@ -39,7 +43,7 @@ def findings(
     if axes is None:
         return []
     runs = [_Run(row, *axes) for row in rows]
-    signs = {metric: 1.0 if facts["higher_is_better"] else -1.0 for metric, facts in metric_facts.items()}
+    signs = {metric: 1.0 if facts.higher_is_better else -1.0 for metric, facts in metric_facts.items()}
     return [
         teacher_helps(runs, signs, alpha),
         tuning_both_is_best(runs, signs, alpha),
@@ -80,26 +84,28 @@ def _values(runs: Sequence[_Run], metric: str, sign: float) -> tuple[list[_Run],
     return measured, [sign * float(run.metrics[metric]) for run in measured]  # pyright: ignore[reportArgumentType]
 
 
-def _finding(
-    letter: str, claim: str, test: str, rows: list[dict[str, Any]], verdict: str, reason: str
-) -> dict[str, Any]:
-    return {"finding": letter, "claim": claim, "test": test, "rows": rows, "verdict": verdict, "why": reason}
+def _with_holm(rows: Sequence[FindingRow]) -> list[FindingRow]:
+    p_holm = adjusted({number: math.nan if row.p is None else row.p for number, row in enumerate(rows)})
+    return [replace(row, p_holm=_known(p_holm[number])) for number, row in enumerate(rows)]
 
 
-def _add_holm(rows: list[dict[str, Any]]) -> None:
-    adjusted_p = adjusted({number: math.nan if row["p"] is None else row["p"] for number, row in enumerate(rows)})
-    for number, row in enumerate(rows):
-        row["p_holm"] = adjusted_p[number] if adjusted_p[number] == adjusted_p[number] else None
+def _known(p_value: float) -> float | None:
+    return p_value if math.isfinite(p_value) else None
 
 
-def _is_clear(row: Mapping[str, Any], alpha: float) -> bool:
-    return row["p_holm"] is not None and row["p_holm"] < alpha
+def _is_clear(row: FindingRow, alpha: float) -> bool:
+    return row.p_holm is not None and row.p_holm < alpha
+
+
+def _ahead(row: FindingRow, signs: Mapping[str, float]) -> float:
+    """The difference, positive where it is for the better."""
+    return (row.difference or 0.0) * signs[row.metric]
 
 
 # -- (a) -------------------------------------------------------------------------------------------------------------
 
 
-def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(a) With one vocabulary, SFT of the teacher helps for each algorithm and metric."""
     rows = []
     same = [run for run in runs if _same(run.vocabulary)]
@@ -110,25 +116,17 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
             without_teacher = [value for run, value in zip(measured, values, strict=True) if not run.teacher]
             if not with_teacher or not without_teacher:
                 continue
-            row = {
-                "what": algorithm,
-                "metric": metric,
-                "difference": sign * (mean(with_teacher) - mean(without_teacher)),
-                "p": None,
-            }
+            row = FindingRow(algorithm, metric, sign * (mean(with_teacher) - mean(without_teacher)))
             try:
                 factors = {TEACHER: [run.teacher for run in measured], STUDENT: [run.student for run in measured]}
-                row["p"] = factorial_anova(values, factors).to_dict()["terms"][0]["p_value"]
+                rows.append(replace(row, p=_known(factorial_anova(values, factors).terms[0].p_value)))
             except DataError as error:
-                row["reason"] = error.message
-            rows.append(row)
-    _add_holm(rows)
-    significant_for = [row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] > 0]
-    significant_against = [
-        row for row in rows if _is_clear(row, alpha) and row["difference"] * signs[row["metric"]] < 0
-    ]
+                rows.append(replace(row, reason=error.message))
+    rows = _with_holm(rows)
+    significant_for = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) > 0]
+    significant_against = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) < 0]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
-    num_ahead = sum(row["difference"] * signs[row["metric"]] > 0 for row in rows)
+    num_ahead = sum(_ahead(row, signs) > 0 for row in rows)
     reason = (
         f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {num_ahead}, "
         f"significantly so in {len(significant_for)}; significantly behind in {len(significant_against)}"
@@ -136,13 +134,13 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
     test = "main effect of teacher SFT in an analysis of variance over runs (teacher SFT × student SFT), one for each "
     test += "algorithm and metric, same vocabulary; Holm over all of them"
     claim = "SFT of the teacher helps when the vocabulary is the same, for each algorithm and metric"
-    return _finding("a", claim, test, rows, verdict, reason)
+    return StudyFinding("a", claim, test, tuple(rows), verdict, reason)
 
 
 # -- (b) and (c) -----------------------------------------------------------------------------------------------------
 
 
-def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] | str:
+def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> Anova | str:
     """Analysis of variance of who was tuned × vocabulary × algorithm; in words, why there is none."""
     measured, values = _values(runs, metric, sign)
     columns = {
@@ -152,42 +150,33 @@ def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> dict[str, Any] 
     }
     try:
         used = {name: column for name, column in columns.items() if len(set(column)) > 1 or name == "tuned"}
-        return factorial_anova(values, used).to_dict()
+        return factorial_anova(values, used)
     except DataError as error:
         return error.message
 
 
-def _against_both(
-    analysis: Mapping[str, Any] | str, metric: str, sign: float, prefix: str = ""
-) -> list[dict[str, Any]]:
+def _against_both(analysis: Anova | str, metric: str, sign: float, prefix: str = "") -> list[FindingRow]:
     """SFT of both minus each other choice, by Tukey; `better` where the first is ahead in the metric's direction."""
     if isinstance(analysis, str):
-        return [{"what": prefix or "both", "metric": metric, "difference": None, "p": None, "reason": analysis}]
+        return [FindingRow(prefix or "both", metric, None, reason=analysis)]
     rows = []
-    for pair in analysis["tukey"]:
-        if pair["factor"] == "tuned" and "both" in (pair["a"], pair["b"]):
-            orientation = 1.0 if pair["a"] == "both" else -1.0
-            alternative = pair["b"] if pair["a"] == "both" else pair["a"]
-            difference = sign * orientation * pair["difference"]
-            row = {
-                "what": f"{prefix}both − {alternative}",
-                "metric": metric,
-                "difference": difference,
-                "p": pair["p_value"],
-            }
-            rows.append(row)
+    for pair in analysis.tukey:
+        if pair.factor == "tuned" and "both" in (pair.a, pair.b):
+            orientation = 1.0 if pair.a == "both" else -1.0
+            alternative = pair.b if pair.a == "both" else pair.a
+            difference = sign * orientation * pair.difference
+            rows.append(FindingRow(f"{prefix}both − {alternative}", metric, difference, _known(pair.p_value)))
     return rows
 
 
-def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(b) SFT of teacher and student is best overall."""
     rows = [row for metric, sign in signs.items() for row in _against_both(_analysis(runs, metric, sign), metric, sign)]
-    _add_holm(rows)
-    ahead = {id(row): (row["difference"] or 0.0) * signs[row["metric"]] for row in rows}
-    significant_for = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] > 0]
-    significant_against = [row for row in rows if _is_clear(row, alpha) and ahead[id(row)] < 0]
+    rows = _with_holm(rows)
+    significant_for = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) > 0]
+    significant_against = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) < 0]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
-    best = sum(all(ahead[id(row)] > 0 for row in rows if row["metric"] == metric) for metric in signs)
+    best = sum(all(_ahead(row, signs) > 0 for row in rows if row.metric == metric) for metric in signs)
     reason = (
         f"SFT of both has the highest mean on {best} of {len(signs)} metrics; of {len(rows)} differences to the other "
         f"choices {len(significant_for)} are significantly in its favour and {len(significant_against)} significantly "
@@ -195,31 +184,28 @@ def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha:
     )
     test = "SFT of both against teacher only, student only and neither, over all vocabularies and algorithms: Tukey's "
     test += "HSD in an analysis of variance over runs; Holm over metrics and differences"
-    return _finding("b", "SFT of both teacher and student is best overall", test, rows, verdict, reason)
+    return StudyFinding("b", "SFT of both teacher and student is best overall", test, tuple(rows), verdict, reason)
 
 
-def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> dict[str, Any]:
+def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(c) How much SFT of both gains depends on the vocabulary: an interaction, not two p-values set side by side."""
-    rows: list[dict[str, Any]] = []
+    rows: list[FindingRow] = []
     for metric, sign in signs.items():
         analysis = _analysis(runs, metric, sign)
-        row: dict[str, Any] = {"what": "interaction", "metric": metric, "difference": None, "p": None}
         if isinstance(analysis, str):
-            row["reason"] = analysis
+            rows.append(FindingRow("interaction", metric, None, reason=analysis))
         else:
-            row["p"] = next(term["p_value"] for term in analysis["terms"] if term["name"] == "tuned × vocabulary")
-        rows.append(row)
-    _add_holm(rows)
-    dependent = [row["metric"] for row in rows if _is_clear(row, alpha)]
-    within: list[dict[str, Any]] = []
+            p_value = next(term.p_value for term in analysis.terms if term.name == "tuned × vocabulary")
+            rows.append(FindingRow("interaction", metric, None, _known(p_value)))
+    rows = _with_holm(rows)
+    dependent = [row.metric for row in rows if _is_clear(row, alpha)]
+    within: list[FindingRow] = []
     for vocabulary in dict.fromkeys(run.vocabulary for run in runs):
         with_vocabulary = [run for run in runs if run.vocabulary == vocabulary]
         for metric, sign in signs.items():
             within += _against_both(_analysis(with_vocabulary, metric, sign), metric, sign, f"{vocabulary}: ")
-    _add_holm(within)
-    everywhere = bool(within) and all(
-        _is_clear(row, alpha) and (row["difference"] or 0) * signs[row["metric"]] > 0 for row in within
-    )
+    within = _with_holm(within)
+    everywhere = bool(within) and all(_is_clear(row, alpha) and _ahead(row, signs) > 0 for row in within)
     verdict = HOLDS if dependent else FAILS if everywhere else OPEN
     reason = (
         f"The gain of SFT depends on the vocabulary significantly on {len(dependent)} of {len(rows)} metrics"
@@ -229,13 +215,13 @@ def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alph
     test = "interaction of who was fine-tuned with the vocabulary in an analysis of variance over runs, Holm over "
     test += "metrics; below it, SFT of both against the rest within each vocabulary (Tukey, Holm)"
     claim = "How significant the gain of SFT of both is depends on the vocabulary"
-    return _finding("c", claim, test, rows + within, verdict, reason)
+    return StudyFinding("c", claim, test, (*rows, *within), verdict, reason)
 
 
 # -- (d) -------------------------------------------------------------------------------------------------------------
 
 
-def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dict[str, Any]:
+def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> StudyFinding:
     """(d) Checkpoints are to be chosen by ROUGE-L, not by loss: what choosing by development loss would have lost."""
     claim = (
         "Checkpoints are to be chosen by ROUGE-L, not by loss: the development loss rises while the text gets better"
@@ -253,7 +239,7 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dic
         reason += (
             f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
         )
-        return _finding("d", claim, test, [], OPEN, reason)
+        return StudyFinding("d", claim, test, (), OPEN, reason)
     from scipy.stats import binomtest
 
     shortfalls, num_rose = [], 0
@@ -266,10 +252,10 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> dic
     missed = sum(value > 0 for value in shortfalls)
     p_more = float(binomtest(missed, len(shortfalls), alternative="greater").pvalue)
     p_less = float(binomtest(missed, len(shortfalls), alternative="less").pvalue)
-    row = {"what": "ROUGE-L − loss", "metric": "rougeL", "difference": mean(shortfalls), "p": p_more, "p_holm": p_more}
+    row = FindingRow("ROUGE-L − loss", "rougeL", mean(shortfalls), p_more, p_holm=p_more)
     verdict = HOLDS if p_more < alpha else FAILS if p_less < alpha else OPEN
     reason = (
         f"In {missed} of {len(shortfalls)} runs the least development loss misses the best ROUGE-L, in {num_rose} of "
         "them because the loss rose while the text got better"
     )
-    return _finding("d", claim, test, [row], verdict, reason)
+    return StudyFinding("d", claim, test, (row,), verdict, reason)

@@ -14,6 +14,13 @@ import numpy as np
 from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
+from understudy.inspection.doctor_report import (
+    DoctorReport,
+    MethodReport,
+    RenderedConversation,
+    SideReport,
+    VocabularyReport,
+)
 from understudy.models.load import head_columns, load_template
 from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
@@ -39,13 +46,8 @@ _SIDES = ("student", "teacher")
 Encoded = tuple[TokenizedExample, TokenizedExample]
 
 
-def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> dict[str, Any]:
+def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     """Examine the pair of a recipe on rows of its own data, drawn by its seed.
-
-    Returns:
-        `student` and `teacher` (sizes, end token, thinking, what is lost), `vocabularies`, `templates` (one
-        conversation as both render it), `rows` (shares of alignment), `methods` (verdict and reason of each), `method`
-        (the recipe's), `unsound` (whether that one is) and `notes`.
 
     Raises:
         DataError: there are no training rows with an answer, or one of them is too long.
@@ -61,19 +63,18 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> dict[str, Any]:
     encoders = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in encoders) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
-    judgements = {method: assess_method(method, pair, shares) for method in METHODS}
-    names = dict(zip(_SIDES, (recipe.student.model, recipe.local_teacher.model), strict=True))
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
-    return {
-        "method": recipe.distil.method,
-        "unsound": judgements[recipe.distil.method].verdict == "unsound",
-        "methods": {method: _method_row(method, judgement, shares) for method, judgement in judgements.items()},
-        **{side: _side(pair, side, names[side], templates[side], examples) for side in _SIDES},
-        "vocabularies": _vocabularies(pair.vocabularies),
-        "templates": rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
-        "rows": vars(shares) | {"of": len(gold)},
-        "notes": [*extras(pair), *_notes(pair, templates)],
-    }
+    return DoctorReport(
+        method=recipe.distil.method,
+        methods={method: _method(method, assess_method(method, pair, shares), shares) for method in METHODS},
+        student=_side(pair, "student", recipe.student.model, student, examples),
+        teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, examples),
+        vocabularies=_vocabularies(pair.vocabularies),
+        templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
+        shares=shares,
+        gold_rows=len(gold),
+        notes=[*extras(pair), *_notes(pair, templates)],
+    )
 
 
 def alignment_shares(
@@ -104,59 +105,59 @@ def alignment_shares(
     return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-def _method_row(method: str, judgement: Judgement, shares: Shares) -> dict[str, Any]:
+def _method(method: str, judgement: Judgement, shares: Shares) -> MethodReport:
     name = METHODS[method].share
     share = None if name is None else getattr(shares, name)
-    return {"verdict": judgement.verdict, "why": judgement.why, "hint": judgement.hint, "aligned": share}
+    return MethodReport(judgement.verdict, judgement.why, judgement.hint, share)
 
 
-def _side(pair: TokenizerPair, side: str, name: str, template: Template, examples: Sequence[Example]) -> dict[str, Any]:
+def _side(pair: TokenizerPair, side: str, name: str, template: Template, examples: Sequence[Example]) -> SideReport:
     number = _SIDES.index(side)
     columns, size = pair.columns[number], pair.vocabularies.tokens[number]
     tokenizer: Any = template.tokenizer
     answers = [" ".join(answer_text(example).split()) for example in examples]
-    return {
-        "model": name,
-        "tokens": size,
-        "columns": columns,
-        "padding_rows": None if columns is None else max(0, columns - size),
-        "special": {role: getattr(tokenizer, f"{role}_token") for role in ("bos", "eos", "pad", "unk")},
-        "end": pair.ends[number][1],
-        "end_id": pair.ends[number][0],
-        "thinking": vars(thinking(template)) | {"text": thinking(template).text},
-        "lost": lost(template),
-        "answers_altered": sum(round_trip(template, answer) != answer for answer in answers),
-        "notes": list(template.notes),
-    }
+    return SideReport(
+        model=name,
+        tokens=size,
+        columns=columns,
+        padding_rows=None if columns is None else max(0, columns - size),
+        special={role: getattr(tokenizer, f"{role}_token") for role in ("bos", "eos", "pad", "unk")},
+        end=pair.ends[number][1],
+        end_id=pair.ends[number][0],
+        thinking=thinking(template),
+        lost=lost(template),
+        answers_altered=sum(round_trip(template, answer) != answer for answer in answers),
+        notes=list(template.notes),
+    )
 
 
-def _vocabularies(vocabularies: Vocabularies) -> dict[str, Any]:
-    return {
-        "difference": vocabularies.difference,
-        "same": vocabularies.same,
-        "moved": len(vocabularies.moved),
-        "student_only": len(vocabularies.student_only),
-        "teacher_only": len(vocabularies.teacher_only),
-        "clashing": [list(clash) for clash in vocabularies.clashing[:MAX_NAMED]],
-        "renamed": [list(clash) for clash in vocabularies.renamed[:MAX_NAMED]],
-        "cut_alike": vocabularies.cut_alike,
-    }
+def _vocabularies(vocabularies: Vocabularies) -> VocabularyReport:
+    return VocabularyReport(
+        difference=vocabularies.difference,
+        same=vocabularies.same,
+        moved=len(vocabularies.moved),
+        student_only=len(vocabularies.student_only),
+        teacher_only=len(vocabularies.teacher_only),
+        clashing=vocabularies.clashing[:MAX_NAMED],
+        renamed=vocabularies.renamed[:MAX_NAMED],
+        cut_alike=vocabularies.cut_alike,
+    )
 
 
-def rendered(templates: dict[str, Template], example: Example, system: str, row: Encoded) -> dict[str, Any]:
+def rendered(templates: dict[str, Template], example: Example, system: str, row: Encoded) -> RenderedConversation:
     """One conversation as both render it, and where its answer begins and ends."""
     prompts = {side: templates[side].prompt(messages(example, system)) for side in _SIDES}
     answers = {}
     for side, encoded in zip(_SIDES, row, strict=True):
         answers[side] = templates[side].tokenizer.convert_ids_to_tokens(encoded.answer_ids)
-    return {
-        "id": example.id,
-        "same_prompt": prompts["student"] == prompts["teacher"],
-        "same_lead": row[0].answer_prefix == row[1].answer_prefix,
-        "prompt": prompts,
-        "lead": {side: encoded.answer_prefix for side, encoded in zip(_SIDES, row, strict=True)},
-        "answer_tokens": answers,
-    }
+    return RenderedConversation(
+        id=example.id,
+        same_prompt=prompts["student"] == prompts["teacher"],
+        same_lead=row[0].answer_prefix == row[1].answer_prefix,
+        prompt=prompts,
+        lead={side: encoded.answer_prefix for side, encoded in zip(_SIDES, row, strict=True)},
+        answer_tokens=answers,
+    )
 
 
 def extras(pair: TokenizerPair) -> list[str]:

@@ -22,6 +22,7 @@ from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe
 from understudy.records import (
     AnswersNotes,
     DataNotes,
+    Environment,
     ModelSpeed,
     PairNotes,
     PretrainingNotes,
@@ -69,7 +70,7 @@ def summary(comparison: Mapping[str, Any]) -> RunSummary:
 def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> ReportInputs:
     """Gather what the report shows from the run folder."""
     notes = {**read_json(run.folder / "data" / "notes.json"), **run.notes("pair", PairNotes).tokenizers}
-    environment = read_json(run.folder / "environment.json")
+    environment = Environment.from_json(read_json(run.folder / "environment.json"))
     rows = run.notes("data", DataNotes).rows
     return ReportInputs(
         name=recipe.name,
@@ -80,10 +81,10 @@ def report_inputs(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> Re
         data={**{f"{role} rows": count for role, count in rows.items()}, **_plain(notes), **stage_notes(run, recipe)},
         fingerprints={source["name"]: source["fingerprint"] for source in notes.get("sources", ())},
         versions={
-            "understudy": environment["understudy"],
-            "python": environment["python"],
-            "platform": environment["platform"],
-            **environment["packages"],
+            "understudy": environment.understudy,
+            "python": environment.python,
+            "platform": environment.platform,
+            **environment.packages,
         },
         texts=texts_of(run, recipe),
         notes=sentences(run, recipe),

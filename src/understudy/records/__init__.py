@@ -5,6 +5,7 @@ from understudy.records.predictions import ExplainedPrediction, FigureLine, Pred
 from understudy.records.stages import (
     AnswersNotes,
     DataNotes,
+    Environment,
     ModelFolder,
     ModelSpeed,
     PairNotes,
@@ -24,6 +25,7 @@ __all__ = [
     "AnswersNotes",
     "Contest",
     "DataNotes",
+    "Environment",
     "ExplainedPrediction",
     "FigureLine",
     "GenerationNotes",

@@ -220,6 +220,27 @@ class SpeedNotes(Record):
 
 
 @dataclass(frozen=True)
+class Environment(Record):
+    """`environment.json`: where and by what a run is made.
+
+    Attributes:
+        understudy: its version.
+        python: version of the interpreter.
+        platform: the system.
+        processors: their number; None where that is not known.
+        command: the command line.
+        packages: package → version.
+    """
+
+    understudy: str = ""
+    python: str = ""
+    platform: str = ""
+    processors: int | None = None
+    command: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RunSummary(Record):
     """`summary.json`: what the terminal shows at the end of a run.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from understudy.report.labels import LABELS, label_of
@@ -70,7 +71,7 @@ def listed(names: Sequence[str], most: int = 4) -> str:
 
 def number(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
     """A number in print; a dash where it is not known."""
-    if value is None or value != value:
+    if value is None or not isfinite(value):
         return _DASH
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     if float(text) == 0:
@@ -102,8 +103,8 @@ def effect_bounds(effect: Mapping[str, Any]) -> str:
 
 
 def p_text(value: float | None) -> str:
-    """A p-value in print."""
-    if value is None:
+    """A p-value in print; a dash where it is not known."""
+    if value is None or value != value:
         return f"p {_DASH}"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 

@@ -9,21 +9,22 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from markupsafe import Markup
 
 from understudy.report.formatting import in_a_sentence, metric_label, number, p_text
+from understudy.report.grid_inputs import CellFigures, GridAnalysis, StudyFinding
 from understudy.report.grid_plots import cells_plot
 from understudy.report.headline import Headline
 from understudy.report.page import write_page
 from understudy.report.tables import cell
 
-Analysis = Mapping[str, Any]
 _TONES = {"holds": "better", "does not hold": "worse", "cannot be told": "open"}
 
 
-def render_grid(analysis: Analysis, path: str | os.PathLike[str]) -> None:
+def render_grid(analysis: GridAnalysis, path: str | os.PathLike[str]) -> None:
     """Write the page, whole or not at all; the same input gives the same bytes.
 
     Args:
@@ -36,161 +37,164 @@ def render_grid(analysis: Analysis, path: str | os.PathLike[str]) -> None:
     write_page("grid.html.jinja", view(analysis), path)
 
 
-def grid_csv(analysis: Analysis) -> str:
+def grid_csv(analysis: GridAnalysis) -> str:
     """One line a cell and metric, on the metric's own scale; what is not known is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*map(cell, analysis["axes"]), "metric", "seeds", "mean", "sd", "low", "high"])
-    for entry in analysis["cells"]:
-        for metric, figures in entry["metrics"].items():
-            values = [figures[key] for key in ("n", "mean", "sd", "low", "high")]
-            writer.writerow([*map(cell, entry["levels"].values()), cell(metric), *values])
+    writer.writerow([*map(cell, analysis.axes), "metric", "seeds", "mean", "sd", "low", "high"])
+    for entry in analysis.cells:
+        for metric, figures in entry.metrics.items():
+            values = [figures.n, figures.mean, figures.sd, figures.low, figures.high]
+            writer.writerow([*map(cell, entry.levels.values()), cell(metric), *values])
     return out.getvalue()
 
 
-def primary(analysis: Analysis) -> str:
+def primary(analysis: GridAnalysis) -> str:
     """The metric of the plot and of the headline: ROUGE-L where there is one."""
-    return "rougeL" if "rougeL" in analysis["metrics"] else next(iter(analysis["metrics"]))
+    return "rougeL" if "rougeL" in analysis.metrics else next(iter(analysis.metrics))
 
 
-def view(analysis: Analysis) -> dict[str, Any]:
+def view(analysis: GridAnalysis) -> dict[str, Any]:
     """All that the template prints, in the order in which it stands on the page."""
-    metrics, metric, settings = list(analysis["metrics"]), primary(analysis), analysis["settings"]
+    metrics, metric, settings = list(analysis.metrics), primary(analysis), analysis.settings
     plot = cells_plot(analysis, metric)
     return {
-        "title": analysis["name"],
-        "arm": analysis["arm"],
+        "title": analysis.name,
+        "arm": analysis.arm,
         "headline": grid_headline(analysis),
-        "findings": [_finding(analysis, finding) for finding in analysis["findings"]],
-        "axes": list(analysis["axes"]),
+        "findings": [_finding(analysis, finding) for finding in analysis.findings],
+        "axes": list(analysis.axes),
         "metrics": [metric_label(name) for name in metrics],
-        "cells": [_cell(analysis, entry, metrics) for entry in analysis["cells"]],
-        "not_measured": {metric_label(name): reason for name, reason in analysis["not_measured"].items()},
+        "cells": [_cell(analysis, entry, metrics) for entry in analysis.cells],
+        "not_measured": {metric_label(name): reason for name, reason in analysis.not_measured.items()},
         "plot": Markup(plot) if plot else "",
         "primary": in_a_sentence(metric_label(metric)),
         "anova": [_anova(analysis, name) for name in metrics],
         "families": _families(analysis),
-        "tests": len(analysis["tests"]),
-        "notes": analysis["notes"],
-        "confidence": f"{settings['confidence']:.0%}",
-        "resamples": f"{settings['resamples']:,}",
+        "tests": len(analysis.tests),
+        "notes": analysis.notes,
+        "confidence": f"{settings.confidence:.0%}",
+        "resamples": f"{settings.draws:,}",
     }
 
 
-def grid_headline(analysis: Analysis) -> Headline:
+def grid_headline(analysis: GridAnalysis) -> Headline:
     """The best cell and which axes moved the primary metric, in words."""
-    metric, alpha = primary(analysis), analysis["settings"]["alpha"]
-    sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
-    measured = [entry for entry in analysis["cells"] if metric in entry["metrics"]]
-    best = max(measured, key=lambda entry: sign * entry["metrics"][metric]["mean"])
-    label, value = in_a_sentence(metric_label(metric)), _points(analysis, metric, best["metrics"][metric]["mean"])
-    terms = analysis["anova"][metric]["terms"]
-    clear = [term["name"] for term in terms if term["p_holm"] is not None and term["p_holm"] < alpha]
+    metric, alpha = primary(analysis), analysis.settings.alpha
+    sign = 1.0 if analysis.metrics[metric].higher_is_better else -1.0
+    measured = [entry for entry in analysis.cells if metric in entry.metrics]
+    best = max(measured, key=lambda entry: sign * entry.metrics[metric].mean)
+    label, value = in_a_sentence(metric_label(metric)), _points(analysis, metric, best.metrics[metric].mean)
+    clear = [name for name, p_holm in analysis.anova[metric].p_holm.items() if p_holm < alpha]
     sentences = [
-        f"{len(analysis['cells'])} cells, {analysis['runs']} runs. The highest mean {label}, {value}, is that of: "
-        f"{_levels_text(best['levels'])}.",
+        f"{len(analysis.cells)} cells, {analysis.runs} runs. The highest mean {label}, {value}, is that of: "
+        f"{_levels_text(best.levels)}.",
         f"Significant effects on {label}: {', '.join(clear)}." if clear else f"No axis moves {label} significantly.",
     ]
-    verdicts = [f"({finding['finding']}) {finding['verdict']}" for finding in analysis["findings"]]
+    verdicts = [f"({finding.finding}) {finding.verdict}" for finding in analysis.findings]
     if verdicts:
         sentences.append(f"The study's findings: {', '.join(verdicts)}.")
-    return Headline("better" if clear else "open", f"{analysis['name']}: what mattered", tuple(sentences))
+    return Headline("better" if clear else "open", f"{analysis.name}: what mattered", tuple(sentences))
 
 
 def _levels_text(levels: Mapping[str, str]) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in levels.items()) or "the only cell"
 
 
-def _points(analysis: Analysis, metric: str, value: float | None, *, sign: bool = False) -> str:
-    factor = 100.0 / analysis["metrics"][metric]["maximum"]
+def _points(analysis: GridAnalysis, metric: str, value: float | None, *, sign: bool = False) -> str:
+    factor = 100.0 / analysis.metrics[metric].maximum
     return number(None if value is None else factor * value, sign=sign)
 
 
-def _cell(analysis: Analysis, entry: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+def _cell(analysis: GridAnalysis, entry: CellFigures, metrics: Sequence[str]) -> dict[str, Any]:
     figures = []
     for metric in metrics:
-        summary = entry["metrics"].get(metric)
+        summary = entry.metrics.get(metric)
         value = low = high = None
         if summary is not None:
-            value, low, high = summary["mean"], summary["low"], summary["high"]
+            value, low, high = summary.mean, summary.low, summary.high
         bounds = "" if low is None else f"{_points(analysis, metric, low)} to {_points(analysis, metric, high)}"
         figures.append({"value": _points(analysis, metric, value), "bounds": bounds})
-    return {"levels": list(entry["levels"].values()), "seeds": len(entry["seeds"]), "figures": figures}
+    return {"levels": list(entry.levels.values()), "seeds": len(entry.seeds), "figures": figures}
 
 
-def _anova(analysis: Analysis, metric: str) -> dict[str, Any]:
+def _anova(analysis: GridAnalysis, metric: str) -> dict[str, Any]:
     """One metric's analysis of variance, and Tukey's pairs of the levels of each axis."""
-    anova, alpha = analysis["anova"][metric], analysis["settings"]["alpha"]
-    sign = 1.0 if analysis["metrics"][metric]["higher_is_better"] else -1.0
+    effects, alpha = analysis.anova[metric], analysis.settings.alpha
+    if effects.anova is None:
+        return {"metric": metric_label(metric), "terms": [], "tukey": [], "reason": effects.reason, "notes": []}
+    anova = effects.anova
+    sign = 1.0 if analysis.metrics[metric].higher_is_better else -1.0
 
     def points(value: float) -> str:
         return _points(analysis, metric, value, sign=True)
 
     terms = [
         {
-            "name": term["name"],
-            "f": number(term["f"]),
-            "p": p_text(term["p_value"]),
-            "holm": p_text(term["p_holm"]),
-            "omega": number(term["partial_omega_squared"], 2),
-            "tone": "better" if term["p_holm"] is not None and term["p_holm"] < alpha else "open",
+            "name": term.name,
+            "f": number(term.f),
+            "p": p_text(term.p_value),
+            "holm": p_text(effects.p_holm[term.name]),
+            "omega": number(term.partial_omega_squared, 2),
+            "tone": "better" if effects.p_holm[term.name] < alpha else "open",
         }
-        for term in anova["terms"]
+        for term in anova.terms
     ]
     pairs = [
         {
-            "factor": pair["factor"],
-            "pair": f"{pair['a']} − {pair['b']}",
-            "difference": points(pair["difference"]),
-            "bounds": f"{points(pair['low'])} to {points(pair['high'])}",
-            "p": p_text(pair["p_value"]),
-            "tone": "open" if pair["p_value"] >= alpha else "better" if sign * pair["difference"] > 0 else "worse",
+            "factor": pair.factor,
+            "pair": f"{pair.a} − {pair.b}",
+            "difference": points(pair.difference),
+            "bounds": f"{points(pair.low)} to {points(pair.high)}",
+            "p": p_text(pair.p_value),
+            "tone": "open" if pair.p_value >= alpha else "better" if sign * pair.difference > 0 else "worse",
         }
-        for pair in anova.get("tukey", ())
+        for pair in anova.tukey
     ]
     assumptions = ""
     if terms:
-        levene, shapiro = p_text(anova["levene_p"]), p_text(anova["shapiro_p"])
+        levene, shapiro = p_text(anova.levene_p), p_text(anova.shapiro_p)
         assumptions = f"Equal spread (Levene, medians): {levene}. Normal residuals (Shapiro and Wilk): {shapiro}."
-    notes = [*anova.get("notes", ())]
     return {
         "metric": metric_label(metric),
         "terms": terms,
         "tukey": pairs,
-        "reason": anova.get("reason", ""),
+        "reason": "",
         "assumptions": assumptions,
-        "notes": notes,
+        "notes": anova.notes,
     }
 
 
-def _families(analysis: Analysis) -> list[dict[str, Any]]:
+def _families(analysis: GridAnalysis) -> list[dict[str, Any]]:
     """The paired tests, axis by axis."""
     families: dict[str, list[dict[str, Any]]] = {}
-    for test in analysis["tests"]:
-        points = [_points(analysis, test["metric"], test[key], sign=True) for key in ("difference", "low", "high")]
+    for test in analysis.tests:
+        difference, low, high = (
+            _points(analysis, test.metric, value, sign=True) for value in (test.difference, test.low, test.high)
+        )
         row = {
-            "pair": f"{test['level_a']} − {test['level_b']}",
-            "others": _levels_text(test["others"]) if test["others"] else "",
-            "metric": metric_label(test["metric"]),
-            "difference": points[0],
-            "bounds": "" if test["low"] is None else f"{points[1]} to {points[2]}",
-            "p": p_text(test["p_holm"]),
-            "tone": {"a": "better", "b": "worse"}.get(test["better"], "open"),
+            "pair": f"{test.level_a} − {test.level_b}",
+            "others": _levels_text(test.others) if test.others else "",
+            "metric": metric_label(test.metric),
+            "difference": difference,
+            "bounds": f"{low} to {high}" if isfinite(test.low) else "",
+            "p": p_text(test.p_holm),
+            "tone": {"a": "better", "b": "worse"}.get(test.better, "open"),
         }
-        families.setdefault(test["axis"], []).append(row)
+        families.setdefault(test.axis, []).append(row)
     clear = {axis: sum(row["tone"] != "open" for row in rows) for axis, rows in families.items()}
     return [{"axis": axis, "rows": rows, "significant": clear[axis]} for axis, rows in families.items()]
 
 
-def _finding(analysis: Analysis, finding: Mapping[str, Any]) -> dict[str, Any]:
+def _finding(analysis: GridAnalysis, finding: StudyFinding) -> dict[str, Any]:
     rows = []
-    for row in finding["rows"]:
+    for row in finding.rows:
         text = (
-            _points(analysis, row["metric"], row["difference"], sign=True)
-            if row["metric"] in analysis["metrics"]
-            else (number(row["difference"], 3, sign=True))
+            _points(analysis, row.metric, row.difference, sign=True)
+            if row.metric in analysis.metrics
+            else (number(row.difference, 3, sign=True))
         )
-        p = row.get("reason") or p_text(row["p_holm"])
-        rows.append({"what": row["what"], "metric": metric_label(row["metric"]), "difference": text, "p": p})
-    fields = {key: finding[key] for key in ("finding", "claim", "test", "verdict", "why")}
-    return {**fields, "tone": _TONES[finding["verdict"]], "rows": rows}
+        p = row.reason or p_text(row.p_holm)
+        rows.append({"what": row.what, "metric": metric_label(row.metric), "difference": text, "p": p})
+    fields = {key: getattr(finding, key) for key in ("finding", "claim", "test", "verdict", "why")}
+    return {**fields, "tone": _TONES[finding.verdict], "rows": rows}
