@@ -33,6 +33,8 @@ def test_an_extension_runs_to_a_report_with_two_workers(house: House) -> None:
 def test_the_cells_of_a_grid_know_it_too(house: House) -> None:
     (house.folder / "mine.py").write_text(EXTENSION, encoding="utf-8")
     house.recipe |= {"name": "grid", "extensions": ["mine.py"], "axes": {"distil.divergence": ["squared", "js"]}}
+    # Each training on two processes of a launcher, which have to know it too.
+    house.recipe["grid"] = {"processes": 2}
     house.recipe["teacher"].pop("sft")
     house.recipe["evaluate"] |= {"arms": ["distilled"], "metrics": ["brevity"], "speed": False}
     house.write_recipe("grid.yaml")
