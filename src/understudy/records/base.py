@@ -36,8 +36,8 @@ class Record:
         values: dict[str, Any] = {}
         for field in _fields(cls):
             if field.name in row:
-                value, made_of = row[field.name], field.metadata.get(READ)
-                values[field.name] = made_of(value) if made_of and value is not None else value
+                value, from_value = row[field.name], field.metadata.get(READ)
+                values[field.name] = from_value(value) if from_value and value is not None else value
             elif field.default is MISSING and field.default_factory is MISSING:
                 raise DataError(
                     f"a record has no field {field.name!r} ({cls.__name__})",
