@@ -64,7 +64,7 @@ def test_whole_answers_follow_the_product_of_their_tokens(model, template):
     head.bias = torch.nn.Parameter(torch.where(torch.tensor(readable), 0.0, -20.0))
     draws = [Sampling(0.8, seed) for seed in range(NUM)]
     rows = [prompt if place % 7 else prompts(template)[2] for place in range(NUM)]
-    answers = generate(model, template, rows, max_new_tokens=2, batch_size=250, draws=draws)
+    answers = generate(model, template, rows, max_new_tokens=2, batch_size=250, samplings=draws)
     kept = Counter(answer.text for answer, row in zip(answers, rows, strict=True) if row is prompt)
     total = sum(kept.values())
     chances = Counter()
@@ -92,12 +92,12 @@ def test_batches_and_order_do_not_change_samples(model, template, batch_size):
     rows = prompts(template)
     draws = [Sampling(0.9, seed) for seed in range(len(rows))]
     alone = [
-        generate(model, template, [row], max_new_tokens=12, draws=[draw])[0].text
+        generate(model, template, [row], max_new_tokens=12, samplings=[draw])[0].text
         for row, draw in zip(rows, draws, strict=True)
     ]
-    together = generate(model, template, rows, max_new_tokens=12, batch_size=batch_size, draws=draws)
+    together = generate(model, template, rows, max_new_tokens=12, batch_size=batch_size, samplings=draws)
     assert [answer.text for answer in together] == alone
-    turned = generate(model, template, rows[::-1], max_new_tokens=12, batch_size=batch_size, draws=draws[::-1])
+    turned = generate(model, template, rows[::-1], max_new_tokens=12, batch_size=batch_size, samplings=draws[::-1])
     assert [answer.text for answer in turned][::-1] == alone
 
 
@@ -106,9 +106,9 @@ def test_temperature_zero_and_nearly_zero_are_greedy(model, template):
     greedy = [answer.text for answer in generate(model, template, rows, max_new_tokens=12)]
     for temperature in (0.0, 1e-6):
         draws = [Sampling(temperature, seed) for seed in range(len(rows))]
-        assert [a.text for a in generate(model, template, rows, max_new_tokens=12, draws=draws)] == greedy
+        assert [a.text for a in generate(model, template, rows, max_new_tokens=12, samplings=draws)] == greedy
     mixed = [Sampling(5.0 * (place % 2), place) for place in range(len(rows))]
-    texts = [a.text for a in generate(model, template, rows, max_new_tokens=12, draws=mixed)]
+    texts = [a.text for a in generate(model, template, rows, max_new_tokens=12, samplings=mixed)]
     assert texts[::2] == greedy[::2]
     assert texts[1::2] != greedy[1::2]
 

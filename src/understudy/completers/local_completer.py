@@ -50,8 +50,8 @@ class LocalCompleter:
 
         Args:
             config: the model and its limits.
-            cache_folder: as in `completers.completer`.
-            account: as in `completers.completer`.
+            cache_folder: as in `completers.factory.completer`.
+            account: as in `completers.factory.completer`.
             section: how the model is loaded; default: as `config.model` names it.
             weights: a folder with other weights for it, such as fine-tuned ones; the cache must then be their own.
             device: where the model goes.
@@ -164,7 +164,7 @@ class LocalCompleter:
             list(prompts.values()),
             max_new_tokens=longest,
             batch_size=self.config.concurrency,
-            draws=samplings,
+            samplings=samplings,
         )
         pairs = zip(prompts.items(), answers, strict=True)
         return {

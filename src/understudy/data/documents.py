@@ -20,19 +20,19 @@ def read_documents(source: str, text_field: str = "text") -> list[str]:
     Raises:
         DataError: nothing is there, a line has no such field, or its value is no text.
     """
-    documents = []
-    for path in files(source):
+    documents: list[str] = []
+    for path in document_files(source):
         if path.suffix.lower() == ".jsonl":
             documents += [_text(row, f"{path}: document {number}", text_field) for number, row in _rows(path)]
         else:
             documents.append(read_text(path))
-    kept = [text for text in documents if text.strip()]
-    if not kept:
+    documents = [text for text in documents if text.strip()]
+    if not documents:
         raise DataError(f"{source} holds no documents", hint=f"it takes files of the kinds {', '.join(SUFFIXES)}")
-    return kept
+    return documents
 
 
-def files(source: str) -> list[Path]:
+def document_files(source: str) -> list[Path]:
     """The files of a source.
 
     Raises:
@@ -49,7 +49,7 @@ def files(source: str) -> list[Path]:
 def fingerprint_documents(source: str) -> str:
     """Path and content of every file of a source as one fingerprint."""
     root = Path(source).expanduser()
-    return fingerprint([[str(path.relative_to(root)), fingerprint_file(path)] for path in files(source)])
+    return fingerprint([[str(path.relative_to(root)), fingerprint_file(path)] for path in document_files(source)])
 
 
 def _rows(path: Path) -> list[tuple[int, object]]:

@@ -140,7 +140,7 @@ def _refuse_shared(name: str, rows: Sequence[Example], place: str, others: Seque
     shared = [(row.id, known[key]) for row in rows if (key := question_key(row)) in known]
     if not shared:
         return
-    listed = ", ".join(mine if mine == theirs else f"{mine} (= {theirs})" for mine, theirs in shared[:10])
+    listed = ", ".join(row_id if row_id == known_id else f"{row_id} (= {known_id})" for row_id, known_id in shared[:10])
     more = f" and {len(shared) - 10} more" if len(shared) > 10 else ""
     raise DataError(
         f"{len(shared)} {name} question{'s' if len(shared) > 1 else ''} also stand{'' if len(shared) > 1 else 's'} "

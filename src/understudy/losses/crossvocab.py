@@ -128,26 +128,31 @@ def merged_losses(
     pairs = AlignedTokens.of(groups.partners)
     place = torch.full_like(groups.partners, -1)
     place[pairs.student] = torch.arange(len(pairs), device=place.device)
-    ours, theirs = _others(groups)
-    own, other = place[groups.student[ours]], place[groups.teacher[theirs]]
+    student_rows, teacher_rows = _others(groups)
+    student_places, teacher_places = place[groups.student[student_rows]], place[groups.teacher[teacher_rows]]
     tau = terms.temperature
-    mine, its = student.tempered(tau).rows(ours), teacher.constant().tempered(tau).rows(theirs)
+    student_states = student.tempered(tau).rows(student_rows)
+    teacher_states = teacher.constant().tempered(tau).rows(teacher_rows)
     with torch.no_grad():
         offsets = (
-            _offsets(mine, groups.student_ids[ours], own, len(pairs)),
-            _offsets(its, groups.teacher_ids[theirs], other, len(pairs)),
+            _offsets(student_states, groups.student_ids[student_rows], student_places, len(pairs)),
+            _offsets(teacher_states, groups.teacher_ids[teacher_rows], teacher_places, len(pairs)),
         )
     widths = student.columns, teacher.columns
     merged = MergedSpans(merge.columns, widths, offsets, beta=merge.beta, weight=merge.weight)
     losses = paired_losses(student, teacher, pairs, dataclasses.replace(terms, divergence=merged))
-    if not len(ours):
+    if not len(student_rows):
         return losses
     # The offsets entered as constants; what they pass on to the tokens behind them is linear in their slopes.
     slopes = merged.slopes if terms.token_weights is None else merged.slopes * terms.token_weights[pairs.student]
     rest = head_losses(
-        mine,
+        student_states,
         None,
-        HeadTerms(forward_kl, gold_ids=groups.student_ids[ours], gold_weights=-slopes[own].to(offsets[0].dtype)),
+        HeadTerms(
+            forward_kl,
+            gold_ids=groups.student_ids[student_rows],
+            gold_weights=-slopes[student_places].to(offsets[0].dtype),
+        ),
     )
     return dataclasses.replace(losses, total=losses.total + (rest.total - rest.total.detach()))
 
@@ -155,10 +160,10 @@ def merged_losses(
 def _others(groups: TokenSpans) -> tuple[Tensor, Tensor]:
     """The tokens of groups, student's and teacher's, that do not stand for their group."""
     positions = torch.arange(len(groups.student), device=groups.student.device)
-    ours = (groups.student >= 0) & (groups.student != positions)
+    student_others = (groups.student >= 0) & (groups.student != positions)
     beside = groups.partners[groups.teacher.clamp_min(0)]
-    theirs = (groups.teacher >= 0) & (beside != torch.arange(len(beside), device=beside.device))
-    return ours.nonzero()[:, 0], theirs.nonzero()[:, 0]
+    teacher_others = (groups.teacher >= 0) & (beside != torch.arange(len(beside), device=beside.device))
+    return student_others.nonzero()[:, 0], teacher_others.nonzero()[:, 0]
 
 
 def _offsets(head: HeadStates | LogProbabilities, ids: Tensor, places: Tensor, count: int) -> Tensor:

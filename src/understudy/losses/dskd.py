@@ -253,8 +253,8 @@ def dual_space_losses(steps: Sequence[tuple[Pass, HeadLosses]]) -> DualSpaceLoss
     sums = {}
     for step, losses in steps:
         sums |= weighted_sums(step, losses)
-    own, other = by_space["student_space"], by_space["teacher_space"]
-    return DualSpaceLosses(own.total + other.total, sums, own, other)
+    student_space, teacher_space = by_space["student_space"], by_space["teacher_space"]
+    return DualSpaceLosses(student_space.total + teacher_space.total, sums, student_space, teacher_space)
 
 
 def student_terms(

@@ -79,9 +79,9 @@ class HeadPass:
     @property
     def gradients(self) -> list[Tensor | None]:
         """Gradients of the student's graph, and of the teacher's hidden states."""
-        own, other = self.student_gradient, self.teacher_gradient
-        of_student = [None] * self.num_student_tensors if own is None else own.tensors
-        return [*of_student, None if other is None else other.hidden]
+        student, teacher = self.student_gradient, self.teacher_gradient
+        of_student = [None] * self.num_student_tensors if student is None else student.tensors
+        return [*of_student, None if teacher is None else teacher.hidden]
 
     def _reserve(self, chunk: int, block: int) -> Buffers | None:
         """Allocate what the chunks share."""
@@ -137,19 +137,19 @@ class HeadPass:
     def _common(self, rows: slice, student: Tensor, teacher: Tensor | None, buffers: Buffers) -> Block:
         """What is compared: the columns that take part, at the temperature."""
         plan = self.plan
-        own = self._view(plan.student, student, plan.columns)
-        other = None
+        student_view = self._view(plan.student, student, plan.columns)
+        teacher_view = None
         if teacher is not None and plan.teacher is not None:
-            other = self._view(plan.teacher, teacher, plan.teacher_columns)
-        other = plan.comparison.teacher_view(rows, other, buffers.carried[: len(own)])
-        q, p, spare = (buffer[: len(own)] for buffer in (buffers.q, buffers.p, buffers.spare))
+            teacher_view = self._view(plan.teacher, teacher, plan.teacher_columns)
+        teacher_view = plan.comparison.teacher_view(rows, teacher_view, buffers.carried[: len(student_view)])
+        q, p, spare = (buffer[: len(student_view)] for buffer in (buffers.q, buffers.p, buffers.spare))
         block = Block(
-            student=own,
-            teacher=other,
+            student=student_view,
+            teacher=teacher_view,
             q=q,
             p=p,
-            student_lse=softmax_into(own, q),
-            teacher_lse=softmax_into(other, p),
+            student_lse=softmax_into(student_view, q),
+            teacher_lse=softmax_into(teacher_view, p),
             spare=spare,
             wants_gradient=self.student_gradient is not None,
             missing=plan.missing,

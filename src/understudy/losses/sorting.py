@@ -43,37 +43,38 @@ def _filled(values: Tensor, width: int) -> Tensor:
 def _on_cpu(q: Tensor, p: Tensor, sign: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """NumPy sorts plain values with vector instructions, many times faster than torch sorts values and places.
 
-    The sign is found without the places: it changes seldom along the ranks, so the values at which it changes tell
-    it for every entry. Entries of one value have one sign.
+    The sign needs no places: it changes seldom along the ranks, so the values at which it changes tell it for every
+    entry. Entries of equal value have equal signs.
     """
     value = q.new_empty(len(q))
-    ours, theirs, values = (tensor.detach().numpy() for tensor in (q, p, value))
-    out = None if sign is None else sign.numpy()
+    # NumPy's views of the same memory: what is written there stands in the tensors.
+    q_view, p_view, value_view = (tensor.detach().numpy() for tensor in (q, p, value))
+    sign_view = None if sign is None else sign.numpy()
 
     def work(rows: slice) -> None:
-        _some_rows(ours[rows], theirs[rows], values[rows], None if out is None else out[rows])
+        _some_rows(q_view[rows], p_view[rows], value_view[rows], None if sign_view is None else sign_view[rows])
 
     _in_threads(work, len(q))
     return value, sign
 
 
 def _some_rows(q: NDArray, p: NDArray, value: NDArray, sign: NDArray | None) -> None:
-    ordered, other = np.sort(q, axis=-1, kind=None), np.sort(p, axis=-1, kind=None)
+    q_sorted, p_sorted = np.sort(q, axis=-1, kind=None), np.sort(p, axis=-1, kind=None)
     common = min(q.shape[1], p.shape[1])
-    own, theirs = q.shape[1] - common, p.shape[1] - common
-    signs = np.empty_like(ordered)
-    signs[:, :own] = ordered[:, :own] > 0
-    gap = np.subtract(ordered[:, own:], other[:, theirs:], out=other[:, theirs:])
-    np.sign(gap, out=signs[:, own:])
-    value[:] = np.einsum("rv,rv->r", gap, signs[:, own:])
-    value += ordered[:, :own].sum(-1)
-    if theirs:
-        value += other[:, :theirs].sum(-1)
+    q_surplus, p_surplus = q.shape[1] - common, p.shape[1] - common
+    signs = np.empty_like(q_sorted)
+    signs[:, :q_surplus] = q_sorted[:, :q_surplus] > 0
+    gap = np.subtract(q_sorted[:, q_surplus:], p_sorted[:, p_surplus:], out=p_sorted[:, p_surplus:])
+    np.sign(gap, out=signs[:, q_surplus:])
+    value[:] = np.einsum("rv,rv->r", gap, signs[:, q_surplus:])
+    value += q_sorted[:, :q_surplus].sum(-1)
+    if p_surplus:
+        value += p_sorted[:, :p_surplus].sum(-1)
     if sign is None:
         return
     for row in range(len(q)):
         changes = np.flatnonzero(signs[row, 1:] != signs[row, :-1]) + 1
-        pieces = np.searchsorted(ordered[row, changes], q[row], side="right")
+        pieces = np.searchsorted(q_sorted[row, changes], q[row], side="right")
         np.take(signs[row, np.concatenate([[0], changes])], pieces, out=sign[row])
 
 

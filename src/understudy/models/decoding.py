@@ -63,7 +63,7 @@ def decode(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
-    draws: Sequence[Sampling] | None = None,
+    samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
@@ -76,7 +76,7 @@ def decode(
         prompts: token ids of each prompt.
         max_new_tokens: longest answer.
         batch_size: prompts at once.
-        draws: how each answer is drawn, one a prompt; default: greedily.
+        samplings: how each answer is drawn, one a prompt; default: greedily.
         prefixes: token ids with which each answer begins; what is returned goes on behind them.
         progress: called with the number of prompts just answered.
 
@@ -90,7 +90,7 @@ def decode(
     model.eval()
     try:
         for chosen in _batches(read, begun, batch_size):
-            sampling = [draws[i] for i in chosen] if draws else []
+            sampling = [samplings[i] for i in chosen] if samplings else []
             texts = [read[i] for i in chosen], [begun[i] for i in chosen]
             batch = _batch(kind, model, template, *texts, max_new_tokens, sampling)
             answers |= zip(chosen, batch, strict=True)
@@ -142,7 +142,7 @@ def _batch(
     prompts: list[list[int]],
     begun: list[list[int]],
     max_new_tokens: int,
-    draws: list[Sampling],
+    samplings: list[Sampling],
 ) -> list[Generated]:
     base = base_model(model)
     pad: Any = template.tokenizer.pad_token_id
@@ -156,7 +156,7 @@ def _batch(
         **written,
         **_PLAIN,
         max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([GumbelNoise(draws)] if draws else []),
+        logits_processor=LogitsProcessorList([GumbelNoise(samplings)] if samplings else []),
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )

@@ -29,7 +29,7 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
-    draws: Sequence[Sampling] | None = None,
+    samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
@@ -45,7 +45,7 @@ def generate(
         prompts,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        draws=draws,
+        samplings=samplings,
         prefixes=prefixes,
         progress=progress,
     )

@@ -76,9 +76,9 @@ def _effective_weight(layer: Any) -> Tensor:
 
 
 def _bias(base: Any, layer: Any) -> Tensor | None:
-    own = getattr(getattr(layer, "base_layer", layer), "bias", None)
-    # BART and kin keep theirs apart, as a constant.
+    layer_bias = getattr(getattr(layer, "base_layer", layer), "bias", None)
+    # BART and its relatives keep a bias outside the layer, as a buffer that is not trained.
     final_bias = getattr(base, "final_logits_bias", None)
     if final_bias is None:
-        return own
-    return final_bias[0] if own is None else own + final_bias[0]
+        return layer_bias
+    return final_bias[0] if layer_bias is None else layer_bias + final_bias[0]

@@ -47,20 +47,20 @@ def gumbel_noise(seed: int, step: int, size: int) -> np.ndarray:
 class GumbelNoise(LogitsProcessor):
     """Adds T·g to the scores of each row, so that the greedy choice after it is a sample."""
 
-    def __init__(self, draws: Sequence[Sampling]) -> None:
+    def __init__(self, samplings: Sequence[Sampling]) -> None:
         """Prepare one batch; the object counts its tokens and serves no second one.
 
         Args:
-            draws: one a row, in the order of the batch.
+            samplings: one a row, in the order of the batch.
         """
-        self._draws = tuple(draws)
+        self._samplings = tuple(samplings)
         self._step = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores `[B, V]` with the noise of this step."""
         noise = np.zeros(scores.shape)
-        for row, draw in zip(noise, self._draws, strict=True):
-            if draw.temperature > 0:
-                row += draw.temperature * gumbel_noise(draw.seed, self._step, len(row))
+        for row, sampling in zip(noise, self._samplings, strict=True):
+            if sampling.temperature > 0:
+                row += sampling.temperature * gumbel_noise(sampling.seed, self._step, len(row))
         self._step += 1
         return scores + torch.from_numpy(noise).to(scores.dtype).to(scores.device)

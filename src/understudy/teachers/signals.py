@@ -1,6 +1,6 @@
 """What a teacher says of the target tokens of a batch, and the contract of whoever says it.
 
-A signal is one of three, from the strongest to the weakest: states with their head (`models.forward.Output`), from
+A signal is one of three, from the strongest to the weakest: states with their head (`models.output.Output`), from
 which all else follows; log-probabilities of every column; those of the likeliest columns, and what the rest has.
 """
 

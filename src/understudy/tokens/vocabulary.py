@@ -187,49 +187,51 @@ def _roles(
 
 
 def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any, *, nearest: bool) -> VocabularyMap:
-    (ours, our_names), (theirs, their_names) = student, teacher
-    exact = np.full(len(theirs), -1, np.int64)
-    same_name = {name: i for i, name in enumerate(our_names) if name is not None}
+    (student_bytes, student_names), (teacher_bytes, teacher_names) = student, teacher
+    exact = np.full(len(teacher_bytes), -1, np.int64)
+    same_name = {name: i for i, name in enumerate(student_names) if name is not None}
     by_bytes: dict[bytes, int] = {}
-    for i, spelled in enumerate(ours):
+    for i, spelled in enumerate(student_bytes):
         # Of several that write the same bytes, a spare for single bytes comes last.
-        if spelled is not None and (spelled not in by_bytes or _BYTE_TOKEN.fullmatch(our_names[by_bytes[spelled]])):
+        if spelled is not None and (spelled not in by_bytes or _BYTE_TOKEN.fullmatch(student_names[by_bytes[spelled]])):
             by_bytes[spelled] = i
-    taken: set[int] = set()
+    matched: set[int] = set()
 
-    def pair(i: int, own: int | None) -> None:
-        if own is not None and exact[i] < 0 and own not in taken:
-            exact[i] = own
-            taken.add(own)
+    def pair(i: int, student_id: int | None) -> None:
+        if student_id is not None and exact[i] < 0 and student_id not in matched:
+            exact[i] = student_id
+            matched.add(student_id)
 
-    for i, own in roles.items():
-        pair(i, own)
-    for i, (spelled, name) in enumerate(zip(theirs, their_names, strict=True)):
-        own = same_name.get(name)  # The same name of the same kind of token, and where both are special.
-        if own is not None and ours[own] == spelled:
-            pair(i, own)
-    for i, spelled in enumerate(theirs):
+    for i, student_id in roles.items():
+        pair(i, student_id)
+    for i, (spelled, name) in enumerate(zip(teacher_bytes, teacher_names, strict=True)):
+        student_id = same_name.get(name)  # The same name of the same kind of token, and where both are special.
+        if student_id is not None and student_bytes[student_id] == spelled:
+            pair(i, student_id)
+    for i, spelled in enumerate(teacher_bytes):
         if spelled is not None:
             pair(i, by_bytes.get(spelled))
-    return VocabularyMap(_nearest(ours, theirs, exact, by_bytes, normalise) if nearest else exact, exact)
+    return VocabularyMap(
+        _nearest(student_bytes, teacher_bytes, exact, by_bytes, normalise) if nearest else exact, exact
+    )
 
 
 def _nearest(
-    ours: Sequence[bytes | None],
-    theirs: Sequence[bytes | None],
+    student_bytes: Sequence[bytes | None],
+    teacher_bytes: Sequence[bytes | None],
     exact: NDArray[np.int64],
     by_bytes: dict[bytes, int],
     normalise: Any,
 ) -> NDArray[np.int64]:
     nearest = exact.copy()
-    left: dict[bytes, list[int]] = {}
-    for i, spelled in enumerate(theirs):
+    unmatched: dict[bytes, list[int]] = {}
+    for i, spelled in enumerate(teacher_bytes):
         if spelled and nearest[i] < 0:
             nearest[i] = by_bytes.get(spelled, _normalised(spelled, by_bytes, normalise))
             if nearest[i] < 0:
-                left.setdefault(spelled, []).append(i)
-    for spelled, own in _by_distance(list(left), by_bytes).items():
-        nearest[left[spelled]] = own
+                unmatched.setdefault(spelled, []).append(i)
+    for spelled, student_id in _by_distance(list(unmatched), by_bytes).items():
+        nearest[unmatched[spelled]] = student_id
     return nearest
 
 
@@ -252,9 +254,9 @@ def _by_distance(wanted: list[bytes], by_bytes: dict[bytes, int]) -> dict[bytes,
     lengths = np.array([len(spelled) for spelled in choices])
     ids = np.array([by_bytes[spelled] for spelled in choices])
     nearest: dict[bytes, int] = {}
-    left, cutoff = sorted(wanted, key=len), 1
-    while left and choices:
-        for queries in _equal_length_runs(left):
+    unmatched, cutoff = sorted(wanted, key=len), 1
+    while unmatched and choices:
+        for queries in _equal_length_runs(unmatched):
             length = len(queries[0])
             low, high = np.searchsorted(lengths, [length - cutoff, length + cutoff + 1])
             if low == high:
@@ -267,7 +269,7 @@ def _by_distance(wanted: list[bytes], by_bytes: dict[bytes, int]) -> dict[bytes,
                 if best <= cutoff and best < max(length, 1):
                     nearest[query] = int(ids[low:high][row == best].min())
         # Beyond its own length a token keeps no byte.
-        left = [query for query in left if query not in nearest and len(query) > cutoff]
+        unmatched = [query for query in unmatched if query not in nearest and len(query) > cutoff]
         cutoff *= 2
     return nearest
 

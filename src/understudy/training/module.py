@@ -94,11 +94,11 @@ class DistillationModule(nn.Module):
             RunError: the checkpoint belongs to another student or objective.
         """
         state = load_file(Path(folder) / WEIGHTS_FILE)
-        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        if state.keys() != own.keys():
+        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        if state.keys() != trained.keys():
             raise RunError(
                 f"the checkpoint {folder} holds other parameters than this run trains",
                 hint="remove the run folder, or give the run another name",
             )
-        for name, parameter in own.items():
+        for name, parameter in trained.items():
             parameter.copy_(state[name])

@@ -256,9 +256,9 @@ def _task_terms(tasks: Sequence[str]) -> list[str]:
 
 def _task_means(sums: dict[str, Any], tasks: Sequence[str]) -> dict[str, float]:
     """Take the terms of tasks out of `sums`; the mean cross-entropy of each that had a token."""
-    taken = {name: sums.pop(name).item() for name in _task_terms(tasks)}
-    tokens = {task: taken[f"task_{task}_tokens"] for task in tasks}
-    return {f"task_{task}": taken[f"task_{task}"] / number for task, number in tokens.items() if number}
+    task_sums = {name: sums.pop(name).item() for name in _task_terms(tasks)}
+    tokens = {task: task_sums[f"task_{task}_tokens"] for task in tasks}
+    return {f"task_{task}": task_sums[f"task_{task}"] / number for task, number in tokens.items() if number}
 
 
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
