@@ -196,7 +196,7 @@ class Study:
         return self._encoded[method]
 
     def _bridge(self, config: MethodConfig):
-        return build.bridge(config, self.templates["student"], self.templates["teacher"])
+        return build.cross_tokenizer(config, self.templates["student"], self.templates["teacher"])
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -76,10 +76,10 @@ def row(ours: str, theirs: str, student: Template, teacher: Template, texts: lis
     tokens = sum(len(mine.answer_ids) for mine, _, _ in encoded)
     shares, times, shared = [], [], 0.0
     for kind in KINDS.values():
-        bridge = CrossTokenizer.between(kind, student, teacher)
-        shared = float((bridge.vocabulary.exact >= 0).mean())
+        cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
+        shared = float((cross_tokenizer.vocabulary.exact >= 0).mean())
         begin = time.perf_counter()
-        found = [bridge.align(*one) for one in encoded]
+        found = [cross_tokenizer.align(*one) for one in encoded]
         times.append((time.perf_counter() - begin) / len(encoded) * 1e3)
         held = [x.student_groups if kind == "groups" else x.partners for x in found]
         shares.append(sum(int((x >= 0).sum()) for x in held) / tokens)

@@ -21,7 +21,7 @@ def gold_objective() -> Objective:
     return CrossEntropy()
 
 
-def bridge(config: MethodConfig, student: Template, teacher: Template) -> CrossTokenizer | None:
+def cross_tokenizer(config: MethodConfig, student: Template, teacher: Template) -> CrossTokenizer | None:
     """What aligns the answers of two tokenizers, where the method needs it.
 
     Raises:
@@ -32,24 +32,26 @@ def bridge(config: MethodConfig, student: Template, teacher: Template) -> CrossT
     return CrossTokenizer.between(config.alignment, student, teacher, last=config.last_token_speaks)
 
 
-def objective(config: MethodConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None = None) -> Objective:
+def objective(
+    config: MethodConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None = None
+) -> Objective:
     """The objective a recipe names, with projectors that fit the two models.
 
     Args:
         config: the section `distil`.
         student: the student's model.
         teacher: the teacher's model.
-        bridge: between the two tokenizers, as `bridge` makes it.
+        cross_tokenizer: between the two tokenizers, as `cross_tokenizer` makes it.
 
     Raises:
         ConfigError: see `check_divergence`.
     """
     check_divergence(config)
-    return OBJECTIVES[config.method].build(config, student, teacher, bridge)
+    return OBJECTIVES[config.method].build(config, student, teacher, cross_tokenizer)
 
 
 def explained_objective(
-    recipe: Recipe, student: Any, teacher: Any = None, bridge: CrossTokenizer | None = None
+    recipe: Recipe, student: Any, teacher: Any = None, cross_tokenizer: CrossTokenizer | None = None
 ) -> Objective:
     """The objective of the arm `explained`: cross-entropy, or `distil.method` beside it where `tasks.logits` says so.
 
@@ -59,7 +61,7 @@ def explained_objective(
         recipe: with a section `tasks`.
         student: the student's model.
         teacher: the teacher's model; needed with `tasks.logits`.
-        bridge: between the two tokenizers, as `bridge` makes it.
+        cross_tokenizer: between the two tokenizers, as `cross_tokenizer` makes it.
 
     Raises:
         ConfigError: `tasks.logits` without a teacher whose logits can be read.
@@ -72,7 +74,7 @@ def explained_objective(
             "tasks.logits needs a teacher whose logits can be read",
             hint="name one as `teacher`, or tasks.logits: false",
         )
-    return objective(recipe.distil, student, teacher, bridge)
+    return objective(recipe.distil, student, teacher, cross_tokenizer)
 
 
 def check_divergence(config: MethodConfig) -> None:

@@ -56,8 +56,8 @@ class Halved(OutputDivergence):
     """KD at half its gold weight."""
 
     @classmethod
-    def build(cls, config, student, teacher, bridge):
-        made = super().build(config, student, teacher, bridge)
+    def build(cls, config, student, teacher, cross_tokenizer):
+        made = super().build(config, student, teacher, cross_tokenizer)
         made.gold_weight = config.gold_weight * config.share
         return made
 

@@ -110,16 +110,16 @@ class Pair:
     template: Template
     teacher_template: Template
 
-    def bridge(self, method: str) -> CrossTokenizer | None:
+    def cross_tokenizer(self, method: str) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
         if method == "sft":
             return None
-        return build.bridge(method_config(method), self.template, self.teacher_template)
+        return build.cross_tokenizer(method_config(method), self.template, self.teacher_template)
 
     def rows(self, method: str, data: DataConfig = DATA, num: int = len(FACTS)) -> list:
         """Encoded rows, for the student alone if `method` is `sft`."""
         other = None if method == "sft" else ExampleTokenizer(self.teacher_template, data)
-        return encode_rows(examples(num), ExampleTokenizer(self.template, data), other, self.bridge(method))
+        return encode_rows(examples(num), ExampleTokenizer(self.template, data), other, self.cross_tokenizer(method))
 
     def collator(self, method: str) -> Collator:
         """The collator of a method."""
@@ -166,7 +166,7 @@ def trainer(
         torch.manual_seed(3)
         objective = build.gold_objective()
         if method != "sft":
-            objective = build.objective(config, made.student, made.teacher, made.bridge(method))
+            objective = build.objective(config, made.student, made.teacher, made.cross_tokenizer(method))
     if method != "sft" and teacher is None:
         teacher = LocalTeacher(made.teacher, embeddings=objective.embeddings)
     source = source or ListedRows(made.rows(method, num=num) if rows is None else rows)

@@ -40,7 +40,7 @@ def encoded(made: Pair, method: str = "sft", num: int = len(QUESTIONS), **fields
     """Groups of encoded rows for a method; `fields` are those of `TaskConfig`."""
     other = None if method == "sft" else ExampleTokenizer(made.teacher_template, ROOM)
     texts = rows_of_examples(explained(num), TaskConfig.model_validate(fields), seed=1)
-    return encode_groups(texts, ExampleTokenizer(made.template, ROOM), other, made.bridge(method))
+    return encode_groups(texts, ExampleTokenizer(made.template, ROOM), other, made.cross_tokenizer(method))
 
 
 def task_trainer(

@@ -66,14 +66,14 @@ KINDS = ["exact", "groups", "min_edit", "start"]
 
 
 @functools.cache
-def bridge(kind, student, teacher, last=False):
+def cross_tokenizer(kind, student, teacher, last=False):
     return CrossTokenizer.between(kind, template(student), template(teacher), last=last)
 
 
 def aligned(kind, student, teacher, answer, last=False):
     """(tokens of the student, tokens of the teacher, alignment) of one answer."""
     ours, theirs = (template(name).encode(ASKED, answer, token_ends=True) for name in (student, teacher))
-    return ours, theirs, bridge(kind, student, teacher, last).align(ours, theirs, answer)
+    return ours, theirs, cross_tokenizer(kind, student, teacher, last).align(ours, theirs, answer)
 
 
 def names(name, encoded):
@@ -159,7 +159,7 @@ def test_the_is_the_whatever_marks_the_space(shared):
         template(name).tokenizer.convert_tokens_to_ids(token)
         for name, token in (("tinyllama", "▁the"), ("gpt2", "Ġthe"))
     ]
-    vocabulary = bridge("min_edit", "tinyllama", "gpt2").vocabulary
+    vocabulary = cross_tokenizer("min_edit", "tinyllama", "gpt2").vocabulary
     assert vocabulary.nearest[ids[1]] == vocabulary.exact[ids[1]] == ids[0]
 
 
@@ -188,7 +188,7 @@ def test_a_tokenizer_and_itself_are_aligned_throughout(shared, name, answer):
                 n for n in whole if kind in ("start", "min_edit") or ours.token_ends[n + 1] > ours.token_ends[n]
             ]
             assert [n for n in whole if found.partners[n] == n][: len(covering)] == covering
-    vocabulary = bridge("min_edit", name, name).vocabulary
+    vocabulary = cross_tokenizer("min_edit", name, name).vocabulary
     assert (vocabulary.exact == np.arange(len(vocabulary.exact))).all()
 
 
@@ -269,7 +269,7 @@ def test_templates_that_begin_an_answer_differently(shared):
     other.tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]\n{{ m['content'] }}\n{% endfor %}"
     ours = template("tinyllama").encode(ASKED, "the core network", token_ends=True)
     theirs = other.encode(ASKED, "the core network", token_ends=True)
-    found = bridge("exact", "tinyllama", "gpt2").align(ours, theirs, "the core network")
+    found = cross_tokenizer("exact", "tinyllama", "gpt2").align(ours, theirs, "the core network")
     left = names("tinyllama", ours)
     assert [left[n] for n in np.flatnonzero(found.partners >= 0)] == ["▁core", "▁network", "</s>"]
 
@@ -283,7 +283,7 @@ def test_a_template_that_rewrites_the_answer_aligns_nothing(shared):
     assert sum(encoder.notes.values()) == 1
     ours = template("gpt2").encode(ASKED, "because", token_ends=True)
     for kind in ("exact", "groups", "min_edit"):
-        assert (bridge(kind, "gpt2", "gpt2").align(ours, encoded, "because").partners < 0).all()
+        assert (cross_tokenizer(kind, "gpt2", "gpt2").align(ours, encoded, "because").partners < 0).all()
 
 
 # -- in rows and batches -----------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ EXAMPLES = [
 def test_a_batch_holds_the_alignments_of_its_rows(shared, kind):
     data = DataConfig(max_length=128, max_answer_tokens=16)
     encoders = [ExampleTokenizer(template(name), data) for name in ("characters", "gpt2")]
-    rows = encode_rows(EXAMPLES, *encoders, bridge(kind, "characters", "gpt2"))
+    rows = encode_rows(EXAMPLES, *encoders, cross_tokenizer(kind, "characters", "gpt2"))
     assert len(rows[3].student.answer_ids) == 16
     batch = Collator(0, 0, same_targets=False)(rows)
     partners, start, other = batch["alignment"]["partners"], 0, 0

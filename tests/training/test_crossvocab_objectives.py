@@ -36,7 +36,9 @@ def batch_of(made, method, rows=None):
 def result(made, method, *, statistics=False, **fields):
     """One batch through the objective as a stage builds it."""
     batch = batch_of(made, method)
-    objective = build.objective(method_config(method, **fields), made.student, made.teacher, made.bridge(method))
+    objective = build.objective(
+        method_config(method, **fields), made.student, made.teacher, made.cross_tokenizer(method)
+    )
     objective.statistics = statistics
     student = forward(made.student, batch["student"])
     return objective(student, LocalTeacher(made.teacher).signal(batch), batch), student, batch
@@ -227,7 +229,7 @@ def test_rows_are_aligned_once_with_both_templates(telecom):
     made = telecom()
     encoders = [ExampleTokenizer(t, DataConfig()) for t in (made.template, made.teacher_template)]
     example = [Example("a", "Which function terminates N2?", ("The AMF terminates N2.",))]
-    row = encode_rows(example, *encoders, made.bridge("dskd_v2"))[0]
+    row = encode_rows(example, *encoders, made.cross_tokenizer("dskd_v2"))[0]
     ours, theirs = row.student, row.teacher
     for n, t in enumerate(row.alignment.partners):
         assert t < 0 or ours.token_ends[n : n + 2] == theirs.token_ends[t : t + 2]

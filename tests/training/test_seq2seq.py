@@ -135,8 +135,8 @@ def test_accumulation_changes_no_gradient_step(tmp_path):
 
 def test_answers_can_be_aligned_across_vocabularies():
     ours, theirs = template("t5"), template("bart")
-    bridge = build.bridge(method_config("min_edit"), ours, theirs)
-    rows = encode_rows(examples(), ExampleTokenizer(ours, DATA), ExampleTokenizer(theirs, DATA), bridge)
+    cross_tokenizer = build.cross_tokenizer(method_config("min_edit"), ours, theirs)
+    rows = encode_rows(examples(), ExampleTokenizer(ours, DATA), ExampleTokenizer(theirs, DATA), cross_tokenizer)
     assert all((row.alignment.partners >= 0).any() for row in rows)
 
 

@@ -262,7 +262,7 @@ def test_the_teacher_changes_nothing_on_counterfactual_rows():
             made.teacher.model.embed_tokens.weight.data.normal_()
             config = parse_recipe({"distil": {"method": method}}).distil
             torch.manual_seed(0)
-            objective = build.objective(config, made.student, made.teacher, made.bridge(method))
+            objective = build.objective(config, made.student, made.teacher, made.cross_tokenizer(method))
             batch = made.collator(method)(rows)
             signal = LocalTeacher(made.teacher, embeddings=method == "dskd_cma").signal(batch)
             module = DistillationModule(made.student, objective)

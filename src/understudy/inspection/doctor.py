@@ -95,9 +95,9 @@ def alignment_shares(
     tokens = sum(len(ours.answer_ids) for ours, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
     for kind in ("exact", "min_edit", "groups"):
-        bridge = CrossTokenizer.between(kind, student, teacher)
+        cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
         for example, (ours, theirs) in zip(examples, rows, strict=True):
-            alignment = bridge.align(ours, theirs, answer_text(example))
+            alignment = cross_tokenizer.align(ours, theirs, answer_text(example))
             counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())
             if kind == "exact":
                 beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners

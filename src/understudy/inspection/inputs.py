@@ -75,7 +75,7 @@ class Inputs:
     @functools.cached_property
     def cross_tokenizer(self) -> CrossTokenizer | None:
         """What aligns the two tokenizers' answers, where the method needs it."""
-        return build.bridge(self.recipe.distil, self.student.template, self.teacher.template)
+        return build.cross_tokenizer(self.recipe.distil, self.student.template, self.teacher.template)
 
     @property
     def collator(self) -> Collator:

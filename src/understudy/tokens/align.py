@@ -61,7 +61,7 @@ class CrossTokenizer:
     def between(
         cls, kind: AlignmentKind, student: Template, teacher: Template, *, last: bool = False
     ) -> CrossTokenizer:
-        """The bridge of two tokenizers; the map of their vocabularies is computed once a pair (seconds to minutes).
+        """What lies between two tokenizers; the map of their vocabularies is computed once a pair (seconds to minutes).
 
         Raises:
             ModelError: one of them is not a tokenizer of the `tokenizers` library.

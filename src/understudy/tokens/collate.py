@@ -59,7 +59,7 @@ def encode_rows(
     examples: Sequence[Example],
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
-    bridge: CrossTokenizer | None = None,
+    cross_tokenizer: CrossTokenizer | None = None,
 ) -> list[EncodedRow]:
     """Encode examples, and align them where two vocabularies meet, once, before training.
 
@@ -67,28 +67,28 @@ def encode_rows(
         examples: rows with an answer.
         student: the student's encoder.
         teacher: the teacher's, where the method needs its logits or states.
-        bridge: between the two tokenizers, where the method needs answers to be aligned.
+        cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
     """
-    return [encode_row(example, student, teacher, bridge) for example in examples]
+    return [encode_row(example, student, teacher, cross_tokenizer) for example in examples]
 
 
 def encode_row(
     example: Example,
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
-    bridge: CrossTokenizer | None = None,
+    cross_tokenizer: CrossTokenizer | None = None,
     *,
     num_forced_chars: int = 0,
 ) -> EncodedRow:
     """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
-    token_ends = bridge is not None and bridge.kind != "start" and not num_forced_chars
+    token_ends = cross_tokenizer is not None and cross_tokenizer.kind != "start" and not num_forced_chars
     ours = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
     theirs = teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
     aligned = None
-    if bridge and theirs and num_forced_chars:
-        aligned = bridge.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
-    elif bridge and theirs:
-        aligned = bridge.align(ours, theirs, answer_text(example))
+    if cross_tokenizer and theirs and num_forced_chars:
+        aligned = cross_tokenizer.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
+    elif cross_tokenizer and theirs:
+        aligned = cross_tokenizer.align(ours, theirs, answer_text(example))
     return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
 
 

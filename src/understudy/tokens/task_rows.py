@@ -15,7 +15,7 @@ def encode_groups(
     groups: Iterable[Sequence[TaskRow]],
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
-    bridge: CrossTokenizer | None = None,
+    cross_tokenizer: CrossTokenizer | None = None,
 ) -> list[ExampleRows]:
     """Encode the texts of examples; what has no token to learn is left out and counted in the encoder's notes.
 
@@ -23,14 +23,14 @@ def encode_groups(
         groups: the texts of each example (see `data.tasks.rows_of_examples`).
         student: the student's encoder.
         teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
-        bridge: between the two tokenizers, where the method needs answers to be aligned.
+        cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
 
     Raises:
         DataError: nothing is left to learn.
     """
     example_rows = []
     for group in groups:
-        rows = [_encoded(row, student, teacher, bridge) for row in group]
+        rows = [_encoded(row, student, teacher, cross_tokenizer) for row in group]
         learnable = tuple(row for row in rows if all(side.learned_ids for side in (row.student, row.teacher) if side))
         for _ in range(len(rows) - len(learnable)):
             student.add_note("texts left out: what is given fills max_answer_tokens")
@@ -44,7 +44,7 @@ def encode_groups(
 
 
 def _encoded(
-    row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, bridge: CrossTokenizer | None
+    row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, cross_tokenizer: CrossTokenizer | None
 ) -> EncodedRow:
-    encoded = encode_row(row.example, student, teacher, bridge, num_forced_chars=row.num_forced_chars)
+    encoded = encode_row(row.example, student, teacher, cross_tokenizer, num_forced_chars=row.num_forced_chars)
     return dataclasses.replace(encoded, task=row.task, weight=row.weight, use_teacher=row.task != COUNTERFACTUAL)

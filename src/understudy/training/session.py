@@ -102,13 +102,13 @@ def train_model(
     session.progress(0, 1, "load")
     tokenizer = load_example_tokenizer(session.config, recipe.data, weights=session.weights)
     template = tokenizer.template
-    teacher, teacher_tokenizer, bridge = None, None, None
+    teacher, teacher_tokenizer, cross_tokenizer = None, None, None
     if job.method is not None:
         teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.method)
-        bridge = job.align(template, teacher_tokenizer.template) if job.align else None
+        cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
-    rows = job.encode(tokenizer, teacher_tokenizer, bridge)
-    objective = job.objective(model, teacher.model if teacher else None, bridge)
+    rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer)
+    objective = job.objective(model, teacher.model if teacher else None, cross_tokenizer)
     module = DistillationModule(model, objective.to(device))
     figures, saves = fit(
         session,

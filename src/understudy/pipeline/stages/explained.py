@@ -70,7 +70,7 @@ def explained_job(context: Context) -> TrainingJob:
         encode=functools.partial(encode_groups, texts),
         objective=objective,
         method=recipe.distil if tasks.logits else None,
-        align=functools.partial(build.bridge, recipe.distil) if tasks.logits else None,
+        align=functools.partial(build.cross_tokenizer, recipe.distil) if tasks.logits else None,
         dev_score=dev_score,
     )
 

@@ -35,7 +35,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         encode=lambda *sides: encode_rows(rows, *sides),
         objective=functools.partial(build.objective, recipe.distil),
         method=recipe.distil,
-        align=functools.partial(build.bridge, recipe.distil),
+        align=functools.partial(build.cross_tokenizer, recipe.distil),
         dev_score=_dev_score(recipe),
     )
 

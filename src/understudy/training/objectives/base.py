@@ -51,14 +51,14 @@ class Objective(nn.Module):
     gold_weight: float = 1.0
 
     @classmethod
-    def build(cls, config: Any, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: Any, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """The objective that a recipe names, with whatever it learns made to fit the two models.
 
         Args:
             config: the section `distil`, of the method's own class.
             student: the student's model.
             teacher: the teacher's model.
-            bridge: what lies between the two tokenizers; None where the method aligns nothing.
+            cross_tokenizer: what lies between the two tokenizers; None where the method aligns nothing.
         """
         raise TypeError(f"{cls.__name__} does not say how it is built")
 

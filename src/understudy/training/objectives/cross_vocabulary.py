@@ -122,15 +122,15 @@ class MinEdit(AlignedObjective):
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
     @classmethod
-    def build(cls, config: MinEditConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: MinEditConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
         ours, theirs = head_of(student), head_of(teacher)
-        nearest = torch.from_numpy(_between(bridge).nearest)[: len(theirs.weight)]
+        nearest = torch.from_numpy(_between(cross_tokenizer).nearest)[: len(theirs.weight)]
         return cls(
             divergence_of(config),
             nearest,
             len(ours.weight),
-            _exact(bridge, ours, theirs),
+            _exact(cross_tokenizer, ours, theirs),
             temperature=config.temperature,
             gold_weight=config.gold_weight,
             scale_by_temperature_squared=config.scale_by_temperature_squared,
@@ -154,9 +154,9 @@ class SortedProbabilities(AlignedObjective):
     """
 
     @classmethod
-    def build(cls, config: UldConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: UldConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
-        exact = _exact(bridge, head_of(student), head_of(teacher))
+        exact = _exact(cross_tokenizer, head_of(student), head_of(teacher))
         return cls(exact, temperature=config.temperature, gold_weight=config.gold_weight)
 
     def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
@@ -181,9 +181,11 @@ class ByteAligned(AlignedObjective):
         self.register_buffer("columns", shared_columns(exact), persistent=False)
 
     @classmethod
-    def build(cls, config: ByteAlignedConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(
+        cls, config: ByteAlignedConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None
+    ) -> Self:
         """See the base class."""
-        exact = _exact(bridge, head_of(student), head_of(teacher))
+        exact = _exact(cross_tokenizer, head_of(student), head_of(teacher))
         return cls(exact, beta=config.beta, temperature=config.temperature, gold_weight=config.gold_weight)
 
     def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
@@ -221,13 +223,13 @@ class DualSpaceV2Objective(Objective):
         self.gold_weight = gold_weight
 
     @classmethod
-    def build(cls, config: DskdV2Config, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: DskdV2Config, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
         ours, theirs = head_of(student), head_of(teacher)
         spaces = DualSpaceV2(
             ours.weight,
             theirs.weight,
-            shared_columns(_exact(bridge, ours, theirs)),
+            shared_columns(_exact(cross_tokenizer, ours, theirs)),
             scale=theirs.scale / ours.scale,
             agreement_threshold=config.agreement_threshold,
         )
@@ -264,14 +266,14 @@ class DualSpaceV2Objective(Objective):
         return sums | aligned_statistics(losses.student, same)
 
 
-def _between(bridge: CrossTokenizer | None) -> VocabularyMap:
-    assert bridge is not None, "the method needs what lies between the two tokenizers"
-    return bridge.vocabulary
+def _between(cross_tokenizer: CrossTokenizer | None) -> VocabularyMap:
+    assert cross_tokenizer is not None, "the method needs what lies between the two tokenizers"
+    return cross_tokenizer.vocabulary
 
 
-def _exact(bridge: CrossTokenizer | None, student: Head, teacher: Head) -> Tensor:
+def _exact(cross_tokenizer: CrossTokenizer | None, student: Head, teacher: Head) -> Tensor:
     """`[V_t]` the student's id of each of the teacher's, for the columns that the two heads have."""
-    exact = torch.from_numpy(_between(bridge).exact)
+    exact = torch.from_numpy(_between(cross_tokenizer).exact)
     # A tokenizer may know more tokens than the model has columns.
     return exact.masked_fill(exact >= len(student.weight), -1)[: len(teacher.weight)]
 
@@ -284,7 +286,7 @@ def shared_columns(exact: Tensor) -> Tensor:
 
 def alignment_of(batch: Batch) -> Alignment:
     """The alignment of a batch, which its rows must have been encoded with."""
-    assert "alignment" in batch, "the rows were encoded without the bridge between the two tokenizers"
+    assert "alignment" in batch, "the rows were encoded without the cross_tokenizer between the two tokenizers"
     return batch["alignment"]
 
 

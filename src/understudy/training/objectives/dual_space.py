@@ -49,7 +49,7 @@ class DualSpaceObjective(Objective):
         self.gold_weight = gold_weight
 
     @classmethod
-    def build(cls, config: DskdConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: DskdConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
         spaces = DualSpace(_width(student), _width(teacher))
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
@@ -90,7 +90,7 @@ class CrossModelObjective(DualSpaceObjective):
     embeddings: ClassVar[bool] = True
 
     @classmethod
-    def build(cls, config: DskdCmaConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: DskdCmaConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
         spaces = CrossModelAttention(
             _width(student),

@@ -53,7 +53,7 @@ class OutputDivergence(Objective):
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
     @classmethod
-    def build(cls, config: KdConfig, student: Any, teacher: Any, bridge: CrossTokenizer | None) -> Self:
+    def build(cls, config: KdConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
         return cls(
             divergence_of(config),
