@@ -93,11 +93,11 @@ def test_every_status_means_something(status: int) -> None:
     found = status_fault(status, "words", {}, key_variable="KEY")
     if status in (408, 409, 429) or status >= 500:
         assert isinstance(found, Fault)
-        assert found.again
+        assert found.retryable
         assert not found.charged
     elif status in (400, 413, 422):
         assert isinstance(found, Fault)
-        assert not found.again
+        assert not found.retryable
     else:
         assert isinstance(found, TeacherError)
         assert not found.retryable

@@ -37,8 +37,8 @@ class Fault(Exception):
     Attributes:
         kind: first word of the completion's reason.
         detail: the rest of it.
-        again: whether asking again can help at any time.
-        broken: whether an answer came that cannot be used; asked again twice at most.
+        retryable: whether asking again can help at any time.
+        unusable: whether an answer came that cannot be used; asked again twice at most.
         wait: seconds the endpoint wants to be left alone.
         tokens: what the call read and wrote, where the endpoint said so.
         charged: whether the call counts on the budget.
@@ -49,8 +49,8 @@ class Fault(Exception):
         kind: str,
         detail: str,
         *,
-        again: bool = False,
-        broken: bool = False,
+        retryable: bool = False,
+        unusable: bool = False,
         wait: float | None = None,
         tokens: tuple[int, int] | None = None,
         charged: bool = False,
@@ -58,11 +58,11 @@ class Fault(Exception):
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
-        self.again = again
-        self.broken = broken
+        self.retryable = retryable
+        self.unusable = unusable
         self.wait = wait
         self.tokens = tokens
-        self.charged = charged or broken
+        self.charged = charged or unusable
 
 
 def status_fault(status: int, message: str, headers: Any, *, key_variable: str) -> Fault | TeacherError:
@@ -82,7 +82,7 @@ def status_fault(status: int, message: str, headers: Any, *, key_variable: str) 
         kind = "rate limit" if status == 429 else "server"
         if wait is not None and wait > LONGEST_WAIT:
             return Fault(kind, f"the endpoint asks to be left alone for {wait:,.0f} s ({answer})")
-        return Fault(kind, answer, again=True, wait=wait)
+        return Fault(kind, answer, retryable=True, wait=wait)
     if status in (400, 413, 422):
         return Fault("request", answer)
     if status in (401, 403):

@@ -88,10 +88,10 @@ class Wire:
             return self._timeout(charged=not never_sent)
         cause = causes[-1]
         reason = " ".join(f"{type(cause).__name__} {clean(str(cause))}".split())
-        return Fault("connection", reason[:_LONGEST_MESSAGE], again=True, charged=not never_sent)
+        return Fault("connection", reason[:_LONGEST_MESSAGE], retryable=True, charged=not never_sent)
 
     def _timeout(self, *, charged: bool) -> Fault:
-        return Fault("timeout", f"no answer within {self._config.timeout:g} s", again=True, charged=charged)
+        return Fault("timeout", f"no answer within {self._config.timeout:g} s", retryable=True, charged=charged)
 
     def _body(self, request: Request) -> dict[str, Any]:
         config = self._config

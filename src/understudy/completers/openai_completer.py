@@ -196,7 +196,7 @@ class _Session:
                         read_value(answer.text, request.schema)
                 except Fault as fault:
                     self._usage.faults[fault.kind] += 1
-                    broken += fault.broken
+                    broken += fault.unusable
                     cost = _sum(cost, CachedAnswer("", *fault.tokens or ()))
                     fault.tokens = cost.input_tokens, cost.output_tokens
                     if answer is not None:
@@ -255,7 +255,7 @@ class _Session:
 
     def _wait(self, state: RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
-        if isinstance(fault, Fault) and fault.broken:
+        if isinstance(fault, Fault) and fault.unusable:
             return 0.0
         jittered = self._waits(state)
         retry_after = fault.wait if isinstance(fault, Fault) else None
@@ -284,7 +284,7 @@ class _Session:
 
 
 def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, Fault) and (error.again or error.broken)
+    return isinstance(error, Fault) and (error.retryable or error.unusable)
 
 
 def _sum(before: CachedAnswer, answer: CachedAnswer) -> CachedAnswer:

@@ -27,7 +27,7 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
         document = json.loads(body)
     except ValueError as error:
         start = clean(body[:80].decode("utf-8", "replace")).strip()
-        raise Fault("unreadable", f"the endpoint answered 200 with no JSON: {start!r}", broken=True) from error
+        raise Fault("unreadable", f"the endpoint answered 200 with no JSON: {start!r}", unusable=True) from error
     usage = _mapping(_mapping(document).get("usage"))
     read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     cost = (read, written) if read + written else None
@@ -40,7 +40,7 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
     if finish == "content_filter" or message.get("refusal"):
         raise Fault("refused", "the endpoint withheld the answer", tokens=cost, charged=True)
     if not isinstance(text, str) or not text.strip():
-        raise Fault("empty", "the endpoint answered without a text", tokens=cost, broken=True)
+        raise Fault("empty", "the endpoint answered without a text", tokens=cost, unusable=True)
     return CachedAnswer(clean(text), read, written, seconds)
 
 
@@ -61,11 +61,11 @@ def read_value(text: str, schema: Mapping[str, Any]) -> Any:
         # NaN and Infinity are Python's own, not JSON's.
         value = json.loads(fenced[1] if fenced else answer, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", broken=True) from error
+        raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", unusable=True) from error
     fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the answer"
-        raise Fault("unparseable", f"{where} breaks the schema: {fault.message[:120]}", broken=True)
+        raise Fault("unparseable", f"{where} breaks the schema: {fault.message[:120]}", unusable=True)
     return value
 
 

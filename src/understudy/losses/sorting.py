@@ -52,13 +52,13 @@ def _on_cpu(q: Tensor, p: Tensor, sign: Tensor | None) -> tuple[Tensor, Tensor |
     sign_view = None if sign is None else sign.numpy()
 
     def work(rows: slice) -> None:
-        _some_rows(q_view[rows], p_view[rows], value_view[rows], None if sign_view is None else sign_view[rows])
+        _sorted_distances(q_view[rows], p_view[rows], value_view[rows], None if sign_view is None else sign_view[rows])
 
     _in_threads(work, len(q))
     return value, sign
 
 
-def _some_rows(q: NDArray, p: NDArray, value: NDArray, sign: NDArray | None) -> None:
+def _sorted_distances(q: NDArray, p: NDArray, value: NDArray, sign: NDArray | None) -> None:
     q_sorted, p_sorted = np.sort(q, axis=-1, kind=None), np.sort(p, axis=-1, kind=None)
     common = min(q.shape[1], p.shape[1])
     q_surplus, p_surplus = q.shape[1] - common, p.shape[1] - common
