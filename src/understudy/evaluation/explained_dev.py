@@ -15,7 +15,7 @@ from understudy.types import Example
 
 
 def explained_dev_scores(
-    encoder: ExampleTokenizer, examples: Sequence[Example], tasks: TaskConfig, *, batch_size: int
+    tokenizer: ExampleTokenizer, examples: Sequence[Example], tasks: TaskConfig, *, batch_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that answers the development rows and gives ROUGE-L and exact match of the answers, in 0..1.
 
@@ -26,7 +26,7 @@ def explained_dev_scores(
     references = [list(example.answers) for example in examples]
 
     def measure(model: nn.Module) -> dict[str, float]:
-        texts = [answer.text for answer in generate_task(model, encoder, examples, task, batch_size=batch_size)]
+        texts = [answer.text for answer in generate_task(model, tokenizer, examples, task, batch_size=batch_size)]
         answers = [split_answer(text)[1] or "" if task in READS_RATIONALE else text for text in texts]
         scores = score(answers, references, metrics=("rougeL", "exact_match"))
         return {name: result.value for name, result in scores.items()}

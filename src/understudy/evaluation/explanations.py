@@ -78,7 +78,7 @@ def roles_of(tasks: TaskConfig) -> TaskRoles:
 
 def predict_explained(
     model: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     examples: Sequence[Example],
     tasks: TaskConfig,
     *,
@@ -88,11 +88,11 @@ def predict_explained(
     """Answer and explain every example greedily; score the choices by likelihood.
 
     Where the answer follows a rationale, the choices are scored behind the rationale that the model has written;
-    where the model's positions do not suffice, without its beginning (counted in the encoder's notes).
+    where the model's positions do not suffice, without its beginning (counted in the tokenizer's notes).
 
     Args:
         model: a causal language model or an encoder–decoder.
-        encoder: its template and the lengths.
+        tokenizer: its template and the lengths.
         examples: held-out rows with references.
         tasks: what the student learned.
         batch_size: rows at once.
@@ -105,16 +105,16 @@ def predict_explained(
         ConfigError: as in `roles_of`.
     """
     roles = roles_of(tasks)
-    texts = generate_task(model, encoder, examples, roles.answer, batch_size=batch_size, progress=progress)
+    texts = generate_task(model, tokenizer, examples, roles.answer, batch_size=batch_size, progress=progress)
     separate_texts: list[Generated] = []
     if roles.explanation not in (None, roles.answer):
         separate_texts = generate_task(
-            model, encoder, examples, roles.explanation, batch_size=batch_size, progress=progress
+            model, tokenizer, examples, roles.explanation, batch_size=batch_size, progress=progress
         )
     reads_rationale = roles.answer in READS_RATIONALE
     split_texts = [split_answer(text.text) if reads_rationale else ("", text.text.strip() or None) for text in texts]
     rationales = [rationale for rationale, _ in split_texts] if reads_rationale else None
-    scores = option_scores(model, encoder, examples, roles.answer, rationales=rationales, batch_size=batch_size)
+    scores = option_scores(model, tokenizer, examples, roles.answer, rationales=rationales, batch_size=batch_size)
     rows = []
     for index, (example, text) in enumerate(zip(examples, texts, strict=True)):
         rationale, answer = split_texts[index]
@@ -141,7 +141,7 @@ def _with_explanation(row: ExplainedPrediction, text: str | None, finished: bool
 
 def generate_task(
     model: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     examples: Sequence[Example],
     task: str,
     *,
@@ -151,9 +151,9 @@ def generate_task(
     """What a student writes when it is asked a task, greedily."""
     return generate(
         model,
-        encoder.template,
-        [encoder.prompt_ids(prompt_example(example, task)) for example in examples],
-        max_new_tokens=encoder.data.max_answer_tokens,
+        tokenizer.template,
+        [tokenizer.prompt_ids(prompt_example(example, task)) for example in examples],
+        max_new_tokens=tokenizer.data.max_answer_tokens,
         batch_size=batch_size,
         progress=progress,
     )
@@ -161,7 +161,7 @@ def generate_task(
 
 def option_scores(
     model: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     examples: Sequence[Example],
     task: str,
     *,
@@ -172,42 +172,42 @@ def option_scores(
 
     Args:
         model: a causal language model or an encoder–decoder.
-        encoder: its template and the lengths.
+        tokenizer: its template and the lengths.
         examples: the rows; one may stand there several times.
         task: the task asked.
         rationales: what stands before the mark, given and not scored; without it the option is the whole answer.
         batch_size: sequences at once.
     """
     with_choices = [index for index, example in enumerate(examples) if example.choices]
-    unlimited = _without_answer_limit(encoder)
+    unlimited = _without_answer_limit(tokenizer)
     rows = []
     for index in with_choices:
         prompt = prompt_example(examples[index], task)
         choices = examples[index].choices
         if rationales is None:
-            rows.append([encoder.encode(prompt, choice) for choice in choices])
+            rows.append([tokenizer.encode(prompt, choice) for choice in choices])
         else:
             prefix = with_answer(rationales[index], "").strip()
             texts = [with_answer(rationales[index], choice).strip() for choice in choices]
             rows.append(
                 _trimmed(
-                    [unlimited.encode(prompt, text, num_forced_chars=len(prefix)) for text in texts], model, encoder
+                    [unlimited.encode(prompt, text, num_forced_chars=len(prefix)) for text in texts], model, tokenizer
                 )
             )
-    pad: Any = encoder.template.tokenizer.pad_token_id
+    pad: Any = tokenizer.template.tokenizer.pad_token_id
     choice_values = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []
     scores = dict(zip(with_choices, choice_values, strict=True))
     return [scores.get(index) for index in range(len(examples))]
 
 
-def _trimmed(options: list[TokenizedExample], model: nn.Module, encoder: ExampleTokenizer) -> list[TokenizedExample]:
+def _trimmed(options: list[TokenizedExample], model: nn.Module, tokenizer: ExampleTokenizer) -> list[TokenizedExample]:
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
     room = _position_limit(model)
     longest = max(len(option.start + tuple(option.answer_ids) if option.start else option.ids) for option in options)
     excess = min(longest - room, *(option.num_forced for option in options)) if room else 0
     if excess <= 0:
         return options
-    encoder.add_note("rationales cut at their beginning, for the options behind them to fit")
+    tokenizer.add_note("rationales cut at their beginning, for the options behind them to fit")
     return [
         replace(option, answer_ids=option.answer_ids[excess:], num_forced=option.num_forced - excess)
         for option in options
@@ -222,14 +222,14 @@ def _position_limit(model: nn.Module) -> int | None:
     return room if room is not None and tables & {room, room + 2} else None
 
 
-def _without_answer_limit(encoder: ExampleTokenizer) -> ExampleTokenizer:
-    """The encoder without a limit on answers: a mark and an option stand behind the longest rationale.
+def _without_answer_limit(tokenizer: ExampleTokenizer) -> ExampleTokenizer:
+    """The tokenizer without a limit on answers: a mark and an option stand behind the longest rationale.
 
     Prompts keep the room they have; what is cut of them was counted when the row was answered.
     """
-    data, room = encoder.data, 1 << 20
+    data, room = tokenizer.data, 1 << 20
     sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
-    return dataclasses.replace(encoder, data=data.model_copy(update=sizes), notes={})
+    return dataclasses.replace(tokenizer, data=data.model_copy(update=sizes), notes={})
 
 
 def explanation_figures(

@@ -39,7 +39,7 @@ NOTHING_TO_SWAP = "not measured: no example has a counterfactual rationale"
 
 def swapped_answers(
     model: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     explained: Sequence[WithRationales],
     tasks: TaskConfig,
     *,
@@ -49,7 +49,7 @@ def swapped_answers(
 
     Args:
         model: a causal language model or an encoder–decoder.
-        encoder: its template and the lengths.
+        tokenizer: its template and the lengths.
         explained: examples with counterfactual rationales; those without give nothing.
         tasks: what the student learned.
         batch_size: sequences at once.
@@ -71,12 +71,12 @@ def swapped_answers(
         return []
     examples = list({example.id: example for example, _, _ in swaps}.values())
     own_rationales = [
-        split_answer(text.text)[0] for text in generate_task(model, encoder, examples, task, batch_size=batch_size)
+        split_answer(text.text)[0] for text in generate_task(model, tokenizer, examples, task, batch_size=batch_size)
     ]
-    own_scores = option_scores(model, encoder, examples, task, rationales=own_rationales, batch_size=batch_size)
+    own_scores = option_scores(model, tokenizer, examples, task, rationales=own_rationales, batch_size=batch_size)
     choice_before = {example.id: _likeliest(scores) for example, scores in zip(examples, own_scores, strict=True)}
     rows, _, rationales = zip(*swaps, strict=True)
-    scores_after = option_scores(model, encoder, rows, task, rationales=rationales, batch_size=batch_size)
+    scores_after = option_scores(model, tokenizer, rows, task, rationales=rationales, batch_size=batch_size)
     return [
         Swap(
             id=example.id,

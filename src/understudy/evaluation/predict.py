@@ -22,7 +22,7 @@ from understudy.types import Example
 
 def predict(
     model: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     examples: Sequence[Example],
     *,
     batch_size: int,
@@ -32,7 +32,7 @@ def predict(
 
     Args:
         model: of any kind.
-        encoder: its template and the lengths.
+        tokenizer: its template and the lengths.
         examples: held-out rows with references.
         batch_size: rows at once.
         progress: called with the number of rows just answered.
@@ -40,9 +40,9 @@ def predict(
     Returns:
         One an example, in order.
     """
-    answers = answer_examples(model, encoder, examples, batch_size=batch_size, progress=progress)
-    writes = encoder.template.candidates == "vocabulary"
-    choices = _choices(model, encoder, [e for e in examples if e.choices and writes], batch_size)
+    answers = answer_examples(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+    writes = tokenizer.template.candidates == "vocabulary"
+    choices = _choices(model, tokenizer, [e for e in examples if e.choices and writes], batch_size)
     return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
 
 
@@ -74,16 +74,16 @@ def group_of(example: Example) -> str:
 
 
 def _choices(
-    model: nn.Module, encoder: ExampleTokenizer, examples: list[Example], batch_size: int
+    model: nn.Module, tokenizer: ExampleTokenizer, examples: list[Example], batch_size: int
 ) -> dict[str, list[float]]:
-    rows = [[encoder.encode(example, choice) for choice in example.choices] for example in examples]
-    pad = encoder.template.tokenizer.pad_token_id
+    rows = [[tokenizer.encode(example, choice) for choice in example.choices] for example in examples]
+    pad = tokenizer.template.tokenizer.pad_token_id
     scores = choice_scores(model, rows, pad_id=pad, batch_size=batch_size) if rows else []  # pyright: ignore
     return {example.id: values for example, values in zip(examples, scores, strict=True)}
 
 
 def dev_scores(
-    encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
+    tokenizer: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int
 ) -> Callable[[nn.Module], dict[str, float]]:
     """A function that scores a model on the development rows.
 
@@ -91,11 +91,11 @@ def dev_scores(
     its tokens, in nats.
     """
     references = [list(example.answers) for example in examples]
-    # An encoder of its own: what is cut here was counted when the rows were learned or answered.
-    uncounted = dataclasses.replace(encoder, notes={})
+    # A tokenizer of its own: what is cut here was counted when the rows were learned or answered.
+    uncounted = dataclasses.replace(tokenizer, notes={})
     gold = [[uncounted.encode(example)] for example in examples]
     lengths = [len(row[0].learned_ids) for row in gold]
-    pad = encoder.template.tokenizer.pad_token_id
+    pad = tokenizer.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
         answers = answer_examples(model, uncounted, examples, batch_size=batch_size)
@@ -108,26 +108,26 @@ def dev_scores(
     return measure
 
 
-def speed(model: nn.Module, encoder: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int) -> ModelSpeed:
+def speed(model: nn.Module, tokenizer: ExampleTokenizer, examples: Sequence[Example], *, batch_size: int) -> ModelSpeed:
     """Size and speed of a model on real prompts: one at a time for latency, in batches for throughput.
 
     Args:
         model: of any kind.
-        encoder: its template.
+        tokenizer: its template.
         examples: prompts to answer; the first 20 give the latency.
         batch_size: rows at once for throughput.
 
     Returns:
         All but the peak of memory.
     """
-    answer_examples(model, encoder, examples[:2], batch_size=2)
+    answer_examples(model, tokenizer, examples[:2], batch_size=2)
     singles = []
     for example in examples[:20]:
         begin = time.perf_counter()
-        answer_examples(model, encoder, [example], batch_size=1)
+        answer_examples(model, tokenizer, [example], batch_size=1)
         singles.append(time.perf_counter() - begin)
     begin = time.perf_counter()
-    answers = answer_examples(model, encoder, examples, batch_size=batch_size)
+    answers = answer_examples(model, tokenizer, examples, batch_size=batch_size)
     seconds = time.perf_counter() - begin
     parameters = {id(p): p for p in base_model(model).parameters()}.values()
     return ModelSpeed(

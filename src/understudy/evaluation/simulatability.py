@@ -62,7 +62,7 @@ def observer_prompts(example: Example, explanation: str) -> dict[str, Example]:
 
 def simulate(
     observer: nn.Module,
-    encoder: ExampleTokenizer,
+    tokenizer: ExampleTokenizer,
     rows: Sequence[ExplainedPrediction],
     *,
     batch_size: int,
@@ -72,7 +72,7 @@ def simulate(
 
     Args:
         observer: a causal language model or an encoder–decoder; options are compared by likelihood.
-        encoder: its template and the lengths.
+        tokenizer: its template and the lengths.
         rows: of `predict_explained`. Rows without options, without an explanation, or whose answer names no option are
             left out.
         batch_size: sequences at once.
@@ -87,7 +87,7 @@ def simulate(
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
         examples = [views[view] for views in prompts]
-        scores = option_scores(observer, encoder, examples, "answer", batch_size=batch_size)
+        scores = option_scores(observer, tokenizer, examples, "answer", batch_size=batch_size)
         foreseen[view] = [_foresees(scores_of_row, row) for scores_of_row, row in zip(scores, usable, strict=True)]
     figures = leakage_adjusted(
         foreseen[BOTH],

@@ -161,9 +161,9 @@ def _show_inputs(inputs: Inputs, sample: EncodedSample, screen: Screen) -> list[
     screen.part("Alignment and lengths", lambda _: render.show_alignment(alignment, sample, by_position=by_position))
     answers = [answer_text(example) for example in sample.examples]
     all_findings = findings.of_sample(sample) + findings.of_alignment(alignment, by_position=by_position)
-    for name, encoder in (("student", inputs.student), ("teacher", inputs.teacher)):
+    for name, tokenizer in (("student", inputs.student), ("teacher", inputs.teacher)):
         encoded = [getattr(row, name) for row in sample.rows]
-        all_findings += findings.of_answers(name, check_answers(encoded, answers, encoder.template))
+        all_findings += findings.of_answers(name, check_answers(encoded, answers, tokenizer.template))
     return all_findings
 
 

@@ -196,9 +196,9 @@ def teacher_cost(inputs: Inputs, sample: EncodedSample) -> Cost | None:
         return Cost(None, None, **size, why_not=f"needs about {in_bytes(needed)} and {in_bytes(free)} are free")
     model, autocast = trainable(config, config.sft, device, None, config.seed_or(recipe.seed))
     schedule = train_schedule(config.sft, len(sample.rows))
-    encoder = load_example_tokenizer(config, recipe.data)
-    rows = encode_rows(sample.examples[: schedule.micro_batch_size], encoder)
-    batch = move(collator_of(encoder.template, None, None)(rows), device)
+    tokenizer = load_example_tokenizer(config, recipe.data)
+    rows = encode_rows(sample.examples[: schedule.micro_batch_size], tokenizer)
+    batch = move(collator_of(tokenizer.template, None, None)(rows), device)
     module = DistillationModule(model, build.gold_objective())
 
     def mixed() -> Any:

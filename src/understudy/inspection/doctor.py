@@ -60,8 +60,8 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(max_rows, len(gold)))
-    encoders = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
-    rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in encoders) for example in examples]
+    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
+    rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in tokenizers) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return DoctorReport(

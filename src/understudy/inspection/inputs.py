@@ -58,13 +58,13 @@ class DataSummary:
 
 @dataclass
 class Inputs:
-    """Splits and encoders, without models.
+    """Splits and tokenizers, without models.
 
     Attributes:
         recipe: what is inspected.
         splits: the data.
-        student: encoder of the student.
-        teacher: encoder of the teacher.
+        student: tokenizer of the student.
+        teacher: tokenizer of the teacher.
     """
 
     recipe: Recipe

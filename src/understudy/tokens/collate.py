@@ -7,7 +7,7 @@ target_mask   .  .  1  1  1             true where the NEXT token is learned
 target_ids         a0 a1 </s>
 ```
 
-An encoder–decoder reads p0 p1 p2 with its encoder; `decoder_input_ids` are START a0 a1, and `target_mask` is theirs.
+An encoder–decoder reads p0 p1 p2 with its tokenizer; `decoder_input_ids` are START a0 a1, and `target_mask` is theirs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def encode_rows(
 
     Args:
         examples: rows with an answer.
-        student: the student's encoder.
+        student: the student's tokenizer.
         teacher: the teacher's, where the method needs its logits or states.
         cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
     """

@@ -17,11 +17,11 @@ def encode_groups(
     teacher: ExampleTokenizer | None = None,
     cross_tokenizer: CrossTokenizer | None = None,
 ) -> list[ExampleRows]:
-    """Encode the texts of examples; what has no token to learn is left out and counted in the encoder's notes.
+    """Encode the texts of examples; what has no token to learn is left out and counted in the tokenizer's notes.
 
     Args:
         groups: the texts of each example (see `data.tasks.rows_of_examples`).
-        student: the student's encoder.
+        student: the student's tokenizer.
         teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
         cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
 

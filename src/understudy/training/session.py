@@ -44,7 +44,7 @@ class TrainingJob:
         objective: of the student's model, the teacher's and what lies between; the last two may be None.
         method: by which a teacher is read; None where none is.
         align: what lies between two tokenizers; None where nothing has to be aligned.
-        dev_score: of an encoder and the development rows; None: nothing is scored on the way.
+        dev_score: of a tokenizer and the development rows; None: nothing is scored on the way.
     """
 
     num_examples: int

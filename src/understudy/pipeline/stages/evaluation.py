@@ -41,12 +41,12 @@ def predict(context: Context, arm: str) -> PredictionNotes:
     """Answer the test rows with one arm; one that learned texts explains its answers."""
     if context.recipe.arm(arm).learns == "task_texts":
         return predict_with_explanations(context, arm)
-    model, encoder = _arm(context, arm)
+    model, tokenizer = _arm(context, arm)
     rows = held_out(context.run, context.recipe)
     counter = Counter(context.progress, len(rows), "answers")
-    predictions = predict_rows(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
+    predictions = predict_rows(model, tokenizer, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
     write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
-    return PredictionNotes(len(predictions), encoder.notes)
+    return PredictionNotes(len(predictions), tokenizer.notes)
 
 
 def speed_of(context: Context, which: str) -> SpeedNotes:
@@ -57,9 +57,9 @@ def speed_of(context: Context, which: str) -> SpeedNotes:
     names = reversed(context.recipe.evaluate.arms)
     trained = [name for name in names if context.run.is_done(stage_of("train", name).name)]
     memory = PeakMemory(context.device)
-    model, encoder = _arm(context, which if which == "teacher" else (trained or [BASE_STUDENT.name])[0])
+    model, tokenizer = _arm(context, which if which == "teacher" else (trained or [BASE_STUDENT.name])[0])
     rows = held_out(context.run, context.recipe)[:200]
-    figures = speed(model, encoder, rows, batch_size=context.recipe.evaluate.batch_size)
+    figures = speed(model, tokenizer, rows, batch_size=context.recipe.evaluate.batch_size)
     return SpeedNotes(replace(figures, peak_memory_mb=memory.bytes() / 2**20))
 
 

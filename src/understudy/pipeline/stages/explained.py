@@ -115,30 +115,30 @@ def predict_with_explanations(context: Context, arm: str) -> PredictionNotes:
     """Answer the held-out rows and explain them; swap rationales; let the observer foresee the answers."""
     run, recipe = context.run, context.recipe
     tasks, size = _tasks(recipe), recipe.evaluate.batch_size
-    model, encoder = _load(context, stage_of("train", arm).name)
+    model, tokenizer = _load(context, stage_of("train", arm).name)
     rows = held_out(run, recipe)
     roles = roles_of(tasks)
     answers_separately = roles.explanation not in (None, roles.answer)
     counter = Counter(context.progress, len(rows) * (2 if answers_separately else 1), "answers")
-    predictions = predict_explained(model, encoder, rows, tasks, batch_size=size, progress=counter)
+    predictions = predict_explained(model, tokenizer, rows, tasks, batch_size=size, progress=counter)
     write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
     resampling = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence, recipe.seed)
     lines = figure_lines(explanation_figures(predictions, resampling=resampling)) if tasks.kind != "answer" else []
     if tasks.kind != "answer":
         swapped, role = counterfactual_rows(run, recipe)
-        swaps = swapped_answers(model, encoder, swapped, tasks, batch_size=size)
+        swaps = swapped_answers(model, tokenizer, swapped, tasks, batch_size=size)
         write_jsonl(context.folder / "swaps.jsonl", [swap.to_json() for swap in swaps])
         lines += faithfulness_lines(faithfulness(swaps, tasks, resampling=resampling), role)
     if (observed := stage_of("observer").name) in context.stage.needs:
-        observer, its_encoder = _load(context, observed)
-        lines += observer_lines(simulate(observer, its_encoder, predictions, batch_size=size, resampling=resampling))
+        observer, its_tokenizer = _load(context, observed)
+        lines += observer_lines(simulate(observer, its_tokenizer, predictions, batch_size=size, resampling=resampling))
     if recipe.evaluate.judge and tasks.kind != "answer":
         lines += judged_lines(
             judged_explanations(
                 predictions, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=resampling
             )
         )
-    return PredictionNotes(len(predictions), encoder.notes, tuple(lines))
+    return PredictionNotes(len(predictions), tokenizer.notes, tuple(lines))
 
 
 def counterfactual_rows(run: Run, recipe: Recipe) -> tuple[list[WithRationales], str]:
