@@ -9,8 +9,9 @@ import pytest
 from support.arms import compare_arms
 from understudy.errors import ConfigError
 from understudy.metrics.significance import Resampling
+from understudy.pipeline.model_card import model_card
 from understudy.pipeline.preflight import check_evaluation
-from understudy.pipeline.summary import model_card, summary
+from understudy.pipeline.summary import summary
 from understudy.recipe import parse_recipe
 
 

@@ -1,11 +1,9 @@
-"""The last stage: predictions to scores, scores to `report.html`, and the student's folder with its model card."""
+"""The last stage: predictions to scores, scores to `report.html`."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from understudy.arms import DISTILLED, main_arm
@@ -13,12 +11,13 @@ from understudy.evaluation.compare import compare
 from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
-from understudy.files import atomic, read_json, read_jsonl, whole_folder, write_json
+from understudy.files import read_json, read_jsonl, write_json
 from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
+from understudy.pipeline.model_card import TABLE, export_student
 from understudy.pipeline.stage import Stage
-from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, dump_recipe
+from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
     AnswersNotes,
     DataNotes,
@@ -34,8 +33,6 @@ from understudy.report import ReportInputs, render_report
 from understudy.report.headline import headline
 from understudy.report.verdicts import names_of
 from understudy.run import Run
-
-TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
@@ -163,87 +160,3 @@ def steps_sentences(steps: Mapping[str, int], recipe: Recipe) -> list[str]:
         ]
     counts = ", ".join(f"{name} {count:,}" for name, count in steps.items())
     return [f"The students took different numbers of optimiser steps: {counts}."] if steps else []
-
-
-# -- the student's folder --------------------------------------------------------------------------------------------
-
-
-def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
-    """Copy the run's own student to `student/`, with a model card."""
-    arm = main_arm(names_of(comparison))
-    with whole_folder(run.folder / "student") as part:
-        shutil.copytree(run.stage(stage_of("train", arm).name) / "model", part, dirs_exist_ok=True)
-        with atomic(Path(part) / "README.md") as handle:
-            handle.write(model_card(recipe, comparison, pipeline_tag=_pipeline_tag(Path(part))))
-
-
-def _pipeline_tag(folder: Path) -> str:
-    from transformers import PreTrainedConfig
-
-    from understudy.models.kinds import kind_of
-
-    return kind_of(PreTrainedConfig.from_json_file(folder / "config.json")).pipeline_tag
-
-
-def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: str = "text-generation") -> str:
-    """A model card: what it was made from, how, and how well it does."""
-    table = comparison["overall"]["table"]
-    arm = main_arm(table)
-    metrics = [name for name in TABLE if name in table.get(arm, {})]
-    lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {pipeline_tag}",
-        f"base_model: {recipe.student.model}",
-        "tags: [understudy, distillation]",
-        "---",
-        f"# {recipe.name}",
-        "",
-        _how(recipe, arm),
-        "",
-        f"- teacher: {_before(recipe.teacher) if recipe.teacher else _elsewhere(recipe)}",
-        f"- student: {_before(recipe.student)}",
-        f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
-        "",
-        "Held-out items, with bootstrap intervals:",
-        "",
-        "| arm | " + " | ".join(metrics) + " |",
-        "|---" * (len(metrics) + 1) + "|",
-    ]
-    for arm, values in table.items():
-        cells = [_cell(values.get(name)) for name in metrics]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _how(recipe: Recipe, arm: str) -> str:
-    divergence = f" with `{recipe.distil.divergence}`" if isinstance(recipe.distil, DivergenceConfig) else ""
-    by = f"`{recipe.distil.method}`{divergence} at temperature {recipe.distil.temperature}"
-    if recipe.arm(arm).learns != "task_texts" or recipe.tasks is None:
-        return f"A student distilled by understudy: {by}."
-    texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"
-    also = f"; beside it the teacher's logits: {by}" if recipe.tasks.logits else ""
-    return f"A student taught by understudy with texts of a teacher: {texts}{also}."
-
-
-def _before(model: ModelConfig) -> str:
-    """A model, and what was done to it before distillation."""
-    steps = [
-        name for name, on in (("continued pretraining", model.pretrain), ("supervised fine-tuning", model.sft)) if on
-    ]
-    fresh = " (fresh weights)" if model.init == "fresh" else ""
-    return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
-
-
-def _elsewhere(recipe: Recipe) -> str:
-    """A teacher that was only asked."""
-    name = recipe.generate and (recipe.generate.teacher.model if recipe.generate.teacher else recipe.generate.recorded)
-    return f"`{name}`, by its texts" if name else "none"
-
-
-def _cell(interval: Mapping[str, Any] | None) -> str:
-    """A value with its interval; too few items have none."""
-    if interval is None or interval["value"] is None:
-        return "–"
-    around = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
-    return f"{interval['value']:.3f}{around}"
