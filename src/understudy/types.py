@@ -29,10 +29,13 @@ class Gives(Flag):
     tokens with the tail. Token embeddings stand beside.
     """
 
+    # Every bit has a name of its own: Python 3.11.2 drops those that have none when two flags are joined.
     TOP_K = 0b0001
-    LOGPS = 0b0011
-    STATES = 0b0111
+    EVERY_COLUMN = 0b0010
+    HIDDEN = 0b0100
     EMBEDDINGS = 0b1000
+    LOGPS = TOP_K | EVERY_COLUMN
+    STATES = LOGPS | HIDDEN
 
     @property
     def words(self) -> str:

@@ -78,3 +78,11 @@ def test_likeliest_that_carry_everything_leave_no_tail():
     signal = TopK(torch.tensor([[0, 1], [0, 1]]), logp, torch.zeros(2), (2,))
     assert signal.log_tail[0] == -torch.inf
     assert signal.log_tail[1] < -14
+
+
+def test_joined_signals_keep_what_each_contains():
+    both = Gives.STATES | Gives.EMBEDDINGS
+    assert Gives.STATES in both
+    assert Gives.EMBEDDINGS in both
+    assert both ^ Gives.EMBEDDINGS == Gives.STATES
+    assert both & ~Gives.EMBEDDINGS == Gives.STATES
