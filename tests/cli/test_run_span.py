@@ -130,6 +130,37 @@ def test_what_cannot_be_distilled_is_refused_before_any_weight(
     assert not list(house.folder.glob("runs/*/stages/*/model"))
 
 
+def test_texts_that_stand_in_no_context_are_left_out_and_counted(house: House, command) -> None:
+    """The teacher writes noise here, so not one of its answers stands in a context."""
+    house.recipe["teacher"] = {"model": str(house.models / "writer")}
+    house.recipe["evaluate"] |= {"arms": ["sft", "seqkd"]}
+    done = command("run", str(house.write_recipe()))
+    assert done.code == 0, done.err
+    run = Run(house.run_folder())
+    notes = run.record("train-seqkd").notes["notes"]
+    answers = read_jsonl(run.stage("answers") / "answers.jsonl")
+    assert notes["the teacher's answers that the student cannot give: left out"] == len(answers) > 0
+    house.recipe["seqkd"] = {"keep_gold": False, "keep_unfinished": True}
+    refused = command("run", str(house.write_recipe()))
+    assert refused.code != 0
+    assert "the student can give none of the teacher's answers" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_a_teacher_that_points_may_be_asked_for_texts(house: House, command) -> None:
+    """Gold answers that stand nowhere are learned by a student that writes; the teacher is only asked."""
+    path = house.folder / "rows.jsonl"
+    row = '{{"id": "r{0}", "question": "Who ends N{0}?", "answer": "PCF", "context": "The SMF ends all."}}\n'
+    path.write_text("".join(row.format(n) for n in range(40)), encoding="utf-8")
+    house.recipe["data"] |= {"source": str(path), "format": "auto", "gold_share": 0.5, "test": 0.2, "dev": 0.1}
+    house.recipe["data"].pop("limit")
+    house.recipe["teacher"] = {"model": str(house.models / "teacher")}
+    house.recipe["student"] = {"model": str(house.models / "writer")}
+    house.recipe["evaluate"] |= {"arms": ["sft", "seqkd"]}
+    done = command("run", str(house.write_recipe()))
+    assert done.code == 0, done.err
+
+
 def test_rows_that_no_span_answers_are_named_before_training(house: House, command, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(

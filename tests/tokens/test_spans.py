@@ -13,6 +13,7 @@ from support.tiny import tokenizer as byte_level
 from understudy.data.load import load_splits
 from understudy.errors import DataError, ModelError
 from understudy.recipe import DataConfig
+from understudy.tokens.collate import encode_rows
 from understudy.tokens.spans import NO_ANSWER, SpanExample, SpanTemplate, locate
 from understudy.types import Example
 
@@ -80,6 +81,20 @@ def test_what_cannot_be_pointed_at_is_named() -> None:
         reader.encode(Example("row-9", "Who ends N1? " * 60, ("SMF",), "The SMF ends N1."))
     with pytest.raises(ModelError, match=r"\[CLS\]"):
         SpanTemplate(byte_level())
+
+
+def test_answers_of_a_teacher_that_stand_nowhere_are_left_out_and_counted() -> None:
+    reader = tiny_span.reader()
+    context = "The SMF ends N1."
+    texts = ["SMF", "It is the SMF that ends N1.", "unanswerable"]
+    rows = [Example(f"t{n}", "Who?", (text,), context, origin="teacher") for n, text in enumerate(texts)]
+    assert [row.id for row in encode_rows(rows, reader)] == ["t0", "t2"]
+    assert reader.notes == {"the teacher's answers that the student cannot give: left out": 1}
+    with pytest.raises(DataError, match="none of the teacher's answers"):
+        encode_rows(rows[1:2], reader)
+    # A gold answer that stands nowhere is a mistake in the data.
+    with pytest.raises(DataError, match="t1"):
+        encode_rows([dataclasses.replace(rows[1], origin="gold")], reader)
 
 
 def test_a_batch_offers_context_and_no_answer_alone() -> None:

@@ -13,7 +13,6 @@ A task that had no weight in training is not asked; where `[predict]` had none, 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -229,7 +228,7 @@ def _without_answer_limit(tokenizer: ExampleTokenizer) -> ExampleTokenizer:
     """
     data, room = tokenizer.data, 1 << 20
     sizes = {"max_length": data.max_length + room, "max_answer_tokens": data.max_answer_tokens + room}
-    return dataclasses.replace(tokenizer, data=data.model_copy(update=sizes), notes={})
+    return replace(tokenizer, data=data.model_copy(update=sizes), notes={})
 
 
 def explanation_figures(

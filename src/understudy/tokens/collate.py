@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from understudy.errors import ModelError
+from understudy.errors import DataError, ModelError
 from understudy.tokens.align import CrossTokenizer, RowAlignment
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -68,8 +68,23 @@ def encode_rows(
         student: the student's tokenizer.
         teacher: the teacher's, where the method needs its logits or states.
         cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
+
+    Raises:
+        DataError: a teacher wrote all answers, and the student can give none of them.
     """
-    return [encode_row(example, student, teacher, cross_tokenizer) for example in examples]
+    rows = []
+    for example in examples:
+        # A gold answer that cannot be learned stops the run; what a teacher wrote is whatever it wrote.
+        if example.origin == "teacher" and not student.can_learn(example):
+            student.add_note("the teacher's answers that the student cannot give: left out")
+        else:
+            rows.append(encode_row(example, student, teacher, cross_tokenizer))
+    if examples and not rows:
+        raise DataError(
+            "the student can give none of the teacher's answers: not one stands in its context",
+            hint="take a teacher that points, or a student that writes",
+        )
+    return rows
 
 
 def encode_row(

@@ -79,6 +79,10 @@ class ExampleTokenizer:
         """
         replace(self, notes={}).prompt_ids(example)
 
+    def can_learn(self, example: Example) -> bool:
+        """Whether the answer of an example is one that the model could give; a model that writes can give any."""
+        return True
+
     def prompt_text(self, example: Example) -> str:
         """The prompt as the model reads it."""
         return self.template.prompt(self._messages(example))

@@ -138,6 +138,13 @@ class SpanTokenizer(ExampleTokenizer):
         else:
             self.windows(example)
 
+    def can_learn(self, example: Example) -> bool:
+        """See the base class: the answer must stand in the context."""
+        try:
+            return answer_text(example) == UNANSWERABLE or bool(locate(example, answer_text(example)))
+        except DataError:
+            return False
+
     def windows(self, example: Example) -> list[SpanExample]:
         """All windows of an example, each of at most `data.max_length` tokens; neighbours share a third.
 
