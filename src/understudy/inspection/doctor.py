@@ -27,8 +27,8 @@ from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.compatibility import (
     MAX_EXTRA_TOKENS,
+    AlignmentShares,
     Judgement,
-    Shares,
     TokenizerPair,
     Vocabularies,
     assess_method,
@@ -79,7 +79,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
 
 def alignment_shares(
     student: Template, teacher: Template, examples: Sequence[Example], rows: Sequence[Encoded], *, slow: bool = False
-) -> Shares:
+) -> AlignmentShares:
     """Align rows in every way there is.
 
     Args:
@@ -91,7 +91,7 @@ def alignment_shares(
     """
     same = float(np.mean([ours.answer_ids == theirs.answer_ids for ours, theirs in rows]))
     if slow:
-        return Shares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
+        return AlignmentShares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
     tokens = sum(len(ours.answer_ids) for ours, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
     for kind in ("exact", "min_edit", "groups"):
@@ -102,10 +102,10 @@ def alignment_shares(
             if kind == "exact":
                 beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners
                 counts["by_position"] += int(((beside >= 0) & (beside == alignment.partners)).sum())
-    return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
+    return AlignmentShares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-def _method(method: str, judgement: Judgement, shares: Shares) -> MethodReport:
+def _method(method: str, judgement: Judgement, shares: AlignmentShares) -> MethodReport:
     name = METHODS[method].share
     share = None if name is None else getattr(shares, name)
     return MethodReport(judgement.verdict, judgement.why, judgement.hint, share)
