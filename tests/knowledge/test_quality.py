@@ -21,7 +21,7 @@ from understudy.knowledge.quality import (
     restated,
     sift,
 )
-from understudy.knowledge.store import read, write_step
+from understudy.knowledge.store import read_step, write_step
 from understudy.knowledge.text_checks import FUNCTION_WORDS
 from understudy.knowledge.text_statistics import figures, revision
 from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
@@ -162,14 +162,14 @@ def test_sifting_a_folder_is_filtering_its_rows_and_can_be_done_again(tmp_path):
     strict = FilterConfig(near_duplicate=0.9, min_votes=0.5)
     steps = ("explain", "revise", "answer")
     sift(tmp_path, steps, examples, strict)
-    assert [each.reasons for each in read(tmp_path, "explain")] == [("votes: 0 of 1 for the gold answer",), (), ()]
-    assert list(read(tmp_path, "answer")) == answers
+    assert [each.reasons for each in read_step(tmp_path, "explain")] == [("votes: 0 of 1 for the gold answer",), (), ()]
+    assert list(read_step(tmp_path, "answer")) == answers
     assert not (tmp_path / "revise.jsonl").exists()
     before = (tmp_path / "explain.jsonl").read_bytes()
     sift(tmp_path, steps, examples, strict)
     assert (tmp_path / "explain.jsonl").read_bytes() == before
     sift(tmp_path, steps, examples, KEEP_ALL)
-    assert list(read(tmp_path, "explain")) == texts
+    assert list(read_step(tmp_path, "explain")) == texts
 
 
 WORDS = st.lists(st.sampled_from(["the", "water", "is", "still", "and", "clear"]), max_size=12).map(" ".join)

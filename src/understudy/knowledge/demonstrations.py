@@ -89,7 +89,7 @@ def _example(name: str, row: Mapping[str, Any]) -> Example:
     return Example(name, str(row["question"]), tuple(map(str, answers)), context, tuple(map(str, choices)))
 
 
-class Shots:
+class FewShotTurns:
     """The demonstrations of a step, as earlier turns of the conversation: the same ones for every example.
 
     They are drawn once by the seed, one text of each demonstrated example before a second of any. An example that is
@@ -139,7 +139,9 @@ def demonstrated_turns(
         questions: list[Question] = list(
             step.step.asks(demonstration.example, known, StepRandom(seed, demonstration.example.id, prompts.pairs))
         )
-        by_choice = {ask.choice: prompts.turn(step.name, demonstration.example, ask) for ask in questions}
+        by_choice = {
+            question.choice: prompts.turn(step.name, demonstration.example, question) for question in questions
+        }
     except Skip:
         return
     for row in rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import ConfigError, unknown
-from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find
+from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find_step
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Knowledge
@@ -40,17 +40,17 @@ class PlannedStep:
 
     def sees(self, rows: Iterable[Knowledge]) -> PriorTexts:
         """What the step may know of an example's rows: the same ones, whichever came first."""
-        seen = [row for row in rows if row.step in self.known]
+        visible = [row for row in rows if row.step in self.known]
         return PriorTexts(
-            tuple(sorted(seen, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample)))
+            tuple(sorted(visible, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample)))
         )
 
     def lacks(self, known: PriorTexts) -> str:
         """Why the step cannot be asked; empty where it can."""
         for need in self.step.needs + self.step.after:
-            there = need in self.direct or (need == RATIONALE and bool(self.direct))
+            was_asked = need in self.direct or (need == RATIONALE and bool(self.direct))
             text = known.rationale() if need == RATIONALE else known.text(need)
-            if there and text is None:
+            if was_asked and text is None:
                 return f"needs {need}: none was kept"
         return ""
 
@@ -68,7 +68,7 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
     """
     planned: list[PlannedStep] = []
     for name in config.steps:
-        planned.append(_place(find(name), planned, config))
+        planned.append(_place(find_step(name), planned, config))
     for field in ("temperatures", "max_tokens"):
         for name in getattr(config, field):
             if name not in config.steps:
@@ -94,11 +94,11 @@ def _place(step: Step, before: list[PlannedStep], config: GenerateConfig) -> Pla
             raise ConfigError(f"generate.steps: {step.name} needs {need} before it", hint=f"put {wanted} before it")
     wanted = {name for need in step.needs + step.after for name in (rationales if need == RATIONALE else [need])}
     direct = tuple(name for name in names if name in wanted)
-    seen = wanted.union(*(each.known for each in before if each.name in direct))
+    visible = wanted.union(*(each.known for each in before if each.name in direct))
     return PlannedStep(
         step,
         direct,
-        tuple(name for name in names if name in seen),
+        tuple(name for name in names if name in visible),
         config.temperatures.get(step.name),
         config.max_tokens.get(step.name, step.max_tokens),
         config.samples if step.sampled else 1,
