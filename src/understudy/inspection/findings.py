@@ -12,7 +12,7 @@ from understudy.inspection.inputs import DataSummary, EncodedSample
 from understudy.inspection.loss_terms import Losses
 from understudy.inspection.reference_check import HeadProbe, ReferenceCheck
 from understudy.inspection.time_estimate import in_bytes
-from understudy.inspection.tokens import Answers, TokenAlignment
+from understudy.inspection.tokens import AnswerCheck, TokenAlignment
 from understudy.recipe import Recipe
 
 SAME_WEIGHTS = 1e-6
@@ -70,7 +70,7 @@ def of_sample(sample: EncodedSample) -> list[Finding]:
     return findings
 
 
-def of_answers(model: str, answers: Answers) -> list[Finding]:
+def of_answers(model: str, answers: AnswerCheck) -> list[Finding]:
     """Whether what is learned is what the data says."""
     findings = []
     if answers.unstopped == answers.rows:

@@ -102,14 +102,14 @@ def load_inputs(recipe: Recipe) -> Inputs:
 
 def summarise_data(inputs: Inputs) -> DataSummary:
     """Sizes, notes and whether the vocabularies suit the method."""
-    ours, theirs = inputs.student.template, inputs.teacher.template
-    difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
+    student, teacher = inputs.student.template, inputs.teacher.template
+    difference = vocabulary_difference(student.tokenizer, teacher.tokenizer)
     sound, sentence = soundness(inputs.recipe.distil, difference)
     return DataSummary(
         sizes={role: len(getattr(inputs.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=inputs.splits.notes,
-        tokenizer_notes={"student": ours.notes, "teacher": theirs.notes},
-        vocabulary={"student": len(ours.tokenizer), "teacher": len(theirs.tokenizer)},
+        tokenizer_notes={"student": student.notes, "teacher": teacher.notes},
+        vocabulary={"student": len(student.tokenizer), "teacher": len(teacher.tokenizer)},
         difference=difference,
         soundness=sentence,
         sound=sound,
@@ -221,8 +221,8 @@ def load_pair(inputs: Inputs, sample: EncodedSample) -> LoadedPair:
     batch = micro_batch(inputs, sample, recipe.distil)
     teacher = load_model(recipe.local_teacher, device, seed=recipe.local_teacher.seed_or(recipe.seed))
     # Fresh weights of a student that is trained before distillation are drawn there.
-    own = recipe.student.pretrain or recipe.student.sft
-    seed = recipe.student.seed_or(recipe.seed) if own else recipe.seed
+    trained_before = recipe.student.pretrain or recipe.student.sft
+    seed = recipe.student.seed_or(recipe.seed) if trained_before else recipe.seed
     student, autocast = trainable(recipe.student, recipe.distil, device, None, seed)
     torch.manual_seed(recipe.seed)
     objective = build.objective(recipe.distil, student, teacher, inputs.cross_tokenizer).to(device)
