@@ -68,10 +68,10 @@ def _generate(recipe: str, overrides: list[str]) -> None:
 
 
 def _print_folder(folder: Path) -> None:
-    from understudy.knowledge.step_counts import summary
+    from understudy.knowledge.step_counts import count_steps
     from understudy.knowledge.store import steps_in
 
-    figures = summary(folder, steps_in(folder))
+    figures = count_steps(folder, steps_in(folder))
     if figures:
         print_counts(figures)
         typer.echo(f"texts: {folder}")

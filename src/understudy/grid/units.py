@@ -59,8 +59,8 @@ class Unit:
         return self.stage.name
 
     @property
-    def ordered(self) -> Stage:
-        """The stage as the scheduler orders it: by ids."""
+    def schedulable(self) -> Stage:
+        """The stage under the ids of units, as `scheduler.ready` compares them: two runs have stages of one name."""
         return dataclasses.replace(self.stage, name=self.id, needs=self.needs)
 
 

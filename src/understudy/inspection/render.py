@@ -186,7 +186,7 @@ def show_alignment(alignment: TokenAlignment, sample: EncodedSample, *, by_posit
         )
         rows.append(("target tokens", f"{text} in {alignment.rows} rows, aligned by attention"))
     rows.append(("whole rows", f"{alignment.same_reading} of {alignment.rows} are the very same ids to both models"))
-    rows.append(("looked at", f"{sample.looked_at:,} of {sample.of:,} rows"))
+    rows.append(("looked at", f"{sample.num_sampled:,} of {sample.num_available:,} rows"))
     rows.append(("lengths", f"prompts {_spread(sample.prompts)}, answers {_spread(sample.answers)} tokens"))
     cuts = [f"{model}: {what} × {count}" for model, counts in sample.cut.items() for what, count in counts.items()]
     rows.append(("cut", "; ".join(cuts) or Text("nothing", style=GOOD)))

@@ -107,7 +107,7 @@ class FewShotTurns:
         """The turns that stand before the question of an example."""
         if step.name not in self._turns:
             # One example's own shots at most are left out, so that many more have to be there.
-            num_shots = self._num + max((len(each.rows) for each in self._demonstrations), default=0)
+            num_shots = self._num + max((len(demonstration.rows) for demonstration in self._demonstrations), default=0)
             shots = self._all(step) if self._num else iter(())
             self._turns[step.name] = [turn for turn, _ in zip(shots, range(num_shots), strict=False)]
         others = [turns for name, turns in self._turns[step.name] if name != example.id]
@@ -115,8 +115,8 @@ class FewShotTurns:
 
     def _all(self, step: PlannedStep) -> Iterator[tuple[str, tuple[Message, ...]]]:
         examples = {
-            each.example.id: list(demonstrated_turns(each, step, self._prompts, self._seed))
-            for each in self._demonstrations
+            demonstration.example.id: list(demonstrated_turns(demonstration, step, self._prompts, self._seed))
+            for demonstration in self._demonstrations
         }
         for place in range(max(map(len, examples.values()), default=0)):
             for name, turns in examples.items():

@@ -128,8 +128,8 @@ class GenerationRun:
         skipped = True
         while skipped:
             skipped = False
-            outstanding = {each.name for each in opened.ahead} | opened.under_way.keys()
-            for planned in [each for each in opened.ahead if outstanding.isdisjoint(each.direct)]:
+            outstanding = {planned.name for planned in opened.ahead} | opened.under_way.keys()
+            for planned in [planned for planned in opened.ahead if outstanding.isdisjoint(planned.direct)]:
                 opened.ahead.remove(planned)
                 try:
                     questions = self._builder.questions(planned, opened.example, opened.rows)
@@ -182,7 +182,7 @@ class GenerationRun:
             if opened.unfinished == "budget":
                 self.left += 1
                 continue
-            step_order = {each.name: number for number, each in enumerate(self._builder.plan)}
+            step_order = {planned.name: number for number, planned in enumerate(self._builder.plan)}
             opened.rows.sort(
                 key=lambda row: (step_order[row.step], -1 if row.choice is None else row.choice, row.sample)
             )

@@ -14,7 +14,7 @@ from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import RequestBuilder
 from understudy.knowledge.step import load_user_steps
-from understudy.knowledge.step_counts import summary
+from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import KnowledgeStore, read_step
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
@@ -58,7 +58,7 @@ def generate(
         finished=generation.finished,
         left=generation.left,
         stopped=generation.stopped,
-        steps=summary(folder, config.steps),
+        steps=count_steps(folder, config.steps),
     )
 
 

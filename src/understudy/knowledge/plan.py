@@ -74,27 +74,27 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
             if name not in config.steps:
                 raise unknown("step", name, config.steps, where=f"generate.{field}")
     general = endpoint.temperature if endpoint else 0.0
-    for each in planned:
-        if each.samples > 1 and not (general if each.temperature is None else each.temperature):
+    for planned_step in planned:
+        if planned_step.samples > 1 and not (general if planned_step.temperature is None else planned_step.temperature):
             raise ConfigError(
                 f"generate.samples: {config.samples} answers at temperature 0 are one answer",
-                hint=f"set generate.temperatures: {{{each.name}: 0.7}}",
+                hint=f"set generate.temperatures: {{{planned_step.name}: 0.7}}",
             )
     return tuple(planned)
 
 
 def _place(step: Step, before: list[PlannedStep], config: GenerateConfig) -> PlannedStep:
-    names = [each.name for each in before]
+    names = [earlier.name for earlier in before]
     if step.name in names:
         raise ConfigError(f"generate.steps: {step.name} stands there twice", hint="leave one of them out")
-    rationales = [each.name for each in before if each.step.rationale]
+    rationales = [earlier.name for earlier in before if earlier.step.rationale]
     for need in step.needs:
         if need not in names and not (need == RATIONALE and rationales):
             wanted = "explain or another step that writes a rationale" if need == RATIONALE else need
             raise ConfigError(f"generate.steps: {step.name} needs {need} before it", hint=f"put {wanted} before it")
     wanted = {name for need in step.needs + step.after for name in (rationales if need == RATIONALE else [need])}
     direct = tuple(name for name in names if name in wanted)
-    visible = wanted.union(*(each.known for each in before if each.name in direct))
+    visible = wanted.union(*(earlier.known for earlier in before if earlier.name in direct))
     return PlannedStep(
         step,
         direct,

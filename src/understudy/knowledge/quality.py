@@ -15,27 +15,10 @@ from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.near_duplicates import NearDuplicates
 from understudy.knowledge.step import is_rationale
 from understudy.knowledge.store import read_step, step_path, write_step
-from understudy.knowledge.text_checks import Checks, check, restated, words
-from understudy.knowledge.text_statistics import figures, revision
+from understudy.knowledge.text_checks import check_text
 from understudy.knowledge.votes import ANSWER, stated_answer, votes
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge
-
-__all__ = [
-    "Checks",
-    "Filter",
-    "NearDuplicates",
-    "by_example",
-    "check",
-    "figures",
-    "filtered",
-    "is_judged",
-    "reasons",
-    "restated",
-    "revision",
-    "sift",
-    "words",
-]
 
 COUNTERFACTUAL, EXPLAIN_BLIND = "counterfactual", "explain_blind"
 
@@ -106,7 +89,7 @@ def reasons(row: Knowledge, example: Example, config: FilterConfig, rows: Iterab
         config: the limits.
         rows: the other rows of the example, as evidence; where a limit has no evidence it rejects nothing.
     """
-    checks = check(row, example)
+    checks = check_text(row, example)
     if not checks.words:
         return ("empty: there is no word in it",)
     rejections = []

@@ -30,7 +30,7 @@ from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
 from understudy.knowledge.step import load_user_steps
-from understudy.knowledge.step_counts import summary
+from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
@@ -180,20 +180,20 @@ def import_recorded(
         finished=len({row.id for row in rows if row.text is not None and row.step in config.steps}),
         left=0,
         stopped="",
-        steps=summary(folder, config.steps),
+        steps=count_steps(folder, config.steps),
     )
 
 
 def _rows(path: Path, examples_by_id: Mapping[str, Example]) -> Iterator[Knowledge]:
     if path.is_dir():
-        lines, lists = _files(path, ".jsonl"), [each for each in _files(path, ".json") if _is_list(each)]
+        lines, lists = _files(path, ".jsonl"), [file for file in _files(path, ".json") if _is_list(file)]
         if lists:
             yield from _in_order(lists, examples_by_id)
             return
         if not lines:
             raise DataError(f"{path} holds no recorded outputs", hint="expected .jsonl files, or .json lists of texts")
-        for each in lines:
-            yield from _lines(each, examples_by_id)
+        for file in lines:
+            yield from _lines(file, examples_by_id)
     elif path.suffix == ".json":
         yield from _in_order([path], examples_by_id)
     else:
@@ -202,8 +202,8 @@ def _rows(path: Path, examples_by_id: Mapping[str, Example]) -> Iterator[Knowled
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder in the order of the numbers in their names; those of a run that are no rows left out."""
-    files = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
-    return sorted(files, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
+    files = [path for path in folder.iterdir() if path.suffix == suffix and path.name != "finished-examples.jsonl"]
+    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path.name)])
 
 
 def _parts(name: str) -> list[str]:
@@ -249,9 +249,9 @@ def _texts(path: Path) -> list[str]:
 def _questions(files: Sequence[Path]) -> Path:
     """The one other file of rows beside the outputs or above them."""
     for folder in (files[0].parent, files[0].parent.parent):
-        candidates = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
+        candidates = [path for suffix in (".json", ".jsonl") for path in _files(folder, suffix)]
         candidates = [
-            each for each in candidates if each not in files and not (each.suffix == ".json" and _is_list(each))
+            path for path in candidates if path not in files and not (path.suffix == ".json" and _is_list(path))
         ]
         if len(candidates) == 1:
             return candidates[0]

@@ -40,10 +40,10 @@ class RequestBuilder:
         self.identity = {
             "teacher": self._teacher,
             "temperature": self._temperature(None),
-            "steps": [settings_of(each, self._prompts.fingerprint(each.name)) for each in self.plan],
+            "steps": [settings_of(planned, self._prompts.fingerprint(planned.name)) for planned in self.plan],
             "pairs": fingerprint([[pair.critique, pair.revision] for pair in self._prompts.pairs]),
             "own_steps": [fingerprint_file(Path(path).expanduser()) for path in config.own_steps],
-            "shots": [config.shots, fingerprint([repr(each) for each in demonstrations])],
+            "shots": [config.shots, fingerprint([repr(demonstration) for demonstration in demonstrations])],
             "seed": config.seed,
             "filter": config.filter.model_dump(),
         }

@@ -11,7 +11,7 @@ from understudy.records import StepCounts
 from understudy.types import Knowledge
 
 
-def summary(folder: str | os.PathLike[str], steps: Sequence[str]) -> dict[str, StepCounts]:
+def count_steps(folder: str | os.PathLike[str], steps: Sequence[str]) -> dict[str, StepCounts]:
     """The rows of each step, counted."""
     return {step: count(read_step(folder, step)) for step in steps}
 

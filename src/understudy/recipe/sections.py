@@ -318,7 +318,7 @@ class Recipe(Section):
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
-        return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
+        return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
