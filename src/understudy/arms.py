@@ -93,8 +93,8 @@ def main_arm(names: Iterable[str], arms: Mapping[str, Arm] = ARMS) -> str:
     """
     names = list(names)
     flagships = [name for name, arm in arms.items() if arm.flagship and name in names]
-    own = [name for name in names if name not in arms]
-    return next(iter((*flagships, *own)), DISTILLED.name)
+    declared_by_recipe = [name for name in names if name not in arms]
+    return next(iter((*flagships, *declared_by_recipe)), DISTILLED.name)
 
 
 def contrasts(names: Iterable[str], like: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:

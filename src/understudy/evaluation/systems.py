@@ -112,7 +112,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     Raises:
         ConfigError: no arm was answered yet.
     """
-    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_of(arm).is_file()}
+    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_path(arm).is_file()}
     if not arms:
         raise ConfigError(
             f"{run.folder} holds no predictions yet", hint="call `understudy run` with its recipe until it is done"
