@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from understudy.errors import RunError
 from understudy.pipeline import processes
-from understudy.pipeline.kinds import first_stages, stages
+from understudy.pipeline.kinds import first_stages, left_out, stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
 from understudy.records import DataNotes
@@ -24,6 +24,9 @@ from understudy.run import Run
 
 class Display(Protocol):
     """What shows progress: the console of a run, or of a grid."""
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
 
     def start(self, stage: Stage) -> None:
         """A stage begins."""
@@ -65,6 +68,9 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     _check_sources(run, recipe)
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
+    if not until:
+        for sentence in left_out(recipe, unlabelled=unlabelled):
+            display.say(sentence)
     runner(run, recipe, needed_for(planned, until) if until else planned, display)
 
 

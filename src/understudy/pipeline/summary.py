@@ -13,7 +13,7 @@ from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
 from understudy.files import read_json, read_jsonl, write_json
 from understudy.metrics.significance import Resampling
-from understudy.pipeline.kinds import stage_of, stages
+from understudy.pipeline.kinds import left_out, stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.model_card import TABLE, export_student
 from understudy.pipeline.stage import Stage
@@ -146,7 +146,9 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 "SeqKD and distilled read the same prompts."
             )
     lines += [note] if (note := taught_note(recipe)) else []
-    if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
+    unlabelled = run.notes("data", DataNotes).has_unlabelled
+    lines += left_out(recipe, unlabelled=unlabelled)
+    if DISTILLED.name in trained and not unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
 
