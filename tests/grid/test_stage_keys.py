@@ -173,6 +173,12 @@ def test_each_option_of_a_method_changes_what_it_teaches(method: str) -> None:
     [
         ("data", "data.source data.seed data.gold_share", "seed data.max_length data.password_env name student.model"),
         (
+            "pair",
+            "data.max_length distil.method distil.divergence student.kind teacher.config evaluate.arms teacher.tokenizer",
+            "seed distil.steps distil.batch_size distil.learning_rate distil.gold_weight distil.loss_temperature "
+            "teacher.sft.steps student.sft.steps teacher.dtype seqkd.keep_gold evaluate.rows",
+        ),
+        (
             "teacher_sft",
             "seed teacher.model teacher.sft.learning_rate teacher.pretrain.source data.seed data.max_length",
             "student.model student.sft.steps distil.method distil.steps seqkd.keep_gold evaluate.rows evaluate.arms",
@@ -208,6 +214,13 @@ def test_some_that_can_be_told_by_thinking(stage: str, read: str, not_read: str)
     before = keys_of(start)
     assert all(keys_of(changed(start, path))[stage] != before[stage] for path in read.split())
     assert all(keys_of(changed(start, path))[stage] == before[stage] for path in not_read.split())
+
+
+def test_whether_data_and_models_fit_is_checked_anew_only_for_what_it_asks() -> None:
+    plain, explained = keys_of(BASE)["pair"], keys_of(EXPLAINED)["pair"]
+    assert keys_of({**BASE, "teacher": {**BASE["teacher"], "sft": None}})["pair"] != plain
+    assert keys_of(fields.put(EXPLAINED, "tasks.logits", True))["pair"] != explained
+    assert keys_of(fields.put(EXPLAINED, "tasks.predict_weight", 0.25))["pair"] == explained
 
 
 def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> None:

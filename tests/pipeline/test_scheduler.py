@@ -158,7 +158,8 @@ def test_an_arm_that_would_be_another_is_left_out_with_a_word() -> None:
     recipe = parse_recipe({})
     assert left_out(recipe, unlabelled=True) == []
     assert left_out(recipe, unlabelled=False) == [
-        "SeqKD is left out: with a gold answer for every question it would be SFT-only, unless seqkd.keep_gold is false.",
+        "SeqKD is left out: with a gold answer for every question it would be SFT-only, "
+        "unless seqkd.keep_gold is false.",
         "KD on gold only is left out: with a gold answer for every question it would be Distilled.",
     ]
 

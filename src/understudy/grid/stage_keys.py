@@ -49,9 +49,9 @@ def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *
 
 
 def _value_at(fields: Any, path: str) -> Any:
-    for key in path.split("."):
+    for key in path.removesuffix("?").split("."):
         fields = fields[key]
-    return fields
+    return fields is not None if path.endswith("?") else fields
 
 
 def _names(path: str, value: Any) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Two cells of a grid share a stage where these agree. Each field is declared once, here or beside its kind; a test
 changes all *other* fields and sees that a stage gives the same bytes. The recipe that is passed in is that of the
-stage's arm.
+stage's arm. A path that ends in `?` stands for whether there is something at it (`teacher.sft?`), whatever it is.
 """
 
 from __future__ import annotations
@@ -49,10 +49,14 @@ def fresh_seed(recipe: Recipe, side: str) -> tuple[str, ...]:
 
 
 def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
-    """Of the stage that checks whether data, models and method fit."""
+    """Of the stage that checks whether data, models and method fit: of the method what it asks of the pair alone."""
     sides = ("teacher", "student") if recipe.teacher else ("student",)
-    templates = (f"{side}.{name}" for side in sides for name in TEMPLATE)
-    return (*ENCODE, *templates, *method(recipe), "evaluate.arms", "arms", "tasks")
+    models = (f"{side}.{name}" for side in sides for name in (*TEMPLATE, "kind", "config"))
+    taught = ("teacher.sft?",) if recipe.teacher else ()
+    asks = ("method", "divergence", "divergence_parameters")
+    asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
+    tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
+    return (*ENCODE, *models, *taught, *asked, *tasks, "evaluate.arms", "arms")
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:

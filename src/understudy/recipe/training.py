@@ -48,7 +48,7 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     eval_every: int | None = Field(default=None, gt=0)
-    """Answer the development rows every so many steps and keep the best ROUGE-L, of equals the last; default: 3 times a run."""
+    """Answer the development rows every so many steps, keep the (last) best ROUGE-L; default: 3 times a run."""
     eval_rows: int = Field(default=200, gt=0)
     """How many development rows to answer each time."""
     save_every: int | None = Field(default=None, gt=0)
@@ -107,6 +107,6 @@ class SeqkdConfig(Section):
     """Sequence-level distillation: supervised fine-tuning on the teacher's own answers (Kim and Rush, 2016)."""
 
     keep_gold: bool = True
-    """Learn the gold answer where there is one; the teacher answers only the rest. With gold everywhere seqkd is sft."""
+    """Learn the gold answer where there is one; the teacher answers only the rest. All gold: seqkd is sft."""
     keep_unfinished: bool = False
     """Keep answers that reached `data.max_answer_tokens` (learned without a stop token); else drop and count them."""

@@ -68,7 +68,7 @@ def distilled_rows(context: Context) -> list[Example]:
 
 
 def seqkd_rows(context: Context) -> list[Example]:
-    """What the SeqKD student reads: the same prompts, and the teacher's answer in the gold's place without `keep_gold`."""
+    """What the SeqKD student reads: the same prompts, without `keep_gold` with the teacher's answer in gold's place."""
     if context.recipe.seqkd.keep_gold:
         return distilled_rows(context)
     answers = {example.id: example for example in teacher_answers(context)}
