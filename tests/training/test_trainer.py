@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 from support.tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
-from understudy.models.load import add_lora
+from understudy.models.adapters import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
 from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from understudy import bounds
+
 if TYPE_CHECKING:
     from understudy.evaluation.compare import Comparison
     from understudy.recipe import EvaluateConfig
@@ -45,7 +47,10 @@ EmbeddingModel = Annotated[
 BertscoreModel = Annotated[
     str | None, typer.Option("--bertscore-model", help="Encoder of bertscore_f1: folder or hub id.")
 ]
-Resamples = Annotated[int | None, typer.Option("--resamples", min=100, help="Draws of bootstrap and randomisation.")]
+Resamples = Annotated[
+    int | None,
+    typer.Option("--resamples", min=100, max=bounds.RESAMPLES, help="Draws of bootstrap and randomisation."),
+]
 Confidence = Annotated[float | None, typer.Option("--confidence", min=0.5, max=0.999, help="Level of the intervals.")]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="SYSTEM", help="Test every system against this one only.")
@@ -172,6 +177,7 @@ def _fields(judge: list[str]) -> dict[str, Any]:
     import yaml
 
     from understudy.errors import ConfigError
+    from understudy.recipe.reading import parse_yaml
 
     fields: dict[str, Any] = {}
     for text in judge:
@@ -179,7 +185,7 @@ def _fields(judge: list[str]) -> dict[str, Any]:
         if not sign or not key:
             raise ConfigError(f"cannot read --judge {text!r}", hint="write it as KEY=VALUE, for example repeats=3")
         try:
-            fields[key] = yaml.safe_load(value)
+            fields[key] = parse_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of --judge {text!r} is not valid YAML") from error
     return fields

@@ -14,7 +14,7 @@ from understudy.grid.jobs import Engine, Job
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, cell_stages, missing, units
 from understudy.pipeline.kinds import first_stages
-from understudy.pipeline.preflight import check_trackers
+from understudy.pipeline.preflight import check_lengths, check_trackers
 from understudy.pipeline.scheduler import ready
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid
@@ -124,6 +124,8 @@ def run_grid(grid: Grid, events: Events) -> GridFolder:
     cells = cell_runs(grid)
     for cell in cells[:1]:
         check_trackers(cell.recipe)
+    for cell in cells:
+        check_lengths(cell.recipe)
     folder = GridFolder(grid.folder)
     with folder.lock():
         contents = folder.contents(cells)

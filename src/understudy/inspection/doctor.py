@@ -56,6 +56,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
+    build.check_lengths(recipe)
     gold = load_splits(recipe.data).train
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")

@@ -7,6 +7,8 @@ stage's arm. A path that ends in `?` stands for whether there is something at it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 
 ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
@@ -53,10 +55,19 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     sides = ("teacher", "student") if recipe.teacher else ("student",)
     models = (f"{side}.{name}" for side in sides for name in (*TEMPLATE, "kind", "config"))
     taught = ("teacher.sft?",) if recipe.teacher else ()
+    taught += tuple(_adapters(recipe))
     asks = ("method", "divergence", "divergence_parameters")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     return (*ENCODE, *models, *taught, *asked, *tasks, "evaluate.arms", "arms")
+
+
+def _adapters(recipe: Recipe) -> Iterator[str]:
+    for side in ("teacher", "student"):
+        for section in ("pretrain", "sft"):
+            if getattr(getattr(recipe, side), section, None):
+                yield f"{side}.{section}.lora"
+    yield "distil.lora"
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:

@@ -59,9 +59,10 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
-    from understudy.pipeline.preflight import check_evaluation, check_trackers
+    from understudy.pipeline.preflight import check_evaluation, check_lengths, check_trackers
 
     check_trackers(recipe)
+    check_lengths(recipe)
     check_evaluation(recipe)
     runner = _inline if recipe.workers == 1 or _is_distributed() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from understudy import bounds
 from understudy.recipe.endpoint import EndpointConfig, Section
 
 TaskKind = Literal["answer", "rationale_answer", "multitask", "counterfactual", "multitask_counterfactual"]
@@ -18,9 +19,9 @@ class FilterConfig(Section):
     """Reject a rationale from which the teacher itself (steps explain_blind, answer) does not reach the gold answer."""
     restates: float | None = Field(default=0.9, gt=0, le=1)
     """Reject a rationale whose words are to this share those of question and answer; null: do not."""
-    min_words: int = Field(default=0, ge=0)
+    min_words: int = Field(default=0, ge=0, le=bounds.ROWS)
     """Reject shorter texts."""
-    max_words: int | None = Field(default=None, gt=0)
+    max_words: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Reject longer texts."""
     near_duplicate: float | None = Field(default=None, gt=0, le=1)
     """Reject a text whose word 3-grams agree to this share (Jaccard) with an earlier example's; null: do not."""
@@ -43,19 +44,19 @@ class GenerateConfig(Section):
     """A folder with prompts of your own; a file there replaces ours of the same name."""
     demonstrations: str | None = None
     """Knowledge rows written by people (.jsonl), shown to the teacher as examples; default: the data set's own."""
-    shots: int = Field(default=7, ge=0)
+    shots: int = Field(default=7, ge=0, le=bounds.REPEATS)
     """How many demonstrations stand before each question."""
     teach: bool = False
     """Fine-tune the recipe's teacher on the demonstrations too (needs `teacher.sft`): for one too small to prompt."""
     roles: tuple[Literal["train", "unlabelled", "dev"], ...] = ("train",)
     """The splits that are written about."""
-    samples: int = Field(default=1, gt=0)
+    samples: int = Field(default=1, gt=0, le=bounds.REPEATS)
     """Answers per example in the step `answer`, for self-consistency votes; more than one needs a temperature."""
-    temperatures: dict[str, float] = Field(default_factory=dict)
+    temperatures: dict[str, Annotated[float, Field(ge=0, le=bounds.TEMPERATURE)]] = Field(default_factory=dict)
     """Sampling temperature of a step, where it is not the teacher's own, for example `{answer: 0.7}`."""
-    max_tokens: dict[str, int] = Field(default_factory=dict)
+    max_tokens: dict[str, Annotated[int, Field(gt=0, le=bounds.TOKENS)]] = Field(default_factory=dict)
     """Longest text of a step in tokens; default: critique and revise 300, counterfactual 512, others 160."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=bounds.SEED)
     """Seed of the draws: which critique, which demonstrations."""
     filter: FilterConfig = FilterConfig()
     """What is rejected."""
@@ -74,7 +75,7 @@ class TaskConfig(Section):
     """β: weight of the factual part in counterfactual training, the counterfactual part gets the rest."""
     multitask_weight: float = Field(default=0.5, ge=0, le=1)
     """γ: weight of multitask in multitask_counterfactual, counterfactual training gets the rest."""
-    counterfactuals: Literal["all"] | Annotated[int, Field(gt=0)] = "all"
+    counterfactuals: Literal["all"] | Annotated[int, Field(gt=0, le=bounds.REPEATS)] = "all"
     """Counterfactuals per example: of all wrong options, or so many drawn ones."""
     rationale_in: Literal["decoder", "encoder"] = "decoder"
     """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""
