@@ -76,6 +76,10 @@ SPECIAL: dict[str, Any] = {
 }
 
 
+# Fields of `tasks` that need a step.
+WRITTEN = {"tasks.paraphrases": "paraphrase", "tasks.new_questions": "new_questions"}
+
+
 def annotation_of(path: str) -> Any:
     section: Any = Recipe
     *above, last = path.split(".")
@@ -111,6 +115,8 @@ def changed(base: dict[str, Any], path: str) -> dict[str, Any]:
         base = fields.put(base, path.replace(".config", ".init"), "fresh")
     if path in ("generate.teacher", "generate.recorded"):
         base = fields.put(base, "generate.teach", False)
+    if path in WRITTEN:
+        base = fields.put(base, "generate.steps", [*fields.get(base, "generate.steps"), WRITTEN[path]])
     return fields.put(base, path, another(path, fields.get(base, path)))
 
 
@@ -149,6 +155,8 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: 
     base = fields.put(start, path.replace(".config", ".init"), "fresh") if path.endswith(".config") else start
     if path in ("generate.teacher", "generate.recorded"):
         base = fields.put(start, "generate.teach", False)
+    if path in WRITTEN:
+        base = fields.put(start, "generate.steps", [*fields.get(start, "generate.steps"), WRITTEN[path]])
     before = keys_of(base)
     for name, above in ancestors(recipe).items():
         if name in before and name in after:
@@ -389,7 +397,7 @@ def test_fields_that_are_not_declared_change_no_text_and_nothing_that_is_learned
     mine = declared(recipe, ancestors(recipe)[name])
     start = value = recipe.model_dump(mode="json")
     # What a recipe insists on is no other value of one field alone.
-    fixed = ("tasks.rationales", "evaluate.arms", "generate.teacher", "generate.recorded")
+    fixed = (*WRITTEN, "tasks.rationales", "evaluate.arms", "generate.teacher", "generate.recorded")
     altered = [path for path in [*FIELDS, *TEXTS] if not covers(mine, path) and not path.endswith(".config")]
     # Nor is a section that is off a field: to turn it on is to have other stages.
     altered = [path for path in altered if path not in fixed and fields.get(start, path.rpartition(".")[0] or path)]

@@ -76,6 +76,29 @@ def test_a_student_of_texts_waits_for_the_texts_and_one_of_answers_does_not() ->
     assert "train-observer" not in found
 
 
+def test_rationales_of_the_data_need_nobody_who_writes() -> None:
+    own = {"teacher": None, "evaluate": {"arms": ["sft", "explained"], "simulatability": True}}
+    found = plan(tasks={"kind": "multitask", "rationales": "data"}, **own)
+    assert "generate" not in found
+    assert found["train-explained"].needs == ("data",)
+    assert found["train-observer"].needs == ("data",)
+    assert found["predict-explained"].needs == ("train-explained", "train-observer")
+    texts = {"generate": {"recorded": "texts.jsonl", "steps": ["paraphrase"]}}
+    found = plan(tasks={"kind": "answer", "paraphrases": True}, **own, **texts)
+    assert found["train-explained"].needs == ("generate", "data")
+
+
+def test_switches_that_are_off_change_no_name_of_a_run() -> None:
+    """Runs on disk are older than they are."""
+    usual = parse_recipe({"tasks": {}, "generate": {}})
+    assert usual.fingerprint() == "e551f7ab"
+    for name, step in (("paraphrases", "paraphrase"), ("new_questions", "new_questions")):
+        steps = {"generate": {"steps": ["explain", step]}}
+        on, off = (parse_recipe({**steps, "tasks": {name: value}}) for value in (True, False))
+        assert name not in off.identity()["tasks"]
+        assert on.fingerprint() != off.fingerprint()
+
+
 def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() -> None:
     found = plan(
         teacher=None,
@@ -97,6 +120,17 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() ->
         ({"tasks": {"rationales": "revised"}, "generate": {}}, "step revised, which is not in generate.steps"),
         ({"tasks": {"kind": "counterfactual"}, "generate": {"steps": ["explain"]}}, "learns the step counterfactual"),
         ({"tasks": {"predict_weight": 0}, "generate": {}}, "no task answers"),
+        (
+            {"tasks": {"paraphrases": True}, "generate": {}},
+            "tasks.paraphrases learns the step paraphrase, which is not",
+        ),
+        ({"tasks": {"new_questions": True}, "generate": {}}, "tasks.new_questions learns the step new_questions"),
+        ({"tasks": {"kind": "answer", "paraphrases": True}}, "a section `generate`"),
+        (
+            {"tasks": {"kind": "rationale_answer", "new_questions": True}, "generate": {}},
+            "tasks.kind rationale_answer learns no answer by itself",
+        ),
+        ({"tasks": {"kind": "counterfactual", "rationales": "data"}}, "a section `generate`"),
         (
             {"tasks": {"kind": "multitask_counterfactual", "multitask_weight": 1, "predict_weight": 0}, "generate": {}},
             "no task answers",

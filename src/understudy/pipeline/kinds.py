@@ -20,6 +20,7 @@ from understudy.extensions import claim
 from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
+from understudy.recipe.knowledge import learned_steps
 from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student
 from understudy.report.labels import label_of
 
@@ -56,6 +57,12 @@ def uses_answers(arm: Arm, plan: Plan) -> bool:
 def _replaces_gold(arm: Arm, plan: Plan) -> bool:
     """Whether an arm learns the teacher's answer where there is a gold one."""
     return arm.learns == "teacher_text" and not for_arm(plan.recipe, arm.name).seqkd.keep_gold
+
+
+def reads_texts(recipe: Recipe) -> bool:
+    """Whether a student that learns tasks reads what `generate` wrote."""
+    tasks = recipe.tasks
+    return bool(recipe.generate and tasks and (tasks.kind != "answer" or learned_steps(tasks)))
 
 
 def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
@@ -108,7 +115,7 @@ def _train(plan: Plan) -> StagePlan:
 def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     recipe = for_arm(plan.recipe, arm.name)
     sources: tuple[str, ...] = ()
-    if arm.learns == "task_texts" and recipe.tasks and recipe.tasks.kind != "answer":
+    if arm.learns == "task_texts" and reads_texts(recipe):
         sources += ("generate",)
     if uses_answers(arm, plan):
         arm_of_answers = arm.name if plan.has("answers", arm.name) else ""
@@ -120,10 +127,12 @@ def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
 
 def _observer(plan: Plan) -> StagePlan:
     recipe = plan.recipe
-    texts = recipe.tasks is not None and recipe.tasks.kind != "answer"
-    if not texts or not recipe.evaluate.simulatability or not plan.has("train", "explained"):
+    if recipe.tasks is None or recipe.tasks.kind == "answer":
         return []
-    return [("", tuple(dict.fromkeys(("generate", *_before(plan, "student")))))]
+    if not recipe.evaluate.simulatability or not plan.has("train", "explained"):
+        return []
+    written = ("generate",) if reads_texts(recipe) else ()
+    return [("", tuple(dict.fromkeys((*written, *_before(plan, "student")))))]
 
 
 def _predict(plan: Plan) -> StagePlan:

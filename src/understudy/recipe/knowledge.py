@@ -68,7 +68,11 @@ class TaskConfig(Section):
     kind: TaskKind = "multitask"
     """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual (docs/explanations.md)."""
     rationales: str = "explain"
-    """The step whose texts are the rationales: explain (unrevised), revise, explain_blind."""
+    """The step whose texts are the rationales: explain (unrevised), revise, explain_blind; data: the data set's own."""
+    paraphrases: bool = False
+    """Learn each question in the words of the step `paraphrase` too, with all that is learned of it."""
+    new_questions: bool = False
+    """Learn the questions of the step `new_questions` too, with the teacher's answers."""
     predict_weight: float = Field(default=0.5, ge=0, le=1)
     """α: weight of the answer in multitask, the rationale gets the rest."""
     factual_weight: float = Field(default=0.5, ge=0, le=1)
@@ -83,18 +87,50 @@ class TaskConfig(Section):
     """Also learn from the teacher's logits by `distil.method` (not on counterfactual rows)."""
 
 
+OF_DATA = "data"
+"""In place of a step: the rationales that the data set brings along."""
+LATER_FIELDS = ("paraphrases", "new_questions")
+"""Fields of `tasks` that are younger than runs on disk: off, they are no part of what a recipe is."""
+
+
+def _multitask(tasks: TaskConfig) -> float:
+    """The share of multitask training in the loss."""
+    return {"multitask": 1.0, "multitask_counterfactual": tasks.multitask_weight}.get(tasks.kind, 0.0)
+
+
+def _contrast(tasks: TaskConfig) -> float:
+    """The share of counterfactual training in the loss."""
+    return 1 - _multitask(tasks) if tasks.kind in ("counterfactual", "multitask_counterfactual") else 0.0
+
+
+def learned_steps(tasks: TaskConfig) -> tuple[str, ...]:
+    """The steps of `generate` whose texts are learned."""
+    learned = {
+        tasks.rationales: tasks.kind != "answer" and tasks.rationales != OF_DATA,
+        "counterfactual": _contrast(tasks) * (1 - tasks.factual_weight) > 0,
+        "paraphrase": tasks.paraphrases,
+        "new_questions": tasks.new_questions,
+    }
+    return tuple(step for step, is_learned in learned.items() if is_learned)
+
+
 def unlearnable(tasks: TaskConfig, generate: GenerateConfig | None) -> str:
     """Why a student could not learn or answer by these tasks; empty where it can.
 
     The weights must leave a task that answers, and the steps must write what the tasks learn.
     """
-    multitask = {"multitask": 1.0, "multitask_counterfactual": tasks.multitask_weight}.get(tasks.kind, 0.0)
-    contrast = 1 - multitask if tasks.kind in ("counterfactual", "multitask_counterfactual") else 0.0
-    answered = multitask * tasks.predict_weight + contrast * tasks.factual_weight
+    answered = _multitask(tasks) * tasks.predict_weight + _contrast(tasks) * tasks.factual_weight
     if tasks.kind not in ("answer", "rationale_answer") and not answered:
         return f"tasks.kind {tasks.kind}: with these weights no task answers"
-    if generate is None or generate.recorded is not None or tasks.kind == "answer":
+    if tasks.new_questions and tasks.kind != "answer" and not _multitask(tasks) * tasks.predict_weight:
+        return (
+            f"tasks.new_questions: they come with an answer and no rationale, and tasks.kind {tasks.kind} learns no "
+            "answer by itself"
+        )
+    if generate is None or generate.recorded is not None:
         return ""
-    needed = [tasks.rationales] + ["counterfactual"] * (contrast * (1 - tasks.factual_weight) > 0)
-    lacking = [step for step in needed if step not in generate.steps]
-    return f"tasks.kind {tasks.kind} learns the step {lacking[0]}, which is not in generate.steps" if lacking else ""
+    lacking = [step for step in learned_steps(tasks) if step not in generate.steps]
+    if not lacking:
+        return ""
+    field = {"paraphrase": "paraphrases", "new_questions": "new_questions"}.get(lacking[0], f"kind {tasks.kind}")
+    return f"tasks.{field} learns the step {lacking[0]}, which is not in generate.steps"

@@ -20,7 +20,7 @@ from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
-from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
+from understudy.recipe.knowledge import LATER_FIELDS, GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
@@ -281,8 +281,11 @@ class Recipe(Section):
             raise ValueError(f"evaluate.arms has the arm `{explained[0]}`; a section `tasks` says what it learns")
         if tasks and not explained:
             raise ValueError("there is a section `tasks`; put the arm `explained` that learns it into evaluate.arms")
-        if tasks and tasks.kind != "answer" and generate is None:
-            raise ValueError(f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them")
+        if tasks and learned_steps(tasks) and generate is None:
+            raise ValueError(
+                f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them, or "
+                "tasks.rationales: data takes those that the data set brings along"
+            )
         if tasks and (reason := unlearnable(tasks, generate)):
             raise ValueError(reason)
         if generate and generate.teacher and generate.recorded:
@@ -318,6 +321,10 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        tasks = fields["tasks"] or {}
+        for name in LATER_FIELDS:
+            if not tasks.get(name, True):
+                del tasks[name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
