@@ -23,6 +23,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
+from understudy.tokens.template_checks import control_notes
 from understudy.training.module import DistillationModule
 from understudy.training.schedule import train_schedule
 from understudy.training.session import collator as collator_of
@@ -108,7 +109,10 @@ def summarise_data(inputs: Inputs) -> DataSummary:
     return DataSummary(
         sizes={role: len(getattr(inputs.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=inputs.splits.notes,
-        tokenizer_notes={"student": ours.notes, "teacher": theirs.notes},
+        tokenizer_notes={
+            side: [*template.notes, *control_notes(template, inputs.splits.rows)]
+            for side, template in (("student", ours), ("teacher", theirs))
+        },
         vocabulary={"student": len(ours.tokenizer), "teacher": len(theirs.tokenizer)},
         difference=difference,
         soundness=sentence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
+from understudy.tokens.template_checks import control_notes
 from understudy.types import Example
 
 
@@ -67,6 +69,9 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tupl
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
+    for tokenizer in (student, teacher):
+        if tokenizer:
+            tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
     return student.template, teacher.template if teacher else None
 
 
