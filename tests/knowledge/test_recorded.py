@@ -299,3 +299,21 @@ def test_steps_that_were_not_recorded_are_named(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "Old."})
     with pytest.raises(DataError, match=r"rows of explain, and generate\.steps asks for revise"):
         take_over(path, EXAMPLES, GenerateConfig(steps=("revise",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("row", [{"rationale": "TEXT", "answer": "pond"}, {**WHOLE, "text": "TEXT"}])
+def test_recorded_thoughts_are_left_out(tmp_path, row):
+    examples = [Example(f"e{n}", "Where is still water?", ("pond",), choices=CHOICES) for n in range(3)]
+    texts = ["Okay. No.\n</think>\n\nThe pond is still.", "<thought>Okay, pond", "The pond is still."]
+    lines = [{**row, "id": f"e{n}"} | {k: text for k, v in row.items() if v == "TEXT"} for n, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    half, unclosed, plain = recorded(tmp_path / "rows.jsonl", examples)
+    assert half.text == plain.text
+    assert "Okay" not in half.text
+    assert (unclosed.text, unclosed.reasons) == (None, ("unfinished: a thought that was never closed",))
+
+
+def test_the_thought_before_an_output_is_no_rationale():
+    output = "It is a tiger? So the answer is (a).\n</think>\n\nThe pond is still. So the answer is (e) pond."
+    assert parse(output, CHOICES) == ParsedOutput("The pond is still.", "pond", (4,))
+    assert parse("<think>So the answer is (a)", CHOICES) == "unfinished: a thought that was never closed"

@@ -34,6 +34,7 @@ from understudy.knowledge.step_counts import summary
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Example, Knowledge, Provenance
 
 EXPLAIN_BLIND, EXPLAIN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
@@ -70,7 +71,10 @@ def parse(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     `(b) pond`, several where the teacher could not decide. Words after a letter that are not nearly its option's
     stay as they are: then the teacher answered with something that it was not offered.
     """
-    text = output.split(NEXT_QUESTION, 1)[0].strip()
+    answer = without_thought(output)
+    if answer is None:
+        return f"unfinished: {UNCLOSED}"
+    text = answer.split(NEXT_QUESTION, 1)[0].strip()
     statements = list(_STATEMENT.finditer(text))
     if not statements:
         return "unparseable: it states no answer"
@@ -291,7 +295,11 @@ def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) ->
     ]
     if wrong:
         raise DataError(f"{path}: row {number} is no row of knowledge: look at its {wrong[0]}", hint=_COLUMNS)
-    return replace(knowledge, choice=_choice(knowledge.choice, example))
+    knowledge = replace(knowledge, choice=_choice(knowledge.choice, example))
+    text = None if knowledge.text is None else without_thought(knowledge.text)
+    if text is None and knowledge.text is not None:
+        return replace(knowledge, text=None, reasons=(*knowledge.reasons, f"unfinished: {UNCLOSED}"))
+    return replace(knowledge, text=text)
 
 
 def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
@@ -302,12 +310,13 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     value = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
     if not isinstance(value, str | None):
         raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
-    text, answer = (value or "").strip(), _answered(row.get("answer"), example)
+    text, answer = without_thought((value or "").strip()), _answered(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
     step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else EXPLAIN_BLIND if answer else EXPLAIN))
     source = Provenance(path.name, parameters={"row": number - 1})
     if not text:
-        return Knowledge(example.id, step, None, choice, reasons=("empty: no text was recorded",), provenance=source)
+        reason = "empty: no text was recorded" if text is not None else f"unfinished: {UNCLOSED}"
+        return Knowledge(example.id, step, None, choice, reasons=(reason,), provenance=source)
     place = named_option(answer, example.choices) if answer else None
     answer = answer if place is None else example.choices[place]
     return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
