@@ -312,6 +312,9 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        for section, name in (path.split(".") for path in LATER_FIELDS):
+            if fields[section] and not fields[section][name]:
+                del fields[section][name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
 
@@ -320,6 +323,8 @@ class Recipe(Section):
         return fingerprint(self.identity(), length=8)
 
 
+LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings")
+"""Fields that an identity leaves out at their default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")

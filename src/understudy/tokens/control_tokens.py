@@ -46,6 +46,11 @@ class ControlTokens:
     These are all special tokens, and those added tokens that the template writes around turns, special or not. Tags
     of thoughts and every other added token (`<tool_call>`) belong to the data: a model that thinks learns them.
 
+    Attributes:
+        names: of the control tokens, the longest first; those of one character are left out, see `slips_through`.
+        written: ids that the template writes around turns.
+        separable: whether text can be told from control tokens at all.
+
     A text is *masked* character for character: each name of a control token in it becomes as many private characters,
     which templates pass on, and which `plain` turns back.
 
@@ -60,6 +65,7 @@ class ControlTokens:
         special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
         names: Sequence[str] = tokenizer.convert_ids_to_tokens(sorted(special | (set(written) & added.keys())))
         names = [name for name in names if not TAG.fullmatch(name)]
+        self.written = frozenset(written)
         self.separable = getattr(tokenizer, "backend_tokenizer", None) is not None
         # A token of one character is the only one that writes it (characters as tokens, a line end as end token).
         self.names = tuple(sorted((name for name in names if len(name) > 1), key=len, reverse=True))
@@ -69,6 +75,11 @@ class ControlTokens:
         first = _LAST - 2 * len(self.names)
         self._codes, self._masks = first, first + len(self.names)
         self._private = re.compile(f"[{chr(first)}-{chr(_LAST)}]")
+
+    def is_out_of_reach(self, token: int) -> bool:
+        """Whether neither a text of the data nor the template can become this token."""
+        name = self._tokenizer.convert_ids_to_tokens(token)
+        return self.separable and name in self._number and token not in self.written
 
     def mask(self, text: str) -> str:
         """A text of the data with every name of a control token masked.

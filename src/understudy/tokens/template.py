@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -186,6 +186,24 @@ class Template:
             self.tokenizer.pad_token = self.tokenizer.eos_token
             self.notes.append("the tokenizer has no pad token: the end token pads, and padding is masked by position")
 
+    def pad_within(self, columns: int) -> None:
+        """Pad with a token that the model has, where the tokenizer's own pad token was added behind its last.
+
+        Args:
+            columns: how many tokens the model has embeddings for.
+        """
+        tokenizer: Any = self.tokenizer
+        token, place = tokenizer.pad_token, tokenizer.pad_token_id
+        ends = (tokenizer.eos_token, tokenizer.sep_token, tokenizer.unk_token)
+        within = [end for end in ends if end is not None and tokenizer.convert_tokens_to_ids(end) < columns]
+        if place is None or place < columns or not within:
+            return
+        tokenizer.pad_token = within[0]
+        self.notes.append(
+            f"the model has no embedding for the pad token {token!r} ({place}): {within[0]!r} pads, and padding is "
+            "masked by position"
+        )
+
     def _end_of_turn(self) -> int:
         """The special token that the template puts behind an answer, else the end-of-sequence token."""
         marker = "answer"
@@ -195,9 +213,12 @@ class Template:
         return next((i for i in tail if i in special), self.tokenizer.eos_token_id)  # pyright: ignore
 
     def _written_around_turns(self) -> list[int]:
-        """Ids of a conversation of which the texts hold nothing but words; the template wrote all others."""
+        """Ids of what frames a text, and of a conversation whose texts hold nothing but a word."""
         user, assistant, system = ({"role": role, "content": "text"} for role in ("user", "assistant", "system"))
-        ids = [*self.stop_ids, *self.start_ids]
+        tokenizer: Any = self.tokenizer
+        roles = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+        ids = [*self.stop_ids, *self.start_ids, *(token for token in roles if token is not None)]
+        ids += tokenizer("text", verbose=False)["input_ids"]
         for turns in ([user, assistant, user], [system, user]):
             with suppress(ModelError):  # Not every template knows every turn.
                 ids += self._ids(self._render(turns, add_generation_prompt=True))

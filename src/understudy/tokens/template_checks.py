@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from understudy.errors import ModelError
@@ -116,6 +116,39 @@ def altered(template: Template, encoded: TokenizedExample, answer: str) -> str |
         return None
     learned = template.decode(encoded.answer_ids)
     return learned if learned.split() != answer.split() else None
+
+
+def without_embedding(template: Template, columns: int | None) -> list[tuple[int, str]]:
+    """(id, token) of what data or template may become and the model has no embedding for.
+
+    A special token that nothing writes (Gemma's `<image_soft_token>` behind the last of 262,144 embeddings) does no
+    harm and is no part of it.
+
+    Args:
+        template: speaks to the model.
+        columns: how many tokens it has embeddings for; None where no config tells.
+    """
+    if columns is None:
+        return []
+    added = sorted((i, token) for token, i in template.tokenizer.get_vocab().items() if i >= columns)
+    return [(i, token) for i, token in added if not template.control_tokens.is_out_of_reach(i)]
+
+
+def embedding_fault(name: str, tokens: Sequence[tuple[int, str]], columns: int | None) -> tuple[str, str]:
+    """What is wrong with a model that lacks embeddings for `tokens` of its tokenizer, and what to do, in words.
+
+    Args:
+        name: `student` or `teacher`, which a recipe may resize; or that of a model.
+        tokens: as `without_embedding` gives them.
+        columns: how many embeddings the model has.
+    """
+    named = ", ".join(f"{token!r} ({i})" for i, token in tokens[:MAX_NAMED])
+    more = f" and {len(tokens) - MAX_NAMED} more" if len(tokens) > MAX_NAMED else ""
+    return (
+        f"{name}: its tokenizer has tokens for which the model, with {columns:,} embeddings, has none: {named}{more}",
+        "take the tokenizer that belongs to the model"
+        + (f", or set {name}.resize_embeddings: true" if name in ("student", "teacher") else ""),
+    )
 
 
 def control_notes(template: Template, examples: Iterable[Example]) -> list[str]:

@@ -64,8 +64,11 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tupl
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)
+    columns = (head_columns(recipe.student), head_columns(recipe.teacher) if recipe.teacher else None)
+    build.check_embeddings("student", student.template, columns[0])
+    if teacher:
+        build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
-        columns = (head_columns(recipe.student), head_columns(recipe.teacher))
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
