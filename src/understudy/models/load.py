@@ -102,6 +102,8 @@ def _tokenizer(config: ModelConfig, weights: str | None) -> PreTrainedTokenizerB
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
+    # As `Template.decode` has it; whoever opens a saved student reads what its report shows.
+    tokenizer.clean_up_tokenization_spaces = False
     return tokenizer
 
 

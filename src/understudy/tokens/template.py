@@ -20,6 +20,7 @@ from understudy.errors import ModelError
 from understudy.tokens.boundaries import UNKNOWN, Boundaries
 from understudy.tokens.control_tokens import ControlTokens
 from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.thoughts import TAG
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}"
@@ -129,8 +130,24 @@ class Template:
         return self._end
 
     def decode(self, ids: list[int]) -> str:
-        """Generated ids as clean text."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()  # pyright: ignore
+        """Ids as text, the one way there is to read them: for answers, what is learned of them, and what is looked at.
+
+        Special tokens are left out, but for tags of thoughts, by which a thought is known. No space is taken away: the
+        clean-up that some tokenizers ask for makes `x!= y?` of `x != y ?`, which nobody wrote.
+        """
+        silent = self._silent_ids
+        kept = ids if silent is None else [token for token in ids if token not in silent]
+        return self.tokenizer.decode(  # pyright: ignore
+            kept, skip_special_tokens=silent is None, clean_up_tokenization_spaces=False
+        ).strip()
+
+    @functools.cached_property
+    def _silent_ids(self) -> set[int] | None:
+        """The special tokens to leave out where not all are; None where all are."""
+        added = self.tokenizer.added_tokens_decoder
+        special = {i for i, token in added.items() if token.special} | set(self.tokenizer.all_special_ids)
+        tags = {i for i in special if i in added and TAG.fullmatch(added[i].content)}
+        return special - tags if tags else None
 
     def _ended(self, ids: list[int]) -> list[int]:
         if self._end in ids:
