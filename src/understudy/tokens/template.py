@@ -137,9 +137,9 @@ class Template:
         """
         silent = self._silent_ids
         kept = ids if silent is None else [token for token in ids if token not in silent]
-        return self.tokenizer.decode(  # pyright: ignore
-            kept, skip_special_tokens=silent is None, clean_up_tokenization_spaces=False
-        ).strip()
+        tokenizer: Any = self.tokenizer
+        text = tokenizer.decode(kept, skip_special_tokens=silent is None, clean_up_tokenization_spaces=False)
+        return text.strip()
 
     @functools.cached_property
     def _silent_ids(self) -> set[int] | None:
