@@ -34,12 +34,14 @@ class JsonFault(ValueError):
     Attributes:
         reason: in words, to stand behind a place: `not valid JSON: Expecting value`.
         line: where it is, counted from 1; 0 where that is not known.
+        syntax: whether it is no JSON at all, rather than JSON beyond a bound.
     """
 
-    def __init__(self, reason: str, line: int = 0) -> None:
+    def __init__(self, reason: str, line: int = 0, *, syntax: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.line = line
+        self.syntax = syntax
 
     def at(self, name: object) -> str:
         """File, line where it is known, and reason: `rows.json:3: not valid JSON: …`."""
@@ -51,6 +53,9 @@ class Unreadable:
     """Stands where a value stood that could not be read, so that its neighbours can be."""
 
     reason: str
+
+    def __str__(self) -> str:
+        return f"<{self.reason}>"
 
 
 def parse_json(text: str | bytes, *, finite: bool = False, keep_going: bool = False) -> Any:
@@ -85,9 +90,9 @@ def parse_json(text: str | bytes, *, finite: bool = False, keep_going: bool = Fa
     except JsonFault as fault:
         raise JsonFault(fault.reason, _line_of_long_number(text)) from None
     except json.JSONDecodeError as error:
-        raise JsonFault(f"not valid JSON: {error.msg}", error.lineno) from error
+        raise JsonFault(f"not valid JSON: {error.msg}", error.lineno, syntax=True) from error
     except UnicodeDecodeError as error:
-        raise JsonFault(f"not valid Unicode (byte {error.start})") from error
+        raise JsonFault(f"not valid Unicode (byte {error.start})", syntax=True) from error
     except RecursionError as error:
         raise JsonFault(_TOO_DEEP) from error
     if _is_deep(value):

@@ -12,7 +12,7 @@ from understudy.data.benchmark_formats import UNANSWERABLE
 from understudy.data.choices import resolve
 from understudy.data.formats import FORMATS, detect
 from understudy.data.load import read_examples
-from understudy.data.rows import BadRow, Row
+from understudy.data.rows import BadRow, Cell, Row
 from understudy.errors import ConfigError, DataError
 from understudy.recipe import DataConfig
 from understudy.types import Example, Message
@@ -305,7 +305,9 @@ def test_lone_surrogates_are_found_before_a_tokenizer_finds_them(tmp_path: Path)
     assert (fault.where, fault.field) == ("t.jsonl:2", "question")
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    lambda text: text.strip()
+)
 
 
 @given(question=TEXT, answer=TEXT, context=TEXT)
@@ -330,7 +332,30 @@ def test_every_option_is_found_by_text_number_and_letter(choices: list[str]) -> 
 
 
 def test_json_in_a_cell_is_read_where_several_texts_are_meant_and_only_there() -> None:
-    assert adapt("qa", {"question": "q", "answers": '["a", "b"]'}).answers == ("a", "b")
-    assert adapt("qa", {"question": "q", "answer": '["a", "b"]'}).answers == ('["a", "b"]',)
-    assert adapt("qa", {"question": "q", "answers": "[1, 2]"}).answers == ("[1, 2]",)
+    assert adapt("qa", {"question": "q", "answers": Cell('["a", "b"]')}).answers == ("a", "b")
+    assert adapt("qa", {"question": "q", "answer": Cell('["a", "b"]')}).answers == ('["a", "b"]',)
+    assert adapt("qa", {"question": "q", "answers": Cell("[1, 2]")}).answers == ("[1, 2]",)
     assert adapt("prompt", {"prompt": '["a"] is what?', "completion": '{"json": 1}'}).answers == ('{"json": 1}',)
+
+
+LISTLIKE = '[{"role": "assistant", "content": "x"}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("qa", {"question": "q", "answers": LISTLIKE}),
+        ("qa", {"question": "q", "answers": [LISTLIKE]}),
+        ("squad", {"question": "q", "context": "c", "answers": LISTLIKE}),
+        ("prompt", {"prompt": "q", "completion": LISTLIKE}),
+    ],
+)
+def test_text_that_looks_like_a_list_is_text_where_the_format_tells_them_apart(name: str, row: dict) -> None:
+    assert adapt(name, row).answers == (LISTLIKE,)
+    assert adapt("qa", row | {"question": "q", "answers": ["a"], "rationales": "[0, 1]"}).rationales == ("[0, 1]",)
+
+
+def test_a_cell_of_a_csv_file_holds_several_answers_as_json(tmp_path: Path) -> None:
+    text = 'question,answers\nq,"[""a"", ""b""]"\nr,"[0, 1]"\n'
+    first, second = read(tmp_path, text, name="t.csv").examples
+    assert (first.answers, second.answers) == (("a", "b"), ("[0, 1]",))

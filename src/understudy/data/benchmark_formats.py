@@ -22,6 +22,7 @@ from understudy.data.rows import (
     row_id,
     unpack,
 )
+from understudy.strict_json import unreadable_in
 from understudy.types import Example
 
 UNANSWERABLE = "unanswerable"
@@ -94,17 +95,19 @@ def squad_questions(row: Row) -> Iterator[Row]:
     article = {"title": row.value["title"]} if not missing(row.value.get("title")) else {}
     paragraphs = row.value["paragraphs"]
     if not isinstance(paragraphs, list):
-        yield Row(row.value, row.where, row.id, fault="`paragraphs` is no list")
+        yield Row(row.value, row.where, row.id, fault=unreadable_in(paragraphs) or "`paragraphs` is no list")
         return
     for place, paragraph in enumerate(paragraphs):
         where = f"{row.where} paragraphs[{place}]"
         if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
-            yield Row(paragraph, where, f"{row.id}-{place}", fault="no list `qas` of questions")
+            fault = unreadable_in(paragraph) or "no list `qas` of questions"
+            yield Row(paragraph, where, f"{row.id}-{place}", fault=fault)
             continue
         context = {name: value for name, value in paragraph.items() if name == "context"}
         for number, question in enumerate(paragraph["qas"]):
             value = {**article, **context, **question} if isinstance(question, Mapping) else question
-            yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}")
+            fault = unreadable_in(value)
+            yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}", fault=fault)
 
 
 def teleqna(row: Row, labelled: bool) -> Example:
@@ -165,7 +168,7 @@ def oran_bench(row: Row, labelled: bool) -> Example:
     if labelled:
         # The number of an option, never its text: options may themselves be numbers.
         number = as_text(value[2], "answer")
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= len(choices):
+        if not re.fullmatch("[0-9]{1,4}", number) or not 1 <= int(number) <= len(choices):
             raise BadRow("answer", f"{number!r} is not among the {len(choices)} options")
         answers, meta = (choices[int(number) - 1],), {"answer_index": int(number) - 1}
     return Example(row.id, question, answers, choices=choices, meta=meta)

@@ -8,10 +8,10 @@ from typing import Any
 
 from understudy.data.rows import BadRow, as_text, as_texts, missing, required, unpack
 
-_NUMBER = re.compile(r"(?:option|choice|answer)?[\s_]*\(?(\d+)\)?[.):]?", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:option|choice|answer)?[\s_]*\(?(\d{1,4})\)?[.):]?", re.IGNORECASE)
 _LETTER = re.compile(r"(?:option|choice|answer)?[\s_]*\(?([A-Z])\)?[.):]?", re.IGNORECASE)
 _LABELLED = re.compile(
-    r"(?:(?:option|choice|answer)[\s_]*(\d+|[A-Z])|\(?(\d+|[A-Z])[.):])\s*[:.)]?\s*(.+)", re.I | re.S
+    r"(?:(?:option|choice|answer)[\s_]*(\d{1,4}|[A-Z])|\(?(\d{1,4}|[A-Z])[.):])\s*[:.)]?\s*(.+)", re.I | re.S
 )
 _OPTION_COLUMN = re.compile(r"(?:option|choice)(?:[\s_]?(\d+)|[\s_]([a-z]))", re.IGNORECASE)
 
@@ -51,7 +51,7 @@ def read_choices(value: Any, field: str) -> tuple[tuple[str, ...], tuple[str, ..
     Raises:
         BadRow: fewer than two options, or one that is empty or no text.
     """
-    value = unpack(value, field)
+    value = unpack(value, field, never_text=True)
     labels: tuple[str, ...] = ()
     if isinstance(value, Mapping) and "label" in value:
         labels = as_texts(value["label"], f"{field}.label")

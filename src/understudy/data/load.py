@@ -22,6 +22,12 @@ from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
 
+MAX_CHARACTERS = 1_000_000
+"""Longest question, answer, option or turn: no model reads it, and to count its tokens takes seconds."""
+MAX_CONTEXT_CHARACTERS = 5_000_000
+"""Longest context, more than a long novel; a window is taken out of it."""
+_MAX_RAW = 100_000
+
 
 class Fault(NamedTuple):
     """A bad row: where it stands, which field is wrong, why, and the row as it was read."""
@@ -130,7 +136,19 @@ def _adapt(form: Format, row: Row, labelled: bool) -> Example:
     if row.fault:
         raise BadRow("", row.fault)
     example = form.adapt(row, labelled)
+    _check_lengths(example)
     return example if labelled else unlabel(example)
+
+
+def _check_lengths(example: Example) -> None:
+    turns = tuple(turn.content for turn in example.history)
+    texts = {"question": (example.question,), "answer": example.answers, "choices": example.choices}
+    texts |= {"history": turns, "rationale": example.rationales, "context": (example.context or "",)}
+    for field, parts in texts.items():
+        limit = MAX_CONTEXT_CHARACTERS if field == "context" else MAX_CHARACTERS
+        length = max(map(len, parts), default=0)
+        if length > limit:
+            raise BadRow(field, f"{length:,} characters; {limit:,} are the most")
 
 
 def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
@@ -161,12 +179,18 @@ def _handle_faults(config: DataConfig, readings: Mapping[str, Reading], path: Pa
         )
     if path is not None and faults:
         with atomic(path) as handle:
-            handle.writelines(dump_raw(fault._asdict()) + "\n" for fault in faults)
+            handle.writelines(dump_raw(_shortened(fault)._asdict()) + "\n" for fault in faults)
     elif path is not None:
         path.unlink(missing_ok=True)
     for reading in readings.values():
         if not reading.examples:
             raise DataError(f"every row is bad ({len(reading.faults)}); the first: {reading.faults[0]}")
+
+
+def _shortened(fault: Fault) -> Fault:
+    """The fault with a row that a person can still look at."""
+    raw = dump_raw(fault.row)
+    return fault if len(raw) <= _MAX_RAW else fault._replace(row=f"{raw[:_MAX_RAW]}… ({len(raw):,} characters)")
 
 
 def _distinct_ids(readings: dict[str, Reading]) -> tuple[dict[str, Reading], list[str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from understudy.data.choices import chosen, option_columns, option_texts, read_choices
 from understudy.data.rows import (
     BadRow,
+    Cell,
     Row,
     as_mapping,
     as_text,
@@ -22,6 +22,7 @@ from understudy.data.rows import (
     row_id,
     unpack,
 )
+from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Message
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -85,7 +86,7 @@ def _single(value: Any, field: str) -> Any:
 
 
 def _turns(value: Any, field: str) -> list[Message]:
-    value = unpack(value, field)
+    value = unpack(value, field, never_text=True)
     if not isinstance(value, list) or not value:
         raise BadRow(field, "expected a list of messages with `role` and `content`")
     turns = []
@@ -147,11 +148,11 @@ def prompt(row: Row, labelled: bool) -> Example:
 
 
 def _is_turns(value: Any) -> bool:
-    """Whether a cell holds messages, as a list or as JSON; text that merely looks like JSON is text."""
-    if isinstance(value, str):
+    """Whether a field holds messages, as a list or as JSON in a `Cell`; text that merely looks like JSON is text."""
+    if isinstance(value, Cell) and value.lstrip().startswith("[{"):
         try:
-            value = json.loads(value) if value.lstrip().startswith("[{") else value
-        except json.JSONDecodeError:
+            value = parse_json(value)
+        except JsonFault:
             return False
         return isinstance(value, list) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
     return isinstance(value, list)

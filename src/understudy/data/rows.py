@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.strict_json import JsonFault, parse_json, unreadable_in
+
+
+class Cell(str):
+    """Text of a table that has nothing but text (CSV, TSV), where a list can only be written as JSON.
+
+    Other formats tell a text from a list themselves: there `"[0, 1]"` is a text that looks like a list.
+    """
+
+    __slots__ = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -48,13 +59,19 @@ def as_text(value: Any, field: str) -> str:
     """A cell as text without outer white space; numbers are written out.
 
     Raises:
-        BadRow: the cell is empty, no text, or text that is not valid Unicode.
+        BadRow: the cell is empty, no text, an infinite number, or text with a NUL or that is not valid Unicode.
     """
     if missing(value):
         raise BadRow(field, "empty")
+    if not isinstance(value, str) and (reason := unreadable_in(value)):
+        raise BadRow(field, reason)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadRow(field, f"expected text, found {_kind(value)}")
+    if isinstance(value, float) and math.isinf(value):
+        raise BadRow(field, "an infinite number")
     text = str(value).strip()
+    if "\0" in text:
+        raise BadRow(field, f"a NUL at character {text.index(chr(0)) + 1}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -84,7 +101,7 @@ def optional(fields: Mapping[str, Any], field: str) -> str | None:
 
 
 def as_texts(value: Any, field: str) -> tuple[str, ...]:
-    """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a cell.
+    """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a `Cell`.
 
     JSON is looked for only in fields named in the plural: an `answer` may well be the text `["a", "b"]`.
 
@@ -101,19 +118,25 @@ def as_texts(value: Any, field: str) -> tuple[str, ...]:
     return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(items))
 
 
-def unpack(value: Any, field: str) -> Any:
+def unpack(value: Any, field: str, *, never_text: bool = False) -> Any:
     """A list of texts or objects, or an object, that a table keeps as JSON in a cell; anything else as it is.
 
+    Args:
+        value: what stands in the field.
+        field: its name, for the error.
+        never_text: whether a text would make no sense in this field (messages, choices), so that one which looks like
+            a list is a list in every format, not in a `Cell` alone.
+
     Raises:
-        BadRow: the cell begins like such JSON, but is none.
+        BadRow: the cell begins like such JSON, but cannot be read as such.
     """
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+    if not isinstance(value, str if never_text else Cell) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError as error:
-        if value.lstrip().startswith(("[{", '["', '{"')):
-            raise BadRow(field, f"not valid JSON: {error.msg}") from error
+        parsed = parse_json(value)
+    except JsonFault as fault:
+        if value.lstrip().startswith(("[{", '["', '{"')) or not fault.syntax:
+            raise BadRow(field, fault.reason) from fault
         return value
     texts = isinstance(parsed, list) and all(isinstance(item, str | Mapping) for item in parsed)
     return parsed if texts or isinstance(parsed, Mapping) else value
@@ -163,6 +186,8 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Cell):
         return str(value)
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
