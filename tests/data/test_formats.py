@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.data.choices import resolve
+from understudy.data.choices import resolve, resolve_all
 from understudy.data.formats import FORMATS, detect
-from understudy.data.load import read_examples
+from understudy.data.load import load_splits, read_examples
 from understudy.data.rows import BadRow, Cell, Row
 from understudy.errors import ConfigError, DataError
 from understudy.recipe import DataConfig
@@ -212,6 +212,194 @@ def test_prompt_that_begins_with_a_bracket_is_text() -> None:
 )
 def test_ways_to_name_an_option(choices: list[str], answer: Any, place: int) -> None:
     assert resolve(answer, choices, "answer") == place
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("B", "b)", "(B)", "[B]", "B.", "Option B", "option b", "Choice B", "**B**", "__B__", "`B`", "**B)**", "- B"),
+        *("**B**.", "- B)", "* **B.**", "• B", "– B)", "Answer: B", "The correct answer is B.", "**Option B**"),
+        *("**Option B:** b x", "B) b x", "- B) b x", "**B**: b x", "**B. b x**", "B - b x", "B – b x", "[B] b x"),
+        *("- b x", "**b x**", "b  x."),
+    ],
+)
+def test_a_letter_names_its_option_in_whatever_dress(answer: str) -> None:
+    assert resolve(answer, ["a x", "b x", "c x"], "answer") == 1
+
+
+def test_options_that_bring_their_labels_along_are_named_without_them() -> None:
+    choices = ["A) AMF", "B) SMF", "C) UPF"]
+    for answer in ("SMF", "B", "B) SMF", "**B) SMF**", "option B: SMF"):
+        assert resolve(answer, choices, "answer") == 1
+
+
+def test_an_option_differs_from_its_answer_by_blanks_or_case_only_where_no_other_does() -> None:
+    choices = ["Vehicle-to-infrastructure (V2I)", "Vehicle-to-vehicle (V2V)", "mW", "MW"]
+    assert resolve("Vehicle-to-infrastructure(V2I)", choices, "answer") == 0
+    assert resolve("option 2: vehicle-to-vehicle(V2V).", choices, "answer") == 1
+    assert [resolve(answer, choices, "answer") for answer in ("mW", "MW", "MW.")] == [2, 3, 3]
+    with pytest.raises(BadRow, match="'mw' may be option 3 or option 4"):
+        resolve("mw", choices, "answer")
+
+
+@pytest.mark.parametrize(
+    ("answer", "places"),
+    [
+        ("A, C", [0, 2]),
+        ("A,C", [0, 2]),
+        ("C and A", [2, 0]),
+        ("A; C", [0, 2]),
+        ("A/C", [0, 2]),
+        ("A & C", [0, 2]),
+        ("**A**, **C**", [0, 2]),
+        ("**A, C**", [0, 2]),
+        ("Option 1, Option 3", [0, 2]),
+        ("1, 3", [0, 2]),
+        ("1,3", [0, 2]),
+        ("- A\n- C", [0, 2]),
+        ("- A) a, x\n- C) c, x", [0, 2]),
+        ("A) a, x, C) c, x", [0, 2]),
+        ("a, x; c, x", [0, 2]),
+        (["A", "C"], [0, 2]),
+        ([0, 2], [0, 2]),
+        (["a, x", "Option 3"], [0, 2]),
+        ("A, A", [0]),
+        ("B", [1]),
+    ],
+)
+def test_several_right_options(answer: Any, places: list[int]) -> None:
+    choices = ("a, x", "b, x", "c, x")
+    assert resolve_all(answer, choices, "answer") == places
+    for name, row in {
+        "qa": {"question": "q", "choices": list(choices), "answer": answer},
+        "teleqna": {"question": "q", **{f"option {n}": text for n, text in enumerate(choices, 1)}, "answer": answer},
+        "telco_mcq": {"Question": "q", **{f"Option {n}": text for n, text in enumerate(choices, 1)}, "Answer": answer},
+        "csqa": {"question": "q", "choices": {"label": ["A", "B", "C"], "text": choices}, "answerKey": answer},
+    }.items():
+        example = adapt(name, row)
+        assert example.answers == tuple(choices[place] for place in places)
+        assert example.meta["answer_index"] == places[0]
+        assert example.meta.get("answer_indices", [places[0]]) == places
+        assert adapt(name, row, labelled=False).answers == ()
+
+
+@pytest.mark.parametrize("answer", ["A, D", "A, b y", [], ["A", "D"], "and", ", "])
+def test_several_options_one_of_which_is_none_are_a_bad_row(answer: Any) -> None:
+    with pytest.raises(BadRow, match=r"^answer"):
+        resolve_all(answer, ["a x", "b x", "c x"], "answer")
+
+
+def test_a_number_with_a_comma_is_no_pair_of_options() -> None:
+    with pytest.raises(BadRow, match="'1,2' is not among"):
+        resolve_all("1,2", ["1,5", "2,5", "3,5"], "answer")
+
+
+def test_oran_bench_with_several_right_numbers() -> None:
+    value = ["q", ["1. a", "2. b", "3. c"], "1, 3"]
+    example = adapt("oran_bench", value)
+    assert (example.answers, example.meta) == (("a", "c"), {"answer_index": 0, "answer_indices": [0, 2]})
+    assert adapt("oran_bench", [*value[:2], ["1", "3"]]).answers == ("a", "c")
+
+
+def header(layout: str, count: int) -> str:
+    names = {
+        "telco_mcq": [f"Option {n}" for n in range(1, count + 1)],
+        "teleqna": [f"option {n}" for n in range(1, count + 1)],
+        "underscores": [f"option_{n}" for n in range(1, count + 1)],
+        "letters": [f"Choice {chr(64 + n)}" for n in range(1, count + 1)],
+        "mmlu": [chr(64 + n) for n in range(1, count + 1)],
+    }[layout]
+    small = layout in ("teleqna", "underscores")
+    return ",".join(["question" if small else "Question", *names, "answer" if small else "Answer", "Explanation"])
+
+
+@pytest.mark.parametrize("layout", ["telco_mcq", "teleqna", "underscores", "letters", "mmlu"])
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 12])
+def test_every_option_column_is_read(tmp_path: Path, layout: str, count: int) -> None:
+    cells = [f"text {n}" for n in range(1, count + 1)]
+    last = "ABCDEFGHIJKL"[count - 1]
+    rows = [f"full?,{','.join(cells)},{last},because", f"fewer?,{','.join(cells[:2])}{',' * (count - 2)},B,because"]
+    full, fewer = read(tmp_path, "\n".join([header(layout, count), *rows]), name="t.csv").examples
+    assert full.choices == tuple(cells)
+    assert full.answers == (cells[-1],)
+    assert full.meta["answer_index"] == count - 1
+    assert (fewer.choices, fewer.answers) == (tuple(cells[:2]), ("text 2",))
+
+
+def test_options_counted_from_0_are_named_so() -> None:
+    row = {"question": "q", "option 0": "a", "option 1": "b", "option 2": "c", "answer": "Option 2"}
+    assert adapt("qa", row).answers == ("c",)
+    assert adapt("qa", row | {"answer": "0"}).answers == ("a",)
+    assert adapt("qa", row | {"answer": "B"}).answers == ("b",)
+
+
+@pytest.mark.parametrize("options", [["one", "two"], {"A": "one", "B": "two"}, Cell('["one", "two"]')])
+def test_options_under_that_name_are_read(options: Any) -> None:
+    example = adapt("qa", {"question": "q", "options": options, "answer": "B"})
+    assert (example.choices, example.answers) == (("one", "two"), ("two",))
+
+
+def test_reference_answers_in_any_number_of_columns(tmp_path: Path) -> None:
+    names = ",".join(f"Candidate Answer {n}" for n in range(1, 12))
+    text = f"Question,{names}\nq,{','.join(f'a{n}' for n in range(1, 12))}\nr,b1{',' * 10}\n"
+    first, second = read(tmp_path, text, name="t.csv").examples
+    assert first.answers == tuple(f"a{n}" for n in range(1, 12))
+    assert (second.answers, second.meta) == (("b1",), {})
+
+
+def test_an_answer_spelled_otherwise_than_its_option_is_taken_and_counted(tmp_path: Path) -> None:
+    options = {"option 1": "Vehicle-to-vehicle (V2V)", "option 2": "Vehicle-to-infrastructure (V2I)"}
+    answers = [
+        "option 2: Vehicle-to-infrastructure(V2I)",
+        "vehicle-to-vehicle (V2V).",
+        "option 1: Vehicle-to-vehicle (V2V)",
+    ]
+    rows = {f"question {n}": {"question": f"q{n}", **options, "answer": answer} for n, answer in enumerate(answers)}
+    reading = read(tmp_path, rows)
+    assert [example.answers[0] for example in reading.examples] == [options["option 2"], *[options["option 1"]] * 2]
+    assert reading.blemishes == {"answers told from their option by blanks, case or a full stop": 2}
+    splits = load_splits(DataConfig(source=str(tmp_path / "data.json"), dev=0, test=0))
+    assert splits.notes["blemishes"] == reading.blemishes
+
+
+def test_an_empty_further_answer_is_left_out_and_counted(tmp_path: Path) -> None:
+    def answers(*texts: str) -> list[dict]:
+        return [{"text": text, "answer_start": 0} for text in texts]
+
+    qas = [
+        {"id": "a", "question": "q", "answers": answers("c", ""), "is_impossible": False},
+        {"id": "b", "question": "r", "answers": answers("c", "c d"), "is_impossible": False},
+        {"id": "c", "question": "s", "answers": answers("", "c"), "is_impossible": False},
+    ]
+    reading = read(tmp_path, {"data": [{"paragraphs": [{"context": "c d", "qas": qas}]}]})
+    assert [example.answers for example in reading.examples] == [("c",), ("c", "c d")]
+    assert reading.blemishes == {"further answers that were empty": 1}
+    assert [fault.reason for fault in reading.faults] == ["empty"]
+    assert adapt("qa", {"question": "q", "answers": ["a", " ", "b"]}).answers == ("a", "b")
+    with pytest.raises(BadRow, match=r"^answers\[0\]: empty"):
+        adapt("qa", {"question": "q", "answers": ["", "a"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "field"),
+    [
+        ("messages", {"messages": [{"content": "q"}]}, "messages[0].role"),
+        ("messages", {"messages": [{"role": "user"}]}, "messages[0].content"),
+        ("messages", {}, "messages"),
+        ("squad", {"question": "q", "context": "c", "answers": [{"answer_start": 1}]}, "answers[0].text"),
+        ("squad", {"question": "q", "context": "c"}, "answers"),
+        ("csqa", {"question": {"choices": ["a", "b"]}, "answerKey": "A"}, "question.stem"),
+        ("csqa", {"choices": ["a", "b"], "answerKey": "A"}, "question.stem"),
+        ("csqa", {"question": "q", "answerKey": "A"}, "question.choices"),
+        ("csqa", {"question": "q", "choices": ["a", "b"]}, "answerKey"),
+        ("qa", {"question": "q"}, "answer"),
+        ("prompt", {"prompt": "q"}, "completion"),
+    ],
+)
+def test_a_field_that_is_absent_is_called_that(name: str, row: dict, field: str) -> None:
+    with pytest.raises(BadRow) as caught:
+        adapt(name, row)
+    assert str(caught.value) == f"{field}: absent"
 
 
 @pytest.mark.parametrize("answer", ["Option 4", "0", "D", 3, -1, "d x", "A: b x", "", None, True, 1.5])

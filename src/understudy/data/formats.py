@@ -95,7 +95,7 @@ FORMATS: dict[str, Format] = {
         telco_long,
         ("id", "Question", "Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
         ("Question",),
-        ("Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
+        ("Candidate Answer 1",),
         _has("question", "candidate answer 1"),
     ),
     "teleqna": Format(
@@ -108,7 +108,7 @@ FORMATS: dict[str, Format] = {
     "telco_mcq": Format(
         telco_mcq,
         ("id", "Question", "Option 1", "Option 2", "Option 3", "Option 4", "Answer", "Explanation"),
-        ("Question", "Option 1", "Option 2", "Option 3", "Option 4"),
+        ("Question", "Option 1", "Option 2"),
         ("Answer",),
         _has("question", "option 1", "option 4", "answer"),
     ),

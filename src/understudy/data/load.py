@@ -5,8 +5,9 @@ Nothing is lost on the way: rows read = examples + bad rows, and the notes say b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -43,12 +44,21 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one source gave: examples, bad rows, the format they were read by, the fingerprint of the source."""
+    """What one source gave.
+
+    Attributes:
+        examples: its sound rows.
+        faults: its bad rows.
+        format: the layout that they were read by.
+        fingerprint: of its bytes.
+        blemishes: what was looked past in sound rows because its meaning is plain -> in how many.
+    """
 
     examples: tuple[Example, ...]
     faults: tuple[Fault, ...]
     format: str
     fingerprint: str
+    blemishes: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> Splits:
@@ -61,7 +71,7 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     Returns:
         The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
         (groups, and rows beyond the first of each), `sizes`, `sources` (name, role, format, rows, fingerprint), and
-        whatever else was done (`ids_prefixed`, `answers_withheld`).
+        whatever else was done (`ids_prefixed`, `answers_withheld`) or looked past (`blemishes`).
 
     Raises:
         DataError: a source is absent or empty, a row is bad (with `on_bad_row: error`), an id stands twice, or a
@@ -117,6 +127,7 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
     faults: list[Fault] = []
+    blemishes: Counter[str] = Counter()
     seen: dict[str, str] = {}
     for row in islice(expanded, config.limit):
         try:
@@ -125,11 +136,12 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
                 raise BadRow("id", f"{example.id!r} already stands at {seen[example.id]}")
             seen[example.id] = row.where
             examples.append(example)
+            blemishes.update(set(row.notes))
         except BadRow as bad:
             faults.append(Fault(row.where, own_name(bad.field, row, config.columns), bad.reason, row.value))
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
-    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint)
+    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes))
 
 
 def _adapt(form: Format, row: Row, labelled: bool) -> Example:
@@ -144,11 +156,11 @@ def _check_lengths(example: Example) -> None:
     turns = tuple(turn.content for turn in example.history)
     texts = {"question": (example.question,), "answer": example.answers, "choices": example.choices}
     texts |= {"history": turns, "rationale": example.rationales, "context": (example.context or "",)}
-    for field, parts in texts.items():
-        limit = MAX_CONTEXT_CHARACTERS if field == "context" else MAX_CHARACTERS
+    for name, parts in texts.items():
+        limit = MAX_CONTEXT_CHARACTERS if name == "context" else MAX_CHARACTERS
         length = max(map(len, parts), default=0)
         if length > limit:
-            raise BadRow(field, f"{length:,} characters; {limit:,} are the most")
+            raise BadRow(name, f"{length:,} characters; {limit:,} are the most")
 
 
 def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
@@ -213,7 +225,11 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
     names |= {"unlabelled": config.unlabelled_source}
     faults = [fault for reading in readings.values() for fault in reading.faults]
     examples = [example for reading in readings.values() for example in reading.examples]
+    blemishes: Counter[str] = Counter()
+    for reading in readings.values():
+        blemishes.update(reading.blemishes)
     return {
+        **({"blemishes": dict(blemishes)} if blemishes else {}),
         "rows_read": len(examples) + len(faults),
         "quarantined": len(faults),
         "bad_rows": [str(fault) for fault in faults[:10]],

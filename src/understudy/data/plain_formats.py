@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.data.choices import chosen, option_columns, option_texts, read_choices
+from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
 from understudy.data.rows import (
     BadRow,
     Cell,
     Row,
+    as_answers,
     as_mapping,
     as_text,
-    as_texts,
     leftovers,
     lowered,
     missing,
     optional,
+    present,
     rationale_texts,
     required,
     row_id,
@@ -41,13 +42,12 @@ def qa(row: Row, labelled: bool) -> Example:
     answers: tuple[str, ...] = ()
     if labelled:
         field = "answers" if missing(fields.get("answer")) and "answers" in fields else "answer"
-        if missing(fields.get(field)):
-            raise BadRow(field, "empty" if field in fields else "missing")
+        value = present(fields, field)
         if choices:
-            answers, place = chosen(_single(fields[field], field), choices, field, labels)
-            meta |= place
+            answers, places = chosen(row, value, choices, field, labels)
+            meta |= places
         else:
-            answers = as_texts(fields[field], field)
+            answers = as_answers(row, value, field)
         if not answers:
             raise BadRow(field, "empty")
     system = optional(fields, "system")
@@ -69,20 +69,15 @@ def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tupl
     if not missing(fields.get("choices")):
         choices, labels = read_choices(fields["choices"], "choices")
         return choices, labels, used
-    names = option_columns(as_mapping(row))
-    if all(missing(as_mapping(row)[name]) for name in names):
-        return (), (), used
-    return option_texts(as_mapping(row)), (), used | {name.lower() for name in names}
-
-
-def _single(value: Any, field: str) -> Any:
-    """The one answer of a multiple-choice row, in a list or not."""
-    value = unpack(value, field) if field == "answers" else value
-    if not isinstance(value, list):
-        return value
-    if len(value) != 1:
-        raise BadRow(field, f"{len(value)} answers; a multiple-choice row has one")
-    return value[0]
+    columns = as_mapping(row)
+    names = option_columns(columns)
+    if not all(missing(columns[name]) for name in names):
+        return option_texts(columns), option_labels(columns), used | {name.lower() for name in names}
+    options = unpack(fields.get("options"), "options")
+    if isinstance(options, list | Mapping) and options:
+        choices, labels = read_choices(options, "options")
+        return choices, labels, used | {"options"}
+    return (), (), used
 
 
 def _turns(value: Any, field: str) -> list[Message]:
@@ -94,10 +89,10 @@ def _turns(value: Any, field: str) -> list[Message]:
         name = f"{field}[{place}]"
         if not isinstance(turn, Mapping):
             raise BadRow(name, "expected an object with `role` and `content`")
-        role = as_text(turn.get("role"), f"{name}.role")
+        role = as_text(present(turn, "role", f"{name}.role"), f"{name}.role")
         if role not in ROLES:
             raise BadRow(f"{name}.role", f"{role!r} is none of {', '.join(ROLES)}")
-        turns.append(Message(role, as_text(turn.get("content"), f"{name}.content")))
+        turns.append(Message(role, as_text(present(turn, "content", f"{name}.content"), f"{name}.content")))
     return turns
 
 
@@ -119,9 +114,7 @@ def _conversation(row: Row, turns: list[Message], answers: tuple[str, ...], used
 def messages(row: Row, labelled: bool) -> Example:
     """`messages`: turns of `role` and `content`; the last one, the assistant's, is the answer to learn."""
     fields = lowered(row)
-    if "messages" not in fields:
-        raise BadRow("messages", "missing")
-    turns = _turns(fields["messages"], "messages")
+    turns = _turns(present(fields, "messages"), "messages")
     answered = turns[-1].role == "assistant"
     if labelled and not answered:
         raise BadRow(f"messages[{len(turns) - 1}].role", "the last turn must be the assistant's answer")

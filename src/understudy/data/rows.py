@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.strict_json import JsonFault, parse_json, unreadable_in
@@ -30,6 +30,7 @@ class Row:
         id: the id that the row gets where it brings none: file stem and row number.
         key: the row's key, where the file is one JSON object of rows (`question 12`).
         fault: why the row could not even be read; empty for a sound row.
+        notes: blemishes that were looked past, as the data set's notes count them.
     """
 
     value: Any
@@ -37,6 +38,11 @@ class Row:
     id: str
     key: str = ""
     fault: str = ""
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def note(self, blemish: str) -> None:
+        """Count a blemish of the row whose meaning is plain all the same."""
+        self.notes.append(blemish)
 
 
 class BadRow(Exception):
@@ -79,15 +85,29 @@ def as_text(value: Any, field: str) -> str:
     return text
 
 
+def present(fields: Mapping[str, Any], field: str, name: str = "") -> Any:
+    """What stands in a field that must be there, and be filled.
+
+    Args:
+        fields: the row's, or those of a part of it.
+        field: which of them.
+        name: what messages call it, where that is more than `field`.
+
+    Raises:
+        BadRow: the field is absent, or empty.
+    """
+    if missing(fields.get(field)):
+        raise BadRow(name or field, "empty" if field in fields else "absent")
+    return fields[field]
+
+
 def required(fields: Mapping[str, Any], field: str) -> str:
     """The text of a field that must be there.
 
     Raises:
         BadRow: the field is absent, empty or no text.
     """
-    if field not in fields:
-        raise BadRow(field, "missing")
-    return as_text(fields[field], field)
+    return as_text(present(fields, field), field)
 
 
 def optional(fields: Mapping[str, Any], field: str) -> str | None:
@@ -100,6 +120,21 @@ def optional(fields: Mapping[str, Any], field: str) -> str | None:
     return None if missing(value) else as_text(value, field)
 
 
+def as_answers(row: Row, value: Any, field: str) -> tuple[str, ...]:
+    """Right answers, read like `as_texts`; empty ones behind a good first are left out and counted.
+
+    Raises:
+        BadRow: the first is empty, or one is no text.
+    """
+    value = _list_of_texts(value, field)
+    if not isinstance(value, list) or not value:
+        return as_texts(value, field)
+    kept = [value[0], *(item for item in value[1:] if not missing(item))]
+    if len(kept) < len(value):
+        row.note("further answers that were empty")
+    return as_texts(kept, field)
+
+
 def as_texts(value: Any, field: str) -> tuple[str, ...]:
     """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a `Cell`.
 
@@ -108,14 +143,28 @@ def as_texts(value: Any, field: str) -> tuple[str, ...]:
     Raises:
         BadRow: an item is empty or no text; it is named by its place, counted from 0.
     """
+    value = _list_of_texts(value, field)
+    if not isinstance(value, list):
+        return (as_text(value, field),)
+    return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(value))
+
+
+def _list_of_texts(value: Any, field: str) -> Any:
+    """The list that stands in a field, its items still unread; anything else as it is.
+
+    Raises:
+        BadRow: an object among the items has no `text`.
+    """
     if field.endswith("s"):
         value = unpack(value, field)
     if isinstance(value, Mapping) and "text" in value:
         value = value["text"]
     if not isinstance(value, list | tuple):
-        return (as_text(value, field),)
-    items = (item.get("text") if isinstance(item, Mapping) else item for item in value)
-    return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(items))
+        return value
+    for place, item in enumerate(value):
+        if isinstance(item, Mapping) and "text" not in item:
+            raise BadRow(f"{field}[{place}].text", "absent")
+    return [item["text"] if isinstance(item, Mapping) else item for item in value]
 
 
 def unpack(value: Any, field: str, *, never_text: bool = False) -> Any:
