@@ -454,12 +454,124 @@ def test_columns_are_renamed_and_errors_speak_of_the_users_own(tmp_path: Path) -
 
 
 def test_a_missing_column_is_one_line_with_those_there_are(tmp_path: Path) -> None:
-    text = "Query,Reply\nWhat?,That\n"
-    for config in ({"format": "qa"}, {"columns": {"question": "Quest", "answer": "Reply"}}, {}):
+    for text, config in [
+        ("Query,Reply\nWhat?,That\n", {"format": "qa"}),
+        ("Query,Reply\nWhat?,That\n", {"columns": {"question": "Quest", "answer": "Reply"}}),
+        ("Query,Remark\nWhat?,That\n", {}),
+        ("Title,Reply\nWhat?,That\n", {}),
+    ]:
         with pytest.raises(DataError) as caught:
             read(tmp_path, text, name="t.csv", **config)
-        assert "Query, Reply" in caught.value.message
+        assert text.partition("\n")[0].replace(",", ", ") in caught.value.message
         assert "data.columns" in caught.value.hint
+
+
+def test_many_columns_are_not_all_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, ",".join(f"c{n}" for n in range(5000)) + "\n" + "," * 4998 + "x,y\n", name="t.csv")
+    assert len(caught.value.message) < 400
+    assert "c19 and 4,980 more" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("header", "guessed"),
+    [
+        ("Query,Reply", "Query as question, Reply as answer"),
+        ("question,Response", "Response as answer"),
+        ("user-input,answer", "user-input as question"),
+        ("input,output", "input as question, output as answer"),
+        ("prompt,response", "response as completion"),
+    ],
+)
+def test_columns_that_are_plainly_meant_are_guessed_and_said(tmp_path: Path, header: str, guessed: str) -> None:
+    reading = read(tmp_path, f"{header}\nWhat?,That\nWho?,\n", name="t.csv")
+    assert [(example.question, example.answers) for example in reading.examples] == [("What?", ("That",))]
+    assert str(reading.faults[0]) == f"t.csv:3: {header.partition(',')[2]}: empty"
+    splits = load_splits(DataConfig(source=str(tmp_path / "t.csv"), dev=0, test=0, on_bad_row="quarantine"))
+    assert splits.notes["columns_guessed"] == guessed
+
+
+def test_an_instruction_with_an_input_and_an_output(tmp_path: Path) -> None:
+    row = {"instruction": "Shorten.", "input": "A long text.", "output": "Text."}
+    example = read(tmp_path, json.dumps(row), name="t.jsonl").examples[0]
+    assert (example.question, example.context, example.answers) == ("Shorten.", "A long text.", ("Text.",))
+
+
+def test_what_went_into_meta_instead_of_the_id_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("question_id,question,answer,Topic\n7,q,a,radio\n8,r,b,core\n")
+    notes = load_splits(DataConfig(source=str(tmp_path / "t.csv"), dev=0, test=0)).notes
+    assert notes["columns_kept_in_meta"] == "question_id, Topic"
+    assert notes["ids"] == (
+        "made of file and row; data.columns={id: question_id} takes those of question_id, which went into meta"
+    )
+    config = DataConfig(source=str(tmp_path / "t.csv"), dev=0, test=0, columns={"id": "question_id"})
+    splits = load_splits(config)
+    assert [example.id for example in splits.train] == ["7", "8"]
+    assert splits.notes["columns_kept_in_meta"] == "Topic"
+    assert "ids" not in splits.notes
+
+
+def test_format_and_columns_of_one_source(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("Frage,Antwort,Reply\nq,a,no\n")
+    (tmp_path / "dev.csv").write_text("Domanda,Antwort\nr,b\n")
+    article = TELEQUAD["data"][0]
+    (tmp_path / "test.json").write_text(json.dumps({"data": [article]}))
+    config = DataConfig(
+        source=str(tmp_path / "train.csv"),
+        dev_source=str(tmp_path / "dev.csv"),
+        test_source=str(tmp_path / "test.json"),
+        format={"source": "qa", "dev": "qa"},
+        columns={
+            "source": {"question": "Frage", "answer": "Antwort"},
+            "dev": {"question": "Domanda", "answer": "Antwort"},
+        },
+    )
+    splits = load_splits(config)
+    assert [(rows[0].question, rows[0].answers[0]) for rows in (splits.train, splits.dev, splits.test)] == [
+        ("q", "a"),
+        ("r", "b"),
+        ("What terminates N2?", "The AMF"),
+    ]
+    assert [source["format"] for source in splits.notes["sources"]] == ["qa", "qa", "squad"]
+    common = DataConfig(columns={"question": "Frage", "answer": "A", "test": {"question": "Domanda"}})
+    assert common.columns_of("test") == {"question": "Domanda", "answer": "A"}
+    assert common.columns_of("dev") == {"question": "Frage", "answer": "A"}
+
+
+@pytest.mark.parametrize("config", [{"format": {"tset": "qa"}}, {"columns": {"tset": {"question": "q"}}}])
+def test_a_source_that_there_is_not_is_named_with_the_nearest(config: dict) -> None:
+    with pytest.raises(ValueError, match=r"there is no source 'tset': did you mean `test`\?"):
+        DataConfig(**config)
+
+
+def test_sharegpt_rows_learn_the_last_turn() -> None:
+    turns = [("system", "Be brief."), ("human", "Hi"), ("gpt", "Hello"), ("human", "N2?"), ("gpt", "AMF")]
+    row = {"id": "s1", "conversations": [{"from": name, "value": text} for name, text in turns], "lang": "en"}
+    assert detect([row]) == "sharegpt"
+    example = adapt("sharegpt", row)
+    assert (example.id, example.question, example.answers, example.meta) == ("s1", "N2?", ("AMF",), {"lang": "en"})
+    assert example.history == (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"))
+    apart = {"system": "Be brief.", "conversations": row["conversations"][1:]}
+    assert adapt("sharegpt", apart).history == example.history
+    assert adapt("sharegpt", row, labelled=False).answers == ()
+    tools = [("human", "q"), ("function_call", "f()"), ("observation", "1"), ("gpt", "a"), ("human", "r"), ("GPT", "b")]
+    called = adapt("sharegpt", {"conversations": [{"from": name, "value": text} for name, text in tools]})
+    assert [turn.role for turn in called.history] == ["user", "assistant", "tool", "assistant"]
+    assert (called.question, called.answers) == ("r", ("b",))
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([{"from": "human", "value": "q"}], r"^conversations\[0\]\.from: the last turn"),
+        ([{"from": "boss", "value": "q"}], r"^conversations\[0\]\.from: 'boss' is none of human, gpt"),
+        ([{"value": "q"}], r"^conversations\[0\]\.from: absent"),
+        ([], r"^conversations: expected a list of messages with `from` and `value`"),
+    ],
+)
+def test_bad_sharegpt_rows_are_named_by_turn(turns: list, message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        adapt("sharegpt", {"conversations": turns})
 
 
 def test_answers_are_needed_in_training_only(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa
+from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa, sharegpt
 from understudy.data.rows import Row
 from understudy.errors import ConfigError
 from understudy.extensions import claim
@@ -79,6 +79,9 @@ def _looks_teleqna(value: Any) -> bool:
 
 FORMATS: dict[str, Format] = {
     "messages": Format(messages, ("id", "messages", "context"), ("messages",), (), _has("messages")),
+    "sharegpt": Format(
+        sharegpt, ("id", "conversations", "system", "context"), ("conversations",), (), _has("conversations")
+    ),
     "prompt": Format(prompt, ("id", "prompt", "completion", "context"), ("prompt",), ("completion",), _has("prompt")),
     "oran_bench": Format(oran_bench, (), (), (), _looks_oran),
     "squad": Format(

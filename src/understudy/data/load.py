@@ -12,7 +12,16 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from understudy.data.columns import check_columns, column_names, own_name, rename
+from understudy.data.columns import (
+    check_columns,
+    column_names,
+    column_notes,
+    guessed,
+    listed,
+    own_name,
+    rename,
+    renamed,
+)
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.read import Source, read_source
@@ -52,6 +61,7 @@ class Reading:
         format: the layout that they were read by.
         fingerprint: of its bytes.
         blemishes: what was looked past in sound rows because its meaning is plain -> in how many.
+        columns: what became of its columns, as `column_notes` says it.
     """
 
     examples: tuple[Example, ...]
@@ -59,6 +69,7 @@ class Reading:
     format: str
     fingerprint: str
     blemishes: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> Splits:
@@ -83,7 +94,9 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     sources |= {"unlabelled": config.unlabelled_source}
     readings = {
-        role: read_examples(config, name, labelled=role != "unlabelled") for role, name in sources.items() if name
+        role: read_examples(config, name, labelled=role != "unlabelled", role=role)
+        for role, name in sources.items()
+        if name
     }
     _handle_faults(config, readings, quarantine_path)
     readings, prefixed = _distinct_ids(readings)
@@ -105,13 +118,14 @@ def _with_sizes(splits: Splits) -> Splits:
     return replace(splits, notes={**splits.notes, "sizes": sizes})
 
 
-def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Reading:
-    """Read one source by the recipe's format and columns.
+def read_examples(config: DataConfig, name: str, *, labelled: bool = True, role: str = "source") -> Reading:
+    """Read one source by the recipe's format and columns; columns that are plainly meant are guessed with `auto`.
 
     Args:
         config: the `data` section of a recipe.
         name: the file, folder or hub id.
         labelled: whether every row must have an answer; otherwise answers are left out.
+        role: which of the recipe's sources it is, for formats and columns that are given for one.
 
     Raises:
         DataError: the source is absent, empty, of no known format, lacks a column, or an id stands twice in it.
@@ -120,10 +134,12 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
     source = read_source(
         name, password_env=config.password_env, hub_split=config.hub_split, hub_config=config.hub_config
     )
-    rows = rename(source, config.columns)
-    format_name = _format_name(config, source, rows)
+    columns = config.columns_of(role)
+    rows = rename(source, columns)
+    format_name, guesses = _format_name(config.format_of(role), source, rows, labelled)
+    rows, columns = renamed(rows, guesses), columns | guesses
     form = FORMATS[format_name]
-    check_columns(source, rows, form, config.columns, labelled)
+    check_columns(source, rows, form, columns, labelled)
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
     faults: list[Fault] = []
@@ -138,10 +154,11 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
             examples.append(example)
             blemishes.update(set(row.notes))
         except BadRow as bad:
-            faults.append(Fault(row.where, own_name(bad.field, row, config.columns), bad.reason, row.value))
+            faults.append(Fault(row.where, own_name(bad.field, row, columns), bad.reason, row.value))
+    notes = column_notes(expanded, examples, guesses, columns)
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
-    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes))
+    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes), notes)
 
 
 def _adapt(form: Format, row: Row, labelled: bool) -> Example:
@@ -163,21 +180,24 @@ def _check_lengths(example: Example) -> None:
             raise BadRow(name, f"{length:,} characters; {limit:,} are the most")
 
 
-def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
-    if config.format in FORMATS:
-        return config.format
-    if config.format != "auto":
-        raise unknown("format", config.format, ("auto", *FORMATS), where="data.format")
+def _format_name(wanted: str, source: Source, rows: Sequence[Row], labelled: bool) -> tuple[str, dict[str, str]]:
+    """The layout of a source, and the columns that were guessed for it (field -> column)."""
+    if wanted in FORMATS:
+        return wanted, {}
+    if wanted != "auto":
+        raise unknown("format", wanted, ("auto", *FORMATS), where="data.format")
     sound = [row for row in rows if not row.fault]
     layout = detect([row.value for row in sound[:100]])
     if layout:
-        return layout
+        return layout, guessed(rows, FORMATS[layout], labelled)
+    if guesses := guessed(rows, FORMATS["qa"], labelled):
+        return "qa", guesses
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
-    columns = ", ".join(column_names(sound)) or "no named columns"
+    names = column_names(sound)
     raise DataError(
-        f"cannot tell the format of {source.name}; it has: {columns}",
-        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}, or set data.format",
+        f"cannot tell the format of {source.name}; it has: {listed(names) if names else 'no named columns'}",
+        hint="name your own columns in data.columns, as in {question: Frage, answer: Antwort}, or set data.format",
     )
 
 
@@ -220,6 +240,15 @@ def _distinct_ids(readings: dict[str, Reading]) -> tuple[dict[str, Reading], lis
     return result, prefixed
 
 
+def _column_notes(readings: Mapping[str, Reading]) -> dict[str, str]:
+    """What became of the columns of each source; one source needs no name."""
+    notes: dict[str, list[str]] = {}
+    for role, reading in readings.items():
+        for kind, text in reading.columns.items():
+            notes.setdefault(kind, []).append(text if len(readings) == 1 else f"{role}: {text}")
+    return {kind: "; ".join(texts) for kind, texts in notes.items()}
+
+
 def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any]:
     names = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     names |= {"unlabelled": config.unlabelled_source}
@@ -230,6 +259,7 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
         blemishes.update(reading.blemishes)
     return {
         **({"blemishes": dict(blemishes)} if blemishes else {}),
+        **_column_notes(readings),
         "rows_read": len(examples) + len(faults),
         "quarantined": len(faults),
         "bad_rows": [str(fault) for fault in faults[:10]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
@@ -28,6 +28,17 @@ from understudy.types import Example, Message
 
 ROLES = ("system", "user", "assistant", "tool")
 """Who may speak in a conversation."""
+SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+}
+"""Who speaks in ShareGPT rows -> who that is here."""
 
 
 QA_FIELDS = ("id", "question", "answer", "answers", "context", "choices", "rationale", "rationales", "system")
@@ -80,19 +91,24 @@ def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tupl
     return (), (), used
 
 
-def _turns(value: Any, field: str) -> list[Message]:
+def _turns(
+    value: Any, field: str, *, keys: tuple[str, str] = ("role", "content"), names: Mapping[str, str] | None = None
+) -> list[Message]:
+    """The turns of a conversation: the keys of speaker and text, and what speakers are called there -> here."""
     value = unpack(value, field, never_text=True)
+    speaker, text = keys
     if not isinstance(value, list) or not value:
-        raise BadRow(field, "expected a list of messages with `role` and `content`")
+        raise BadRow(field, f"expected a list of messages with `{speaker}` and `{text}`")
     turns = []
     for place, turn in enumerate(value):
         name = f"{field}[{place}]"
         if not isinstance(turn, Mapping):
-            raise BadRow(name, "expected an object with `role` and `content`")
-        role = as_text(present(turn, "role", f"{name}.role"), f"{name}.role")
+            raise BadRow(name, f"expected an object with `{speaker}` and `{text}`")
+        role = as_text(present(turn, speaker, f"{name}.{speaker}"), f"{name}.{speaker}")
+        role = (names or {}).get(role.lower(), role)
         if role not in ROLES:
-            raise BadRow(f"{name}.role", f"{role!r} is none of {', '.join(ROLES)}")
-        turns.append(Message(role, as_text(present(turn, "content", f"{name}.content"), f"{name}.content")))
+            raise BadRow(f"{name}.{speaker}", f"{role!r} is none of {', '.join((*(names or {}), *ROLES))}")
+        turns.append(Message(role, as_text(present(turn, text, f"{name}.{text}"), f"{name}.{text}")))
     return turns
 
 
@@ -113,13 +129,36 @@ def _conversation(row: Row, turns: list[Message], answers: tuple[str, ...], used
 
 def messages(row: Row, labelled: bool) -> Example:
     """`messages`: turns of `role` and `content`; the last one, the assistant's, is the answer to learn."""
+    turns = _turns(present(lowered(row), "messages"), "messages")
+    return _last_turn_learned(row, turns, labelled, {"messages"}, "messages", "role")
+
+
+def sharegpt(row: Row, labelled: bool) -> Example:
+    """ShareGPT: `conversations` of `from` (`system`, `human`, `gpt` …) and `value`; the last one, of `gpt`, is learned.
+
+    A system prompt may also stand in a field of its own.
+    """
     fields = lowered(row)
-    turns = _turns(present(fields, "messages"), "messages")
+    turns = _turns(present(fields, "conversations"), "conversations", keys=("from", "value"), names=SHAREGPT_ROLES)
+    system = optional(fields, "system")
+    before = [Message("system", system)] if system else []
+    return _last_turn_learned(row, turns, labelled, {"conversations", "system"}, "conversations", "from", before)
+
+
+def _last_turn_learned(
+    row: Row,
+    turns: list[Message],
+    labelled: bool,
+    used: set[str],
+    field: str,
+    speaker: str,
+    before: Sequence[Message] = (),
+) -> Example:
     answered = turns[-1].role == "assistant"
     if labelled and not answered:
-        raise BadRow(f"messages[{len(turns) - 1}].role", "the last turn must be the assistant's answer")
+        raise BadRow(f"{field}[{len(turns) - 1}].{speaker}", "the last turn must be the assistant's answer")
     answers = (turns[-1].content,) if labelled else ()
-    return _conversation(row, turns[:-1] if answered else turns, answers, {"messages"}, "messages")
+    return _conversation(row, [*before, *(turns[:-1] if answered else turns)], answers, used, field)
 
 
 def prompt(row: Row, labelled: bool) -> Example:
