@@ -29,7 +29,7 @@ def cross_tokenizer(config: MethodConfig, student: Template, teacher: Template) 
     """
     if config.alignment is None:
         return None
-    return CrossTokenizer.between(config.alignment, student, teacher, last=config.last_token_speaks)
+    return CrossTokenizer.between(config.alignment, student, teacher, last=config.last_token_stands_for_group)
 
 
 def objective(
@@ -91,17 +91,17 @@ def check_divergence(config: MethodConfig) -> None:
 
 
 def check_signal(config: MethodConfig, gives: Gives) -> None:
-    """Refuse a teacher that says less of a token than the method reads.
+    """Refuse a teacher that gives less of a token than the method reads.
 
     Raises:
         ConfigError: names what each of the two has, and the methods that this teacher can teach.
     """
     if config.reads in gives:
         return
-    able = [name for name, kind in METHODS.items() if kind.reads in gives]
+    methods = [name for name, method in METHODS.items() if method.reads in gives]
     raise ConfigError(
         f"distil.method {config.method} reads {config.reads.words}; this teacher gives {gives.words}",
-        hint=f"methods that work with it: {', '.join(able)}" if able else "take a teacher that is loaded here",
+        hint=f"methods that work with it: {', '.join(methods)}" if methods else "take a teacher that is loaded here",
     )
 
 
@@ -113,16 +113,16 @@ def check_candidates(config: MethodConfig, student: Template, teacher: Template)
         ConfigError: both point, and the method aligns tokens of two vocabularies.
     """
     if student.candidates != teacher.candidates:
-        does = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
+        action = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
         raise ModelError(
-            f"the teacher {does[teacher.candidates]}, and the student {does[student.candidates]}",
+            f"the teacher {action[teacher.candidates]}, and the student {action[student.candidates]}",
             hint="take two of one kind, or let the student learn the teacher's texts (evaluate.arms: [sft, seqkd])",
         )
     if student.candidates == "positions" and not config.one_vocabulary:
-        able = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
+        methods = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
         raise ConfigError(
             f"distil.method {config.method} compares tokens of two vocabularies, and these models point at positions",
-            hint=f"use {' or '.join(able)}, with one tokenizer for both",
+            hint=f"use {' or '.join(methods)}, with one tokenizer for both",
         )
 
 

@@ -38,7 +38,7 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
             yield handle
@@ -48,13 +48,14 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The error of a file or folder that the system refuses to write, with what to do about it."""
     return RunError(
         f"cannot write {path}: {error.strerror or error}",
         hint="free some space or choose another folder, then run the same command again: it goes on from here",
@@ -129,11 +130,11 @@ def locked(path: Path, busy: RunError | None = None, *, patience: int = 0) -> It
         if busy is None:
             fcntl.flock(handle, fcntl.LOCK_EX)
         else:
-            _take(handle, path, busy, patience)
+            _try_lock(handle, path, busy, patience)
         yield
 
 
-def _take(handle: IO[Any], path: Path, busy: RunError, patience: int) -> None:
+def _try_lock(handle: IO[Any], path: Path, busy: RunError, patience: int) -> None:
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,6 +27,7 @@ class System:
         rows: its predictions, one an item.
         origin: the run folder or file that they come from.
         arm: which arm of a run; empty for a file.
+        like: for an arm that the recipe declares itself, the declared arm that it is like; else empty.
         recipe: name of the run's recipe.
         has_ids: whether items go by names of their own; else they are paired by their order.
         seed: the training seed, where a recipe tells it.
@@ -38,6 +39,7 @@ class System:
     rows: Sequence[Prediction]
     origin: str
     arm: str = ""
+    like: str = ""
     recipe: str = ""
     has_ids: bool = True
     seed: int | None = None
@@ -112,7 +114,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     Raises:
         ConfigError: no arm was answered yet.
     """
-    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_of(arm).is_file()}
+    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_path(arm).is_file()}
     if not arms:
         raise ConfigError(
             f"{run.folder} holds no predictions yet", hint="call `understudy run` with its recipe until it is done"
@@ -151,6 +153,7 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
             rows=rows,
             origin=str(run.folder),
             arm=name,
+            like=recipe.likes.get(name, ""),
             recipe=recipe.name,
             seed=recipe.seed,
             family=f"{family(recipe)}/{name}",

@@ -27,8 +27,8 @@ from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.compatibility import (
     MAX_EXTRA_TOKENS,
+    AlignmentShares,
     Judgement,
-    Shares,
     TokenizerPair,
     Vocabularies,
     assess_method,
@@ -79,33 +79,33 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
 
 def alignment_shares(
     student: Template, teacher: Template, examples: Sequence[Example], rows: Sequence[Encoded], *, slow: bool = False
-) -> Shares:
+) -> AlignmentShares:
     """Align rows in every way there is.
 
     Args:
-        student: speaks to the student.
-        teacher: speaks to the teacher.
+        student: the student's template.
+        teacher: the teacher's.
         examples: the rows.
-        rows: the same, encoded with cuts for both.
+        rows: the same, encoded for student and teacher, each with the places where its tokens end.
         slow: a tokenizer does not tell where tokens stand, so nothing is aligned.
     """
-    same = float(np.mean([ours.answer_ids == theirs.answer_ids for ours, theirs in rows]))
+    same = float(np.mean([student_row.answer_ids == teacher_row.answer_ids for student_row, teacher_row in rows]))
     if slow:
-        return Shares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
-    tokens = sum(len(ours.answer_ids) for ours, _ in rows)
+        return AlignmentShares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
+    tokens = sum(len(student_row.answer_ids) for student_row, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
     for kind in ("exact", "min_edit", "groups"):
         cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
-        for example, (ours, theirs) in zip(examples, rows, strict=True):
-            alignment = cross_tokenizer.align(ours, theirs, answer_text(example))
+        for example, (student_row, teacher_row) in zip(examples, rows, strict=True):
+            alignment = cross_tokenizer.align(student_row, teacher_row, answer_text(example))
             counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())
             if kind == "exact":
-                beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners
+                beside = by_position(len(student_row.answer_ids), len(teacher_row.answer_ids)).partners
                 counts["by_position"] += int(((beside >= 0) & (beside == alignment.partners)).sum())
-    return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
+    return AlignmentShares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-def _method(method: str, judgement: Judgement, shares: Shares) -> MethodReport:
+def _method(method: str, judgement: Judgement, shares: AlignmentShares) -> MethodReport:
     name = METHODS[method].share
     share = None if name is None else getattr(shares, name)
     return MethodReport(judgement.verdict, judgement.why, judgement.hint, share)
@@ -193,7 +193,7 @@ def extras(pair: TokenizerPair) -> list[str]:
 
 
 def _renamed(vocabularies: Vocabularies, side: str) -> list[tuple[int, str]]:
-    return [(i, own if side == "student" else other) for i, own, other in vocabularies.renamed]
+    return [(i, name if side == "student" else teacher_name) for i, name, teacher_name in vocabularies.renamed]
 
 
 def _named(tokens: Sequence[tuple[int, str]]) -> str:
@@ -204,8 +204,8 @@ def _named(tokens: Sequence[tuple[int, str]]) -> str:
 
 def _notes(pair: TokenizerPair, templates: dict[str, Template]) -> list[str]:
     notes = []
-    for i, ours, theirs in pair.vocabularies.renamed[:MAX_NAMED]:
-        notes.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")
+    for i, student_name, teacher_name in pair.vocabularies.renamed[:MAX_NAMED]:
+        notes.append(f"special token {i} is called {student_name!r} by the student and {teacher_name!r} by the teacher")
     for side, columns, size in zip(_SIDES, pair.columns, pair.vocabularies.tokens, strict=True):
         if columns is not None and columns < size:
             notes.append(

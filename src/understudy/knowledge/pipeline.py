@@ -9,14 +9,14 @@ from understudy.completers.factory import build_completer
 from understudy.errors import ConfigError
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
-from understudy.knowledge.generation import Progress, Stream
+from understudy.knowledge.generation import GenerationRun, Progress
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
-from understudy.knowledge.requests import Writer
-from understudy.knowledge.step import load_own
-from understudy.knowledge.step_counts import summary
-from understudy.knowledge.store import Store, read
+from understudy.knowledge.requests import RequestBuilder
+from understudy.knowledge.step import load_user_steps
+from understudy.knowledge.step_counts import count_steps
+from understudy.knowledge.store import KnowledgeStore, read_step
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example
@@ -49,17 +49,17 @@ def generate(
         TeacherError: the teacher will answer nothing at all; what was written stays.
         RunError: the folder cannot be written.
     """
-    writer = Writer(config, completer, demonstrations)
-    with Store(folder, config.steps, writer.identity) as store:
-        stream = Stream(writer, store, _filter(config, folder), examples, progress)
-        stream.run(completer)
+    builder = RequestBuilder(config, completer, demonstrations)
+    with KnowledgeStore(folder, config.steps, builder.identity) as store:
+        generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
+        generation.run(completer)
     return WritingNotes(
         teacher=completer.name,
-        examples=stream.seen,
-        finished=stream.finished,
-        left=stream.left,
-        stopped=stream.stopped,
-        steps=summary(folder, config.steps),
+        examples=generation.seen,
+        finished=generation.finished,
+        left=generation.left,
+        stopped=generation.stopped,
+        steps=count_steps(folder, config.steps),
     )
 
 
@@ -75,7 +75,7 @@ def check(config: GenerateConfig) -> None:
             "generate.recorded_questions says which questions a recording answers, and there is none",
             hint="name the recording in generate.recorded, or leave the field out",
         )
-    load_own(config.own_steps)
+    load_user_steps(config.own_steps)
     plan_steps(config, config.teacher)
     prompts = Prompts(config.prompts, config.steps)
     assert prompts.pairs
@@ -91,7 +91,7 @@ def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:
     row_filter = Filter(config.filter)
     if config.filter.near_duplicate is not None:
         for name in config.steps:
-            for row in read(folder, name):
+            for row in read_step(folder, name):
                 row_filter.remember(row)
     return row_filter
 
@@ -102,7 +102,7 @@ def teaching_examples(config: GenerateConfig, demonstrations: Sequence[Demonstra
     Raises:
         ConfigError: as in `generate`.
     """
-    load_own(config.own_steps)
+    load_user_steps(config.own_steps)
     prompts = Prompts(config.prompts, config.steps)
     examples = []
     for planned in plan_steps(config.model_copy(update={"samples": 1})):

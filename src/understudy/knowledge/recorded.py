@@ -29,8 +29,8 @@ from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
-from understudy.knowledge.step import load_own
-from understudy.knowledge.step_counts import summary
+from understudy.knowledge.step import load_user_steps
+from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
@@ -50,7 +50,7 @@ _COLUMNS = "leave `reasons` out of a row of your own; an id and a text are enoug
 
 @dataclass(frozen=True, slots=True)
 class ParsedOutput:
-    """A raw output taken apart.
+    """What a raw output says.
 
     Attributes:
         rationale: what stands before the answer.
@@ -63,7 +63,7 @@ class ParsedOutput:
     places: tuple[int, ...]
 
 
-def parse(output: str, choices: Sequence[str]) -> ParsedOutput | str:
+def parse_output(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     """Take a raw output apart, or say why that cannot be done.
 
     The answer is what follows the last "the answer is" before the first further question. It names options by letter,
@@ -104,7 +104,7 @@ def _answer(place: int, text: str, choices: Sequence[str]) -> str:
     return option if alike or not text else text
 
 
-def recorded(
+def read_recorded(
     path: str | os.PathLike[str], examples: Iterable[Example], questions: str | os.PathLike[str] | None = None
 ) -> Iterator[Knowledge]:
     """The recorded rows of examples, in the order of the examples; of one example as they are recorded.
@@ -122,10 +122,10 @@ def recorded(
             its example's, or no example has a row.
     """
     examples = list(examples)
-    known = {example.id: example for example in examples}
+    examples_by_id = {example.id: example for example in examples}
     rows_by_id: dict[str, list[Knowledge]] = {}
-    for row in _rows(Path(path), known, None if questions is None else Path(questions)):
-        if row.id in known:
+    for row in _rows(Path(path), examples_by_id, None if questions is None else Path(questions)):
+        if row.id in examples_by_id:
             rows_by_id.setdefault(row.id, []).append(row)
     if not rows_by_id:
         raise DataError(
@@ -138,7 +138,7 @@ def recorded(
         yield from rows_by_id.get(example.id, (missing,))
 
 
-def take_over(
+def import_recorded(
     path: str | os.PathLike[str],
     examples: Sequence[Example],
     config: GenerateConfig,
@@ -160,12 +160,12 @@ def take_over(
         nobody to ask again.
 
     Raises:
-        DataError: as `recorded`, or the recording has none of the steps.
+        DataError: as `read_recorded`, or the recording has none of the steps.
         ConfigError: a file of steps of your own fails.
         RunError: the folder cannot be written.
     """
-    load_own(config.own_steps)  # They say which of their texts are rationales, to be judged.
-    rows = list(recorded(path, examples, config.recorded_questions))
+    load_user_steps(config.own_steps)  # They say which of their texts are rationales, to be judged.
+    rows = list(read_recorded(path, examples, config.recorded_questions))
     steps = sorted({row.step for row in rows})
     if not set(steps) & set(config.steps):
         raise DataError(
@@ -183,30 +183,30 @@ def take_over(
         finished=len({row.id for row in rows if row.text is not None and row.step in config.steps}),
         left=0,
         stopped="",
-        steps=summary(folder, config.steps),
+        steps=count_steps(folder, config.steps),
     )
 
 
-def _rows(path: Path, known: Mapping[str, Example], questions: Path | None) -> Iterator[Knowledge]:
+def _rows(path: Path, examples_by_id: Mapping[str, Example], questions: Path | None) -> Iterator[Knowledge]:
     if path.is_dir():
-        lines, lists = _files(path, ".jsonl"), [each for each in _files(path, ".json") if _is_list(each)]
+        lines, lists = _files(path, ".jsonl"), [file for file in _files(path, ".json") if _is_list(file)]
         if lists:
-            yield from _in_order(lists, known, questions)
+            yield from _in_order(lists, examples_by_id, questions)
             return
         if not lines:
             raise DataError(f"{path} holds no recorded outputs", hint="expected .jsonl files, or .json lists of texts")
-        for each in lines:
-            yield from _lines(each, known)
+        for file in lines:
+            yield from _lines(file, examples_by_id)
     elif path.suffix == ".json":
-        yield from _in_order([path], known, questions)
+        yield from _in_order([path], examples_by_id, questions)
     else:
-        yield from _lines(path, known)
+        yield from _lines(path, examples_by_id)
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder in the order of the numbers in their names; those of a run that are no rows left out."""
-    files = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
-    return sorted(files, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
+    files = [path for path in folder.iterdir() if path.suffix == suffix and path.name != "finished-examples.jsonl"]
+    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path.name)])
 
 
 def _parts(name: str) -> list[str]:
@@ -220,10 +220,12 @@ def _is_list(path: Path) -> bool:
     return "".join(start)[:2] == '["'
 
 
-def _in_order(files: Sequence[Path], known: Mapping[str, Example], named: Path | None) -> Iterator[Knowledge]:
+def _in_order(
+    files: Sequence[Path], examples_by_id: Mapping[str, Example], questions_path: Path | None
+) -> Iterator[Knowledge]:
     """Outputs without ids, put to the rows of the file of questions one by one."""
     outputs = [(file, place, text) for file in files for place, text in enumerate(_texts(file))]
-    source = named or _questions(files)
+    source = questions_path or _questions(files)
     questions = read_examples(DataConfig(source=str(source)), str(source), labelled=False)
     if questions.faults or len(outputs) != len(questions.examples):
         raise DataError(
@@ -231,7 +233,7 @@ def _in_order(files: Sequence[Path], known: Mapping[str, Example], named: Path |
             hint="they are put together by their order, so there must be one output for each question",
         )
     for (file, place, text), question in zip(outputs, questions.examples, strict=True):
-        example = known.get(question.id)
+        example = examples_by_id.get(question.id)
         if example is None:
             continue
         if folded(example.question) != folded(question.question) or example.choices != question.choices:
@@ -252,9 +254,9 @@ def _texts(path: Path) -> list[str]:
 def _questions(files: Sequence[Path]) -> Path:
     """The one other file of rows beside the outputs or above them."""
     for folder in (files[0].parent, files[0].parent.parent):
-        candidates = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
+        candidates = [path for suffix in (".json", ".jsonl") for path in _files(folder, suffix)]
         candidates = [
-            each for each in candidates if each not in files and not (each.suffix == ".json" and _is_list(each))
+            path for path in candidates if path not in files and not (path.suffix == ".json" and _is_list(path))
         ]
         if len(candidates) == 1:
             return candidates[0]
@@ -265,23 +267,23 @@ def _questions(files: Sequence[Path]) -> Path:
 
 
 def _parsed(text: str, example: Example, source: Provenance) -> Knowledge:
-    output = parse(text, example.choices)
+    output = parse_output(text, example.choices)
     if isinstance(output, str):
         return Knowledge(example.id, EXPLAIN_BLIND, None, reasons=(output,), provenance=source)
     return Knowledge(example.id, EXPLAIN_BLIND, with_answer(output.rationale, output.answer), provenance=source)
 
 
-def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _lines(path: Path, examples_by_id: Mapping[str, Example]) -> Iterator[Knowledge]:
     for number, row in enumerate(read_jsonl(path), start=1):
         if not isinstance(row, dict) or "id" not in row:
             raise DataError(f"{path}: row {number} has no id", hint="each row needs an id and a text")
-        example = known.get(str(row["id"]))
+        example = examples_by_id.get(str(row["id"]))
         if example is not None:
             whole = {"step", "text", "reasons"} <= row.keys()
-            yield (_whole if whole else _from_columns)(row, example, path, number)
+            yield (_from_knowledge_row if whole else _from_columns)(row, example, path, number)
 
 
-def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
+def _from_knowledge_row(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
     """A row of knowledge as it was written."""
     try:
         knowledge = from_row(row)
@@ -305,7 +307,7 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     value = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
     if not isinstance(value, str | None):
         raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
-    text, answer = (value or "").strip(), _answered(row.get("answer"), example)
+    text, answer = (value or "").strip(), _answer_text(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
     step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else EXPLAIN_BLIND if answer else EXPLAIN))
     source = Provenance(path.name, parameters={"row": number - 1})
@@ -316,7 +318,7 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
 
 
-def _answered(value: Any, example: Example) -> str:
+def _answer_text(value: Any, example: Example) -> str:
     """An answer as text; a whole number is a place from 0 where there are options, as it is in data."""
     if isinstance(value, int) and not isinstance(value, bool) and example.choices:
         place = _choice(value, example)

@@ -192,7 +192,7 @@ def is_rationale(name: str) -> bool:
     return name in STEPS and STEPS[name].rationale
 
 
-def find(name: str) -> Step:
+def find_step(name: str) -> Step:
     """The step of a name.
 
     Raises:
@@ -203,7 +203,7 @@ def find(name: str) -> Step:
     return STEPS[name]
 
 
-def load_own(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+def load_user_steps(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Run files that register steps; the names of what they registered.
 
     Raises:

@@ -110,9 +110,9 @@ def stage_notes(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What was cut, dropped or shortened on the way, by stage."""
     notes: dict[str, Any] = {}
     for name in sorted(stage.name for stage in finished(run, recipe)):
-        own = run.record(name).notes  # of any kind, those of extensions too
-        notes |= {f"{name}: {what}": count for what, count in (own.get("notes") or {}).items()}
-        notes |= {f"{name}: {what} answers dropped": n for what, n in (own.get("dropped") or {}).items() if n}
+        stage_notes = run.record(name).notes  # of any kind, those of extensions too
+        notes |= {f"{name}: {what}": count for what, count in (stage_notes.get("notes") or {}).items()}
+        notes |= {f"{name}: {what} answers dropped": n for what, n in (stage_notes.get("dropped") or {}).items() if n}
     return notes
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_val
 
 from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
-from understudy.extensions import Extension, load_all, unchanged
+from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
@@ -271,12 +271,17 @@ class Recipe(Section):
         """A recipe that names no arms trains the one that learns its `tasks` and those of its own beside the others."""
         if not isinstance(value, dict):
             return value
-        evaluate, own = value.get("evaluate", {}), value.get("arms") or {}
+        evaluate, declared = value.get("evaluate", {}), value.get("arms") or {}
         with_tasks = value.get("tasks") is not None
-        if not isinstance(evaluate, dict) or "arms" in evaluate or not isinstance(own, dict) or not (with_tasks or own):
+        if (
+            not isinstance(evaluate, dict)
+            or "arms" in evaluate
+            or not isinstance(declared, dict)
+            or not (with_tasks or declared)
+        ):
             return value
         names = (name for name in trained_arms() if name in DEFAULT_ARMS or (with_tasks and _learns_tasks(name)))
-        return {**value, "evaluate": {**evaluate, "arms": (*names, *own)}}
+        return {**value, "evaluate": {**evaluate, "arms": (*names, *declared)}}
 
     @model_validator(mode="after")
     def _arms(self) -> Recipe:
@@ -339,7 +344,7 @@ class Recipe(Section):
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
-        return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
+        return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
@@ -365,8 +370,8 @@ def _base_of(fields: dict[str, Any]) -> str:
 def _own_arm_fault(name: str, fields: dict[str, Any]) -> str:
     """What is wrong with an arm of a recipe's own; empty where nothing is."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in ARMS or name in _RESERVED:
-        taken = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
-        return f"arms.{name}: give the arm a name{taken}"
+        advice = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
+        return f"arms.{name}: give the arm a name{advice}"
     if _base_of(fields) not in trained_arms():
         return f"arms.{name}.{LIKE}: {_unknown_arm(_base_of(fields), trained_arms())}"
     for path in fields:
@@ -385,5 +390,5 @@ def _revived(value: dict[str, Any], loaded: tuple[Extension, ...]) -> Recipe:
     Raises:
         RunError: one of its extensions is no longer what it was there.
     """
-    unchanged(loaded)
+    load_unchanged(loaded)
     return Recipe.model_validate(value, context={"loaded": loaded})

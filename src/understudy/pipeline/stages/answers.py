@@ -10,7 +10,7 @@ from understudy.models.generate import answer_examples
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
-from understudy.recipe.own_arms import own_answers
+from understudy.recipe.own_arms import has_own_answers
 from understudy.records import AnswersNotes
 from understudy.types import Example
 
@@ -52,8 +52,8 @@ def answers(context: Context, _: str) -> AnswersNotes:
 
 def teacher_answers(context: Context) -> list[Example]:
     """What the teacher answered for the stage's arm; nothing where no arm uses its answers."""
-    own = own_answers(context.whole, context.stage.argument)
-    path = context.run.stage(stage_of("answers", context.stage.argument if own else "").name) / FILE
+    has_own = has_own_answers(context.run_recipe, context.stage.argument)
+    path = context.run.stage(stage_of("answers", context.stage.argument if has_own else "").name) / FILE
     return [from_row(row) for row in read_jsonl(path)] if path.is_file() else []
 
 
@@ -63,8 +63,8 @@ def distilled_rows(context: Context) -> list[Example]:
     Without unlabelled questions it reads the gold rows alone.
     """
     gold = rows_of(context.run, "train")
-    known = {example.id for example in gold}
-    return gold + [example for example in teacher_answers(context) if example.id not in known]
+    gold_ids = {example.id for example in gold}
+    return gold + [example for example in teacher_answers(context) if example.id not in gold_ids]
 
 
 def seqkd_rows(context: Context) -> list[Example]:

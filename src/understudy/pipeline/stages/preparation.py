@@ -51,9 +51,9 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
     """The recipes by which a run trains: its own, and those of its arms that differ in student or method."""
     variants = [recipe]
     for name in recipe.evaluate.arms:
-        own = for_arm(recipe, name)
-        if all((own.student, own.distil) != (other.student, other.distil) for other in variants):
-            variants.append(own)
+        variant = for_arm(recipe, name)
+        if all((variant.student, variant.distil) != (other.student, other.distil) for other in variants):
+            variants.append(variant)
     return variants
 
 
