@@ -6,7 +6,7 @@ Nothing is lost on the way: rows read = examples + bad rows, and the notes say b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -72,12 +72,15 @@ class Reading:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> Splits:
+def load_splits(
+    config: DataConfig, *, quarantine_path: Path | None = None, misfit: Callable[[Example], str] | None = None
+) -> Splits:
     """Everything a run needs of its data.
 
     Args:
         config: the `data` section of a recipe.
         quarantine_path: where bad rows go with `on_bad_row: quarantine`; without it they are only counted.
+        misfit: why the models cannot read an example, empty where they can; such a row is a bad row.
 
     Returns:
         The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
@@ -94,7 +97,7 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     sources |= {"unlabelled": config.unlabelled_source}
     readings = {
-        role: read_examples(config, name, labelled=role != "unlabelled", role=role)
+        role: read_examples(config, name, labelled=role != "unlabelled", role=role, misfit=misfit)
         for role, name in sources.items()
         if name
     }
@@ -118,7 +121,14 @@ def _with_sizes(splits: Splits) -> Splits:
     return replace(splits, notes={**splits.notes, "sizes": sizes})
 
 
-def read_examples(config: DataConfig, name: str, *, labelled: bool = True, role: str = "source") -> Reading:
+def read_examples(
+    config: DataConfig,
+    name: str,
+    *,
+    labelled: bool = True,
+    role: str = "source",
+    misfit: Callable[[Example], str] | None = None,
+) -> Reading:
     """Read one source by the recipe's format and columns; columns that are plainly meant are guessed with `auto`.
 
     Args:
@@ -126,6 +136,7 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True, role:
         name: the file, folder or hub id.
         labelled: whether every row must have an answer; otherwise answers are left out.
         role: which of the recipe's sources it is, for formats and columns that are given for one.
+        misfit: see `load_splits`.
 
     Raises:
         DataError: the source is absent, empty, of no known format, lacks a column, or an id stands twice in it.
@@ -150,6 +161,8 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True, role:
             example = _adapt(form, row, labelled)
             if example.id in seen:
                 raise BadRow("id", f"{example.id!r} already stands at {seen[example.id]}")
+            if misfit and (reason := misfit(example)):
+                raise BadRow("", reason)
             seen[example.id] = row.where
             examples.append(example)
             blemishes.update(set(row.notes))
