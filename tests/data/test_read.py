@@ -23,6 +23,9 @@ from understudy.recipe import DataConfig
 ROWS = [{"question": f"Wo liegt {n}?", "answer": f"dört, «{n}»\nund hier"} for n in range(3)]
 
 
+GOOD_LINE = '{"question": "good", "answer": "a"}'
+
+
 def write(path: Path, kind: str) -> Path:
     path = path / f"data.{kind}"
     if kind == "jsonl":
@@ -131,6 +134,41 @@ def test_records_that_do_not_fit_the_header_keep_their_text_and_line() -> None:
     assert items[1].fault == "3 cells under a header of 2"
     assert items[2].value == {"a": "x\ny", "b": "2"}
     assert items[-1].value == {"a": "8", "b": "9"}
+
+
+def test_a_quotation_mark_that_is_never_closed_costs_its_own_row() -> None:
+    rows = "".join(f"q{n},a{n}\n" for n in range(50))
+    items = list(comma_separated(f'question,answer\nfirst,"never closed\n{rows}', "t.csv"))
+    assert (items[0].value, items[0].line) == ('first,"never closed\n', 2)
+    assert items[0].fault == "broken record: a quotation mark that is never closed"
+    assert [(item.value["answer"], item.line) for item in items[1:]] == [(f"a{n}", n + 3) for n in range(50)]
+    # What breaks off in the middle of one long cell is one bad row.
+    [item] = comma_separated('question,answer\nfirst,"a text of\nseveral lines\nthat breaks off\n', "t.csv")
+    assert item.fault.startswith("broken record")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("t.jsonl", [GOOD_LINE, '{"question": "Z\xfcrich?", "answer": "b"}', GOOD_LINE]),
+        ("t.csv", ["question,answer", "good,a", "Z\xfcrich?,b", "good,a"]),
+        ("t.tsv", ["question\tanswer", "good\ta", "Z\xfcrich?\tb", "good\ta"]),
+    ],
+)
+def test_bytes_that_are_no_utf8_cost_their_own_row(tmp_path: Path, name: str, lines: list[str]) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\n".join(line.encode("latin-1" if "xfc" in ascii(line) else "utf-8") for line in lines))
+    splits = load_splits(
+        DataConfig(source=str(path), dev=0, test=0, on_bad_row="quarantine"), quarantine_path=tmp_path / "quarantine"
+    )
+    assert [example.question for example in splits.train] == ["good", "good"]
+    number = 2 + (not name.endswith("jsonl"))
+    [bad_row] = splits.notes["bad_rows"]
+    assert bad_row.startswith(f"{name}:{number}: not UTF-8 at character ")
+    assert json.loads((tmp_path / "quarantine").read_text())["reason"].startswith("not UTF-8")
+    path.write_bytes("Größe,Antwort\n".encode("latin-1"))
+    with pytest.raises(DataError, match=rf"^{name} is not UTF-8 \(byte 2\)"):
+        read_source(str(path))
 
 
 def test_semicolons_of_a_european_spreadsheet(tmp_path: Path) -> None:

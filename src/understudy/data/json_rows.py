@@ -18,6 +18,7 @@ from understudy.strict_json import JsonFault, parse_json
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MARK = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_UNDECODED = re.compile("[\udc80-\udcff]")
 _DECODER = json.JSONDecoder()
 
 
@@ -33,8 +34,16 @@ class Item(NamedTuple):
 def from_lines(text: str) -> Iterator[Item]:
     """One JSON value a line; blank lines are passed over, a line that cannot be read is an item with a fault."""
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
+        if reason := undecoded(line):
+            yield Item(line, number, fault=reason)
+        elif line.strip():
             yield _item(line, number)
+
+
+def undecoded(text: str) -> str:
+    """Why a text is not what its bytes say: they were no UTF-8 (`surrogateescape`); empty where they were."""
+    match = _UNDECODED.search(text)
+    return f"not UTF-8 at character {match.start() + 1}; if the file has another encoding, convert it" if match else ""
 
 
 def from_document(text: str, name: str) -> Iterator[Item]:

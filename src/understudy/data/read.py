@@ -99,8 +99,22 @@ def _decode(content: bytes, name: str) -> str:
         raise DataError(f"{name} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from error
 
 
+def _decode_lines(content: bytes, name: str) -> str:
+    """Text of a file that is read line by line: bytes that are no UTF-8 make their own row a bad one.
+
+    Raises:
+        DataError: the first line holds such bytes, so the file has another encoding, or is no text.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\n" not in content[: error.start]:
+            raise DataError(f"{name} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from error
+        return content.decode("utf-8-sig", "surrogateescape")
+
+
 def _read_jsonl(content: bytes, name: str) -> list[Row]:
-    return _rows(from_lines(_decode(content, name)), name)
+    return _rows(from_lines(_decode_lines(content, name)), name)
 
 
 def _read_json(content: bytes, name: str) -> list[Row]:
@@ -109,11 +123,11 @@ def _read_json(content: bytes, name: str) -> list[Row]:
 
 
 def _read_csv(content: bytes, name: str) -> list[Row]:
-    return _rows(comma_separated(_decode(content, name), name), name)
+    return _rows(comma_separated(_decode_lines(content, name), name), name)
 
 
 def _read_tsv(content: bytes, name: str) -> list[Row]:
-    return _rows(tab_separated(_decode(content, name), name), name)
+    return _rows(tab_separated(_decode_lines(content, name), name), name)
 
 
 def _read_parquet(content: bytes, name: str) -> list[Row]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from understudy.data.json_rows import Item
+from understudy.data.json_rows import Item, undecoded
 from understudy.data.rows import Cell
 from understudy.errors import DataError
 
@@ -53,22 +53,36 @@ def tab_separated(text: str, name: str) -> Iterator[Item]:
 def _quoted_records(text: str, delimiter: str, name: str) -> Iterator[Item]:
     """Records that quote as CSV does; one that does not fit its header comes back as text with its fault."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines = _lines(text)
+    lines, begin = _lines(text), 0
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = _checked_header(next(reader, []), name)
     except csv.Error as error:
         raise DataError(f"{name}:1: the header cannot be read: {error}") from error
     while True:
-        line = reader.line_num + 1
+        first = begin + reader.line_num
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Item("".join(lines[line - 1 : reader.line_num]), line, fault=f"broken record: {error}")
+            covered = lines[first : begin + reader.line_num]
+            if begin + reader.line_num == len(lines) and _are_records(covered[1:], delimiter, len(header)):
+                # One mark that nobody closes must not swallow the rest of the file.
+                yield Item(covered[0], first + 1, fault="broken record: a quotation mark that is never closed")
+                begin = first + 1
+                reader = csv.reader(lines[begin:], delimiter=delimiter, strict=True)
+            else:
+                yield Item("".join(covered), first + 1, fault=f"broken record: {error}")
             continue
-        yield from _record(header, cells, lines[line - 1 : reader.line_num], line)
+        yield from _record(header, cells, lines[first : begin + reader.line_num], first + 1)
+
+
+def _are_records(lines: Sequence[str], delimiter: str, width: int) -> bool:
+    """Whether most of these lines, each by itself, have the cells of a record: rows, then, not text of one cell."""
+    sample = [line for line in lines[:1_000] if line.strip()]
+    fitting = sum(len(cells) == width for cells in csv.reader(sample, delimiter=delimiter))
+    return width > 1 and 2 * fitting > len(sample) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +162,9 @@ def _record(header: Sequence[str], cells: Sequence[str], lines: Sequence[str], l
     fault = "" if len(cells) == len(header) else f"{len(cells)} cells under a header of {len(header)}"
     if not fault and any("\0" in cell for cell in cells):
         fault = "a NUL in the row, which no text has"
-    if fault:
-        yield Item("".join(lines), line, fault=fault)
+    raw = "".join(lines)
+    if fault := fault or undecoded(raw):
+        yield Item(raw, line, fault=fault)
     else:
         yield Item(dict(zip(header, map(Cell, cells), strict=True)), line)
 
