@@ -227,6 +227,12 @@ def test_a_letter_names_its_option_in_whatever_dress(answer: str) -> None:
     assert resolve(answer, ["a x", "b x", "c x"], "answer") == 1
 
 
+def test_an_answer_that_is_a_number_is_an_option_before_it_counts_one() -> None:
+    assert resolve("Answer: 3", ["7", "3", "5"], "answer") == 1
+    assert resolve("Option 3", ["7", "3", "5"], "answer") == 2
+    assert resolve("Answer: 2", ["7", "3", "5"], "answer") == 1
+
+
 def test_options_that_bring_their_labels_along_are_named_without_them() -> None:
     choices = ["A) AMF", "B) SMF", "C) UPF"]
     for answer in ("SMF", "B", "B) SMF", "**B) SMF**", "option B: SMF"):

@@ -195,3 +195,11 @@ def test_references_that_do_not_fit(tmp_path: Path) -> None:
     gold = jsonl(tmp_path / "g.jsonl", [{"id": "b", "reference": "x"}])
     with pytest.raises(DataError, match="no right answer for item 'a'"):
         read_predictions(predictions, [gold])
+
+
+def test_a_file_of_many_keys_is_refused_without_naming_them_all(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({f"id-{n}": f"answer {n}" for n in range(10_000)}))
+    with pytest.raises(DataError) as caught:
+        read_predictions(tmp_path / "x.json")
+    assert "id-19 and 9,980 more" in caught.value.message
+    assert len(caught.value.message) < 400

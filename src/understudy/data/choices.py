@@ -118,6 +118,8 @@ def resolve(answer: Any, choices: Sequence[str], field: str, labels: Sequence[st
         if place is not None:
             return place
     if match := _LABEL.fullmatch(plain):
+        if "answer" in plain.casefold() and match[1] in choices:  # "Answer: 3" where 3 is an option
+            return list(choices).index(match[1])
         return _within(_place_of_label(match[1], labels), choices, field, _shorten(text))
     place = _place_of_text(plain, choices, field, spellings=(_without_blanks,))
     return _label_and_text(plain, choices, field, labels) if place is None else place

@@ -23,7 +23,10 @@ GUESSES: dict[str, tuple[str, ...]] = {
 }
 """Our field -> what others call it, the likeliest first; looked at only where a column of our name is absent."""
 
-_IDS = ("item_id", "example_id", "question_id", "doc_id", "row_id", "qid", "uid", "uuid", "guid", "_id", "key", "index")
+_IDS = (
+    *("item_id", "example_id", "question_id", "doc_id", "row_id", "sample_id", "qid", "uid", "uuid", "guid", "_id"),
+    *("key", "index", "idx", "number", "no", "no.", "nr", "nr."),
+)
 _MOST_NAMED = 20
 
 
@@ -143,9 +146,9 @@ def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Iterable[object]) -> str:
     """Names in a line, the first of them where there are many."""
-    filled = [name if len(name) <= 60 else f"{name[:59]}…" for name in names if name]
+    filled = [name if len(name) <= 60 else f"{name[:59]}…" for name in map(str, names) if name]
     more = f" and {len(filled) - _MOST_NAMED:,} more" if len(filled) > _MOST_NAMED else ""
     return (", ".join(filled[:_MOST_NAMED]) or "none") + more
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.data.columns import listed
 from understudy.data.read import SUFFIXES, read_source
 from understudy.data.rows import Cell
 from understudy.errors import DataError
@@ -72,7 +73,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     rows, columns = _read(path)
     if "prediction" not in columns:
         raise DataError(
-            f"{path} has no column with predictions; it has: {', '.join(map(str, rows[0])) or 'none'}",
+            f"{path} has no column with predictions; it has: {listed(rows[0])}",
             hint=f"name it `prediction` ({', '.join(COLUMNS['prediction'][1:6])} … will do too)",
         )
     has_ids = "id" in columns
@@ -81,7 +82,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
         _join(table, has_ids, path, references)
     elif "references" not in columns:
         raise DataError(
-            f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
+            f"{path} has no column with right answers; it has: {listed(rows[0])}",
             hint="name it `reference` or `answers`, or give a file of them with --references",
         )
     return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)

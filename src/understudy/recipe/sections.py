@@ -72,7 +72,7 @@ class DataConfig(Section):
     seed: int = 0
     """Seed of the split, independent of the training seed."""
     on_bad_row: Literal["error", "quarantine"] = "error"
-    """Stop at a bad row, or put bad rows into `quarantine.jsonl` and go on."""
+    """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
     context_overflow: ContextOverflow = "window"
     """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
     max_length: int = Field(default=512, gt=0)
