@@ -234,6 +234,24 @@ def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     assert [row.provenance.teacher for row in rows] == ["part_10.json", "part_9.json"]
 
 
+def test_a_file_of_questions_that_is_named_goes_before_those_that_lie_there(tmp_path):
+    folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
+    beside = next(folder.parent.rglob("questions.jsonl"))
+    elsewhere = tmp_path / "elsewhere" / "asked.jsonl"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(beside.read_text())
+    written(beside, {"id": "z", "question": "Another?", "answer": "x"})
+    written(folder / "more.jsonl", {"id": "y", "question": "Yet another?", "answer": "x"})
+    with pytest.raises(DataError, match="2 outputs"):
+        list(read_recorded(folder, EXAMPLES))
+    config = GenerateConfig(steps=("explain_blind",), recorded=str(folder), recorded_questions=str(elsewhere))
+    import_recorded(folder, EXAMPLES, config, tmp_path / "out")
+    assert [row.text for row in read_step(tmp_path / "out", "explain_blind")] == [
+        "Wet. So the answer is: pond",
+        "Old. So the answer is: museum",
+    ]
+
+
 def test_lengths_that_differ_are_refused_in_one_line(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["x", "y"]])
     with pytest.raises(DataError, match=r"^3 outputs in .* for 2 readable questions in .*questions\.jsonl") as raised:

@@ -17,7 +17,7 @@ from understudy.recipe.own_arms import for_arm
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),
-    *("recorded", "demonstrations", "prompts", "own_steps"),
+    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 
