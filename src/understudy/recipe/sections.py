@@ -354,7 +354,7 @@ class Recipe(Section):
         return fingerprint(self.identity(), length=8)
 
 
-LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings")
+LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings", "generate.recorded_questions")
 """Fields that an identity leaves out at their default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
