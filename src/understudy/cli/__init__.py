@@ -9,6 +9,7 @@ import typer
 
 from understudy import __version__
 from understudy.cli import compare, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -47,6 +48,8 @@ def _options(
 
 def main() -> None:
     """Entry point: one clear line for what a user can mend, a traceback for a bug, 130 for Ctrl-C."""
+    if note := namesake_note():
+        print(note, file=sys.stderr)
     try:
         # Standalone, typer would handle Ctrl-C itself, and print a mistyped option in its own style.
         code = app(args=sys.argv[1:] or ["--help"], prog_name="understudy", standalone_mode=False)

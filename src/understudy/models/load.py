@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.kinds import kind_of
@@ -207,7 +208,7 @@ def quantization(dtype: torch.dtype) -> Any:
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not is_bitsandbytes_available():
-        raise ModelError("quantize_4bit needs bitsandbytes", hint="pip install 'understudy[qlora]'")
+        raise ModelError("quantize_4bit needs bitsandbytes", hint=install_command("qlora"))
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 

@@ -47,7 +47,7 @@ class GridConfig(Section):
     """How the cells of a grid are computed; nothing here but `processes` can change a result."""
 
     engine: Literal["local", "ray"] = "local"
-    """local: processes on this machine, `workers` at once; ray: a Ray cluster (extra `understudy[ray]`)."""
+    """local: processes on this machine, `workers` at once; ray: a Ray cluster (extra `understudy-distil[ray]`)."""
     address: str = "auto"
     """Address of the Ray cluster; auto: the running one, local: one of its own on this machine."""
     cpus: float = Field(default=1.0, ge=0)

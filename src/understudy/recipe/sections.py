@@ -92,9 +92,9 @@ class EvaluateConfig(Section):
     )
     """Metrics of written answers, names out of `understudy.metrics.METRICS`, or `all`."""
     embedding_model: str = "auto"
-    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     bertscore_model: str = "auto"
-    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")

@@ -23,7 +23,7 @@ class LoraConfig(Section):
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter."""
     quantize_4bit: bool = False
-    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy[qlora]`)."""
+    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy-distil[qlora]`)."""
 
 
 class TrainConfig(Section):
