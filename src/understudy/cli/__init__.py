@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import compare, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.cli import compare, docs, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
 from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("init")(init.init)
 app.command("recipes")(recipes.recipes)
+app.command("docs")(docs.docs)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("generate")(generate.generate)

@@ -146,7 +146,7 @@ class Recipe(Section):
     workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
     extensions: tuple[str, ...] = ()
-    """Python files that register parts of your own (docs/extending.md); they are run: name only what you have read."""
+    """Python files that register parts of your own (`understudy docs extending`); they are run: read them first."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
     _loaded: tuple[Extension, ...] = ()
