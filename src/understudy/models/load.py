@@ -280,6 +280,12 @@ def _ties_are_ours() -> Iterator[None]:
         yield
 
 
+def num_parameters(model: Any) -> int:
+    """Parameters of a model, adapters on it not counted, four-bit weights by what they stand for."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.num_parameters() - sum(p.numel() for name, p in base.named_parameters() if "lora_" in name)
+
+
 def is_quantized(model: PreTrainedModel) -> bool:
     """Whether the weights are held in few bits."""
     return getattr(model, "quantization_method", None) is not None

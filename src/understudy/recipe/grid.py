@@ -219,7 +219,7 @@ def _check_paths(changes: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where}: all cells have one and the same {path}: it changes no result")
         if not fields.is_known(str(path)):
             near = fields.nearest(str(path))
-            advice = f"did you mean `{near}`?" if near else "`understudy init` writes all of them"
+            advice = f"did you mean `{near}`?" if near else "`understudy init --full` writes all of them"
             raise ConfigError(f"{where}: unknown field `{path}`: {advice}")
 
 

@@ -54,8 +54,8 @@ class MethodConfig(TrainConfig):
         return self.loss_temperature or self.published_temperature
 
     @property
-    def objective_learning_rate(self) -> float:
-        """Learning rate of what the objective itself learns."""
+    def objective_learning_rate(self) -> float | None:
+        """Learning rate of what the objective itself learns; None: that of the student."""
         return self.learning_rate
 
     @property

@@ -1,7 +1,7 @@
 """The sections of a recipe, one pydantic model each.
 
-Every field has a default that works and a sentence that says what it does; `understudy init` writes those
-sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
+Every field has a default that works and a sentence that says what it does; `understudy init --full`
+writes those sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
 """
 
 from __future__ import annotations
