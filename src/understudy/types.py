@@ -153,6 +153,11 @@ class Splits:
     test: tuple[Example, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> tuple[Example, ...]:
+        """All rows, role by role."""
+        return (*self.train, *self.unlabelled, *self.dev, *self.test)
+
 
 class Tokens(TypedDict):
     """What one model reads, with its target positions beside it.

@@ -339,6 +339,24 @@ def test_new_questions_are_held_to_their_schema(tmp_path: Path) -> None:
     assert server.calls[0].body["response_format"]["type"] == "json_schema"
 
 
+@pytest.mark.parametrize("tag", ["think", "thinking", "thought"])
+def test_of_half_a_thought_the_rationale_is_what_stands_behind_it(tmp_path: Path, tag: str) -> None:
+    """A server whose template opens the thought sends its second half; a thought that never ends is no rationale."""
+
+    def script(call: Call) -> Reply:
+        if about(call) == "e1":
+            return Reply(f"<{tag}>\nOkay, the user asks {call.prompt}")
+        return Reply(f"Okay, the user asks … No.\n</{tag}>\n\n{WORDS} and say {kind(call)}.")
+
+    with Server(script) as server:
+        record = generate(examples(2), GenerateConfig(steps=("explain",)), completer(server), tmp_path)
+    first, second = rows(tmp_path, "explain").values()
+    assert (first.text, first.kept) == (f"{WORDS} and say explain.", True)
+    assert (second.text, second.kept) == (None, False)
+    assert second.reasons == ("unfinished: a thought that was never closed",)
+    assert record.steps["explain"].missing == {"unfinished": 1}
+
+
 def test_prices_make_costs_and_their_absence_makes_none() -> None:
     from understudy.knowledge.requests import cost_of
 

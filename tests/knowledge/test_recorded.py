@@ -234,6 +234,24 @@ def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     assert [row.provenance.teacher for row in rows] == ["part_10.json", "part_9.json"]
 
 
+def test_a_file_of_questions_that_is_named_goes_before_those_that_lie_there(tmp_path):
+    folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
+    beside = next(folder.parent.rglob("questions.jsonl"))
+    elsewhere = tmp_path / "elsewhere" / "asked.jsonl"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(beside.read_text())
+    written(beside, {"id": "z", "question": "Another?", "answer": "x"})
+    written(folder / "more.jsonl", {"id": "y", "question": "Yet another?", "answer": "x"})
+    with pytest.raises(DataError, match="2 outputs"):
+        list(read_recorded(folder, EXAMPLES))
+    config = GenerateConfig(steps=("explain_blind",), recorded=str(folder), recorded_questions=str(elsewhere))
+    import_recorded(folder, EXAMPLES, config, tmp_path / "out")
+    assert [row.text for row in read_step(tmp_path / "out", "explain_blind")] == [
+        "Wet. So the answer is: pond",
+        "Old. So the answer is: museum",
+    ]
+
+
 def test_lengths_that_differ_are_refused_in_one_line(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["x", "y"]])
     with pytest.raises(DataError, match=r"^3 outputs in .* for 2 readable questions in .*questions\.jsonl") as raised:
@@ -299,3 +317,21 @@ def test_steps_that_were_not_recorded_are_named(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "Old."})
     with pytest.raises(DataError, match=r"rows of explain, and generate\.steps asks for revise"):
         import_recorded(path, EXAMPLES, GenerateConfig(steps=("revise",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("row", [{"rationale": "TEXT", "answer": "pond"}, {**WHOLE, "text": "TEXT"}])
+def test_recorded_thoughts_are_left_out(tmp_path, row):
+    examples = [Example(f"e{n}", "Where is still water?", ("pond",), choices=CHOICES) for n in range(3)]
+    texts = ["Okay. No.\n</think>\n\nThe pond is still.", "<thought>Okay, pond", "The pond is still."]
+    lines = [{**row, "id": f"e{n}"} | {k: text for k, v in row.items() if v == "TEXT"} for n, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    half, unclosed, plain = read_recorded(tmp_path / "rows.jsonl", examples)
+    assert half.text == plain.text
+    assert "Okay" not in half.text
+    assert (unclosed.text, unclosed.reasons) == (None, ("unfinished: a thought that was never closed",))
+
+
+def test_the_thought_before_an_output_is_no_rationale():
+    output = "It is a tiger? So the answer is (a).\n</think>\n\nThe pond is still. So the answer is (e) pond."
+    assert parse_output(output, CHOICES) == ParsedOutput("The pond is still.", "pond", (4,))
+    assert parse_output("<think>So the answer is (a)", CHOICES) == "unfinished: a thought that was never closed"

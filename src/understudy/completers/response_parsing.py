@@ -11,8 +11,8 @@ from typing import Any
 from understudy.completers.cache import CachedAnswer, clean
 from understudy.completers.faults import Fault
 from understudy.errors import ConfigError
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 
-_THOUGHT = re.compile(r"\A<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 
 
@@ -44,29 +44,34 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
     return CachedAnswer(clean(text), read, written, seconds)
 
 
-def without_thought(text: str) -> str:
-    """A text without the thought that a reasoning model puts before it; as it is where there is none."""
-    return _THOUGHT.sub("", text.strip(), count=1).strip() if text.lstrip().startswith("<think>") else text
-
-
 def read_value(text: str, schema: Mapping[str, Any]) -> Any:
     """The JSON value in a text, checked; a thought before it and a code fence around it are tolerated.
 
     Raises:
         Fault: `unparseable`: no JSON, or JSON that breaks the schema.
     """
-    answer = without_thought(text.strip())
-    fenced = _FENCE.match(answer)
     try:
-        # NaN and Infinity are Python's own, not JSON's.
-        value = json.loads(fenced[1] if fenced else answer, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", unusable=True) from error
+        value = _json(text)  # Whole first: a text inside the value may speak of tags.
+    except (ValueError, RecursionError):
+        answer = without_thought(text)
+        if answer is None:
+            raise Fault("unparseable", f"the answer is {UNCLOSED}: {text[:80]!r}", unusable=True) from None
+        try:
+            value = _json(answer)
+        except (ValueError, RecursionError) as error:
+            raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", unusable=True) from error
     fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the answer"
         raise Fault("unparseable", f"{where} breaks the schema: {fault.message[:120]}", unusable=True)
     return value
+
+
+def _json(text: str) -> Any:
+    answer = text.strip()
+    fenced = _FENCE.match(answer)
+    # NaN and Infinity are Python's own, not JSON's.
+    return json.loads(fenced[1] if fenced else answer, parse_constant=_no_constant)
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
+from understudy.tokens.thoughts import has_thought, without_thought
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
     train = read_jsonl(run.folder / "data" / "train.jsonl")
-    gold = [(_class(row), row["answers"][0]) for row in train if row["answers"]]
+    gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
     return arms
 
@@ -184,14 +185,30 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
             for name, rows in systems.items()
         }
     return [
-        System(name, _answered(rows), source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        System(
+            name,
+            [_answered(row) for row in rows],
+            source,
+            has_ids=table.has_ids,
+            notes=(*_unanswered(name, rows), *_thoughts(name, rows)),
+        )
         for name, rows in systems.items()
     ]
 
 
-def _answered(rows: list[Prediction]) -> list[Prediction]:
-    """An item without a prediction is one that the system failed on: an empty answer."""
-    return [replace(row, prediction=row.prediction or "") for row in rows]
+def _answered(row: Prediction) -> Prediction:
+    """Answers without the thoughts before them.
+
+    An item without a prediction, or with a thought that never ends, is one that the system failed on: an empty answer.
+    """
+    references = tuple(without_thought(text) or text for text in row.references)
+    return replace(row, prediction=without_thought(row.prediction or "") or "", references=references)
+
+
+def _thoughts(name: str, rows: list[Prediction]) -> tuple[str, ...]:
+    count = sum(has_thought(row.prediction or "") for row in rows)
+    sentence = f"{name}: {count:,} of {len(rows):,} predictions begin with a thought, which does not count"
+    return (sentence,) * bool(count)
 
 
 def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:

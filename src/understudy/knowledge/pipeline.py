@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from understudy.completers.factory import build_completer
+from understudy.errors import ConfigError
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
 from understudy.knowledge.generation import GenerationRun, Progress
@@ -69,6 +70,11 @@ def check(config: GenerateConfig) -> None:
         ConfigError: something of it is wrong.
         DataError: the file of demonstrations is.
     """
+    if config.recorded_questions and not config.recorded:
+        raise ConfigError(
+            "generate.recorded_questions says which questions a recording answers, and there is none",
+            hint="name the recording in generate.recorded, or leave the field out",
+        )
     load_user_steps(config.own_steps)
     plan_steps(config, config.teacher)
     prompts = Prompts(config.prompts, config.steps)

@@ -26,6 +26,7 @@ from understudy.errors import DataError
 from understudy.files import atomic, fingerprint, read_json, unwritable, write_json
 from understudy.knowledge.step import Skip
 from understudy.knowledge.steps import wrong_choices
+from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Knowledge, Provenance
 
 FINISHED, PLAN = "finished-examples.jsonl", "plan.json"
@@ -93,13 +94,13 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict) or "id" not in row:
-                    raise ValueError("no object with an id")
-            except ValueError as error:
+                    raise JsonFault("not valid JSON: no object with an id")
+            except JsonFault as fault:
                 raise DataError(
-                    f"{path}:{number}: not valid JSON: {error}", hint="remove the line; what is missing is made again"
-                ) from error
+                    f"{path}:{number}: {fault.reason}", hint="remove the line; what is missing is made again"
+                ) from fault
             yield number, row
 
 

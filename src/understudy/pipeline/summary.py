@@ -101,6 +101,7 @@ def speeds(run: Run, recipe: Recipe) -> dict[str, ModelSpeed]:
 
 def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in notes.items() if isinstance(value, str | int | float) and value not in ("", 0)}
+    flat |= notes.get("blemishes", {})
     flat |= {key: "; ".join(value) for key, value in notes.items() if key.endswith("tokenizer") and value}
     return flat
 

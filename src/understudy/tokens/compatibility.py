@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from understudy.errors import ModelError
 from understudy.recipe import METHODS, MethodConfig
 from understudy.tokens.template import Template
-from understudy.tokens.template_checks import open_thought
+from understudy.tokens.template_checks import embedding_fault, open_thought, without_embedding
 from understudy.tokens.vocabulary import token_bytes
 
 MAX_EXTRA_TOKENS = 0.01
@@ -145,6 +145,7 @@ class TokenizerPair:
         ends: (id, token) that ends an answer, student's and teacher's.
         slow: sides whose tokenizer does not tell where tokens stand.
         open_thought: whether the prompt ends inside a thought, student's and teacher's.
+        without_embedding: (id, token) of what a model has no embedding for, student's and teacher's.
     """
 
     vocabularies: Vocabularies
@@ -152,6 +153,7 @@ class TokenizerPair:
     ends: tuple[tuple[int, str], tuple[int, str]]
     slow: tuple[str, ...]
     open_thought: tuple[bool, bool]
+    without_embedding: tuple[Sequence[tuple[int, str]], Sequence[tuple[int, str]]] = ((), ())
 
     @classmethod
     def of(
@@ -165,6 +167,7 @@ class TokenizerPair:
             ends=(_end(student), _end(teacher)),
             slow=tuple(name for name, side in sides.items() if not hasattr(side.tokenizer, "backend_tokenizer")),
             open_thought=(open_thought(student), open_thought(teacher)),
+            without_embedding=(without_embedding(student, columns[0]), without_embedding(teacher, columns[1])),
         )
 
 
@@ -240,6 +243,10 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
         if columns is not None and place >= columns:
             why = f"the {side}'s answers end with {name!r}, id {place}, and its head has {columns:,} columns"
             return Judgement("unsound", why, "head", "take the tokenizer that belongs to the model")
+    for side, columns, tokens in zip(("student", "teacher"), pair.columns, pair.without_embedding, strict=True):
+        if tokens:
+            why, hint = embedding_fault(side, tokens, columns)
+            return Judgement("unsound", why, "head", hint)
     if pair.open_thought[0] != pair.open_thought[1]:
         side = "student" if pair.open_thought[0] else "teacher"
         why = f"the {side}'s prompt ends inside a thought and the other's does not: one thinks where the other answers"
