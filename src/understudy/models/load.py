@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.kinds import kind_of
@@ -273,7 +274,7 @@ def quantization(dtype: torch.dtype) -> Any:
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not is_bitsandbytes_available():
-        raise ModelError("quantize_4bit needs bitsandbytes", hint="pip install 'understudy[qlora]'")
+        raise ModelError("quantize_4bit needs bitsandbytes", hint=install_command("qlora"))
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
@@ -343,6 +344,12 @@ def _ties_are_ours() -> Iterator[None]:
         # peft still asks the model by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
         yield
+
+
+def num_parameters(model: Any) -> int:
+    """Parameters of a model, adapters on it not counted, four-bit weights by what they stand for."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.num_parameters() - sum(p.numel() for name, p in base.named_parameters() if "lora_" in name)
 
 
 def is_quantized(model: PreTrainedModel) -> bool:
