@@ -62,7 +62,7 @@ def refusal(distil: dict, *overrides: str) -> str:
     [
         ({"method": "kd", "merge": "bayesian"}, "distil.merge belongs to byte_aligned, not kd"),
         ({"merge": "bayesian"}, "distil.merge belongs to byte_aligned, not kd"),
-        ({"method": "dskd", "published": True}, "distil.published belongs to dskd_cma, not dskd"),
+        ({"method": "dskd", "published": True}, "distil.published belongs to dskd_cma and dskd_v2, not dskd"),
         ({"method": "uld", "agreement_threshold": 0.5}, "distil.agreement_threshold belongs to dskd_v2, not uld"),
         ({"projector_learning_rate": 1.0}, "distil.projector_learning_rate belongs to dskd, dskd_cma and dskd_v2"),
         ({"method": "uld", "divergence": "js"}, "distil.divergence does not apply to uld, which compares sorted"),

@@ -136,7 +136,7 @@ class DskdCmaConfig(ProjectorConfig):
 
     method: Literal["dskd_cma"] = "dskd_cma"
     published: bool = False
-    """Deviations over the whole micro-batch, for comparison with published figures."""
+    """The authors' deviations: over the whole padded micro-batch, prompt and padding too (docs/losses.md)."""
 
 
 class DskdV2Config(ProjectorConfig):
@@ -151,6 +151,8 @@ class DskdV2Config(ProjectorConfig):
     method: Literal["dskd_v2"] = "dskd_v2"
     agreement_threshold: float = Field(default=1.0, gt=0, le=1)
     """Above this share of right tokens an example's whole answer is compared in the student's space."""
+    published: bool = False
+    """Divide each dual-space term by the tokens it counts itself in a micro-batch, as the authors' code does."""
 
 
 class MinEditConfig(LogitsConfig):
