@@ -107,6 +107,110 @@ def test_a_budget_ends_it_with_one_line_and_what_was_written_is_shown(house: Hou
     assert "explain" in done.out
 
 
+def train_rows(house: House) -> int:
+    return len(read_jsonl(house.run_folder() / "data" / "train.jsonl"))
+
+
+def breaking(house: House, server: Server) -> str:
+    """The recipe with explanations only, and few tries."""
+    choose(house, server)
+    house.recipe["generate"] |= {"steps": ["explain"]}
+    house.recipe["generate"]["teacher"] |= {"max_retries": 0}
+    house.recipe["tasks"]["rationales"] = "explain"
+    return str(house.write_recipe())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Reply(raw=b"<html>sign in</html>"),
+        Reply(raw=b'{"choices": []}'),
+        Reply(None),
+        Reply("no such parameter", status=400),
+        Reply("half", finish="wombat"),
+    ],
+    ids=["html", "no choices", "null", "refused", "unknown end"],
+)
+def test_a_step_of_which_nothing_was_kept_is_an_error_and_is_not_done(
+    house: House, command: Command, broken: Reply
+) -> None:
+    with Server(lambda _: broken) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 1
+        number = train_rows(house)
+        refused = "the endpoint refused the first 10 requests"
+        words = refused if broken.status == 400 else f"nothing was kept of step explain, {number} times asked: "
+        assert words in done.err
+        assert not (house.run_folder() / "stages" / "generate" / "done.json").exists()
+        server.script = reply
+        again = command("generate", recipe)
+    assert again.code == 0, again.err
+    assert len(texts(house, "explain")) == number
+    assert all(row["text"] for row in texts(house, "explain"))
+
+
+def test_texts_that_are_all_rejected_are_an_error_too_and_are_not_asked_for_again(
+    house: House, command: Command
+) -> None:
+    with Server(lambda call: Reply("one two")) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe, "generate.filter.min_words=5")
+        assert done.code == 1
+        assert "nothing was kept of step explain" in done.err
+        assert "short: 2 words, fewer than 5" in done.err
+        assert "explain.jsonl" in done.err
+        calls = len(server.calls)
+        assert command("generate", recipe, "generate.filter.min_words=5").code == 1
+        assert len(server.calls) == calls
+
+
+def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_request(
+    house: House, command: Command
+) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 0, done.err
+        number = train_rows(house)
+        assert f"The teacher gave no answer about 1 of {number} examples (server 1)" in done.out
+        [row] = [row for row in texts(house, "explain") if row["text"] is None]
+        assert row["reasons"] == ["server: 500: the engine died"]
+        calls = len(server.calls)
+        assert command("generate", recipe).code == 0
+        assert len(server.calls) == calls, "it is set aside"
+        assert "(server 1)" in command("generate", recipe, "--retry").out
+        assert len(server.calls) == calls + 1
+        down = False
+        again = command("generate", recipe, "--retry")
+        assert len(server.calls) == calls + 2
+    assert again.code == 0, again.err
+    assert "set aside" not in again.out
+    assert all(row["text"] for row in texts(house, "explain"))
+    assert len(texts(house, "explain")) == number
+
+
+def test_a_teacher_that_fails_for_most_examples_stops_the_run(house: House, command: Command) -> None:
+    def script(call: Call) -> Reply:
+        return reply(call) if call.number < 5 else Reply("down", status=503)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 1
+        assert "no answer came for" in done.err
+        server.script = reply
+        assert command("generate", recipe).code == 0
+    assert sum(call.answered for call in server.calls) == len(texts(house, "explain"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

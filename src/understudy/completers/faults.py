@@ -34,10 +34,6 @@ LONGEST_WAIT = 120.0
 """Seconds; an endpoint that asks for a longer pause is not waited for."""
 
 
-PASSING = ("rate limit", "server", "connection", "timeout", "unreadable")
-"""Kinds of faults that another time may not hold: what failed for one of them is worth asking again later."""
-
-
 class EndpointError(Exception):
     """What an endpoint says went wrong, by its status or in a body under status 200.
 

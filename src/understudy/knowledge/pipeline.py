@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from understudy.completers.factory import build_completer
+from understudy.errors import TeacherError
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
 from understudy.knowledge.generation import Progress, Stream
@@ -14,8 +16,8 @@ from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import Writer
 from understudy.knowledge.step import load_own
-from understudy.knowledge.step_counts import summary
-from understudy.knowledge.store import Store, read
+from understudy.knowledge.step_counts import empty_steps, summary
+from understudy.knowledge.store import Store, read, unfinish
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example
@@ -41,7 +43,8 @@ def generate(
         progress: called with (finished, of how many or 0, note).
 
     Returns:
-        How it went; the same call later goes on with what is left.
+        How it went; the same call later goes on with what is left: what failed for a reason that may pass, and, in a
+        step of which nothing was kept, whatever did not come at all.
 
     Raises:
         ConfigError: the section is wrong, or a prompt or a step of your own fails.
@@ -49,17 +52,35 @@ def generate(
         RunError: the folder cannot be written.
     """
     writer = Writer(config, completer, demonstrations)
-    with Store(folder, config.steps, writer.identity) as store:
-        stream = Stream(writer, store, _filter(config, folder), examples, progress)
-        stream.run(completer)
-    return WritingNotes(
+    try:
+        with Store(folder, config.steps, writer.identity) as store:
+            stream = Stream(writer, store, _filter(config, folder), examples, progress)
+            stream.run(completer)
+    except TeacherError:
+        _reopen(folder, empty_steps(summary(folder, config.steps)))
+        raise
+    notes = WritingNotes(
         teacher=completer.name,
         examples=stream.seen,
         finished=stream.finished,
         left=stream.left,
         stopped=stream.stopped,
         steps=summary(folder, config.steps),
+        set_aside=dict(stream.set_aside) or None,
     )
+    reopened = _reopen(folder, empty_steps(notes.steps))
+    return replace(notes, finished=notes.finished - reopened, left=notes.left + reopened)
+
+
+def _reopen(folder: str | os.PathLike[str], empty_steps: Iterable[str]) -> int:
+    """Where nothing came of a step the fault is none of the questions': whoever has no text there is asked about again.
+
+    Returns:
+        The number of these examples.
+    """
+    rows = (row for step in empty_steps for row in read(folder, step))
+    lost = {row.id for row in rows if row.text is None and row.provenance is not None}
+    return unfinish(folder, lost) if lost else 0
 
 
 def check(config: GenerateConfig) -> None:

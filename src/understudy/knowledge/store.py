@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -196,6 +196,22 @@ class Store:
             f"cannot write {self.folder}: {error.strerror or error}",
             hint="free some space or choose another folder, then run the same command again: it goes on from here",
         )
+
+
+def unfinish(folder: str | os.PathLike[str], names: Collection[str]) -> int:
+    """Take examples off the list of the finished ones, so that whoever opens the folder next asks about them again.
+
+    Returns:
+        How many of them were on it.
+    """
+    path, taken = Path(folder) / FINISHED, 0
+    with atomic(path) as handle:
+        for _, row in _rows(path):
+            if row["id"] in names:
+                taken += 1
+            else:
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return taken
 
 
 def _write_all(handle: IO[bytes], data: bytes) -> None:

@@ -16,6 +16,7 @@ from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.model_card import TABLE, export_student
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
@@ -145,7 +146,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept. "
                 "SeqKD and distilled read the same prompts."
             )
-    lines += [note] if (note := taught_note(recipe)) else []
+    lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
