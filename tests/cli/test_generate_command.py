@@ -197,6 +197,29 @@ def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_requ
     assert len(texts(house, "explain")) == number
 
 
+def test_a_run_goes_on_without_what_is_set_aside_and_says_so(house: House, command: Command) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("run", recipe)
+        assert done.code == 0, done.err
+        assert f"no answer about 1 of {train_rows(house)} examples (server 1)" in done.err
+        report = house.run_folder() / "report.html"
+        assert "no answer about 1 of" in report.read_text(encoding="utf-8")
+        down, calls = False, len(server.calls)
+        again = command("run", recipe, "--retry")
+        assert again.code == 0, again.err
+        assert len(server.calls) == calls + 1
+    assert "no answer about" not in again.err
+    assert "no answer about" not in report.read_text(encoding="utf-8"), "what was made of the texts is made anew"
+
+
 def test_a_teacher_that_fails_for_most_examples_stops_the_run(house: House, command: Command) -> None:
     def script(call: Call) -> Reply:
         return reply(call) if call.number < 5 else Reply("down", status=503)
