@@ -240,20 +240,23 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
 def with_rationales(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
     """Put the kept rows of a folder to their examples, in the order of the examples.
 
-    A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what
-    is missing: where `step` is `revise`, an example without a kept revision has no
-    rationale, though its explanation may be there. `coverage` counts them.
+    Of several kept texts of one example the first is taken. A text for an option that is, or reads like, the gold one
+    is left out, whoever wrote it. Nothing stands in for what is missing: where `step` is `revise`, an example without a
+    kept revision has no rationale, though its explanation may be there. `coverage` counts them.
 
     Args:
         examples: all to be trained on.
         folder: of the rows.
         step: whose texts are the rationales.
     """
-    rationales = {row.id: row.text for row in read(folder, step) if row.kept and row.choice is None}
+    rationales: dict[str, str | None] = {}
+    for row in read(folder, step):
+        if row.kept and row.choice is None:
+            rationales.setdefault(row.id, row.text)
     wrong: dict[str, dict[int, str]] = {}
     for row in read(folder, "counterfactual"):
         if row.kept and row.choice is not None and row.text is not None:
-            wrong.setdefault(row.id, {})[row.choice] = row.text
+            wrong.setdefault(row.id, {}).setdefault(row.choice, row.text)
     return [
         WithRationales(each, rationales.get(each.id), _never_gold(each, wrong.get(each.id, {}))) for each in examples
     ]
