@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.house import House, Outcome
+from support.house import House, Outcome, environment
 from support.servers import Call, Reply, Server
 from understudy.files import read_jsonl
 
@@ -274,6 +275,28 @@ def test_prompts_are_copied_to_be_edited(house: House, command: Command) -> None
     assert {call.prompt.split()[0] for call in server.calls} == {"WHY"}
     again = command("generate", "--prompts-to", str(mine))
     assert (again.code, again.err.split(":")[0]) == (1, "error")
+
+
+@pytest.mark.slow
+def test_processes_that_train_together_wait_for_the_teacher_as_long_as_it_takes(house: House) -> None:
+    """The first process asks; the others' patience with one another is shorter than the teacher takes."""
+    impatient = Path(__file__).resolve().parents[1] / "support" / "impatient.py"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with Server(lambda call: replace(reply(call), delay=0.6)) as server:
+        choose(house, server)
+        house.recipe["generate"] |= {"steps": ["explain"]}
+        house.recipe["generate"]["teacher"] |= {"concurrency": 1}
+        house.recipe["tasks"]["rationales"] = "explain"
+        done = subprocess.run(
+            [sys.executable, *launcher, str(impatient), "4", "generate", str(house.write_recipe())],
+            cwd=house.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(server.calls) == len(texts(house, "explain")) == train_rows(house)
 
 
 def test_help_loads_no_torch() -> None:
