@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
+# Tests use one core each, so as many run at once as there are cores; four at most, for each holds PyTorch and models.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: help venv quickstart test test-slow check format bench clean
 
@@ -25,11 +27,11 @@ quickstart: $(STAMP) ## Distil the embedded telecom student and open the way to 
 	$(BIN)/understudy run telecom_qa
 
 test: $(STAMP) ## Run the tests.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
 
 test-slow: $(STAMP) ## Run the slow tests too (simulations of the statistics, grids killed and on Ray).
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -m 'slow or not slow'
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -m 'slow or not slow' $(SIDE_BY_SIDE)
 
 check: $(STAMP) ## Style, types and layers.
 	$(BIN)/ruff check .

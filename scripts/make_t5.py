@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 
 from understudy.data.load import load_splits
 from understudy.data.tasks import prompt_example
-from understudy.knowledge.recorded import recorded
+from understudy.knowledge.recorded import read_recorded
 from understudy.recipe import DataConfig
 from understudy.tokens.prompts import render_question
 
@@ -30,7 +30,7 @@ def corpus(data: DataConfig, recording: Path) -> Iterator[str]:
     for example in train:
         for task in ("predict", "explain"):
             yield render_question(prompt_example(example, task))
-    for row in recorded(recording, train):
+    for row in read_recorded(recording, train):
         if row.text:
             yield row.text
 

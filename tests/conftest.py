@@ -17,6 +17,16 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side (`-n`), a file's tests stay with one worker, and so do all that look at one finished run.
+
+    What a file makes once is made once; a run of a minute is not made by every worker anew.
+    """
+    for item in items:
+        runs = [name for name in ("finished_grid", "finished") if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else str(item.path)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tiny tensors gain nothing from more, and sums in a fixed order repeat to the last bit."""

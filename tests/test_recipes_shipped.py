@@ -17,7 +17,7 @@ from understudy.data.formats import FORMATS
 from understudy.files import read_json
 from understudy.grid import grid_table
 from understudy.recipe import DataConfig, Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
-from understudy.recipe.shipped import find, shipped
+from understudy.recipe.shipped import find_recipe, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -72,7 +72,7 @@ def test_it_parses_and_names_what_exists(name: str) -> None:
 
 def test_they_are_found_by_name_and_by_path() -> None:
     for name, path in shipped().items():
-        assert find(name) == find(str(path)) == path
+        assert find_recipe(name) == find_recipe(str(path)) == path
 
 
 def offline(recipe: Recipe) -> str:

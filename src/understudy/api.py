@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.recipe import EvaluateConfig, Recipe, fields, load_yaml, parse_recipe
-from understudy.recipe.shipped import find
+from understudy.recipe.shipped import find_recipe
 from understudy.run import Run
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def recipe_of(source: Source, overrides: Overrides = ()) -> Recipe:
     elif isinstance(source, Mapping):
         value, origin = dict(source), "recipe"
     else:
-        path = find(os.fspath(source))
+        path = find_recipe(os.fspath(source))
         value, origin = load_yaml(path), str(path)
     if isinstance(overrides, Mapping):
         for path, new in overrides.items():
@@ -98,7 +98,7 @@ def perform(recipe: Recipe, *, until: str | None = None, quiet: bool = False, re
             console.say(f"run folder: {run.folder}")
             execute(run, recipe, console, until=until)
         if until is None:
-            console.close_with(run)
+            console.print_outcome(run)
     return run
 
 

@@ -93,28 +93,28 @@ def main_arm(names: Iterable[str], arms: Mapping[str, Arm] = ARMS) -> str:
     """
     names = list(names)
     flagships = [name for name, arm in arms.items() if arm.flagship and name in names]
-    own = [name for name in names if name not in arms]
-    return next(iter((*flagships, *own)), DISTILLED.name)
+    declared_by_recipe = [name for name in names if name not in arms]
+    return next(iter((*flagships, *declared_by_recipe)), DISTILLED.name)
 
 
-def contrasts(names: Iterable[str], like: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+def contrasts(names: Iterable[str], likes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The differences that are reported for some arms, as (arm, other arm): first minus second.
 
     An arm that a recipe declares is compared with the arm it is like, and with all that this one is compared with.
 
     Args:
         names: the arms that were evaluated.
-        like: arm of a recipe's own -> the declared arm that it is like; a name that is neither is like `distilled`.
+        likes: arm of a recipe's own -> the declared arm that it is like; a name that is neither is like `distilled`.
     """
     names = list(dict.fromkeys(names))
     # What a run is about comes first, what is only a bound last.
     order = [DISTILLED.name, *(n for n in names if n not in ARMS), SEQKD.name, EXPLAINED.name, *ARMS]
     for name in sorted(names, key=lambda name: order.index(name)):
-        yield from ((name, other) for other in _against(name, like or {}) if other in names)
+        yield from ((name, other) for other in _against(name, likes) if other in names)
 
 
-def _against(name: str, like: Mapping[str, str]) -> tuple[str, ...]:
+def _against(name: str, likes: Mapping[str, str]) -> tuple[str, ...]:
     if name in ARMS:
         return ARMS[name].against
-    base = ARMS[like.get(name, DISTILLED.name)]
+    base = ARMS[likes.get(name, DISTILLED.name)]
     return (base.name, *base.against)

@@ -10,6 +10,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, assess_method
 from understudy.tokens.template import Template
+from understudy.tokens.template_checks import embedding_fault, without_embedding
 from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
@@ -29,7 +30,7 @@ def cross_tokenizer(config: MethodConfig, student: Template, teacher: Template) 
     """
     if config.alignment is None:
         return None
-    return CrossTokenizer.between(config.alignment, student, teacher, last=config.last_token_speaks)
+    return CrossTokenizer.between(config.alignment, student, teacher, last=config.last_token_stands_for_group)
 
 
 def objective(
@@ -91,17 +92,17 @@ def check_divergence(config: MethodConfig) -> None:
 
 
 def check_signal(config: MethodConfig, gives: Gives) -> None:
-    """Refuse a teacher that says less of a token than the method reads.
+    """Refuse a teacher that gives less of a token than the method reads.
 
     Raises:
         ConfigError: names what each of the two has, and the methods that this teacher can teach.
     """
     if config.reads in gives:
         return
-    able = [name for name, kind in METHODS.items() if kind.reads in gives]
+    methods = [name for name, method in METHODS.items() if method.reads in gives]
     raise ConfigError(
         f"distil.method {config.method} reads {config.reads.words}; this teacher gives {gives.words}",
-        hint=f"methods that work with it: {', '.join(able)}" if able else "take a teacher that is loaded here",
+        hint=f"methods that work with it: {', '.join(methods)}" if methods else "take a teacher that is loaded here",
     )
 
 
@@ -113,16 +114,16 @@ def check_candidates(config: MethodConfig, student: Template, teacher: Template)
         ConfigError: both point, and the method aligns tokens of two vocabularies.
     """
     if student.candidates != teacher.candidates:
-        does = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
+        action = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
         raise ModelError(
-            f"the teacher {does[teacher.candidates]}, and the student {does[student.candidates]}",
+            f"the teacher {action[teacher.candidates]}, and the student {action[student.candidates]}",
             hint="take two of one kind, or let the student learn the teacher's texts (evaluate.arms: [sft, seqkd])",
         )
     if student.candidates == "positions" and not config.one_vocabulary:
-        able = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
+        methods = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
         raise ConfigError(
             f"distil.method {config.method} compares tokens of two vocabularies, and these models point at positions",
-            hint=f"use {' or '.join(able)}, with one tokenizer for both",
+            hint=f"use {' or '.join(methods)}, with one tokenizer for both",
         )
 
 
@@ -137,6 +138,23 @@ def check_writes(command: str, *templates: Template) -> None:
             f"{command} looks at how models write, and one of these points at its answers in the context",
             hint="`understudy run` itself checks such a pair and every row before it loads a weight",
         )
+
+
+def check_embeddings(side: str, template: Template, columns: int | None) -> None:
+    """Refuse a tokenizer that makes tokens which its model has no embedding for.
+
+    Args:
+        side: `student` or `teacher`.
+        template: its tokenizer.
+        columns: how many tokens its model has embeddings for; None where no config tells.
+
+    Raises:
+        ModelError: there are such tokens; they are named.
+    """
+    tokens = without_embedding(template, columns)
+    if tokens:
+        why, hint = embedding_fault(side, tokens, columns)
+        raise ModelError(why, hint=hint)
 
 
 def check_student(recipe: Recipe, student: Template) -> None:

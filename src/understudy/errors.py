@@ -28,7 +28,7 @@ class UnderstudyError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple:
-        """Survive the way home from a worker process with the hint intact."""
+        """Pickled with its hint, for errors of worker processes are raised again in the parent."""
         return (_rebuild, (type(self), self.message, self.__dict__))
 
     def __str__(self) -> str:

@@ -81,15 +81,15 @@ def claim(kind: str, name: str, registry: MutableMapping[str, Any]) -> None:
     if name in registry:
         owner = next((f", of {stem}.py" for stem, version in _versions.items() if name in version.names(registry)), "")
         raise ConfigError(f"there is a {kind} {name!r} already{owner}", hint="give yours another name")
-    if _running and not _registered_by_us():
+    if _running and not _registered_by_package():
         _running[-1].entries.append((registry, name))
 
 
-def _registered_by_us() -> bool:
+def _registered_by_package() -> bool:
     """Whether a module of this package registers: a user's file may be the first to import it."""
     frame = sys._getframe(2)
-    registry = frame.f_globals.get("__name__")
-    while frame.f_back and frame.f_globals.get("__name__") == registry:
+    registering_module = frame.f_globals.get("__name__")
+    while frame.f_back and frame.f_globals.get("__name__") == registering_module:
         frame = frame.f_back
     return str(frame.f_globals.get("__name__")).startswith("understudy.")
 
@@ -107,19 +107,24 @@ def load_all(names: Sequence[str | os.PathLike[str]], where: str = "extensions")
     paths = [Path(name).expanduser().absolute() for name in names]
     stems = [path.stem for path in paths]
     if len(set(stems)) < len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise ConfigError(f"{where}: two files are called {twice}", hint="an extension goes by the name of its file")
+        duplicate = next(stem for stem in stems if stems.count(stem) > 1)
+        raise ConfigError(
+            f"{where}: two files are called {duplicate}", hint="an extension goes by the name of its file"
+        )
     for path, name in zip(paths, names, strict=True):
         if not path.is_file():
             raise ConfigError(f"{where}: no such file: {name}", hint="the path is relative to the current folder")
     return tuple(_load(path, Path(name)) for path, name in zip(paths, names, strict=True))
 
 
-def unchanged(extensions: Iterable[Extension]) -> None:
-    """Run the same files in another process.
+def load_unchanged(extensions: Iterable[Extension]) -> None:
+    """Run files in this process that were run in another one.
+
+    Args:
+        extensions: the files as they were run there.
 
     Raises:
-        RunError: one is gone, or no longer what it was.
+        RunError: a file is gone, or has changed since.
     """
     for extension in extensions:
         if not extension.path.is_file() or fingerprint_file(extension.path) != extension.fingerprint:

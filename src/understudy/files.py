@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from understudy.errors import DataError, RunError
+from understudy.strict_json import JsonFault, parse_json
 
 PART = ".part"
 """What a file or folder is called behind its name until it is whole."""
@@ -37,7 +38,7 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as handle:
             yield handle
@@ -47,13 +48,14 @@ def atomic(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The error of a file or folder that the system refuses to write, with what to do about it."""
     return RunError(
         f"cannot write {path}: {error.strerror or error}",
         hint="free some space or choose another folder, then run the same command again: it goes on from here",
@@ -128,11 +130,11 @@ def locked(path: Path, busy: RunError | None = None, *, patience: int = 0) -> It
         if busy is None:
             fcntl.flock(handle, fcntl.LOCK_EX)
         else:
-            _take(handle, path, busy, patience)
+            _try_lock(handle, path, busy, patience)
         yield
 
 
-def _take(handle: IO[Any], path: Path, busy: RunError, patience: int) -> None:
+def _try_lock(handle: IO[Any], path: Path, busy: RunError, patience: int) -> None:
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,9 +175,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+        return parse_json(text)
+    except JsonFault as fault:
+        raise DataError(fault.at(path)) from fault
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -212,9 +214,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not valid JSON: {error.msg}") from error
+            rows.append(parse_json(line))
+        except JsonFault as fault:
+            raise DataError(f"{path}:{number}: {fault.reason}") from fault
     return rows
 
 

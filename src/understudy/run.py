@@ -106,12 +106,12 @@ class Run:
         Raises:
             ConfigError: the run has no such arm.
         """
-        known = [name for name in self.recipe.answering_arms if self.predictions_of(name).is_file()]
+        known = [name for name in self.recipe.answering_arms if self.predictions_path(name).is_file()]
         if arm not in known:
             raise unknown("arm", arm, known, where=str(self.folder))
-        return [Prediction.from_json(row) for row in read_jsonl(self.predictions_of(arm))]
+        return [Prediction.from_json(row) for row in read_jsonl(self.predictions_path(arm))]
 
-    def predictions_of(self, arm: str) -> Path:
+    def predictions_path(self, arm: str) -> Path:
         """The file that an arm's answers stand in, whether it is there or not."""
         return self.stage(f"predict-{arm}") / PREDICTIONS
 
@@ -135,10 +135,10 @@ class Run:
             if not copy.is_file():
                 with atomic(copy) as handle:
                     handle.write(read_text(extension.path))
-        path, now = self.folder / "environment.json", environment()
-        before = Environment.from_json(read_json(path)) if path.is_file() else Environment()
-        if (before.packages, before.understudy) != (now.packages, now.understudy):
-            write_json(path, now.to_json())
+        path, current = self.folder / "environment.json", environment()
+        recorded = Environment.from_json(read_json(path)) if path.is_file() else Environment()
+        if (recorded.packages, recorded.understudy) != (current.packages, current.understudy):
+            write_json(path, current.to_json())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -149,7 +149,7 @@ class Run:
         Raises:
             RunError: somebody else works here, or the folder cannot be written.
         """
-        new = not self.folder.parent.exists()
+        parent_is_new = not self.folder.parent.exists()
         busy = RunError(
             f"another process is working on {self.folder}", hint="wait for it, or give this run another name"
         )
@@ -160,7 +160,7 @@ class Run:
                 if all(path.parent.name == "data" for path in self.folder.glob(f"stages/*/{DONE}")):
                     shutil.rmtree(self.folder, ignore_errors=True)
                     with suppress(OSError):
-                        if new:
+                        if parent_is_new:
                             self.folder.parent.rmdir()
 
     def stage(self, name: str) -> Path:
@@ -176,37 +176,37 @@ class Run:
         return (
             self.is_done(name)
             and all(self.is_done(need) for need in needs)
-            and self.record(name).made_from == self._makes(needs)
+            and self.record(name).made_from == self._versions_of(needs)
         )
 
     def begin(self, name: str, needs: Sequence[str]) -> None:
         """Make a stage's folder ready; checkpoints of an earlier attempt stay only if made from the same."""
-        folder, makes = self.stage(name), self._makes(needs)
-        if not (folder / BEGUN).is_file() or read_json(folder / BEGUN) != makes:
+        folder, versions = self.stage(name), self._versions_of(needs)
+        if not (folder / BEGUN).is_file() or read_json(folder / BEGUN) != versions:
             # The marker goes first: whatever a kill leaves of the rest then counts for nothing.
             (folder / DONE).unlink(missing_ok=True)
             # What is in it, not the folder itself: in a grid it is a link to a stage that several runs share.
             for path in folder.iterdir() if folder.is_dir() else ():
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            write_json(folder / BEGUN, makes)
+            write_json(folder / BEGUN, versions)
 
     def reopen(self, name: str) -> None:
         """Have a stage go on as if it had been stopped before its end: what it wrote stays, its last word goes."""
         (self.stage(name) / DONE).unlink(missing_ok=True)
 
     def mark_done(self, name: str, notes: Mapping[str, Any], *, seconds: float = 0.0) -> None:
-        """Write the last word of a stage, with a mark of this making that its dependants take down.
+        """Write the last word of a stage, with a new version mark, which the stages that are made from it write down.
 
         Args:
             name: of the stage.
             notes: what it says of itself, JSON-able.
             seconds: that it took.
         """
-        makes = read_json(self.stage(name) / BEGUN)
-        record = StageRecord(name, seconds, notes, uuid.uuid4().hex[:12], makes)
+        versions = read_json(self.stage(name) / BEGUN)
+        record = StageRecord(name, seconds, notes, uuid.uuid4().hex[:12], versions)
         write_json(self.stage(name) / DONE, record.to_json())
 
-    def _makes(self, needs: Sequence[str]) -> dict[str, str | None]:
+    def _versions_of(self, needs: Sequence[str]) -> dict[str, str | None]:
         return {need: self.record(need).made for need in needs}
 
     def record(self, name: str) -> StageRecord:

@@ -39,7 +39,7 @@ class Gives(Flag):
 
     @property
     def words(self) -> str:
-        """As a person says it."""
+        """The signals in words, for messages."""
         signals = {
             Gives.STATES: "hidden states with their head",
             Gives.LOGPS: "log-probabilities of every token",
@@ -153,9 +153,14 @@ class Splits:
     test: tuple[Example, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> tuple[Example, ...]:
+        """All rows, role by role."""
+        return (*self.train, *self.unlabelled, *self.dev, *self.test)
+
 
 class Tokens(TypedDict):
-    """What one model eats, with its target positions beside it.
+    """What one model reads, with its target positions beside it.
 
     Attributes:
         inputs: the keyword arguments of the model's own forward, `input_ids` and `attention_mask` `[B, S]`; for an
@@ -196,13 +201,13 @@ class Batch(TypedDict, total=False):
     """One batch for student and teacher.
 
     Attributes:
-        student: what the student eats.
-        teacher: what the teacher eats; the same object as `student` where vocabulary **and** rendered prompt agree.
+        student: what the student reads.
+        teacher: what the teacher reads; the same object as `student` where vocabulary **and** rendered prompt agree.
         gold_rows: `[B]` bool; whether a row's answer comes from the data set (not written by the teacher).
         weights: `[B]` weight of each row's target tokens in the loss; absent where all weigh 1. The collator puts
             the weight of the row's task, which the trainer multiplies by N / N_k, counted over the whole step.
         tasks: the task of each row (`data.tasks`); absent where there are none.
-        use_teacher: `[B]` bool; whether the teacher is heard on a row, beside `weights`; absent where on all.
+        use_teacher: `[B]` bool; whether the teacher is in the loss of a row; absent where it is in that of all.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
     """

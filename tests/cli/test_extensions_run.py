@@ -70,8 +70,10 @@ def test_a_method_an_arm_and_a_stage_of_ones_own_run_to_a_report(house: House) -
 
 
 def test_arms_of_a_recipe_are_one_run_with_one_report(house: House, command) -> None:
-    house.recipe |= {"arms": {"reverse": {"distil.divergence": "reverse_kl"}}}
-    house.recipe["evaluate"] |= {"arms": ["sft", "distilled", "reverse"], "speed": False}
+    house.recipe |= {
+        "arms": {"reverse": {"distil.divergence": "reverse_kl"}, "brief": {"like": "seqkd", "distil.steps": 3}}
+    }
+    house.recipe["evaluate"] |= {"arms": ["sft", "seqkd", "distilled", "reverse", "brief"], "speed": False}
     done = command("run", str(house.write_recipe()))
     assert done.code == 0, done.err
     folder = house.run_folder()
@@ -80,7 +82,12 @@ def test_arms_of_a_recipe_are_one_run_with_one_report(house: House, command) -> 
         for arm in ("sft", "distilled", "reverse")
     }
     assert len(set(weights.values())) == 3
-    assert "reverse" in read_json(folder / "scores.json")["overall"]["table"]
+    scores = read_json(folder / "scores.json")
+    assert {"reverse", "brief"} < scores["overall"]["table"].keys()
+    # Each is compared with the arm it is like.
+    pairs = {(test["a"], test["b"]) for test in scores["comparison"]["tests"]}
+    assert {("reverse", "distilled"), ("brief", "seqkd")} < pairs
+    assert ("brief", "distilled") not in pairs
     assert "reverse" in (folder / "report.html").read_text(encoding="utf-8")
     # Trained by itself as the main arm of another recipe, it is the same student.
     house.recipe["name"] = "alone"

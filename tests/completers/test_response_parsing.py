@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.completers.faults import Fault, retry_after, status_fault
-from understudy.completers.response_parsing import read_body, read_value, without_thought
+from understudy.completers.response_parsing import read_body, read_value
 from understudy.errors import TeacherError
 
 JSON = st.recursive(
@@ -111,7 +111,9 @@ def test_every_status_means_something(status: int) -> None:
         assert ("KEY" in found.hint) == (status in (401, 403))
 
 
-def test_a_thought_before_a_text_is_taken_off_and_nothing_else() -> None:
-    assert without_thought(" <think>hm\n</think>\n It is so. ") == "It is so."
-    for text in (" It is so. ", "It is <think>so</think>.", "<think>without an end", ""):
-        assert without_thought(text).strip() == text.strip()
+def test_a_value_behind_half_a_thought_and_a_value_that_speaks_of_tags() -> None:
+    """Servers whose template opens the thought send its second half; half a thought is no reason to cut a value."""
+    assert read_value('Let me see {"a": 2}.\n</thinking>\n\n{"a": 1}', {}) == {"a": 1}
+    assert read_value('{"a": "end with </think>, then answer"}', {}) == {"a": "end with </think>, then answer"}
+    with pytest.raises(Fault, match="never closed"):
+        read_value('<thought>{"a": 1}', {})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from understudy.grid.analysis import cell_figures, effects, neighbours
 from understudy.grid.table import TableRow
-from understudy.grid.telecom_study import by_rouge, findings, study_axes
+from understudy.grid.telecom_study import chosen_by_rouge, findings, study_axes
 from understudy.records import MetricInfo
 
 AXES = {
@@ -118,13 +118,13 @@ def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
 
 def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
     rises, falls = curve((1.0, 0.2), (1.5, 0.4)), curve((1.5, 0.2), (1.0, 0.4))
-    finding = by_rouge([rises] * 8, 0.05)
+    finding = chosen_by_rouge([rises] * 8, 0.05)
     assert finding.verdict == "holds"
     assert finding.rows[0].difference == pytest.approx(0.2)
     assert finding.rows[0].p == pytest.approx(1 / 2**8)
-    assert by_rouge([falls] * 8, 0.05).verdict == "does not hold"
-    assert by_rouge([rises, falls] * 4, 0.05).verdict == "cannot be told"
-    unmeasured = by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
+    assert chosen_by_rouge([falls] * 8, 0.05).verdict == "does not hold"
+    assert chosen_by_rouge([rises, falls] * 4, 0.05).verdict == "cannot be told"
+    unmeasured = chosen_by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
     assert (unmeasured.verdict, unmeasured.rows) == ("cannot be told", ())
     assert "In 1 of 1 runs" in unmeasured.why
 

@@ -21,8 +21,8 @@ from understudy.inspection.cost import peak_memory
 from understudy.inspection.loss_terms import gradient_norms, measure_losses, terms_of
 from understudy.inspection.reference_check import check_reference, reference_loss
 from understudy.inspection.render import show_row
-from understudy.inspection.time_estimate import Projected, in_time, project, wall_time
-from understudy.inspection.tokens import align, check_answers, compare_texts, rows_of, visible
+from understudy.inspection.time_estimate import StageEstimate, estimate_time, in_time, wall_time
+from understudy.inspection.tokens import align, check_answers, compare_texts, token_rows, visible
 from understudy.losses.divergences import divergence
 from understudy.models.forward import forward
 from understudy.pipeline.scheduler import Stage
@@ -185,7 +185,7 @@ def test_learned_tokens_are_exactly_the_answers_and_their_stop_token() -> None:
     rows = pair.rows("kd")
     batch = pair.collator("kd")(rows)
     tokenizer = pair.template.tokenizer
-    shown = rows_of(batch["student"], batch["ids"], tokenizer)
+    shown = token_rows(batch["student"], batch["ids"], tokenizer)
     width = max(len(row.student.ids) for row in rows)
     for row, encoded_row, (question, answer) in zip(shown, rows, tiny.FACTS, strict=True):
         learned = "".join(piece.text for piece in row.pieces if piece.learned)
@@ -415,7 +415,7 @@ def test_wall_time_is_bound_by_the_longest_chain_and_by_the_workers() -> None:
         Stage("work", name=name, needs=needs)
         for name, needs in (("data", ()), ("a", ("data",)), ("b", ("a",)), ("c", ("data",)))
     ]
-    took = [Projected(name, name, n, step) for name, n, step in (("a", 10, 1.0), ("b", 10, 2.0), ("c", 4, 1.0))]
+    took = [StageEstimate(name, name, n, step) for name, n, step in (("a", 10, 1.0), ("b", 10, 2.0), ("c", 4, 1.0))]
     assert wall_time(order, took, 1) == 34
     assert wall_time(order, took, 2) == 30
 
@@ -425,8 +425,8 @@ def test_projection_follows_the_stages_of_run(folders: dict[str, Path]) -> None:
     recipe = recipe_of(folders, *overrides, "workers=2")
     seconds = {"distillation": 2.0, "student SFT": 1.0, "teacher SFT": None}
     sizes = {"train": 40, "unlabelled": 60}
-    projection = project(recipe, sizes, seconds)
-    steps = {stage.stage: (stage.steps, stage.seconds) for stage in projection.stages}
+    estimate = estimate_time(recipe, sizes, seconds)
+    steps = {stage.stage: (stage.steps, stage.seconds) for stage in estimate.stages}
     assert steps == {
         "teacher_sft": (7, None),
         "student_sft": (2, 16.0),
@@ -435,8 +435,8 @@ def test_projection_follows_the_stages_of_run(folders: dict[str, Path]) -> None:
         "train-kd_gold": (50, 100.0),
         "train-distilled": (50, 100.0),
     }
-    assert projection.wall == 158.0
-    assert in_time(projection.wall) == "3 min"
+    assert estimate.wall == 158.0
+    assert in_time(estimate.wall) == "3 min"
 
 
 def test_a_moved_batch_still_shares_what_both_models_read(folders: dict[str, Path]) -> None:

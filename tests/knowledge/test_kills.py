@@ -16,7 +16,7 @@ import pytest
 from support.asking import completer
 from support.servers import Call, Reply, Server
 from understudy.knowledge.pipeline import generate
-from understudy.knowledge.store import read
+from understudy.knowledge.store import read_step
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Example
 
@@ -115,9 +115,9 @@ def check(tmp_path: Path, num: int, kills: int, longest: float) -> None:
         calls = list(server.calls)
 
     # Complete: every example has its four texts, each built on the one that lies there.
-    texts = {step: {row.id: row for row in read(tmp_path / "texts", step)} for step in STEPS}
+    texts = {step: {row.id: row for row in read_step(tmp_path / "texts", step)} for step in STEPS}
     for step in STEPS:
-        assert [row.id for row in read(tmp_path / "texts", step)] == [f"e{n}" for n in range(num)]
+        assert [row.id for row in read_step(tmp_path / "texts", step)] == [f"e{n}" for n in range(num)]
         assert all(row.kept for row in texts[step].values())
     revised = {call.prompt: call for call in calls if "whole new explanation" in call.prompt and call.answered}
     by_example = {prompt.split("Is ")[1].split(" even")[0]: prompt for prompt in revised}

@@ -18,7 +18,7 @@ from understudy.knowledge.pipeline import generate
 from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
 from understudy.knowledge.step_counts import empty_steps
-from understudy.knowledge.store import read, with_rationales
+from understudy.knowledge.store import read_step, with_rationales
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
@@ -50,7 +50,7 @@ def reply(call: Call) -> Reply:
 
 def rows(folder: Path, *steps: str) -> dict[tuple, Knowledge]:
     found = {}
-    for row in (row for step in steps for row in read(folder, step)):
+    for row in (row for step in steps for row in read_step(folder, step)):
         assert (row.step, row.id, row.choice, row.sample) not in found, "no row twice"
         found[row.step, row.id, row.choice, row.sample] = row
     return found
@@ -105,7 +105,9 @@ def test_every_step_of_every_example_is_asked_once_in_the_words_of_the_steps_bef
     assert (figures.rejected, figures.missing) == ({}, {})
     assert figures.seconds > 0
     assert WritingNotes.from_json(json.loads(json.dumps(record.to_json()))) == record
-    assert [row.id for row in read(tmp_path, "explain")] == [f"e{n}" for n in range(20)], "in the order of the examples"
+    assert [row.id for row in read_step(tmp_path, "explain")] == [f"e{n}" for n in range(20)], (
+        "in the order of the examples"
+    )
 
 
 def test_no_step_waits_for_other_examples(tmp_path: Path) -> None:
@@ -357,7 +359,7 @@ def test_a_step_of_ones_own_is_asked_like_ours(tmp_path: Path, own: Any) -> None
     with Server(lambda call: Reply(WORDS if "Explain" in call.prompt else f"said {call.prompt}")) as server:
         record = generate(examples(2), own(tmp_path, "shorter"), completer(server), tmp_path)
     assert record.steps["shorter"].kept == 2
-    assert next(read(tmp_path, "shorter")).text == f"SAID SHORTER {{{{ 7 * 7 }}}}: {WORDS.upper()}"
+    assert next(read_step(tmp_path, "shorter")).text == f"SAID SHORTER {{{{ 7 * 7 }}}}: {WORDS.upper()}"
 
 
 def test_a_step_of_ones_own_that_fails_is_named(tmp_path: Path, own: Any) -> None:
@@ -379,6 +381,24 @@ def test_new_questions_are_held_to_their_schema(tmp_path: Path) -> None:
     assert json.loads(first.text or "") == good
     assert second.reasons[0].startswith("unparseable: ")
     assert server.calls[0].body["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize("tag", ["think", "thinking", "thought"])
+def test_of_half_a_thought_the_rationale_is_what_stands_behind_it(tmp_path: Path, tag: str) -> None:
+    """A server whose template opens the thought sends its second half; a thought that never ends is no rationale."""
+
+    def script(call: Call) -> Reply:
+        if about(call) == "e1":
+            return Reply(f"<{tag}>\nOkay, the user asks {call.prompt}")
+        return Reply(f"Okay, the user asks … No.\n</{tag}>\n\n{WORDS} and say {kind(call)}.")
+
+    with Server(script) as server:
+        record = generate(examples(2), GenerateConfig(steps=("explain",)), completer(server), tmp_path)
+    first, second = rows(tmp_path, "explain").values()
+    assert (first.text, first.kept) == (f"{WORDS} and say explain.", True)
+    assert (second.text, second.kept) == (None, False)
+    assert second.reasons == ("unfinished: a thought that was never closed",)
+    assert record.steps["explain"].missing == {"unfinished": 1}
 
 
 def test_prices_make_costs_and_their_absence_makes_none() -> None:
@@ -404,5 +424,5 @@ class Plain:
 def test_any_completer_will_do(tmp_path: Path) -> None:
     record = generate(examples(5), GenerateConfig(steps=FOUR), Plain(), tmp_path)
     assert record.finished == 5
-    assert [row.id for row in read(tmp_path, "answer")] == [f"e{n}" for n in range(5)]
+    assert [row.id for row in read_step(tmp_path, "answer")] == [f"e{n}" for n in range(5)]
     assert not isinstance(Plain(), ApiCompleter)

@@ -10,19 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.knowledge.near_duplicates import NearDuplicates, grams
-from understudy.knowledge.quality import (
-    REASONS,
-    Checks,
-    Filter,
-    by_example,
-    check,
-    filtered,
-    reasons,
-    restated,
-    sift,
-)
-from understudy.knowledge.store import read, write_step
-from understudy.knowledge.text_checks import FUNCTION_WORDS
+from understudy.knowledge.quality import REASONS, Filter, by_example, filtered, reasons, sift
+from understudy.knowledge.store import read_step, write_step
+from understudy.knowledge.text_checks import FUNCTION_WORDS, TextChecks, check_text, restated
 from understudy.knowledge.text_statistics import figures, revision
 from understudy.metrics.significance import Resampling, paired_bootstrap, randomisation_test
 from understudy.recipe.knowledge import FilterConfig
@@ -41,13 +31,13 @@ def row(text, step="explain", name="e", **others):
 def test_checks_of_one_text():
     """Content words: goldfish, need, still, water, sea, deep, rough, fish, pond, calm; three are given."""
     text = "Goldfish need still water: the sea (deep) is rough, a fish pond is calm. So the answer is: pond"
-    assert check(row(text), POND) == Checks(
+    assert check_text(row(text), POND) == TextChecks(
         words=14, restates=3 / 10, names_answer=True, distractors=1, leads_to_gold=False
     )
 
 
 def test_a_counterfactual_argues_for_its_own_option():
-    found = check(row("An aquarium, not a fish pond, not a pond.", "counterfactual", choice=0), POND)
+    found = check_text(row("An aquarium, not a fish pond, not a pond.", "counterfactual", choice=0), POND)
     assert (found.names_answer, found.distractors) == (True, 2)
     assert found.restates == pytest.approx(1 / 4)
 
@@ -162,14 +152,14 @@ def test_sifting_a_folder_is_filtering_its_rows_and_can_be_done_again(tmp_path):
     strict = FilterConfig(near_duplicate=0.9, min_votes=0.5)
     steps = ("explain", "revise", "answer")
     sift(tmp_path, steps, examples, strict)
-    assert [each.reasons for each in read(tmp_path, "explain")] == [("votes: 0 of 1 for the gold answer",), (), ()]
-    assert list(read(tmp_path, "answer")) == answers
+    assert [each.reasons for each in read_step(tmp_path, "explain")] == [("votes: 0 of 1 for the gold answer",), (), ()]
+    assert list(read_step(tmp_path, "answer")) == answers
     assert not (tmp_path / "revise.jsonl").exists()
     before = (tmp_path / "explain.jsonl").read_bytes()
     sift(tmp_path, steps, examples, strict)
     assert (tmp_path / "explain.jsonl").read_bytes() == before
     sift(tmp_path, steps, examples, KEEP_ALL)
-    assert list(read(tmp_path, "explain")) == texts
+    assert list(read_step(tmp_path, "explain")) == texts
 
 
 WORDS = st.lists(st.sampled_from(["the", "water", "is", "still", "and", "clear"]), max_size=12).map(" ".join)
@@ -278,7 +268,7 @@ def test_any_text_can_be_checked(text, question, choices, step, place):
     answers = (choices[0],) if choices else ()
     asked = Example("e", question, answers, choices=tuple(choices))
     made = row(text, step, choice=place if step == "counterfactual" else None)
-    found = check(made, asked)
+    found = check_text(made, asked)
     assert 0 <= found.restates <= 1
     assert 0 <= found.distractors <= len(choices)
     config = FilterConfig(leads_to_answer=True, min_words=2, max_words=8, near_duplicate=0.5, min_votes=0.5)

@@ -10,9 +10,9 @@ from understudy.data.load import read_examples
 from understudy.data.tasks import split_answer
 from understudy.errors import DataError
 from understudy.knowledge import step as registry
-from understudy.knowledge.quality import figures
-from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, parse, recorded, take_over
-from understudy.knowledge.store import as_row, read, with_rationales
+from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, import_recorded, parse_output, read_recorded
+from understudy.knowledge.store import as_row, read_step, with_rationales
+from understudy.knowledge.text_statistics import figures
 from understudy.knowledge.votes import votes
 from understudy.recipe import DataConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig
@@ -28,7 +28,7 @@ def palm(shared):
     """The questions and, for each, the rows that their recorded outputs became."""
     config = DataConfig(source=str(shared / STUDY / "cqa_train.json"))
     examples = read_examples(config, config.source).examples
-    return examples, list(recorded(shared / STUDY / "palm", examples))
+    return examples, list(read_recorded(shared / STUDY / "palm", examples))
 
 
 def test_the_published_outputs_are_read_almost_all(palm):
@@ -68,7 +68,7 @@ def test_published_accuracies_of_the_teacher_come_out(palm, shared):
     for example, row, tail in zip(examples, rows, tails, strict=True):
         gold = example.answers[0]
         contained += gold.lower() in tail.lower()
-        output = parse(f"It is so. So the answer is {tail}", example.choices)
+        output = parse_output(f"It is so. So the answer is {tail}", example.choices)
         if isinstance(output, ParsedOutput) and output.places:
             right = example.choices[output.places[0]] == gold
             first += right
@@ -86,13 +86,13 @@ def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
     examples, rows = palm
     config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
     some = examples[:2500:2]
-    record = take_over(shared / STUDY / "palm", some, config, tmp_path)
+    record = import_recorded(shared / STUDY / "palm", some, config, tmp_path)
     step = record.steps["explain_blind"]
     assert record.examples == 1250
     assert step.written == record.finished
     assert step.kept + step.rejected["answer"] + step.rejected.get("restates", 0) >= step.written
     assert 0.7 < step.kept / 1250 < 0.8
-    kept = {row.id: row.text for row in read(tmp_path, "explain_blind")}
+    kept = {row.id: row.text for row in read_step(tmp_path, "explain_blind")}
     assert kept == {row.id: row.text for row in rows[:2500:2]}
 
 
@@ -100,17 +100,17 @@ def test_what_the_filter_takes_of_the_whole_recording_and_what_the_texts_are_lik
     """The figures in docs/results.md."""
     examples, _ = palm
     config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
-    step = take_over(shared / STUDY / "palm", examples, config, tmp_path).steps["explain_blind"]
+    step = import_recorded(shared / STUDY / "palm", examples, config, tmp_path).steps["explain_blind"]
     assert (step.asked, step.written, step.kept) == (9741, 9738, 7341)
     assert step.rejected == {"answer": 2394, "restates": 3}
-    texts = figures(read(tmp_path, "explain_blind"), examples)["explain_blind"]
+    texts = figures(read_step(tmp_path, "explain_blind"), examples)["explain_blind"]
     assert (round(texts.words_mean, 1), texts.words_median) == (24.3, 24)
     assert (round(texts.distractors_mean, 2), round(texts.names_answer, 3)) == (0.22, 0.586)
 
 
 def test_human_explanations_are_joined_by_id(palm, shared):
     examples, _ = palm
-    rows = list(recorded(shared / "commonsense/cos_e/cose_train_v1.11_processed.jsonl", examples[:100]))
+    rows = list(read_recorded(shared / "commonsense/cos_e/cose_train_v1.11_processed.jsonl", examples[:100]))
     assert [row.id for row in rows] == [example.id for example in examples[:100]]
     assert rows[0].text == "webmath is designed to help you solve"
     assert {row.step for row in rows} == {"explain"}
@@ -136,12 +136,12 @@ def test_human_explanations_are_joined_by_id(palm, shared):
     ],
 )
 def test_outputs_taken_apart(output, expected):
-    assert parse(output, CHOICES) == expected
+    assert parse_output(output, CHOICES) == expected
 
 
 @given(st.text(max_size=80), st.text(max_size=40), st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=5))
 def test_any_output_can_be_taken_apart(before, after, choices):
-    found = parse(f"{before} So the answer is {after}", choices)
+    found = parse_output(f"{before} So the answer is {after}", choices)
     if isinstance(found, ParsedOutput):
         assert all((found.rationale, found.answer))
         assert all(0 <= place < len(choices) for place in found.places)
@@ -167,7 +167,7 @@ def test_columns_beside_the_text(tmp_path):
         {"id": "a", "text": " ", "choice": 0},
         {"id": "elsewhere", "text": "no matter"},
     )
-    rows = list(recorded(path, EXAMPLES))
+    rows = list(read_recorded(path, EXAMPLES))
     assert [(row.id, row.step, row.text, row.choice) for row in rows] == [
         ("a", "counterfactual", "Fish are shown.", 1),
         ("a", "revise", "Fish swim.", None),
@@ -185,14 +185,14 @@ def test_columns_beside_the_text(tmp_path):
 def test_an_answer_by_its_number_is_counted_as_in_data(tmp_path, answer, text):
     """Whole numbers from 0, numbers in text from 1 (`data.choices.resolve`)."""
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "x", "answer": answer})
-    row = next(recorded(path, EXAMPLES))
+    row = next(read_recorded(path, EXAMPLES))
     assert (row.step, row.text) == ("explain_blind", text)
 
 
 def test_half_a_character_is_written_as_a_question_mark(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "so \ud800 be it"})
-    take_over(path, EXAMPLES, GenerateConfig(steps=("explain",)), tmp_path / "out")
-    assert next(read(tmp_path / "out", "explain")).text == "so ? be it"
+    import_recorded(path, EXAMPLES, GenerateConfig(steps=("explain",)), tmp_path / "out")
+    assert next(read_step(tmp_path / "out", "explain")).text == "so ? be it"
 
 
 def test_rows_of_knowledge_come_back_as_they_were(tmp_path):
@@ -201,13 +201,13 @@ def test_rows_of_knowledge_come_back_as_they_were(tmp_path):
         Knowledge("b", "explain", None, reasons=("server: 500",)),
     ]
     written(tmp_path / "explain.jsonl", *map(as_row, rows))
-    assert list(recorded(tmp_path / "explain.jsonl", EXAMPLES)) == rows
-    assert list(recorded(tmp_path, EXAMPLES)) == rows
+    assert list(read_recorded(tmp_path / "explain.jsonl", EXAMPLES)) == rows
+    assert list(read_recorded(tmp_path, EXAMPLES)) == rows
 
 
 def test_who_has_no_output_says_so(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "b", "text": "Old."})
-    assert [(row.id, row.reasons) for row in recorded(path, EXAMPLES)] == [
+    assert [(row.id, row.reasons) for row in read_recorded(path, EXAMPLES)] == [
         ("a", ("missing: no output was recorded",)),
         ("b", ()),
     ]
@@ -230,8 +230,8 @@ def test_of_two_texts_in_one_place_the_first_is_learned_and_the_other_is_told(tm
     texts = ["Ponds are still and shallow water.", "Nobody sweeps goldfish out of garden pools."]
     path = written(tmp_path / "x.jsonl", *({"id": "a", "text": text, **choice} for text in ["", *texts]))
     step = "counterfactual" if choice else "explain"
-    record = take_over(path, EXAMPLES, GenerateConfig(steps=(step,)), tmp_path / "out")
-    assert [(row.text, row.reasons) for row in read(tmp_path / "out", step) if row.id == "a"] == [
+    record = import_recorded(path, EXAMPLES, GenerateConfig(steps=(step,)), tmp_path / "out")
+    assert [(row.text, row.reasons) for row in read_step(tmp_path / "out", step) if row.id == "a"] == [
         (None, ("empty: no text was recorded",)),
         (texts[0], ()),
         (texts[1], ("duplicate: an earlier text of this example and step is learned",)),
@@ -245,8 +245,8 @@ def test_several_answers_of_one_example_are_samples(tmp_path):
     rows = [{"id": "a", "step": "answer", "text": text} for text in ("pond", "zoo", "pond")]
     rows.insert(1, {"id": "a", "step": "answer", "text": "pond", "sample": 7})
     config = GenerateConfig(steps=("answer",))
-    take_over(written(tmp_path / "x.jsonl", *rows), EXAMPLES, config, tmp_path / "out")
-    answers = [row for row in read(tmp_path / "out", "answer") if row.id == "a"]
+    import_recorded(written(tmp_path / "x.jsonl", *rows), EXAMPLES, config, tmp_path / "out")
+    answers = [row for row in read_step(tmp_path / "out", "answer") if row.id == "a"]
     assert [(row.sample, row.text) for row in answers] == [(0, "pond"), (7, "pond"), (1, "zoo"), (2, "pond")]
     assert all(row.kept for row in answers)
     assert votes(answers, EXAMPLES[0]).num == 4
@@ -254,7 +254,7 @@ def test_several_answers_of_one_example_are_samples(tmp_path):
 
 def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
-    rows = list(recorded(folder, EXAMPLES[::-1]))
+    rows = list(read_recorded(folder, EXAMPLES[::-1]))
     assert [(row.id, row.text) for row in rows] == [
         ("b", "Old. So the answer is: museum"),
         ("a", "Wet. So the answer is: pond"),
@@ -262,10 +262,28 @@ def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     assert [row.provenance.teacher for row in rows] == ["part_10.json", "part_9.json"]
 
 
+def test_a_file_of_questions_that_is_named_goes_before_those_that_lie_there(tmp_path):
+    folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
+    beside = next(folder.parent.rglob("questions.jsonl"))
+    elsewhere = tmp_path / "elsewhere" / "asked.jsonl"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(beside.read_text())
+    written(beside, {"id": "z", "question": "Another?", "answer": "x"})
+    written(folder / "more.jsonl", {"id": "y", "question": "Yet another?", "answer": "x"})
+    with pytest.raises(DataError, match="2 outputs"):
+        list(read_recorded(folder, EXAMPLES))
+    config = GenerateConfig(steps=("explain_blind",), recorded=str(folder), recorded_questions=str(elsewhere))
+    import_recorded(folder, EXAMPLES, config, tmp_path / "out")
+    assert [row.text for row in read_step(tmp_path / "out", "explain_blind")] == [
+        "Wet. So the answer is: pond",
+        "Old. So the answer is: museum",
+    ]
+
+
 def test_lengths_that_differ_are_refused_in_one_line(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["x", "y"]])
     with pytest.raises(DataError, match=r"^3 outputs in .* for 2 readable questions in .*questions\.jsonl") as raised:
-        list(recorded(folder, EXAMPLES))
+        list(read_recorded(folder, EXAMPLES))
     assert "\n" not in str(raised.value)
 
 
@@ -273,7 +291,7 @@ def test_another_question_under_the_same_id_is_refused(tmp_path):
     other = (EXAMPLES[0], Example("b", "Something else?", ("museum",), choices=CHOICES))
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["x"]], other)
     with pytest.raises(DataError, match="b is another question"):
-        list(recorded(folder, EXAMPLES))
+        list(read_recorded(folder, EXAMPLES))
 
 
 @pytest.mark.parametrize(
@@ -296,19 +314,19 @@ def test_another_question_under_the_same_id_is_refused(tmp_path):
 )
 def test_files_that_cannot_be_used_are_refused(tmp_path, rows, match):
     with pytest.raises(DataError, match=match):
-        list(recorded(written(tmp_path / "x.jsonl", *rows), EXAMPLES))
+        list(read_recorded(written(tmp_path / "x.jsonl", *rows), EXAMPLES))
 
 
 def test_folders_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(DataError, match="no recorded outputs"):
-        list(recorded(tmp_path, EXAMPLES))
+        list(read_recorded(tmp_path, EXAMPLES))
     (tmp_path / "one.json").write_text('["x"]')
     with pytest.raises(DataError, match="which questions"):
-        list(recorded(tmp_path, EXAMPLES))
+        list(read_recorded(tmp_path, EXAMPLES))
     (tmp_path / "one.json").write_text('["x", 3]')
     written(tmp_path / "q.jsonl", {"id": "a", "question": "q", "answer": "x"})
     with pytest.raises(DataError, match="no list of texts"):
-        list(recorded(tmp_path, EXAMPLES))
+        list(read_recorded(tmp_path, EXAMPLES))
 
 
 def test_rationales_of_a_step_of_your_own_are_judged(tmp_path, monkeypatch):
@@ -319,12 +337,30 @@ def test_rationales_of_a_step_of_your_own_are_judged(tmp_path, monkeypatch):
         '@step("short", rationale=True)\ndef short(example, known, draw):\n    yield Question.of("Why?")\n'
     )
     path = written(tmp_path / "x.jsonl", {"id": "a", "step": "short", "text": EXAMPLES[0].answers[0]})
-    take_over(path, EXAMPLES, GenerateConfig(steps=("short",), own_steps=(str(own),)), tmp_path / "out")
-    [reason] = next(read(tmp_path / "out", "short")).reasons
+    import_recorded(path, EXAMPLES, GenerateConfig(steps=("short",), own_steps=(str(own),)), tmp_path / "out")
+    [reason] = next(read_step(tmp_path / "out", "short")).reasons
     assert reason.startswith("restates")
 
 
 def test_steps_that_were_not_recorded_are_named(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "Old."})
     with pytest.raises(DataError, match=r"rows of explain, and generate\.steps asks for revise"):
-        take_over(path, EXAMPLES, GenerateConfig(steps=("revise",)), tmp_path / "out")
+        import_recorded(path, EXAMPLES, GenerateConfig(steps=("revise",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("row", [{"rationale": "TEXT", "answer": "pond"}, {**WHOLE, "text": "TEXT"}])
+def test_recorded_thoughts_are_left_out(tmp_path, row):
+    examples = [Example(f"e{n}", "Where is still water?", ("pond",), choices=CHOICES) for n in range(3)]
+    texts = ["Okay. No.\n</think>\n\nThe pond is still.", "<thought>Okay, pond", "The pond is still."]
+    lines = [{**row, "id": f"e{n}"} | {k: text for k, v in row.items() if v == "TEXT"} for n, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    half, unclosed, plain = read_recorded(tmp_path / "rows.jsonl", examples)
+    assert half.text == plain.text
+    assert "Okay" not in half.text
+    assert (unclosed.text, unclosed.reasons) == (None, ("unfinished: a thought that was never closed",))
+
+
+def test_the_thought_before_an_output_is_no_rationale():
+    output = "It is a tiger? So the answer is (a).\n</think>\n\nThe pond is still. So the answer is (e) pond."
+    assert parse_output(output, CHOICES) == ParsedOutput("The pond is still.", "pond", (4,))
+    assert parse_output("<think>So the answer is (a)", CHOICES) == "unfinished: a thought that was never closed"

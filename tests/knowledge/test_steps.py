@@ -17,11 +17,11 @@ from understudy.data.tasks import ANSWER_MARK
 from understudy.errors import ConfigError, DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge import steps
-from understudy.knowledge.demonstrations import Shots, demonstrate, parse_demonstrations, read_demonstrations
+from understudy.knowledge.demonstrations import FewShotTurns, demonstrate, parse_demonstrations, read_demonstrations
 from understudy.knowledge.pipeline import teaching_examples
 from understudy.knowledge.plan import plan_steps
-from understudy.knowledge.prompting import OURS, Prompts, write_prompts
-from understudy.knowledge.step import STEPS, PriorTexts, Question, Skip, StepRandom, load_own
+from understudy.knowledge.prompting import SHIPPED_PROMPTS, Prompts, write_prompts
+from understudy.knowledge.step import STEPS, PriorTexts, Question, Skip, StepRandom, load_user_steps
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Example, Knowledge
 
@@ -259,7 +259,11 @@ def test_a_bad_prompt_is_named_in_one_line(tmp_path: Path, name: str, text: str,
 
 def test_our_prompts_are_copied_whole_and_never_over_others(tmp_path: Path) -> None:
     written = write_prompts(tmp_path / "mine")
-    assert {path.name for path in written} == {path.name for path in OURS.iterdir()} >= {"pairs.yaml", "system.jinja"}
+    assert (
+        {path.name for path in written}
+        == {path.name for path in SHIPPED_PROMPTS.iterdir()}
+        >= {"pairs.yaml", "system.jinja"}
+    )
     assert Prompts(tmp_path / "mine").fingerprint("revise") == Prompts().fingerprint("revise")
     with pytest.raises(ConfigError, match="already"):
         write_prompts(tmp_path / "mine")
@@ -300,7 +304,7 @@ def test_shots_are_the_same_for_every_example_and_never_its_own() -> None:
     examples, rows = people(9)
     config = GenerateConfig()
     planned = {each.name: each for each in plan_steps(config)}
-    shots = Shots(demonstrate(examples, rows), Prompts(), num=7, seed=3)
+    shots = FewShotTurns(demonstrate(examples, rows), Prompts(), num=7, seed=3)
     common = shots.before(planned["explain"], TIGER)
     assert len(common) == 14
     assert common == shots.before(planned["explain"], Example("other", "q", ("a",)))
@@ -316,8 +320,10 @@ def test_shots_are_the_same_for_every_example_and_never_its_own() -> None:
     assert f"Explanation: because {shown[0]}\n\nCritique: lacking {shown[0]}\n\n" in revised[0].content
     wrong = shots.before(planned["counterfactual"], TIGER)
     assert "Suppose that the right answer is: no\n" in wrong[0].content, "a first text of each before a second of any"
-    assert Shots(demonstrate(examples, rows), Prompts(), num=7, seed=4).before(planned["explain"], TIGER) != common
-    assert Shots(demonstrate(examples, rows), Prompts(), num=0, seed=3).before(planned["explain"], TIGER) == ()
+    assert (
+        FewShotTurns(demonstrate(examples, rows), Prompts(), num=7, seed=4).before(planned["explain"], TIGER) != common
+    )
+    assert FewShotTurns(demonstrate(examples, rows), Prompts(), num=0, seed=3).before(planned["explain"], TIGER) == ()
 
 
 def test_demonstrations_stand_alone_in_a_file(tmp_path: Path) -> None:
@@ -426,8 +432,8 @@ def summary(example, known, draw):
 def test_a_step_of_your_own_is_one_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(SUMMARY, encoding="utf-8")
-    assert load_own([path]) == ["summary"]
-    assert load_own([path]) == ["summary"], "reading it again is no clash"
+    assert load_user_steps([path]) == ["summary"]
+    assert load_user_steps([path]) == ["summary"], "reading it again is no clash"
     assert asked("summary", TIGER, row("explain", "long")) == [(None, "Say this in one sentence: long")]
     [_, planned] = plan_steps(GenerateConfig(steps=("explain", "summary")))
     assert planned.direct == ("explain",)
@@ -451,14 +457,14 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, text: str, message: s
     path.write_text(text, encoding="utf-8")
     before = set(STEPS)
     with pytest.raises(ConfigError, match=message) as refused:
-        load_own([path])
+        load_user_steps([path])
     assert "\n" not in textwrap.dedent(refused.value.message)
     assert set(STEPS) == before
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no such file: nowhere\.py"):
-        load_own(["nowhere.py"])
+        load_user_steps(["nowhere.py"])
 
 
 def test_the_house_has_eight_steps_and_three_write_rationales() -> None:

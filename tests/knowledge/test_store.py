@@ -13,11 +13,11 @@ from understudy.errors import DataError
 from understudy.knowledge.step_counts import count
 from understudy.knowledge.store import (
     FINISHED,
-    Store,
+    KnowledgeStore,
     as_row,
     coverage,
     from_row,
-    read,
+    read_step,
     step_path,
     with_rationales,
     write_step,
@@ -37,7 +37,7 @@ def rows_of(name: str) -> list[Knowledge]:
 
 
 def filled(folder: Path, names: str) -> None:
-    with Store(folder, STEPS, {"plan": 1}) as store:
+    with KnowledgeStore(folder, STEPS, {"plan": 1}) as store:
         for name in names:
             store.write(name, rows_of(name))
 
@@ -60,9 +60,9 @@ def test_a_row_comes_back_as_it_went(row: Knowledge) -> None:
 
 def test_rows_are_read_in_the_order_they_were_written(tmp_path: Path) -> None:
     filled(tmp_path, "abc")
-    assert list(read(tmp_path, "explain")) == [rows_of(name)[0] for name in "abc"]
-    assert list(read(tmp_path, "counterfactual")) == [row for name in "abc" for row in rows_of(name)[1:]]
-    assert list(read(tmp_path, "revise")) == []
+    assert list(read_step(tmp_path, "explain")) == [rows_of(name)[0] for name in "abc"]
+    assert list(read_step(tmp_path, "counterfactual")) == [row for name in "abc" for row in rows_of(name)[1:]]
+    assert list(read_step(tmp_path, "revise")) == []
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 3))
@@ -73,25 +73,25 @@ def test_a_torn_last_line_is_dropped_and_its_example_made_again(tmp_path: Path, 
         filled(folder, "abc")
         whole = (folder / file).read_bytes()
         (folder / file).write_bytes(whole[:-cut])
-        assert [row.id for row in read(folder, "explain")][:2] == ["a", "b"]
-        with Store(folder, STEPS, {"plan": 1}) as store:
+        assert [row.id for row in read_step(folder, "explain")][:2] == ["a", "b"]
+        with KnowledgeStore(folder, STEPS, {"plan": 1}) as store:
             assert set(store.finished) >= {"a"}
             assert "c" not in store.finished
             for name in "abc":
                 if name not in store.finished:
                     store.write(name, rows_of(name))
-        assert sorted(row.id for row in read(folder, "explain")) == ["a", "b", "c"]
-        assert sorted(row.id for row in read(folder, "counterfactual")) == list("aabbcc")
+        assert sorted(row.id for row in read_step(folder, "explain")) == ["a", "b", "c"]
+        assert sorted(row.id for row in read_step(folder, "counterfactual")) == list("aabbcc")
 
 
 def test_rows_of_an_example_that_is_not_finished_are_swept_out(tmp_path: Path) -> None:
     filled(tmp_path, "ab")
-    with Store(tmp_path, STEPS, {"plan": 1}) as store:
+    with KnowledgeStore(tmp_path, STEPS, {"plan": 1}) as store:
         store.write("c", rows_of("c"), finished=False)
-        assert [row.id for row in read(tmp_path, "explain")] == ["a", "b", "c"]
-    with Store(tmp_path, STEPS, {"plan": 1}) as store:
+        assert [row.id for row in read_step(tmp_path, "explain")] == ["a", "b", "c"]
+    with KnowledgeStore(tmp_path, STEPS, {"plan": 1}) as store:
         assert store.finished == {"a": 3, "b": 3}
-    assert [row.id for row in read(tmp_path, "explain")] == ["a", "b"]
+    assert [row.id for row in read_step(tmp_path, "explain")] == ["a", "b"]
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -99,24 +99,24 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     lines = step_path(tmp_path, "explain").read_bytes().splitlines(keepends=True)
     step_path(tmp_path, "explain").write_bytes(lines[0] + lines[1][:9] + b"\n" + lines[2])
     with pytest.raises(DataError, match=r"explain\.jsonl:2: not valid JSON"):
-        list(read(tmp_path, "explain"))
+        list(read_step(tmp_path, "explain"))
     step_path(tmp_path, "explain").write_bytes(b'{"id": "a"}\n')
     with pytest.raises(DataError, match=r"explain\.jsonl:1: no row of knowledge"):
-        list(read(tmp_path, "explain"))
+        list(read_step(tmp_path, "explain"))
     for line in (b"[1]\n", b"null\n", b"{}\n"):
         step_path(tmp_path, "explain").write_bytes(line)
         with pytest.raises(DataError, match=r"explain\.jsonl:1: not valid JSON: no object with an id"):
-            Store(tmp_path, STEPS, {"plan": 1})
+            KnowledgeStore(tmp_path, STEPS, {"plan": 1})
 
 
 def test_rows_of_other_questions_move_aside(tmp_path: Path) -> None:
     filled(tmp_path, "ab")
-    with Store(tmp_path, STEPS, {"plan": 2}) as store:
+    with KnowledgeStore(tmp_path, STEPS, {"plan": 2}) as store:
         assert store.finished == {}
-    assert list(read(tmp_path, "explain")) == []
+    assert list(read_step(tmp_path, "explain")) == []
     [before] = tmp_path.glob("before-*")
-    assert [row.id for row in read(before, "explain")] == ["a", "b"]
-    with Store(before, STEPS, {"plan": 1}) as store:
+    assert [row.id for row in read_step(before, "explain")] == ["a", "b"]
+    with KnowledgeStore(before, STEPS, {"plan": 1}) as store:
         assert set(store.finished) == {"a", "b"}
 
 

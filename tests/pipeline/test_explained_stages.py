@@ -98,7 +98,7 @@ def test_the_teacher_was_taught_by_the_demonstrations_and_writes_as_they_do(whol
     folder = run.stage("generate")
     exact = 0
     for step, text in TEXTS.items():
-        found = list(store.read(folder, step))
+        found = list(store.read_step(folder, step))
         assert len(found) == rows["train"] * (2 if step == "counterfactual" else 1)
         exact += sum(row.text == text for row in found)
         assert {row.provenance.teacher for row in found if row.provenance} == {run.recipe.local_teacher.model}
@@ -162,7 +162,7 @@ def test_every_kind_learns_recorded_texts_without_a_teacher(house: Path, whole: 
     assert not [stage for stage in shown.done if "teacher" in stage]
     assert shown.past_the_end == set()
     for step in TEXTS:
-        ours, theirs = (list(store.read(place.stage("generate"), step)) for place in (run, whole[0]))
+        ours, theirs = (list(store.read_step(place.stage("generate"), step)) for place in (run, whole[0]))
         assert [(row.id, row.choice, row.text) for row in ours] == [(row.id, row.choice, row.text) for row in theirs]
     swaps = [] if kind == "answer" else read_jsonl(run.stage("predict-explained") / "swaps.jsonl")
     assert bool(swaps) == (kind in READING)
@@ -241,7 +241,7 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_measured(house: Path
     text = page(run)
     assert "&lt;script&gt;alert(1)&lt;/script&gt; hat" in text
     assert "Teacher: large. It read" in text
-    rows = [row for step in TEXTS for row in store.read(run.stage("generate"), step)]
+    rows = [row for step in TEXTS for row in store.read_step(run.stage("generate"), step)]
     paid = sum(row.provenance.cost or 0 for row in rows if row.provenance)
     assert f"at the recipe's prices {paid:,.4f}" in text.replace("&#39;", "'")
     assert "`large`, by its texts" in (run.folder / "student" / "README.md").read_text(encoding="utf-8")

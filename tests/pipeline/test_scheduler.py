@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from understudy.arms import trained_arms
 from understudy.errors import ConfigError
 from understudy.pipeline.kinds import stages
-from understudy.pipeline.scheduler import missing, ready, upto
+from understudy.pipeline.scheduler import missing, needed_for, ready
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, TaskKind, parse_recipe
 from understudy.run import Run
@@ -83,7 +83,7 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() ->
     )
     assert found["generate"].needs == ("data",)
     assert not [name for name in found if "teacher" in name]
-    assert [stage.name for stage in upto(list(found.values()), "generate")] == ["data", "generate"]
+    assert [stage.name for stage in needed_for(list(found.values()), "generate")] == ["data", "generate"]
 
 
 @pytest.mark.parametrize(

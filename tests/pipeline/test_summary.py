@@ -75,3 +75,8 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
 def test_what_cannot_be_evaluated_is_refused_before_training(evaluate: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_evaluation(parse_recipe({"evaluate": evaluate}))
+
+
+def test_questions_of_a_recording_that_is_not_named_are_refused_before_anything_else() -> None:
+    with pytest.raises(ConfigError, match="recorded_questions says which questions a recording answers"):
+        check_evaluation(parse_recipe({"generate": {"recorded_questions": "questions.jsonl"}}))

@@ -64,7 +64,7 @@ class Halved(OutputDivergence):
 
 def count(context, _):
     """How many words the student wrote."""
-    rows = read_jsonl(context.run.predictions_of("parrot"))
+    rows = read_jsonl(context.run.predictions_path("parrot"))
     words = sum(len(row["prediction"].split()) for row in rows)
     write_json(context.folder / "words.json", words)
     return {"notes": {"words": words}}

@@ -13,10 +13,10 @@ from support.tiny import tokenizer
 from understudy import build
 from understudy.errors import ModelError, VocabularyMismatch
 from understudy.recipe import METHODS, parse_recipe
-from understudy.tokens.compatibility import Shares, TokenizerPair, assess_method, compare_vocabularies
+from understudy.tokens.compatibility import AlignmentShares, TokenizerPair, assess_method, compare_vocabularies
 from understudy.tokens.template import Template
 
-ALL_ALIGNED = Shares(rows=10, same_targets=1.0, exact=1.0, min_edit=1.0, groups=1.0, by_position=1.0)
+ALL_ALIGNED = AlignmentShares(rows=10, same_targets=1.0, exact=1.0, min_edit=1.0, groups=1.0, by_position=1.0)
 THINK = (
     "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -136,7 +136,7 @@ def test_a_head_too_narrow_for_the_end_of_an_answer_is_refused():
 
 def test_rows_have_the_last_word():
     made = TokenizerPair.of(Template(tokenizer()), Template(tokenizer()))
-    some = Shares(rows=10, same_targets=0.9, exact=0.3, min_edit=0.0, groups=0.8, by_position=0.0)
+    some = AlignmentShares(rows=10, same_targets=0.9, exact=0.3, min_edit=0.0, groups=0.8, by_position=0.0)
     assert verdicts(made, some) == {
         "kd": "unsound",
         "dskd": "unsound",

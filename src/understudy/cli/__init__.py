@@ -48,13 +48,13 @@ def _options(
 def main() -> None:
     """Entry point: one clear line for what a user can mend, a traceback for a bug, 130 for Ctrl-C."""
     try:
-        # Not standalone, or the framework would answer Ctrl-C before us, and a mistyped option in its own style.
+        # Standalone, typer would handle Ctrl-C itself, and print a mistyped option in its own style.
         code = app(args=sys.argv[1:] or ["--help"], prog_name="understudy", standalone_mode=False)
     except UnderstudyError as error:
-        complain(error.message, error.hint)
+        print_error(error.message, error.hint)
         sys.exit(1)
     except _UsageError as error:
-        complain(
+        print_error(
             error.format_message(), "`understudy --help` lists the commands, `understudy COMMAND --help` its options"
         )
         sys.exit(2)
@@ -69,7 +69,7 @@ def main() -> None:
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-def complain(message: str, hint: str = "") -> None:
+def print_error(message: str, hint: str = "") -> None:
     """One `error:` line and one hint line on standard error, whatever characters the texts are made of."""
     print(f"error: {one_line(message)}", file=sys.stderr)
     if hint:

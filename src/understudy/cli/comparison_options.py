@@ -144,9 +144,11 @@ def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Ca
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        expanded = [each for parameter in own for each in (shared if parameter.name == "options" else [parameter])]
-        parameters = [each.replace(kind=KEYWORD) for each in expanded]
+        parameters = inspect.signature(command, eval_str=True).parameters.values()
+        expanded = [
+            option for parameter in parameters for option in (shared if parameter.name == "options" else [parameter])
+        ]
+        all_parameters = [option.replace(kind=KEYWORD) for option in expanded]
 
         @functools.wraps(command)
         def spread(**values: Any) -> None:
@@ -154,8 +156,8 @@ def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Ca
             command(**values, options=options)
 
         # The framework reads the options off the signature and the annotations.
-        setattr(spread, "__signature__", inspect.Signature(parameters))  # noqa: B010
-        spread.__annotations__ = {each.name: each.annotation for each in parameters}
+        setattr(spread, "__signature__", inspect.Signature(all_parameters))  # noqa: B010
+        spread.__annotations__ = {option.name: option.annotation for option in all_parameters}
         return spread
 
     return decorate

@@ -24,18 +24,18 @@ def doctor(
     """
     from understudy.inspection.doctor import examine
     from understudy.recipe import load_recipe
-    from understudy.recipe.shipped import find
+    from understudy.recipe.shipped import find_recipe
 
-    report = examine(load_recipe(find(recipe), overrides or ()))
+    report = examine(load_recipe(find_recipe(recipe), overrides or ()))
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
-        show(report)
+        print_report(report)
     if report.unsound:
         raise typer.Exit(1)
 
 
-def show(report: DoctorReport) -> None:
+def print_report(report: DoctorReport) -> None:
     """Print what was found: the two sides, the vocabularies, one conversation, and the judgement."""
     from rich.console import Console
     from rich.text import Text

@@ -51,10 +51,10 @@ def _generate(recipe: str, overrides: list[str], *, retry: bool) -> None:
     from understudy.knowledge.pipeline import check
     from understudy.pipeline.set_aside import set_aside_note
     from understudy.recipe import is_grid, load_recipe, load_yaml
-    from understudy.recipe.shipped import find
+    from understudy.recipe.shipped import find_recipe
     from understudy.run import Run
 
-    path = find(recipe)
+    path = find_recipe(recipe)
     if is_grid(load_yaml(path)):
         raise ConfigError(f"{recipe} has axes: it is a grid, not one run", hint="`understudy run` generates as it goes")
     loaded = load_recipe(path, overrides)
@@ -68,22 +68,22 @@ def _generate(recipe: str, overrides: list[str], *, retry: bool) -> None:
         perform(loaded, until="generate", retry=retry)
     finally:
         # After a stop too: what was written stays, and is worth a look.
-        _show_folder(Run.of(loaded).stage("generate"))
+        _print_folder(Run.of(loaded).stage("generate"))
     if note := set_aside_note(Run.of(loaded)):
         typer.echo(note)
 
 
-def _show_folder(folder: Path) -> None:
-    from understudy.knowledge.step_counts import summary
+def _print_folder(folder: Path) -> None:
+    from understudy.knowledge.step_counts import count_steps
     from understudy.knowledge.store import steps_in
 
-    figures = summary(folder, steps_in(folder))
+    figures = count_steps(folder, steps_in(folder))
     if figures:
-        show(figures)
+        print_counts(figures)
         typer.echo(f"texts: {folder}")
 
 
-def show(steps: Mapping[str, StepCounts]) -> None:
+def print_counts(steps: Mapping[str, StepCounts]) -> None:
     """A line a step: what was asked, kept, rejected and why, and what it cost."""
     from rich import box
     from rich.console import Console

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at a grid: how far it is, and what came out.", no_args_is_help=True)
 
-Where = Annotated[str, typer.Argument(metavar="GRID", help="A grid's folder, or its recipe.")]
+GridArgument = Annotated[str, typer.Argument(metavar="GRID", help="A grid's folder, or its recipe.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until nothing runs any more; Ctrl-C ends.")]
-Arm = Annotated[str, typer.Option("--arm", help="Which arm to show and write, or `all`.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
-Page = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
-Of = Annotated[str | None, typer.Option("--arm", help="Whose answers. Default: distilled, or explained.")]
+TableArm = Annotated[str, typer.Option("--arm", help="Which arm to show and write, or `all`.")]
+TableFolder = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
+ReportPage = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
+ReportArm = Annotated[str | None, typer.Option("--arm", help="Whose answers. Default: distilled, or explained.")]
 Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired tests.")]
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
 COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
 @app.command("status")
-def status(grid: Where, watch: Watch = False) -> None:
+def status(grid: GridArgument, watch: Watch = False) -> None:
     """Cells, stages at work, seconds, scores and errors, read from the files of the grid."""
     from rich.console import Console
     from rich.live import Live
@@ -53,18 +53,18 @@ def status(grid: Where, watch: Watch = False) -> None:
 
 
 @app.command("table")
-def table(grid: Where, arm: Arm = "all", out: Out = None) -> None:
+def table(grid: GridArgument, arm: TableArm = "all", out: TableFolder = None) -> None:
     """Cells × metrics of what is finished, on the screen and as table.csv and table.json."""
     from understudy.grid import write_table
 
     folder = folder_of(grid)
     arms = None if arm == "all" else [arm]
-    _show(folder, arms)
+    _print_table(folder, arms)
     typer.echo("table: " + ", ".join(map(str, write_table(folder, out, arms))))
 
 
 @app.command("report")
-def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples = 10_000) -> None:
+def report(grid: GridArgument, out: ReportPage = None, arm: ReportArm = None, resamples: Resamples = 10_000) -> None:
     """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
     from understudy.files import atomic, write_json
     from understudy.grid.analysis import analyse
@@ -82,7 +82,7 @@ def report(grid: Where, out: Page = None, arm: Of = None, resamples: Resamples =
     typer.echo(f"report: {page}, {page.with_suffix('.json').name}, {page.with_suffix('.csv').name}")
 
 
-def _show(folder: Path, arms: list[str] | None) -> None:
+def _print_table(folder: Path, arms: list[str] | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -108,9 +108,9 @@ def _show(folder: Path, arms: list[str] | None) -> None:
 def folder_of(grid: str) -> Path:
     """The folder of a grid that is named by its folder or its recipe."""
     from understudy.recipe import load_grid
-    from understudy.recipe.shipped import find
+    from understudy.recipe.shipped import find_recipe
 
-    return Path(grid) if Path(grid).is_dir() else load_grid(find(grid)).folder
+    return Path(grid) if Path(grid).is_dir() else load_grid(find_recipe(grid)).folder
 
 
 def _status(cells: list[CellStatus]) -> Table:
@@ -205,7 +205,7 @@ def run(grid: Grid, *, retry: bool = False) -> None:
     console = GridConsole()
     console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")
     folder = run_grid(grid, console, retry=retry)
-    _show(folder.path, list({main_arm(cell.recipe.evaluate.arms) for cell in grid.cells}))
+    _print_table(folder.path, list({main_arm(cell.recipe.evaluate.arms) for cell in grid.cells}))
     console.say(f"table of all arms: {folder.path / 'table.csv'}")
 
 
@@ -216,17 +216,17 @@ def show_plan(grid: Grid) -> None:
 
     cells, folder = cell_runs(grid), GridFolder(grid.folder)
     all_units = units(cells, folder.contents(cells, write=False), processes=grid.config.processes)
-    absent = {unit.id for unit in missing(all_units, lambda unit: folder.is_current(unit, all_units))}
+    pending = {unit.id for unit in missing(all_units, lambda unit: folder.is_current(unit, all_units))}
     left_out = f", {grid.excluded} excluded" if grid.excluded else ""
     typer.echo(f"{len(grid.cells)} cells{left_out}, {len(cells)} runs under {folder.cells}")
     for cell in cells:
         cell_units = [unit for unit in all_units.values() if cell.name in unit.users]
-        num_present = sum(unit.id not in absent for unit in cell_units)
+        num_present = sum(unit.id not in pending for unit in cell_units)
         for levels in cell.levels:
             typer.echo(f"  {_levels_text(levels)}: {cell.name}, {num_present} of {len(cell_units)} stages are there")
     typer.echo("stages that several runs share:")
     for unit in all_units.values():
         if len(unit.users) > 1:
-            typer.echo(f"  {unit.id}: {len(unit.users)} runs, {'to be run' if unit.id in absent else 'there'}")
-    num_unshared = sum(len(unit.users) for unit in all_units.values())
-    typer.echo(f"{len(all_units)} stages instead of {num_unshared}; {len(absent)} have to be run")
+            typer.echo(f"  {unit.id}: {len(unit.users)} runs, {'to be run' if unit.id in pending else 'there'}")
+    num_separate = sum(len(unit.users) for unit in all_units.values())
+    typer.echo(f"{len(all_units)} stages instead of {num_separate}; {len(pending)} have to be run")

@@ -16,6 +16,6 @@ def inspect(
     """Show what is prompt, what is learned, what is masked; templates, head probe, gradients, memory and time."""
     from understudy.inspection import inspect_recipe
     from understudy.recipe import load_recipe
-    from understudy.recipe.shipped import find
+    from understudy.recipe.shipped import find_recipe
 
-    inspect_recipe(load_recipe(find(recipe), overrides or ()), save=save)
+    inspect_recipe(load_recipe(find_recipe(recipe), overrides or ()), save=save)

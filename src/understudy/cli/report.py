@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from understudy.cli.comparison_options import CompareOptions, Sources, with_options
+from understudy.strict_json import JsonFault, parse_json
 
 Out = Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
 Title = Annotated[str, typer.Option("--title", help="Heading of the page.")]
@@ -38,8 +38,8 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        comparison = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        comparison = parse_json(path.read_bytes())
+    except JsonFault:
         return None
     required = {"comparison", "overall", "systems"}
     return comparison if isinstance(comparison, dict) and required <= comparison.keys() else None

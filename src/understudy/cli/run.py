@@ -23,9 +23,9 @@ def run(
     from understudy.cli import grid
     from understudy.errors import ConfigError
     from understudy.recipe import is_grid, load_grid, load_yaml
-    from understudy.recipe.shipped import find
+    from understudy.recipe.shipped import find_recipe
 
-    path = find(recipe)
+    path = find_recipe(recipe)
     if is_grid(load_yaml(path)):
         loaded = load_grid(path, overrides or ())
         grid.show_plan(loaded) if plan else grid.run(loaded, retry=retry)

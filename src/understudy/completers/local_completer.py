@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from understudy.completers.budget import Amount, Budget
 from understudy.completers.cache import AnswerCache, CachedAnswer, clean, request_key
@@ -20,6 +21,14 @@ from understudy.types import Completion, Request
 if TYPE_CHECKING:
     from understudy.models.load import Loaded
     from understudy.models.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """A request that the budget has room for: its prompt, and what was reserved for it."""
+
+    prompt: list[int]
+    reserved: Amount
 
 
 class LocalCompleter:
@@ -100,11 +109,18 @@ class LocalCompleter:
 
     @cached_property
     def _model(self) -> Loaded:
+        from understudy.errors import ModelError
         from understudy.models.load import Loaded, load_model, load_template, pick_device
+        from understudy.tokens.template_checks import embedding_fault, without_embedding
 
         section, weights = self._section, self._weights
+        template = load_template(section, weights=weights)
         model = load_model(section, pick_device(self._device), weights=weights, seed=self._seed)
-        return Loaded(model, load_template(section, weights=weights))
+        columns: Any = model.get_input_embeddings().num_embeddings
+        if tokens := without_embedding(template, columns):
+            why, hint = embedding_fault(section.model, tokens, columns)
+            raise ModelError(why, hint=hint)
+        return Loaded(model, template)
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Answers of the model, or faults, by key; what does not fit the budget waits for what those before it cost."""
@@ -115,31 +131,45 @@ class LocalCompleter:
 
     def _answer_within_budget(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Of the first that fit the budget together, one at least; those of one length limit go through together."""
+        admitted, outcomes = self._admit(requests)
+        keys_by_length: dict[int, list[str]] = {}
+        for key in admitted:
+            keys_by_length.setdefault(self._max_tokens(requests[key]), []).append(key)
+        for max_tokens, keys in keys_by_length.items():
+            samplings = [self._sampling(requests[key]) for key in keys]
+            prompts = {key: admitted[key].prompt for key in keys}
+            for key, answer in self._generate(prompts, max_tokens, samplings).items():
+                outcomes[key] = self._settled(key, requests[key], answer, admitted[key].reserved)
+        return outcomes
+
+    def _admit(self, requests: dict[str, Request]) -> tuple[dict[str, _Admitted], dict[str, CachedAnswer | Fault]]:
+        """The first requests that the budget has room for, and the faults of those that can never be answered."""
+        admitted: dict[str, _Admitted] = {}
+        faults: dict[str, CachedAnswer | Fault] = {}
+        for key, request in requests.items():
+            prompt, max_tokens = self._prompt(request), self._max_tokens(request)
+            if reason := self._too_long(prompt, max_tokens):
+                faults[key] = Fault("request", reason)
+            elif self._budget.try_reserve(most := self._budget.most(request, max_tokens)):
+                admitted[key] = _Admitted(prompt, most)
+            elif admitted:
+                break  # What is reserved may be given back in part once it is answered.
+            else:
+                faults[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
+        return admitted, faults
+
+    def _max_tokens(self, request: Request) -> int:
+        return self.config.max_tokens if request.max_tokens is None else request.max_tokens
+
+    def _too_long(self, prompt: list[int], max_tokens: int) -> str:
+        """Why prompt and answer do not fit into the model; empty where they do."""
         from understudy.models.generate import writing_kind
 
-        outcomes: dict[str, CachedAnswer | Fault] = {}
-        prompts_by_length: dict[int, dict[str, list[int]]] = {}
-        reserved: dict[str, Amount] = {}
-        for key, request in requests.items():
-            longest = self.config.max_tokens if request.max_tokens is None else request.max_tokens
-            prompt = self._prompt(request)
-            room = getattr(self._model.model.config, "max_position_embeddings", None)
-            num_positions = writing_kind(self._model.model).positions(len(prompt), longest)
-            if room is not None and num_positions > room:
-                reason = f"{len(prompt)} tokens and an answer of {longest} do not fit into the model's {room}"
-                outcomes[key] = Fault("request", reason)
-            elif not self._budget.try_reserve(most := self._budget.most(request, longest)):
-                if reserved:
-                    break
-                outcomes[key] = Fault("budget", self._budget.why().removeprefix("budget: "))
-            else:
-                reserved[key] = most
-                prompts_by_length.setdefault(longest, {})[key] = prompt
-        for longest, prompts in prompts_by_length.items():
-            samplings = [self._sampling(requests[key]) for key in prompts]
-            for key, answer in self._generate(prompts, longest, samplings).items():
-                outcomes[key] = self._settled(key, requests[key], answer, reserved[key])
-        return outcomes
+        model = self._model.model
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit is None or writing_kind(model).positions(len(prompt), max_tokens) <= limit:
+            return ""
+        return f"{len(prompt)} tokens and an answer of {max_tokens} do not fit into the model's {limit}"
 
     def _prompt(self, request: Request) -> list[int]:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
@@ -154,7 +184,7 @@ class LocalCompleter:
         return Sampling(temperature, int(fingerprint([turns, request.sample]), 16))
 
     def _generate(
-        self, prompts: dict[str, list[int]], longest: int, samplings: list[Sampling]
+        self, prompts: dict[str, list[int]], max_tokens: int, samplings: list[Sampling]
     ) -> dict[str, tuple[CachedAnswer, bool]]:
         from understudy.models.generate import generate
 
@@ -162,7 +192,7 @@ class LocalCompleter:
             self._model.model,
             self._model.template,
             list(prompts.values()),
-            max_new_tokens=longest,
+            max_new_tokens=max_tokens,
             batch_size=self.config.concurrency,
             samplings=samplings,
         )

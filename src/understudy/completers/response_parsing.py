@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -12,6 +11,8 @@ from typing import Any
 from understudy.completers.cache import CachedAnswer, clean
 from understudy.completers.faults import EndpointError, Fault
 from understudy.errors import ConfigError
+from understudy.strict_json import JsonFault, parse_json
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 
 WHOLE = frozenset({"", "stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn"})
 """Finish reasons, in lower case, of an answer that is whole; no reason at all is one of them."""
@@ -25,7 +26,6 @@ WITHHELD = frozenset({"content_filter", "safety", "recitation", "refusal", "bloc
 BROKEN_OFF = frozenset({"error", "abort", "cancelled", "canceled", "timeout"})
 """Finish reasons of an answer that broke off for something that may pass."""
 
-_THOUGHT = re.compile(r"\A<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"\A```[\w-]*[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
 _STATUS_BY_WORD = {
     429: ("quota", "ratelimit", "toomanyrequests", "resourceexhausted"),
@@ -66,8 +66,8 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
 def error_message(body: bytes) -> str:
     """What the body of an error says, whatever form it came in: its message, behind its code where that is a word."""
     try:
-        document = _loaded(body)
-    except ValueError:
+        document = parse_json(body)
+    except JsonFault:
         return body.decode("utf-8", "replace")
     error = _error(_mapping(document), {})
     return error[1] if error else body.decode("utf-8", "replace")
@@ -75,17 +75,10 @@ def error_message(body: bytes) -> str:
 
 def _document(body: bytes) -> Any:
     try:
-        return _loaded(body)
-    except ValueError as error:
-        raise Fault("unreadable", f"the endpoint answered 200 with no JSON: {_start(body)}", unusable=True) from error
-
-
-def _loaded(text: bytes | str, **hooks: Any) -> Any:
-    """A JSON value; whatever Python's reader cannot take – too many digits, too many brackets – is a `ValueError`."""
-    try:
-        return json.loads(text, **hooks)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        return parse_json(body)
+    except JsonFault as fault:
+        reason = "no JSON" if fault.syntax else f"JSON that cannot be read, {fault.reason}"
+        raise Fault("unreadable", f"the endpoint answered 200 with {reason}: {_start(body)}", unusable=True) from fault
 
 
 def _start(body: bytes) -> str:
@@ -144,11 +137,6 @@ def _text(content: Any) -> str | None:
     return "".join(text for text in texts if isinstance(text, str)) if texts else None
 
 
-def without_thought(text: str) -> str:
-    """A text without the thought that a reasoning model puts before it; as it is where there is none."""
-    return _THOUGHT.sub("", text.strip(), count=1).strip() if text.lstrip().startswith("<think>") else text
-
-
 def read_value(text: str, schema: Mapping[str, Any]) -> Any:
     """The JSON value in a text, checked; a thought before it and a code fence around it are tolerated.
 
@@ -158,19 +146,28 @@ def read_value(text: str, schema: Mapping[str, Any]) -> Any:
     Raises:
         Fault: `unparseable`: no JSON, or JSON that breaks the schema.
     """
-    answer = without_thought(text.strip())
-    fenced = _FENCE.match(answer)
-    # NaN and Infinity are Python's own, not JSON's.
-    hooks = {"parse_constant": _no_constant, "parse_float": _finite, "object_pairs_hook": _without_repeats}
     try:
-        value = _loaded(fenced[1] if fenced else answer, **hooks)
-        fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
-    except (ValueError, RecursionError) as error:
-        raise Fault("unparseable", f"the answer is no JSON: {answer[:80]!r}", unusable=True) from error
+        value = _json(text)  # Whole first: a text inside the value may speak of tags.
+    except JsonFault:
+        answer = without_thought(text)
+        if answer is None:
+            raise Fault("unparseable", f"the answer is {UNCLOSED}: {text[:80]!r}", unusable=True) from None
+        try:
+            value = _json(answer)
+        except JsonFault as fault:
+            reason = "no JSON" if fault.syntax else f"JSON that cannot be used, {fault.reason}"
+            raise Fault("unparseable", f"the answer is {reason}: {answer[:80]!r}", unusable=True) from fault
+    fault = next(_validator(json.dumps(schema, sort_keys=True)).iter_errors(value), None)
     if fault is not None:
         where = "/".join(str(part) for part in fault.absolute_path) or "the answer"
         raise Fault("unparseable", f"{where} breaks the schema: {fault.message[:120]}", unusable=True)
     return value
+
+
+def _json(text: str) -> Any:
+    answer = text.strip()
+    fenced = _FENCE.match(answer)
+    return parse_json(fenced[1] if fenced else answer, finite=True)
 
 
 @lru_cache(maxsize=256)
@@ -184,24 +181,6 @@ def _validator(schema: str) -> Any:
     except SchemaError as error:
         raise ConfigError(f"the schema of an answer is no JSON schema: {error.message}") from error
     return Draft202012Validator(parsed)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits} is beyond every number")
-    return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("one key stands there twice")
-    return value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

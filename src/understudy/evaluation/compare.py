@@ -139,7 +139,8 @@ def _contrasts_of(
     if not scored.are_arms:
         return None
     # A run has a report whatever could be measured; only pairs that share a metric can be tested.
-    declared = list(declared_contrasts(names)) or list(combinations(names, 2))
+    likes = {system.arm: system.like for system in scored.systems if system.like}
+    declared = list(declared_contrasts(names, likes)) or list(combinations(names, 2))
     return [(a, b) for a, b in declared if scored.scores[a].keys() & scored.scores[b].keys()]
 
 

@@ -16,6 +16,7 @@ from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
+from understudy.tokens.thoughts import has_thought, without_thought
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class System:
         rows: its predictions, one an item.
         origin: the run folder or file that they come from.
         arm: which arm of a run; empty for a file.
+        like: for an arm that the recipe declares itself, the declared arm that it is like; else empty.
         recipe: name of the run's recipe.
         has_ids: whether items go by names of their own; else they are paired by their order.
         seed: the training seed, where a recipe tells it.
@@ -38,6 +40,7 @@ class System:
     rows: Sequence[Prediction]
     origin: str
     arm: str = ""
+    like: str = ""
     recipe: str = ""
     has_ids: bool = True
     seed: int | None = None
@@ -112,7 +115,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     Raises:
         ConfigError: no arm was answered yet.
     """
-    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_of(arm).is_file()}
+    arms = {arm: run.predictions(arm) for arm in run.recipe.answering_arms if run.predictions_path(arm).is_file()}
     if not arms:
         raise ConfigError(
             f"{run.folder} holds no predictions yet", hint="call `understudy run` with its recipe until it is done"
@@ -120,7 +123,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
     train = read_jsonl(run.folder / "data" / "train.jsonl")
-    gold = [(_class(row), row["answers"][0]) for row in train if row["answers"]]
+    gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
     return arms
 
@@ -151,6 +154,7 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
             rows=rows,
             origin=str(run.folder),
             arm=name,
+            like=recipe.likes.get(name, ""),
             recipe=recipe.name,
             seed=recipe.seed,
             family=f"{family(recipe)}/{name}",
@@ -181,14 +185,30 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
             for name, rows in systems.items()
         }
     return [
-        System(name, _answered(rows), source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        System(
+            name,
+            [_answered(row) for row in rows],
+            source,
+            has_ids=table.has_ids,
+            notes=(*_unanswered(name, rows), *_thoughts(name, rows)),
+        )
         for name, rows in systems.items()
     ]
 
 
-def _answered(rows: list[Prediction]) -> list[Prediction]:
-    """An item without a prediction is one that the system failed on: an empty answer."""
-    return [replace(row, prediction=row.prediction or "") for row in rows]
+def _answered(row: Prediction) -> Prediction:
+    """Answers without the thoughts before them.
+
+    An item without a prediction, or with a thought that never ends, is one that the system failed on: an empty answer.
+    """
+    references = tuple(without_thought(text) or text for text in row.references)
+    return replace(row, prediction=without_thought(row.prediction or "") or "", references=references)
+
+
+def _thoughts(name: str, rows: list[Prediction]) -> tuple[str, ...]:
+    count = sum(has_thought(row.prediction or "") for row in rows)
+    sentence = f"{name}: {count:,} of {len(rows):,} predictions begin with a thought, which does not count"
+    return (sentence,) * bool(count)
 
 
 def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.files import PART, atomic, is_locked, locked, read_json, write_json
 from understudy.grid import stage_keys
 from understudy.grid.records import CellFailure, GridPlan, PlannedCell, StageProgress
-from understudy.grid.units import CellRun, Unit, own_id
+from understudy.grid.units import CellRun, Unit, unshared_id
 from understudy.pipeline.kinds import is_shared
 from understudy.recipe import Grid
 from understudy.records import StageRecord
@@ -150,7 +150,7 @@ class GridFolder:
 
     def stage_folder(self, stage: str, id: str, run: str) -> Path:
         """The folder of a stage: among the shared ones, or in its own run."""
-        return self.cells / run / "stages" / stage if id == own_id(stage, run) else self.stages / id
+        return self.cells / run / "stages" / stage if id == unshared_id(stage, run) else self.stages / id
 
     def record(self, stage: str, id: str, run: str) -> StageRecord | None:
         """What a finished stage says of itself; None if it is not finished."""

@@ -1,4 +1,4 @@
-"""What an engine is given and what it gives back: one stage to be run, and how it ended."""
+"""What passes between a grid and its engine: one stage to be run, and how it ended."""
 
 from __future__ import annotations
 

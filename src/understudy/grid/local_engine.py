@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.grid.jobs import Job, JobProgress, Outcome
-from understudy.grid.run_job import work
+from understudy.grid.run_job import run_job
 from understudy.pipeline import processes
 
 
@@ -27,7 +27,7 @@ class LocalEngine:
     def submit(self, job: Job) -> None:
         """See `Engine`."""
         share = 1 if job.exclusive else self.capacity * job.processes
-        worker = processes.start(self.context, job.stage.name, max(1, processes.cores() // share), work, job)
+        worker = processes.start(self.context, job.stage.name, max(1, processes.cores() // share), run_job, job)
         self.running[worker.channel] = job, worker
 
     def wait(self) -> Sequence[Outcome]:
@@ -36,7 +36,7 @@ class LocalEngine:
         for channel in multiprocessing.connection.wait(list(self.running), timeout=1.0):
             job, worker = self.running[channel]
             try:
-                if not processes.listen(worker, lambda *progress, id=job.id: self.on_progress(id, *progress)):
+                if not processes.receive(worker, lambda *progress, id=job.id: self.on_progress(id, *progress)):
                     continue
                 ended.append(Outcome(job.id))
             except Exception as error:

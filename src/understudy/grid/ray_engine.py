@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.grid.jobs import Job, Outcome
-from understudy.grid.run_job import work
+from understudy.grid.run_job import run_job
 from understudy.recipe import GridConfig
 
 
@@ -34,7 +34,7 @@ class RayEngine:
         if self.owns_cluster:
             options: dict[str, Any] = {"include_dashboard": False} if config.address == "local" else {}
             try:
-                _knock(config.address)
+                _check_reachable(config.address)
                 ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR, **options)
             except OSError as error:
                 raise ConfigError(
@@ -47,7 +47,7 @@ class RayEngine:
             num_gpus=config.gpus,
             resources=config.resources,
             max_retries=config.retries,
-        )(_work)
+        )(_ray_task)
         self.running: dict[Any, Job] = {}
 
     def submit(self, job: Job) -> None:
@@ -81,8 +81,8 @@ class RayEngine:
             self.ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Whether anything listens at HOST:PORT; Ray itself would go on asking for minutes.
+def _check_reachable(address: str) -> None:
+    """Refuse an address HOST:PORT where nothing listens; Ray itself would go on trying for minutes.
 
     Raises:
         OSError: nothing does.
@@ -92,13 +92,13 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _work(job: Job, threads: int) -> Exception | None:
+def _ray_task(job: Job, threads: int) -> Exception | None:
     """The body of a task; what a stage fails with comes back as a value, for only what is lost is tried again."""
     import torch
 
     torch.set_num_threads(threads)
     try:
-        work(job, lambda *_: None)
+        run_job(job, lambda *_: None)
     except UnderstudyError as error:
         return error
     except Exception:

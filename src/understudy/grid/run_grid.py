@@ -22,7 +22,7 @@ from understudy.recipe import Grid
 
 
 class Events(Protocol):
-    """Who is told what happens."""
+    """What is told of the progress of a grid: the console of the command line, or nothing."""
 
     def planned(self, units: int, missing: int) -> None:
         """So many stages there are, and so many have to be run."""
@@ -41,7 +41,7 @@ class Events(Protocol):
 
 
 @dataclass
-class _Grid:
+class _GridRun:
     """A grid at work."""
 
     grid: Grid
@@ -69,9 +69,9 @@ class _Grid:
         running: dict[str, Unit] = {}
         while waiting or running:
             assert self.engine is not None
-            running_stages = [unit.ordered for unit in running.values()]
-            startable = ready([unit.ordered for unit in waiting], running_stages, self.engine.capacity)
-            for unit in [unit for unit in waiting if unit.ordered in startable]:
+            running_stages = [unit.schedulable for unit in running.values()]
+            startable = ready([unit.schedulable for unit in waiting], running_stages, self.engine.capacity)
+            for unit in [unit for unit in waiting if unit.schedulable in startable]:
                 waiting.remove(unit)
                 running[unit.id] = unit
                 self.events.started(unit)
@@ -136,7 +136,7 @@ def run_grid(grid: Grid, events: Events, *, retry: bool = False) -> GridFolder:
         folder.prepare(grid, cells)
         for cell in cells if retry else ():
             ask_again(cell.run)
-        work = _Grid(grid, folder, cells, contents, events)
+        work = _GridRun(grid, folder, cells, contents, events)
         folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
         try:
             work.run(work.units(lambda cell: first_stages(cell.recipe)))

@@ -21,7 +21,7 @@ PARENT = "UNDERSTUDY_PARENT"
 """Environment variable with the process without which launched processes have no reason to go on."""
 
 
-def work(job: Job, on_progress: Callable[[int, int, str], None]) -> None:
+def run_job(job: Job, on_progress: Callable[[int, int, str], None]) -> None:
     """Run a job to its end, holding its stage meanwhile.
 
     Raises:

@@ -42,31 +42,31 @@ def findings(
     axes = study_axes(rows)
     if axes is None:
         return []
-    runs = [_Run(row, *axes) for row in rows]
+    runs = [_StudyRun(row, *axes) for row in rows]
     signs = {metric: 1.0 if facts.higher_is_better else -1.0 for metric, facts in metric_facts.items()}
     return [
         teacher_helps(runs, signs, alpha),
         tuning_both_is_best(runs, signs, alpha),
         depends_on_vocabulary(runs, signs, alpha),
-        by_rouge(curves, alpha),
+        chosen_by_rouge(curves, alpha),
     ]
 
 
 def study_axes(rows: Sequence[TableRow]) -> tuple[str, str] | None:
     """The axes of vocabulary and algorithm; None if any of the study's four is missing or has not two levels."""
     levels = {axis: {row.levels[axis] for row in rows} for axis in (rows[0].levels if rows else ())}
-    vocabulary = next((axis for axis in _VOCABULARY if any(_same(label) for label in levels.get(axis, ()))), None)
+    vocabulary = next((axis for axis in _VOCABULARY if any(_is_same(label) for label in levels.get(axis, ()))), None)
     algorithm = next((axis for axis in _ALGORITHM if axis in levels), None)
     if vocabulary is None or algorithm is None or any(len(levels.get(axis, ())) != 2 for axis in (TEACHER, STUDENT)):
         return None
     return (vocabulary, algorithm) if len(levels[vocabulary]) > 1 and len(levels[algorithm]) > 1 else None
 
 
-def _same(label: str) -> bool:
+def _is_same(label: str) -> bool:
     return label.startswith("same")
 
 
-class _Run:
+class _StudyRun:
     """One run in the terms of the study."""
 
     def __init__(self, row: TableRow, vocabulary: str, algorithm: str) -> None:
@@ -79,17 +79,17 @@ class _Run:
         return {(0, 0): "neither", (1, 0): "teacher", (0, 1): "student", (1, 1): "both"}[self.teacher, self.student]
 
 
-def _values(runs: Sequence[_Run], metric: str, sign: float) -> tuple[list[_Run], list[float]]:
+def _measured(runs: Sequence[_StudyRun], metric: str, sign: float) -> tuple[list[_StudyRun], list[float]]:
     measured = [run for run in runs if run.metrics.get(metric) is not None]
     return measured, [sign * float(run.metrics[metric]) for run in measured]  # pyright: ignore[reportArgumentType]
 
 
 def _with_holm(rows: Sequence[FindingRow]) -> list[FindingRow]:
     p_holm = adjusted({number: math.nan if row.p is None else row.p for number, row in enumerate(rows)})
-    return [replace(row, p_holm=_known(p_holm[number])) for number, row in enumerate(rows)]
+    return [replace(row, p_holm=_finite(p_holm[number])) for number, row in enumerate(rows)]
 
 
-def _known(p_value: float) -> float | None:
+def _finite(p_value: float) -> float | None:
     return p_value if math.isfinite(p_value) else None
 
 
@@ -97,7 +97,7 @@ def _is_clear(row: FindingRow, alpha: float) -> bool:
     return row.p_holm is not None and row.p_holm < alpha
 
 
-def _ahead(row: FindingRow, signs: Mapping[str, float]) -> float:
+def _improvement(row: FindingRow, signs: Mapping[str, float]) -> float:
     """The difference, positive where it is for the better."""
     return (row.difference or 0.0) * signs[row.metric]
 
@@ -105,13 +105,13 @@ def _ahead(row: FindingRow, signs: Mapping[str, float]) -> float:
 # -- (a) -------------------------------------------------------------------------------------------------------------
 
 
-def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
+def teacher_helps(runs: Sequence[_StudyRun], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(a) With one vocabulary, SFT of the teacher helps for each algorithm and metric."""
     rows = []
-    same = [run for run in runs if _same(run.vocabulary)]
-    for algorithm in dict.fromkeys(run.algorithm for run in same):
+    same_runs = [run for run in runs if _is_same(run.vocabulary)]
+    for algorithm in dict.fromkeys(run.algorithm for run in same_runs):
         for metric, sign in signs.items():
-            measured, values = _values([run for run in same if run.algorithm == algorithm], metric, sign)
+            measured, values = _measured([run for run in same_runs if run.algorithm == algorithm], metric, sign)
             with_teacher = [value for run, value in zip(measured, values, strict=True) if run.teacher]
             without_teacher = [value for run, value in zip(measured, values, strict=True) if not run.teacher]
             if not with_teacher or not without_teacher:
@@ -119,14 +119,14 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
             row = FindingRow(algorithm, metric, sign * (mean(with_teacher) - mean(without_teacher)))
             try:
                 factors = {TEACHER: [run.teacher for run in measured], STUDENT: [run.student for run in measured]}
-                rows.append(replace(row, p=_known(factorial_anova(values, factors).terms[0].p_value)))
+                rows.append(replace(row, p=_finite(factorial_anova(values, factors).terms[0].p_value)))
             except DataError as error:
                 rows.append(replace(row, reason=error.message))
     rows = _with_holm(rows)
-    significant_for = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) > 0]
-    significant_against = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) < 0]
+    significant_for = [row for row in rows if _is_clear(row, alpha) and _improvement(row, signs) > 0]
+    significant_against = [row for row in rows if _is_clear(row, alpha) and _improvement(row, signs) < 0]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
-    num_ahead = sum(_ahead(row, signs) > 0 for row in rows)
+    num_ahead = sum(_improvement(row, signs) > 0 for row in rows)
     reason = (
         f"Of {len(rows)} combinations of algorithm and metric, SFT of the teacher is ahead in {num_ahead}, "
         f"significantly so in {len(significant_for)}; significantly behind in {len(significant_against)}"
@@ -140,9 +140,9 @@ def teacher_helps(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float
 # -- (b) and (c) -----------------------------------------------------------------------------------------------------
 
 
-def _analysis(runs: Sequence[_Run], metric: str, sign: float) -> Anova | str:
+def _anova(runs: Sequence[_StudyRun], metric: str, sign: float) -> Anova | str:
     """Analysis of variance of who was tuned × vocabulary × algorithm; in words, why there is none."""
-    measured, values = _values(runs, metric, sign)
+    measured, values = _measured(runs, metric, sign)
     columns = {
         "tuned": [run.tuned for run in measured],
         "vocabulary": [run.vocabulary for run in measured],
@@ -165,18 +165,18 @@ def _against_both(analysis: Anova | str, metric: str, sign: float, prefix: str =
             orientation = 1.0 if pair.a == "both" else -1.0
             alternative = pair.b if pair.a == "both" else pair.a
             difference = sign * orientation * pair.difference
-            rows.append(FindingRow(f"{prefix}both − {alternative}", metric, difference, _known(pair.p_value)))
+            rows.append(FindingRow(f"{prefix}both − {alternative}", metric, difference, _finite(pair.p_value)))
     return rows
 
 
-def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
+def tuning_both_is_best(runs: Sequence[_StudyRun], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(b) SFT of teacher and student is best overall."""
-    rows = [row for metric, sign in signs.items() for row in _against_both(_analysis(runs, metric, sign), metric, sign)]
+    rows = [row for metric, sign in signs.items() for row in _against_both(_anova(runs, metric, sign), metric, sign)]
     rows = _with_holm(rows)
-    significant_for = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) > 0]
-    significant_against = [row for row in rows if _is_clear(row, alpha) and _ahead(row, signs) < 0]
+    significant_for = [row for row in rows if _is_clear(row, alpha) and _improvement(row, signs) > 0]
+    significant_against = [row for row in rows if _is_clear(row, alpha) and _improvement(row, signs) < 0]
     verdict = FAILS if significant_against else HOLDS if rows and len(significant_for) == len(rows) else OPEN
-    best = sum(all(_ahead(row, signs) > 0 for row in rows if row.metric == metric) for metric in signs)
+    best = sum(all(_improvement(row, signs) > 0 for row in rows if row.metric == metric) for metric in signs)
     reason = (
         f"SFT of both has the highest mean on {best} of {len(signs)} metrics; of {len(rows)} differences to the other "
         f"choices {len(significant_for)} are significantly in its favour and {len(significant_against)} significantly "
@@ -187,25 +187,25 @@ def tuning_both_is_best(runs: Sequence[_Run], signs: Mapping[str, float], alpha:
     return StudyFinding("b", "SFT of both teacher and student is best overall", test, tuple(rows), verdict, reason)
 
 
-def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alpha: float) -> StudyFinding:
+def depends_on_vocabulary(runs: Sequence[_StudyRun], signs: Mapping[str, float], alpha: float) -> StudyFinding:
     """(c) How much SFT of both gains depends on the vocabulary: an interaction, not two p-values set side by side."""
     rows: list[FindingRow] = []
     for metric, sign in signs.items():
-        analysis = _analysis(runs, metric, sign)
+        analysis = _anova(runs, metric, sign)
         if isinstance(analysis, str):
             rows.append(FindingRow("interaction", metric, None, reason=analysis))
         else:
             p_value = next(term.p_value for term in analysis.terms if term.name == "tuned × vocabulary")
-            rows.append(FindingRow("interaction", metric, None, _known(p_value)))
+            rows.append(FindingRow("interaction", metric, None, _finite(p_value)))
     rows = _with_holm(rows)
     dependent = [row.metric for row in rows if _is_clear(row, alpha)]
     within: list[FindingRow] = []
     for vocabulary in dict.fromkeys(run.vocabulary for run in runs):
         with_vocabulary = [run for run in runs if run.vocabulary == vocabulary]
         for metric, sign in signs.items():
-            within += _against_both(_analysis(with_vocabulary, metric, sign), metric, sign, f"{vocabulary}: ")
+            within += _against_both(_anova(with_vocabulary, metric, sign), metric, sign, f"{vocabulary}: ")
     within = _with_holm(within)
-    everywhere = bool(within) and all(_is_clear(row, alpha) and _ahead(row, signs) > 0 for row in within)
+    everywhere = bool(within) and all(_is_clear(row, alpha) and _improvement(row, signs) > 0 for row in within)
     verdict = HOLDS if dependent else FAILS if everywhere else OPEN
     reason = (
         f"The gain of SFT depends on the vocabulary significantly on {len(dependent)} of {len(rows)} metrics"
@@ -221,7 +221,7 @@ def depends_on_vocabulary(runs: Sequence[_Run], signs: Mapping[str, float], alph
 # -- (d) -------------------------------------------------------------------------------------------------------------
 
 
-def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> StudyFinding:
+def chosen_by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> StudyFinding:
     """(d) Checkpoints are to be chosen by ROUGE-L, not by loss: what choosing by development loss would have lost."""
     claim = (
         "Checkpoints are to be chosen by ROUGE-L, not by loss: the development loss rises while the text gets better"
@@ -232,12 +232,14 @@ def by_rouge(curves: Sequence[Sequence[Mapping[str, Any]]], alpha: float) -> Stu
         points for lines in curves if len(points := [line for line in lines if line.get("eval_loss") is not None]) > 1
     ]
     if not paired:
-        last = [max(lines, key=lambda line: line["eval_rougeL"]) is lines[-1] for lines in curves if lines]
+        best_is_last = [max(lines, key=lambda line: line["eval_rougeL"]) is lines[-1] for lines in curves if lines]
         reason = (
             "No development loss was computed while training: checkpoints were chosen by ROUGE-L of generated answers"
         )
         reason += (
-            f". In {sum(last)} of {len(last)} runs the best ROUGE-L was that of the last evaluation" if last else ""
+            f". In {sum(best_is_last)} of {len(best_is_last)} runs the best ROUGE-L was that of the last evaluation"
+            if best_is_last
+            else ""
         )
         return StudyFinding("d", claim, test, (), OPEN, reason)
     from scipy.stats import binomtest

@@ -59,8 +59,8 @@ class Unit:
         return self.stage.name
 
     @property
-    def ordered(self) -> Stage:
-        """The stage as the scheduler orders it: by ids."""
+    def schedulable(self) -> Stage:
+        """The stage under the ids of units, as `scheduler.ready` compares them: two runs have stages of one name."""
         return dataclasses.replace(self.stage, name=self.id, needs=self.needs)
 
 
@@ -88,10 +88,10 @@ def cell_stages(cell: CellRun) -> list[Stage]:
 
 def unit_id(stage: str, key: str | None, cell: CellRun) -> str:
     """The id of a stage: with its key where it may be shared, else with the run's own name."""
-    return f"{stage}-{key}" if key else own_id(stage, cell.name)
+    return f"{stage}-{key}" if key else unshared_id(stage, cell.name)
 
 
-def own_id(stage: str, run: str) -> str:
+def unshared_id(stage: str, run: str) -> str:
     """The id of a stage that a run shares with no other."""
     return f"{stage}-of-{run}"
 
@@ -119,8 +119,8 @@ def units(
 
 def missing(all_units: Mapping[str, Unit], is_current: Callable[[Unit], bool]) -> list[Unit]:
     """The units that are not done, or that need one that is about to be done again."""
-    absent: dict[str, Unit] = {}
+    pending: dict[str, Unit] = {}
     for unit in all_units.values():
-        if not absent.keys().isdisjoint(unit.needs) or not is_current(unit):
-            absent[unit.id] = unit
-    return list(absent.values())
+        if not pending.keys().isdisjoint(unit.needs) or not is_current(unit):
+            pending[unit.id] = unit
+    return list(pending.values())

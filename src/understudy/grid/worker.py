@@ -24,7 +24,7 @@ from understudy.run import Run
 def main() -> None:
     """Run the stage; exit status 1 where it failed."""
     folder, stage_json, progress, report = sys.argv[1:]
-    stage = stage_of(json.loads(stage_json))
+    stage = stage_from_json(json.loads(stage_json))
     threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
     import torch
     from accelerate import PartialState
@@ -46,7 +46,7 @@ def main() -> None:
     state.destroy_process_group()
 
 
-def stage_of(value: dict[str, Any]) -> Stage:
+def stage_from_json(value: dict[str, Any]) -> Stage:
     """The stage that a job wrote down as JSON."""
     return Stage(**{**value, "needs": tuple(value["needs"])})
 

@@ -40,8 +40,9 @@ from understudy.inspection.inputs import (
 )
 from understudy.inspection.loss_terms import measure_losses
 from understudy.inspection.reference_check import check_reference, probe_heads
-from understudy.inspection.time_estimate import project
-from understudy.inspection.tokens import Row, align, check_answers, compare_texts, pieces, rows_of
+from understudy.inspection.time_estimate import estimate_time
+from understudy.inspection.tokens import TokenRow, align, check_answers, compare_texts, pieces, token_rows
+from understudy.models.load import head_columns
 from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
 from understudy.tokens.encoded import TokenizedExample
@@ -130,7 +131,10 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     inputs = load_inputs(recipe)
     summary = summarise_data(inputs)
     screen.part("What was found", lambda _: render.show_data_summary(summary, recipe))
-    build.check_pair(recipe, inputs.student.template, inputs.teacher.template)
+    columns = head_columns(recipe.student), head_columns(recipe.local_teacher)
+    build.check_embeddings("student", inputs.student.template, columns[0])
+    build.check_embeddings("teacher", inputs.teacher.template, columns[1])
+    build.check_pair(recipe, inputs.student.template, inputs.teacher.template, columns)
     sample = take_sample(inputs)
     all_findings = findings.of_recipe(recipe, summary) + _show_inputs(inputs, sample, screen)
     loaded = load_pair(inputs, sample)
@@ -167,20 +171,20 @@ def _show_inputs(inputs: Inputs, sample: EncodedSample, screen: Screen) -> list[
     return all_findings
 
 
-def batch_rows(inputs: Inputs, sample: EncodedSample) -> list[Row]:
+def batch_rows(inputs: Inputs, sample: EncodedSample) -> list[TokenRow]:
     """The rows of the student's side of the first micro-batch, read off its tensors; no teacher is needed for it."""
     collator = dataclasses.replace(inputs.collator, teacher_pad=None)
     batch = collator(sample.rows[: inputs.recipe.distil.micro_batch_size or inputs.recipe.distil.batch_size])
-    return rows_of(batch["student"], batch["ids"], inputs.student.template.tokenizer)
+    return token_rows(batch["student"], batch["ids"], inputs.student.template.tokenizer)
 
 
-def unlabelled_row(inputs: Inputs) -> Row | None:
+def unlabelled_row(inputs: Inputs) -> TokenRow | None:
     """The first question without an answer, as the student will read it."""
     if not inputs.splits.unlabelled:
         return None
     example = inputs.splits.unlabelled[0]
     prompt = TokenizedExample(inputs.student.prompt_ids(example), [])
-    return Row(example.id, pieces(inputs.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
+    return TokenRow(example.id, pieces(inputs.student.template.tokenizer, prompt.ids, [False] * len(prompt.ids)), 0)
 
 
 def who_answers(recipe: Recipe) -> str:
@@ -218,6 +222,6 @@ def _show_costs(
     tuning = teacher_cost(inputs, sample)
     if tuning:
         costs["teacher SFT"] = tuning
-    projection = project(inputs.recipe, summary.sizes, {name: cost.seconds for name, cost in costs.items()})
-    screen.part("What it costs", lambda _: render.show_costs(costs, projection, weights, free))
+    estimate = estimate_time(inputs.recipe, summary.sizes, {name: cost.seconds for name, cost in costs.items()})
+    screen.part("What it costs", lambda _: render.show_costs(costs, estimate, weights, free))
     return findings.of_costs(costs, free)

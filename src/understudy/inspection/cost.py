@@ -87,16 +87,16 @@ def measure_step(
 
 
 def _step(module: DistillationModule, batch: Batch, teacher: Any, optimizer: Any, mixed: Any) -> tuple[float, float]:
-    begin = time.perf_counter()
+    started_at = time.perf_counter()
     with mixed():
         result = module(batch, teacher.signal(batch) if teacher else None)
     (result.total / len(batch["student"]["target_ids"])).backward()
     _wait(result.total.device)
-    middle = time.perf_counter()
+    passes_end = time.perf_counter()
     optimizer.step()
     optimizer.zero_grad()
     _wait(result.total.device)
-    return middle - begin, time.perf_counter() - middle
+    return passes_end - started_at, time.perf_counter() - passes_end
 
 
 def _wait(device: torch.device) -> None:
@@ -107,7 +107,7 @@ def _wait(device: torch.device) -> None:
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
     """Bytes used at the peak above those used before, as the one entry of a list that is filled at the end."""
-    _give_back()
+    _trim_memory()
     peak = [0]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -115,12 +115,12 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
         yield peak
         peak[0] = torch.cuda.max_memory_allocated(device) - before
         return
-    before = _forget_peak()
+    before = _reset_peak()
     yield peak
     peak[0] = max(0, _peak() - before)
 
 
-def _give_back() -> None:
+def _trim_memory() -> None:
     """Return freed memory to the system: what the allocator keeps would be used again unseen."""
     gc.collect()
     # Only glibc has this call.
@@ -128,7 +128,7 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _forget_peak() -> int:
+def _reset_peak() -> int:
     """Set the process's high-water mark back to what it holds now, where the kernel allows it; returns the mark."""
     # Elsewhere the mark stays, and only growth beyond it is seen.
     with suppress(OSError):

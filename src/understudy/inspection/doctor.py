@@ -27,8 +27,8 @@ from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.compatibility import (
     MAX_EXTRA_TOKENS,
+    AlignmentShares,
     Judgement,
-    Shares,
     TokenizerPair,
     Vocabularies,
     assess_method,
@@ -36,7 +36,7 @@ from understudy.tokens.compatibility import (
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
-from understudy.tokens.template_checks import lost, round_trip, thinking
+from understudy.tokens.template_checks import altered, control_notes, lost, thinking
 from understudy.types import Example
 
 MAX_ROWS = 200
@@ -56,19 +56,25 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
-    gold = load_splits(recipe.data).train
+    splits = load_splits(recipe.data)
+    gold = splits.train
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(max_rows, len(gold)))
     tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in tokenizers) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
+    answers = [answer_text(example) for example in examples]
+    altered_answers = [
+        sum(altered(side, row[n], answer) is not None for row, answer in zip(rows, answers, strict=True))
+        for n, side in enumerate((student, teacher))
+    ]
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return DoctorReport(
         method=recipe.distil.method,
         methods={method: _method(method, assess_method(method, pair, shares), shares) for method in METHODS},
-        student=_side(pair, "student", recipe.student.model, student, examples),
-        teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, examples),
+        student=_side(pair, "student", recipe.student.model, student, altered_answers[0], splits.rows),
+        teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, altered_answers[1], splits.rows),
         vocabularies=_vocabularies(pair.vocabularies),
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
@@ -79,43 +85,44 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
 
 def alignment_shares(
     student: Template, teacher: Template, examples: Sequence[Example], rows: Sequence[Encoded], *, slow: bool = False
-) -> Shares:
+) -> AlignmentShares:
     """Align rows in every way there is.
 
     Args:
-        student: speaks to the student.
-        teacher: speaks to the teacher.
+        student: the student's template.
+        teacher: the teacher's.
         examples: the rows.
-        rows: the same, encoded with cuts for both.
+        rows: the same, encoded for student and teacher, each with the places where its tokens end.
         slow: a tokenizer does not tell where tokens stand, so nothing is aligned.
     """
-    same = float(np.mean([ours.answer_ids == theirs.answer_ids for ours, theirs in rows]))
+    same = float(np.mean([student_row.answer_ids == teacher_row.answer_ids for student_row, teacher_row in rows]))
     if slow:
-        return Shares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
-    tokens = sum(len(ours.answer_ids) for ours, _ in rows)
+        return AlignmentShares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
+    tokens = sum(len(student_row.answer_ids) for student_row, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
     for kind in ("exact", "min_edit", "groups"):
         cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
-        for example, (ours, theirs) in zip(examples, rows, strict=True):
-            alignment = cross_tokenizer.align(ours, theirs, answer_text(example))
+        for example, (student_row, teacher_row) in zip(examples, rows, strict=True):
+            alignment = cross_tokenizer.align(student_row, teacher_row, answer_text(example))
             counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())
             if kind == "exact":
-                beside = by_position(len(ours.answer_ids), len(theirs.answer_ids)).partners
+                beside = by_position(len(student_row.answer_ids), len(teacher_row.answer_ids)).partners
                 counts["by_position"] += int(((beside >= 0) & (beside == alignment.partners)).sum())
-    return Shares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
+    return AlignmentShares(len(rows), same, **{name: count / max(1, tokens) for name, count in counts.items()})
 
 
-def _method(method: str, judgement: Judgement, shares: Shares) -> MethodReport:
+def _method(method: str, judgement: Judgement, shares: AlignmentShares) -> MethodReport:
     name = METHODS[method].share
     share = None if name is None else getattr(shares, name)
     return MethodReport(judgement.verdict, judgement.why, judgement.hint, share)
 
 
-def _side(pair: TokenizerPair, side: str, name: str, template: Template, examples: Sequence[Example]) -> SideReport:
+def _side(
+    pair: TokenizerPair, side: str, name: str, template: Template, num_altered: int, rows: Sequence[Example]
+) -> SideReport:
     number = _SIDES.index(side)
     columns, size = pair.columns[number], pair.vocabularies.tokens[number]
     tokenizer: Any = template.tokenizer
-    answers = [" ".join(answer_text(example).split()) for example in examples]
     return SideReport(
         model=name,
         tokens=size,
@@ -126,8 +133,8 @@ def _side(pair: TokenizerPair, side: str, name: str, template: Template, example
         end_id=pair.ends[number][0],
         thinking=thinking(template),
         lost=lost(template),
-        answers_altered=sum(round_trip(template, answer) != answer for answer in answers),
-        notes=list(template.notes),
+        answers_altered=num_altered,
+        notes=[*template.notes, *control_notes(template, rows)],
     )
 
 
@@ -193,7 +200,7 @@ def extras(pair: TokenizerPair) -> list[str]:
 
 
 def _renamed(vocabularies: Vocabularies, side: str) -> list[tuple[int, str]]:
-    return [(i, own if side == "student" else other) for i, own, other in vocabularies.renamed]
+    return [(i, name if side == "student" else teacher_name) for i, name, teacher_name in vocabularies.renamed]
 
 
 def _named(tokens: Sequence[tuple[int, str]]) -> str:
@@ -204,8 +211,8 @@ def _named(tokens: Sequence[tuple[int, str]]) -> str:
 
 def _notes(pair: TokenizerPair, templates: dict[str, Template]) -> list[str]:
     notes = []
-    for i, ours, theirs in pair.vocabularies.renamed[:MAX_NAMED]:
-        notes.append(f"special token {i} is called {ours!r} by the student and {theirs!r} by the teacher")
+    for i, student_name, teacher_name in pair.vocabularies.renamed[:MAX_NAMED]:
+        notes.append(f"special token {i} is called {student_name!r} by the student and {teacher_name!r} by the teacher")
     for side, columns, size in zip(_SIDES, pair.columns, pair.vocabularies.tokens, strict=True):
         if columns is not None and columns < size:
             notes.append(

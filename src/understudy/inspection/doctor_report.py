@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.records.base import Record, plain
-from understudy.tokens.compatibility import Shares
+from understudy.tokens.compatibility import AlignmentShares
 from understudy.tokens.template_checks import Thinking
 
 
@@ -131,7 +131,7 @@ class DoctorReport:
     teacher: SideReport
     vocabularies: VocabularyReport
     templates: RenderedConversation
-    shares: Shares
+    shares: AlignmentShares
     gold_rows: int
     notes: Sequence[str]
 

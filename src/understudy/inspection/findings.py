@@ -12,7 +12,7 @@ from understudy.inspection.inputs import DataSummary, EncodedSample
 from understudy.inspection.loss_terms import Losses
 from understudy.inspection.reference_check import HeadProbe, ReferenceCheck
 from understudy.inspection.time_estimate import in_bytes
-from understudy.inspection.tokens import Answers, TokenAlignment
+from understudy.inspection.tokens import AnswerCheck, TokenAlignment
 from understudy.recipe import Recipe
 
 SAME_WEIGHTS = 1e-6
@@ -65,12 +65,12 @@ def of_sample(sample: EncodedSample) -> list[Finding]:
         for what, count in counts.items():
             if what.startswith("answers cut"):
                 continue  # `of_answers` says what that means for the stop token
-            text = f"{model}: {count} of {sample.looked_at} rows, {what}"
-            findings.append(warning(text) if count > 0.2 * sample.looked_at else note(text))
+            text = f"{model}: {count} of {sample.num_sampled} rows, {what}"
+            findings.append(warning(text) if count > 0.2 * sample.num_sampled else note(text))
     return findings
 
 
-def of_answers(model: str, answers: Answers) -> list[Finding]:
+def of_answers(model: str, answers: AnswerCheck) -> list[Finding]:
     """Whether what is learned is what the data says."""
     findings = []
     if answers.unstopped == answers.rows:
@@ -129,7 +129,7 @@ def of_heads(probes: Mapping[str, HeadProbe]) -> list[Finding]:
 
 
 def of_losses(losses: Losses, recipe: Recipe) -> list[Finding]:
-    """Terms that are zero, no number or deaf, and a teacher that has nothing to teach."""
+    """Terms that are zero, not finite or without a gradient, and a teacher that fits the gold answers no better."""
     if losses.tokens == 0:
         return [warning("the batch has no target tokens: nothing is learned")]
     findings = []
@@ -148,11 +148,11 @@ def of_losses(losses: Losses, recipe: Recipe) -> list[Finding]:
     if losses.kl is not None and losses.kl < SAME_WEIGHTS:
         findings.append(warning("KL between teacher and student is 0 before training: are these the same weights?"))
     elif losses.teacher_gold >= losses.student_gold:
-        findings.append(_unfit(losses, recipe))
+        findings.append(_no_better_teacher(losses, recipe))
     return findings
 
 
-def _unfit(losses: Losses, recipe: Recipe) -> Finding:
+def _no_better_teacher(losses: Losses, recipe: Recipe) -> Finding:
     costs = (
         f"the gold answers cost the teacher {losses.teacher_gold:.1f} nats each and the student "
         f"{losses.student_gold:.1f}: "

@@ -23,6 +23,8 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
+from understudy.tokens.misfits import misfit_of
+from understudy.tokens.template_checks import control_notes
 from understudy.training.module import DistillationModule
 from understudy.training.schedule import train_schedule
 from understudy.training.session import collator as collator_of
@@ -35,7 +37,7 @@ MAX_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What lies on the table before any weight is loaded.
+    """What is known of data and tokenizers before any weight is loaded.
 
     Attributes:
         sizes: rows of each split.
@@ -43,8 +45,8 @@ class DataSummary:
         tokenizer_notes: what had to be done about each tokenizer, by `student` and `teacher`.
         vocabulary: entries of each tokenizer.
         difference: why the two are not one vocabulary; empty where they are.
-        soundness: whether the method fits that, in a sentence.
-        sound: the same as a truth value.
+        soundness: in a sentence, whether the method fits the two vocabularies.
+        sound: whether it does.
     """
 
     sizes: Mapping[str, int]
@@ -92,7 +94,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
     build.check_writes("inspect", student.template, teacher.template)
-    splits = load_splits(recipe.data)
+    misfit = misfit_of((student, teacher)) if recipe.data.on_bad_row == "quarantine" else None
+    splits = load_splits(recipe.data, misfit=misfit)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
@@ -102,14 +105,17 @@ def load_inputs(recipe: Recipe) -> Inputs:
 
 def summarise_data(inputs: Inputs) -> DataSummary:
     """Sizes, notes and whether the vocabularies suit the method."""
-    ours, theirs = inputs.student.template, inputs.teacher.template
-    difference = vocabulary_difference(ours.tokenizer, theirs.tokenizer)
+    student, teacher = inputs.student.template, inputs.teacher.template
+    difference = vocabulary_difference(student.tokenizer, teacher.tokenizer)
     sound, sentence = soundness(inputs.recipe.distil, difference)
     return DataSummary(
         sizes={role: len(getattr(inputs.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=inputs.splits.notes,
-        tokenizer_notes={"student": ours.notes, "teacher": theirs.notes},
-        vocabulary={"student": len(ours.tokenizer), "teacher": len(theirs.tokenizer)},
+        tokenizer_notes={
+            side: [*template.notes, *control_notes(template, inputs.splits.rows)]
+            for side, template in (("student", student), ("teacher", teacher))
+        },
+        vocabulary={"student": len(student.tokenizer), "teacher": len(teacher.tokenizer)},
         difference=difference,
         soundness=sentence,
         sound=sound,
@@ -138,8 +144,8 @@ class EncodedSample:
         examples: the examples behind `rows`.
         prompts: length in tokens of the student's prompts, unlabelled questions included.
         answers: length in tokens of the student's answers.
-        looked_at: gold rows and unlabelled questions that were encoded.
-        of: gold rows and unlabelled questions there are.
+        num_sampled: gold rows and unlabelled questions that were encoded.
+        num_available: gold rows and unlabelled questions there are.
         cut: what was cut, by model and kind.
     """
 
@@ -147,8 +153,8 @@ class EncodedSample:
     examples: Sequence[Example]
     prompts: Sequence[int]
     answers: Sequence[int]
-    looked_at: int
-    of: int
+    num_sampled: int
+    num_available: int
     cut: Mapping[str, Mapping[str, int]]
 
 
@@ -158,20 +164,20 @@ def take_sample(inputs: Inputs, *, max_rows: int = MAX_ROWS, max_seconds: float 
     Raises:
         DataError: a question is too long for `data.max_length`, or a context is and the recipe refuses that.
     """
-    pick = random.Random(inputs.recipe.seed)
-    gold = pick.sample(inputs.splits.train, len(inputs.splits.train))
-    unlabelled = pick.sample(inputs.splits.unlabelled, len(inputs.splits.unlabelled))
-    least = train_schedule(inputs.recipe.distil, len(gold)).micro_batch_size
+    generator = random.Random(inputs.recipe.seed)
+    gold = generator.sample(inputs.splits.train, len(inputs.splits.train))
+    unlabelled = generator.sample(inputs.splits.unlabelled, len(inputs.splits.unlabelled))
+    min_rows = train_schedule(inputs.recipe.distil, len(gold)).micro_batch_size
     rows: list[EncodedRow] = []
     prompts: list[int] = []
-    end = time.monotonic() + max_seconds
-    for example in gold[: max(max_rows, least)]:
-        if len(rows) >= least and time.monotonic() > end:
+    deadline = time.monotonic() + max_seconds
+    for example in gold[: max(max_rows, min_rows)]:
+        if len(rows) >= min_rows and time.monotonic() > deadline:
             break
         rows += encode_rows([example], inputs.student, inputs.teacher, inputs.cross_tokenizer)
         prompts.append(len(rows[-1].student.prompt_ids))
     for example in unlabelled[: max_rows // 4]:
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             break
         inputs.teacher.prompt_ids(example)
         prompts.append(len(inputs.student.prompt_ids(example)))
@@ -180,8 +186,8 @@ def take_sample(inputs: Inputs, *, max_rows: int = MAX_ROWS, max_seconds: float 
         examples=gold[: len(rows)],
         prompts=prompts,
         answers=[len(row.student.answer_ids) for row in rows],
-        looked_at=len(prompts),
-        of=len(gold) + len(unlabelled),
+        num_sampled=len(prompts),
+        num_available=len(gold) + len(unlabelled),
         cut={"student": dict(inputs.student.notes), "teacher": dict(inputs.teacher.notes)},
     )
 
@@ -221,8 +227,8 @@ def load_pair(inputs: Inputs, sample: EncodedSample) -> LoadedPair:
     batch = micro_batch(inputs, sample, recipe.distil)
     teacher = load_model(recipe.local_teacher, device, seed=recipe.local_teacher.seed_or(recipe.seed))
     # Fresh weights of a student that is trained before distillation are drawn there.
-    own = recipe.student.pretrain or recipe.student.sft
-    seed = recipe.student.seed_or(recipe.seed) if own else recipe.seed
+    trained_before = recipe.student.pretrain or recipe.student.sft
+    seed = recipe.student.seed_or(recipe.seed) if trained_before else recipe.seed
     student, autocast = trainable(recipe.student, recipe.distil, device, None, seed)
     torch.manual_seed(recipe.seed)
     objective = build.objective(recipe.distil, student, teacher, inputs.cross_tokenizer).to(device)

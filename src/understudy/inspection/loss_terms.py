@@ -51,7 +51,7 @@ def terms_of(
     def compute_terms(step: Pass) -> HeadLosses:
         terms.update({name: compute(part).total for name, part in weigh(step).parts().items()})
         with torch.no_grad():
-            # What a later pass may want to know of this one.
+            # A later pass may need the statistics of this one, as its mask does in DSKDv2.
             return compute(step)
 
     run_passes(objective.passes(student, signal, batch), compute_terms)
@@ -112,19 +112,21 @@ def measure_losses(loaded: LoadedPair) -> Losses:
         result = objective(output, signal, batch)
         parts = terms_of(objective, output, signal, batch)
     tokens = len(output.target_ids)
-    student, own = trained(loaded)
+    student, projectors = trained_parameters(loaded)
 
-    def reading(name: str, value: Tensor) -> LossTerm:
+    def measured_term(name: str, value: Tensor) -> LossTerm:
         logged = result.sums[name].item() / max(1, tokens) if name in result.sums else None
-        norms = gradient_norms(value / max(1, tokens), student, own)
+        norms = gradient_norms(value / max(1, tokens), student, projectors)
         return LossTerm(name, logged, value.item() / max(1, tokens), *norms)
 
-    terms = tuple(reading(name, value) for name, value in parts.items())
-    total = reading("total", result.total)
-    return Losses(tokens, terms, total, **_readings(objective, output, signal, batch, loaded.by_position))
+    terms = tuple(measured_term(name, value) for name, value in parts.items())
+    total = measured_term("total", result.total)
+    return Losses(tokens, terms, total, **_summary_values(objective, output, signal, batch, loaded.by_position))
 
 
-def _readings(objective: Objective, output: Output, signal: Output, batch: Batch, by_position: bool) -> dict[str, Any]:
+def _summary_values(
+    objective: Objective, output: Output, signal: Output, batch: Batch, by_position: bool
+) -> dict[str, Any]:
     with torch.no_grad():
         kl = agreement = None
         if by_position:
@@ -149,17 +151,17 @@ def _gold_per_answer(output: Output) -> float:
     return losses.total.item() / max(1, len(output.lengths))
 
 
-def trained(loaded: LoadedPair) -> tuple[list[Tensor], list[Tensor]]:
+def trained_parameters(loaded: LoadedPair) -> tuple[list[Tensor], list[Tensor]]:
     """Trained parameters of the student, and those of the objective."""
     student = [p for p in loaded.module.student.parameters() if p.requires_grad]
     return student, [p for p in loaded.module.objective.parameters() if p.requires_grad]
 
 
-def gradient_norms(value: Tensor, student: Sequence[Tensor], own: Sequence[Tensor]) -> tuple[float, float | None]:
+def gradient_norms(value: Tensor, student: Sequence[Tensor], objective: Sequence[Tensor]) -> tuple[float, float | None]:
     """Norm of ∂value on the student's parameters and on the objective's own (None where it has none)."""
-    all_gradients = gradients(value, [*student, *own])
+    all_gradients = gradients(value, [*student, *objective])
     norms = [norm(all_gradients[: len(student)]), norm(all_gradients[len(student) :])]
-    return norms[0], norms[1] if own else None
+    return norms[0], norms[1] if objective else None
 
 
 def gradients(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:

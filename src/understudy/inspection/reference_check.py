@@ -15,7 +15,7 @@ from torch import Tensor
 
 from understudy.errors import ModelError
 from understudy.inspection.inputs import EncodedSample, Inputs, LoadedPair
-from understudy.inspection.loss_terms import gradients, norm, terms_of, trained
+from understudy.inspection.loss_terms import gradients, norm, terms_of, trained_parameters
 from understudy.losses import Pass
 from understudy.losses.dense_passes import dense
 from understudy.models.forward import forward, probe
@@ -57,15 +57,17 @@ class ReferenceCheck:
 def check_reference(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample) -> ReferenceCheck:
     """Compare objective and oracle on as many rows as full logits have room for."""
     objective, module = loaded.module.objective, loaded.module
-    batch = move(inputs.collator(_few(sample, inputs, loaded)), loaded.device)
+    batch = move(inputs.collator(_rows_with_room(sample, inputs, loaded)), loaded.device)
     with loaded.mixed():
         signal = loaded.teacher.signal(batch)
         output = forward(module.student, batch["student"], embeddings=objective.embeddings)
         total = objective(output, signal, batch).total
         reference = reference_loss(objective, output, signal, batch)
-    student, own = trained(loaded)
-    pairs = list(zip(gradients(total, [*student, *own]), gradients(reference, [*student, *own]), strict=True))
-    size = norm([b for _, b in pairs])
+    student, projectors = trained_parameters(loaded)
+    pairs = list(
+        zip(gradients(total, [*student, *projectors]), gradients(reference, [*student, *projectors]), strict=True)
+    )
+    dense_norm = norm([b for _, b in pairs])
     zero = total.new_zeros(())
     difference = norm([(zero if a is None else a) - (zero if b is None else b) for a, b in pairs])
     tokens = len(output.target_ids)
@@ -75,27 +77,27 @@ def check_reference(loaded: LoadedPair, inputs: Inputs, sample: EncodedSample) -
         objective=total.item() / max(1, tokens),
         dense=reference.item() / max(1, tokens),
         value_gap=_relative(abs(total.item() - reference.item()), abs(reference.item())),
-        gradient_gap=_relative(difference, size),
+        gradient_gap=_relative(difference, dense_norm),
         tolerance=1e-3 if exact else 5e-2,
     )
 
 
 def reference_loss(objective: Objective, student: Output, signal: Output | None, batch: Batch) -> Tensor:
     """`Result.total` by full logits, plain autograd and weights counted out row by row, with its graph."""
-    ours = _shares(objective.gold_weight, student, batch, alone=signal is None)
-    theirs = None if signal is None else _shares(objective.gold_weight, signal, batch)
+    student_weights = _token_weights(objective.gold_weight, student, batch, alone=signal is None)
+    signal_weights = None if signal is None else _token_weights(objective.gold_weight, signal, batch)
 
     def weigh(step: Pass) -> Pass:
-        gold, taught = ours
-        if step.by_teacher and theirs is not None:
-            taught = theirs[1]
+        gold, taught = student_weights
+        if step.by_teacher and signal_weights is not None:
+            taught = signal_weights[1]
         taught = taught if step.weighed is None else taught[step.weighed]
-        own = ours[1] if step.pairs is None else ours[1][step.pairs.student]
+        paired_weights = student_weights[1] if step.pairs is None else student_weights[1][step.pairs.student]
         terms = dataclasses.replace(
             step.terms,
             gold_weights=None if step.terms.gold_weights is None else gold,
             token_weights=None if step.teacher is None else taught * step.factor,
-            teacher_gold_weights=None if step.terms.teacher_gold_weights is None else own,
+            teacher_gold_weights=None if step.terms.teacher_gold_weights is None else paired_weights,
         )
         return dataclasses.replace(step, terms=terms)
 
@@ -103,7 +105,7 @@ def reference_loss(objective: Objective, student: Output, signal: Output | None,
     return torch.stack(list(parts.values())).sum()
 
 
-def _shares(gold_weight: float, output: Output, batch: Batch, *, alone: bool = False) -> tuple[Tensor, Tensor]:
+def _token_weights(gold_weight: float, output: Output, batch: Batch, *, alone: bool = False) -> tuple[Tensor, Tensor]:
     """Weight of cross-entropy and of the teacher for each target token, row by row; `alone`: there is no teacher."""
     gold, taught = [], []
     for row, length in enumerate(output.lengths):
@@ -121,7 +123,7 @@ def _relative(gap: float, size: float) -> float:
     return gap / size if size else gap
 
 
-def _few(sample: EncodedSample, inputs: Inputs, loaded: LoadedPair) -> list:
+def _rows_with_room(sample: EncodedSample, inputs: Inputs, loaded: LoadedPair) -> list:
     vocabulary = max(len(inputs.student.template.tokenizer), len(inputs.teacher.template.tokenizer))
     room = DENSE_BYTES // (vocabulary * 4 * 16)
     rows, tokens = [], 0
@@ -154,10 +156,10 @@ def probe_heads(loaded: LoadedPair, sample: EncodedSample) -> Mapping[str, HeadP
     """
     row = sample.rows[0]
     assert row.teacher is not None
-    ours, theirs = (move(short_inputs(side), loaded.device) for side in (row.student, row.teacher))
-    probes = {"student": HeadProbe(probe(loaded.module.student, ours, name="student"))}
+    student_inputs, teacher_inputs = (move(short_inputs(side), loaded.device) for side in (row.student, row.teacher))
+    probes = {"student": HeadProbe(probe(loaded.module.student, student_inputs, name="student"))}
     try:
-        probes["teacher"] = HeadProbe(probe(loaded.teacher.model, theirs, name="teacher"))  # pyright: ignore
+        probes["teacher"] = HeadProbe(probe(loaded.teacher.model, teacher_inputs, name="teacher"))  # pyright: ignore
     except ModelError as error:
         probes["teacher"] = HeadProbe(None, error.message)
     return probes

@@ -17,8 +17,8 @@ from understudy.inspection.findings import Finding
 from understudy.inspection.inputs import DataSummary, EncodedSample
 from understudy.inspection.loss_terms import Losses, LossTerm
 from understudy.inspection.reference_check import HeadProbe, ReferenceCheck
-from understudy.inspection.time_estimate import Projection, in_bytes, in_time
-from understudy.inspection.tokens import Piece, Piecewise, Row, TokenAlignment, visible
+from understudy.inspection.time_estimate import TimeEstimate, in_bytes, in_time
+from understudy.inspection.tokens import Piece, TextComparison, TokenAlignment, TokenRow, visible
 
 # Neighbouring tokens take turns between two grounds, so that their borders show.
 PROMPT = ("#9aa3b3 on #1a1e26", "#9aa3b3 on #303846")
@@ -27,7 +27,7 @@ SPECIAL = "bold #ff9ddb"
 PADDING = "#6b5f3a on #211d12"
 DIFFERS = "bold #ffd166 on #4a3200"
 GOOD, BAD, QUIET, NAME = "#7bd88f", "bold #ff6b6b", "#8a93a3", "bold #8ec7ff"
-MOST_PIECES = 360
+MAX_PIECES = 360
 
 
 def section(number: int, title: str, *body: RenderableType) -> Panel:
@@ -60,7 +60,7 @@ def table(*columns: str) -> Table:
     return grid
 
 
-# -- what was found --------------------------------------------------------------------------------------------------
+# -- data and models -------------------------------------------------------------------------------------------------
 
 
 def show_data_summary(summary: DataSummary, recipe: Any) -> RenderableType:
@@ -109,7 +109,7 @@ def legend() -> Text:
     return text
 
 
-def show_row(row: Row, *, border: str = "") -> RenderableType:
+def show_row(row: TokenRow, *, border: str = "") -> RenderableType:
     """One row, token by token.
 
     Args:
@@ -117,17 +117,17 @@ def show_row(row: Row, *, border: str = "") -> RenderableType:
         border: stands between tokens where there are no colours to tell them apart.
     """
     text = Text(overflow="fold")
-    left_out = len(row.pieces) - MOST_PIECES
-    middle = range(MOST_PIECES // 3, MOST_PIECES // 3 + left_out) if left_out > 0 else range(0)
+    num_hidden = len(row.pieces) - MAX_PIECES
+    middle = range(MAX_PIECES // 3, MAX_PIECES // 3 + num_hidden) if num_hidden > 0 else range(0)
     for place, piece in enumerate(row.pieces):
         if place in middle and not piece.learned:
             if place == middle.start:
-                text.append(f" … {left_out} tokens not shown … ", QUIET)
+                text.append(f" … {num_hidden} tokens not shown … ", QUIET)
             continue
-        before = place > 0 and row.pieces[place - 1].learned
-        if piece.learned and not before:
+        learned_before = place > 0 and row.pieces[place - 1].learned
+        if piece.learned and not learned_before:
             text.append("⟦", GOOD)
-        elif before and not piece.learned:
+        elif learned_before and not piece.learned:
             text.append("⟧", GOOD)
         elif place:
             text.append(border)
@@ -145,7 +145,7 @@ def _append(text: Text, piece: Piece, place: int) -> None:
     text.append(piece.text, f"{style} {SPECIAL}" if piece.special else style)
 
 
-def show_unlabelled(row: Row, answerer: str, *, border: str = "") -> RenderableType:
+def show_unlabelled(row: TokenRow, answerer: str, *, border: str = "") -> RenderableType:
     """An unlabelled question, and who will answer it."""
     return Group(show_row(row, border=border), Text(f"   ↳ {answerer}", style="italic #ffd166"))
 
@@ -153,7 +153,7 @@ def show_unlabelled(row: Row, answerer: str, *, border: str = "") -> RenderableT
 # -- templates and alignment -----------------------------------------------------------------------------------------
 
 
-def show_templates(compared: Piecewise) -> RenderableType:
+def show_templates(compared: TextComparison) -> RenderableType:
     """Both prompts as rendered, side by side."""
     grid = Table(box=box.MINIMAL, expand=True, header_style=NAME, pad_edge=False)
     for side in ("student", "teacher"):
@@ -186,15 +186,15 @@ def show_alignment(alignment: TokenAlignment, sample: EncodedSample, *, by_posit
         )
         rows.append(("target tokens", f"{text} in {alignment.rows} rows, aligned by attention"))
     rows.append(("whole rows", f"{alignment.same_reading} of {alignment.rows} are the very same ids to both models"))
-    rows.append(("looked at", f"{sample.looked_at:,} of {sample.of:,} rows"))
+    rows.append(("looked at", f"{sample.num_sampled:,} of {sample.num_available:,} rows"))
     rows.append(("lengths", f"prompts {_spread(sample.prompts)}, answers {_spread(sample.answers)} tokens"))
     cuts = [f"{model}: {what} × {count}" for model, counts in sample.cut.items() for what, count in counts.items()]
     rows.append(("cut", "; ".join(cuts) or Text("nothing", style=GOOD)))
     if alignment.first_difference is None:
         return pairs(rows)
-    name, ours, theirs = alignment.first_difference
+    name, student_text, teacher_text = alignment.first_difference
     first = Text.assemble(("for example ", QUIET), (visible(name), NAME))
-    return Group(pairs(rows), Text(), first, pairs([("  student", ours), ("  teacher", theirs)]))
+    return Group(pairs(rows), Text(), first, pairs([("  student", student_text), ("  teacher", teacher_text)]))
 
 
 def _spread(lengths: Sequence[int]) -> str:
@@ -222,13 +222,13 @@ def show_heads(probes: Mapping[str, HeadProbe], check: ReferenceCheck) -> Render
 
 def show_losses(losses: Losses) -> RenderableType:
     """Each term with its gradient."""
-    own = losses.total.objective_gradient is not None
+    has_projectors = losses.total.objective_gradient is not None
     columns = ["term", "logged", "enters the loss", "gradient on the student"]
-    grid = table(*columns, *(["on the projectors"] if own else []))
+    grid = table(*columns, *(["on the projectors"] if has_projectors else []))
     for term in losses.terms:
-        grid.add_row(*_cells(term, own))
+        grid.add_row(*_cells(term, has_projectors))
     grid.add_section()
-    grid.add_row(*_cells(losses.total, own), style="bold")
+    grid.add_row(*_cells(losses.total, has_projectors), style="bold")
     rows: list[tuple[str, RenderableType]] = [
         ("gold answers", f"cost the student {losses.student_gold:.2f} nats each, the teacher {losses.teacher_gold:.2f}")
     ]
@@ -238,8 +238,8 @@ def show_losses(losses: Losses) -> RenderableType:
     return Group(grid, pairs(rows))
 
 
-def _cells(term: LossTerm, own: bool) -> list[Text]:
-    values = [term.logged, term.entering, term.student_gradient, *([term.objective_gradient] if own else [])]
+def _cells(term: LossTerm, has_projectors: bool) -> list[Text]:
+    values = [term.logged, term.entering, term.student_gradient, *([term.objective_gradient] if has_projectors else [])]
     return [Text(term.name.replace("_", " ")), *(_number(value) for value in values)]
 
 
@@ -252,27 +252,27 @@ def _number(value: float | None) -> Text:
 # -- cost ------------------------------------------------------------------------------------------------------------
 
 
-def show_costs(costs: Mapping[str, Cost], projection: Projection, weights: int, free: int | None) -> RenderableType:
+def show_costs(costs: Mapping[str, Cost], estimate: TimeEstimate, weights: int, free: int | None) -> RenderableType:
     """Cost of a step, and of the recipe's training."""
     grid = table("a step of", "rows", "tokens read", "learned", "seconds", "memory")
     for name, cost in costs.items():
         seconds = Text(in_time(cost.seconds)) if cost.seconds is not None else Text("not measured", style=BAD)
         memory = Text(in_bytes(cost.memory)) if cost.memory is not None else Text("–", style=QUIET)
         grid.add_row(name, f"{cost.rows}", f"{cost.read:,.0f}", f"{cost.learned:,.0f}", seconds, memory)
-    ahead = table("training ahead", "steps", "a step", "in all")
-    for stage in projection.stages:
+    training = table("training ahead", "steps", "a step", "in all")
+    for stage in estimate.stages:
         step = in_time(stage.step_seconds) if stage.step_seconds is not None else "?"
         whole = in_time(stage.seconds) if stage.seconds is not None else "?"
-        ahead.add_row(stage.title, f"{stage.steps:,}", step, whole)
-    side = f" with {projection.workers} stages side by side" if projection.workers > 1 else ""
+        training.add_row(stage.title, f"{stage.steps:,}", step, whole)
+    side = f" with {estimate.workers} stages side by side" if estimate.workers > 1 else ""
     room = f", {in_bytes(free)} are free" if free is not None else ""
-    total = Text.assemble(("about ", QUIET), (in_time(projection.wall), "bold"), (f" of training{side}", QUIET))
+    total = Text.assemble(("about ", QUIET), (in_time(estimate.wall), "bold"), (f" of training{side}", QUIET))
     rest = "Generating answers (for SeqKD, while training and at the end) comes on top."
     return Group(
         grid,
         Text(f"Memory is above the weights of both models ({in_bytes(weights)}){room}.", style=QUIET),
         Text(),
-        ahead,
+        training,
         total,
         Text(rest, style=QUIET),
     )

@@ -13,7 +13,7 @@ from understudy.training.schedule import train_schedule
 
 
 @dataclass(frozen=True)
-class Projected:
+class StageEstimate:
     """One training stage of the recipe.
 
     Attributes:
@@ -35,15 +35,15 @@ class Projected:
 
 
 @dataclass(frozen=True)
-class Projection:
+class TimeEstimate:
     """The training stages and the wall time of all of them, side by side where the recipe has several workers."""
 
-    stages: tuple[Projected, ...]
+    stages: tuple[StageEstimate, ...]
     workers: int
     wall: float
 
 
-def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, float | None]) -> Projection:
+def estimate_time(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, float | None]) -> TimeEstimate:
     """Steps and time of every training stage.
 
     Args:
@@ -51,24 +51,24 @@ def project(recipe: Recipe, sizes: Mapping[str, int], seconds: Mapping[str, floa
         sizes: rows of `train` and `unlabelled`.
         seconds: seconds a step of `distillation`, `student SFT` and `teacher SFT`.
     """
-    order = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
-    projected = []
-    for stage in order:
-        config, kind = _training(stage, for_arm(recipe, stage.argument))
+    planned = stages(recipe, unlabelled=sizes["unlabelled"] > 0)
+    estimates = []
+    for stage in planned:
+        config, measured = _training(stage, for_arm(recipe, stage.argument))
         if config is None:
             continue
         rows = sizes["train"] + (sizes["unlabelled"] if stage.kind in ("train", "observer") else 0)
         steps = train_schedule(config, rows).steps
-        step = seconds.get(kind)
-        if step is not None and stage.kind == "sft" and kind == "student SFT":
+        step_seconds = seconds.get(measured)
+        if step_seconds is not None and stage.kind == "sft" and measured == "student SFT":
             # Measured at the batch size of the arms.
-            step *= config.batch_size / recipe.distil.batch_size
-        projected.append(Projected(stage.name, title(stage), steps, step))
-    return Projection(tuple(projected), recipe.workers, wall_time(order, projected, recipe.workers))
+            step_seconds *= config.batch_size / recipe.distil.batch_size
+        estimates.append(StageEstimate(stage.name, title(stage), steps, step_seconds))
+    return TimeEstimate(tuple(estimates), recipe.workers, wall_time(planned, estimates, recipe.workers))
 
 
 def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
-    """What a stage trains by, and which of the measured steps is like its own."""
+    """The section a stage trains by, and the measured step that its steps are like; None where nothing is trained."""
     if stage.kind == "sft":
         teacher = side_of(stage) == "teacher"
         return (recipe.local_teacher.sft, "teacher SFT") if teacher else (recipe.student.sft, "student SFT")
@@ -80,13 +80,13 @@ def _training(stage: Stage, recipe: Recipe) -> tuple[TrainConfig | None, str]:
     return recipe.distil, "distillation" if signal else "student SFT"
 
 
-def wall_time(order: Sequence[Stage], stages: Sequence[Projected], workers: int) -> float:
+def wall_time(order: Sequence[Stage], stages: Sequence[StageEstimate], workers: int) -> float:
     """At least the longest chain of stages that wait for each other, and at least the sum shared out."""
-    own = {projected.stage: projected.seconds or 0.0 for projected in stages}
+    seconds = {estimate.stage: estimate.seconds or 0.0 for estimate in stages}
     ends: dict[str, float] = {}
     for stage in order:
-        ends[stage.name] = own.get(stage.name, 0.0) + max((ends[need] for need in stage.needs), default=0.0)
-    return max(max(ends.values(), default=0.0), sum(own.values()) / workers)
+        ends[stage.name] = seconds.get(stage.name, 0.0) + max((ends[need] for need in stage.needs), default=0.0)
+    return max(max(ends.values(), default=0.0), sum(seconds.values()) / workers)
 
 
 def in_bytes(count: float) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import decoders
 
+from understudy.tokens.template_checks import altered
 from understudy.types import Tokens
 
 
@@ -33,7 +34,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One row of a batch.
 
     Attributes:
@@ -52,7 +53,7 @@ class Row:
         return sum(piece.learned for piece in self.pieces)
 
 
-def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
+def token_rows(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[TokenRow]:
     """Undo what the collator did, one row after the other.
 
     Args:
@@ -60,7 +61,7 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
         ids: the example ids.
         tokenizer: that model's tokenizer.
     """
-    rows, num_taken = [], 0
+    rows, num_read = [], 0
     targets = tokens["target_ids"].tolist()
     inputs = tokens["inputs"]
     prefix = "decoder_" if "decoder_input_ids" in inputs else ""
@@ -68,12 +69,12 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
         length = int(inputs[f"{prefix}attention_mask"][place].sum())
         input_ids = inputs[f"{prefix}input_ids"][place, :length].tolist()
         mask = tokens["target_mask"][place].tolist()
-        own = targets[num_taken : num_taken + sum(mask)]
-        num_taken += len(own)
+        row_targets = targets[num_read : num_read + sum(mask)]
+        num_read += len(row_targets)
         # What is learned at position t is the token at t + 1, so the first token never is.
         learned = [False, *mask[:length]]
-        sequence = [*input_ids, *own[-1:]]
-        for position, token in zip([t for t, flag in enumerate(learned) if flag], own, strict=True):
+        sequence = [*input_ids, *row_targets[-1:]]
+        for position, token in zip([t for t, flag in enumerate(learned) if flag], row_targets, strict=True):
             sequence[position] = token
         padding = inputs[f"{prefix}input_ids"].shape[1] - length
         if prefix:
@@ -82,7 +83,7 @@ def rows_of(tokens: Tokens, ids: Sequence[str], tokenizer: Any) -> list[Row]:
             sequence = [*inputs["input_ids"][place, :size].tolist(), *sequence]
             learned = [*[False] * size, *learned]
             padding += inputs["input_ids"].shape[1] - size
-        rows.append(Row(name, pieces(tokenizer, sequence, learned), padding))
+        rows.append(TokenRow(name, pieces(tokenizer, sequence, learned), padding))
     return rows
 
 
@@ -129,7 +130,7 @@ def _picture(code: int) -> str:
 
 
 @dataclass(frozen=True)
-class Piecewise:
+class TextComparison:
     """Two texts cut into spans, each marked where it differs from the other text.
 
     Attributes:
@@ -143,17 +144,19 @@ class Piecewise:
     places: int
 
 
-def compare_texts(student: str, teacher: str) -> Piecewise:
+def compare_texts(student: str, teacher: str) -> TextComparison:
     """Word by word, where two rendered prompts differ."""
-    ours, theirs = (re.findall(r"\w+|\s|[^\w\s]", text) for text in (student, teacher))
+    student_words, teacher_words = (re.findall(r"\w+|\s|[^\w\s]", text) for text in (student, teacher))
+    matcher = difflib.SequenceMatcher(None, student_words, teacher_words, autojunk=False)
     spans: tuple[list, list] = ([], [])
     places = 0
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+    for kind, start, end, teacher_start, teacher_end in matcher.get_opcodes():
         places += kind != "equal"
-        for side, tokens in zip(spans, (ours[a:b], theirs[c:d]), strict=True):
-            if tokens:
-                side.append((visible("".join(tokens)), kind != "equal"))
-    return Piecewise(tuple(spans[0]), tuple(spans[1]), places)
+        sides = student_words[start:end], teacher_words[teacher_start:teacher_end]
+        for side, words in zip(spans, sides, strict=True):
+            if words:
+                side.append((visible("".join(words)), kind != "equal"))
+    return TextComparison(tuple(spans[0]), tuple(spans[1]), places)
 
 
 @dataclass(frozen=True)
@@ -180,24 +183,24 @@ class TokenAlignment:
 def align(rows: Sequence[Any], student_tokenizer: Any, teacher_tokenizer: Any) -> TokenAlignment:
     """Compare the target tokens of encoded rows (`tokens.collate.EncodedRow`)."""
     unequal = [row for row in rows if row.student.answer_ids != row.teacher.answer_ids]
-    first = None
+    first_difference = None
     if unequal:
         row = unequal[0]
-        ours = "|".join(piece_texts(student_tokenizer, row.student.answer_ids))
-        theirs = "|".join(piece_texts(teacher_tokenizer, row.teacher.answer_ids))
-        first = (row.id, visible(ours), visible(theirs))
+        student_text = "|".join(piece_texts(student_tokenizer, row.student.answer_ids))
+        teacher_text = "|".join(piece_texts(teacher_tokenizer, row.teacher.answer_ids))
+        first_difference = (row.id, visible(student_text), visible(teacher_text))
     return TokenAlignment(
         rows=len(rows),
         same_targets=len(rows) - len(unequal),
         same_reading=sum(row.student.ids == row.teacher.ids for row in rows),
         student_tokens=sum(len(row.student.answer_ids) for row in rows),
         teacher_tokens=sum(len(row.teacher.answer_ids) for row in rows),
-        first_difference=first,
+        first_difference=first_difference,
     )
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerCheck:
     """Whether what is learned is what the data says, over some rows of one model.
 
     Attributes:
@@ -215,7 +218,7 @@ class Answers:
     doubled_start: int
 
 
-def check_answers(encoded: Sequence[Any], answers: Sequence[str], template: Any) -> Answers:
+def check_answers(encoded: Sequence[Any], answers: Sequence[str], template: Any) -> AnswerCheck:
     """Decode the learned tokens of some rows and look at their ends.
 
     Args:
@@ -225,19 +228,18 @@ def check_answers(encoded: Sequence[Any], answers: Sequence[str], template: Any)
     """
     unknown, start = template.tokenizer.unk_token_id, template.tokenizer.bos_token_id
     special = set(template.tokenizer.all_special_ids)
-    altered = []
+    changes = []
     for place, (row, answer) in enumerate(zip(encoded, answers, strict=True)):
-        if row.answer_ids[-1:] and row.answer_ids[-1] in template.stop_ids:
-            learned = template.decode(row.answer_ids)
-            if learned.split() != answer.split():
-                altered.append((str(place), answer, learned))
-    return Answers(
+        learned = altered(template, row, answer)
+        if learned is not None:
+            changes.append((str(place), answer, learned))
+    return AnswerCheck(
         rows=len(encoded),
         unstopped=sum(not row.answer_ids or row.answer_ids[-1] not in template.stop_ids for row in encoded),
         unknown=sum(
             unknown is not None and unknown not in template.stop_ids and unknown in row.answer_ids for row in encoded
         ),
-        altered=tuple(altered),
+        altered=tuple(changes),
         doubled_start=sum(
             start is not None and start in special and row.prompt_ids[:2] == [start, start] for row in encoded
         ),

@@ -104,7 +104,7 @@ def _merged(before: Example, now: Example) -> Example:
     )
 
 
-class Shots:
+class FewShotTurns:
     """The demonstrations of a step, as earlier turns of the conversation: the same ones for every example.
 
     They are drawn once by the seed, one text of each demonstrated example before a second of any. An example that is
@@ -122,7 +122,7 @@ class Shots:
         """The turns that stand before the question of an example."""
         if step.name not in self._turns:
             # One example's own shots at most are left out, so that many more have to be there.
-            num_shots = self._num + max((len(each.rows) for each in self._demonstrations), default=0)
+            num_shots = self._num + max((len(demonstration.rows) for demonstration in self._demonstrations), default=0)
             shots = self._all(step) if self._num else iter(())
             self._turns[step.name] = [turn for turn, _ in zip(shots, range(num_shots), strict=False)]
         others = [turns for name, turns in self._turns[step.name] if name != example.id]
@@ -130,8 +130,8 @@ class Shots:
 
     def _all(self, step: PlannedStep) -> Iterator[tuple[str, tuple[Message, ...]]]:
         examples = {
-            each.example.id: list(demonstrated_turns(each, step, self._prompts, self._seed))
-            for each in self._demonstrations
+            demonstration.example.id: list(demonstrated_turns(demonstration, step, self._prompts, self._seed))
+            for demonstration in self._demonstrations
         }
         for place in range(max(map(len, examples.values()), default=0)):
             for name, turns in examples.items():
@@ -154,7 +154,9 @@ def demonstrated_turns(
         questions: list[Question] = list(
             step.step.asks(demonstration.example, known, StepRandom(seed, demonstration.example.id, prompts.pairs))
         )
-        by_choice = {ask.choice: prompts.turn(step.name, demonstration.example, ask) for ask in questions}
+        by_choice = {
+            question.choice: prompts.turn(step.name, demonstration.example, question) for question in questions
+        }
     except Skip:
         return
     for row in rows:

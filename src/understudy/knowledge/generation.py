@@ -15,9 +15,9 @@ from typing import Any
 
 from understudy.knowledge.plan import PlannedStep
 from understudy.knowledge.quality import Filter
-from understudy.knowledge.requests import Writer
+from understudy.knowledge.requests import RequestBuilder
 from understudy.knowledge.step import Question, Skip
-from understudy.knowledge.store import Store
+from understudy.knowledge.store import KnowledgeStore
 from understudy.types import Completer, Completion, Example, Knowledge, Request, is_passing
 
 MAX_OPEN_EXAMPLES = 2_048
@@ -28,7 +28,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class _OpenExample:
-    """An example on its way."""
+    """An example that is begun: the steps ahead of it, its rows so far, and how many answers each step waits for."""
 
     example: Example
     ahead: list[PlannedStep]
@@ -50,13 +50,25 @@ class _PendingQuestion:
     parameters: dict[str, Any]
 
 
-class Stream:
-    """The run of one `generate`."""
+class GenerationRun:
+    """One call of `pipeline.generate`: which examples are open, which questions are ready or under way.
+
+    Attributes:
+        seen: examples drawn so far.
+        finished: examples with all their rows in the store.
+        left: examples left for another run: the budget was spent, or a reason that may pass kept an answer away.
+        stopped: why no further question is asked; empty while there is no such reason.
+    """
 
     def __init__(
-        self, writer: Writer, store: Store, filter: Filter, examples: Iterable[Example], progress: Progress | None
+        self,
+        builder: RequestBuilder,
+        store: KnowledgeStore,
+        filter: Filter,
+        examples: Iterable[Example],
+        progress: Progress | None,
     ) -> None:
-        self._writer = writer
+        self._builder = builder
         self._filter = filter
         self._store = store
         self._examples = iter(examples)
@@ -78,12 +90,12 @@ class Stream:
         try:
             while not self.stopped and (self._more or self._ready or self._order):
                 for completion in completer.complete(self._requests()):
-                    self._take(completion)
-                self._write()
+                    self._receive(completion)
+                self._write_finished()
         finally:
-            # After a stop or a fault the first of the line may never be done; those behind it are not lost for it.
+            # After a stop or an error the first example may never be done; finished ones behind it are still written.
             self._order = deque(sorted(self._order, key=lambda opened: not opened.done))
-            self._write()
+            self._write_finished()
         self._count_left()
 
     def _requests(self) -> Iterator[Request]:
@@ -103,37 +115,37 @@ class Stream:
             return False
         self.seen += 1
         if example.id in self._store.finished:
-            self._finish()
+            self._count_finished()
         else:
-            opened = _OpenExample(example, list(self._writer.plan))
+            opened = _OpenExample(example, list(self._builder.plan))
             self._order.append(opened)
             self._advance(opened)
         return True
 
     def _advance(self, opened: _OpenExample) -> None:
-        """Ask what waits for nothing any more; a step with nothing to ask says so in a row."""
-        moved = True
-        while moved:
-            moved = False
-            outstanding = {each.name for each in opened.ahead} | opened.under_way.keys()
-            for planned in [each for each in opened.ahead if outstanding.isdisjoint(each.direct)]:
+        """Enqueue the questions of each step that waits for no other; a step without one leaves its reason in a row."""
+        skipped = True
+        while skipped:
+            skipped = False
+            outstanding = {planned.name for planned in opened.ahead} | opened.under_way.keys()
+            for planned in [planned for planned in opened.ahead if outstanding.isdisjoint(planned.direct)]:
                 opened.ahead.remove(planned)
                 try:
-                    questions = self._writer.questions(planned, opened.example, opened.rows)
+                    questions = self._builder.questions(planned, opened.example, opened.rows)
                 except Skip as skip:
                     opened.rows.append(Knowledge(opened.example.id, planned.name, None, reasons=(str(skip),)))
-                    moved = True
+                    skipped = True  # Steps that waited for it can be asked now.
                     continue
-                self._put(opened, planned, questions)
+                self._enqueue(opened, planned, questions)
         if opened.done:
-            self._write()
+            self._write_finished()
 
-    def _put(self, opened: _OpenExample, planned: PlannedStep, questions: Sequence[Question]) -> None:
+    def _enqueue(self, opened: _OpenExample, planned: PlannedStep, questions: Sequence[Question]) -> None:
         opened.under_way[planned.name] = len(questions) * planned.samples
         for question in questions:
             for number in range(planned.samples):
                 self._num_requests += 1
-                request, parameters = self._writer.request(
+                request, parameters = self._builder.request(
                     str(self._num_requests),
                     planned,
                     opened.example,
@@ -142,7 +154,7 @@ class Stream:
                 )
                 self._ready.append(_PendingQuestion(opened, planned, question, request, parameters))
 
-    def _take(self, completion: Completion) -> None:
+    def _receive(self, completion: Completion) -> None:
         pending = self._pending.pop(completion.id)
         opened, planned = pending.open, pending.planned
         kind = completion.reason.partition(":")[0]
@@ -152,7 +164,9 @@ class Stream:
         elif is_passing(completion.reason):
             opened.unfinished = opened.unfinished or kind
         opened.rows.append(
-            self._writer.row(planned, opened.example, pending.question, pending.request, pending.parameters, completion)
+            self._builder.row(
+                planned, opened.example, pending.question, pending.request, pending.parameters, completion
+            )
         )
         opened.under_way[planned.name] -= 1
         if not opened.under_way[planned.name]:
@@ -160,24 +174,26 @@ class Stream:
             if not self.stopped:
                 self._advance(opened)
 
-    def _write(self) -> None:
+    def _write_finished(self) -> None:
         """Write what is finished, in the order of the examples."""
         while self._order and self._order[0].done:
             opened = self._order.popleft()
             if opened.unfinished == "budget":
                 self.left += 1
                 continue
-            place = {each.name: number for number, each in enumerate(self._writer.plan)}
-            opened.rows.sort(key=lambda row: (place[row.step], -1 if row.choice is None else row.choice, row.sample))
+            step_order = {planned.name: number for number, planned in enumerate(self._builder.plan)}
+            opened.rows.sort(
+                key=lambda row: (step_order[row.step], -1 if row.choice is None else row.choice, row.sample)
+            )
             rows = self._filter.apply(opened.example, opened.rows)
             self._store.write(opened.example.id, rows, finished=not opened.unfinished)
             if opened.unfinished:
                 self.left += 1
                 self.set_aside[opened.unfinished] += 1
             else:
-                self._finish()
+                self._count_finished()
 
-    def _finish(self) -> None:
+    def _count_finished(self) -> None:
         self.finished += 1
         if self._progress:
             self._progress(self.finished, self._total, f"{self.left:,} left over" if self.left else "")

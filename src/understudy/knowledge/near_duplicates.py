@@ -63,26 +63,26 @@ class NearDuplicates:
         Returns:
             The id of the first such text, or None.
         """
-        own = grams(text)
-        for place in self._candidates(own):
-            if self._names[place] != name and self._similar(own, self._grams[place]):
+        text_grams = grams(text)
+        for place in self._candidates(text_grams):
+            if self._names[place] != name and self._similar(text_grams, self._grams[place]):
                 return self._names[place]
-        if own:
-            for gram in own:
+        if text_grams:
+            for gram in text_grams:
                 self._places.setdefault(gram, array("I")).append(len(self._names))
             self._names.append(name)
-            self._grams.append(array("q", own))
+            self._grams.append(array("q", text_grams))
         return None
 
-    def _candidates(self, own: frozenset[int]) -> list[int]:
+    def _candidates(self, text_grams: frozenset[int]) -> list[int]:
         """Earlier texts that can be similar, in their order."""
         # The product may come out a hair above a whole number.
-        common = math.ceil(self.threshold * len(own) - 1e-9)
-        lists = sorted((self._places.get(gram, ()) for gram in own), key=len)
-        return sorted({place for places in lists[: len(own) - common + 1] for place in places})
+        min_common = math.ceil(self.threshold * len(text_grams) - 1e-9)
+        postings = sorted((self._places.get(gram, ()) for gram in text_grams), key=len)
+        return sorted({place for places in postings[: len(text_grams) - min_common + 1] for place in places})
 
-    def _similar(self, own: frozenset[int], other: array[int]) -> bool:
-        if min(len(own), len(other)) < self.threshold * max(len(own), len(other)) - 1e-9:
+    def _similar(self, text_grams: frozenset[int], earlier_grams: array[int]) -> bool:
+        if min(len(text_grams), len(earlier_grams)) < self.threshold * max(len(text_grams), len(earlier_grams)) - 1e-9:
             return False
-        common = len(own.intersection(other))
-        return common / (len(own) + len(other) - common) >= self.threshold
+        common = len(text_grams.intersection(earlier_grams))
+        return common / (len(text_grams) + len(earlier_grams) - common) >= self.threshold

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from understudy.completers.factory import build_completer
-from understudy.errors import TeacherError
+from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
-from understudy.knowledge.generation import Progress, Stream
+from understudy.knowledge.generation import GenerationRun, Progress
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
-from understudy.knowledge.requests import Writer
-from understudy.knowledge.step import load_own
-from understudy.knowledge.step_counts import empty_steps, summary
-from understudy.knowledge.store import Store, read, unfinish
+from understudy.knowledge.requests import RequestBuilder
+from understudy.knowledge.step import load_user_steps
+from understudy.knowledge.step_counts import count_steps, empty_steps
+from understudy.knowledge.store import KnowledgeStore, read_step, unfinish
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example
@@ -51,22 +51,22 @@ def generate(
         TeacherError: the teacher will answer nothing at all; what was written stays.
         RunError: the folder cannot be written.
     """
-    writer = Writer(config, completer, demonstrations)
+    builder = RequestBuilder(config, completer, demonstrations)
     try:
-        with Store(folder, config.steps, writer.identity) as store:
-            stream = Stream(writer, store, _filter(config, folder), examples, progress)
-            stream.run(completer)
+        with KnowledgeStore(folder, config.steps, builder.identity) as store:
+            generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
+            generation.run(completer)
     except TeacherError:
-        _reopen(folder, empty_steps(summary(folder, config.steps)))
+        _reopen(folder, empty_steps(count_steps(folder, config.steps)))
         raise
     notes = WritingNotes(
         teacher=completer.name,
-        examples=stream.seen,
-        finished=stream.finished,
-        left=stream.left,
-        stopped=stream.stopped,
-        steps=summary(folder, config.steps),
-        set_aside=dict(stream.set_aside) or None,
+        examples=generation.seen,
+        finished=generation.finished,
+        left=generation.left,
+        stopped=generation.stopped,
+        steps=count_steps(folder, config.steps),
+        set_aside=dict(generation.set_aside) or None,
     )
     reopened = _reopen(folder, empty_steps(notes.steps))
     return replace(notes, finished=notes.finished - reopened, left=notes.left + reopened)
@@ -78,7 +78,7 @@ def _reopen(folder: str | os.PathLike[str], empty_steps: Iterable[str]) -> int:
     Returns:
         The number of these examples.
     """
-    rows = (row for step in empty_steps for row in read(folder, step))
+    rows = (row for step in empty_steps for row in read_step(folder, step))
     lost = {row.id for row in rows if row.text is None and row.provenance is not None}
     return unfinish(folder, lost) if lost else 0
 
@@ -90,7 +90,12 @@ def check(config: GenerateConfig) -> None:
         ConfigError: something of it is wrong.
         DataError: the file of demonstrations is.
     """
-    load_own(config.own_steps)
+    if config.recorded_questions and not config.recorded:
+        raise ConfigError(
+            "generate.recorded_questions says which questions a recording answers, and there is none",
+            hint="name the recording in generate.recorded, or leave the field out",
+        )
+    load_user_steps(config.own_steps)
     plan_steps(config, config.teacher)
     prompts = Prompts(config.prompts, config.steps)
     assert prompts.pairs
@@ -106,7 +111,7 @@ def _filter(config: GenerateConfig, folder: str | os.PathLike[str]) -> Filter:
     row_filter = Filter(config.filter)
     if config.filter.near_duplicate is not None:
         for name in config.steps:
-            for row in read(folder, name):
+            for row in read_step(folder, name):
                 row_filter.remember(row)
     return row_filter
 
@@ -117,7 +122,7 @@ def teaching_examples(config: GenerateConfig, demonstrations: Sequence[Demonstra
     Raises:
         ConfigError: as in `generate`.
     """
-    load_own(config.own_steps)
+    load_user_steps(config.own_steps)
     prompts = Prompts(config.prompts, config.steps)
     examples = []
     for planned in plan_steps(config.model_copy(update={"samples": 1})):

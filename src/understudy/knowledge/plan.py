@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import ConfigError, unknown
-from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find
+from understudy.knowledge.step import RATIONALE, PriorTexts, Step, find_step
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.types import Knowledge
@@ -40,17 +40,17 @@ class PlannedStep:
 
     def sees(self, rows: Iterable[Knowledge]) -> PriorTexts:
         """What the step may know of an example's rows: the same ones, whichever came first."""
-        seen = [row for row in rows if row.step in self.known]
+        visible = [row for row in rows if row.step in self.known]
         return PriorTexts(
-            tuple(sorted(seen, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample)))
+            tuple(sorted(visible, key=lambda row: (self.known.index(row.step), row.choice or 0, row.sample)))
         )
 
     def lacks(self, known: PriorTexts) -> str:
         """Why the step cannot be asked; empty where it can."""
         for need in self.step.needs + self.step.after:
-            there = need in self.direct or (need == RATIONALE and bool(self.direct))
+            was_asked = need in self.direct or (need == RATIONALE and bool(self.direct))
             text = known.rationale() if need == RATIONALE else known.text(need)
-            if there and text is None:
+            if was_asked and text is None:
                 return f"needs {need}: none was kept"
         return ""
 
@@ -68,37 +68,37 @@ def plan_steps(config: GenerateConfig, endpoint: EndpointConfig | None = None) -
     """
     planned: list[PlannedStep] = []
     for name in config.steps:
-        planned.append(_place(find(name), planned, config))
+        planned.append(_place(find_step(name), planned, config))
     for field in ("temperatures", "max_tokens"):
         for name in getattr(config, field):
             if name not in config.steps:
                 raise unknown("step", name, config.steps, where=f"generate.{field}")
     general = endpoint.temperature if endpoint else 0.0
-    for each in planned:
-        if each.samples > 1 and not (general if each.temperature is None else each.temperature):
+    for planned_step in planned:
+        if planned_step.samples > 1 and not (general if planned_step.temperature is None else planned_step.temperature):
             raise ConfigError(
                 f"generate.samples: {config.samples} answers at temperature 0 are one answer",
-                hint=f"set generate.temperatures: {{{each.name}: 0.7}}",
+                hint=f"set generate.temperatures: {{{planned_step.name}: 0.7}}",
             )
     return tuple(planned)
 
 
 def _place(step: Step, before: list[PlannedStep], config: GenerateConfig) -> PlannedStep:
-    names = [each.name for each in before]
+    names = [earlier.name for earlier in before]
     if step.name in names:
         raise ConfigError(f"generate.steps: {step.name} stands there twice", hint="leave one of them out")
-    rationales = [each.name for each in before if each.step.rationale]
+    rationales = [earlier.name for earlier in before if earlier.step.rationale]
     for need in step.needs:
         if need not in names and not (need == RATIONALE and rationales):
             wanted = "explain or another step that writes a rationale" if need == RATIONALE else need
             raise ConfigError(f"generate.steps: {step.name} needs {need} before it", hint=f"put {wanted} before it")
     wanted = {name for need in step.needs + step.after for name in (rationales if need == RATIONALE else [need])}
     direct = tuple(name for name in names if name in wanted)
-    seen = wanted.union(*(each.known for each in before if each.name in direct))
+    visible = wanted.union(*(earlier.known for earlier in before if earlier.name in direct))
     return PlannedStep(
         step,
         direct,
-        tuple(name for name in names if name in seen),
+        tuple(name for name in names if name in visible),
         config.temperatures.get(step.name),
         config.max_tokens.get(step.name, step.max_tokens),
         config.samples if step.sampled else 1,

@@ -22,30 +22,32 @@ from understudy.files import atomic, fingerprint, read_text
 from understudy.knowledge.step import CritiqueRevision, Question
 from understudy.types import Example, Message
 
-OURS = Path(__file__).parent / "prompts"
-"""Where our prompts lie."""
+SHIPPED_PROMPTS = Path(__file__).parent / "prompts"
+"""The folder of the prompts that come with the package."""
 
 PAIRS, SYSTEM, QUESTION = "pairs.yaml", "system.jinja", "question.jinja"
 
 
 class Prompts:
-    """Our prompts, those of a folder of your own in place of ours of the same name."""
+    """The shipped prompts; a file of the same name in the user's folder takes the place of one."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, steps: Iterable[str] = ()) -> None:
         """Look at the files.
 
         Args:
-            folder: of your own.
-            steps: names of steps of your own, which may have a prompt there too.
+            folder: the user's folder of prompts.
+            steps: names of the user's steps, which may have a prompt there too.
 
         Raises:
-            ConfigError: no such folder, a file in it that no step reads, or pairs that are none.
+            ConfigError: no such folder, or a file in it that no step reads.
         """
-        self.folders = [OURS]
+        self.folders = [SHIPPED_PROMPTS]
         if folder is not None:
-            own = Path(folder).expanduser()
-            _check_folder(own, {path.name for path in OURS.iterdir()} | {f"{name}.jinja" for name in steps})
-            self.folders.insert(0, own)
+            user_folder = Path(folder).expanduser()
+            _check_folder(
+                user_folder, {path.name for path in SHIPPED_PROMPTS.iterdir()} | {f"{name}.jinja" for name in steps}
+            )
+            self.folders.insert(0, user_folder)
         self._environment = ImmutableSandboxedEnvironment(
             loader=FileSystemLoader(self.folders),
             undefined=StrictUndefined,
@@ -62,7 +64,7 @@ class Prompts:
     def fingerprint(self, name: str) -> str:
         """Eight hexadecimal digits of a step's prompt, what it shares with others included."""
         if name not in self._fingerprints:
-            files = [self.path(each) for each in (f"{name}.jinja", SYSTEM, QUESTION)]
+            files = [self.path(file_name) for file_name in (f"{name}.jinja", SYSTEM, QUESTION)]
             self._fingerprints[name] = fingerprint([file and read_text(file) for file in files], length=8)
         return self._fingerprints[name]
 
@@ -134,7 +136,9 @@ class Prompts:
 
     def _fault(self, name: str, error: TemplateError) -> ConfigError:
         where = f"{error.name}:{error.lineno}" if isinstance(error, TemplateSyntaxError) else name
-        return ConfigError(f"prompt {where}: {error.message}", hint=f"its folder: {(self.path(name) or OURS).parent}")
+        return ConfigError(
+            f"prompt {where}: {error.message}", hint=f"its folder: {(self.path(name) or SHIPPED_PROMPTS).parent}"
+        )
 
 
 def variables(example: Example) -> dict[str, Any]:
@@ -158,17 +162,17 @@ def _check_folder(folder: Path, known: set[str]) -> None:
 
 
 def write_prompts(folder: str | os.PathLike[str]) -> list[Path]:
-    """Copy our prompts into a folder, to be edited; the files written.
+    """Copy the shipped prompts into a folder, to be edited; the files written.
 
     Raises:
         ConfigError: a file of such a name is there already.
     """
     target = Path(folder).expanduser()
-    pairs = [(path, target / path.name) for path in sorted(OURS.iterdir()) if path.is_file()]
-    there = [to.name for _, to in pairs if to.exists()]
-    if there:
-        raise ConfigError(f"{target} holds {there[0]} already", hint="name a folder that holds no prompts yet")
-    for path, to in pairs:
-        with atomic(to) as handle:
+    copies = [(path, target / path.name) for path in sorted(SHIPPED_PROMPTS.iterdir()) if path.is_file()]
+    existing = [copy.name for _, copy in copies if copy.exists()]
+    if existing:
+        raise ConfigError(f"{target} holds {existing[0]} already", hint="name a folder that holds no prompts yet")
+    for path, copy in copies:
+        with atomic(copy) as handle:
             handle.write(read_text(path))
-    return [to for _, to in pairs]
+    return [copy for _, copy in copies]

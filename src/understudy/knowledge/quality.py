@@ -14,28 +14,11 @@ from understudy.data.tasks import split_answer
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.near_duplicates import NearDuplicates
 from understudy.knowledge.step import is_rationale
-from understudy.knowledge.store import read, step_path, write_step
-from understudy.knowledge.text_checks import Checks, check, restated, words
-from understudy.knowledge.text_statistics import figures, revision
+from understudy.knowledge.store import read_step, step_path, write_step
+from understudy.knowledge.text_checks import check_text
 from understudy.knowledge.votes import ANSWER, stated_answer, votes
 from understudy.recipe.knowledge import FilterConfig
 from understudy.types import Example, Knowledge
-
-__all__ = [
-    "Checks",
-    "Filter",
-    "NearDuplicates",
-    "by_example",
-    "check",
-    "figures",
-    "filtered",
-    "is_judged",
-    "reasons",
-    "restated",
-    "revision",
-    "sift",
-    "words",
-]
 
 COUNTERFACTUAL, EXPLAIN_BLIND = "counterfactual", "explain_blind"
 
@@ -66,8 +49,8 @@ class Filter:
     def remember(self, row: Knowledge) -> None:
         """Compare later texts with this one, which was judged in an earlier run."""
         if row.kept and row.text is not None and is_judged(row) and self._config.near_duplicate is not None:
-            seen = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
-            seen.add(row.id, split_answer(row.text)[0])
+            kept_texts = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
+            kept_texts.add(row.id, split_answer(row.text)[0])
 
     def judged(self, row: Knowledge, example: Example, rows: Sequence[Knowledge]) -> Knowledge:
         """One row with its reasons; `rows` are the example's, as evidence."""
@@ -76,8 +59,8 @@ class Filter:
         row_reasons = [reason for reason in row.reasons if reason.split(":")[0] not in REASONS]
         row_reasons += reasons(row, example, self._config, rows)
         if not row_reasons and self._config.near_duplicate is not None:
-            seen = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
-            earlier = seen.add(row.id, split_answer(row.text)[0])
+            kept_texts = self._seen.setdefault(row.step, NearDuplicates(self._config.near_duplicate))
+            earlier = kept_texts.add(row.id, split_answer(row.text)[0])
             row_reasons += [] if earlier is None else [f"near-duplicate: of {earlier}"]
         return dataclasses.replace(row, reasons=tuple(row_reasons))
 
@@ -106,7 +89,7 @@ def reasons(row: Knowledge, example: Example, config: FilterConfig, rows: Iterab
         config: the limits.
         rows: the other rows of the example, as evidence; where a limit has no evidence it rejects nothing.
     """
-    checks = check(row, example)
+    checks = check_text(row, example)
     if not checks.words:
         return ("empty: there is no word in it",)
     rejections = []
@@ -138,9 +121,9 @@ def _leads(row: Knowledge, example: Example, rows: list[Knowledge]) -> tuple[boo
     The text's own answer counts first, then the majority of the answers that were asked for with a rationale at hand,
     then the answer of a rationale for which the gold answer was hidden.
     """
-    own = stated_answer(row)
-    if own is not None:
-        return is_right(own, example), "its own answer"
+    stated = stated_answer(row)
+    if stated is not None:
+        return is_right(stated, example), "its own answer"
     counted = votes(rows, example)
     if counted.num:
         return counted.majority is not None and is_right(counted.majority, example), "the teacher's answer"
@@ -166,12 +149,12 @@ def sift(
     examples_by_id = {example.id: example for example in examples}
     evidence: dict[str, list[Knowledge]] = {}
     for step in {ANSWER, EXPLAIN_BLIND} & set(steps):
-        for row in read(folder, step):
+        for row in read_step(folder, step):
             evidence.setdefault(row.id, []).append(row)
     row_filter = Filter(config)
     for step in steps:
         if _is_judged_step(step) and step_path(folder, step).is_file():
-            rows = read(folder, step)
+            rows = read_step(folder, step)
             write_step(
                 folder,
                 step,

@@ -9,8 +9,8 @@
 
 A text stands under `rationale`, `explanation` or `text`; `answer`, `choice` (place from 0, or an option) and `step` may
 stand beside it. Lists of texts are raw outputs of a few-shot prompt and have no ids: their files, in the order of their
-numbers, are the outputs for the rows of one file of questions that lies in the folder or in the one above it. An
-output that runs on into questions of its own is cut before the first of them.
+numbers, are the outputs for the rows of one file of questions: the one that is named, or the one that lies in the
+folder or in the one above it. An output that runs on into questions of its own is cut before the first of them.
 
 Of several texts of one example, step and option the first is learned; the others stay beside it, rejected as
 `duplicate`. Where a step is sampled (`answer`) they are its samples and are numbered.
@@ -33,11 +33,12 @@ from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
-from understudy.knowledge.step import is_sampled, load_own
-from understudy.knowledge.step_counts import summary
+from understudy.knowledge.step import is_sampled, load_user_steps
+from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Example, Knowledge, Provenance
 
 EXPLAIN_BLIND, EXPLAIN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
@@ -54,7 +55,7 @@ _COLUMNS = "leave `reasons` out of a row of your own; an id and a text are enoug
 
 @dataclass(frozen=True, slots=True)
 class ParsedOutput:
-    """A raw output taken apart.
+    """What a raw output says.
 
     Attributes:
         rationale: what stands before the answer.
@@ -67,14 +68,17 @@ class ParsedOutput:
     places: tuple[int, ...]
 
 
-def parse(output: str, choices: Sequence[str]) -> ParsedOutput | str:
+def parse_output(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     """Take a raw output apart, or say why that cannot be done.
 
     The answer is what follows the last "the answer is" before the first further question. It names options by letter,
     `(b) pond`, several where the teacher could not decide. Words after a letter that are not nearly its option's
     stay as they are: then the teacher answered with something that it was not offered.
     """
-    text = output.split(NEXT_QUESTION, 1)[0].strip()
+    answer = without_thought(output)
+    if answer is None:
+        return f"unfinished: {UNCLOSED}"
+    text = answer.split(NEXT_QUESTION, 1)[0].strip()
     statements = list(_STATEMENT.finditer(text))
     if not statements:
         return "unparseable: it states no answer"
@@ -108,7 +112,9 @@ def _answer(place: int, text: str, choices: Sequence[str]) -> str:
     return option if alike or not text else text
 
 
-def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Iterator[Knowledge]:
+def read_recorded(
+    path: str | os.PathLike[str], examples: Iterable[Example], questions: str | os.PathLike[str] | None = None
+) -> Iterator[Knowledge]:
     """The recorded rows of examples, in the order of the examples; of one example as they are recorded.
 
     An output that cannot be read, and an example that none was recorded for, is a row without a text and with the
@@ -117,16 +123,17 @@ def recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Itera
     Args:
         path: a file or a folder, see the table above.
         examples: with the ids that the recording has.
+        questions: the file of questions that lists of texts answer; default: the one that lies beside or above them.
 
     Raises:
         DataError: nothing is there to read, numbers of outputs and questions differ, a question is another one than
             its example's, or no example has a row.
     """
     examples = list(examples)
-    known = {example.id: example for example in examples}
+    examples_by_id = {example.id: example for example in examples}
     rows_by_id: dict[str, list[Knowledge]] = {}
-    for row in _rows(Path(path), known):
-        if row.id in known:
+    for row in _rows(Path(path), examples_by_id, None if questions is None else Path(questions)):
+        if row.id in examples_by_id:
             rows_by_id.setdefault(row.id, []).append(row)
     if not rows_by_id:
         raise DataError(
@@ -155,7 +162,7 @@ def _distinct(rows: Iterable[Knowledge]) -> Iterator[Knowledge]:
         yield row
 
 
-def take_over(
+def import_recorded(
     path: str | os.PathLike[str],
     examples: Sequence[Example],
     config: GenerateConfig,
@@ -177,12 +184,12 @@ def take_over(
         nobody to ask again.
 
     Raises:
-        DataError: as `recorded`, or the recording has none of the steps.
+        DataError: as `read_recorded`, or the recording has none of the steps.
         ConfigError: a file of steps of your own fails.
         RunError: the folder cannot be written.
     """
-    load_own(config.own_steps)  # They say which of their texts are rationales, to be judged.
-    rows = list(recorded(path, examples))
+    load_user_steps(config.own_steps)  # They say which of their texts are rationales, to be judged.
+    rows = list(read_recorded(path, examples, config.recorded_questions))
     steps = sorted({row.step for row in rows})
     if not set(steps) & set(config.steps):
         raise DataError(
@@ -200,30 +207,30 @@ def take_over(
         finished=len({row.id for row in rows if row.text is not None and row.step in config.steps}),
         left=0,
         stopped="",
-        steps=summary(folder, config.steps),
+        steps=count_steps(folder, config.steps),
     )
 
 
-def _rows(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _rows(path: Path, examples_by_id: Mapping[str, Example], questions: Path | None) -> Iterator[Knowledge]:
     if path.is_dir():
-        lines, lists = _files(path, ".jsonl"), [each for each in _files(path, ".json") if _is_list(each)]
+        lines, lists = _files(path, ".jsonl"), [file for file in _files(path, ".json") if _is_list(file)]
         if lists:
-            yield from _in_order(lists, known)
+            yield from _in_order(lists, examples_by_id, questions)
             return
         if not lines:
             raise DataError(f"{path} holds no recorded outputs", hint="expected .jsonl files, or .json lists of texts")
-        for each in lines:
-            yield from _lines(each, known)
+        for file in lines:
+            yield from _lines(file, examples_by_id)
     elif path.suffix == ".json":
-        yield from _in_order([path], known)
+        yield from _in_order([path], examples_by_id, questions)
     else:
-        yield from _lines(path, known)
+        yield from _lines(path, examples_by_id)
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
     """The files of a folder in the order of the numbers in their names; those of a run that are no rows left out."""
-    files = [each for each in folder.iterdir() if each.suffix == suffix and each.name != "finished-examples.jsonl"]
-    return sorted(files, key=lambda each: [int(part) if part.isdigit() else part for part in _parts(each.name)])
+    files = [path for path in folder.iterdir() if path.suffix == suffix and path.name != "finished-examples.jsonl"]
+    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path.name)])
 
 
 def _parts(name: str) -> list[str]:
@@ -237,10 +244,12 @@ def _is_list(path: Path) -> bool:
     return "".join(start)[:2] == '["'
 
 
-def _in_order(files: Sequence[Path], known: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _in_order(
+    files: Sequence[Path], examples_by_id: Mapping[str, Example], questions_path: Path | None
+) -> Iterator[Knowledge]:
     """Outputs without ids, put to the rows of the file of questions one by one."""
     outputs = [(file, place, text) for file in files for place, text in enumerate(_texts(file))]
-    source = _questions(files)
+    source = questions_path or _questions(files)
     questions = read_examples(DataConfig(source=str(source)), str(source), labelled=False)
     if questions.faults or len(outputs) != len(questions.examples):
         raise DataError(
@@ -248,7 +257,7 @@ def _in_order(files: Sequence[Path], known: Mapping[str, Example]) -> Iterator[K
             hint="they are put together by their order, so there must be one output for each question",
         )
     for (file, place, text), question in zip(outputs, questions.examples, strict=True):
-        example = known.get(question.id)
+        example = examples_by_id.get(question.id)
         if example is None:
             continue
         if folded(example.question) != folded(question.question) or example.choices != question.choices:
@@ -269,36 +278,36 @@ def _texts(path: Path) -> list[str]:
 def _questions(files: Sequence[Path]) -> Path:
     """The one other file of rows beside the outputs or above them."""
     for folder in (files[0].parent, files[0].parent.parent):
-        candidates = [each for suffix in (".json", ".jsonl") for each in _files(folder, suffix)]
+        candidates = [path for suffix in (".json", ".jsonl") for path in _files(folder, suffix)]
         candidates = [
-            each for each in candidates if each not in files and not (each.suffix == ".json" and _is_list(each))
+            path for path in candidates if path not in files and not (path.suffix == ".json" and _is_list(path))
         ]
         if len(candidates) == 1:
             return candidates[0]
     raise DataError(
         f"which questions do the outputs in {files[0].parent} answer?",
-        hint="put the one file of questions (.json or .jsonl, in the order of the outputs) beside them or above them",
+        hint="name their file in generate.recorded_questions, or put it (.json or .jsonl, in their order) beside them",
     )
 
 
 def _parsed(text: str, example: Example, source: Provenance) -> Knowledge:
-    output = parse(text, example.choices)
+    output = parse_output(text, example.choices)
     if isinstance(output, str):
         return Knowledge(example.id, EXPLAIN_BLIND, None, reasons=(output,), provenance=source)
     return Knowledge(example.id, EXPLAIN_BLIND, with_answer(output.rationale, output.answer), provenance=source)
 
 
-def _lines(path: Path, known: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _lines(path: Path, examples_by_id: Mapping[str, Example]) -> Iterator[Knowledge]:
     for number, row in enumerate(read_jsonl(path), start=1):
         if not isinstance(row, dict) or "id" not in row:
             raise DataError(f"{path}: row {number} has no id", hint="each row needs an id and a text")
-        example = known.get(str(row["id"]))
+        example = examples_by_id.get(str(row["id"]))
         if example is not None:
             whole = {"step", "text", "reasons"} <= row.keys()
-            yield (_whole if whole else _from_columns)(row, example, path, number)
+            yield (_from_knowledge_row if whole else _from_columns)(row, example, path, number)
 
 
-def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
+def _from_knowledge_row(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
     """A row of knowledge as it was written."""
     try:
         knowledge = from_row(row)
@@ -311,7 +320,11 @@ def _whole(row: Mapping[str, Any], example: Example, path: Path, number: int) ->
     ]
     if wrong:
         raise DataError(f"{path}: row {number} is no row of knowledge: look at its {wrong[0]}", hint=_COLUMNS)
-    return replace(knowledge, choice=_choice(knowledge.choice, example))
+    knowledge = replace(knowledge, choice=_choice(knowledge.choice, example))
+    text = None if knowledge.text is None else without_thought(knowledge.text)
+    if text is None and knowledge.text is not None:
+        return replace(knowledge, text=None, reasons=(*knowledge.reasons, f"unfinished: {UNCLOSED}"))
+    return replace(knowledge, text=text)
 
 
 def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
@@ -322,12 +335,13 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     value = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
     if not isinstance(value, str | None):
         raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
-    text, answer = (value or "").strip(), _answered(row.get("answer"), example)
+    text, answer = without_thought((value or "").strip()), _answer_text(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
     step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else EXPLAIN_BLIND if answer else EXPLAIN))
     source = Provenance(path.name, parameters={"row": number - 1})
     if not text:
-        return Knowledge(example.id, step, None, choice, reasons=("empty: no text was recorded",), provenance=source)
+        reason = "empty: no text was recorded" if text is not None else f"unfinished: {UNCLOSED}"
+        return Knowledge(example.id, step, None, choice, reasons=(reason,), provenance=source)
     place = named_option(answer, example.choices) if answer else None
     answer = answer if place is None else example.choices[place]
     text = with_answer(text, answer) if answer else text
@@ -342,7 +356,7 @@ def _sample(row: Mapping[str, Any], path: Path, number: int) -> int:
     return sample
 
 
-def _answered(value: Any, example: Example) -> str:
+def _answer_text(value: Any, example: Example) -> str:
     """An answer as text; a whole number is a place from 0 where there are options, as it is in data."""
     if isinstance(value, int) and not isinstance(value, bool) and example.choices:
         place = _choice(value, example)

@@ -1,4 +1,4 @@
-"""What to ask about an example, and how to keep what comes back."""
+"""From a step and an example to a request, and from its completion to a row of knowledge."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from understudy.completers.response_parsing import without_thought
 from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
-from understudy.knowledge.demonstrations import Demonstration, Shots
+from understudy.knowledge.demonstrations import Demonstration, FewShotTurns
 from understudy.knowledge.plan import PlannedStep, plan_steps, settings_of
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import is_judged
 from understudy.knowledge.quality import reasons as reasons_of
-from understudy.knowledge.step import Question, Skip, StepRandom, load_own
+from understudy.knowledge.step import Question, Skip, StepRandom, load_user_steps
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
 
-class Writer:
-    """What to ask about an example, and how to keep what comes back.
+class RequestBuilder:
+    """Builds the requests of a step for an example, and the row of what was answered.
 
     Attributes:
         plan: the steps in their order.
@@ -30,20 +30,20 @@ class Writer:
     """
 
     def __init__(self, config: GenerateConfig, completer: Completer, demonstrations: Sequence[Demonstration]) -> None:
-        load_own(config.own_steps)
+        load_user_steps(config.own_steps)
         self._endpoint = config.teacher or getattr(completer, "config", None)
         self._config = config
         self._teacher = completer.name
         self.plan = plan_steps(config, self._endpoint)
         self._prompts = Prompts(config.prompts, config.steps)
-        self._shots = Shots(demonstrations, self._prompts, num=config.shots, seed=config.seed)
+        self._shots = FewShotTurns(demonstrations, self._prompts, num=config.shots, seed=config.seed)
         self.identity = {
             "teacher": self._teacher,
             "temperature": self._temperature(None),
-            "steps": [settings_of(each, self._prompts.fingerprint(each.name)) for each in self.plan],
+            "steps": [settings_of(planned, self._prompts.fingerprint(planned.name)) for planned in self.plan],
             "pairs": fingerprint([[pair.critique, pair.revision] for pair in self._prompts.pairs]),
             "own_steps": [fingerprint_file(Path(path).expanduser()) for path in config.own_steps],
-            "shots": [config.shots, fingerprint([repr(each) for each in demonstrations])],
+            "shots": [config.shots, fingerprint([repr(demonstration) for demonstration in demonstrations])],
             "seed": config.seed,
             "filter": config.filter.model_dump(),
         }
@@ -55,12 +55,12 @@ class Writer:
             Skip: there is none.
             ConfigError: a step of the user's own fails.
         """
-        known = planned.sees(rows)
-        if lacking := planned.lacks(known):
-            raise Skip(lacking)
-        draw = StepRandom(self._config.seed, example.id, self._prompts.pairs)
-        with _own_faults(planned, example):
-            questions = list(planned.step.asks(example, known, draw))
+        prior = planned.sees(rows)
+        if reason := planned.lacks(prior):
+            raise Skip(reason)
+        random = StepRandom(self._config.seed, example.id, self._prompts.pairs)
+        with _step_faults(planned, example):
+            questions = list(planned.step.asks(example, prior, random))
         if not questions:
             raise Skip("nothing to ask")
         return questions
@@ -71,10 +71,10 @@ class Writer:
         """The request for a question, and the parameters of its provenance."""
         shots = self._shots.before(planned, example)
         turns = self._prompts.turn(planned.name, example, question)
-        # A conversation of the step's own may begin with a system turn of its own.
+        # A step that writes the whole conversation may begin it with its own system turn, which then replaces ours.
         system = () if turns[0].role == "system" else self._prompts.system
-        first = turns[:1] if turns[0].role == "system" else ()
-        messages = (*system, *first, *shots, *turns[len(first) :])
+        leading = turns[:1] if turns[0].role == "system" else ()
+        messages = (*system, *leading, *shots, *turns[len(leading) :])
         request = Request(name, messages, question.schema, sample, planned.temperature, planned.max_tokens)
         parameters = {
             "prompt": planned.name,
@@ -97,10 +97,13 @@ class Writer:
     ) -> Knowledge:
         """What became of a question."""
         text, reasons = None, (completion.reason,) if completion.text is None else ()
-        if completion.text is not None:
+        answer = None if completion.text is None else without_thought(completion.text)
+        if completion.text is not None and answer is None:
+            reasons = (f"unfinished: {UNCLOSED}",)
+        elif answer is not None:
             try:
-                with _own_faults(planned, example):
-                    text = planned.step.read(without_thought(completion.text))
+                with _step_faults(planned, example):
+                    text = planned.step.read(answer)
                 reasons = () if text else ("empty: nothing was left of the answer",)
             except Skip as skip:
                 reasons = (f"unusable: {skip}",)
@@ -127,8 +130,8 @@ class Writer:
             return replace(row, reasons=reasons_of(row, example, self._config.filter))
         return row
 
-    def _temperature(self, own: float | None) -> float | None:
-        return own if own is not None else getattr(self._endpoint, "temperature", None)
+    def _temperature(self, step_temperature: float | None) -> float | None:
+        return step_temperature if step_temperature is not None else getattr(self._endpoint, "temperature", None)
 
 
 def messages_fingerprint(messages: Iterable[Message]) -> str:
@@ -146,7 +149,7 @@ def cost_of(endpoint: EndpointConfig | None, input_tokens: int, output_tokens: i
 
 
 @contextmanager
-def _own_faults(planned: PlannedStep, example: Example) -> Iterator[None]:
+def _step_faults(planned: PlannedStep, example: Example) -> Iterator[None]:
     """Whatever a step raises, in one line that names step and example."""
     try:
         yield

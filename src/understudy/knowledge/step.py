@@ -197,7 +197,7 @@ def is_sampled(name: str) -> bool:
     return name in STEPS and STEPS[name].sampled
 
 
-def find(name: str) -> Step:
+def find_step(name: str) -> Step:
     """The step of a name.
 
     Raises:
@@ -208,7 +208,7 @@ def find(name: str) -> Step:
     return STEPS[name]
 
 
-def load_own(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+def load_user_steps(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Run files that register steps; the names of what they registered.
 
     Raises:

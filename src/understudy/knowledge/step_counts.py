@@ -6,14 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from understudy.knowledge.store import read
+from understudy.knowledge.store import read_step
 from understudy.records import StepCounts
 from understudy.types import Knowledge
 
 
-def summary(folder: str | os.PathLike[str], steps: Sequence[str]) -> dict[str, StepCounts]:
+def count_steps(folder: str | os.PathLike[str], steps: Sequence[str]) -> dict[str, StepCounts]:
     """The rows of each step, counted."""
-    return {step: count(read(folder, step)) for step in steps}
+    return {step: count(read_step(folder, step)) for step in steps}
 
 
 def empty_steps(counts: Mapping[str, StepCounts]) -> list[str]:

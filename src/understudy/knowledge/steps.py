@@ -1,4 +1,4 @@
-"""The steps that come with the house.
+"""The steps that come with the package.
 
 | step             | the teacher is given                       | and writes                                    |
 |------------------|--------------------------------------------|-----------------------------------------------|

@@ -22,10 +22,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from understudy.data.tasks import WithRationales
-from understudy.errors import DataError, RunError
-from understudy.files import atomic, fingerprint, read_json, write_json
+from understudy.errors import DataError
+from understudy.files import atomic, fingerprint, read_json, unwritable, write_json
 from understudy.knowledge.step import Skip
 from understudy.knowledge.steps import wrong_choices
+from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Knowledge, Provenance
 
 FINISHED, PLAN = "finished-examples.jsonl", "plan.json"
@@ -35,8 +36,8 @@ def as_row(knowledge: Knowledge) -> dict[str, Any]:
     """A piece of knowledge as a JSON object."""
     row = {name: getattr(knowledge, name) for name in ("id", "step", "text", "choice", "sample")}
     source = knowledge.provenance
-    named = None if source is None else {name: getattr(source, name) for name in source.__slots__}
-    return {**row, "reasons": list(knowledge.reasons), "provenance": named}
+    provenance = None if source is None else {name: getattr(source, name) for name in source.__slots__}
+    return {**row, "reasons": list(knowledge.reasons), "provenance": provenance}
 
 
 def from_row(row: Mapping[str, Any]) -> Knowledge:
@@ -70,7 +71,7 @@ def steps_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(sorted(steps, key=lambda name: order.index(name) if name in order else len(order)))
 
 
-def read(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
+def read_step(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
     """The rows of a step, one at a time; none where the step has no file. A torn last line is passed over.
 
     Raises:
@@ -93,17 +94,17 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict) or "id" not in row:
-                    raise ValueError("no object with an id")
-            except ValueError as error:
+                    raise JsonFault("not valid JSON: no object with an id")
+            except JsonFault as fault:
                 raise DataError(
-                    f"{path}:{number}: not valid JSON: {error}", hint="remove the line; what is missing is made again"
-                ) from error
+                    f"{path}:{number}: {fault.reason}", hint="remove the line; what is missing is made again"
+                ) from fault
             yield number, row
 
 
-class Store:
+class KnowledgeStore:
     """The files of a folder, open for writing. Rows of one example are written together, when it is finished."""
 
     def __init__(self, folder: str | os.PathLike[str], steps: Sequence[str], identity: Mapping[str, Any]) -> None:
@@ -125,13 +126,13 @@ class Store:
         self._set_aside(dict(identity))
         self._sweep()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> KnowledgeStore:
         try:
             for name in (*self.steps, FINISHED):
                 path = self.folder / FINISHED if name == FINISHED else step_path(self.folder, name)
                 self._files[name] = open(path, "ab", buffering=0)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.folder, error) from error
         return self
 
     def __exit__(
@@ -161,41 +162,35 @@ class Store:
             for step, text in texts.items():
                 _write_all(self._files[step], text.encode("utf-8", "replace"))
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.folder, error) from error
 
     def _set_aside(self, identity: dict[str, Any]) -> None:
-        path = self.folder / PLAN
-        before = read_json(path) if path.is_file() else None
-        if before == json.loads(json.dumps(identity)):
+        plan_path = self.folder / PLAN
+        recorded = read_json(plan_path) if plan_path.is_file() else None
+        if recorded == json.loads(json.dumps(identity)):
             return
-        old = [each for each in self.folder.glob("*.jsonl") if each.is_file()] if before is not None else []
+        old_files = [path for path in self.folder.glob("*.jsonl") if path.is_file()] if recorded is not None else []
         try:
-            if old:
-                target = self.folder / f"before-{fingerprint(before, length=8)}"
+            if old_files:
+                target = self.folder / f"before-{fingerprint(recorded, length=8)}"
                 target.mkdir(exist_ok=True)
-                for each in (path, *old):
-                    os.replace(each, target / each.name)
-            write_json(path, identity)
+                for path in (plan_path, *old_files):
+                    os.replace(path, target / path.name)
+            write_json(plan_path, identity)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise unwritable(self.folder, error) from error
 
     def _sweep(self) -> None:
         """Keep the rows of finished examples only, if there are others."""
-        marked = {row["id"]: row["rows"] for _, row in _rows(self.folder / FINISHED)}
+        expected_rows = {row["id"]: row["rows"] for _, row in _rows(self.folder / FINISHED)}
         counts = Counter(row["id"] for step in self.steps for _, row in _rows(step_path(self.folder, step)))
-        self.finished = {name: rows for name, rows in marked.items() if counts[name] == rows}
+        self.finished = {name: rows for name, rows in expected_rows.items() if counts[name] == rows}
         for path in (*(step_path(self.folder, step) for step in self.steps), self.folder / FINISHED):
             if path.is_file() and (_torn(path) or any(row["id"] not in self.finished for _, row in _rows(path))):
                 with atomic(path) as handle:
                     for _, row in _rows(path):
                         if row["id"] in self.finished:
                             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def _unwritable(self, error: OSError) -> RunError:
-        return RunError(
-            f"cannot write {self.folder}: {error.strerror or error}",
-            hint="free some space or choose another folder, then run the same command again: it goes on from here",
-        )
 
 
 def unfinish(folder: str | os.PathLike[str], names: Collection[str]) -> int:
@@ -250,26 +245,27 @@ def with_rationales(examples: Iterable[Example], folder: str | os.PathLike[str],
         step: whose texts are the rationales.
     """
     rationales: dict[str, str | None] = {}
-    for row in read(folder, step):
+    for row in read_step(folder, step):
         if row.kept and row.choice is None:
             rationales.setdefault(row.id, row.text)
-    wrong: dict[str, dict[int, str]] = {}
-    for row in read(folder, "counterfactual"):
+    counterfactuals: dict[str, dict[int, str]] = {}
+    for row in read_step(folder, "counterfactual"):
         if row.kept and row.choice is not None and row.text is not None:
-            wrong.setdefault(row.id, {}).setdefault(row.choice, row.text)
+            counterfactuals.setdefault(row.id, {}).setdefault(row.choice, row.text)
     return [
-        WithRationales(each, rationales.get(each.id), _never_gold(each, wrong.get(each.id, {}))) for each in examples
+        WithRationales(example, rationales.get(example.id), _without_gold(example, counterfactuals.get(example.id, {})))
+        for example in examples
     ]
 
 
-def _never_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
+def _without_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
     # Rows that were recorded elsewhere may argue for the gold option.
-    return {place: texts[place] for place in sorted(_wrong(example) & texts.keys())} if texts else {}
+    return {place: texts[place] for place in sorted(_wrong_choices(example) & texts.keys())} if texts else {}
 
 
 def coverage(rows: Sequence[WithRationales]) -> dict[str, int]:
     """How many examples have what: a rationale, counterfactuals for all wrong options, for some, for none."""
-    complete = [len(row.counterfactuals) == len(_wrong(row.example)) for row in rows]
+    complete = [len(row.counterfactuals) == len(_wrong_choices(row.example)) for row in rows]
     return {
         "examples": len(rows),
         "with_rationale": sum(row.rationale is not None for row in rows),
@@ -281,7 +277,7 @@ def coverage(rows: Sequence[WithRationales]) -> dict[str, int]:
     }
 
 
-def _wrong(example: Example) -> set[int]:
+def _wrong_choices(example: Example) -> set[int]:
     try:
         return set(wrong_choices(example))
     except Skip:

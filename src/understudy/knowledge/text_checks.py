@@ -36,12 +36,12 @@ def restated(text: str, *sources: str) -> float:
     Words are compared as they are written: an inflected form is a word of its own.
     """
     content = [word for word in words(text) if word not in FUNCTION_WORDS]
-    source_words = {word for each in sources for word in words(each)}
+    source_words = {word for source in sources for word in words(source)}
     return sum(word in source_words for word in content) / len(content) if content else 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
+class TextChecks:
     """What can be counted in one text; a mark and the answer behind it are looked at for `leads_to_gold` only.
 
     Attributes:
@@ -59,7 +59,7 @@ class Checks:
     leads_to_gold: bool | None
 
 
-def check(row: Knowledge, example: Example) -> Checks:
+def check_text(row: Knowledge, example: Example) -> TextChecks:
     """Count what a text has; one that was never written has nothing.
 
     Args:
@@ -70,14 +70,14 @@ def check(row: Knowledge, example: Example) -> Checks:
     answers = _argued_for(row, example)
     # With the answers among them, an option inside an answer is not taken for a mention of the option.
     options = tuple(dict.fromkeys((*example.choices, *answers)))
-    named = {folded(options[place]) for place in mentioned(text, options)}
+    named_options = {folded(options[place]) for place in mentioned(text, options)}
     argued_for = {folded(answer) for answer in answers}
     stated = stated_answer(row)
-    return Checks(
+    return TextChecks(
         words=len(words(text)),
         restates=restated(text, example.question, *answers),
-        names_answer=bool(named & argued_for),
-        distractors=len(named & ({folded(choice) for choice in example.choices} - argued_for)),
+        names_answer=bool(named_options & argued_for),
+        distractors=len(named_options & ({folded(choice) for choice in example.choices} - argued_for)),
         leads_to_gold=is_right(stated, example) if stated and example.labelled else None,
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from understudy.knowledge.text_checks import Checks, check
+from understudy.knowledge.text_checks import TextChecks, check_text
 from understudy.records import RevisedFigure, Revision, TextFigures
 from understudy.types import Example, Knowledge
 
@@ -26,7 +26,7 @@ class _Tally:
     distractors: int = 0
     leads: Counter[bool] = field(default_factory=Counter)
 
-    def add(self, row: Knowledge, checks: Checks) -> None:
+    def add(self, row: Knowledge, checks: TextChecks) -> None:
         self.rows += 1
         self.kept += row.kept
         # Before the colon stands what is common to many rows.
@@ -72,7 +72,7 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
     tallies: dict[str, _Tally] = {}
     for row in rows:
         if row.id in examples_by_id:
-            tallies.setdefault(row.step, _Tally()).add(row, check(row, examples_by_id[row.id]))
+            tallies.setdefault(row.step, _Tally()).add(row, check_text(row, examples_by_id[row.id]))
     return {step: tally.summary() for step, tally in tallies.items()}
 
 
@@ -108,10 +108,10 @@ def revision(
     return Revision(len(shared), **revised)
 
 
-def _checks(rows: Iterable[Knowledge], examples_by_id: dict[str, Example]) -> dict[str, Checks]:
+def _checks(rows: Iterable[Knowledge], examples_by_id: dict[str, Example]) -> dict[str, TextChecks]:
     """Of each example's first written text that argues for the right answer."""
-    checks: dict[str, Checks] = {}
+    checks: dict[str, TextChecks] = {}
     for row in rows:
         if row.text is not None and row.choice is None and row.id in examples_by_id and row.id not in checks:
-            checks[row.id] = check(row, examples_by_id[row.id])
+            checks[row.id] = check_text(row, examples_by_id[row.id])
     return checks

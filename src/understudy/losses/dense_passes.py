@@ -31,24 +31,24 @@ def dense(step: Pass) -> HeadLosses:
         return dense_head(q, gold_ids=terms.gold_ids, gold_weights=terms.gold_weights)
     p = _logits(step.teacher).detach()
     weights = torch.ones_like(q[:, 0]) if terms.token_weights is None else terms.token_weights
-    own, theirs = _side_by_side(step)
+    student_tokens, teacher_tokens = _side_by_side(step)
     if step.merge is not None:
         return HeadLosses(_merged(q / terms.temperature, p / terms.temperature, step.merge, weights))
     if isinstance(terms.divergence, MappedColumns):
         return HeadLosses(_total(weights, _mapped(step, terms.divergence, q, p)))
     if isinstance(terms.divergence, SortedL1):
-        both = ((x / terms.temperature).softmax(-1) for x in (q[own], p[theirs]))
-        return HeadLosses(_total(weights[own], _by_rank(*both)))
+        both = ((x / terms.temperature).softmax(-1) for x in (q[student_tokens], p[teacher_tokens]))
+        return HeadLosses(_total(weights[student_tokens], _by_rank(*both)))
     assert callable(terms.divergence)
     ids = terms.teacher_gold_ids
     if ids is None and terms.gold_ids is not None:
-        ids = terms.gold_ids[own]
+        ids = terms.gold_ids[student_tokens]
     return dense_head(
-        q[own],
-        p[theirs],
+        q[student_tokens],
+        p[teacher_tokens],
         divergence=terms.divergence,
         temperature=terms.temperature,
-        token_weights=weights[own],
+        token_weights=weights[student_tokens],
         gold_ids=ids,
         only_where_teacher_right=terms.only_where_teacher_right,
     )
@@ -79,17 +79,17 @@ def _total(weights: Tensor, values: Tensor) -> Tensor:
 
 def _mapped(step: Pass, compared: MappedColumns, q: Tensor, p: Tensor) -> Tensor:
     """MinED `[N]`: the teacher's largest logit for each of the student's columns, else all on the gold token."""
-    own, theirs = _side_by_side(step)
+    student_tokens, teacher_tokens = _side_by_side(step)
     function: Callable[[Tensor, Tensor], Tensor] = compared.divergence
     gold, tau = step.terms.gold_ids, step.terms.temperature
     assert gold is not None
     target = torch.full_like(q, -1e5).detach()
     target[torch.arange(len(q), device=q.device), gold] = 0.0
     kept = ((compared.columns.nearest >= 0) & (compared.columns.nearest < q.shape[1])).nonzero()[:, 0]
-    places = compared.columns.nearest[kept].expand(len(own), -1)
-    carried = torch.full_like(q[own], -torch.inf).detach()
-    carried = carried.scatter_reduce(1, places, p[theirs][:, kept].to(q.dtype), "amax")
-    target[own] = carried.masked_fill(carried == -torch.inf, -1e5)
+    places = compared.columns.nearest[kept].expand(len(student_tokens), -1)
+    carried = torch.full_like(q[student_tokens], -torch.inf).detach()
+    carried = carried.scatter_reduce(1, places, p[teacher_tokens][:, kept].to(q.dtype), "amax")
+    target[student_tokens] = carried.masked_fill(carried == -torch.inf, -1e5)
     return function((q / tau).log_softmax(-1), (target / tau).log_softmax(-1))
 
 
@@ -110,11 +110,11 @@ def _merged(q: Tensor, p: Tensor, merge: SpanMerge, weights: Tensor) -> Tensor:
     for n, partner in enumerate(groups.partners.tolist()):
         if partner < 0 or float(weights[n]) == 0:
             continue
-        mine = [k for k in (groups.student == n).nonzero()[:, 0].tolist() if k != n]
-        its = [k for k in (groups.teacher == n).nonzero()[:, 0].tolist() if k != partner]
-        own = log_q[n] + sum((log_q[k, groups.student_ids[k]] for k in mine), total.new_zeros(()))
-        other = log_p[partner] + sum((log_p[k, groups.teacher_ids[k]] for k in its), total.new_zeros(()))
-        total = total + weights[n] * _merged_group(own, other, merge)
+        student_members = [k for k in (groups.student == n).nonzero()[:, 0].tolist() if k != n]
+        teacher_members = [k for k in (groups.teacher == n).nonzero()[:, 0].tolist() if k != partner]
+        merged_q = log_q[n] + sum((log_q[k, groups.student_ids[k]] for k in student_members), total.new_zeros(()))
+        merged_p = log_p[partner] + sum((log_p[k, groups.teacher_ids[k]] for k in teacher_members), total.new_zeros(()))
+        total = total + weights[n] * _merged_group(merged_q, merged_p, merge)
     return total
 
 

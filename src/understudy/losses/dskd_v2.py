@@ -115,16 +115,18 @@ class DualSpaceV2(nn.Module):
         pairs = AlignedTokens.of(partners)
         weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
         paired = weights[pairs.student]
-        theirs = teacher.constant().rows(pairs.teacher)
+        paired_teacher = teacher.constant().rows(pairs.teacher)
         exact = self.teacher_to_student.weight.dtype
         back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(
             student.head.weight, teacher.head.weight
         )
         terms = HeadTerms(function, temperature=temperature, token_weights=paired, argmax=True)
         names = {"divergence": "teacher_space"}
-        other = yield Pass(teacher.with_hidden(back), theirs, terms, names, weighed=pairs.student)
-        picked = pairs.teacher if other.teacher_argmax is None else self.to_student_ids[other.teacher_argmax]
-        carried = student.with_hidden(self.teacher_to_student(theirs.hidden.to(exact)))
+        teacher_space = yield Pass(teacher.with_hidden(back), paired_teacher, terms, names, weighed=pairs.student)
+        picked = (
+            pairs.teacher if teacher_space.teacher_argmax is None else self.to_student_ids[teacher_space.teacher_argmax]
+        )
+        carried = student.with_hidden(self.teacher_to_student(paired_teacher.hidden.to(exact)))
         mask = yield from self._mask(carried, picked, pairs, lengths)
         factor = 1.0 if mask is None else torch.ones_like(weights).index_put((pairs.student,), mask.to(weights.dtype))
         terms = HeadTerms(
@@ -138,9 +140,9 @@ class DualSpaceV2(nn.Module):
             only_where_teacher_right=mask is None,
             statistics=statistics,
         )
-        everything = AlignedTokens(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
+        all_pairs = AlignedTokens(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
         near = {"gold": "gold", "divergence": "student_space", "teacher_gold": "projection"}
-        yield Pass(student, carried, terms, near, pairs=everything, factor=factor)
+        yield Pass(student, carried, terms, near, pairs=all_pairs, factor=factor)
 
     def _mask(
         self, carried: HeadStates, picked: Tensor, pairs: AlignedTokens, lengths: Sequence[int]
@@ -169,8 +171,8 @@ def _cross(first: Tensor, second: Tensor, columns: Tensor, exact: torch.dtype | 
     """firstᵀ second over the shared tokens, a piece of the vocabulary at a time."""
     exact = exact or _exact(first)
     product = torch.zeros(first.shape[1], second.shape[1], dtype=exact, device=first.device)
-    for ours, theirs in zip(columns[0].split(_ROWS), columns[1].split(_ROWS), strict=True):
-        product.addmm_(first[ours].to(exact).t(), second[theirs].to(product.device, exact))
+    for first_columns, second_columns in zip(columns[0].split(_ROWS), columns[1].split(_ROWS), strict=True):
+        product.addmm_(first[first_columns].to(exact).t(), second[second_columns].to(product.device, exact))
     return product
 
 

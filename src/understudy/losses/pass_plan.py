@@ -101,18 +101,18 @@ def plan_pass(terms: HeadTerms, student: LearningSource, teacher: LogitSource | 
     (token_weights, gold_weights, teacher_weights), unit = _weights(terms, student, exact)
     whole = terms.gold_ids is not None or terms.statistics or terms.argmax
     report = Report(terms.gold_ids, gold_weights, terms.statistics, terms.argmax)
-    own = student.side(student.columns if whole else columns, terms.temperature, exact, report)
-    other = None
+    student_side = student.side(student.columns if whole else columns, terms.temperature, exact, report)
+    teacher_side = None
     if teacher is not None:
         report = _teacher_report(terms, teacher_weights, pairs, by_column=compared.by_column)
         whole = report.gold_ids is not None or terms.statistics or terms.argmax
         width = teacher.columns if whole else teacher_columns
-        other = teacher.side(width, terms.temperature, exact, report)
-    missing = _missing(own, other, columns) if compared.by_column else None
+        teacher_side = teacher.side(width, terms.temperature, exact, report)
+    missing = _missing(student_side, teacher_side, columns) if compared.by_column else None
     return Plan(
         terms=terms,
-        student=own,
-        teacher=other,
+        student=student_side,
+        teacher=teacher_side,
         comparison=compared,
         exact=exact,
         tokens=student.tokens,
@@ -128,8 +128,8 @@ def plan_pass(terms: HeadTerms, student: LearningSource, teacher: LogitSource | 
 def _comparison(terms: HeadTerms, teacher: LogitSource | None) -> LogitComparison:
     if isinstance(terms.divergence, LogitComparison):
         return terms.divergence
-    own = None if teacher is None else teacher.comparison(terms.divergence)
-    return ByColumn(terms.divergence) if own is None else own
+    comparison = None if teacher is None else teacher.comparison(terms.divergence)
+    return ByColumn(terms.divergence) if comparison is None else comparison
 
 
 def _weights(

@@ -20,7 +20,7 @@ from understudy.extensions import claim
 from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
-from understudy.recipe.own_arms import for_arm, own_answers, own_student
+from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student
 from understudy.report.labels import label_of
 
 StagePlan = Sequence[tuple[str, tuple[str, ...]]]
@@ -46,8 +46,10 @@ def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
     """The models that may have training of their own: teacher, student, and the student of an arm of one's own."""
     recipe = plan.recipe
     models = [("teacher", recipe.teacher)] if recipe.teacher else []
-    own = [(a.name, for_arm(recipe, a.name).student) for a in arms_of(plan) if own_student(recipe, a.name)]
-    return [*models, ("student", recipe.student), *own]
+    students_of_arms = [
+        (a.name, for_arm(recipe, a.name).student) for a in arms_of(plan) if has_own_student(recipe, a.name)
+    ]
+    return [*models, ("student", recipe.student), *students_of_arms]
 
 
 def _pretrain(plan: Plan) -> StagePlan:
@@ -66,7 +68,7 @@ def _before(plan: Plan, name: str) -> tuple[str, ...]:
 
 
 def _student(plan: Plan, arm: str) -> tuple[str, ...]:
-    return _before(plan, arm if own_student(plan.recipe, arm) else "student")
+    return _before(plan, arm if has_own_student(plan.recipe, arm) else "student")
 
 
 def _generate(plan: Plan) -> StagePlan:
@@ -78,8 +80,8 @@ def _generate(plan: Plan) -> StagePlan:
 def _answers(plan: Plan) -> StagePlan:
     """The run's answers where an arm uses them, and those of each arm that asks otherwise."""
     using = [arm.name for arm in arms_of(plan) if uses_answers(arm, plan)]
-    own = [name for name in using if own_answers(plan.recipe, name)]
-    names = ["", *own] if len(own) < len(using) else own
+    own_arms = [name for name in using if has_own_answers(plan.recipe, name)]
+    names = ["", *own_arms] if len(own_arms) < len(using) else own_arms
     return [(name, _before(plan, "teacher")) for name in names]
 
 
@@ -93,8 +95,8 @@ def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     if arm.learns == "task_texts" and recipe.tasks and recipe.tasks.kind != "answer":
         sources += ("generate",)
     if uses_answers(arm, plan):
-        own = arm.name if plan.has("answers", arm.name) else ""
-        sources += (KINDS["answers"].name_of(own),)
+        arm_of_answers = arm.name if plan.has("answers", arm.name) else ""
+        sources += (KINDS["answers"].name_of(arm_of_answers),)
     elif recipe.reads_signal(arm):
         sources += _before(plan, "teacher")
     return tuple(dict.fromkeys((*sources, *_student(plan, arm.name))))
@@ -162,7 +164,7 @@ KINDS: dict[str, StageKind] = {
             "data",
             f"{_STAGES}.preparation:data",
             lambda plan: [("", ())],
-            reads=lambda recipe, _: reads.ROWS,
+            reads=reads.data,
             title="read and split the data",
         ),
         StageKind(

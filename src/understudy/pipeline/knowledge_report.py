@@ -66,7 +66,7 @@ def samples(run: Run, recipe: Recipe, count: int = SAMPLES) -> list[TextSample]:
     rows: dict[str, list[Knowledge]] = {example["id"]: [] for example in drawn}
     present = {path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED}
     for step in [*(s for s in recipe.generate.steps if s in present), *sorted(present - set(recipe.generate.steps))]:
-        for row in store.read(folder, step):
+        for row in store.read_step(folder, step):
             if row.id in rows:
                 rows[row.id].append(row)
     return [

@@ -19,12 +19,13 @@ from typing import Any
 
 from understudy.errors import RunError, UnderstudyError
 
-Say = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, note)."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process at work on a stage, and the end of the pipe that it speaks into."""
+    """A process at work on a stage, and the end of the pipe at which its messages arrive."""
 
     name: str
     process: Any
@@ -49,34 +50,34 @@ def forkserver() -> Any:
 
 
 def start(context: Any, name: str, threads: int, body: Callable[..., None], *arguments: Any) -> Worker:
-    """Start `body(*arguments, say)` in a process of its own.
+    """Start `body(*arguments, progress)` in a process of its own.
 
     Args:
         context: what `forkserver` gave.
         name: of the stage, for messages.
         threads: that torch may use there.
-        body: a function of a module; it is told how to report progress.
+        body: a function of a module; its last argument is called with (done, total, note).
         arguments: its arguments, picklable.
     """
-    channel, speaking_end = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
     # Packed here and unpacked where an error is sent home: a recipe runs its extensions as it arrives.
     packed = pickle.dumps((body, arguments))
-    process = context.Process(target=_work, args=(name, threads, packed, speaking_end), name=name)
+    process = context.Process(target=_run_worker, args=(name, threads, packed, sender), name=name)
     process.start()
-    # Ours must be closed, or the pipe would not end with the worker.
-    speaking_end.close()
-    return Worker(name, process, channel)
+    # The parent's copy must be closed, or the pipe would not end with the worker.
+    sender.close()
+    return Worker(name, process, receiver)
 
 
 def cores() -> int:
     """Cores this process may use; a thread count set from outside wins."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted):
-        return int(wanted)
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    if setting.isdecimal() and int(setting):
+        return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def listen(worker: Worker, progress: Say) -> bool:
+def receive(worker: Worker, progress: Progress) -> bool:
     """Take one message; true once the stage is done.
 
     Raises:
@@ -112,7 +113,7 @@ def end(workers: Iterable[Worker]) -> None:
             worker.process.join()
 
 
-def _work(name: str, threads: int, packed: bytes, channel: Any) -> None:
+def _run_worker(name: str, threads: int, packed: bytes, channel: Any) -> None:
     """What a worker process runs."""
     import torch
 

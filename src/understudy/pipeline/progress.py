@@ -15,7 +15,7 @@ from understudy.pipeline.stage import Stage
 from understudy.records import RunSummary
 from understudy.run import Run
 
-# Short, so that the table fits into 80 columns.
+# Short headers, so that the table fits into 80 columns.
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "bleu": "BLEU", "choice_accuracy": "choice"}
 
 
@@ -40,7 +40,7 @@ class Console:
             disable=quiet or not self.console.is_terminal,
         )
         self.tasks: dict[str, TaskID] = {}
-        self.begin = time.monotonic()
+        self.started_at = time.monotonic()
 
     def __enter__(self) -> Console:
         self.bars.start()
@@ -72,7 +72,7 @@ class Console:
             self.bars.remove_task(self.tasks.pop(stage.name))
         self.say(f"✓ {title(stage)} ({seconds:.0f} s)")
 
-    def close_with(self, run: Run) -> None:
+    def print_outcome(self, run: Run) -> None:
         """The outcome in a few lines: a table of the arms, the headline, and where the files are."""
         from rich.table import Table
 
@@ -90,4 +90,4 @@ class Console:
         self.say(f"report:  {run.folder / 'report.html'}")
         if (run.folder / "student").is_dir():
             self.say(f"student: {run.folder / 'student'}")
-        self.say(f"took {time.monotonic() - self.begin:.0f} s")
+        self.say(f"took {time.monotonic() - self.started_at:.0f} s")

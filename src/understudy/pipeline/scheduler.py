@@ -27,7 +27,7 @@ LONGEST_STAGE = datetime.timedelta(days=60)
 
 
 class Display(Protocol):
-    """Who shows progress."""
+    """What shows progress: the console of a run, or of a grid."""
 
     def start(self, stage: Stage) -> None:
         """A stage begins."""
@@ -39,7 +39,7 @@ class Display(Protocol):
         """A stage is done."""
 
 
-def upto(planned: Sequence[Stage], name: str) -> list[Stage]:
+def needed_for(planned: Sequence[Stage], name: str) -> list[Stage]:
     """The part of a plan that one stage needs, itself included."""
     needed = {name}
     for stage in reversed(planned):
@@ -64,12 +64,12 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
 
     check_trackers(recipe)
     check_evaluation(recipe)
-    runner = _inline if recipe.workers == 1 or _launched() else _side_by_side
+    runner = _inline if recipe.workers == 1 or _is_distributed() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
-    runner(run, recipe, upto(planned, until) if until else planned, display)
+    runner(run, recipe, needed_for(planned, until) if until else planned, display)
 
 
 def missing(run: Run, planned: Iterable[Stage]) -> list[Stage]:
@@ -92,38 +92,38 @@ def _check_sources(run: Run, recipe: Recipe) -> None:
         )
 
 
-def _launched() -> bool:
-    """Whether `torchrun` or `accelerate launch` has started several of us."""
+def _is_distributed() -> bool:
+    """Whether `torchrun` or `accelerate launch` has started several processes of this run."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _inline(run: Run, recipe: Recipe, planned: Sequence[Stage], display: Display) -> None:
     """Run the stages one after the other, right here."""
-    with _gang(recipe) as (first, wait):
+    with _process_group(recipe) as (is_first, wait):
         wait()
         # All processes look before the first one changes anything, or they would not wait for the same stages.
-        todo = missing(run, planned)
+        pending = missing(run, planned)
         wait()
-        if todo:
+        if pending:
             from understudy.pipeline.stages import run_stage
-        for stage in todo:
-            if first or stage.distributed:
+        for stage in pending:
+            if is_first or stage.distributed:
                 display.start(stage)
-                run_stage(stage, recipe, run.folder, _bound(display, stage), first=first)
-                display.finish(stage, run.record(stage.name).seconds if first else 0.0)
+                run_stage(stage, recipe, run.folder, _stage_progress(display, stage), first=is_first)
+                display.finish(stage, run.record(stage.name).seconds if is_first else 0.0)
             wait()
 
 
 @contextmanager
-def _gang(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
-    """(is this the first process, wait for the others)."""
-    if not _launched():
+def _process_group(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
+    """Whether this is the first process of the run, and a call that waits for the others."""
+    if not _is_distributed():
         yield True, lambda: None
         return
     import torch
     from accelerate import PartialState
 
-    # Without a GPU it must be told, or each process takes itself for the only one.
+    # Without a GPU accelerate has to be told, or each process takes itself for the only one.
     state = PartialState(cpu=recipe.device == "cpu" or not torch.cuda.is_available())
     if not torch.distributed.is_initialized():
         yield state.is_main_process, state.wait_for_everyone
@@ -139,7 +139,7 @@ def _gang(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
     yield state.is_main_process, wait
 
 
-def _bound(display: Display, stage: Stage) -> Callable[[int, int, str], None]:
+def _stage_progress(display: Display, stage: Stage) -> Callable[[int, int, str], None]:
     return lambda done, total, note: display.update(stage, done, total, note)
 
 
@@ -157,12 +157,12 @@ def _side_by_side(run: Run, recipe: Recipe, planned: Sequence[Stage], display: D
                 waiting.remove(stage)
                 display.start(stage)
                 threads = processes.cores() if stage.exclusive else max(1, processes.cores() // recipe.workers)
-                work = (stage, recipe, run.folder)
-                worker = processes.start(context, stage.name, threads, _work, *work)
+                arguments = (stage, recipe, run.folder)
+                worker = processes.start(context, stage.name, threads, _run_in_worker, *arguments)
                 running[worker.channel] = stage, worker
             for channel in multiprocessing.connection.wait(list(running)):
                 stage, worker = running[channel]
-                if processes.listen(worker, _bound(display, stage)):
+                if processes.receive(worker, _stage_progress(display, stage)):
                     display.finish(stage, run.record(stage.name).seconds)
                     del running[channel]
     finally:
@@ -174,14 +174,14 @@ def ready(waiting: Sequence[Stage], running: Sequence[Stage], workers: int) -> l
     if any(stage.exclusive for stage in running):
         return []
     outstanding = {stage.name for stage in (*waiting, *running)}
-    able = [stage for stage in waiting if outstanding.isdisjoint(stage.needs)]
-    shared = [stage for stage in able if not stage.exclusive]
-    if shared:
-        return shared[: workers - len(running)]
-    return able[:1] if not running else []
+    startable = [stage for stage in waiting if outstanding.isdisjoint(stage.needs)]
+    unmeasured = [stage for stage in startable if not stage.exclusive]
+    if unmeasured:
+        return unmeasured[: workers - len(running)]
+    return startable[:1] if not running else []
 
 
-def _work(stage: Stage, recipe: Recipe, folder: Path, report: processes.Say) -> None:
+def _run_in_worker(stage: Stage, recipe: Recipe, folder: Path, progress: processes.Progress) -> None:
     from understudy.pipeline.stages import run_stage
 
-    run_stage(stage, recipe, folder, report)
+    run_stage(stage, recipe, folder, progress)

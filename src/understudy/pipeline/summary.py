@@ -110,6 +110,7 @@ def speeds(run: Run, recipe: Recipe) -> dict[str, ModelSpeed]:
 
 def _plain(notes: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in notes.items() if isinstance(value, str | int | float) and value not in ("", 0)}
+    flat |= notes.get("blemishes", {})
     flat |= {key: "; ".join(value) for key, value in notes.items() if key.endswith("tokenizer") and value}
     return flat
 
@@ -118,9 +119,9 @@ def stage_notes(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What was cut, dropped or shortened on the way, by stage."""
     notes: dict[str, Any] = {}
     for name in sorted(stage.name for stage in finished(run, recipe)):
-        own = run.record(name).notes  # of any kind, those of extensions too
-        notes |= {f"{name}: {what}": count for what, count in (own.get("notes") or {}).items()}
-        notes |= {f"{name}: {what} answers dropped": n for what, n in (own.get("dropped") or {}).items() if n}
+        stage_notes = run.record(name).notes  # of any kind, those of extensions too
+        notes |= {f"{name}: {what}": count for what, count in (stage_notes.get("notes") or {}).items()}
+        notes |= {f"{name}: {what} answers dropped": n for what, n in (stage_notes.get("dropped") or {}).items() if n}
     return notes
 
 

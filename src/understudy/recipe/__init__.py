@@ -10,6 +10,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.sections import (
+    LATER_FIELDS,
     ContextOverflow,
     DataConfig,
     Device,
@@ -26,6 +27,7 @@ from understudy.recipe.training import (
 )
 
 __all__ = [
+    "LATER_FIELDS",
     "METHODS",
     "Cell",
     "ContextOverflow",

@@ -38,9 +38,9 @@ from understudy.recipe.sections import Recipe
 
 PRETRAIN = "pretrain"
 _SIDES = {"none": (False, False), "teacher": (True, False), "student": (False, True), "both": (True, True)}
-COMMON = ("name", "output", "workers", "report_to", "device")
-"""Fields that change no result, so that cells could not differ by them."""
-OWN = ("axes", "exclude", "where", "grid")
+SHARED_FIELDS = ("name", "output", "workers", "report_to", "device")
+"""Fields that change no result: all cells of a grid share them."""
+GRID_SECTIONS = ("axes", "exclude", "where", "grid")
 
 
 class GridConfig(Section):
@@ -133,12 +133,12 @@ def parse_grid(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: 
     """
     for text in overrides:
         value = override(value, text, whole=("axes",))
-    own = {name: value[name] for name in OWN if value.get(name) is not None}
-    base = {name: inner for name, inner in value.items() if name not in OWN}
-    axes = _axes(own.get("axes", {}), origin)
-    exclude = _conditions(own.get("exclude", []), axes, f"{origin}: exclude")
-    where = _rules(own.get("where", []), axes, f"{origin}: where")
-    config = _config(own.get("grid", {}), origin)
+    grid_sections = {name: value[name] for name in GRID_SECTIONS if value.get(name) is not None}
+    base = {name: inner for name, inner in value.items() if name not in GRID_SECTIONS}
+    axes = _axes(grid_sections.get("axes", {}), origin)
+    exclude = _conditions(grid_sections.get("exclude", []), axes, f"{origin}: exclude")
+    where = _rules(grid_sections.get("where", []), axes, f"{origin}: where")
+    config = _config(grid_sections.get("grid", {}), origin)
     _check_levels(base, axes, origin)
     cells, excluded = [], 0
     for levels in _product(axes):
@@ -146,12 +146,12 @@ def parse_grid(value: dict[str, Any], overrides: Sequence[str] = (), *, origin: 
         if any(_holds(condition, labels) for condition in exclude):
             excluded += 1
             continue
-        mapping = _filled(base, [level.fields for level in levels.values()])
-        mapping = _filled(mapping, [changes for condition, changes in where if _holds(condition, labels)])
+        mapping = _with_changes(base, [level.fields for level in levels.values()])
+        mapping = _with_changes(mapping, [changes for condition, changes in where if _holds(condition, labels)])
         cells.append(Cell(labels, parse_recipe(mapping, origin=f"{origin}: the cell {in_words(labels)}")))
     if not cells:
         raise ConfigError(f"{origin}: every cell is excluded", hint="exclude names too much, or axes too little")
-    return Grid(cells[0].recipe.name, config, axes, tuple(cells), excluded, {**base, **own})
+    return Grid(cells[0].recipe.name, config, axes, tuple(cells), excluded, {**base, **grid_sections})
 
 
 def in_words(labels: Mapping[str, str]) -> str:
@@ -169,13 +169,15 @@ def _axes(value: Any, origin: str) -> dict[str, tuple[Level, ...]]:
     for name, levels in value.items():
         axes[str(name)] = parsed_levels = _levels(str(name), levels, f"{origin}: axis {name}")
         labels = [level.label for level in parsed_levels]
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"{origin}: axis {name}: the level {twice} stands twice")
+        duplicate = next((label for label in labels if labels.count(label) > 1), None)
+        if duplicate is not None:
+            raise ConfigError(f"{origin}: axis {name}: the level {duplicate} stands twice")
     for axis, other_axis in itertools.combinations(axes, 2):
-        for ours, theirs in itertools.product(_paths(axes[axis]), _paths(axes[other_axis])):
-            if f"{ours}.".startswith(f"{theirs}.") or f"{theirs}.".startswith(f"{ours}."):
-                raise ConfigError(f"{origin}: the axes {axis} and {other_axis} both set {max(ours, theirs, key=len)}")
+        for path, other_path in itertools.product(_paths(axes[axis]), _paths(axes[other_axis])):
+            if f"{path}.".startswith(f"{other_path}.") or f"{other_path}.".startswith(f"{path}."):
+                raise ConfigError(
+                    f"{origin}: the axes {axis} and {other_axis} both set {max(path, other_path, key=len)}"
+                )
     return axes
 
 
@@ -213,7 +215,7 @@ def _label(value: Any) -> str:
 
 def _check_paths(changes: Mapping[str, Any], where: str) -> None:
     for path in changes:
-        if path in COMMON:
+        if path in SHARED_FIELDS:
             raise ConfigError(f"{where}: all cells have one and the same {path}: it changes no result")
         if not fields.is_known(str(path)):
             near = fields.nearest(str(path))
@@ -223,10 +225,10 @@ def _check_paths(changes: Mapping[str, Any], where: str) -> None:
 
 def _check_levels(base: dict[str, Any], axes: Mapping[str, tuple[Level, ...]], origin: str) -> None:
     """Blame a bad value on its own axis and level: each level once, all other axes at their first."""
-    first = {name: levels[0] for name, levels in axes.items()}
+    first_levels = {name: levels[0] for name, levels in axes.items()}
     for name, levels in axes.items():
         for level in levels:
-            mapping = _filled(base, [chosen.fields for chosen in {**first, name: level}.values()])
+            mapping = _with_changes(base, [chosen.fields for chosen in {**first_levels, name: level}.values()])
             for path in level.fields:
                 _check_value(mapping, path, f"{origin}: axis {name}, level {level.label}")
 
@@ -244,7 +246,7 @@ def _check_value(mapping: dict[str, Any], path: str, where: str) -> None:
                 raise ConfigError(f"{where}: {describe(fault, mapping)}{need}") from error
 
 
-def _filled(base: dict[str, Any], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _with_changes(base: dict[str, Any], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for mapping in changes:
         for path, value in mapping.items():
             base = fields.put(base, path, value)
@@ -276,9 +278,9 @@ def _condition(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) ->
             raise ConfigError(f"{where}: there is no axis {name!r}: known here: {', '.join(axes)}")
         required = tuple(_label(label) for label in (labels if isinstance(labels, list) else [labels]))
         known = [level.label for level in axes[name]]
-        strange = next((label for label in required if label not in known), None)
-        if strange is not None:
-            raise ConfigError(f"{where}: the axis {name} has no level {strange}: known here: {', '.join(known)}")
+        unknown_label = next((label for label in required if label not in known), None)
+        if unknown_label is not None:
+            raise ConfigError(f"{where}: the axis {name} has no level {unknown_label}: known here: {', '.join(known)}")
         condition[name] = required
     return condition
 

@@ -59,7 +59,7 @@ class MethodConfig(TrainConfig):
         return self.learning_rate
 
     @property
-    def last_token_speaks(self) -> bool:
+    def last_token_stands_for_group(self) -> bool:
         """Whether the last token of a group stands for it, not the first."""
         return False
 
@@ -220,7 +220,7 @@ class ByteAlignedConfig(DivergenceConfig):
         return self.divergence_parameters.get("beta", self.BETAS[self.divergence])
 
     @property
-    def last_token_speaks(self) -> bool:
+    def last_token_stands_for_group(self) -> bool:
         """Bayesian merging reads the distribution behind the whole group."""
         return self.merge == "bayesian"
 
@@ -281,22 +281,24 @@ def owners(option: str) -> list[str]:
     return [name for name, kind in METHODS.items() if option in kind.model_fields]
 
 
-def foreign(method: str, option: str) -> str:
+def why_foreign(method: str, option: str) -> str:
     """Why a method does not take an option that another one has, behind the option's path; empty where it is nobody's.
 
     Args:
         method: name of the method.
         option: a field that its section does not have.
     """
-    having = owners(option)
-    if not having or method not in METHODS:
+    methods = owners(option)
+    if not methods or method not in METHODS:
         return ""
     if reason := METHODS[method].without.get(option):
         return f"does not apply to {method}, {reason}"
-    return f"belongs to {' and '.join([', '.join(having[:-1]), having[-1]] if having[1:] else having)}, not {method}"
+    return (
+        f"belongs to {' and '.join([', '.join(methods[:-1]), methods[-1]] if methods[1:] else methods)}, not {method}"
+    )
 
 
-def own_options(section: Mapping[str, Any], *, recorded: bool = False) -> dict[str, Any]:
+def options_of_method(section: Mapping[str, Any], *, recorded: bool = False) -> dict[str, Any]:
     """A section without options of other methods that say nothing, because they stand at their default.
 
     So a recipe that is written out in full can be given another method, and one that an earlier version wrote, which
@@ -325,10 +327,10 @@ def _of_its_method(section: Any) -> Any:
     method = section.get("method", DEFAULT)
     if not isinstance(method, str) or method not in METHODS:
         *names, last = map(repr, METHODS)
-        known = {"expected": f"{', '.join(names)} or {last}"}
-        fault = InitErrorDetails(type="literal_error", loc=("method",), input=method, ctx=known)
-        raise ValidationError.from_exception_data("distil", [fault])
-    return METHODS[method].model_validate(own_options(section))
+        context = {"expected": f"{', '.join(names)} or {last}"}
+        details = InitErrorDetails(type="literal_error", loc=("method",), input=method, ctx=context)
+        raise ValidationError.from_exception_data("distil", [details])
+    return METHODS[method].model_validate(options_of_method(section))
 
 
 DistilConfig = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_of_its_method)]

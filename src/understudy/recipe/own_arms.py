@@ -32,11 +32,11 @@ def for_arm(recipe: Recipe, arm: str) -> Recipe:
     return recipe.revised(value)
 
 
-def own_student(recipe: Recipe, arm: str) -> bool:
+def has_own_student(recipe: Recipe, arm: str) -> bool:
     """Whether an arm starts from another student than the run's, which then needs its own fine-tuning."""
     return for_arm(recipe, arm).student != recipe.student
 
 
-def own_answers(recipe: Recipe, arm: str) -> bool:
+def has_own_answers(recipe: Recipe, arm: str) -> bool:
     """Whether an arm asks the teacher for other answers than the run does."""
     return for_arm(recipe, arm).seqkd != recipe.seqkd

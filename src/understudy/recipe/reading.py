@@ -45,7 +45,7 @@ def load_recorded(path: str | os.PathLike[str], *, extensions: Path | None = Non
     value = load_yaml(path)
     distil = value.get("distil")
     if isinstance(distil, dict) and distil.get("method", methods.DEFAULT) in methods.METHODS:
-        value = {**value, "distil": methods.own_options(distil, recorded=True)}
+        value = {**value, "distil": methods.options_of_method(distil, recorded=True)}
     return parse_recipe(value, origin=str(path), extensions=extensions)
 
 
@@ -139,13 +139,13 @@ class _Loader(yaml.SafeLoader):
         Raises:
             yaml.YAMLError: a key stands twice.
         """
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
                 )
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -171,7 +171,7 @@ def describe(fault: Any, value: dict[str, Any]) -> str:
         return f"{path}: {message}" if fault["loc"] else message
     *above, last = (str(part) for part in fault["loc"])
     known = list(fields.fields_of(fields.section_at(".".join(above)) or Recipe))
-    if above == ["distil"] and (reason := methods.foreign(value["distil"].get("method", methods.DEFAULT), last)):
+    if above == ["distil"] and (reason := methods.why_foreign(value["distil"].get("method", methods.DEFAULT), last)):
         return f"{path} {reason}"
     return f"unknown key `{path}`: {did_you_mean(last, known)}"
 

@@ -16,7 +16,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_val
 
 from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
-from understudy.extensions import Extension, load_all, unchanged
+from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
@@ -29,6 +29,9 @@ ContextOverflow = Literal["window", "refuse", "truncate"]
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
+SOURCES = ("source", "dev", "test", "unlabelled")
+"""The files that `data` may name, as its `format` and `columns` call them."""
+
 OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
 LIKE = "like"
@@ -40,10 +43,12 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
-    format: str = "auto"
-    """How to read it: auto, messages, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa, gsm8k."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Names of your own columns, for example `{question: Query, answer: Reply}`."""
+    format: str | dict[str, str] = "auto"
+    """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
+    gsm8k; or one for each of source, dev, test and unlabelled: `{test: squad}`, the others auto."""
+    columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
+    """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
+    `{question: Query, test: {question: Frage}}`."""
     password_env: str = ""
     """The environment variable that holds the password of an encrypted zip (TeleQnA)."""
     hub_split: str = "train"
@@ -67,7 +72,7 @@ class DataConfig(Section):
     seed: int = 0
     """Seed of the split, independent of the training seed."""
     on_bad_row: Literal["error", "quarantine"] = "error"
-    """Stop at a bad row, or put bad rows into `quarantine.jsonl` and go on."""
+    """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
     context_overflow: ContextOverflow = "window"
     """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
     max_length: int = Field(default=512, gt=0)
@@ -76,6 +81,27 @@ class DataConfig(Section):
     """Longest answer in tokens, in training and in generation."""
     system: str = ""
     """A system prompt put before every question."""
+
+    def format_of(self, role: str) -> str:
+        """The layout of one source: of `source`, `dev`, `test` or `unlabelled`."""
+        return self.format if isinstance(self.format, str) else self.format.get(role, "auto")
+
+    def columns_of(self, role: str) -> dict[str, str]:
+        """The columns of one source: those for all, and its own, which go before."""
+        own = self.columns.get(role, {})
+        common = {name: column for name, column in self.columns.items() if isinstance(column, str)}
+        return common | (own if isinstance(own, dict) else {})
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> DataConfig:
+        """Sources that `format` and `columns` may speak of."""
+        named = [("format", self.format)] if isinstance(self.format, dict) else []
+        named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
+        for field, names in named:
+            for name in names:
+                if name not in SOURCES:
+                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, SOURCES)}")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -245,12 +271,17 @@ class Recipe(Section):
         """A recipe that names no arms trains the one that learns its `tasks` and those of its own beside the others."""
         if not isinstance(value, dict):
             return value
-        evaluate, own = value.get("evaluate", {}), value.get("arms") or {}
+        evaluate, declared = value.get("evaluate", {}), value.get("arms") or {}
         with_tasks = value.get("tasks") is not None
-        if not isinstance(evaluate, dict) or "arms" in evaluate or not isinstance(own, dict) or not (with_tasks or own):
+        if (
+            not isinstance(evaluate, dict)
+            or "arms" in evaluate
+            or not isinstance(declared, dict)
+            or not (with_tasks or declared)
+        ):
             return value
         names = (name for name in trained_arms() if name in DEFAULT_ARMS or (with_tasks and _learns_tasks(name)))
-        return {**value, "evaluate": {**evaluate, "arms": (*names, *own)}}
+        return {**value, "evaluate": {**evaluate, "arms": (*names, *declared)}}
 
     @model_validator(mode="after")
     def _arms(self) -> Recipe:
@@ -312,14 +343,19 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        for section, name in (path.split(".") for path in LATER_FIELDS):
+            if fields[section] and not fields[section][name]:
+                del fields[section][name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
-        return fields | ({"extensions": [each.fingerprint for each in self._loaded]} if self._loaded else {})
+        return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that name this recipe among others of the same name."""
         return fingerprint(self.identity(), length=8)
 
 
+LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings")
+"""Fields that an identity leaves out at their default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
@@ -339,8 +375,8 @@ def _base_of(fields: dict[str, Any]) -> str:
 def _own_arm_fault(name: str, fields: dict[str, Any]) -> str:
     """What is wrong with an arm of a recipe's own; empty where nothing is."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in ARMS or name in _RESERVED:
-        taken = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
-        return f"arms.{name}: give the arm a name{taken}"
+        advice = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
+        return f"arms.{name}: give the arm a name{advice}"
     if _base_of(fields) not in trained_arms():
         return f"arms.{name}.{LIKE}: {_unknown_arm(_base_of(fields), trained_arms())}"
     for path in fields:
@@ -359,5 +395,5 @@ def _revived(value: dict[str, Any], loaded: tuple[Extension, ...]) -> Recipe:
     Raises:
         RunError: one of its extensions is no longer what it was there.
     """
-    unchanged(loaded)
+    load_unchanged(loaded)
     return Recipe.model_validate(value, context={"loaded": loaded})

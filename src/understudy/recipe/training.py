@@ -87,6 +87,9 @@ class ModelConfig(Section):
     """Floating-point type of the weights; auto: bfloat16 on a GPU that has it, else float32."""
     chat_template: str | None = None
     """A Jinja chat template that replaces the tokenizer's own."""
+    resize_embeddings: bool = False
+    """Give the model an embedding for each token of a tokenizer that has more: the mean of its own. With LoRA they stay
+    that mean. Without it a tokenizer whose tokens the model does not have is refused."""
     revision: str | None = None
     """Revision of a hub id."""
     trust_remote_code: bool = False

@@ -74,7 +74,7 @@ class CrossTokenizer:
         """Align one answer.
 
         Args:
-            student: the student's tokens, with their cuts.
+            student: the student's tokens, with the places where they end.
             teacher: the teacher's.
             answer: the text that both were made from.
         """
@@ -82,16 +82,18 @@ class CrossTokenizer:
             return by_position(len(student.answer_ids), len(teacher.answer_ids))
         if not student.token_ends or not teacher.token_ends:
             return _no_partners(len(student.answer_ids), len(teacher.answer_ids), groups=self.kind == "groups")
-        ours, theirs = np.array(student.token_ends), np.array(teacher.token_ends)
+        student_ends, teacher_ends = np.array(student.token_ends), np.array(teacher.token_ends)
         if student.answer_prefix != teacher.answer_prefix:
             # What the templates put before the answer differs: no place in it is one that both know.
-            ours[(ours < 0) & (ours != UNKNOWN)] -= _FAR
+            student_ends[(student_ends < 0) & (student_ends != UNKNOWN)] -= _FAR
         if self.kind == "exact":
-            return by_span(ours, theirs)
+            return by_span(student_ends, teacher_ends)
         if self.kind == "groups":
-            return by_groups(ours, theirs, last=self.last)
+            return by_groups(student_ends, teacher_ends, last=self.last)
         ids = np.array(student.answer_ids), np.array(teacher.answer_ids)
-        return by_edit_distance((ours, ids[0]), (theirs, ids[1]), answer.strip().encode(), self.vocabulary.nearest)
+        return by_edit_distance(
+            (student_ends, ids[0]), (teacher_ends, ids[1]), answer.strip().encode(), self.vocabulary.nearest
+        )
 
     def without_partners(self, num_student: int, num_teacher: int) -> RowAlignment:
         """The alignment of an answer of which no token has a partner."""
@@ -104,43 +106,45 @@ def by_position(num_student: int, num_teacher: int) -> RowAlignment:
     return RowAlignment(np.where(positions < num_teacher, positions, -1))
 
 
-def by_span(ours: Ints, theirs: Ints) -> RowAlignment:
+def by_span(student_ends: Ints, teacher_ends: Ints) -> RowAlignment:
     """Tokens that cover the same bytes of the answer; all others have no partner (exact token alignment, DSKDv2).
 
     Args:
-        ours: the student's cuts.
-        theirs: the teacher's.
+        student_ends: where the student's tokens end (`TokenizedExample.token_ends`).
+        teacher_ends: the same of the teacher.
     """
-    partners = np.full(len(ours) - 1, -1)
-    (own_spans, own_places), (spans, places) = _spans(ours), _spans(theirs)
-    _, mine, other = np.intersect1d(own_spans, spans, assume_unique=True, return_indices=True)
-    partners[own_places[mine]] = places[other]
+    partners = np.full(len(student_ends) - 1, -1)
+    (student_spans, student_places), (teacher_spans, teacher_places) = _spans(student_ends), _spans(teacher_ends)
+    _, in_student, in_teacher = np.intersect1d(student_spans, teacher_spans, assume_unique=True, return_indices=True)
+    partners[student_places[in_student]] = teacher_places[in_teacher]
     return RowAlignment(partners)
 
 
-def by_groups(ours: Ints, theirs: Ints, *, last: bool = False) -> RowAlignment:
+def by_groups(student_ends: Ints, teacher_ends: Ints, *, last: bool = False) -> RowAlignment:
     """The shortest runs of tokens that begin and end at the same byte on both sides (GOLD).
 
     Tokens that cover nothing belong to no group, nor does anything behind the last common boundary, nor the first
     run where the templates put different things before the answer.
     """
-    alignment = _no_partners(len(ours) - 1, len(theirs) - 1, groups=True)
-    own_places, places = _covering(ours), _covering(theirs)
-    common = np.intersect1d(ours[1:][own_places], theirs[1:][places])
+    alignment = _no_partners(len(student_ends) - 1, len(teacher_ends) - 1, groups=True)
+    student_places, teacher_places = _covering(student_ends), _covering(teacher_ends)
+    common = np.intersect1d(student_ends[1:][student_places], teacher_ends[1:][teacher_places])
     common = common[common != UNKNOWN]
     if not len(common):
         return alignment
     # A run's number is how many common boundaries lie before its end; what lies behind the last one is no run.
-    own_runs, runs = (np.searchsorted(common, _ends(c)[p]) for c, p in ((ours, own_places), (theirs, places)))
+    student_runs = np.searchsorted(common, _ends(student_ends)[student_places])
+    teacher_runs = np.searchsorted(common, _ends(teacher_ends)[teacher_places])
     numbers = np.arange(len(common))
-    if ours[own_places[0]] != theirs[places[0]]:
+    if student_ends[student_places[0]] != teacher_ends[teacher_places[0]]:
         numbers = numbers[1:]
-    mine, other = (p[_edge(r, numbers, last=last)] for p, r in ((own_places, own_runs), (places, runs)))
-    alignment.partners[mine] = other
+    student_anchors = student_places[_edge(student_runs, numbers, last=last)]
+    teacher_anchors = teacher_places[_edge(teacher_runs, numbers, last=last)]
+    alignment.partners[student_anchors] = teacher_anchors
     anchors = np.full(len(common) + 1, -1)
-    anchors[numbers] = mine
-    alignment.student_groups[own_places] = anchors[own_runs]
-    alignment.teacher_groups[places] = anchors[runs]
+    anchors[numbers] = student_anchors
+    alignment.student_groups[student_places] = anchors[student_runs]
+    alignment.teacher_groups[teacher_places] = anchors[teacher_runs]
     return alignment
 
 
@@ -154,23 +158,23 @@ def by_edit_distance(
     the prompt, which predicts the first token, counts as one token that both share.
 
     Args:
-        student: the student's cuts and its answer tokens.
+        student: where the student's tokens end, and its answer tokens.
         teacher: the same of the teacher.
         answer: the stripped answer.
         nearest: `[V_t]` the student's id for each of the teacher's.
     """
-    (ours, own_ids), (theirs, other_ids) = student, teacher
-    read = [_pieces(token_ends, answer)[:-1] for token_ends in (ours, theirs)]
-    same = np.zeros(len(own_ids), dtype=bool)
-    partners = np.full(len(own_ids), -1)
-    same[0] = ours[0] == theirs[0]
+    (student_ends, student_ids), (teacher_ends, teacher_ids) = student, teacher
+    read = [_pieces(token_ends, answer)[:-1] for token_ends in (student_ends, teacher_ends)]
+    same = np.zeros(len(student_ids), dtype=bool)
+    partners = np.full(len(student_ids), -1)
+    same[0] = student_ends[0] == teacher_ends[0]
     partners[0] = 0
     if all(read):
         rows, columns = warp(process.cdist(read[0], read[1], scorer=Levenshtein.distance, dtype=np.int32))
         single = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
         rows, columns = rows[single], columns[single]
         partners[rows + 1] = columns + 1
-        same[rows + 1] = nearest[other_ids[columns]] == own_ids[rows]
+        same[rows + 1] = nearest[teacher_ids[columns]] == student_ids[rows]
     return RowAlignment(np.where(same, partners, -1))
 
 

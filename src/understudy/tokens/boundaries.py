@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from understudy.tokens.control_tokens import Masked
 from understudy.tokens.vocabulary import description, token_bytes
 
 UNKNOWN = np.iinfo(np.int64).min
@@ -42,14 +43,15 @@ class Boundaries:
         self._tokenizer.no_padding()
         self._bytes = token_bytes(tokenizer)
 
-    def ends(self, text: str, ids: Sequence[int]) -> list[int] | None:
+    def ends(self, text: str, ids: Sequence[int], masked: Masked | None = None) -> list[int] | None:
         """The byte of `text` at which each token ends, `UNKNOWN` inside a character that gives no hint.
 
         Args:
             text: what was tokenised, without special tokens added.
             ids: the tokens it became; None is returned where this tokenizer makes other ones.
+            masked: its tokens and where they stand, where names of control tokens in it are masked.
         """
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        encoded = masked or self._tokenizer.encode(text, add_special_tokens=False)
         if encoded.ids != list(ids):
             return None
         at = np.concatenate([[0], np.cumsum([len(character.encode()) for character in text], dtype=np.int64)])

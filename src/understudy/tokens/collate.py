@@ -97,14 +97,16 @@ def encode_row(
 ) -> EncodedRow:
     """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
     token_ends = cross_tokenizer is not None and cross_tokenizer.kind != "start" and not num_forced_chars
-    ours = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
-    theirs = teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
+    student_tokens = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+    teacher_tokens = (
+        teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
+    )
     aligned = None
-    if cross_tokenizer and theirs and num_forced_chars:
-        aligned = cross_tokenizer.without_partners(len(ours.learned_ids), len(theirs.learned_ids))
-    elif cross_tokenizer and theirs:
-        aligned = cross_tokenizer.align(ours, theirs, answer_text(example))
-    return EncodedRow(example.id, ours, theirs, example.origin == "gold", aligned)
+    if cross_tokenizer and teacher_tokens and num_forced_chars:
+        aligned = cross_tokenizer.without_partners(len(student_tokens.learned_ids), len(teacher_tokens.learned_ids))
+    elif cross_tokenizer and teacher_tokens:
+        aligned = cross_tokenizer.align(student_tokens, teacher_tokens, answer_text(example))
+    return EncodedRow(example.id, student_tokens, teacher_tokens, example.origin == "gold", aligned)
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,8 @@ class Collator:
             batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
         if self.teacher_pad is None:
             return batch
-        theirs = [row.teacher for row in rows]
-        assert all(theirs), "rows were encoded without a teacher"
+        teacher_rows = [row.teacher for row in rows]
+        assert all(teacher_rows), "rows were encoded without a teacher"
         aligned = [row.alignment for row in rows if row.alignment is not None]
         if len(aligned) == len(rows):
             lengths = [[len(side.learned_ids) for side in sides if side] for sides in _both(rows)]
@@ -161,7 +163,7 @@ class Collator:
         if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
             batch["teacher"] = student
             return batch
-        batch["teacher"] = _tokens([side for side in theirs if side is not None], self.teacher_pad)
+        batch["teacher"] = _tokens([side for side in teacher_rows if side is not None], self.teacher_pad)
         if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
             raise ModelError(
                 "teacher and student cut the same answer into different tokens, though their vocabularies agree",

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from understudy.errors import ModelError
 from understudy.recipe import METHODS, MethodConfig
 from understudy.tokens.template import Template
-from understudy.tokens.template_checks import open_thought
+from understudy.tokens.template_checks import embedding_fault, open_thought, without_embedding
 from understudy.tokens.vocabulary import token_bytes
 
 MAX_EXTRA_TOKENS = 0.01
@@ -55,16 +55,17 @@ class Vocabularies:
     @property
     def difference(self) -> str:
         """Why the two are not one vocabulary, in words; empty where they are."""
-        ours, theirs = self.tokens
+        num_student, num_teacher = self.tokens
         extra = len(self.student_only) + len(self.teacher_only)
-        if self.moved or self.clashing or extra > MAX_EXTRA_TOKENS * min(ours, theirs):
+        if self.moved or self.clashing or extra > MAX_EXTRA_TOKENS * min(num_student, num_teacher):
             sentence = (
-                f"student {ours:,} tokens, teacher {theirs:,}; {len(self.student_only):,} only the student's, "
-                f"{len(self.teacher_only):,} only the teacher's, {len(self.moved):,} under another id"
+                f"student {num_student:,} tokens, teacher {num_teacher:,}; "
+                f"{len(self.student_only):,} only the student's, {len(self.teacher_only):,} only the teacher's, "
+                f"{len(self.moved):,} under another id"
             )
             if self.clashing:
-                place, own_token, other_token = self.clashing[0]
-                sentence += f"; id {place} is {own_token!r} to the student and {other_token!r} to the teacher"
+                place, student_token, teacher_token = self.clashing[0]
+                sentence += f"; id {place} is {student_token!r} to the student and {teacher_token!r} to the teacher"
             return sentence
         if not self.cut_alike:
             return "equal vocabularies, but a text is cut differently (normaliser or merges differ)"
@@ -73,20 +74,24 @@ class Vocabularies:
 
 def compare_vocabularies(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> Vocabularies:
     """Compare two vocabularies id by id."""
-    (ours, own_names), (theirs, other_names) = _entries(student), _entries(teacher)
-    own_places, places = _places(ours), _places(theirs)
-    shared = range(min(len(ours), len(theirs)))
-    clashing, renamed = [], []
-    for i in shared:
-        own, other = ours[i], theirs[i]
-        if own is not None and other is not None and own[1] != other[1]:
-            (renamed if own[0] and other[0] else clashing).append((i, own_names[i], other_names[i]))
+    (student_entries, student_names), (teacher_entries, teacher_names) = _entries(student), _entries(teacher)
+    student_places, teacher_places = _places(student_entries), _places(teacher_entries)
+    same, clashing, renamed = 0, [], []
+    for i, (entry, teacher_entry) in enumerate(zip(student_entries, teacher_entries, strict=False)):
+        if entry is None or teacher_entry is None:
+            continue
+        same += entry[1] == teacher_entry[1]
+        if entry[1] != teacher_entry[1]:
+            both_special = entry[0] and teacher_entry[0]
+            (renamed if both_special else clashing).append((i, student_names[i], teacher_names[i]))
+    written = [(i, entry[1]) for i, entry in enumerate(student_entries) if entry]
+    teacher_written = [(i, entry[1]) for i, entry in enumerate(teacher_entries) if entry]
     return Vocabularies(
-        tokens=(sum(x is not None for x in ours), sum(x is not None for x in theirs)),
-        same=sum(ours[i] is not None and theirs[i] is not None and ours[i][1] == theirs[i][1] for i in shared),  # pyright: ignore
-        moved=[own_names[i] for i, x in enumerate(ours) if x and x[1] in places and i not in places[x[1]]],
-        student_only=[(i, own_names[i]) for i, x in enumerate(ours) if x and x[1] not in places],
-        teacher_only=[(i, other_names[i]) for i, x in enumerate(theirs) if x and x[1] not in own_places],
+        tokens=(len(written), len(teacher_written)),
+        same=same,
+        moved=[student_names[i] for i, text in written if i not in teacher_places.get(text, {i})],
+        student_only=[(i, student_names[i]) for i, text in written if text not in teacher_places],
+        teacher_only=[(i, teacher_names[i]) for i, text in teacher_written if text not in student_places],
         clashing=clashing,
         renamed=renamed,
         cut_alike=_ids(student) == _ids(teacher),
@@ -140,6 +145,7 @@ class TokenizerPair:
         ends: (id, token) that ends an answer, student's and teacher's.
         slow: sides whose tokenizer does not tell where tokens stand.
         open_thought: whether the prompt ends inside a thought, student's and teacher's.
+        without_embedding: (id, token) of what a model has no embedding for, student's and teacher's.
     """
 
     vocabularies: Vocabularies
@@ -147,6 +153,7 @@ class TokenizerPair:
     ends: tuple[tuple[int, str], tuple[int, str]]
     slow: tuple[str, ...]
     open_thought: tuple[bool, bool]
+    without_embedding: tuple[Sequence[tuple[int, str]], Sequence[tuple[int, str]]] = ((), ())
 
     @classmethod
     def of(
@@ -160,6 +167,7 @@ class TokenizerPair:
             ends=(_end(student), _end(teacher)),
             slow=tuple(name for name, side in sides.items() if not hasattr(side.tokenizer, "backend_tokenizer")),
             open_thought=(open_thought(student), open_thought(teacher)),
+            without_embedding=(without_embedding(student, columns[0]), without_embedding(teacher, columns[1])),
         )
 
 
@@ -168,7 +176,7 @@ def _end(template: Template) -> tuple[int, str]:
 
 
 @dataclass(frozen=True)
-class Shares:
+class AlignmentShares:
     """What alignment gives on rows of the data; each a share of the student's answer tokens unless stated.
 
     Attributes:
@@ -205,7 +213,7 @@ class Judgement:
     hint: str = ""
 
 
-def assess_method(method: str, pair: TokenizerPair, shares: Shares | None = None) -> Judgement:
+def assess_method(method: str, pair: TokenizerPair, shares: AlignmentShares | None = None) -> Judgement:
     """Judge one method.
 
     Args:
@@ -235,6 +243,10 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
         if columns is not None and place >= columns:
             why = f"the {side}'s answers end with {name!r}, id {place}, and its head has {columns:,} columns"
             return Judgement("unsound", why, "head", "take the tokenizer that belongs to the model")
+    for side, columns, tokens in zip(("student", "teacher"), pair.columns, pair.without_embedding, strict=True):
+        if tokens:
+            why, hint = embedding_fault(side, tokens, columns)
+            return Judgement("unsound", why, "head", hint)
     if pair.open_thought[0] != pair.open_thought[1]:
         side = "student" if pair.open_thought[0] else "teacher"
         why = f"the {side}'s prompt ends inside a thought and the other's does not: one thinks where the other answers"
@@ -242,15 +254,15 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
     return None
 
 
-def _column_by_column(pair: TokenizerPair, shares: Shares | None) -> Judgement:
+def _column_by_column(pair: TokenizerPair, shares: AlignmentShares | None) -> Judgement:
     difference = pair.vocabularies.difference
     if difference:
         hint = "distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family"
         return Judgement("unsound", f"needs one vocabulary, and the two differ: {difference}", "vocabulary", hint)
     hint = "give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma"
-    (own, name), (other, other_name) = pair.ends
-    if own != other:
-        why = f"compares position by position, and answers end differently: {name!r} and {other_name!r}"
+    (student_end, student_name), (teacher_end, teacher_name) = pair.ends
+    if student_end != teacher_end:
+        why = f"compares position by position, and answers end differently: {student_name!r} and {teacher_name!r}"
         return Judgement("unsound", why, "template", hint)
     if shares is not None and shares.same_targets < 1:
         unequal = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
@@ -258,7 +270,7 @@ def _column_by_column(pair: TokenizerPair, shares: Shares | None) -> Judgement:
     return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
 
 
-def _aligned(config: type[MethodConfig], shares: Shares | None) -> Judgement:
+def _aligned(config: type[MethodConfig], shares: AlignmentShares | None) -> Judgement:
     if shares is None or config.share is None:
         return Judgement("sound", "aligns answers by the bytes that tokens cover")
     share = getattr(shares, config.share)

@@ -51,6 +51,8 @@ class ExampleTokenizer:
                 num_forced=num_forced_tokens(encoded, text, num_forced_chars),
                 token_ends=encoded.token_ends if token_ends else [],
             )
+        if self.template.control_tokens.slips_through(text):
+            self.add_note("answers with text that the tokenizer takes for control tokens")
         if token_ends and not encoded.token_ends:
             self.add_note("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
@@ -120,7 +122,7 @@ class ExampleTokenizer:
         )
 
     def _tokens(self, text: str) -> int:
-        return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
+        return len(self.template.text_ids(text))
 
     def add_note(self, what: str) -> None:
         """Note once more that something was cut or left out."""

@@ -180,9 +180,14 @@ def _roles(
     """Teacher's id → student's id for what ends an answer and for special tokens of one role."""
     ids: dict[int, int] = {} if ends is None else {ends[1]: ends[0]}
     for role in _ROLES:
-        ours, theirs = getattr(student, role, None), getattr(teacher, role, None)
-        if ours is not None and theirs is not None and theirs not in ids and ours not in ids.values():
-            ids[theirs] = ours
+        student_id, teacher_id = getattr(student, role, None), getattr(teacher, role, None)
+        if (
+            student_id is not None
+            and teacher_id is not None
+            and teacher_id not in ids
+            and student_id not in ids.values()
+        ):
+            ids[teacher_id] = student_id
     return ids
 
 

@@ -39,20 +39,20 @@ def run_stage(stage: Stage, recipe: Recipe, folder: Path, progress: Progress, *,
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     run = Run(folder)
-    work = KINDS[stage.kind].function()
-    own = own_seed(for_arm(recipe, stage.argument), stage)
-    seed_all(own.seed)
-    begin = time.perf_counter()
-    with _mendable(stage.name):
+    function = KINDS[stage.kind].function()
+    stage_recipe = with_stage_seed(for_arm(recipe, stage.argument), stage)
+    seed_all(stage_recipe.seed)
+    started_at = time.perf_counter()
+    with _user_errors(stage.name):
         if first:
             run.begin(stage.name, stage.needs)
-        notes = work(Context(run, own, progress, stage, recipe), stage.argument)
+        notes = function(Context(run, stage_recipe, progress, stage, recipe), stage.argument)
         if first:
-            seconds = round(time.perf_counter() - begin, 3)
+            seconds = round(time.perf_counter() - started_at, 3)
             run.mark_done(stage.name, plain(notes or {}), seconds=seconds)
 
 
-def own_seed(recipe: Recipe, stage: Stage) -> Recipe:
+def with_stage_seed(recipe: Recipe, stage: Stage) -> Recipe:
     """The recipe with the seed that a stage goes by: that of the model it works on, where the model has one."""
     side = side_of(stage)
     model = (recipe.teacher if side == "teacher" else recipe.student) if side else None
@@ -60,7 +60,7 @@ def own_seed(recipe: Recipe, stage: Stage) -> Recipe:
 
 
 @contextmanager
-def _mendable(name: str) -> Iterator[None]:
+def _user_errors(name: str) -> Iterator[None]:
     """Say in one sentence what is no fault of the program: the disk or the memory is full."""
     try:
         yield

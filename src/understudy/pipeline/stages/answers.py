@@ -10,8 +10,9 @@ from understudy.models.generate import answer_examples
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
-from understudy.recipe.own_arms import own_answers
+from understudy.recipe.own_arms import has_own_answers
 from understudy.records import AnswersNotes
+from understudy.tokens.thoughts import without_thought
 from understudy.types import Example
 
 FILE = "answers.jsonl"
@@ -30,7 +31,11 @@ def answers(context: Context, _: str) -> AnswersNotes:
     replies = answer_examples(model, tokenizer, questions, batch_size=recipe.evaluate.batch_size, progress=counter)
     kept, dropped = [], {"empty": 0, "unfinished": 0}
     for example, answer in zip(questions, replies, strict=True):
-        if not answer.text:
+        text = without_thought(answer.text)
+        if text is None:
+            # There is no answer in it, finished or not.
+            dropped["unfinished"] += 1
+        elif not text:
             dropped["empty"] += 1
         elif not answer.finished and not recipe.seqkd.keep_unfinished:
             dropped["unfinished"] += 1
@@ -38,9 +43,7 @@ def answers(context: Context, _: str) -> AnswersNotes:
             # Where the gold answer stands says nothing of the teacher's.
             meta = {key: value for key, value in example.meta.items() if key != "answer_start"}
             meta |= {} if answer.finished else {"unfinished": True}
-            kept.append(
-                dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
-            )
+            kept.append(dataclasses.replace(example, answers=(text,), origin="teacher", rationales=(), meta=meta))
     write_jsonl(context.folder / FILE, (as_row(example) for example in kept))
     if not kept:
         raise RunError(
@@ -52,8 +55,8 @@ def answers(context: Context, _: str) -> AnswersNotes:
 
 def teacher_answers(context: Context) -> list[Example]:
     """What the teacher answered for the stage's arm; nothing where no arm uses its answers."""
-    own = own_answers(context.whole, context.stage.argument)
-    path = context.run.stage(stage_of("answers", context.stage.argument if own else "").name) / FILE
+    has_own = has_own_answers(context.run_recipe, context.stage.argument)
+    path = context.run.stage(stage_of("answers", context.stage.argument if has_own else "").name) / FILE
     return [from_row(row) for row in read_jsonl(path)] if path.is_file() else []
 
 
@@ -63,8 +66,8 @@ def distilled_rows(context: Context) -> list[Example]:
     Without unlabelled questions it reads the gold rows alone.
     """
     gold = rows_of(context.run, "train")
-    known = {example.id for example in gold}
-    return gold + [example for example in teacher_answers(context) if example.id not in known]
+    gold_ids = {example.id for example in gold}
+    return gold + [example for example in teacher_answers(context) if example.id not in gold_ids]
 
 
 def seqkd_rows(context: Context) -> list[Example]:

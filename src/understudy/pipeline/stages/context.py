@@ -1,4 +1,4 @@
-"""What the stages of a run share: the context they are given, and the rows and weights that earlier ones left."""
+"""What the stages of a run share: the context they run in, and the rows and weights that earlier ones left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from understudy.models.load import pick_device
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stage import Stage
 from understudy.recipe import ModelConfig, Recipe
-from understudy.recipe.own_arms import own_student
+from understudy.recipe.own_arms import has_own_student
 from understudy.run import Run
 from understudy.types import Example, Message
 
@@ -24,21 +24,21 @@ ROLES = ("train", "unlabelled", "dev", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What every stage is given.
+    """What the function of a stage is called with.
 
     Attributes:
         run: the run folder.
         recipe: by which the stage works: the run's, with what its arm changes and the seed that it goes by.
         progress: called with (done, total, note).
         stage: itself.
-        whole: the run's recipe as it stands.
+        run_recipe: the run's recipe as it stands.
     """
 
     run: Run
     recipe: Recipe
     progress: Progress
     stage: Stage
-    whole: Recipe
+    run_recipe: Recipe
 
     @property
     def folder(self) -> Path:
@@ -89,8 +89,8 @@ def teacher_weights(run: Run, recipe: Recipe) -> str | None:
 
 def student_weights(context: Context) -> str | None:
     """The folder of the student that the stage's arm starts from, or None where it is used as it came."""
-    own = own_student(context.whole, context.stage.argument)
-    return _weights(context.run, context.recipe.student, context.stage.argument if own else "student")
+    has_own = has_own_student(context.run_recipe, context.stage.argument)
+    return _weights(context.run, context.recipe.student, context.stage.argument if has_own else "student")
 
 
 def _weights(run: Run, model: ModelConfig, name: str) -> str | None:

@@ -39,7 +39,7 @@ def generate(context: Context, _: str) -> GenerationNotes:
     assert config is not None
     examples, folder = examples_to_write_about(run, config), run.stage(STAGE)
     if config.recorded:
-        written = recorded.take_over(config.recorded, examples, config, folder, progress=context.progress)
+        written = recorded.import_recorded(config.recorded, examples, config, folder, progress=context.progress)
     else:
         written = pipeline.generate(
             examples,
@@ -56,10 +56,10 @@ def generate(context: Context, _: str) -> GenerationNotes:
         )
     _check_kept(written, folder)
     steps = sorted(path.stem for path in folder.glob("*.jsonl") if path.name != store.FINISHED)
-    rows = itertools.chain.from_iterable(store.read(folder, step) for step in steps)
+    rows = itertools.chain.from_iterable(store.read_step(folder, step) for step in steps)
     quality, revision = text_statistics.figures(rows, examples), None
     if {"explain", "revise"} <= set(steps):
-        before, after = store.read(folder, "explain"), store.read(folder, "revise")
+        before, after = store.read_step(folder, "explain"), store.read_step(folder, "revise")
         revision = text_statistics.revision(before, after, examples, seed=config.seed)
     return GenerationNotes(**vars(written), quality=quality, sources=text_sources(config), revision=revision)
 
@@ -85,7 +85,7 @@ def _commonest_reason(folder: Path, step: str) -> str:
     """The kind of reason that most rows have, in the words of the first of them."""
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for reason in (reason for row in store.read(folder, step) if row.provenance for reason in row.reasons):
+    for reason in (reason for row in store.read_step(folder, step) if row.provenance for reason in row.reasons):
         kind = reason.partition(":")[0]
         first.setdefault(kind, reason)
         counts[kind] += 1
@@ -104,12 +104,12 @@ def text_completer(context: Context) -> Completer:
     endpoint = recipe.generate.teacher
     if endpoint is not None:
         return build_completer(endpoint, cache_folder("teacher"), account=run.folder.name)
-    own = recipe.local_teacher
-    config = EndpointConfig(model=own.model, concurrency=recipe.evaluate.batch_size)
+    teacher = recipe.local_teacher
+    config = EndpointConfig(model=teacher.model, concurrency=recipe.evaluate.batch_size)
     # A cache of its own: another run's teacher of the same name has other weights.
     folder = run.stage(STAGE) / "answers"
     weights = teacher_weights(run, recipe)
-    return LocalCompleter(config, folder, section=own, weights=weights, device=recipe.device, seed=recipe.seed)
+    return LocalCompleter(config, folder, section=teacher, weights=weights, device=recipe.device, seed=recipe.seed)
 
 
 def demonstrations(run: Run, recipe: Recipe) -> Sequence[Demonstration]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
+from understudy.tokens.misfits import misfit_of
 from understudy.tokens.template import Template
+from understudy.tokens.template_checks import control_notes
 from understudy.types import Example
 
 
@@ -25,7 +28,9 @@ def data(context: Context, _: str) -> DataNotes:
     """Load and split."""
     recipe, folder = context.recipe, context.run.folder / "data"
     context.progress(0, 1, "read")
-    splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl")
+    # Which rows fit is asked here only where those that do not are set aside; otherwise the stage `pair` stops at them.
+    misfit = misfit_of(tokenizers_of(recipe)) if recipe.data.on_bad_row == "quarantine" else None
+    splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl", misfit=misfit)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
@@ -34,6 +39,13 @@ def data(context: Context, _: str) -> DataNotes:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     write_json(folder / "notes.json", dict(splits.notes))
     return DataNotes({role: len(getattr(splits, role)) for role in ROLES})
+
+
+def tokenizers_of(recipe: Recipe) -> list[ExampleTokenizer]:
+    """One for each model that reads the rows: those of the run, and of arms that differ in their student."""
+    models = [recipe.teacher, *(variant.student for variant in variants_of(recipe))]
+    distinct = [model for n, model in enumerate(models) if model is not None and model not in models[:n]]
+    return [load_example_tokenizer(model, recipe.data) for model in distinct]
 
 
 def pair(context: Context, _: str) -> PairNotes:
@@ -51,9 +63,9 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
     """The recipes by which a run trains: its own, and those of its arms that differ in student or method."""
     variants = [recipe]
     for name in recipe.evaluate.arms:
-        own = for_arm(recipe, name)
-        if all((own.student, own.distil) != (other.student, other.distil) for other in variants):
-            variants.append(own)
+        variant = for_arm(recipe, name)
+        if all((variant.student, variant.distil) != (other.student, other.distil) for other in variants):
+            variants.append(variant)
     return variants
 
 
@@ -62,11 +74,17 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tupl
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)
+    columns = (head_columns(recipe.student), head_columns(recipe.teacher) if recipe.teacher else None)
+    build.check_embeddings("student", student.template, columns[0])
+    if teacher:
+        build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
-        columns = (head_columns(recipe.student), head_columns(recipe.teacher))
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
+    for tokenizer in (student, teacher):
+        if tokenizer:
+            tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
     return student.template, teacher.template if teacher else None
 
 

@@ -124,13 +124,13 @@ class MinEdit(AlignedObjective):
     @classmethod
     def build(cls, config: MinEditConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
-        ours, theirs = head_of(student), head_of(teacher)
-        nearest = torch.from_numpy(_between(cross_tokenizer).nearest)[: len(theirs.weight)]
+        student_head, teacher_head = head_of(student), head_of(teacher)
+        nearest = torch.from_numpy(_between(cross_tokenizer).nearest)[: len(teacher_head.weight)]
         return cls(
             divergence_of(config),
             nearest,
-            len(ours.weight),
-            _exact(cross_tokenizer, ours, theirs),
+            len(student_head.weight),
+            _exact(cross_tokenizer, student_head, teacher_head),
             temperature=config.temperature,
             gold_weight=config.gold_weight,
             scale_by_temperature_squared=config.scale_by_temperature_squared,
@@ -225,12 +225,12 @@ class DualSpaceV2Objective(Objective):
     @classmethod
     def build(cls, config: DskdV2Config, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
-        ours, theirs = head_of(student), head_of(teacher)
+        student_head, teacher_head = head_of(student), head_of(teacher)
         spaces = DualSpaceV2(
-            ours.weight,
-            theirs.weight,
-            shared_columns(_exact(cross_tokenizer, ours, theirs)),
-            scale=theirs.scale / ours.scale,
+            student_head.weight,
+            teacher_head.weight,
+            shared_columns(_exact(cross_tokenizer, student_head, teacher_head)),
+            scale=teacher_head.scale / student_head.scale,
             agreement_threshold=config.agreement_threshold,
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
@@ -280,8 +280,8 @@ def _exact(cross_tokenizer: CrossTokenizer | None, student: Head, teacher: Head)
 
 def shared_columns(exact: Tensor) -> Tensor:
     """`[2, K]` the tokens that both vocabularies have: the student's ids and the teacher's."""
-    theirs = (exact >= 0).nonzero()[:, 0]
-    return torch.stack([exact[theirs], theirs])
+    teacher_ids = (exact >= 0).nonzero()[:, 0]
+    return torch.stack([exact[teacher_ids], teacher_ids])
 
 
 def alignment_of(batch: Batch) -> Alignment:
@@ -292,17 +292,17 @@ def alignment_of(batch: Batch) -> Alignment:
 
 def aligned_statistics(losses: HeadLosses, exact: Tensor) -> dict[str, Tensor]:
     """Sums over the tokens with a partner, by their names in the log; nothing where nothing was measured."""
-    entropy, mine, other = losses.student_entropy, losses.student_argmax, losses.teacher_argmax
-    if entropy is None or mine is None or other is None or losses.teacher_entropy is None:
+    entropy, student_argmax, teacher_argmax = losses.student_entropy, losses.student_argmax, losses.teacher_argmax
+    if entropy is None or student_argmax is None or teacher_argmax is None or losses.teacher_entropy is None:
         return {}
-    num = len(other)
+    num = len(teacher_argmax)
     sums = {
         "student_entropy": entropy[:num].sum(),
         "teacher_entropy": losses.teacher_entropy.sum(),
         "measured_tokens": entropy.new_tensor(float(num)),
     }
     if len(exact):
-        sums["agreement"] = (_mapped(exact, other) == mine[:num]).sum()
+        sums["agreement"] = (_mapped(exact, teacher_argmax) == student_argmax[:num]).sum()
     if losses.teacher_shared is not None:
         sums["mapped_mass"] = losses.teacher_shared.sum()
     return sums
