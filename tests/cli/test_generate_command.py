@@ -221,6 +221,31 @@ def test_a_run_goes_on_without_what_is_set_aside_and_says_so(house: House, comma
     assert "no answer about" not in report.read_text(encoding="utf-8"), "what was made of the texts is made anew"
 
 
+@pytest.mark.slow
+def test_a_grid_asks_again_for_all_cells_that_share_the_texts(house: House, command: Command) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        breaking(house, server)
+        house.recipe["axes"] = {"distil.learning_rate": [0.01, 0.02]}
+        recipe = str(house.write_recipe())
+        done = command("run", recipe)
+        assert done.code == 0, done.err
+        reports = list(house.run_folder().glob("cells/*/report.html"))
+        assert len(reports) == 2
+        assert all("no answer about 1 of" in report.read_text(encoding="utf-8") for report in reports)
+        down, calls = False, len(server.calls)
+        again = command("run", recipe, "--retry")
+        assert again.code == 0, again.err
+        assert len(server.calls) == calls + 1
+    assert not any("no answer about" in report.read_text(encoding="utf-8") for report in reports)
+
+
 def test_a_teacher_that_fails_for_most_examples_stops_the_run(house: House, command: Command) -> None:
     def script(call: Call) -> Reply:
         return reply(call) if call.number < 5 else Reply("down", status=503)

@@ -1,4 +1,4 @@
-"""Whether a judge that gave no verdict kept silent for a reason that may pass."""
+"""Whether a judge that gave no verdict was heard at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from understudy.errors import RunError
 from understudy.metrics.judge_session import NO_VERDICT
 from understudy.types import is_passing
+
+REFUSED = "request: "
+"""How the reason begins where the endpoint refused a request: if it refused all, the fault is none of the items'."""
 
 
 def check_judge(judge: str, reasons: Iterable[tuple[str, str]]) -> None:
@@ -19,11 +22,11 @@ def check_judge(judge: str, reasons: Iterable[tuple[str, str]]) -> None:
         reasons: metric, and why it was not measured.
 
     Raises:
-        RunError: of a metric no verdict came, for a reason that may pass.
+        RunError: of a metric no verdict came, for a reason that may pass, or because each request was refused.
     """
     for metric, reason in reasons:
         head, _, rest = reason.removeprefix("not measured: ").partition(": ")
-        if head == NO_VERDICT and any(is_passing(part) for part in rest.split("; ")):
+        if head == NO_VERDICT and any(is_passing(part) or part.startswith(REFUSED) for part in rest.split("; ")):
             raise RunError(
                 f"the judge {judge} gave no verdict for {metric}: {rest}",
                 hint="run the same command again when it answers: what is done is kept, verdicts that came are too",

@@ -56,7 +56,7 @@ def generate(
         with KnowledgeStore(folder, config.steps, builder.identity) as store:
             generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
             generation.run(completer)
-    except TeacherError:
+    except (TeacherError, KeyboardInterrupt):
         _reopen(folder, empty_steps(count_steps(folder, config.steps)))
         raise
     notes = WritingNotes(

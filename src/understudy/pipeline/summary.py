@@ -41,7 +41,7 @@ def summarise(run: Run, recipe: Recipe) -> None:
     """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered.
 
     Raises:
-        RunError: no verdict came from the judge, for a reason that may pass.
+        RunError: of a metric the judge was not heard at all.
     """
     config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
