@@ -15,7 +15,7 @@ from support.tiny import DATA, examples, tokenizer
 from understudy.data.load import load_splits
 from understudy.models.load import load_template
 from understudy.recipe import ModelConfig, load_recipe
-from understudy.recipe.shipped import find
+from understudy.recipe.shipped import find_recipe
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import ExampleTokenizer, encode_row
 from understudy.tokens.prompts import answer_text, messages
@@ -129,7 +129,7 @@ def test_strike_through_ends_no_answer():
 def test_text_without_markup_is_tokenised_as_ever(name):
     """Every row of telecom_qa: what is rendered goes through the tokenizer in one piece, as it always did."""
     template = model_template(name)
-    data = load_recipe(find("telecom_qa")).data
+    data = load_recipe(find_recipe("telecom_qa")).data
     tokens = template.tokenizer
     for example in load_splits(data).rows:
         turns = messages(example, data.system)

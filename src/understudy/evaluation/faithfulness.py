@@ -70,11 +70,11 @@ def swapped_answers(
     if task is None or not swaps:
         return []
     examples = list({example.id: example for example, _, _ in swaps}.values())
-    own_rationales = [
+    rationales_before = [
         split_answer(text.text)[0] for text in generate_task(model, tokenizer, examples, task, batch_size=batch_size)
     ]
-    own_scores = option_scores(model, tokenizer, examples, task, rationales=own_rationales, batch_size=batch_size)
-    choice_before = {example.id: _likeliest(scores) for example, scores in zip(examples, own_scores, strict=True)}
+    scores_before = option_scores(model, tokenizer, examples, task, rationales=rationales_before, batch_size=batch_size)
+    choice_before = {example.id: _likeliest(scores) for example, scores in zip(examples, scores_before, strict=True)}
     rows, _, rationales = zip(*swaps, strict=True)
     scores_after = option_scores(model, tokenizer, rows, task, rationales=rationales, batch_size=batch_size)
     return [

@@ -224,6 +224,6 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
             paired = rows
         for row, reference_row in zip(table, paired, strict=True):
             row["references"] += _answer_texts(reference_row.get(column))
-            for own_name in ("question", "context", "group"):
-                if row[own_name] is None and own_name in columns:
-                    row[own_name] = _optional(reference_row.get(columns[own_name]))
+            for field_name in ("question", "context", "group"):
+                if row[field_name] is None and field_name in columns:
+                    row[field_name] = _optional(reference_row.get(columns[field_name]))

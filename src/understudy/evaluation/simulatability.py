@@ -86,7 +86,7 @@ def simulate(
     prompts = [observer_prompts(_example(row), row.explanation or "") for row in usable]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
-        examples = [views[view] for views in prompts]
+        examples = [prompts_of_row[view] for prompts_of_row in prompts]
         scores = option_scores(observer, tokenizer, examples, "answer", batch_size=batch_size)
         foreseen[view] = [_foresees(scores_of_row, row) for scores_of_row, row in zip(scores, usable, strict=True)]
     figures = leakage_adjusted(
@@ -118,7 +118,7 @@ def leakage_adjusted(
     clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Simulatability:
-    """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
+    """Gain and LAS of an observer's hits, with bootstrap intervals over whole clusters.
 
     Args:
         both: whether the observer foresaw each answer from question and explanation.

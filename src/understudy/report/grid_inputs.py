@@ -9,12 +9,12 @@ from typing import Any
 
 from understudy.metrics.significance import Resampling
 from understudy.metrics.significance.factorial import Anova
-from understudy.metrics.significance.results import Record, plain
+from understudy.metrics.significance.results import Result, plain
 from understudy.records import MetricInfo
 
 
 @dataclass(frozen=True, slots=True)
-class SeedMean(Record):
+class SeedMean(Result):
     """A metric of a cell over its seeds, with Student's interval; without one for a single seed.
 
     Attributes:
@@ -35,7 +35,7 @@ class SeedMean(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CellFigures(Record):
+class CellFigures(Result):
     """A cell of the grid, its seeds taken together.
 
     Attributes:
@@ -72,7 +72,7 @@ class AxisEffects:
 
 
 @dataclass(frozen=True, slots=True)
-class CellTest(Record):
+class CellTest(Result):
     """Two cells that differ in one axis, tested question by question on one metric, first level minus second.
 
     Attributes:
@@ -111,7 +111,7 @@ class CellTest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class FindingRow(Record):
+class FindingRow(Result):
     """One line of a finding's test.
 
     Attributes:
@@ -137,7 +137,7 @@ class FindingRow(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFinding(Record):
+class StudyFinding(Result):
     """A finding of the telecom study, and whether it holds in this grid.
 
     Attributes:

@@ -30,11 +30,11 @@ from understudy.metrics.significance.resampling import (
     resample,
     tail_share,
 )
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.results import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Interval(Record):
+class Interval(Result):
     """A figure and its bootstrap interval; the bounds are NaN where fewer than two clusters are there.
 
     Attributes:
@@ -57,7 +57,7 @@ class Interval(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference(Record):
+class Difference(Result):
     """System a minus system b on the items that both have.
 
     Attributes:

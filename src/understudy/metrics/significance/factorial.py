@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.results import Result
 
 _SHAPIRO_MOST = 5000  # beyond it scipy's p-value is not to be relied on
 
 
 @dataclass(frozen=True, slots=True)
-class Term(Record):
+class Term(Result):
     """One line of the table: a factor, or an interaction of several (`method × size`).
 
     Attributes:
@@ -44,7 +44,7 @@ class Term(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class TukeyPair(Record):
+class TukeyPair(Result):
     """Two levels of a factor: mean of `a` minus mean of `b`, interval and p-value over all pairs of that factor."""
 
     factor: str
@@ -57,7 +57,7 @@ class TukeyPair(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Anova(Record):
+class Anova(Result):
     """A whole analysis.
 
     Attributes:

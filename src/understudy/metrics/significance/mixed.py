@@ -23,7 +23,7 @@ import numpy as np
 
 from understudy.errors import DataError
 from understudy.metrics.significance.pairing import Values, cluster_numbers, per_item
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.results import Result
 
 _BLOCKS = 30
 _LEAST_SEEDS = 3
@@ -33,7 +33,7 @@ _PARTS = ("seed", "item", "system_item")
 
 
 @dataclass(frozen=True, slots=True)
-class SystemEffect(Record):
+class SystemEffect(Result):
     """One system minus the baseline, over seeds and items.
 
     Attributes:
@@ -56,7 +56,7 @@ class SystemEffect(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SeedsModel(Record):
+class SeedsModel(Result):
     """Systems compared over their seeds.
 
     Attributes:
@@ -248,10 +248,10 @@ def _restricted_likelihood(frame: Any, components: Sequence[str]) -> tuple[Any, 
 def _effects(
     fitted: _Fitted, shape: tuple[int, int], systems: list[str], baseline: str, confidence: float
 ) -> tuple[SystemEffect, ...]:
-    others = [name for name in dict.fromkeys(systems) if name != baseline]
-    components, (runs, blocks), kinds = fitted.variances, shape, len(others) + 1
+    compared = [name for name in dict.fromkeys(systems) if name != baseline]
+    components, (runs, blocks), kinds = fitted.variances, shape, len(compared) + 1
     effects = []
-    for number, name in enumerate(others):
+    for number, name in enumerate(compared):
         seeds = 2 / (1 / systems.count(name) + 1 / systems.count(baseline))
         # Var = 2·(MS_seed + MS_system_item − MS_noise)/(seeds·blocks), mean squares as a balanced design has them.
         squares = np.array([blocks * components["seed"], seeds * components["system_item"], 0.0]) + components["noise"]
