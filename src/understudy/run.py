@@ -190,6 +190,10 @@ class Run:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             write_json(folder / BEGUN, versions)
 
+    def reopen(self, name: str) -> None:
+        """Have a stage go on as if it had been stopped before its end: what it wrote stays, its last word goes."""
+        (self.stage(name) / DONE).unlink(missing_ok=True)
+
     def mark_done(self, name: str, notes: Mapping[str, Any], *, seconds: float = 0.0) -> None:
         """Write the last word of a stage, with a new version mark, which the stages that are made from it write down.
 

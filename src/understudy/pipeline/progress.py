@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from understudy.files import read_json
 from understudy.pipeline.kinds import title
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.records import RunSummary
 from understudy.run import Run
@@ -83,8 +84,9 @@ class Console:
         for arm, values in summary.arms.items():
             table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary.metrics))
         self.console.print(table, soft_wrap=False)
-        for line in summary.headline:
-            self.say(line)
+        for line in (*summary.headline, set_aside_note(run)):
+            if line:
+                self.say(line)
         self.say(f"report:  {run.folder / 'report.html'}")
         if (run.folder / "student").is_dir():
             self.say(f"student: {run.folder / 'student'}")

@@ -120,9 +120,11 @@ class WritingNotes(Record):
         teacher: who wrote.
         examples: seen.
         finished: with all that was to be written about them.
-        left: without an answer, for reasons that may pass.
+        left: without an answer that another time may bring.
         stopped: why not all was asked; empty where it was.
         steps: step → its rows, counted.
+        set_aside: kind of the reason that may pass → number of examples set aside for it; None where none was, and
+            absent from the file.
     """
 
     teacher: str
@@ -131,6 +133,7 @@ class WritingNotes(Record):
     left: int
     stopped: str
     steps: Mapping[str, StepCounts] = field(metadata=read(each_named(StepCounts)))
+    set_aside: Mapping[str, int] | None = field(default=None, metadata=read(dict, omit=True))
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,6 @@ class GenerationNotes(WritingNotes):
         revision: what revising changed; None where nothing was revised, and absent from the file.
     """
 
-    quality: Mapping[str, TextFigures] = field(metadata=read(each_named(TextFigures)))
+    quality: Mapping[str, TextFigures] = field(default_factory=dict, metadata=read(each_named(TextFigures)))
     sources: tuple[Source, ...] = field(default=(), metadata=read(each(Source)))
     revision: Revision | None = field(default=None, metadata=read(Revision.from_json, omit=True))
