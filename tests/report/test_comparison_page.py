@@ -232,7 +232,7 @@ def test_a_judge_in_words() -> None:
         "5.0% of its verdicts",
         "2 (refused)",
         "25.0%",
-        "0.200",
+        "standard deviation of a verdict 20.0 points",
         "0.80",
     ):
         assert phrase in text

@@ -109,7 +109,7 @@ def comparison(comparison_json: Mapping[str, Any]) -> None:
     for a, b in contrasts_of(comparison_json):
         table = _table(
             f"{arm_label(a)} − {arm_label(b)}",
-            ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
+            ["metric", f"points, {level}", "p (Holm)", "effect d", "in words"],
             left_aligned=(0, 4),
         )
         for test in all_tests(comparison_json):
@@ -144,7 +144,7 @@ def _seeds(console: Console, comparison: Mapping[str, Any]) -> None:
     if not comparison["seeds"]:
         return
     for shown_systems in _column_blocks(console, list(comparison["seeds"]), 14):
-        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, shown_systems)])
+        table = _table("mean ± standard deviation over seeds, 0 to 100", ["metric", *map(arm_label, shown_systems)])
         for metric in comparison["metrics"]:
             factor, cells = scale(comparison, metric), []
             for name in shown_systems:
@@ -166,7 +166,11 @@ def _column_blocks(console: Console, names: list[str], width: int) -> list[list[
 def tasks(results: TaskResults) -> None:
     """Figures of lm-eval tasks with their standard errors."""
     console = _console()
-    table = _table(f"lm-eval {results.version}", ["task", "metric", "value", "standard error"], left_aligned=(0, 1))
+    table = _table(
+        f"lm-eval {results.version}, each metric on its own scale",
+        ["task", "metric", "value", "standard error"],
+        left_aligned=(0, 1),
+    )
     for task, figures in results.tasks.items():
         for metric, value in figures.items():
             error = value.standard_error

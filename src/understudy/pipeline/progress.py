@@ -12,6 +12,7 @@ from understudy.files import read_json
 from understudy.pipeline.kinds import title
 from understudy.pipeline.stage import Stage
 from understudy.records import RunSummary
+from understudy.report.formatting import arm_label, number, scale
 from understudy.run import Run
 
 # Short headers, so that the table fits into 80 columns.
@@ -76,12 +77,15 @@ class Console:
         from rich.table import Table
 
         summary = RunSummary.from_json(read_json(run.folder / "summary.json"))
-        table = Table(title="held-out items", title_justify="left")
-        table.add_column("arm", no_wrap=True, min_width=max(map(len, summary.arms)))
+        scores = read_json(run.folder / "scores.json")
+        factors = {name: scale(scores, name) for name in summary.metrics}
+        table = Table(title="held-out items, 0 to 100", title_justify="left")
+        table.add_column("arm", no_wrap=True, min_width=max(len(arm_label(arm)) for arm in summary.arms))
         for name in summary.metrics:
             table.add_column(HEADERS.get(str(name), str(name)), justify="right")
         for arm, values in summary.arms.items():
-            table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary.metrics))
+            points = (number(values[name] * factors[name] if name in values else None) for name in summary.metrics)
+            table.add_row(arm_label(arm), *points)
         self.console.print(table, soft_wrap=False)
         for line in summary.headline:
             self.say(line)

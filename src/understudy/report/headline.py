@@ -96,9 +96,7 @@ def _against_constant(comparison: ComparisonJson, metric: str, outcome: Headline
     constant = constant_answer(comparison, metric)
     if constant is None or not constant.beats_students:
         return outcome
-    return Headline(
-        "worse", constant.verdict, (constant.figures, constant.advice, outcome.verdict, *outcome.sentences)
-    )
+    return Headline("worse", constant.verdict, (constant.figures, constant.advice, outcome.verdict, *outcome.sentences))
 
 
 def _gap_sentence(gap: Mapping[str, Any] | None) -> str:
