@@ -24,9 +24,12 @@ class Console:
 
     Args:
         quiet: show nothing (the other processes of an `accelerate launch`).
+        every: seconds between two lines of one stage where the output is no terminal, so that a log shows progress.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, every: float = 30.0) -> None:
+        self.every = every
+        self.logged_at: dict[str, float] = {}
         self.console = RichConsole(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.bars = Progress(
             TextColumn("{task.description:<30}", markup=False),
@@ -58,6 +61,7 @@ class Console:
     def start(self, stage: Stage) -> None:
         """A stage begins."""
         self.tasks[stage.name] = self.bars.add_task(title(stage), total=None, note="")
+        self.logged_at[stage.name] = time.monotonic()
         if not self.console.is_terminal:
             self.say(f"{title(stage)} …")
 
@@ -65,6 +69,15 @@ class Console:
         """A stage has come so far."""
         if stage.name in self.tasks:
             self.bars.update(self.tasks[stage.name], completed=done, total=total, note=note)
+            self._log(stage, done, total, note)
+
+    def _log(self, stage: Stage, done: int, total: int, note: str) -> None:
+        """A line of progress where no bar can be shown, now and then."""
+        if self.console.is_terminal or time.monotonic() - self.logged_at[stage.name] < self.every:
+            return
+        self.logged_at[stage.name] = time.monotonic()
+        share = f" of {total:,} ({done / total:.0%})" if total else ""
+        self.say(f"  {title(stage)}: {done:,}{share}{', ' + note if note else ''}")
 
     def finish(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
