@@ -61,8 +61,8 @@ class ConstantAnswer:
         return (
             f"The most frequent answers alone, which read no question, reach {number(self.value)} in "
             f"{in_a_sentence(metric_label(self.metric))}; the best student ({arm_label(self.best)}) reaches "
-            f"{number(self.best_value)}{teacher}. Differences between students below that level do not show that a question "
-            "is read."
+            f"{number(self.best_value)}{teacher}. Differences between students below that level do not show that "
+            "a question is read."
         )
 
     @property
