@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from understudy.arms import MAJORITY, main_arm
@@ -17,6 +18,8 @@ from understudy.report.formatting import (
     metric_label,
     number,
     p_text,
+    percent,
+    percent_bounds,
     scale,
     spread,
 )
@@ -102,10 +105,11 @@ def _against_constant(comparison: ComparisonJson, metric: str, outcome: Headline
 def _gap_sentence(gap: Mapping[str, Any] | None) -> str:
     if gap is None:
         return ""
-    if gap["value"] is None:
-        return f"Gap recovered: {gap['reason']}."
-    interval = "" if gap["low"] is None else f" ({bounds(gap, 100, 0)}%)"
-    return f"That is {number(100 * gap['value'], 0)}%{interval} of the way from the SFT-only student to the teacher."
+    if gap["value"] is None or not isfinite(gap["value"]):
+        return f"Gap recovered: {gap['reason'] or 'not known'}."
+    share, interval = percent(gap["value"]), percent_bounds(gap)
+    interval = f" ({interval})" if interval else ""
+    return f"That is {share}{interval} of the way from the SFT-only student to the teacher."
 
 
 def _rival_sentence(comparison: ComparisonJson, main: str, rival: str, metric: str) -> str:
