@@ -326,4 +326,4 @@ def test_lm_eval_that_is_not_there_is_one_line_with_the_command(run: Path, comma
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     done = command("evaluate", str(run), "--lm-eval", "arc_easy")
     assert done.code == 1
-    assert done.err == 'error: lm-eval is not installed\n  hint: pip install "understudy[lm-eval]"\n'
+    assert done.err == "error: lm-eval is not installed\n  hint: pip install 'understudy-distil[lm-eval]'\n"

@@ -396,7 +396,7 @@ PASSWORD_ENV = "UNDERSTUDY_TEST_PASSWORD"
 
 @pytest.fixture
 def encrypted(tmp_path: Path) -> Path:
-    pyzipper = pytest.importorskip("pyzipper", reason="the extra understudy[zip] is not installed")
+    pyzipper = pytest.importorskip("pyzipper", reason="the extra understudy-distil[zip] is not installed")
     path = tmp_path / "TeleQnA.zip"
     with pyzipper.AESZipFile(path, "w", compression=pyzipper.ZIP_DEFLATED, encryption=pyzipper.WZ_AES) as archive:
         archive.setpassword(b"right")
@@ -435,7 +435,7 @@ def test_without_the_extra_the_line_says_what_to_install(encrypted: Path, monkey
     monkeypatch.setitem(__import__("sys").modules, "pyzipper", None)
     with pytest.raises(DataError, match="AES-encrypted") as caught:
         _read_zip(encrypted, PASSWORD_ENV)
-    assert caught.value.hint == "pip install 'understudy[zip]'"
+    assert caught.value.hint == "pip install 'understudy-distil[zip]'"
 
 
 def test_a_plain_zip_and_one_with_two_data_files(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_the_embedded_teacher_and_the_other_student():
     assert found.methods["dskd_v2"].aligned == shares.exact
 
 
+def test_rows_that_do_not_fit_are_counted_and_passed_over(tmp_path):
+    rows = [{"question": f"What is N{n}?" + " word" * (n > 37) * 300, "answer": "a link"} for n in range(40)]
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    data = {**DATA, "source": str(tmp_path / "qa.jsonl"), "dev": 0, "test": 0.01}
+    report = examine(parse_recipe({"data": data}))
+    [note] = [note for note in report.notes if "do not fit" in note]
+    assert note.startswith("2 of 3")
+    assert report.shares.rows == report.gold_rows >= 37
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real data (../shared/data) is not here")
 def test_pieces_taught_to_characters(tmp_path):
     stories = ["Once upon a time", "there was a little girl", "She was happy.", "Tom saw a big dog"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.tiny import llama, tokenizer
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError, ModelError, TooLong
 from understudy.files import read_json, read_jsonl
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages import run_stage
@@ -56,6 +56,7 @@ def short_models(tmp_path: Path) -> Path:
 
 def prepared(tmp_path: Path, model: Path, rows: list[dict[str, str]], **data: Any) -> Run:
     """A run whose data were read and whose pair was checked."""
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
     lengths = {"max_length": 64, "max_answer_tokens": 16}
     recipe = parse_recipe(
@@ -99,3 +100,14 @@ def test_a_context_that_may_not_be_reduced_is_a_row_to_quarantine(tmp_path: Path
 def test_a_question_that_does_not_fit_stops_a_run_that_sets_nothing_aside(tmp_path: Path, short_models: Path) -> None:
     with pytest.raises(DataError, match="tokens, and 48 are left"):
         prepared(tmp_path, short_models, [*GOOD, LONG])
+
+
+def test_rows_that_do_not_fit_are_counted_once_with_the_length_that_would_do(
+    tmp_path: Path, short_models: Path
+) -> None:
+    rows = [*GOOD, LONG, {**LONG, "question": "word " * 210}]
+    with pytest.raises(TooLong, match="^2 of 32 rows do not fit; data.max_length=[0-9]+ would do for all") as error:
+        prepared(tmp_path / "a", short_models, rows)
+    prepared(tmp_path / "b", short_models, rows, max_length=error.value.needed)
+    with pytest.raises(TooLong, match="the question takes"):
+        prepared(tmp_path / "c", short_models, rows, max_length=error.value.needed - 1)

@@ -250,3 +250,14 @@ def test_what_a_normaliser_turns_into_a_control_token_is_counted():
     template = Template(made)
     assert altered(template, template.encode(user("q"), "write </S> now"), "write </s> now") is not None
     assert control_notes(template, rows) == note
+
+
+def test_a_blank_line_is_text_though_the_template_writes_one():
+    """Gemma's vocabulary has an added token for two line ends, which a plain template puts behind the system turn."""
+    tokens = tokenizer(300)
+    tokens.add_tokens(["\n\n", "[user]"])
+    tokens.chat_template = "{% for m in messages %}[user]{{ m.content }}\n\n{% endfor %}"
+    template = Template(tokens)
+    text = "First.\n\nSecond."
+    assert template.text_ids(text) == tokens(text, add_special_tokens=False)["input_ids"]
+    assert tokens.convert_tokens_to_ids("[user]") not in template.text_ids("a [user] b")

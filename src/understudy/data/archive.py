@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from understudy.distribution import install_command
 from understudy.errors import DataError
 
 MAX_BYTES = 1_000_000_000
@@ -27,7 +28,7 @@ def read_zip(path: Path, suffixes: frozenset[str], password_env: str = "") -> tu
 
     Raises:
         DataError: no archive, not exactly one data file in it, one that unpacks to more than `MAX_BYTES`, no or a
-            wrong password, or AES encryption without the extra `understudy[zip]`.
+            wrong password, or AES encryption without the extra `understudy-distil[zip]`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +85,7 @@ def _decrypt(path: Path, member: zipfile.ZipInfo, password: bytes) -> bytes:
         except ImportError as error:
             raise DataError(
                 f"{path} is AES-encrypted, which needs one more package",
-                hint="pip install 'understudy[zip]'",
+                hint=install_command("zip"),
             ) from error
         opener = pyzipper.AESZipFile
     try:

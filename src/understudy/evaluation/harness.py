@@ -1,4 +1,4 @@
-"""Public benchmarks for a student: tasks of lm-eval, the optional extra `understudy[lm-eval]`.
+"""Public benchmarks for a student: tasks of lm-eval, with an extra (`lm-eval`).
 
 The harness loads the model, downloads the task's data from the hub and scores by its own rules; here its figures are
 only gathered. Its own comparator of two models is unpaired: compare with `log_samples` files through
@@ -13,10 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from understudy.distribution import install_command
 from understudy.errors import ConfigError, DataError
 from understudy.records.base import Record
-
-INSTALL = 'pip install "understudy[lm-eval]"'
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def run_tasks(
     try:
         lm_eval = import_module("lm_eval")
     except ImportError as error:
-        raise ConfigError("lm-eval is not installed", hint=INSTALL) from error
+        raise ConfigError("lm-eval is not installed", hint=install_command("lm-eval")) from error
     from understudy.models.load import pick_device
 
     try:

@@ -34,6 +34,7 @@ from understudy.tokens.compatibility import (
     assess_method,
 )
 from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.misfits import split_misfits
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import altered, control_notes, lost, thinking
@@ -56,12 +57,12 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
+    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     splits = load_splits(recipe.data)
-    gold = splits.train
+    gold, misfit_notes = split_misfits(splits.train, tokenizers)
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(max_rows, len(gold)))
-    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in tokenizers) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
     answers = [answer_text(example) for example in examples]
@@ -79,7 +80,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
-        notes=[*extras(pair), *_notes(pair, templates)],
+        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes],
     )
 
 
@@ -100,8 +101,9 @@ def alignment_shares(
         return AlignmentShares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
     tokens = sum(len(student_row.answer_ids) for student_row, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
+    teacher_ids = {i for _, teacher_row in rows for i in teacher_row.answer_ids}
     for kind in ("exact", "min_edit", "groups"):
-        cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
+        cross_tokenizer = CrossTokenizer.between(kind, student, teacher, only=teacher_ids)
         for example, (student_row, teacher_row) in zip(examples, rows, strict=True):
             alignment = cross_tokenizer.align(student_row, teacher_row, answer_text(example))
             counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())

@@ -131,6 +131,10 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     done = finished(run, recipe)
     trained = {stage.argument: run.notes(stage.name, TrainingNotes) for stage in done if stage.kind == "train"}
     lines = steps_sentences({name: notes.plan.steps for name, notes in trained.items()}, recipe)
+    rates = {rate for notes in trained.values() if (rate := notes.plan.learning_rate)}
+    if recipe.distil.learning_rate is None and rates:
+        peaks = " and ".join(f"{rate:g}" for rate in sorted(rates))
+        lines.append(f"The peak learning rate of the students was chosen by their size: {peaks}.")
     for stage in done:
         if stage.kind == "pretrain":
             who = stage.argument if stage.argument in ("teacher", "student") else f"student of {stage.argument}"

@@ -1,7 +1,7 @@
 """A recipe: the validated, hashable description of a run, as a person writes it in YAML.
 
-Every field has a default that works and a sentence that says what it does; `understudy init` writes those
-sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
+Every field has a default that works and a sentence that says what it does; `understudy init --full`
+writes those sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section

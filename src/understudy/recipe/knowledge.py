@@ -67,7 +67,8 @@ class TaskConfig(Section):
     """What the student learns of the texts."""
 
     kind: TaskKind = "multitask"
-    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual (docs/explanations.md)."""
+    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual
+    (see `understudy docs explanations`)."""
     rationales: str = "explain"
     """The step whose texts are the rationales: explain (unrevised), revise, explain_blind."""
     predict_weight: float = Field(default=0.5, ge=0, le=1)

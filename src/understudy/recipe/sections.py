@@ -1,7 +1,7 @@
 """The sections of a recipe, one pydantic model each.
 
-Every field has a default that works and a sentence that says what it does; `understudy init` writes those
-sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
+Every field has a default that works and a sentence that says what it does; `understudy init --full`
+writes those sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ class EvaluateConfig(Section):
     )
     """Metrics of written answers, names out of `understudy.metrics.METRICS`, or `all`."""
     embedding_model: str = "auto"
-    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     bertscore_model: str = "auto"
-    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
@@ -172,7 +172,7 @@ class Recipe(Section):
     workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
     extensions: tuple[str, ...] = ()
-    """Python files that register parts of your own (docs/extending.md); they are run: name only what you have read."""
+    """Python files that register parts of your own (`understudy docs extending`); they are run: read them first."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
     _loaded: tuple[Extension, ...] = ()
@@ -354,7 +354,7 @@ class Recipe(Section):
         return fingerprint(self.identity(), length=8)
 
 
-LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings")
+LATER_FIELDS = ("teacher.resize_embeddings", "student.resize_embeddings", "generate.recorded_questions")
 """Fields that an identity leaves out at their default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")

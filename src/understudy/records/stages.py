@@ -101,7 +101,11 @@ class PairNotes(Record):
 
 @dataclass(frozen=True)
 class TrainSchedule(Record):
-    """The numbers of a training stage, worked out from its configuration and the size of its data."""
+    """The numbers of a training stage, worked out from its configuration and the sizes of its data and its model.
+
+    Attributes:
+        learning_rate: at its peak; None in records that do not tell.
+    """
 
     steps: int
     micro_batch_size: int
@@ -110,6 +114,7 @@ class TrainSchedule(Record):
     eval_every: int
     save_every: int
     log_every: int
+    learning_rate: float | None = field(default=None, metadata=read(float, omit=True))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from understudy.errors import ModelError
 from understudy.recipe import METHODS, MethodConfig
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import embedding_fault, open_thought, without_embedding
-from understudy.tokens.vocabulary import token_bytes
+from understudy.tokens.vocabulary import token_bytes, vocabulary_of
 
 MAX_EXTRA_TOKENS = 0.01
 """Share of the smaller vocabulary up to which tokens that only one side has are left out of the comparison."""
@@ -108,18 +108,16 @@ Entry = tuple[bool, bytes]
 
 def _entries(tokenizer: PreTrainedTokenizerBase) -> tuple[list[Entry | None], list[str]]:
     """Of each id whether it is special, and the bytes it writes (a special one: its name); and the names."""
-    vocabulary = tokenizer.get_vocab()
-    size = max(vocabulary.values(), default=-1) + 1
-    names = [""] * size
-    for token, i in vocabulary.items():
-        names[i] = token
+    vocabulary = vocabulary_of(tokenizer)
+    names = [name or "" for name in vocabulary.names]
     try:
         spelled = token_bytes(tokenizer)
     except ModelError:  # A slow tokenizer does not say how it writes bytes; its names stand for them.
         spelled = [name.encode() for name in names]
-    entries: list[Entry | None] = [None] * size
-    for i in vocabulary.values():
-        entries[i] = (False, spelled[i]) if spelled[i] is not None else (True, names[i].encode())  # pyright: ignore
+    entries: list[Entry | None] = [
+        None if name is None else (True, name.encode()) if text is None else (False, text)
+        for name, text in zip(vocabulary.names, spelled, strict=True)
+    ]
     return entries, names
 
 

@@ -63,9 +63,14 @@ class ControlTokens:
         self._tokenizer: Any = tokenizer
         added = tokenizer.added_tokens_decoder
         special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
-        names: Sequence[str] = tokenizer.convert_ids_to_tokens(sorted(special | (set(written) & added.keys())))
-        names = [name for name in names if not TAG.fullmatch(name)]
-        self.written = frozenset(written)
+        ids = sorted(special | (set(written) & added.keys()))
+        names: Sequence[str] = tokenizer.convert_ids_to_tokens(ids)
+        # A blank line is text, though a template may write one around turns and a vocabulary have a token for it.
+        names = [
+            name
+            for i, name in zip(ids, names, strict=True)
+            if not TAG.fullmatch(name) and (i in special or name.strip())
+        ]
         self.separable = getattr(tokenizer, "backend_tokenizer", None) is not None
         # A token of one character is the only one that writes it (characters as tokens, a line end as end token).
         self.names = tuple(sorted((name for name in names if len(name) > 1), key=len, reverse=True))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError, ModelError, TooLong
 from understudy.tokens.encoded import TokenizedExample, padded
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
@@ -205,13 +205,12 @@ class SpanTokenizer(ExampleTokenizer):
         """Tokens that are left for the context.
 
         Raises:
-            DataError: none is.
+            TooLong: none is.
         """
         room = self.data.max_length - frame
         if room < 1:
-            raise DataError(
-                f"{id}: the question takes {frame} tokens, and max_length is {self.data.max_length}",
-                hint="raise data.max_length",
+            raise TooLong(
+                f"{id}: the question takes {frame} tokens, and max_length is {self.data.max_length}", needed=frame + 1
             )
         return room
 

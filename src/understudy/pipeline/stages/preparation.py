@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy import build
 from understudy.data.load import load_splits
-from understudy.errors import DataError
+from understudy.errors import DataError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.architecture import kind_at
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
@@ -18,7 +18,7 @@ from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
-from understudy.tokens.misfits import misfit_of
+from understudy.tokens.misfits import misfit_of, refuse_misfits
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import control_notes
 from understudy.types import Example
@@ -104,10 +104,15 @@ def check_rows(
     # A teacher that is only asked may be given questions whose gold answers it could not give.
     taught = recipe.teacher is not None and recipe.teacher.sft is not None
     sides = [(student, True)] + ([(teacher, taught or build.reads_logits(recipe))] if teacher else [])
+    misfits: dict[str, TooLong] = {}
     for role, examples in rows.items():
         for example in examples:
             for tokenizer, learns in sides:
-                tokenizer.check(example, learned=learns and role in ("train", "dev"))
+                try:
+                    tokenizer.check(example, learned=learns and role in ("train", "dev"))
+                except TooLong as error:
+                    misfits[example.id] = max(error, misfits.get(example.id, error), key=lambda e: e.needed)
+    refuse_misfits(list(misfits.values()), sum(map(len, rows.values())))
     same = recipe.distil.one_vocabulary
     if teacher and same and build.reads_logits(recipe):
         pads: list[Any] = [side.template.tokenizer.pad_token_id for side in (student, teacher)]
