@@ -46,7 +46,7 @@ def test_one_item_has_no_interval_and_needs_none() -> None:
     found = comparison(1, teacher=1, sft=0, distilled=1)
     assert any("a difference of +100.0 (no interval) points" in line for line in summary(found).headline)
     card = model_card(parse_recipe({}), found)
-    assert "| distilled | 1.000 |" in card
+    assert "| distilled | 100.0 |" in card
 
 
 def test_the_card_has_a_cell_for_every_metric_of_every_arm() -> None:

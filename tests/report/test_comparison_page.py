@@ -99,7 +99,7 @@ def test_page_is_whole_and_loads_nothing(three: dict[str, Any], tmp_path: Path) 
     assert all(target.startswith("#") for target in seen.loads)
     assert not {"script", "link", "img", "iframe"} & seen.tags
     assert not re.search(r"https?://|url\((?!#)|@import", text)
-    assert text.count("<svg") == 4
+    assert text.count("<figure>") == 4
     assert page(three, tmp_path) == text
 
 
@@ -145,7 +145,7 @@ def test_two_systems_have_a_verdict_and_no_ranks(two: dict[str, Any], tmp_path: 
         in answer.sentences[0]
     )
     text = page(two, tmp_path)
-    assert text.count("<svg") == 3
+    assert text.count("<figure>") == 3
     assert 'id="ranks"' not in text
 
 
@@ -232,7 +232,7 @@ def test_a_judge_in_words() -> None:
         "5.0% of its verdicts",
         "2 (refused)",
         "25.0%",
-        "0.200",
+        "standard deviation of a verdict 20.0 points",
         "0.80",
     ):
         assert phrase in text
@@ -281,7 +281,7 @@ def test_the_radar_stands_in_the_middle(three: dict[str, Any]) -> None:
     overall = {**three["overall"], "table": table}
     plot = radar_plot({**three, "overall": overall, "systems": [{"name": arm} for arm in arms]})
     assert plot is not None
-    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[0])
+    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[-1])  # behind the marks of the legend
     [place] = re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>Exact match<', plot)
     assert abs(float(place) / width - 0.5) < 0.03
 
