@@ -68,9 +68,9 @@ def _bleu_counts(metric: Any, inputs: MetricInputs) -> np.ndarray:
     nearest = [
         min(
             map(int, texts.lengths[start + 1 : stop]),
-            key=lambda candidate, own=own: (abs(own - candidate), candidate),
+            key=lambda candidate, predicted_length=predicted_length: (abs(predicted_length - candidate), candidate),
         )
-        for start, stop, own in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
+        for start, stop, predicted_length in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
     ]
     columns = [length[:, None], np.array(nearest)[:, None], matches(texts, order), totals(length, order)]
     return np.concatenate(columns, axis=1).astype(np.float64)

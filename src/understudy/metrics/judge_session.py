@@ -56,10 +56,10 @@ def object_schema(**properties: Any) -> dict[str, Any]:
     }
 
 
-def list_schema(items: Mapping[str, Any], length: int | None = None, **others: Any) -> dict[str, Any]:
+def list_schema(items: Mapping[str, Any], length: int | None = None, **keywords: Any) -> dict[str, Any]:
     """The JSON schema of a list, of a given length if one is given."""
     bounds = {} if length is None else {"minItems": length, "maxItems": length}
-    return {"type": "array", "items": dict(items), **bounds, **others}
+    return {"type": "array", "items": dict(items), **bounds, **keywords}
 
 
 def render(prompt: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -103,19 +103,19 @@ def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterat
     side = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
     side_bits = _width(int(sizes.max(initial=1)))
     remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
-    positions, grams, used = np.arange(len(tokens)), tokens, width
+    positions, grams, gram_bits = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
             long_enough = remaining[positions] > order
             positions, grams = positions[long_enough], grams[long_enough]
-            if used + width + _width(count) + side_bits > _BITS:
+            if gram_bits + width + _width(count) + side_bits > _BITS:
                 ranks, grams = np.unique(grams, return_inverse=True)
-                used = _width(len(ranks))
+                gram_bits = _width(len(ranks))
             grams = grams << width | tokens[positions + order]
-            used += width
-        keys = (row[positions] << used | grams) << side_bits | side[positions]
+            gram_bits += width
+        keys = (row[positions] << gram_bits | grams) << side_bits | side[positions]
         keys.sort()
-        yield _clipped(keys, side_bits, used, count)
+        yield _clipped(keys, side_bits, gram_bits, count)
 
 
 def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np.ndarray:

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import left_out_error
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.resampling import jackknife_error
+from understudy.metrics.significance.results import Result
 
 _NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class Power(Record):
+class Power(Result):
     """What the items at hand can show.
 
     Attributes:
@@ -84,7 +84,7 @@ def standard_error(paired: Paired) -> float:
     if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
+        return jackknife_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n
@@ -136,22 +136,22 @@ def power_of(difference: float, error: float, num_clusters: int, *, alpha: float
 
 
 @lru_cache(maxsize=4096)
-def noncentrality(freedom: int, power: float, alpha: float) -> float:
+def noncentrality(dof: int, power: float, alpha: float) -> float:
     """The true difference, in standard errors, that is found with probability `power`."""
     from scipy.optimize import brentq
 
     top = 10.0
-    while _power(top, freedom, alpha) < power:
+    while _power(top, dof, alpha) < power:
         top *= 2
-    root: Any = brentq(lambda shift: _power(shift, freedom, alpha) - power, 0.0, top)
+    root: Any = brentq(lambda shift: _power(shift, dof, alpha) - power, 0.0, top)
     return float(root)
 
 
-def _power(shift: float, freedom: int, alpha: float) -> float:
+def _power(shift: float, dof: int, alpha: float) -> float:
     from scipy.special import nctdtr, ndtr, stdtrit
 
-    edge = float(stdtrit(freedom, 1 - alpha / 2))
-    if freedom > 100_000:
+    edge = float(stdtrit(dof, 1 - alpha / 2))
+    if dof > 100_000:
         return float(ndtr(shift - edge) + ndtr(-shift - edge))
-    wrong_side = nctdtr(freedom, shift, -edge) if shift < 5 else 0.0  # below 1e-6 there, and scipy loses it
-    return float(1 - nctdtr(freedom, shift, edge) + wrong_side)
+    wrong_side = nctdtr(dof, shift, -edge) if shift < 5 else 0.0  # below 1e-6 there, and scipy loses it
+    return float(1 - nctdtr(dof, shift, edge) + wrong_side)
