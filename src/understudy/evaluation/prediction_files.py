@@ -68,7 +68,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     Raises:
         DataError: a file is absent, unreadable or empty, a column is missing, or the lengths differ.
     """
-    rows, columns = _read(path)
+    rows, columns = _read_rows(path)
     if "prediction" not in columns:
         raise DataError(
             f"{path} has no column with predictions; it has: {', '.join(map(str, rows[0])) or 'none'}",
@@ -86,7 +86,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
-def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     """The raw rows of a file, and which of its columns is which of ours."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, neither a run nor a file of predictions")
@@ -161,9 +161,9 @@ def _joined(value: Any) -> Any:
 def _parsed(value: Any) -> Any:
     """A list written as JSON in a cell of a table is a list, and so is one as Python prints it (pandas does)."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        for read in (json.loads, ast.literal_eval):
+        for parse in (json.loads, ast.literal_eval):
             try:
-                parsed = read(value)
+                parsed = parse(value)
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
             return _clean(parsed) if isinstance(parsed, list) else value
@@ -192,7 +192,7 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
     for row in table:
         row["references"] = []
     for source in references:
-        rows, columns = _read(source)
+        rows, columns = _read_rows(source)
         column = columns.get("references") or (columns.get("prediction") if len(rows[0]) == 1 else None)
         if column is None:
             raise DataError(f"{source} has no column with right answers", hint="name it `reference` or `answers`")
@@ -218,6 +218,6 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
             paired = rows
         for row, reference_row in zip(table, paired, strict=True):
             row["references"] += _answer_texts(reference_row.get(column))
-            for own_name in ("question", "context", "group"):
-                if row[own_name] is None and own_name in columns:
-                    row[own_name] = _optional(reference_row.get(columns[own_name]))
+            for column_name in ("question", "context", "group"):
+                if row[column_name] is None and column_name in columns:
+                    row[column_name] = _optional(reference_row.get(columns[column_name]))
