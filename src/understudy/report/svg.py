@@ -86,7 +86,7 @@ def legend(
 ) -> None:
     """One legend above the whole figure."""
     handles = [
-        Line2D([], [], color=ink.colour, marker=ink.marker, linewidth=1.7, label=label(name))
-        for name, ink in ((name, label_of(arm_of(name))) for name in names)
+        Line2D([], [], color=appearance.colour, marker=appearance.marker, linewidth=1.7, label=label(name))
+        for name, appearance in ((name, label_of(arm_of(name))) for name in names)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handlelength=1.6)
