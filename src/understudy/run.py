@@ -176,7 +176,7 @@ class Run:
         return (
             self.is_done(name)
             and all(self.is_done(need) for need in needs)
-            and self.record(name).made_from == self._versions_of(needs)
+            and self.record(name).input_versions == self._versions_of(needs)
         )
 
     def begin(self, name: str, needs: Sequence[str]) -> None:
@@ -207,7 +207,7 @@ class Run:
         write_json(self.stage(name) / DONE, record.to_json())
 
     def _versions_of(self, needs: Sequence[str]) -> dict[str, str | None]:
-        return {need: self.record(need).made for need in needs}
+        return {need: self.record(need).version for need in needs}
 
     def record(self, name: str) -> StageRecord:
         """What a finished stage says of itself."""

@@ -274,7 +274,7 @@ def _distractors(row: ExplainedPrediction) -> int:
 
 def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> Interval:
     """Mean and bootstrap interval; without a value where nothing is there."""
-    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NOTHING
+    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NO_VALUE
 
 
 def cluster_names(rows: Sequence[Prediction | Swap]) -> list[str]:

@@ -65,7 +65,7 @@ def gaps_recovered(
             )
             for score in measured
         ]
-    figures_drawn = iter(resample(columns, resampling) if columns else ())
+    resampled = iter(resample(columns, resampling) if columns else ())
     return {
         metric: gap_recovered(
             *figures,

@@ -103,7 +103,7 @@ def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterat
     text_number = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
     text_bits = _num_bits(int(sizes.max(initial=1)))
     remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
-    positions, grams, used = np.arange(len(tokens)), tokens, width
+    positions, grams, gram_bits = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
             long_enough = remaining[positions] > order

@@ -28,7 +28,7 @@ def cells_plot(analysis: GridAnalysis, metric: str) -> str | None:
     factor = 100.0 / description.maximum
     cells.sort(key=lambda entry: entry.metrics[metric].mean, reverse=not description.higher_is_better)
     title = f"{metric_label(metric)} of each cell"
-    ink = label_of("distilled").colour
+    colour = label_of("distilled").colour
     with style("grid-cells"):
         figure = Figure(figsize=(NARROW, 0.9 + 0.25 * len(cells)), layout="constrained")
         axes = figure.subplots()

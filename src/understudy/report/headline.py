@@ -30,11 +30,11 @@ from understudy.report.verdicts import (
     all_tests,
     are_arms,
     contrasts_of,
-    disagrees,
+    disagreement,
     headline_metric,
-    most_needed,
+    items_needed_text,
+    most_items_needed,
     names_of,
-    needed,
     pair_test,
     slice_test,
     tone,
@@ -178,9 +178,9 @@ def _pair_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> H
 
 def _disagreement(test: Test) -> str:
     """Interval and p where they part, and which of them the verdict goes by."""
-    if not disagrees(test):
+    if not disagreement(test):
         return ""
-    text = disagrees(test)
+    text = disagreement(test)
     return f"{text[:1].upper()}{text[1:]}: the verdict goes by p, and this is near the edge."
 
 
@@ -198,7 +198,7 @@ def _power(test: Test, factor: float) -> str:
         return f"{least}."
     if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
         return f"{least}."
-    return f"{least}; for one of the size seen here, {needed(figures)}."
+    return f"{least}; for one of the size seen here, {items_needed_text(figures)}."
 
 
 def _tally(comparison: ComparisonJson, a: str, b: str) -> str:
@@ -231,7 +231,7 @@ def _ranking_headline(comparison: ComparisonJson, metric: str) -> Headline:
     undecided = [t["b"] if t["a"] == best else t["a"] for t in tests if not t["better"]]
     figures = table[best][metric]
     interval = "" if figures["low"] is None else f" ({bounds(figures, factor)})"
-    items = most_needed(comparison, tests)
+    items = most_items_needed(comparison, tests)
     items_note = f"; {items:,} items would be needed to be sure of the differences seen" if items else ""
     sentences = (
         f"On {items_text(comparison['overall']['items'])} {arm_label(best)} reaches "

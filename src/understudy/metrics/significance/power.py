@@ -84,7 +84,7 @@ def standard_error(paired: Paired) -> float:
     if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
+        return jackknife_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n
