@@ -103,3 +103,7 @@ def test_right_answers():
     assert is_right(" the  AMF.", Example("x", "q", ("The AMF",)))
     assert not is_right("the AMF of it", Example("x", "q", ("the AMF",)))
     assert not is_right("", Example("x", "q"))
+
+
+def test_options_that_differ_in_case_alone_are_told_apart() -> None:
+    assert [named_option(answer, ["mW", "MW", "kW"]) for answer in ("mW", "MW", " MW ", "kw")] == [0, 1, 1, 2]

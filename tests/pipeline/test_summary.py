@@ -46,7 +46,7 @@ def test_one_item_has_no_interval_and_needs_none() -> None:
     found = comparison(1, teacher=1, sft=0, distilled=1)
     assert any("a difference of +100.0 (no interval) points" in line for line in summary(found).headline)
     card = model_card(parse_recipe({}), found)
-    assert "| distilled | 1.000 |" in card
+    assert "| distilled | 100.0 |" in card
 
 
 def test_the_card_has_a_cell_for_every_metric_of_every_arm() -> None:
@@ -75,3 +75,8 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
 def test_what_cannot_be_evaluated_is_refused_before_training(evaluate: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_evaluation(parse_recipe({"evaluate": evaluate}))
+
+
+def test_questions_of_a_recording_that_is_not_named_are_refused_before_anything_else() -> None:
+    with pytest.raises(ConfigError, match="recorded_questions says which questions a recording answers"):
+        check_evaluation(parse_recipe({"generate": {"recorded_questions": "questions.jsonl"}}))

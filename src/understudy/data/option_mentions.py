@@ -73,6 +73,8 @@ def named_option(answer: str, choices: Sequence[str]) -> int | None:
     the only one that it mentions. Equal options: the first of them.
     """
     options = [folded(choice) for choice in choices]
+    if answer.strip() in choices:  # Options may differ in case alone: mW and MW.
+        return list(choices).index(answer.strip())
     if (text := folded(answer)) in options and text:
         return options.index(text)
     try:

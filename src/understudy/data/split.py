@@ -17,6 +17,9 @@ from dataclasses import replace
 from understudy.errors import DataError
 from understudy.types import Example
 
+OF_THE_ANSWER = ("answer_index", "answer_indices", "impossible")
+"""What `meta` says of the answer; it goes where the answer goes."""
+
 _LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
 
 
@@ -114,7 +117,7 @@ def withhold(
 
 def unlabel(example: Example) -> Example:
     """The question alone: without answers, rationales and what `meta` says of the answer."""
-    meta = {name: value for name, value in example.meta.items() if name not in ("answer_index", "impossible")}
+    meta = {name: value for name, value in example.meta.items() if name not in OF_THE_ANSWER}
     return replace(example, answers=(), rationales=(), meta=meta)
 
 

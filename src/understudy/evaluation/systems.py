@@ -16,6 +16,7 @@ from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
+from understudy.tokens.thoughts import has_thought, without_thought
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
     if references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
     for source in sources:
-        run, named_arm = run_of(source)
+        run, source_arm = run_of(source)
         if run is None:
             systems += _file_systems(source, references)
         else:
-            systems += run_systems(run, named_arm or arm)
+            systems += run_systems(run, source_arm or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -122,7 +123,7 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
     train = read_jsonl(run.folder / "data" / "train.jsonl")
-    gold = [(_class(row), row["answers"][0]) for row in train if row["answers"]]
+    gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
     return arms
 
@@ -184,14 +185,30 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
             for name, rows in systems.items()
         }
     return [
-        System(name, _answered(rows), source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        System(
+            name,
+            [_answered(row) for row in rows],
+            source,
+            has_ids=table.has_ids,
+            notes=(*_unanswered(name, rows), *_thoughts(name, rows)),
+        )
         for name, rows in systems.items()
     ]
 
 
-def _answered(rows: list[Prediction]) -> list[Prediction]:
-    """An item without a prediction is one that the system failed on: an empty answer."""
-    return [replace(row, prediction=row.prediction or "") for row in rows]
+def _answered(row: Prediction) -> Prediction:
+    """Answers without the thoughts before them.
+
+    An item without a prediction, or with a thought that never ends, is one that the system failed on: an empty answer.
+    """
+    references = tuple(without_thought(text) or text for text in row.references)
+    return replace(row, prediction=without_thought(row.prediction or "") or "", references=references)
+
+
+def _thoughts(name: str, rows: list[Prediction]) -> tuple[str, ...]:
+    count = sum(has_thought(row.prediction or "") for row in rows)
+    sentence = f"{name}: {count:,} of {len(rows):,} predictions begin with a thought, which does not count"
+    return (sentence,) * bool(count)
 
 
 def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:
@@ -253,21 +270,21 @@ def same_items(systems: Sequence[System]) -> list[System]:
     """
     if all(system.has_ids for system in systems):
         return list(systems)
-    first = next((system for system in systems if system.has_ids), systems[0])
+    base = next((system for system in systems if system.has_ids), systems[0])
     paired = []
     for system in systems:
-        if len(system.rows) != len(first.rows):
+        if len(system.rows) != len(base.rows):
             raise DataError(
-                f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
+                f"{base.name} has {len(base.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
                 hint="give both files a column `id`, or the same items in the same order",
             )
-        for number, (row, first_row) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row.references) != sorted(first_row.references):
+        for number, (row, base_row) in enumerate(zip(system.rows, base.rows, strict=True), start=1):
+            if sorted(row.references) != sorted(base_row.references):
                 raise DataError(
-                    f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
+                    f"cannot pair {base.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [replace(row, id=first_row.id) for row, first_row in zip(system.rows, first.rows, strict=True)]
+        rows = [replace(row, id=base_row.id) for row, base_row in zip(system.rows, base.rows, strict=True)]
         paired.append(replace(system, rows=rows))
     return paired

@@ -93,6 +93,7 @@ def reference_loss(objective: Objective, student: Output, signal: Output | None,
             taught = signal_weights[1]
         taught = taught if step.weighed is None else taught[step.weighed]
         paired_weights = student_weights[1] if step.pairs is None else student_weights[1][step.pairs.student]
+        paired_weights = paired_weights * step.teacher_gold_factor
         terms = dataclasses.replace(
             step.terms,
             gold_weights=None if step.terms.gold_weights is None else gold,

@@ -27,9 +27,9 @@ def with_rationales(
 ) -> list[WithRationales]:
     """Put the kept rows of a folder to their examples, in the order of the examples.
 
-    A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what
-    is missing: where `step` is `revise`, an example without a kept revision has no
-    rationale, though its explanation may be there. `coverage` counts them.
+    Of several kept texts of one example the first is taken. A text for an option that is, or reads like, the gold one
+    is left out, whoever wrote it. Nothing stands in for what is missing: where `step` is `revise`, an example without a
+    kept revision has no rationale, though its explanation may be there. `coverage` counts them.
 
     Args:
         examples: all to be trained on.
@@ -38,11 +38,14 @@ def with_rationales(
         paraphrases: also the questions in other words.
         new_questions: also the further questions, as the teacher answered them.
     """
-    rationales = {row.id: row.text for row in read_step(folder, step) if row.kept and row.choice is None}
+    rationales: dict[str, str | None] = {}
+    for row in read_step(folder, step):
+        if row.kept and row.choice is None:
+            rationales.setdefault(row.id, row.text)
     counterfactuals: dict[str, dict[int, str]] = {}
     for row in read_step(folder, "counterfactual"):
         if row.kept and row.choice is not None and row.text is not None:
-            counterfactuals.setdefault(row.id, {})[row.choice] = row.text
+            counterfactuals.setdefault(row.id, {}).setdefault(row.choice, row.text)
     reworded = _kept_texts(folder, "paraphrase") if paraphrases else {}
     further = _kept_texts(folder, "new_questions") if new_questions else {}
     return [

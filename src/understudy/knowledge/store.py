@@ -16,13 +16,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from understudy.errors import DataError
 from understudy.files import atomic, fingerprint, read_json, unwritable, write_json
+from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Knowledge, Provenance
 
 FINISHED, PLAN = "finished-examples.jsonl", "plan.json"
@@ -90,13 +91,13 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if not isinstance(row, dict) or "id" not in row:
-                    raise ValueError("no object with an id")
-            except ValueError as error:
+                    raise JsonFault("not valid JSON: no object with an id")
+            except JsonFault as fault:
                 raise DataError(
-                    f"{path}:{number}: not valid JSON: {error}", hint="remove the line; what is missing is made again"
-                ) from error
+                    f"{path}:{number}: {fault.reason}", hint="remove the line; what is missing is made again"
+                ) from fault
             yield number, row
 
 
@@ -187,6 +188,22 @@ class KnowledgeStore:
                     for _, row in _rows(path):
                         if row["id"] in self.finished:
                             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def unfinish(folder: str | os.PathLike[str], names: Collection[str]) -> int:
+    """Take examples off the list of the finished ones, so that whoever opens the folder next asks about them again.
+
+    Returns:
+        How many of them were on it.
+    """
+    path, taken = Path(folder) / FINISHED, 0
+    with atomic(path) as handle:
+        for _, row in _rows(path):
+            if row["id"] in names:
+                taken += 1
+            else:
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return taken
 
 
 def _write_all(handle: IO[bytes], data: bytes) -> None:

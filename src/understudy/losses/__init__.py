@@ -1,5 +1,6 @@
 """Losses of a student against a teacher: pure functions and small modules, without batches or trainers."""
 
+from understudy.losses.deviations import Deviations
 from understudy.losses.divergences import DIVERGENCES, Traits, declare, divergence, register, traits
 from understudy.losses.dskd import CrossModelAttention, DualSpace, DualSpaceLosses, TokenViews
 from understudy.losses.fused import HeadLosses, fused_head, gold_cross_entropy, head_losses, lm_head_divergence
@@ -10,6 +11,7 @@ from understudy.losses.requests import HeadTerms
 __all__ = [
     "DIVERGENCES",
     "CrossModelAttention",
+    "Deviations",
     "DualSpace",
     "DualSpaceLosses",
     "Head",

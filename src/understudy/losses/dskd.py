@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from understudy.losses.deviations import Deviations
 from understudy.losses.divergences import Divergence, divergence, forward_kl
 from understudy.losses.fused import HeadLosses
 from understudy.losses.heads import HeadStates
@@ -56,12 +57,14 @@ class TokenViews:
         inputs: embeddings `[N, d_e]` of the tokens that stand at those positions.
         targets: embeddings `[N, d_e]` of the tokens to be predicted there.
         lengths: target tokens of each example, in order; they add up to N.
+        deviations: of the whole padded batch; of the teacher, where `published` is asked for.
     """
 
     states: HeadStates
     inputs: Tensor
     targets: Tensor
     lengths: Sequence[int]
+    deviations: Deviations | None = None
 
 
 class DualSpace(nn.Module):
@@ -129,8 +132,8 @@ class CrossModelAttention(nn.Module):
     ```
 
     N(x) = x / std(x) over one example's target positions, in float32, so that no value depends on how a batch was
-    cut. `published` takes the deviation over the whole batch, as the authors' results do; here too it runs over
-    target positions alone. Where the teacher's embeddings are not as wide as its hidden states, N(e_tgt) gets a
+    cut. `published` takes the authors' own deviations in their place (`Deviations`): over the whole padded batch,
+    prompt and padding too. Where the teacher's embeddings are not as wide as its hidden states, N(e_tgt) gets a
     projection of its own.
 
     Args:
@@ -138,7 +141,7 @@ class CrossModelAttention(nn.Module):
         teacher_width: D.
         student_embedding_width: d_e.
         teacher_embedding_width: D_e.
-        published: take deviations over the whole batch.
+        published: divide by `TokenViews.deviations` of the teacher.
     """
 
     def __init__(
@@ -182,7 +185,8 @@ class CrossModelAttention(nn.Module):
         student's `[S]` target tokens, `teacher_weights` over the teacher's `[T]`; else as in `DualSpace`.
 
         Raises:
-            ValueError: the two sides have different numbers of examples, or lengths that do not add up.
+            ValueError: the two sides have different numbers of examples, lengths that do not add up, or no deviations
+                where `published` needs them.
         """
         weights = torch.ones_like(gold_ids, dtype=torch.float32) if weights is None else weights
         aligned_teacher, aligned_student = self.align(student, teacher)
@@ -203,9 +207,7 @@ class CrossModelAttention(nn.Module):
         dtype = self.query.weight.dtype
         exact = torch.promote_types(dtype, torch.float32)
         query = self.query(torch.cat([student.inputs, student.targets], -1).detach().to(dtype))
-        key = self._normalised(torch.cat([teacher.inputs, teacher.targets], -1), teacher.lengths)
-        hidden = self._normalised(teacher.states.hidden, teacher.lengths)
-        embedded = self._normalised(teacher.targets, teacher.lengths)
+        key, hidden, embedded = self._normalised(teacher)
         if self.embedding_to_student is None:
             teacher_values = self.teacher_to_student(hidden + embedded)
         else:
@@ -223,9 +225,24 @@ class CrossModelAttention(nn.Module):
             to_teacher.append(scores.t().softmax(-1).to(row_student.dtype) @ row_student)
         return torch.cat(to_student), torch.cat(to_teacher)
 
-    def _normalised(self, values: Tensor, lengths: Sequence[int]) -> Tensor:
-        values = values.detach().float()
-        pieces = [values] if self.published else values.split(list(lengths))
+    def _normalised(self, teacher: TokenViews) -> tuple[Tensor, Tensor, Tensor]:
+        """N([e_in; e_tgt]), N(h_t) and N(e_tgt) of the teacher."""
+        keys = torch.cat([teacher.inputs, teacher.targets], -1)
+        values, deviations = (keys, teacher.states.hidden, teacher.targets), teacher.deviations
+        if not self.published:
+            key, hidden, embedded = (self._by_example(value, teacher.lengths) for value in values)
+            return key, hidden, embedded
+        if deviations is None:
+            raise ValueError("the published deviations go over the whole padded batch: give TokenViews.deviations")
+        divisors = deviations.keys, deviations.hidden, deviations.targets
+        key, hidden, embedded = (
+            (value.detach().float() / divisor.clamp_min(1e-12)).to(self.query.weight.dtype)
+            for value, divisor in zip(values, divisors, strict=True)
+        )
+        return key, hidden, embedded
+
+    def _by_example(self, values: Tensor, lengths: Sequence[int]) -> Tensor:
+        pieces = values.detach().float().split(list(lengths))
         scaled = [piece / piece.std().clamp_min(1e-12) if piece.numel() > 1 else piece for piece in pieces]
         return torch.cat(scaled).to(self.query.weight.dtype)
 

@@ -13,6 +13,7 @@ At the start z_t→s is as near to the teacher's own logits as the student's hea
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator, Sequence
 
 import torch
@@ -38,6 +39,9 @@ class DualSpaceV2(nn.Module):
         columns: `[2, K]` the shared tokens, the student's columns and the teacher's.
         scale: the teacher's factor on its logits ÷ the student's.
         agreement_threshold: the mask of L_stu falls for examples whose share of right tokens exceeds it.
+        published: divide each of the three terms by the tokens that it counts itself, as the authors' code does, and
+            multiply by the target tokens, by which whoever calls divides; L_tea then leaves out the tokens whose
+            likeliest token the student lacks. The value depends on how a batch was cut.
     """
 
     to_student_ids: Tensor
@@ -52,8 +56,10 @@ class DualSpaceV2(nn.Module):
         *,
         scale: float = 1.0,
         agreement_threshold: float = 1.0,
+        published: bool = False,
     ) -> None:
         super().__init__()
+        self.published = published
         self.agreement_threshold, self.scale = agreement_threshold, scale
         student, teacher, columns = student.detach(), teacher.detach(), columns.to(student.device)
         self.teacher_to_student = nn.Linear(teacher.shape[1], student.shape[1], bias=False)
@@ -120,14 +126,19 @@ class DualSpaceV2(nn.Module):
         back = student.hidden[pairs.student].to(exact) @ self.student_to_teacher(
             student.head.weight, teacher.head.weight
         )
-        terms = HeadTerms(function, temperature=temperature, token_weights=paired, argmax=True)
-        names = {"divergence": "teacher_space"}
-        teacher_space = yield Pass(teacher.with_hidden(back), paired_teacher, terms, names, weighed=pairs.student)
+        share: Tensor | float = 1.0
+        if self.published:
+            share = _own_share((yield from self._means_shared(paired_teacher)), len(gold_ids))
+        terms = HeadTerms(function, temperature=temperature, token_weights=paired * share, argmax=True)
+        step = Pass(teacher.with_hidden(back), paired_teacher, terms, {"divergence": "teacher_space"})
+        teacher_space = yield dataclasses.replace(step, weighed=pairs.student, factor=share)
         picked = (
             pairs.teacher if teacher_space.teacher_argmax is None else self.to_student_ids[teacher_space.teacher_argmax]
         )
         carried = student.with_hidden(self.teacher_to_student(paired_teacher.hidden.to(exact)))
         mask = yield from self._mask(carried, picked, pairs, lengths)
+        if self.published and mask is not None:
+            mask = _own_share(mask, len(gold_ids))
         factor = 1.0 if mask is None else torch.ones_like(weights).index_put((pairs.student,), mask.to(weights.dtype))
         terms = HeadTerms(
             function,
@@ -136,31 +147,47 @@ class DualSpaceV2(nn.Module):
             gold_ids=gold_ids,
             gold_weights=gold_weights,
             teacher_gold_ids=picked,
-            teacher_gold_weights=paired,
+            teacher_gold_weights=paired * share,
             only_where_teacher_right=mask is None,
             statistics=statistics,
         )
         all_pairs = AlignedTokens(pairs.order, pairs.student, torch.arange(len(pairs), device=partners.device))
         near = {"gold": "gold", "divergence": "student_space", "teacher_gold": "projection"}
-        yield Pass(student, carried, terms, near, pairs=all_pairs, factor=factor)
+        yield Pass(student, carried, terms, near, pairs=all_pairs, factor=factor, teacher_gold_factor=share)
+
+    def _means_shared(self, teacher: HeadStates) -> Generator[Pass, HeadLosses, Tensor]:
+        """`[M]` 1 where the teacher's likeliest token is one that the student has."""
+        num = teacher.hidden.shape[0]
+        ids = torch.zeros(num, dtype=torch.long, device=teacher.hidden.device)
+        terms = HeadTerms(forward_kl, gold_ids=ids, gold_weights=torch.zeros_like(ids).float(), argmax=True)
+        losses = yield Pass(teacher, None, terms, {})
+        assert losses.student_argmax is not None
+        return (self.to_student_ids[losses.student_argmax] >= 0).float()
 
     def _mask(
         self, carried: HeadStates, picked: Tensor, pairs: AlignedTokens, lengths: Sequence[int]
     ) -> Generator[Pass, HeadLosses, Tensor | None]:
         """1 for the tokens that L_stu counts, `[M]`; None where it simply counts those that are right."""
-        if self.agreement_threshold >= 1 or not len(pairs):
+        if (self.agreement_threshold >= 1 and not self.published) or not len(pairs):
             return None
         zeros = torch.zeros_like(picked, dtype=torch.float32)
         terms = HeadTerms(forward_kl, gold_ids=picked, gold_weights=zeros, argmax=True)
         losses = yield Pass(carried.constant(), None, terms, {})
         assert losses.student_argmax is not None
         right = (losses.student_argmax == picked).float()
+        if self.agreement_threshold >= 1:
+            return right
         counts = torch.tensor(lengths, device=picked.device)
         example = torch.arange(len(lengths), device=picked.device).repeat_interleave(counts)[pairs.student]
         sums = torch.zeros(2, len(lengths), device=picked.device)
         sums.index_add_(1, example, torch.stack([right, torch.ones_like(right)]))
         agreement = (sums[0] / sums[1].clamp_min(1))[example]
         return torch.where(agreement <= self.agreement_threshold, right, 1.0)
+
+
+def _own_share(counted: Tensor, num_tokens: int) -> Tensor:
+    """What makes Σ share · values, divided by the target tokens, the mean of the values that are counted (1, not 0)."""
+    return counted * (num_tokens / counted.sum().clamp_min(1))
 
 
 def _function(name: str | Divergence) -> Divergence:

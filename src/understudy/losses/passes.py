@@ -36,6 +36,7 @@ class Pass:
         weighed: `[N]` the target tokens that the weights of the divergence belong to; None: all, in order.
         by_teacher: whether these are the teacher's own target tokens and not the student's.
         factor: what the share of the teacher in a token's loss is multiplied by, a number or `[N]`.
+        teacher_gold_factor: the same for the teacher's side's cross-entropy, a number or `[M]`.
     """
 
     student: HeadStates | CandidateLogits
@@ -47,6 +48,7 @@ class Pass:
     weighed: Tensor | None = None
     by_teacher: bool = False
     factor: Tensor | float = 1.0
+    teacher_gold_factor: Tensor | float = 1.0
 
     def parts(self) -> dict[str, Pass]:
         """A pass for each term alone, by its name in the log; their totals add up to the total of this one."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.ngram_counts import NgramTexts, matches, numbered, totals
+from understudy.metrics.ngram_counts import NgramTexts, index_words, matches, totals
 from understudy.metrics.scores import MetricInputs, Score, mean_score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -136,7 +136,7 @@ def _ngram_texts(
         for reference in item_references
         for text in (prediction, reference)
     )
-    return numbered(flat, [2] * sum(map(len, references)))
+    return index_words(flat, [2] * sum(map(len, references)))
 
 
 def _f1(common: np.ndarray, predicted: np.ndarray, referenced: np.ndarray) -> np.ndarray:

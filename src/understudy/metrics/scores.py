@@ -25,7 +25,7 @@ class MetricModels:
 
     Attributes:
         embedding_model: sentence embeddings for `answer_similarity`: folder or hub id; `auto`: the MiniLM of the extra
-            `understudy[offline]`, where it is installed.
+            `understudy-distil[offline]`, where it is installed.
         bertscore_model: encoder for `bertscore_f1`, likewise.
         judge: the language model behind the judged metrics.
         judge_repeats: how often it judges each item.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from understudy.losses.deviations import Deviations
 from understudy.losses.heads import Head, HeadStates
 from understudy.losses.sources import CandidateLogits
 
@@ -48,12 +49,14 @@ class VocabularyOutput(Output):
         head: turns them into logits.
         input_embeddings: `[N, d_e]`, embeddings of the tokens at the predicting positions (detached), or None.
         target_embeddings: `[N, d_e]`, embeddings of the target tokens (detached), or None.
+        deviations: of states and embeddings over the whole padded batch, or None (DSKD's published ones).
     """
 
     hidden: Tensor
     head: Head
     input_embeddings: Tensor | None = None
     target_embeddings: Tensor | None = None
+    deviations: Deviations | None = None
 
     @property
     def states(self) -> HeadStates:

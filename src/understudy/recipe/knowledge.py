@@ -38,6 +38,8 @@ class GenerateConfig(Section):
     """Who writes: an endpoint, or a model in this process. Default: the recipe's teacher, fine-tuned where it is."""
     recorded: str | None = None
     """Read outputs that were written down earlier: knowledge rows (.jsonl), or a folder of recorded rationales."""
+    recorded_questions: str | None = None
+    """The file of questions that recorded outputs without ids answer, in their order; default: the one beside them."""
     own_steps: tuple[str, ...] = ()
     """Python files that register steps of your own; they are run, so name only files that you have read."""
     prompts: str | None = None
@@ -66,7 +68,8 @@ class TaskConfig(Section):
     """What the student learns of the texts."""
 
     kind: TaskKind = "multitask"
-    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual (docs/explanations.md)."""
+    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual
+    (see `understudy docs explanations`)."""
     rationales: str = "explain"
     """The step whose texts are the rationales: explain (unrevised), revise, explain_blind; data: the data set's own."""
     paraphrases: bool = False
@@ -89,8 +92,6 @@ class TaskConfig(Section):
 
 OF_DATA = "data"
 """In place of a step: the rationales that the data set brings along."""
-LATER_FIELDS = ("paraphrases", "new_questions")
-"""Fields of `tasks` that are younger than runs on disk: off, they are no part of what a recipe is."""
 
 
 def _multitask(tasks: TaskConfig) -> float:

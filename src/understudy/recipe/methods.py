@@ -43,7 +43,7 @@ class MethodConfig(TrainConfig):
     """Options of other methods that one might look for here, and why it lacks them."""
 
     method: str
-    """How the student learns; `understudy doctor` tells which methods suit the two models (docs/crossvocab.md)."""
+    """How the student learns; `understudy doctor` tells which methods suit the models, `understudy docs losses` how."""
     loss_temperature: float | None = Field(default=None, gt=0, le=bounds.TEMPERATURE)
     """Divides the logits of both sides before they are compared; default: what the method is published with."""
     gold_weight: float = Field(default=0.5, ge=0, le=1)
@@ -55,8 +55,8 @@ class MethodConfig(TrainConfig):
         return self.loss_temperature or self.published_temperature
 
     @property
-    def objective_learning_rate(self) -> float:
-        """Learning rate of what the objective itself learns."""
+    def objective_learning_rate(self) -> float | None:
+        """Learning rate of what the objective itself learns; None: that of the student."""
         return self.learning_rate
 
     @property
@@ -137,7 +137,7 @@ class DskdCmaConfig(ProjectorConfig):
 
     method: Literal["dskd_cma"] = "dskd_cma"
     published: bool = False
-    """Deviations over the whole micro-batch, for comparison with published figures."""
+    """The authors' deviations: over the whole padded micro-batch, prompt and padding too (docs/losses.md)."""
 
 
 class DskdV2Config(ProjectorConfig):
@@ -152,6 +152,8 @@ class DskdV2Config(ProjectorConfig):
     method: Literal["dskd_v2"] = "dskd_v2"
     agreement_threshold: float = Field(default=1.0, gt=0, le=1)
     """Above this share of right tokens an example's whole answer is compared in the student's space."""
+    published: bool = False
+    """Divide each dual-space term by the tokens it counts itself in a micro-batch, as the authors' code does."""
 
 
 class MinEditConfig(LogitsConfig):

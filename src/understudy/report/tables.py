@@ -29,7 +29,7 @@ def csv_table(comparison: ComparisonJson) -> str:
         figures = test["comparison"]
         writer.writerow(
             {
-                **{name: cell(test[name]) for name in ("a", "b", "metric", "better")},
+                **{name: csv_cell(test[name]) for name in ("a", "b", "metric", "better")},
                 **{name: test[name] for name in ("p_value", "p_holm", "p_bh")},
                 **{name: figures[name] for name in _FIGURES},
                 "p_mcnemar": (figures["mcnemar"] or {}).get("p_exact"),
@@ -37,14 +37,14 @@ def csv_table(comparison: ComparisonJson) -> str:
                 "cohen_dz_low": figures["cohen_dz"]["low"],
                 "cohen_dz_high": figures["cohen_dz"]["high"],
                 "rank_biserial": figures["rank_biserial"]["value"],
-                "verdict": cell(verdict(test)),
-                "signature": cell(" / ".join(figures["signatures"])),
+                "verdict": csv_cell(verdict(test)),
+                "signature": csv_cell(" / ".join(figures["signatures"])),
             }
         )
     return buffer.getvalue()
 
 
-def cell(text: str) -> str:
+def csv_cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: a name may come out of a file that somebody else wrote."""
     return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
 

@@ -1,4 +1,4 @@
-"""A comparison read: its tests, the metric of its headline, and each test in words.
+"""What is read out of a comparison: its tests, the metric of its headline, and each test in words.
 
 Everything here reads `Comparison.to_dict()`, so a saved `comparison.json` or `scores.json` speaks as a fresh one does.
 """
@@ -98,11 +98,12 @@ def verdict(test: Test) -> str:
         return "no difference"
     if uncorrected_note(test):
         enough = (figures["items_needed"] or 0) <= figures["n"]
-        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(figures)}")
+        text = f"not significant after correction{uncorrected_note(test)}"
+        return text if enough else f"{text}; {items_needed_text(figures)}"
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
     if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
-    return f"not significant{_disagreement_note(test)}; {needed(figures)}"
+    return f"not significant{_disagreement_note(test)}; {items_needed_text(figures)}"
 
 
 def verdict_of_pair(test: Test) -> str:
@@ -123,11 +124,11 @@ def excludes_zero(test: Test) -> bool:
     return figures["low"] is not None and (figures["low"] > 0 or figures["high"] < 0)
 
 
-def disagrees(test: Test) -> str:
+def disagreement(test: Test) -> str:
     """Where interval and uncorrected p say different things: which says what; empty where they agree.
 
-    The one asks how far the difference could move with other items, the other whether it could have come from alike
-    systems; with few or skewed items the answers can part near the edge.
+    The interval tells how far the difference could move with other items, p whether equal systems could show it; with
+    few or skewed items the two can differ near the level of the test.
     """
     if test["p_value"] is None or test["comparison"]["low"] is None or excludes_zero(test) == test["alone"]:
         return ""
@@ -137,10 +138,10 @@ def disagrees(test: Test) -> str:
 
 
 def _disagreement_note(test: Test) -> str:
-    return f" ({disagrees(test)})" if disagrees(test) else ""
+    return f" ({disagreement(test)})" if disagreement(test) else ""
 
 
-def needed(figures: Mapping[str, Any]) -> str:
+def items_needed_text(figures: Mapping[str, Any]) -> str:
     """How many items would show the difference that was seen, in words."""
     items = figures["items_needed"]
     if items is None:
@@ -150,7 +151,7 @@ def needed(figures: Mapping[str, Any]) -> str:
     return f"{rounded_up(items):,} items would be needed"
 
 
-def most_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
+def most_items_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
     """How many items would show all the differences that were seen and not shown; None where that is not known."""
     counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
     counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from understudy.errors import ModelError
+from understudy.losses.deviations import Deviations
 from understudy.models.decoding import Generated, decode
 from understudy.models.head import base_model, head_of
 from understudy.models.kinds.base import ModelKind
@@ -58,11 +59,14 @@ class TextKind(ModelKind):
         states = self.states(base, tokens["inputs"])
         mask = tokens["target_mask"]
         lengths = tuple(mask.sum(dim=1).tolist())
-        inner, outer = None, None
+        inner, outer, deviations = None, None, None
         if embeddings:
             with torch.no_grad():
                 inner, outer = self.embedded(base, tokens["inputs"], mask, tokens["target_ids"])
-        return VocabularyOutput(tokens["target_ids"], lengths, states[mask], head_of(model), inner, outer)
+                first = torch.zeros_like(tokens["target_ids"][:1])
+                outside = self.embedded(base, tokens["inputs"], mask, first)[1].sum(0)
+                deviations = Deviations.over_batch(states, inner, outer, outside)
+        return VocabularyOutput(tokens["target_ids"], lengths, states[mask], head_of(model), inner, outer, deviations)
 
     @torch.no_grad()
     def probe(self, model: PreTrainedModel, inputs: dict[str, Tensor], name: str) -> float:

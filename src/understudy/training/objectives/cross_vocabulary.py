@@ -232,6 +232,7 @@ class DualSpaceV2Objective(Objective):
             shared_columns(_exact(cross_tokenizer, student_head, teacher_head)),
             scale=teacher_head.scale / student_head.scale,
             agreement_threshold=config.agreement_threshold,
+            published=config.published,
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 

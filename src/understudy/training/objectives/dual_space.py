@@ -133,4 +133,5 @@ def _views(output: Output) -> TokenViews:
     assert isinstance(output, VocabularyOutput)
     assert output.input_embeddings is not None
     assert output.target_embeddings is not None
-    return TokenViews(output.states, output.input_embeddings, output.target_embeddings, output.lengths)
+    embeddings = output.input_embeddings, output.target_embeddings
+    return TokenViews(output.states, *embeddings, output.lengths, output.deviations)
