@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import left_out_error
+from understudy.metrics.significance.resampling import jackknife_error
 from understudy.metrics.significance.results import Result
 
 _NAN = float("nan")
