@@ -9,6 +9,8 @@ from typing import Any
 from understudy.evaluation.scoring import Scored
 from understudy.metrics import Interval
 from understudy.metrics.significance import PairTest, Resampling, adjusted, compare_many
+from understudy.metrics.significance.multiple_testing import holm_levels
+from understudy.metrics.significance.power import POWER, items_needed_at
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def _corrected(
     for metric in dict.fromkeys(test.metric for part in tests.values() for test in part):
         family = {key: test for key, part in tests.items() for test in part if test.metric == metric}
         p_values = {key: test.p_value for key, test in family.items()}
-        holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
+        holm, bh, levels = adjusted(p_values, "holm"), adjusted(p_values, "bh"), holm_levels(p_values, alpha)
         for key, test in family.items():
             better = test.ahead if holm[key] < alpha else ""
-            corrected[key].append(replace(test, p_holm=holm[key], p_bh=bh[key], better=better))
+            needed = items_needed_at(test.comparison, levels[key], power=POWER, alpha=alpha)
+            corrected[key].append(replace(test, p_holm=holm[key], p_bh=bh[key], better=better, items_needed=needed))
     return corrected

@@ -97,12 +97,12 @@ def verdict(test: Test) -> str:
     if not figures["difference"]:
         return "no difference"
     if uncorrected_note(test):
-        enough = (figures["items_needed"] or 0) <= figures["n"]
-        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(figures)}")
+        enough = (items_needed(test) or 0) <= figures["n"]
+        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(test)}")
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
-    if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
+    if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
-    return f"not significant{_disagreement_note(test)}; {needed(figures)}"
+    return f"not significant{_disagreement_note(test)}; {needed(test)}"
 
 
 def verdict_of_pair(test: Test) -> str:
@@ -140,9 +140,17 @@ def _disagreement_note(test: Test) -> str:
     return f" ({disagrees(test)})" if disagrees(test) else ""
 
 
-def needed(figures: Mapping[str, Any]) -> str:
-    """How many items would show the difference that was seen, in words."""
-    items = figures["items_needed"]
+def items_needed(test: Test) -> float | None:
+    """How many items would show the difference that was seen, at the level that the correction leaves to this test.
+
+    Earlier releases wrote the number for one test alone; it stands for what their files do not have.
+    """
+    return test["items_needed"] if "items_needed" in test else test["comparison"]["items_needed"]
+
+
+def needed(test: Test) -> str:
+    """The same in words."""
+    items = items_needed(test)
     if items is None:
         return "no number of items would show it"
     if items > _MANY:
@@ -152,6 +160,6 @@ def needed(figures: Mapping[str, Any]) -> str:
 
 def most_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
     """How many items would show all the differences that were seen and not shown; None where that is not known."""
-    counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
+    counts = [items_needed(t) for t in tests if not t["better"] and t["comparison"]["difference"]]
     counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]
     return rounded_up(max(counts)) if counts else None
