@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.arms import ARMS
 from understudy.report.formatting import arm_label, kind_label, p_text, rounded_up
 
 ComparisonJson = Mapping[str, Any]
@@ -43,11 +44,13 @@ def pair_test(comparison: ComparisonJson, a: str, b: str, metric: str | None) ->
 
 
 def headline_metric(comparison: ComparisonJson) -> str | None:
-    """The metric of the headline: exact match where anyone matches exactly, else ROUGE-L, else the first there is.
+    """The metric of the headline: exact match where a model matches exactly, else ROUGE-L, else the first there is.
 
-    Of the metrics that some pair was tested on; of all where nothing was tested.
+    Of the metrics that some pair was tested on; of all where nothing was tested. An answer that no model gave says
+    nothing about how models answer, so it does not choose the metric.
     """
-    table = comparison["overall"]["table"].values()
+    rows = comparison["overall"]["table"]
+    table = [row for name, row in rows.items() if name not in _arms_without_a_model(comparison)] or list(rows.values())
     tested = {test["metric"] for test in all_tests(comparison)} or set(comparison["metrics"])
 
     def best(metric: str) -> float:
@@ -57,6 +60,12 @@ def headline_metric(comparison: ComparisonJson) -> str | None:
     if best("exact_match") >= 0.1:
         return "exact_match"
     return next((m for m in ("rougeL", "choice_accuracy", *comparison["metrics"]) if best(m) >= 0), None)
+
+
+def _arms_without_a_model(comparison: ComparisonJson) -> set[str]:
+    """The systems that are baselines, such as the majority answer."""
+    arms = {system["name"]: ARMS.get(system.get("arm") or "") for system in comparison["systems"]}
+    return {name for name, arm in arms.items() if arm is not None and arm.model is None}
 
 
 def kinds(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
