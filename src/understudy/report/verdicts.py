@@ -78,9 +78,15 @@ def gold_facts(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
     return {GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
 
 
+def fields(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
+    """Values of the fields that the recipe names; files of earlier releases have none."""
+    parts = comparison.get("fields", {}).items()
+    return {f"{kind_label(name)}: {value}": part for name, values in parts for value, part in values.items()}
+
+
 def slices(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
-    """The parts of the test set by their names in print: kinds of question, facts in the gold and not."""
-    return {**kinds(comparison), **gold_facts(comparison)}
+    """The parts of the test set by their names in print: kinds, facts in the gold and not, values of fields."""
+    return {**kinds(comparison), **gold_facts(comparison), **fields(comparison)}
 
 
 def slice_test(part: Mapping[str, Any], metric: str) -> Test | None:
