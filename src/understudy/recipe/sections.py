@@ -130,6 +130,9 @@ class EvaluateConfig(Section):
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
+    slices: tuple[str, ...] = ()
+    """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
+    questions that the context answers from those that it leaves open."""
     resamples: int = Field(default=10_000, ge=100)
     """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
