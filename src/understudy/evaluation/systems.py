@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.arms import MAJORITY, main_arm
+from understudy.arms import FIRST_OPTION, MAJORITY, main_arm
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.majority import majority_baseline
+from understudy.evaluation.majority import first_option_baseline, majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
@@ -115,7 +115,7 @@ def run_of(source: str) -> tuple[Run | None, str | None]:
 
 
 def run_arms(run: Run) -> dict[str, list[Prediction]]:
-    """Predictions of each arm that was answered, the majority baseline behind them.
+    """Predictions of each arm that was answered, behind them the majority baseline, and the first option where it pays.
 
     Raises:
         ConfigError: no arm was answered yet.
@@ -130,6 +130,8 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     train = read_jsonl(run.folder / "data" / "train.jsonl")
     gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
+    if first_option := first_option_baseline(test):
+        arms[FIRST_OPTION.name] = first_option
     return arms
 
 

@@ -140,7 +140,11 @@ def _chance(comparison: ComparisonJson) -> str:
 
 def _training(comparison: ComparisonJson) -> str:
     seeds = {system["name"]: len(system["seeds"]) for system in comparison["systems"]}
-    trained = {system["name"] for system in comparison["systems"] if system["arm"] not in ("teacher", "majority")}
+    trained = {
+        system["name"]
+        for system in comparison["systems"]
+        if system["arm"] not in ("teacher", "majority", "first_option")
+    }
     counts = {name: count for name, count in seeds.items() if name in trained}
     if counts and all(count > 1 for count in counts.values()):
         least = min(counts.values())
