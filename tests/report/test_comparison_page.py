@@ -27,7 +27,7 @@ from understudy.report.formatting import rounded_up
 from understudy.report.headline import headline
 from understudy.report.judges import reliability
 from understudy.report.tables import CSV_COLUMNS, csv_table, latex, latex_table
-from understudy.report.verdicts import needed, verdict
+from understudy.report.verdicts import items_needed_text, verdict
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & \\input{x} $1$ {{ 7*7 }}"
 METRICS = ("exact_match", "token_f1", "bleu", "rougeL", "chrf", "faithfulness")
@@ -215,8 +215,8 @@ def test_the_items_needed_are_those_of_the_correction(two: dict[str, Any]) -> No
 
 def test_counts_in_words() -> None:
     assert [rounded_up(n) for n in (7, 48.1, 100, 101, 1834.2, 99_001)] == [7, 49, 100, 110, 1900, 100_000]
-    assert needed({"items_needed": 3e9, "n": 5}) == "over a million items would be needed"
-    assert needed({"items_needed": None, "n": 5}) == "no number of items would show it"
+    assert items_needed_text({"items_needed": 3e9, "n": 5}) == "over a million items would be needed"
+    assert items_needed_text({"items_needed": None, "n": 5}) == "no number of items would show it"
 
 
 def test_limits_are_of_this_comparison(three: dict[str, Any], two: dict[str, Any]) -> None:

@@ -199,14 +199,14 @@ def _unit(unit: Unit) -> str:
     return f"{title(unit.stage)} · {cells_text}"
 
 
-def run(grid: Grid) -> None:
+def run(grid: Grid, *, retry: bool = False) -> None:
     """Run a grid and show its table."""
     from understudy.arms import main_arm
     from understudy.grid import run_grid
 
     console = GridConsole()
     console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")
-    folder = run_grid(grid, console)
+    folder = run_grid(grid, console, retry=retry)
     _print_table(folder.path, list({main_arm(cell.recipe.evaluate.arms) for cell in grid.cells}))
     console.say(f"table of all arms: {folder.path / 'table.csv'}")
 

@@ -65,7 +65,7 @@ def gaps_recovered(
             )
             for score in measured
         ]
-    figures_drawn = iter(resample(columns, resampling) if columns else ())
+    resampled = iter(resample(columns, resampling) if columns else ())
     return {
         metric: gap_recovered(
             *figures,
@@ -73,7 +73,7 @@ def gaps_recovered(
             num_clusters=counts[metric],
             maximum=scores[systems[0]][metric].maximum,
         )
-        for metric, figures in zip(counts, zip(figures_drawn, figures_drawn, figures_drawn, strict=True), strict=True)
+        for metric, figures in zip(counts, zip(resampled, resampled, resampled, strict=True), strict=True)
     }
 
 

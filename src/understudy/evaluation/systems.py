@@ -71,11 +71,11 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
     if references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
     for source in sources:
-        run, named_arm = run_of(source)
+        run, source_arm = run_of(source)
         if run is None:
             systems += _file_systems(source, references)
         else:
-            systems += run_systems(run, named_arm or arm)
+            systems += run_systems(run, source_arm or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -300,21 +300,21 @@ def same_items(systems: Sequence[System]) -> list[System]:
     """
     if all(system.has_ids for system in systems):
         return list(systems)
-    first = next((system for system in systems if system.has_ids), systems[0])
+    base = next((system for system in systems if system.has_ids), systems[0])
     paired = []
     for system in systems:
-        if len(system.rows) != len(first.rows):
+        if len(system.rows) != len(base.rows):
             raise DataError(
-                f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
+                f"{base.name} has {len(base.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
                 hint="give both files a column `id`, or the same items in the same order",
             )
-        for number, (row, first_row) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row.references) != sorted(first_row.references):
+        for number, (row, base_row) in enumerate(zip(system.rows, base.rows, strict=True), start=1):
+            if sorted(row.references) != sorted(base_row.references):
                 raise DataError(
-                    f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
+                    f"cannot pair {base.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [replace(row, id=first_row.id) for row, first_row in zip(system.rows, first.rows, strict=True)]
+        rows = [replace(row, id=base_row.id) for row, base_row in zip(system.rows, base.rows, strict=True)]
         paired.append(replace(system, rows=rows))
     return paired

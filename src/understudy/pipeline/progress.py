@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from understudy.files import read_json
 from understudy.pipeline.kinds import title
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.records import RunSummary
 from understudy.report.formatting import arm_label, number, scale
@@ -100,8 +101,9 @@ class Console:
             points = (number(values[name] * factors[name] if name in values else None) for name in summary.metrics)
             table.add_row(arm_label(arm), *points)
         self.console.print(table, soft_wrap=False)
-        for line in summary.headline:
-            self.say(line)
+        for line in (*summary.headline, set_aside_note(run)):
+            if line:
+                self.say(line)
         self.say(f"report:  {run.folder / 'report.html'}")
         if (run.folder / "student").is_dir():
             self.say(f"student: {run.folder / 'student'}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from understudy.arms import DISTILLED, SEQKD, main_arm
 from understudy.evaluation.compare import compare
+from understudy.evaluation.judge_check import check_judge
 from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
@@ -16,6 +17,7 @@ from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.model_card import TABLE, export_student
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
@@ -36,11 +38,18 @@ from understudy.run import Run
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
-    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
+    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered.
+
+    Raises:
+        RunError: of a metric the judge was not heard at all.
+    """
     config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
     scored = score_systems(arms, metric_names(config.metrics), metric_models_of(config, account=run.folder.name))
+    if config.judge is not None:
+        not_measured = scored.not_measured.items()
+        check_judge(config.judge.model, ((name, why) for name, reasons in not_measured for why in reasons.values()))
     comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison).to_json())
@@ -145,7 +154,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             )
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
-    lines += [note] if (note := taught_note(recipe)) else []
+    lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines

@@ -11,7 +11,7 @@ from understudy.report.verdicts import (
     ComparisonJson,
     all_tests,
     are_arms,
-    disagrees,
+    disagreement,
     headline_metric,
     names_of,
     slices,
@@ -109,7 +109,7 @@ def _multiplicity(comparison: ComparisonJson) -> str:
 def _disagreements(comparison: ComparisonJson) -> str:
     """Tests whose interval and uncorrected p say different things."""
     tests = all_tests(comparison)
-    num_disagreeing = sum(bool(disagrees(test)) for test in tests)
+    num_disagreeing = sum(bool(disagreement(test)) for test in tests)
     if not num_disagreeing:
         return ""
     return (

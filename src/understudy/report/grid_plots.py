@@ -28,7 +28,7 @@ def cells_plot(analysis: GridAnalysis, metric: str) -> str | None:
     factor = 100.0 / description.maximum
     cells.sort(key=lambda entry: entry.metrics[metric].mean, reverse=not description.higher_is_better)
     title = f"{metric_label(metric)} of each cell"
-    ink = label_of("distilled").colour
+    colour = label_of("distilled").colour
     with style("grid-cells"):
         figure = Figure(figsize=(NARROW, 0.9 + 0.25 * len(cells)), layout="constrained")
         axes = figure.subplots()
@@ -37,8 +37,8 @@ def cells_plot(analysis: GridAnalysis, metric: str) -> str | None:
             values = [factor * value for value in summary.values]
             axes.plot(values, [height] * len(values), "|", color=INK, markersize=8, alpha=0.55)
             if summary.low is not None and summary.high is not None:
-                axes.plot([factor * summary.low, factor * summary.high], [height] * 2, color=ink)
-            axes.plot([factor * summary.mean], [height], "o", color=ink)
+                axes.plot([factor * summary.low, factor * summary.high], [height] * 2, color=colour)
+            axes.plot([factor * summary.mean], [height], "o", color=colour)
         # The axes are named once, above: with their names in each line, the lines would leave no room for the figures.
         labels = [short(" · ".join(entry.levels.values()), 34) for entry in cells]
         axes.set_yticks(range(len(cells)), labels, fontsize=9)

@@ -30,12 +30,12 @@ from understudy.report.verdicts import (
     all_tests,
     are_arms,
     contrasts_of,
-    disagrees,
+    disagreement,
     headline_metric,
     items_needed,
-    most_needed,
+    items_needed_text,
+    most_items_needed,
     names_of,
-    needed,
     pair_test,
     slice_test,
     tone,
@@ -179,9 +179,9 @@ def _pair_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> H
 
 def _disagreement(test: Test) -> str:
     """Interval and p where they part, and which of them the verdict goes by."""
-    if not disagrees(test):
+    if not disagreement(test):
         return ""
-    text = disagrees(test)
+    text = disagreement(test)
     return f"{text[:1].upper()}{text[1:]}: the verdict goes by p, and this is near the edge."
 
 
@@ -200,7 +200,7 @@ def _power(test: Test, factor: float) -> str:
     if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"{least}."
     corrected = " after the correction" if items != figures["items_needed"] else ""
-    return f"{least}; for one of the size seen here, {needed(test)}{corrected}."
+    return f"{least}; for one of the size seen here, {items_needed_text(test)}{corrected}."
 
 
 def _tally(comparison: ComparisonJson, a: str, b: str) -> str:
@@ -233,7 +233,7 @@ def _ranking_headline(comparison: ComparisonJson, metric: str) -> Headline:
     undecided = [t["b"] if t["a"] == best else t["a"] for t in tests if not t["better"]]
     figures = table[best][metric]
     interval = "" if figures["low"] is None else f" ({bounds(figures, factor)})"
-    items = most_needed(comparison, tests)
+    items = most_items_needed(comparison, tests)
     items_note = f"; {items:,} items would be needed to be sure of the differences seen" if items else ""
     sentences = (
         f"On {items_text(comparison['overall']['items'])} {arm_label(best)} reaches "

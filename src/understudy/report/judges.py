@@ -9,7 +9,7 @@ from understudy.report.formatting import number
 
 
 def reliability(details: Mapping[str, Any]) -> list[str]:
-    """What a judged metric found out about its judge, in phrases.
+    """What a judged metric measured of its judge, in phrases.
 
     Args:
         details: `Score.details` of a judged metric.

@@ -75,9 +75,9 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, 
     steps, values = _points(rows, key, factor)
     if not steps:
         return
-    ink = label_of(_stage_arm(stage))
-    marker = ink.marker if len(steps) < 12 else None
-    axis.plot(steps, values, dashes, color=ink.colour, linewidth=1.7, marker=marker, markersize=4)
+    appearance = label_of(_stage_arm(stage))
+    marker = appearance.marker if len(steps) < 12 else None
+    axis.plot(steps, values, dashes, color=appearance.colour, linewidth=1.7, marker=marker, markersize=4)
     if key.endswith("entropy"):
         axis.set_ylim(bottom=0)
 
@@ -96,8 +96,8 @@ def _is_term(key: str) -> bool:
 
 
 def _term_order(term: str) -> tuple[int, str]:
-    first_terms = ("loss", "gold", "divergence")
-    return (first_terms.index(term) if term in first_terms else len(first_terms), term)
+    leading_terms = ("loss", "gold", "divergence")
+    return (leading_terms.index(term) if term in leading_terms else len(leading_terms), term)
 
 
 def _stage_arm(stage: str) -> str:
@@ -118,10 +118,10 @@ def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | N
 
 
 def _whisker(axis: Axes, value: float, bounds: tuple[float, float] | None, height: float, arm: str) -> None:
-    ink = label_of(arm)
+    appearance = label_of(arm)
     if bounds is not None:
-        axis.plot(bounds, (height, height), color=ink.colour, linewidth=2, solid_capstyle="round")
-    axis.plot([value], [height], ink.marker, color=ink.colour, markersize=6.5)
+        axis.plot(bounds, (height, height), color=appearance.colour, linewidth=2, solid_capstyle="round")
+    axis.plot([value], [height], appearance.marker, color=appearance.colour, markersize=6.5)
 
 
 def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
@@ -200,14 +200,14 @@ def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm
     canvas = axis.get_figure()
     assert canvas is not None
     shifted = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
-    bounds, ink = _bounds(figures, factor), label_of(arm)
+    bounds, appearance = _bounds(figures, factor), label_of(arm)
     if bounds is not None:
-        axis.plot([cost] * 2, bounds, color=ink.colour, linewidth=2, solid_capstyle="round", transform=shifted)
+        axis.plot([cost] * 2, bounds, color=appearance.colour, linewidth=2, solid_capstyle="round", transform=shifted)
     axis.plot(
         [cost],
         [figures["value"] * factor],
-        ink.marker,
-        color=ink.colour,
+        appearance.marker,
+        color=appearance.colour,
         markersize=7,
         transform=shifted,
     )

@@ -1,4 +1,4 @@
-"""A comparison read: its tests, the metric of its headline, and each test in words.
+"""What is read out of a comparison: its tests, the metric of its headline, and each test in words.
 
 Everything here reads `Comparison.to_dict()`, so a saved `comparison.json` or `scores.json` speaks as a fresh one does.
 """
@@ -113,11 +113,12 @@ def verdict(test: Test) -> str:
         return "no difference"
     if uncorrected_note(test):
         enough = (items_needed(test) or 0) <= figures["n"]
-        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(test)}")
+        text = f"not significant after correction{uncorrected_note(test)}"
+        return text if enough else f"{text}; {items_needed_text(test)}"
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
     if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
-    return f"not significant{_disagreement_note(test)}; {needed(test)}"
+    return f"not significant{_disagreement_note(test)}; {items_needed_text(test)}"
 
 
 def verdict_of_pair(test: Test) -> str:
@@ -138,11 +139,11 @@ def excludes_zero(test: Test) -> bool:
     return figures["low"] is not None and (figures["low"] > 0 or figures["high"] < 0)
 
 
-def disagrees(test: Test) -> str:
+def disagreement(test: Test) -> str:
     """Where interval and uncorrected p say different things: which says what; empty where they agree.
 
-    The one asks how far the difference could move with other items, the other whether it could have come from alike
-    systems; with few or skewed items the answers can part near the edge.
+    The interval tells how far the difference could move with other items, p whether equal systems could show it; with
+    few or skewed items the two can differ near the level of the test.
     """
     if test["p_value"] is None or test["comparison"]["low"] is None or excludes_zero(test) == test["alone"]:
         return ""
@@ -152,7 +153,7 @@ def disagrees(test: Test) -> str:
 
 
 def _disagreement_note(test: Test) -> str:
-    return f" ({disagrees(test)})" if disagrees(test) else ""
+    return f" ({disagreement(test)})" if disagreement(test) else ""
 
 
 def items_needed(test: Test) -> float | None:
@@ -163,7 +164,7 @@ def items_needed(test: Test) -> float | None:
     return test["items_needed"] if "items_needed" in test else test["comparison"]["items_needed"]
 
 
-def needed(test: Test) -> str:
+def items_needed_text(test: Test) -> str:
     """The same in words."""
     items = items_needed(test)
     if items is None:
@@ -173,7 +174,7 @@ def needed(test: Test) -> str:
     return f"{rounded_up(items):,} items would be needed"
 
 
-def most_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
+def most_items_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
     """How many items would show all the differences that were seen and not shown; None where that is not known."""
     counts = [items_needed(t) for t in tests if not t["better"] and t["comparison"]["difference"]]
     counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]

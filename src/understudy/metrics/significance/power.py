@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import left_out_error
+from understudy.metrics.significance.resampling import jackknife_error
 from understudy.metrics.significance.results import MetricComparison, Result
 
 POWER = 0.8
@@ -87,7 +87,7 @@ def standard_error(paired: Paired) -> float:
     if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
+        return jackknife_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n

@@ -19,17 +19,17 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not known or not finite is null."""
         assert is_dataclass(self)
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: finite_json(getattr(self, field.name)) for field in fields(self)}
 
 
-def plain(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """`value` in JSON's own types, records and mappings resolved, numbers that are not finite made null."""
     if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [finite_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
