@@ -113,9 +113,8 @@ def verdict(test: Test) -> str:
         return "no difference"
     if uncorrected_note(test):
         enough = (items_needed(test) or 0) <= figures["n"]
-        return f"not significant after correction{uncorrected_note(test)}" + (
-            "" if enough else f"; {items_needed_text(test)}"
-        )
+        text = f"not significant after correction{uncorrected_note(test)}"
+        return text if enough else f"{text}; {items_needed_text(test)}"
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
     if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
