@@ -366,6 +366,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
     "evaluate.normalise": "numbers",
+    "evaluate.slices": [],
 }
 """Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
