@@ -93,6 +93,17 @@ def test_evaluate_reads_the_files_of_other_tools(tmp_path: Path, good: Good) -> 
     assert set(figures["not_measured"]) == {"faithfulness", "answer_correctness"}
 
 
+def test_numbers_keep_sign_and_point_unless_squads_form_is_asked_for(tmp_path: Path, good: Good) -> None:
+    (tmp_path / "hyp.txt").write_text("-200\n1.4\n1,000\n", encoding="utf-8")
+    (tmp_path / "ref.txt").write_text("200\n14\n1000\n", encoding="utf-8")
+    arguments = ("evaluate", "hyp.txt", "--references", "ref.txt", *QUICK, "--out", "x.json")
+    for options, form, values in (((), "numbers", [0, 0, 1]), (("--normalise", "squad"), "squad", [1, 1, 1])):
+        good(tmp_path, *arguments, *options)
+        figures = read_json(tmp_path / "x.json")["systems"]["hyp"]["metrics"]["exact_match"]
+        assert figures["per_example"] == values
+        assert figures["signature"] == f"exact_match|normalise:{form}|references:best"
+
+
 def test_evaluate_reads_two_text_files_line_by_line(tmp_path: Path, good: Good) -> None:
     (tmp_path / "hyp.txt").write_text("the AMF\nSMF\n", encoding="utf-8")
     (tmp_path / "ref.txt").write_text("the AMF\nUPF\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from support.arms import compare_arms, difference
 from understudy.errors import DataError
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import gap_recovered
-from understudy.evaluation.majority import majority_baseline
+from understudy.evaluation.majority import first_option_baseline, majority_baseline
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
 from understudy.metrics.significance import Resampled, Resampling, randomisation_test
@@ -230,6 +230,38 @@ def test_majority_baseline_by_hand() -> None:
     assert test[0].prediction == "x"
     options = [row(0, "", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
     assert chosen_option(majority_baseline(train, options, classes)[0]) == "TDD"
+    numbers = [("band", "1000"), ("band", "7"), ("band", "1,000"), ("band", "-7"), ("band", "−7"), ("band", "1,000")]
+    assert majority_baseline(numbers, test[:1], {"q0": "band"})[0].prediction == "1000"
+
+
+def test_options_that_tie_count_as_chance_for_every_arm() -> None:
+    right_first = [
+        row(k, "", choices=["AMF", "SMF", "UPF", "PCF"], references=["AMF"], choice_scores=[0.4, 0.1, 0.4, 0.3])
+        for k in range(8)
+    ]
+    unseen = majority_baseline([("all", "NEF")], right_first, {f"q{k}": "all" for k in range(8)})
+    table = compare_arms({"sft": right_first, "majority": unseen}, metrics=("exact_match",)).overall.table
+    assert table["majority"]["choice_accuracy"].value == 0.25
+    assert table["sft"]["choice_accuracy"].value == 0.5
+
+
+def test_always_the_first_is_an_arm_where_it_beats_chance() -> None:
+    spread = [choice(k, [0.0, 0.0, 0.0, 1.0]) for k in range(40)]
+    assert first_option_baseline(spread) == []
+    first = [
+        row(k, "PCF", choices=c.choices, references=["AMF"], choice_scores=[0, 1, 0, 0])
+        for k, c in enumerate(spread[:6])
+    ]
+    mixed = spread + [
+        row(40 + k, "PCF", choices=item.choices, references=["AMF"], choice_scores=[0, 1, 0, 0])
+        for k, item in enumerate(spread[:20])
+    ]
+    arm = first_option_baseline(mixed)
+    table = compare_arms({"sft": mixed, "first_option": arm}, metrics=("exact_match",)).overall.table
+    assert table["first_option"]["choice_accuracy"].value == 30 / 60
+    assert first_option_baseline(first)[0].prediction == "AMF"
+    written_too = [*mixed, row(99, "AMF function")]
+    assert {item.prediction for item in first_option_baseline(written_too)} == {None}
 
 
 def test_examples_show_both_directions(arms) -> None:

@@ -197,6 +197,22 @@ def test_words_follow_the_figures(two: dict[str, Any]) -> None:
     assert "too few items" in headline(unknown).sentences[1]
 
 
+def test_the_items_needed_are_those_of_the_correction(two: dict[str, Any]) -> None:
+    """One test alone would have 300 items, its step in Holm's correction needs 505."""
+    corrected = change(two, better="", p_holm=0.08, p_value=0.01, items_needed=505.0)
+    test = corrected["comparison"]["tests"][0]
+    test["comparison"]["items_needed"] = 300.0
+    assert verdict(test) == "not significant after correction (p = 0.010 alone); 510 items would be needed"
+    assert (
+        "for one of the size seen here, 510 items would be needed after the correction."
+        in headline(corrected).sentences[1]
+    )
+    [row, *_] = csv.DictReader(io.StringIO(csv_table(corrected)))
+    assert (row["items_needed"], row["items_needed_holm"]) == ("300.0", "505.0")
+    del test["items_needed"]  # a file of an earlier release
+    assert verdict(test).endswith("300 items would be needed")
+
+
 def test_counts_in_words() -> None:
     assert [rounded_up(n) for n in (7, 48.1, 100, 101, 1834.2, 99_001)] == [7, 49, 100, 110, 1900, 100_000]
     assert items_needed_text({"items_needed": 3e9, "n": 5}) == "over a million items would be needed"

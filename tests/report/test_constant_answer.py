@@ -10,6 +10,7 @@ from support.arms import compare_arms
 from understudy.metrics.significance import Resampling
 from understudy.report.constant_answer import constant_answer
 from understudy.report.headline import Headline, headline
+from understudy.report.verdicts import headline_metric
 
 # The two runs that were misread: points on the metric of the headline.
 CONSTANT_WINS = {"teacher": 32.6, "distilled": 25.8, "sft": 31.0, "majority": 36.8}
@@ -92,6 +93,23 @@ def test_lower_is_better() -> None:
     constant = constant_answer(figures, "rougeL")
     assert constant is not None
     assert not constant.beats_students
+
+
+def test_the_majority_answer_does_not_choose_the_metric() -> None:
+    def right(share: float, items: int = 40) -> list[dict[str, Any]]:
+        return [
+            {**row, "prediction": row["references"][0]} if k < share * items else row
+            for k, row in enumerate(rows("x", items))
+        ]
+
+    def metric(**shares: float) -> str | None:
+        arms = {arm: right(share) for arm, share in shares.items()}
+        compared = compare_arms(arms, metrics=("exact_match", "rougeL"), resampling=Resampling(100))
+        return headline_metric(compared.to_dict())
+
+    assert metric(distilled=0.05, sft=0.05, majority=0.3) == "rougeL"
+    assert metric(distilled=0.2, sft=0.05, majority=0.3) == "exact_match"
+    assert metric(distilled=0.2, sft=0.05, majority=0.0) == "exact_match"
 
 
 def test_no_majority_no_word() -> None:

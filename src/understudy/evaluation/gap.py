@@ -73,7 +73,7 @@ def gaps_recovered(
             num_clusters=counts[metric],
             maximum=scores[systems[0]][metric].maximum,
         )
-        for metric, figures in zip(counts, zip(figures_drawn, figures_drawn, figures_drawn, strict=True), strict=True)
+        for metric, figures in zip(counts, zip(resampled, resampled, resampled, strict=True), strict=True)
     }
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import DataError
-from understudy.metrics import MetricModels, Score, score
+from understudy.metrics import MetricModels, Score, mean_score, score
 from understudy.records import Prediction
 
 CHOICE_ACCURACY = "choice_accuracy"
-"""Share of multiple-choice items whose likeliest option is a right one."""
+"""Share of multiple-choice items whose likeliest option is right; of options that tie, the share that is."""
+_CHOICE_SIGNATURE = "accuracy|strip:yes|case:mixed|references:any|ties:share"
 
 
 @dataclass
@@ -113,13 +114,12 @@ def measure(
             for name, result in score(**_score_arguments(text_rows), metrics=metrics, models=models).items():
                 arm_scores.add(arm, name, result, is_text)
         choice_rows = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
-        options = [chosen_option(row) for row in choice_rows]
-        if any(option is None for option in options):
+        options = [likeliest_options(row) for row in choice_rows]
+        if not all(options):
             notes.append(f"{arm}: multiple choice not measured, likelihoods of some options are missing")
         elif choice_rows:
-            references = [list(row.references) for row in choice_rows]
-            result = score([option or "" for option in options], references, metrics=["accuracy"])["accuracy"]
-            arm_scores.add(arm, CHOICE_ACCURACY, result, is_choice)
+            shares = [right_share(row, tied) for row, tied in zip(choice_rows, options, strict=True)]
+            arm_scores.add(arm, CHOICE_ACCURACY, mean_score(CHOICE_ACCURACY, shares, _CHOICE_SIGNATURE), is_choice)
     return arm_scores
 
 
@@ -134,12 +134,24 @@ def _score_arguments(rows: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
-def chosen_option(row: Prediction) -> str | None:
-    """The likeliest option of a multiple-choice row; None where a likelihood is missing or not a number."""
+def likeliest_options(row: Prediction) -> tuple[str, ...]:
+    """The likeliest option of a multiple-choice row, or all that tie; none where a likelihood is missing or NaN."""
     likelihoods = [score for score in row.choice_scores or () if score is not None and score == score]
     if not likelihoods or len(likelihoods) < len(row.choice_scores or ()) or len(likelihoods) != len(row.choices):
-        return None
-    return row.choices[int(np.argmax(likelihoods))]
+        return ()
+    best = max(likelihoods)
+    return tuple(choice for choice, value in zip(row.choices, likelihoods, strict=True) if value == best)
+
+
+def chosen_option(row: Prediction) -> str | None:
+    """The likeliest option of a multiple-choice row, of several the first; None where `likeliest_options` has none."""
+    return next(iter(likeliest_options(row)), None)
+
+
+def right_share(row: Prediction, options: Sequence[str]) -> float:
+    """The share of options that are right: what choosing blindly among them would score on the row."""
+    right = {reference.strip() for reference in row.references}
+    return sum(option.strip() in right for option in options) / len(options)
 
 
 def row_clusters(rows: Sequence[Prediction]) -> list[int]:
@@ -155,6 +167,5 @@ def chance(arms: Mapping[str, Sequence[Prediction]]) -> float | None:
     for rows in zip(*arms.values(), strict=True):
         choice_row = next((row for row in rows if row.choice_scores and row.choices), None)
         if choice_row is not None:
-            gold = {reference.strip() for reference in choice_row.references}
-            shares.append(sum(choice.strip() in gold for choice in choice_row.choices) / len(choice_row.choices))
+            shares.append(right_share(choice_row, choice_row.choices))
     return float(np.mean(shares)) if shares else None

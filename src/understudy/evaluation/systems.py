@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.arms import MAJORITY, main_arm
+from understudy.arms import FIRST_OPTION, MAJORITY, main_arm
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.majority import majority_baseline
+from understudy.evaluation.majority import first_option_baseline, majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
 from understudy.tokens.thoughts import has_thought, without_thought
+
+ANSWERABLE = "answerable"
+"""The field by which questions that the context answers are told from those that it leaves open."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class System:
         seed: the training seed, where a recipe tells it.
         family: fingerprint of the recipe without its seed, and the arm: runs that differ only in seed share it.
         notes: what a reader has to know of these predictions, in words.
+        fields: field of the data → id of an item → its value there; of a run whose recipe names some.
     """
 
     name: str
@@ -46,6 +50,7 @@ class System:
     seed: int | None = None
     family: str = ""
     notes: tuple[str, ...] = ()
+    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_systems(sources: Sequence[str], *, arm: str | None = None, references: Sequence[Path] = ()) -> list[System]:
@@ -110,7 +115,7 @@ def run_of(source: str) -> tuple[Run | None, str | None]:
 
 
 def run_arms(run: Run) -> dict[str, list[Prediction]]:
-    """Predictions of each arm that was answered, the majority baseline behind them.
+    """Predictions of each arm that was answered, behind them the majority baseline, and the first option where it pays.
 
     Raises:
         ConfigError: no arm was answered yet.
@@ -125,6 +130,8 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     train = read_jsonl(run.folder / "data" / "train.jsonl")
     gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
+    if first_option := first_option_baseline(test):
+        arms[FIRST_OPTION.name] = first_option
     return arms
 
 
@@ -148,8 +155,11 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
         raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+    fields, notes = _fields(run, recipe.evaluate.slices)
     return [
         System(
+            fields=fields,
+            notes=notes if name == next(iter(arms)) else (),
             name=name,
             rows=rows,
             origin=str(run.folder),
@@ -162,6 +172,28 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
         for name, rows in arms.items()
         if arm in (None, name)
     ]
+
+
+def _fields(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Field → item → value, of the test rows that have it; and of a field that none has, that there is none."""
+    if not names:
+        return {}, ()
+    rows = read_jsonl(run.folder / "data" / "test.jsonl")
+    fields = {name: {row["id"]: v for row in rows if (v := _value(row.get("meta") or {}, name))} for name in names}
+    known = sorted({key for row in rows for key in row.get("meta") or {}})
+    notes = tuple(
+        f"evaluate.slices: no test row has a field {name!r}; there are: {', '.join(known) or 'none'}"
+        for name, values in fields.items()
+        if not values
+    )
+    return fields, notes
+
+
+def _value(meta: Mapping[str, Any], name: str) -> str:
+    if name == ANSWERABLE and name not in meta:
+        return "unanswerable" if meta.get("impossible") else "answerable"
+    value = meta.get(name)
+    return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from understudy.arms import DISTILLED, main_arm
+from understudy.arms import DISTILLED, SEQKD, main_arm
 from understudy.evaluation.compare import compare
 from understudy.evaluation.judge_check import check_judge
 from understudy.evaluation.metric_models import metric_models_of, metric_names
@@ -153,18 +153,20 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 f"{notes.target_tokens:,} tokens, {notes.plan.steps:,} optimiser steps."
             )
         if stage.kind == "answers":
-            whom = f" for {stage.argument}" if stage.argument else ""
-            notes = run.notes(stage.name, AnswersNotes)
-            lines.append(
-                f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept. "
-                "SeqKD and distilled read the same prompts."
-            )
+            lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     lines += left_out(recipe, unlabelled=unlabelled)
     if DISTILLED.name in trained and not unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
+
+
+def answers_sentence(notes: AnswersNotes, arm: str, trained: Collection[str]) -> str:
+    """What the teacher was asked for an arm (empty: for all), and who of the trained arms read the same prompts."""
+    whom = f" for {arm}" if arm else ""
+    text = f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept."
+    return f"{text} SeqKD and distilled read the same prompts." if {SEQKD.name, DISTILLED.name} <= {*trained} else text
 
 
 def steps_sentences(steps: Mapping[str, int], recipe: Recipe) -> list[str]:

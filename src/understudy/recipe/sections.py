@@ -19,6 +19,7 @@ from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
+from understudy.normal_form import NormalForm
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
@@ -122,6 +123,8 @@ class EvaluateConfig(Section):
     """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     bertscore_model: str = "auto"
     """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
+    normalise: NormalForm = "numbers"
+    """How exact_match and token_f1 compare: numbers keep sign and point; squad: as published figures do."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
@@ -131,6 +134,9 @@ class EvaluateConfig(Section):
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Evaluate only so many test rows."""
+    slices: tuple[str, ...] = ()
+    """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
+    questions that the context answers from those that it leaves open."""
     resamples: int = Field(default=10_000, ge=100, le=bounds.RESAMPLES)
     """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -347,8 +353,9 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
-        for section, name in (path.split(".") for path in LATER_FIELDS):
-            if fields[section] and not fields[section][name]:
+        for path, default in LATER_FIELDS.items():
+            section, name = path.split(".")
+            if fields[section] and fields[section][name] == default:
                 del fields[section][name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
@@ -358,11 +365,16 @@ class Recipe(Section):
         return fingerprint(self.identity(), length=8)
 
 
-LATER_FIELDS = (
-    *("teacher.resize_embeddings", "student.resize_embeddings", "generate.recorded_questions"),
-    *("tasks.paraphrases", "tasks.new_questions"),
-)
-"""Fields that an identity leaves out at their default: recipes of before there were these keep their fingerprints."""
+LATER_FIELDS: Mapping[str, Any] = {
+    "teacher.resize_embeddings": False,
+    "student.resize_embeddings": False,
+    "generate.recorded_questions": None,
+    "tasks.paraphrases": False,
+    "tasks.new_questions": False,
+    "evaluate.normalise": "numbers",
+    "evaluate.slices": [],
+}
+"""Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")

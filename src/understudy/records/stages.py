@@ -115,7 +115,7 @@ class TrainSchedule(Record):
     eval_every: int
     save_every: int
     log_every: int
-    learning_rate: float | None = field(default=None, metadata=read(float, omit=True))
+    learning_rate: float | None = field(default=None, metadata=parsed_by(float, omit=True))
 
 
 @dataclass(frozen=True)

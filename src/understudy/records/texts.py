@@ -132,8 +132,8 @@ class WritingNotes(Record):
     finished: int
     left: int
     stopped: str
-    steps: Mapping[str, StepCounts] = field(metadata=read(each_named(StepCounts)))
-    set_aside: Mapping[str, int] | None = field(default=None, metadata=read(dict, omit=True))
+    steps: Mapping[str, StepCounts] = field(metadata=parsed_by(mapping_of(StepCounts)))
+    set_aside: Mapping[str, int] | None = field(default=None, metadata=parsed_by(dict, omit=True))
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,6 @@ class GenerationNotes(WritingNotes):
         revision: what revising changed; None where nothing was revised, and absent from the file.
     """
 
-    quality: Mapping[str, TextFigures] = field(default_factory=dict, metadata=read(each_named(TextFigures)))
-    sources: tuple[Source, ...] = field(default=(), metadata=read(each(Source)))
-    revision: Revision | None = field(default=None, metadata=read(Revision.from_json, omit=True))
+    quality: Mapping[str, TextFigures] = field(default_factory=dict, metadata=parsed_by(mapping_of(TextFigures)))
+    sources: tuple[Source, ...] = field(default=(), metadata=parsed_by(list_of(Source)))
+    revision: Revision | None = field(default=None, metadata=parsed_by(Revision.from_json, omit=True))

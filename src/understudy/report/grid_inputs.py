@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy.metrics.significance import Resampling
 from understudy.metrics.significance.factorial import Anova
-from understudy.metrics.significance.results import Result, plain
+from understudy.metrics.significance.results import Result, finite_json
 from understudy.records import MetricInfo
 
 

@@ -37,8 +37,8 @@ def cells_plot(analysis: GridAnalysis, metric: str) -> str | None:
             values = [factor * value for value in summary.values]
             axes.plot(values, [height] * len(values), "|", color=INK, markersize=8, alpha=0.55)
             if summary.low is not None and summary.high is not None:
-                axes.plot([factor * summary.low, factor * summary.high], [height] * 2, color=ink)
-            axes.plot([factor * summary.mean], [height], "o", color=ink)
+                axes.plot([factor * summary.low, factor * summary.high], [height] * 2, color=colour)
+            axes.plot([factor * summary.mean], [height], "o", color=colour)
         # The axes are named once, above: with their names in each line, the lines would leave no room for the figures.
         labels = [short(" · ".join(entry.levels.values()), 34) for entry in cells]
         axes.set_yticks(range(len(cells)), labels, fontsize=9)

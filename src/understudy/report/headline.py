@@ -32,6 +32,7 @@ from understudy.report.verdicts import (
     contrasts_of,
     disagreement,
     headline_metric,
+    items_needed,
     items_needed_text,
     most_items_needed,
     names_of,
@@ -196,9 +197,10 @@ def _power(test: Test, factor: float) -> str:
     least += " four times in five"
     if test["better"] or not figures["difference"]:
         return f"{least}."
-    if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
+    if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"{least}."
-    return f"{least}; for one of the size seen here, {items_needed_text(figures)}."
+    corrected = " after the correction" if items != figures["items_needed"] else ""
+    return f"{least}; for one of the size seen here, {items_needed_text(test)}{corrected}."
 
 
 def _tally(comparison: ComparisonJson, a: str, b: str) -> str:

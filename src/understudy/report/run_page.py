@@ -30,6 +30,7 @@ from understudy.report.labels import label_of
 from understudy.report.page import write_page
 from understudy.report.verdicts import (
     ComparisonJson,
+    fields,
     gold_facts,
     headline_metric,
     kinds,
@@ -71,6 +72,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "curves": plots.curves_plot(run.curves),
         "kinds": plots.slices_plot(comparison, kinds(comparison), metric) if metric else None,
         "gold_facts": plots.slices_plot(comparison, gold_facts(comparison), metric) if metric else None,
+        "fields": plots.slices_plot(comparison, fields(comparison), metric) if metric else None,
         "cost": plots.cost_plot(run, metric) if metric else None,
     }
     return page | {

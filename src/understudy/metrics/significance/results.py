@@ -173,6 +173,8 @@ class PairTest(Result):
         p_bh: adjusted by Benjamini and Hochberg: below alpha, the share of false findings is held at alpha.
         better: name of the better system where `p_holm` is below alpha, else empty.
         alone: whether `p_value` is below alpha: what a single test would have shown.
+        items_needed: how many items would show the observed difference at the level of this test's own step in Holm's
+            correction; NaN where that is not known. That of `comparison` is for one test alone.
     """
 
     a: str
@@ -184,6 +186,7 @@ class PairTest(Result):
     p_bh: float
     better: str
     alone: bool
+    items_needed: float = float("nan")
 
     @property
     def ahead(self) -> str:
