@@ -57,7 +57,8 @@ def table(section: type[BaseModel]) -> str:
     own = own_fields(section)
     lines += ["| field | type | default | what it does |", "|---|---|---|---|"] if own else []
     for name, field in own.items():
-        cells = [f"`{name}`", kind(field), default(field), (field.description or "").replace("|", "\\|")]
+        description = " ".join((field.description or "").split()).replace("|", "\\|")
+        cells = [f"`{name}`", kind(field), default(field), description]
         lines.append("| " + " | ".join(cells) + " |")
     if parent := extends(section):
         lines += [""] if own else []

@@ -44,6 +44,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     house = House(folder, folder)
     house.write_data(24)
     del house.recipe["teacher"]["sft"]
+    del house.recipe["distil"]["learning_rate"]
     house.recipe["evaluate"] |= {"arms": ["distilled"], "speed": False}
     house.recipe["seqkd"] |= {"keep_gold": True}
     return house
@@ -82,7 +83,9 @@ def test_a_second_call_goes_on_where_the_first_stopped(
 
 
 def test_a_run_knows_what_came_out(run: understudy.Run) -> None:
-    assert run.report.read_text(encoding="utf-8").lstrip().startswith("<!")
+    page = run.report.read_text(encoding="utf-8")
+    assert page.lstrip().startswith("<!")
+    assert "The peak learning rate of the students was chosen by their size: 0.0005." in page
     assert all(row.prediction is not None for row in run.predictions("teacher"))
     with pytest.raises(ConfigError, match="there is no arm 'distiled'") as refused:
         run.predictions("distiled")

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "understudy"
 
 # First part of a module's path under `understudy` → its floor; each entry of a floor is a room of its own.
 FLOORS = [
-    ["errors", "types"],
+    ["errors", "types", "strict_json", "normal_form", "distribution"],
     ["files", "records"],
     ["extensions"],
     ["arms"],
@@ -58,7 +58,7 @@ def test_every_room_has_a_floor() -> None:
     assert rooms <= FLOOR.keys()
 
 
-LIGHT = ("__init__", "api", "errors", "extensions", "files", "run")
+LIGHT = ("__init__", "api", "distribution", "errors", "extensions", "files", "run", "strict_json")
 
 
 def test_light_modules_do_not_import_torch() -> None:

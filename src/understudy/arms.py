@@ -1,7 +1,8 @@
 """The arms of a run, each declared once: what it learns, whose signal it reads, what it is compared with.
 
-An *arm* is one line of the comparison: the teacher, the student as it came, a student trained in one way, the majority
-answer. Whatever a run does with an arm – its stages, its rows, its differences – follows from what stands here.
+An *arm* is one line of the comparison: the teacher, the student as it came, a student trained in one way, the
+majority answer, always the first option. Whatever a run does with an arm – its stages, its rows, its differences –
+follows from what stands here.
 Label, colour, marker and title stand in `report.labels`.
 """
 
@@ -52,18 +53,24 @@ DISTILLED = Arm(
     learns="gold_and_teacher_text",
     reads_signal=True,
     flagship=True,
-    against=("sft", "seqkd", "kd_gold", "explained", "base_student", "majority"),
+    against=("sft", "seqkd", "kd_gold", "explained", "base_student", "majority", "first_option"),
 )
-EXPLAINED = Arm("explained", learns="task_texts", flagship=True, against=("sft", "seqkd", "base_student", "majority"))
+EXPLAINED = Arm(
+    "explained",
+    learns="task_texts",
+    flagship=True,
+    against=("sft", "seqkd", "base_student", "majority", "first_option"),
+)
 SEQKD = Arm("seqkd", learns="teacher_text", against=("sft",))
 KD_GOLD = Arm("kd_gold", learns="gold", reads_signal=True, equals_without_unlabelled="distilled")
 SFT = Arm("sft", learns="gold")
 TEACHER = Arm("teacher", model="teacher", against=("distilled", "explained", "sft"))
 BASE_STUDENT = Arm("base_student")
 MAJORITY = Arm("majority", model=None)
+FIRST_OPTION = Arm("first_option", model=None)
 
 ARMS: dict[str, Arm] = {
-    arm.name: arm for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, MAJORITY)
+    arm.name: arm for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, MAJORITY, FIRST_OPTION)
 }
 """All arms by name, in the order in which tables show them."""
 

@@ -10,6 +10,7 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, assess_method
 from understudy.tokens.template import Template
+from understudy.tokens.template_checks import embedding_fault, without_embedding
 from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
@@ -137,6 +138,23 @@ def check_writes(command: str, *templates: Template) -> None:
             f"{command} looks at how models write, and one of these points at its answers in the context",
             hint="`understudy run` itself checks such a pair and every row before it loads a weight",
         )
+
+
+def check_embeddings(side: str, template: Template, columns: int | None) -> None:
+    """Refuse a tokenizer that makes tokens which its model has no embedding for.
+
+    Args:
+        side: `student` or `teacher`.
+        template: its tokenizer.
+        columns: how many tokens its model has embeddings for; None where no config tells.
+
+    Raises:
+        ModelError: there are such tokens; they are named.
+    """
+    tokens = without_embedding(template, columns)
+    if tokens:
+        why, hint = embedding_fault(side, tokens, columns)
+        raise ModelError(why, hint=hint)
 
 
 def check_student(recipe: Recipe, student: Template) -> None:

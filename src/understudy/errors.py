@@ -4,6 +4,7 @@
 UnderstudyError
 ├── ConfigError          the recipe or the command line is wrong
 ├── DataError            a file, a row or a split is wrong
+│   └── TooLong              a row does not fit into the tokens that a model is given
 ├── ModelError           a model or tokenizer cannot be used as asked
 │   └── VocabularyMismatch   the method needs one vocabulary and got two
 ├── TeacherError         a teacher did not answer (`retryable` says whether asking again can help)
@@ -47,6 +48,14 @@ class ConfigError(UnderstudyError):
 
 class DataError(UnderstudyError):
     """A file, a row or a split is wrong."""
+
+
+class TooLong(DataError):
+    """A row does not fit into `data.max_length` tokens; `needed` would do."""
+
+    def __init__(self, message: str, *, needed: int = 0, hint: str = "raise data.max_length") -> None:
+        super().__init__(message, hint=hint)
+        self.needed = needed
 
 
 class ModelError(UnderstudyError):

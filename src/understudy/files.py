@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from understudy.errors import DataError, RunError
+from understudy.strict_json import JsonFault, parse_json
 
 PART = ".part"
 """What a file or folder is called behind its name until it is whole."""
@@ -174,9 +175,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+        return parse_json(text)
+    except JsonFault as fault:
+        raise DataError(fault.at(path)) from fault
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -213,9 +214,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not valid JSON: {error.msg}") from error
+            rows.append(parse_json(line))
+        except JsonFault as fault:
+            raise DataError(f"{path}:{number}: {fault.reason}") from fault
     return rows
 
 

@@ -153,6 +153,11 @@ class Splits:
     test: tuple[Example, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def rows(self) -> tuple[Example, ...]:
+        """All rows, role by role."""
+        return (*self.train, *self.unlabelled, *self.dev, *self.test)
+
 
 class Tokens(TypedDict):
     """What one model reads, with its target positions beside it.
@@ -236,6 +241,15 @@ class Request:
     sample: int = 0
     temperature: float | None = None
     max_tokens: int | None = None
+
+
+PASSING_FAULTS = ("rate limit", "server", "connection", "timeout", "unreadable")
+"""Kinds of reason for which no answer came that another time may not hold (`completers/faults.py` has all kinds)."""
+
+
+def is_passing(reason: str) -> bool:
+    """Whether a completion's reason is one that another time may not hold, so that it is worth asking again."""
+    return reason.partition(":")[0] in PASSING_FAULTS
 
 
 @dataclass(frozen=True, slots=True)

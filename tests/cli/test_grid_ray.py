@@ -13,7 +13,7 @@ from test_run_killed import close, until
 from support.grids import at_work, done, folder_of, tables
 from support.house import House
 
-pytest.importorskip("ray", reason="Ray is not installed (extra understudy[ray])")
+pytest.importorskip("ray", reason="Ray is not installed (extra understudy-distil[ray])")
 pytestmark = [
     pytest.mark.slow,
     # Ray leaves sockets and log files of its own processes to the garbage collector.

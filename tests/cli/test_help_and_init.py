@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from understudy.arms import trained_arms
-from understudy.cli.init import SUGGESTED, commented_recipe
+from understudy.cli.init import SHORT, SUGGESTED, commented_recipe, short_recipe
 from understudy.recipe import Recipe, parse_recipe
 from understudy.recipe.fields import fields_of
 from understudy.recipe.shipped import shipped
@@ -83,6 +84,33 @@ def switched_on() -> str:
     return re.sub(r"^( *)#(?=[a-z_0-9]+:)", r"\1", commented_recipe(), flags=re.MULTILINE)
 
 
+def test_the_short_one_means_the_same_and_has_few_fields() -> None:
+    short = short_recipe()
+    assert parse_recipe(yaml.safe_load(short)) == expected()
+    assert len(short.splitlines()) <= 45
+    for section in ("data", "teacher", "student", "distil"):
+        assert f"\n{section}:\n" in short
+
+
+def test_every_field_of_the_short_one_is_explained_and_can_be_turned_on() -> None:
+    lines = short_recipe().splitlines()
+    fields = [number for number, line in enumerate(lines) if re.match(r" *#?[a-z_]+:( |$)", line)]
+    assert len(fields) == len(SHORT) + 4
+    assert all(lines[number - 1].lstrip().startswith("# ") for number in fields)
+    turned_on = re.sub(r"^( *)#(?=[a-z_]+:)", r"\1", "\n".join(lines), flags=re.MULTILINE)
+    recipe = parse_recipe(yaml.safe_load(turned_on))
+    assert recipe.data.columns == {"question": "Query", "answer": "Reply"}
+    assert recipe.distil.lora is not None
+    assert recipe.distil.learning_rate == 2e-5
+    assert recipe.data.unlabelled_source == "questions.jsonl"
+
+
+def test_it_names_the_recipe_of_the_readme() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"<!-- file: recipe.yaml -->\n```yaml\n(.*?)```", readme, re.DOTALL)
+    assert parse_recipe(yaml.safe_load(short_recipe())) == parse_recipe(yaml.safe_load(block))
+
+
 def test_every_part_that_is_off_can_be_turned_on_by_taking_the_mark_away() -> None:
     recipe = parse_recipe(yaml.safe_load(switched_on()))
     assert recipe.student.sft is not None
@@ -124,8 +152,9 @@ def kinds_of(annotation: object) -> list[type[BaseModel]]:
     return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
 
 
-def test_it_reads_within_a_terminal() -> None:
-    lines = commented_recipe().splitlines()
+@pytest.mark.parametrize("write", [commented_recipe, short_recipe])
+def test_it_reads_within_a_terminal(write: Callable[[], str]) -> None:
+    lines = write().splitlines()
     assert max(map(len, lines)) <= 115
     assert not any(line != line.rstrip() for line in lines)
 
@@ -139,4 +168,6 @@ def test_it_refuses_to_overwrite_unless_forced(house) -> None:
     assert second.stderr == "error: mine.yaml exists already\n  hint: give another name, or --force\n"
     assert (house.folder / "mine.yaml").read_text() == "name: kept\n"
     assert house.call("init", "mine.yaml", "--force").returncode == 0
-    assert parse_recipe(yaml.safe_load((house.folder / "mine.yaml").read_text())) == expected()
+    assert (house.folder / "mine.yaml").read_text() == short_recipe()
+    assert house.call("init", "mine.yaml", "--force", "--full").returncode == 0
+    assert (house.folder / "mine.yaml").read_text() == commented_recipe()

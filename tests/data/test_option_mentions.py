@@ -103,3 +103,16 @@ def test_right_answers():
     assert is_right(" the  AMF.", Example("x", "q", ("The AMF",)))
     assert not is_right("the AMF of it", Example("x", "q", ("the AMF",)))
     assert not is_right("", Example("x", "q"))
+
+
+def test_options_that_differ_in_case_alone_are_told_apart() -> None:
+    assert [named_option(answer, ["mW", "MW", "kW"]) for answer in ("mW", "MW", " MW ", "kw")] == [0, 1, 1, 2]
+
+
+def test_a_number_with_another_sign_or_point_is_another_option() -> None:
+    options = ("85 dBm", "-85 dBm", "3.5 GHz", "5 GHz", "1000")
+    assert mentioned("It is −85 dBm at 3.5 GHz.", options) == (1, 2)
+    assert mentioned("It is −85 dBm.", ("85 dBm", "5 GHz")) == ()
+    assert mentioned("It is 85 dBm (of 1,000).", options) == (0, 4)
+    assert named_option("–85 dBm", options) == 1
+    assert named_option("1,000", options) == 4

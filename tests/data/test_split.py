@@ -224,3 +224,26 @@ def test_the_embedded_set_keeps_its_own_gold_share_unless_told() -> None:
     assert len(own.unlabelled) > len(told.unlabelled) > 0
     assert own.notes["sizes"]["test"] == len(own.test) > 400
     assert load_splits(DataConfig(limit=7)).notes["sizes"] == dict.fromkeys(("train", "unlabelled", "dev", "test"), 7)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "What is\u200b −85 dBm in W at 1,000 Hz?",
+        "What is \u2060–85 dBm in W at 1000 Hz?",
+        "\ufeffWh\u00adat is -85 dBm in W at 1,000 H\u200dz?\ufe0f",
+    ],
+)
+def test_invisible_characters_and_the_spelling_of_numbers_hide_no_leak(spelled: str) -> None:
+    learned = [Example("t", "What is -85 dBm in W at 1000 Hz?", ("a",))]
+    with pytest.raises(DataError, match="1 test question also stands in training: x"):
+        refuse_leaks({"test": [Example("x", spelled, ("a",))]}, learned)
+
+
+def test_another_sign_or_point_is_another_question() -> None:
+    keys = {question_key(Example("x", f"What is {n} dBm in W?", ("a",))) for n in ("85", "-85", "8.5", ".85", "-8.5")}
+    assert len(keys) == 5
+
+
+def test_composed_and_decomposed_letters_ask_the_same() -> None:
+    assert question_key(Example("x", "caf\u00e9?", ("a",))) == question_key(Example("x", "cafe\u0301?", ("a",)))

@@ -5,13 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from understudy.arms import trained_arms
 from understudy.data.embedded.telecom import generate
 from understudy.data.formats import FORMATS
 from understudy.losses import DIVERGENCES
 from understudy.metrics import METRICS
+from understudy.models.load import resolve
 from understudy.recipe import METHODS
+from understudy.recipe.fields import is_known
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -103,3 +107,22 @@ def test_no_page_names_a_path_of_some_machine() -> None:
     for page in PAGES:
         found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home)/", page.read_text(encoding="utf-8"))
         assert not found, f"{page.name}: {found}"
+
+
+def test_every_recipe_field_on_the_page_for_users_of_trl_exists() -> None:
+    text = re.sub(r"```.*?```", "", (DOCS / "coming-from-trl.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = re.findall(r"`((?:data|distil|student|teacher|evaluate|seqkd)\.[a-z_0-9.]+)[`:]", text)
+    assert len(set(named)) > 25
+    assert not [path for path in named if not is_known(path)]
+
+
+def test_what_the_readme_says_of_the_weights_types_is_so() -> None:
+    """The embedded models load as float16, and AdamW turns that into NaN at its first step; float32 stays finite."""
+    for dtype in ("auto", torch.float32):
+        model = AutoModelForCausalLM.from_pretrained(resolve("embedded:telecom-student"), dtype=dtype)
+        assert model.dtype == (torch.float16 if dtype == "auto" else dtype)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        assert model.get_output_embeddings().weight.isfinite().all() == (dtype == torch.float32)

@@ -13,7 +13,7 @@ from support.arms import compare_arms, difference
 from understudy.errors import DataError
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import gap_recovered
-from understudy.evaluation.majority import majority_baseline
+from understudy.evaluation.majority import first_option_baseline, majority_baseline
 from understudy.evaluation.score_rows import chosen_option
 from understudy.metrics import bootstrap_interval, paired_bootstrap, score
 from understudy.metrics.significance import Resampled, Resampling, randomisation_test
@@ -124,7 +124,13 @@ def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
     assert "not clearly better" in near.gaps["exact_match"].reason
     worse = compare_arms({**arms, "teacher": arm(0.05, seed=8)}, resampling=Resampling(300), metrics=("exact_match",))
     assert "worse than the SFT-only" in worse.gaps["exact_match"].reason
+    table = worse.overall.table
+    points = 100 * (table["teacher"]["exact_match"].value - table["sft"]["exact_match"].value)
+    assert f"(teacher − SFT-only is −{-points:.1f} points, 95% interval −" in worse.gaps["exact_match"].reason
     ones, zeros = (Resampled(value, np.full(9, value), np.full(1, value), np.full(1, value)) for value in (1.0, 0.0))
+    weak, strong = (Resampled(value, *(np.full(count, value) for count in (9, 4, 4))) for value in (30.0, 41.5))
+    of_100 = gap_recovered(strong, strong, weak, confidence=0.95, num_clusters=4, maximum=100)
+    assert "teacher − SFT-only is −11.5 points" in of_100.reason
     one = gap_recovered(ones, zeros, ones, confidence=0.95, num_clusters=1)
     assert one.value is None
     assert "too few" in one.reason
@@ -224,6 +230,38 @@ def test_majority_baseline_by_hand() -> None:
     assert test[0].prediction == "x"
     options = [row(0, "", choices=["FDD", "TDD", "SDL"], choice_scores=[0.0, 0.0, 0.0])]
     assert chosen_option(majority_baseline(train, options, classes)[0]) == "TDD"
+    numbers = [("band", "1000"), ("band", "7"), ("band", "1,000"), ("band", "-7"), ("band", "−7"), ("band", "1,000")]
+    assert majority_baseline(numbers, test[:1], {"q0": "band"})[0].prediction == "1000"
+
+
+def test_options_that_tie_count_as_chance_for_every_arm() -> None:
+    right_first = [
+        row(k, "", choices=["AMF", "SMF", "UPF", "PCF"], references=["AMF"], choice_scores=[0.4, 0.1, 0.4, 0.3])
+        for k in range(8)
+    ]
+    unseen = majority_baseline([("all", "NEF")], right_first, {f"q{k}": "all" for k in range(8)})
+    table = compare_arms({"sft": right_first, "majority": unseen}, metrics=("exact_match",)).overall.table
+    assert table["majority"]["choice_accuracy"].value == 0.25
+    assert table["sft"]["choice_accuracy"].value == 0.5
+
+
+def test_always_the_first_is_an_arm_where_it_beats_chance() -> None:
+    spread = [choice(k, [0.0, 0.0, 0.0, 1.0]) for k in range(40)]
+    assert first_option_baseline(spread) == []
+    first = [
+        row(k, "PCF", choices=c.choices, references=["AMF"], choice_scores=[0, 1, 0, 0])
+        for k, c in enumerate(spread[:6])
+    ]
+    mixed = spread + [
+        row(40 + k, "PCF", choices=item.choices, references=["AMF"], choice_scores=[0, 1, 0, 0])
+        for k, item in enumerate(spread[:20])
+    ]
+    arm = first_option_baseline(mixed)
+    table = compare_arms({"sft": mixed, "first_option": arm}, metrics=("exact_match",)).overall.table
+    assert table["first_option"]["choice_accuracy"].value == 30 / 60
+    assert first_option_baseline(first)[0].prediction == "AMF"
+    written_too = [*mixed, row(99, "AMF function")]
+    assert {item.prediction for item in first_option_baseline(written_too)} == {None}
 
 
 def test_examples_show_both_directions(arms) -> None:

@@ -150,6 +150,34 @@ def test_what_other_tools_write_for_nothing_and_for_lists(tmp_path: Path) -> Non
     assert [row.references for row in rows] == [("a", "b's"), ("[see 5.2.1]",)]
 
 
+@pytest.mark.parametrize("text", ["[0, 1]", "[]", '["a", "b"]', "['a']"])
+def test_a_text_that_looks_like_a_list_is_one_answer(tmp_path: Path, text: str) -> None:
+    row = {"id": "1", "answer": text, "prediction": text}
+    [item] = read_predictions(jsonl(tmp_path / "x.jsonl", [row])).rows
+    assert (item.prediction, item.references) == (text, (text,))
+    for name in ("mine.hyp", "gold.ref"):
+        (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
+    [item] = read_predictions(tmp_path / "mine.hyp", [tmp_path / "gold.ref"]).rows
+    assert (item.prediction, item.references) == (text, (text,))
+
+
+def test_a_cell_of_csv_is_a_list_only_where_it_is_one_of_texts(tmp_path: Path) -> None:
+    rows = [{"prediction": "[0, 1]", "reference": "[0, 1]"}, {"prediction": "a", "reference": '["a", "b"]'}]
+    table_rows = read_predictions(table(tmp_path / "x.csv", rows, ",")).rows
+    assert [row.references for row in table_rows] == [("[0, 1]",), ("a", "b")]
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
+def test_a_row_of_predictions_that_cannot_be_read_is_named(tmp_path: Path, value: str) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        f'{{"prediction": "a", "answer": "b"}}\n{{"prediction": "a", "answer": {value}}}\n'
+    )
+    with pytest.raises(DataError, match=r"^x\.jsonl:2: "):
+        read_predictions(tmp_path / "x.jsonl")
+    (tmp_path / "x.csv").write_text(f"prediction,answer,reference\na,b,{value}\n")
+    assert read_predictions(tmp_path / "x.csv").rows[0].references == (value,)
+
+
 def test_right_answers_that_contradict_each_other(tmp_path: Path) -> None:
     predictions = jsonl(tmp_path / "p.jsonl", [{"id": 1, "prediction": "b"}])
     twice = [{"id": 1, "reference": "a"}, {"id": 1, "reference": "a"}]
@@ -167,3 +195,11 @@ def test_references_that_do_not_fit(tmp_path: Path) -> None:
     gold = jsonl(tmp_path / "g.jsonl", [{"id": "b", "reference": "x"}])
     with pytest.raises(DataError, match="no right answer for item 'a'"):
         read_predictions(predictions, [gold])
+
+
+def test_a_file_of_many_keys_is_refused_without_naming_them_all(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({f"id-{n}": f"answer {n}" for n in range(10_000)}))
+    with pytest.raises(DataError) as caught:
+        read_predictions(tmp_path / "x.json")
+    assert "id-19 and 9,980 more" in caught.value.message
+    assert len(caught.value.message) < 400

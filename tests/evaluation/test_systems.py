@@ -57,6 +57,18 @@ def test_an_item_without_a_prediction_counts_as_an_empty_answer_and_is_said(tmp_
     assert system.notes == ("p: 1 of 2 items have no prediction and count as empty answers",)
 
 
+def test_thoughts_before_predictions_do_not_count_and_that_is_said(tmp_path: Path) -> None:
+    rows = [
+        row("1", "Okay.\n</think>\n\nAMF"),
+        row("2", "<thinking>Is it the AMF", "AMF"),
+        row("3", "AMF", "<think>so</think>AMF"),
+    ]
+    [system] = read_systems([write(tmp_path / "p.jsonl", rows)])
+    assert [r.prediction for r in system.rows] == ["AMF", "", "AMF"]
+    assert [r.references for r in system.rows] == [("AMF",)] * 3
+    assert system.notes == ("p: 2 of 3 predictions begin with a thought, which does not count",)
+
+
 def system(name: str, ids: list[str] | None, references: list[str]) -> System:
     rows = [
         Prediction(ids[n] if ids else str(n + 1), references=(reference,), prediction=name)

@@ -284,3 +284,10 @@ def test_checks_need_no_torch():
         "sys.exit(bool({'torch', 'transformers', 'openai'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_texts_with_other_numbers_are_no_near_duplicates():
+    assert grams("at −85 dBm") == grams("at -85 dBm") != grams("at 85 dBm")
+    assert grams("from 1,000 Hz") == grams("from 1000 Hz")
+    assert grams("at 3.5 GHz") not in (grams("at 35 GHz"), grams("at 3 5 GHz"))
+    assert grams("5–10 ms") == grams("5-10 ms") != grams("5 -10 ms")

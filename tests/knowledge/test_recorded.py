@@ -11,8 +11,9 @@ from understudy.data.tasks import split_answer
 from understudy.errors import DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, import_recorded, parse_output, read_recorded
-from understudy.knowledge.store import as_row, read_step
+from understudy.knowledge.store import as_row, read_step, with_rationales
 from understudy.knowledge.text_statistics import figures
+from understudy.knowledge.votes import votes
 from understudy.recipe import DataConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
@@ -224,6 +225,33 @@ def by_order(folder, outputs, questions=EXAMPLES):
     return folder / "outputs"
 
 
+@pytest.mark.parametrize("choice", [{}, {"choice": 1}])
+def test_of_two_texts_in_one_place_the_first_is_learned_and_the_other_is_told(tmp_path, choice):
+    texts = ["Ponds are still and shallow water.", "Nobody sweeps goldfish out of garden pools."]
+    path = written(tmp_path / "x.jsonl", *({"id": "a", "text": text, **choice} for text in ["", *texts]))
+    step = "counterfactual" if choice else "explain"
+    record = import_recorded(path, EXAMPLES, GenerateConfig(steps=(step,)), tmp_path / "out")
+    assert [(row.text, row.reasons) for row in read_step(tmp_path / "out", step) if row.id == "a"] == [
+        (None, ("empty: no text was recorded",)),
+        (texts[0], ()),
+        (texts[1], ("duplicate: an earlier text of this example and step is learned",)),
+    ]
+    assert record.steps[step].rejected == {"duplicate": 1}
+    [learned, _] = with_rationales(EXAMPLES, tmp_path / "out", "explain")
+    assert (learned.counterfactuals[1] if choice else learned.rationale) == texts[0]
+
+
+def test_several_answers_of_one_example_are_samples(tmp_path):
+    rows = [{"id": "a", "step": "answer", "text": text} for text in ("pond", "zoo", "pond")]
+    rows.insert(1, {"id": "a", "step": "answer", "text": "pond", "sample": 7})
+    config = GenerateConfig(steps=("answer",))
+    import_recorded(written(tmp_path / "x.jsonl", *rows), EXAMPLES, config, tmp_path / "out")
+    answers = [row for row in read_step(tmp_path / "out", "answer") if row.id == "a"]
+    assert [(row.sample, row.text) for row in answers] == [(0, "pond"), (7, "pond"), (1, "zoo"), (2, "pond")]
+    assert all(row.kept for row in answers)
+    assert votes(answers, EXAMPLES[0]).num == 4
+
+
 def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
     rows = list(read_recorded(folder, EXAMPLES[::-1]))
@@ -232,6 +260,24 @@ def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
         ("a", "Wet. So the answer is: pond"),
     ]
     assert [row.provenance.teacher for row in rows] == ["part_10.json", "part_9.json"]
+
+
+def test_a_file_of_questions_that_is_named_goes_before_those_that_lie_there(tmp_path):
+    folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
+    beside = next(folder.parent.rglob("questions.jsonl"))
+    elsewhere = tmp_path / "elsewhere" / "asked.jsonl"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(beside.read_text())
+    written(beside, {"id": "z", "question": "Another?", "answer": "x"})
+    written(folder / "more.jsonl", {"id": "y", "question": "Yet another?", "answer": "x"})
+    with pytest.raises(DataError, match="2 outputs"):
+        list(read_recorded(folder, EXAMPLES))
+    config = GenerateConfig(steps=("explain_blind",), recorded=str(folder), recorded_questions=str(elsewhere))
+    import_recorded(folder, EXAMPLES, config, tmp_path / "out")
+    assert [row.text for row in read_step(tmp_path / "out", "explain_blind")] == [
+        "Wet. So the answer is: pond",
+        "Old. So the answer is: museum",
+    ]
 
 
 def test_lengths_that_differ_are_refused_in_one_line(tmp_path):
@@ -255,6 +301,7 @@ def test_another_question_under_the_same_id_is_refused(tmp_path):
         ([{"text": "x"}], "row 1 has no id"),
         ([{"id": "a", "words": "x"}], "row 1 has no text"),
         ([{"id": "a", "text": "x", "choice": "lamp"}], "choice 'lamp' is none of its options"),
+        ([{"id": "a", "text": "x", "sample": "first"}], "row 1: sample 'first' is no number"),
         ([{"id": "a", "text": "x", "answer": 5}], "choice 5 is none of its options"),
         ([{"id": "a", "text": ["x", "y"]}], "row 1: text is no text"),
         ([{"id": "a", **WHOLE, "choice": 5}], "choice 5 is none of its options"),
@@ -299,3 +346,21 @@ def test_steps_that_were_not_recorded_are_named(tmp_path):
     path = written(tmp_path / "x.jsonl", {"id": "a", "text": "Old."})
     with pytest.raises(DataError, match=r"rows of explain, and generate\.steps asks for revise"):
         import_recorded(path, EXAMPLES, GenerateConfig(steps=("revise",)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("row", [{"rationale": "TEXT", "answer": "pond"}, {**WHOLE, "text": "TEXT"}])
+def test_recorded_thoughts_are_left_out(tmp_path, row):
+    examples = [Example(f"e{n}", "Where is still water?", ("pond",), choices=CHOICES) for n in range(3)]
+    texts = ["Okay. No.\n</think>\n\nThe pond is still.", "<thought>Okay, pond", "The pond is still."]
+    lines = [{**row, "id": f"e{n}"} | {k: text for k, v in row.items() if v == "TEXT"} for n, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    half, unclosed, plain = read_recorded(tmp_path / "rows.jsonl", examples)
+    assert half.text == plain.text
+    assert "Okay" not in half.text
+    assert (unclosed.text, unclosed.reasons) == (None, ("unfinished: a thought that was never closed",))
+
+
+def test_the_thought_before_an_output_is_no_rationale():
+    output = "It is a tiger? So the answer is (a).\n</think>\n\nThe pond is still. So the answer is (e) pond."
+    assert parse_output(output, CHOICES) == ParsedOutput("The pond is still.", "pond", (4,))
+    assert parse_output("<think>So the answer is (a)", CHOICES) == "unfinished: a thought that was never closed"

@@ -66,3 +66,10 @@ def test_shares_are_shares(texts):
         assert 0 <= counted.right_share <= 1
         assert 0 <= counted.agreement <= 1
         assert 0 <= counted.entropy <= math.log(counted.num) + 1e-9
+
+
+def test_votes_tell_numbers_by_sign_and_point_and_not_by_their_spelling():
+    open_question = Example("e", "Which level?", ("-85",))
+    counted = votes(answers("−85", "-85", "85", "8.5", "1,000", "1000"), open_question)
+    assert counted.counts == {"-85": 2, "85": 1, "8.5": 1, "1000": 2}
+    assert counted.right == 2

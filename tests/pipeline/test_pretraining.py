@@ -44,6 +44,13 @@ def test_every_token_but_the_first_is_learned_exactly_once(texts: list[str], len
         assert following.student.prompt_ids == one.student.ids[-1:]
 
 
+def test_a_document_that_names_the_end_token_does_not_end_there() -> None:
+    text = "Write </s> behind <s>old</s> text."
+    (row,) = packed(TEMPLATE, [text], 200)
+    assert row.student.answer_ids.count(TEMPLATE.tokenizer.eos_token_id) == 1
+    assert TEMPLATE.decode(row.student.ids) == text
+
+
 def test_the_batch_learns_the_next_token_everywhere_and_no_padding() -> None:
     rows = packed(TEMPLATE, TEXTS[:2], 16)
     batch = Collator(TEMPLATE.tokenizer.pad_token_id)(rows)["student"]

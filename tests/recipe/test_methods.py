@@ -129,14 +129,14 @@ def test_a_method_written_out_is_read_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_recipe_of_an_older_run_is_what_its_method_says(tmp_path: Path, name: str) -> None:
-    expected = parse_recipe({"name": "old", "distil": {"method": name, "steps": 7}})
+    expected = parse_recipe({"name": "old", "distil": {"method": name, "steps": 7, "learning_rate": 5e-4}})
     assert load_recipe(old(tmp_path, name)) == expected
     assert Run.open(tmp_path).recipe == expected
 
 
 def test_an_older_run_is_read_though_it_names_an_option_that_its_method_ignored(tmp_path: Path) -> None:
     path = old(tmp_path, "kd", merge="bayesian")
-    assert Run.open(tmp_path).recipe == parse_recipe({"name": "old", "distil": {"steps": 7}})
+    assert Run.open(tmp_path).recipe == parse_recipe({"name": "old", "distil": {"steps": 7, "learning_rate": 5e-4}})
     with pytest.raises(ConfigError, match=r"distil\.merge belongs to byte_aligned"):
         load_recipe(path)
 

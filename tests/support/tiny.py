@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,32 @@ def llama(vocabulary: int, *, width: int = 16, tied: bool = True, seed: int = 0,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()
+
+
+def parrot(template: Template, answer: str) -> Any:
+    """A Llama without layers that gives one answer to everything: each token has one successor."""
+    row = template.encode([{"role": "user", "content": "why"}], answer)
+    chain = [row.prompt_ids[-1], *row.answer_ids]
+    assert len(set(chain)) == len(chain), "a token of the answer has two successors"
+    vocabulary = len(template.tokenizer)  # pyright: ignore
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=vocabulary,
+        intermediate_size=2,
+        num_hidden_layers=0,
+        num_attention_heads=1,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=template.end_id,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(torch.eye(vocabulary))
+        model.lm_head.weight.zero_()
+        for token, successor in itertools.pairwise(chain):
+            model.lm_head.weight[successor, token] = 1
+    return model
 
 
 def examples(num: int = len(FACTS), *, teacher_wrote: int = 3) -> list[Example]:

@@ -46,6 +46,26 @@ def test_the_nearest_is_the_nearest(tmp_path, monkeypatch):
         assert (found.exact[i] >= 0) == (word in words[0])
 
 
+def test_a_part_says_of_its_ids_what_the_whole_says_and_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
+    pair = tokenizer(300), tokenizer(340, end="<|end|>", pad="<|pad|>")
+    ids = [0, 5, *range(300, 320)]
+    part, whole = vocabulary_map(*pair, only=ids), vocabulary_map(*pair)
+    assert (part.nearest[ids] == whole.nearest[ids]).all()
+    assert (whole.nearest[ids] != whole.exact[ids]).any()
+    assert (part.exact == whole.exact).all()
+    assert not (part.nearest == whole.nearest).all()
+
+
+def test_tokens_that_are_added_later_are_seen():
+    tokens = tokenizer(300)
+    before = len(token_bytes(tokens))
+    tokens.add_tokens(["<tool>"])
+    assert token_bytes(tokens)[before:] == [b"<tool>"]
+    tokens.add_special_tokens({"additional_special_tokens": ["<tool>"]})
+    assert token_bytes(tokens)[before:] == [None]
+
+
 def test_it_is_computed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path))
     pair = tokenizer(300), tokenizer(340, end="<|end|>", pad="<|pad|>")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import compare, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.cli import compare, docs, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("init")(init.init)
 app.command("recipes")(recipes.recipes)
+app.command("docs")(docs.docs)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("generate")(generate.generate)
@@ -47,6 +49,8 @@ def _options(
 
 def main() -> None:
     """Entry point: one clear line for what a user can mend, a traceback for a bug, 130 for Ctrl-C."""
+    if note := namesake_note():
+        print(note, file=sys.stderr)
     try:
         # Standalone, typer would handle Ctrl-C itself, and print a mistyped option in its own style.
         code = app(args=sys.argv[1:] or ["--help"], prog_name="understudy", standalone_mode=False)

@@ -45,11 +45,19 @@ EmbeddingModel = Annotated[
 BertscoreModel = Annotated[
     str | None, typer.Option("--bertscore-model", help="Encoder of bertscore_f1: folder or hub id.")
 ]
+Normalise = Annotated[
+    str | None,
+    typer.Option(
+        "--normalise", metavar="numbers|squad", help="How exact_match and token_f1 compare; as published: squad."
+    ),
+]
 Resamples = Annotated[int | None, typer.Option("--resamples", min=100, help="Draws of bootstrap and randomisation.")]
 Confidence = Annotated[float | None, typer.Option("--confidence", min=0.5, max=0.999, help="Level of the intervals.")]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="SYSTEM", help="Test every system against this one only.")
 ]
+
+Why = Annotated[bool, typer.Option("--why", help="Say of each metric that was not measured why.")]
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class ScoreOptions:
     judge: JudgeField = None
     embedding_model: EmbeddingModel = None
     bertscore_model: BertscoreModel = None
+    normalise: Normalise = None
     resamples: Resamples = None
     confidence: Confidence = None
 
@@ -82,17 +91,16 @@ class ScoreOptions:
         from understudy.recipe import EvaluateConfig, JudgeConfig
 
         config = config_of(sources)
-        changes = {name: getattr(self, name) for name in ("embedding_model", "bertscore_model")}
+        changes = {name: getattr(self, name) for name in ("embedding_model", "bertscore_model", "normalise")}
         changes |= {"resamples": self.resamples, "confidence": self.confidence, "judge": self._judge(config)}
         changes = {name: value for name, value in changes.items() if value is not None}
         try:
             return EvaluateConfig.model_validate({**config.model_dump(), **changes})
         except ValidationError as error:
             fault = error.errors()[0]
-            fields = ", ".join(JudgeConfig.model_fields)
-            raise ConfigError(
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=f"fields of a judge: {fields}"
-            ) from error
+            of_judge = fault["loc"][:1] == ("judge",)
+            hint = f"fields of a judge: {', '.join(JudgeConfig.model_fields)}" if of_judge else ""
+            raise ConfigError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=hint) from error
 
     def _judge(self, config: EvaluateConfig) -> dict[str, Any] | None:
         """The judge's section with the options on top; None where no option is about it."""

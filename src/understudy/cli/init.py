@@ -24,6 +24,24 @@ SUGGESTED: dict[str, Any] = {
     "distil.epochs": 3.0,
 }
 
+# The few fields that are a user's own to decide, with what stands there at first.
+SHORT: dict[str, Any] = {
+    "name": SUGGESTED["name"],
+    "data.source": SUGGESTED["data.source"],
+    "data.columns": {"question": "Query", "answer": "Reply"},
+    "data.unlabelled_source": "questions.jsonl",
+    "teacher.model": SUGGESTED["teacher.model"],
+    "teacher.sft": {"epochs": 2},
+    "student.model": SUGGESTED["student.model"],
+    "distil.method": "kd",
+    "distil.divergence": "forward_kl",
+    "distil.epochs": SUGGESTED["distil.epochs"],
+    "distil.learning_rate": 2e-5,
+    "distil.lora": {"r": 16},
+}
+# Those of them that are written and turned off: they go by data and machine.
+SHORT_OFF = ("data.columns", "data.unlabelled_source", "distil.learning_rate", "distil.lora")
+
 # What stands at a field that is better left to its default, for it goes by what else is on.
 LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(trained_arms())}
 
@@ -33,14 +51,49 @@ EXAMPLES = {"source": "documents", "model": "judge"}
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+    full: Annotated[bool, typer.Option("--full", help="Write every field, those at their default too.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
-    """Write a commented recipe: every field with its default and a sentence on what it does."""
+    """Write a recipe to start from: the few fields that are yours to decide, each with a sentence on what it does."""
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already", hint="give another name, or --force")
     with atomic(path) as handle:
-        handle.write(commented_recipe())
+        handle.write(commented_recipe() if full else short_recipe())
     typer.echo(f"wrote {path}; edit data.source and the two models, then: understudy run {path}")
+
+
+SHORT_HEAD = """\
+# A recipe for `understudy run`. What is not here has a default: `understudy init --full` writes every field,
+# `understudy docs recipes` explains them. A `#` right before a name turns that field off: take it away to turn
+# it on.
+"""
+
+
+def short_recipe() -> str:
+    """The text of a recipe with the fields that a user decides."""
+    from understudy.recipe import Recipe
+    from understudy.recipe.fields import fields_of
+
+    lines = [SHORT_HEAD]
+    above = ""
+    for path, value in SHORT.items():
+        top, _, name = path.rpartition(".")
+        if top != above:
+            lines += ["", *_sentences(Recipe, top, "# "), f"{top}:"]
+        section = _inner(fields_of(Recipe)[top].annotation) if top else Recipe
+        assert section is not None
+        indent = "  " if top else ""
+        lines += _sentences(section, name, f"{indent}# ")
+        lines.append(f"{indent}{'#' if path in SHORT_OFF else ''}{name}: {_inline(value)}")
+        above = top
+    return "\n".join(lines) + "\n"
+
+
+def _sentences(section: type[BaseModel], name: str, mark: str) -> list[str]:
+    """The comment before a field."""
+    from understudy.recipe.fields import fields_of
+
+    return [f"{mark}{line}" for line in _sentence(_described(section, name, fields_of(section)[name]))]
 
 
 HEAD = """\
@@ -115,7 +168,8 @@ def _default(field: Any) -> Any:
 
 def _inline(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True).splitlines()[0]
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000, allow_unicode=True)
+    return text.splitlines()[0]
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:

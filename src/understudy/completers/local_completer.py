@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from understudy.completers.budget import Amount, Budget
 from understudy.completers.cache import AnswerCache, CachedAnswer, clean, request_key
@@ -109,11 +109,18 @@ class LocalCompleter:
 
     @cached_property
     def _model(self) -> Loaded:
+        from understudy.errors import ModelError
         from understudy.models.load import Loaded, load_model, load_template, pick_device
+        from understudy.tokens.template_checks import embedding_fault, without_embedding
 
         section, weights = self._section, self._weights
+        template = load_template(section, weights=weights)
         model = load_model(section, pick_device(self._device), weights=weights, seed=self._seed)
-        return Loaded(model, load_template(section, weights=weights))
+        columns: Any = model.get_input_embeddings().num_embeddings
+        if tokens := without_embedding(template, columns):
+            why, hint = embedding_fault(section.model, tokens, columns)
+            raise ModelError(why, hint=hint)
+        return Loaded(model, template)
 
     def _answer(self, requests: dict[str, Request]) -> dict[str, CachedAnswer | Fault]:
         """Answers of the model, or faults, by key; what does not fit the budget waits for what those before it cost."""

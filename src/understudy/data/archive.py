@@ -8,7 +8,11 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from understudy.distribution import install_command
 from understudy.errors import DataError
+
+MAX_BYTES = 1_000_000_000
+"""Most that a data file in a zip may unpack to; it goes into memory at once."""
 
 _ENCRYPTED = 0x1
 _AES = 99
@@ -23,8 +27,8 @@ def read_zip(path: Path, suffixes: frozenset[str], password_env: str = "") -> tu
         password_env: the environment variable that holds the password.
 
     Raises:
-        DataError: no archive, not exactly one data file in it, no or a wrong password, or AES encryption without
-            the extra `understudy[zip]`.
+        DataError: no archive, not exactly one data file in it, one that unpacks to more than `MAX_BYTES`, no or a
+            wrong password, or AES encryption without the extra `understudy-distil[zip]`.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -49,6 +53,11 @@ def _data_member(path: Path, archive: zipfile.ZipFile, suffixes: frozenset[str])
         raise DataError(
             f"{path} must hold exactly one data file; it holds {names}",
             hint="unpack it and name one file as data.source",
+        )
+    if members[0].file_size > MAX_BYTES:
+        raise DataError(
+            f"{path}: {members[0].filename} unpacks to {members[0].file_size:,} bytes; {MAX_BYTES:,} are the most",
+            hint="unpack it, take the rows you need, and name that file as data.source",
         )
     return members[0]
 
@@ -76,7 +85,7 @@ def _decrypt(path: Path, member: zipfile.ZipInfo, password: bytes) -> bytes:
         except ImportError as error:
             raise DataError(
                 f"{path} is AES-encrypted, which needs one more package",
-                hint="pip install 'understudy[zip]'",
+                hint=install_command("zip"),
             ) from error
         opener = pyzipper.AESZipFile
     try:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from understudy.data.choices import chosen, option_columns, option_texts, read_choices
+from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
 from understudy.data.rows import (
     BadRow,
     Row,
+    as_answers,
     as_mapping,
     as_text,
     as_texts,
@@ -17,11 +18,13 @@ from understudy.data.rows import (
     lowered,
     missing,
     optional,
+    present,
     rationale_texts,
     required,
     row_id,
     unpack,
 )
+from understudy.strict_json import unreadable_in
 from understudy.types import Example
 
 UNANSWERABLE = "unanswerable"
@@ -38,7 +41,7 @@ def squad(row: Row, labelled: bool) -> Example:
     meta = leftovers(fields, {"id", "question", "context", "answers", "is_impossible", "plausible_answers"})
     answers: tuple[str, ...] = ()
     if labelled:
-        answers = _squad_answers(fields)
+        answers = _squad_answers(row, fields)
         if not answers:
             answers, meta["impossible"] = (UNANSWERABLE,), True
         elif (start := _answer_start(fields)) is not None:
@@ -46,13 +49,12 @@ def squad(row: Row, labelled: bool) -> Example:
     return Example(row_id(fields, row), question, answers, context, meta=meta)
 
 
-def _squad_answers(fields: Mapping[str, Any]) -> tuple[str, ...]:
+def _squad_answers(row: Row, fields: Mapping[str, Any]) -> tuple[str, ...]:
     impossible = fields.get("is_impossible")
     if impossible is True:
         return ()
-    if missing(fields.get("answers")):
-        raise BadRow("answers", "missing")
-    answers = tuple(dict.fromkeys(as_texts(fields["answers"], "answers")))
+    # An empty list is an answer: the context leaves the question open.
+    answers = tuple(dict.fromkeys(as_answers(row, present(fields, "answers"), "answers")))
     if not answers and impossible is False:
         raise BadRow("answers", "empty, although `is_impossible` is false")
     return answers
@@ -94,42 +96,40 @@ def squad_questions(row: Row) -> Iterator[Row]:
     article = {"title": row.value["title"]} if not missing(row.value.get("title")) else {}
     paragraphs = row.value["paragraphs"]
     if not isinstance(paragraphs, list):
-        yield Row(row.value, row.where, row.id, fault="`paragraphs` is no list")
+        yield Row(row.value, row.where, row.id, fault=unreadable_in(paragraphs) or "`paragraphs` is no list")
         return
     for place, paragraph in enumerate(paragraphs):
         where = f"{row.where} paragraphs[{place}]"
         if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
-            yield Row(paragraph, where, f"{row.id}-{place}", fault="no list `qas` of questions")
+            fault = unreadable_in(paragraph) or "no list `qas` of questions"
+            yield Row(paragraph, where, f"{row.id}-{place}", fault=fault)
             continue
         context = {name: value for name, value in paragraph.items() if name == "context"}
         for number, question in enumerate(paragraph["qas"]):
             value = {**article, **context, **question} if isinstance(question, Mapping) else question
-            yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}")
+            fault = unreadable_in(value)
+            yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}", fault=fault)
 
 
 def teleqna(row: Row, labelled: bool) -> Example:
     """TeleQnA: `question`, `option 1` …, `answer` as `option 3: …`, `explanation`, `category`."""
-    fields = as_mapping(row)
-    names = option_columns(fields)
-    return _multiple_choice(row, fields, option_texts(fields), labelled, {name.lower() for name in names})
+    return _multiple_choice(row, as_mapping(row), labelled)
 
 
 def telco_mcq(row: Row, labelled: bool) -> Example:
-    """MM-TelcoBench MCQ: `Question`, `Option 1` … `Option 4`, `Answer`, `Explanation` and where it comes from."""
-    fields = lowered(row)
-    names = [f"option {number}" for number in range(1, 5)]
-    choices = tuple(required(fields, name) for name in names)
-    return _multiple_choice(row, fields, choices, labelled, set(names))
+    """MM-TelcoBench MCQ: `Question`, `Option 1` …, `Answer`, `Explanation` and where it comes from."""
+    return _multiple_choice(row, lowered(row), labelled)
 
 
-def _multiple_choice(
-    row: Row, fields: Mapping[str, Any], choices: tuple[str, ...], labelled: bool, used: set[str]
-) -> Example:
-    meta = leftovers(as_mapping(row), used | {"id", "question", "answer", "explanation"})
+def _multiple_choice(row: Row, fields: Mapping[str, Any], labelled: bool) -> Example:
+    columns = as_mapping(row)
+    choices = option_texts(columns)
+    used = {name.lower() for name in option_columns(columns)}
+    meta = leftovers(columns, used | {"id", "question", "answer", "explanation"})
     answers: tuple[str, ...] = ()
     if labelled:
-        answers, place = chosen(required(fields, "answer"), choices, "answer")
-        meta |= place
+        answers, places = chosen(row, present(fields, "answer"), choices, "answer", option_labels(columns))
+        meta |= places
     return Example(
         id=optional(fields, "id") or row.key or row.id,
         question=required(fields, "question"),
@@ -140,14 +140,21 @@ def _multiple_choice(
     )
 
 
+_CANDIDATE = re.compile(r"candidate answer \d{1,4}")
+
+
 def telco_long(row: Row, labelled: bool) -> Example:
-    """MM-TelcoBench LONG: `Question` with three reference answers and where it comes from."""
+    """MM-TelcoBench LONG: `Question` with reference answers, as many as there are columns, and where it comes from."""
     fields = lowered(row)
-    names = [f"candidate answer {number}" for number in range(1, 4)]
+    names = sorted((name for name in fields if _CANDIDATE.fullmatch(name)), key=lambda name: int(name.split()[-1]))
+    answers: tuple[str, ...] = ()
+    if labelled:
+        candidates = [required(fields, "candidate answer 1"), *(fields[n] for n in names if not n.endswith(" 1"))]
+        answers = as_answers(row, candidates, "candidate answer")
     return Example(
         id=row_id(fields, row),
         question=required(fields, "question"),
-        answers=tuple(required(fields, name) for name in names) if labelled else (),
+        answers=answers,
         meta=leftovers(as_mapping(row), {"id", "question", *names}),
     )
 
@@ -164,29 +171,37 @@ def oran_bench(row: Row, labelled: bool) -> Example:
     meta: dict[str, Any] = {}
     if labelled:
         # The number of an option, never its text: options may themselves be numbers.
-        number = as_text(value[2], "answer")
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= len(choices):
-            raise BadRow("answer", f"{number!r} is not among the {len(choices)} options")
-        answers, meta = (choices[int(number) - 1],), {"answer_index": int(number) - 1}
+        places = [_numbered(number, choices) for number in _oran_numbers(value[2])]
+        answers, meta = tuple(choices[place] for place in places), {"answer_index": places[0]}
+        meta |= {"answer_indices": places} if len(places) > 1 else {}
     return Example(row.id, question, answers, choices=choices, meta=meta)
+
+
+def _oran_numbers(value: Any) -> list[str]:
+    """The number of the right option, or of several."""
+    texts = as_texts(value, "answer") if isinstance(value, list) and value else (as_text(value, "answer"),)
+    return list(dict.fromkeys(part for text in texts for part in re.split(r"\s*(?:[,;&]|\band\b)\s*", text) if part))
+
+
+def _numbered(number: str, choices: tuple[str, ...]) -> int:
+    if not re.fullmatch("[0-9]{1,4}", number) or not 1 <= int(number) <= len(choices):
+        raise BadRow("answer", f"{number[:60]!r} is not among the {len(choices)} options")
+    return int(number) - 1
 
 
 def csqa(row: Row, labelled: bool) -> Example:
     """CommonsenseQA: the official nesting (`question.stem`, `question.choices`) and the flat one."""
     fields = as_mapping(row)
     nested = fields.get("question")
-    inner = nested if isinstance(nested, Mapping) else {**fields, "stem": nested}
-    if missing(inner.get("choices")):
-        raise BadRow("question.choices", "missing")
-    choices, labels = read_choices(inner["choices"], "question.choices")
+    inner = nested if isinstance(nested, Mapping) else {**fields, **({"stem": nested} if "question" in fields else {})}
+    choices, labels = read_choices(present(inner, "choices", "question.choices"), "question.choices")
     meta = leftovers(inner, {"id", "stem", "question", "choices", "answerkey"})
     answers: tuple[str, ...] = ()
     if labelled:
-        answers, place = chosen(required(fields, "answerKey"), choices, "answerKey", labels)
-        meta |= place
-    return Example(
-        row_id(fields, row), as_text(inner.get("stem"), "question.stem"), answers, choices=choices, meta=meta
-    )
+        answers, places = chosen(row, present(fields, "answerKey"), choices, "answerKey", labels)
+        meta |= places
+    question = as_text(present(inner, "stem", "question.stem"), "question.stem")
+    return Example(row_id(fields, row), question, answers, choices=choices, meta=meta)
 
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")

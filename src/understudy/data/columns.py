@@ -1,14 +1,33 @@
-"""A user's own column names: given the names that the formats know, and back again for messages."""
+"""A user's own column names: given the names that the formats know, guessed where plain, and back for messages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from understudy.data.choices import column_label
 from understudy.data.formats import FORMATS, Format
 from understudy.data.read import Source
 from understudy.data.rows import Row
 from understudy.errors import DataError, unknown
+from understudy.types import Example
+
+GUESSES: dict[str, tuple[str, ...]] = {
+    "question": ("query", "q", "user_input", "user", "instruction", "input", "problem", "utterance", "request"),
+    "answer": (
+        *("reply", "response", "answer_text", "a", "output", "completion", "target", "solution", "gold", "reference"),
+        *("ground_truth", "expected_output", "ideal"),
+    ),
+    "completion": ("response", "reply", "answer", "output", "target", "chosen"),
+    "context": ("input", "passage", "document", "contexts"),
+}
+"""Our field -> what others call it, the likeliest first; looked at only where a column of our name is absent."""
+
+_IDS = (
+    *("item_id", "example_id", "question_id", "doc_id", "row_id", "sample_id", "qid", "uid", "uuid", "guid", "_id"),
+    *("key", "index", "idx", "number", "no", "no.", "nr", "nr."),
+)
+_MOST_NAMED = 20
 
 
 def rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
@@ -22,12 +41,19 @@ def rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
         return source.rows
     known = sorted({field for form in FORMATS.values() for field in form.fields})
     for field in columns:
-        if field not in known:
+        if field not in known and not column_label(field):
             raise unknown("field", field, known, where="data.columns", hint="write {field: your column}")
     present = column_names(source.rows)
     for field, column in columns.items():
         if column not in present:
             raise no_column(source, column, present, f" (data.columns.{field})")
+    return renamed(source.rows, columns)
+
+
+def renamed(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[Row, ...]:
+    """The rows with columns under our names (field -> column)."""
+    if not columns:
+        return tuple(rows)
     mine = set(columns.values()) | set(columns)
     return tuple(
         replace(
@@ -37,8 +63,57 @@ def rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
         )
         if isinstance(row.value, Mapping)
         else row
-        for row in source.rows
+        for row in rows
     )
+
+
+def guessed(rows: Sequence[Row], form: Format, labelled: bool) -> dict[str, str]:
+    """Field -> column for each field that a format needs and the rows have under another of its names.
+
+    Empty where any of them cannot be guessed, so that the error names what is there.
+    """
+    present = {_plain(name): name for name in column_names(rows)}
+    guesses: dict[str, str] = {}
+    for need in (*form.needs, *(form.answer if labelled else ())):
+        names = need.split("|")
+        if any(_plain(name) in present for name in names):
+            continue
+        column = _guess(names[0], present, guesses.values())
+        if column is None:
+            return {}
+        guesses[names[0]] = column
+    # Instruction, input and output: what stands beside an instruction is what it is about.
+    if _plain(guesses.get("question", "")) == "instruction" and "context" not in present:
+        context = _guess("context", present, guesses.values())
+        guesses |= {"context": context} if context else {}
+    return guesses
+
+
+def _guess(field: str, present: Mapping[str, str], taken: Iterable[str]) -> str | None:
+    return next((present[n] for n in GUESSES.get(field, ()) if n in present and present[n] not in set(taken)), None)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def column_notes(
+    rows: Sequence[Row], examples: Sequence[Example], guesses: Mapping[str, str], columns: Mapping[str, str]
+) -> dict[str, str]:
+    """What became of the columns of a source, in words: guessed, kept in `meta`, and what ids were made of."""
+    notes: dict[str, str] = {}
+    if guesses:
+        notes["columns_guessed"] = ", ".join(f"{column} as {field}" for field, column in guesses.items())
+    kept = {name for example in examples for name in example.meta}
+    in_meta = [columns.get(name, name) for name in column_names(rows) if name in kept]
+    if in_meta:
+        notes["columns_kept_in_meta"] = listed(in_meta)
+    places = {row.id for row in rows}
+    if in_meta and all(example.id in places for example in examples):
+        instead = next((name for name in in_meta if _plain(name) in _IDS), None)
+        hint = f"; data.columns={{id: {instead}}} takes those of {instead}, which went into meta"
+        notes["ids"] = f"made of file and row{hint if instead else ''}"
+    return notes
 
 
 def check_columns(
@@ -71,10 +146,16 @@ def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
 
 
+def listed(names: Iterable[object]) -> str:
+    """Names in a line, the first of them where there are many."""
+    filled = [name if len(name) <= 60 else f"{name[:59]}…" for name in map(str, names) if name]
+    more = f" and {len(filled) - _MOST_NAMED:,} more" if len(filled) > _MOST_NAMED else ""
+    return (", ".join(filled[:_MOST_NAMED]) or "none") + more
+
+
 def no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
     """The error of a column that a source lacks."""
-    names = ", ".join(name for name in present if name) or "none"
     return DataError(
-        f"{source.name} has no column {column!r}{where}; it has: {names}",
-        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}",
+        f"{source.name} has no column {column!r}{where}; it has: {listed(present)}",
+        hint="name your own columns in data.columns, for example {question: Frage, answer: Antwort}",
     )

@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa
+from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa, sharegpt
 from understudy.data.rows import Row
 from understudy.errors import ConfigError
 from understudy.extensions import claim
@@ -79,6 +79,9 @@ def _looks_teleqna(value: Any) -> bool:
 
 FORMATS: dict[str, Format] = {
     "messages": Format(messages, ("id", "messages", "context"), ("messages",), (), _has("messages")),
+    "sharegpt": Format(
+        sharegpt, ("id", "conversations", "system", "context"), ("conversations",), (), _has("conversations")
+    ),
     "prompt": Format(prompt, ("id", "prompt", "completion", "context"), ("prompt",), ("completion",), _has("prompt")),
     "oran_bench": Format(oran_bench, (), (), (), _looks_oran),
     "squad": Format(
@@ -95,7 +98,7 @@ FORMATS: dict[str, Format] = {
         telco_long,
         ("id", "Question", "Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
         ("Question",),
-        ("Candidate Answer 1", "Candidate Answer 2", "Candidate Answer 3"),
+        ("Candidate Answer 1",),
         _has("question", "candidate answer 1"),
     ),
     "teleqna": Format(
@@ -108,7 +111,7 @@ FORMATS: dict[str, Format] = {
     "telco_mcq": Format(
         telco_mcq,
         ("id", "Question", "Option 1", "Option 2", "Option 3", "Option 4", "Answer", "Explanation"),
-        ("Question", "Option 1", "Option 2", "Option 3", "Option 4"),
+        ("Question", "Option 1", "Option 2"),
         ("Answer",),
         _has("question", "option 1", "option 4", "answer"),
     ),

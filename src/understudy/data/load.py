@@ -5,13 +5,23 @@ Nothing is lost on the way: rows read = examples + bad rows, and the notes say b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from understudy.data.columns import check_columns, column_names, own_name, rename
+from understudy.data.columns import (
+    check_columns,
+    column_names,
+    column_notes,
+    guessed,
+    listed,
+    own_name,
+    rename,
+    renamed,
+)
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.read import Source, read_source
@@ -21,6 +31,12 @@ from understudy.errors import DataError, unknown
 from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
+
+MAX_CHARACTERS = 1_000_000
+"""Longest question, answer, option or turn: no model reads it, and to count its tokens takes seconds."""
+MAX_CONTEXT_CHARACTERS = 5_000_000
+"""Longest context, more than a long novel; a window is taken out of it."""
+_MAX_RAW = 100_000
 
 
 class Fault(NamedTuple):
@@ -37,25 +53,39 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one source gave: examples, bad rows, the format they were read by, the fingerprint of the source."""
+    """What one source gave.
+
+    Attributes:
+        examples: its sound rows.
+        faults: its bad rows.
+        format: the layout that they were read by.
+        fingerprint: of its bytes.
+        blemishes: what was looked past in sound rows because its meaning is plain -> in how many.
+        columns: what became of its columns, as `column_notes` says it.
+    """
 
     examples: tuple[Example, ...]
     faults: tuple[Fault, ...]
     format: str
     fingerprint: str
+    blemishes: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> Splits:
+def load_splits(
+    config: DataConfig, *, quarantine_path: Path | None = None, misfit: Callable[[Example], str] | None = None
+) -> Splits:
     """Everything a run needs of its data.
 
     Args:
         config: the `data` section of a recipe.
         quarantine_path: where bad rows go with `on_bad_row: quarantine`; without it they are only counted.
+        misfit: why the models cannot read an example, empty where they can; such a row is a bad row.
 
     Returns:
         The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
         (groups, and rows beyond the first of each), `sizes`, `sources` (name, role, format, rows, fingerprint), and
-        whatever else was done (`ids_prefixed`, `answers_withheld`).
+        whatever else was done (`ids_prefixed`, `answers_withheld`) or looked past (`blemishes`).
 
     Raises:
         DataError: a source is absent or empty, a row is bad (with `on_bad_row: error`), an id stands twice, or a
@@ -67,7 +97,9 @@ def load_splits(config: DataConfig, *, quarantine_path: Path | None = None) -> S
     sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     sources |= {"unlabelled": config.unlabelled_source}
     readings = {
-        role: read_examples(config, name, labelled=role != "unlabelled") for role, name in sources.items() if name
+        role: read_examples(config, name, labelled=role != "unlabelled", role=role, misfit=misfit)
+        for role, name in sources.items()
+        if name
     }
     _handle_faults(config, readings, quarantine_path)
     readings, prefixed = _distinct_ids(readings)
@@ -89,13 +121,22 @@ def _with_sizes(splits: Splits) -> Splits:
     return replace(splits, notes={**splits.notes, "sizes": sizes})
 
 
-def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Reading:
-    """Read one source by the recipe's format and columns.
+def read_examples(
+    config: DataConfig,
+    name: str,
+    *,
+    labelled: bool = True,
+    role: str = "source",
+    misfit: Callable[[Example], str] | None = None,
+) -> Reading:
+    """Read one source by the recipe's format and columns; columns that are plainly meant are guessed with `auto`.
 
     Args:
         config: the `data` section of a recipe.
         name: the file, folder or hub id.
         labelled: whether every row must have an answer; otherwise answers are left out.
+        role: which of the recipe's sources it is, for formats and columns that are given for one.
+        misfit: see `load_splits`.
 
     Raises:
         DataError: the source is absent, empty, of no known format, lacks a column, or an id stands twice in it.
@@ -104,50 +145,72 @@ def read_examples(config: DataConfig, name: str, *, labelled: bool = True) -> Re
     source = read_source(
         name, password_env=config.password_env, hub_split=config.hub_split, hub_config=config.hub_config
     )
-    rows = rename(source, config.columns)
-    format_name = _format_name(config, source, rows)
+    columns = config.columns_of(role)
+    rows = rename(source, columns)
+    format_name, guesses = _format_name(config.format_of(role), source, rows, labelled)
+    rows, columns = renamed(rows, guesses), columns | guesses
     form = FORMATS[format_name]
-    check_columns(source, rows, form, config.columns, labelled)
+    check_columns(source, rows, form, columns, labelled)
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
     faults: list[Fault] = []
+    blemishes: Counter[str] = Counter()
     seen: dict[str, str] = {}
     for row in islice(expanded, config.limit):
         try:
             example = _adapt(form, row, labelled)
             if example.id in seen:
                 raise BadRow("id", f"{example.id!r} already stands at {seen[example.id]}")
+            if misfit and (reason := misfit(example)):
+                raise BadRow("", reason)
             seen[example.id] = row.where
             examples.append(example)
+            blemishes.update(set(row.notes))
         except BadRow as bad:
-            faults.append(Fault(row.where, own_name(bad.field, row, config.columns), bad.reason, row.value))
+            faults.append(Fault(row.where, own_name(bad.field, row, columns), bad.reason, row.value))
+    notes = column_notes(expanded, examples, guesses, columns)
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
-    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint)
+    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes), notes)
 
 
 def _adapt(form: Format, row: Row, labelled: bool) -> Example:
     if row.fault:
         raise BadRow("", row.fault)
     example = form.adapt(row, labelled)
+    _check_lengths(example)
     return example if labelled else unlabel(example)
 
 
-def _format_name(config: DataConfig, source: Source, rows: Sequence[Row]) -> str:
-    if config.format in FORMATS:
-        return config.format
-    if config.format != "auto":
-        raise unknown("format", config.format, ("auto", *FORMATS), where="data.format")
+def _check_lengths(example: Example) -> None:
+    turns = tuple(turn.content for turn in example.history)
+    texts = {"question": (example.question,), "answer": example.answers, "choices": example.choices}
+    texts |= {"history": turns, "rationale": example.rationales, "context": (example.context or "",)}
+    for name, parts in texts.items():
+        limit = MAX_CONTEXT_CHARACTERS if name == "context" else MAX_CHARACTERS
+        length = max(map(len, parts), default=0)
+        if length > limit:
+            raise BadRow(name, f"{length:,} characters; {limit:,} are the most")
+
+
+def _format_name(wanted: str, source: Source, rows: Sequence[Row], labelled: bool) -> tuple[str, dict[str, str]]:
+    """The layout of a source, and the columns that were guessed for it (field -> column)."""
+    if wanted in FORMATS:
+        return wanted, {}
+    if wanted != "auto":
+        raise unknown("format", wanted, ("auto", *FORMATS), where="data.format")
     sound = [row for row in rows if not row.fault]
     layout = detect([row.value for row in sound[:100]])
     if layout:
-        return layout
+        return layout, guessed(rows, FORMATS[layout], labelled)
+    if guesses := guessed(rows, FORMATS["qa"], labelled):
+        return "qa", guesses
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
-    columns = ", ".join(column_names(sound)) or "no named columns"
+    names = column_names(sound)
     raise DataError(
-        f"cannot tell the format of {source.name}; it has: {columns}",
-        hint="name your own columns in data.columns, for example {question: Query, answer: Reply}, or set data.format",
+        f"cannot tell the format of {source.name}; it has: {listed(names) if names else 'no named columns'}",
+        hint="name your own columns in data.columns, as in {question: Frage, answer: Antwort}, or set data.format",
     )
 
 
@@ -161,12 +224,18 @@ def _handle_faults(config: DataConfig, readings: Mapping[str, Reading], path: Pa
         )
     if path is not None and faults:
         with atomic(path) as handle:
-            handle.writelines(dump_raw(fault._asdict()) + "\n" for fault in faults)
+            handle.writelines(dump_raw(_shortened(fault)._asdict()) + "\n" for fault in faults)
     elif path is not None:
         path.unlink(missing_ok=True)
     for reading in readings.values():
         if not reading.examples:
             raise DataError(f"every row is bad ({len(reading.faults)}); the first: {reading.faults[0]}")
+
+
+def _shortened(fault: Fault) -> Fault:
+    """The fault with a row that a person can still look at."""
+    raw = dump_raw(fault.row)
+    return fault if len(raw) <= _MAX_RAW else fault._replace(row=f"{raw[:_MAX_RAW]}… ({len(raw):,} characters)")
 
 
 def _distinct_ids(readings: dict[str, Reading]) -> tuple[dict[str, Reading], list[str]]:
@@ -184,12 +253,26 @@ def _distinct_ids(readings: dict[str, Reading]) -> tuple[dict[str, Reading], lis
     return result, prefixed
 
 
+def _column_notes(readings: Mapping[str, Reading]) -> dict[str, str]:
+    """What became of the columns of each source; one source needs no name."""
+    notes: dict[str, list[str]] = {}
+    for role, reading in readings.items():
+        for kind, text in reading.columns.items():
+            notes.setdefault(kind, []).append(text if len(readings) == 1 else f"{role}: {text}")
+    return {kind: "; ".join(texts) for kind, texts in notes.items()}
+
+
 def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any]:
     names = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
     names |= {"unlabelled": config.unlabelled_source}
     faults = [fault for reading in readings.values() for fault in reading.faults]
     examples = [example for reading in readings.values() for example in reading.examples]
+    blemishes: Counter[str] = Counter()
+    for reading in readings.values():
+        blemishes.update(reading.blemishes)
     return {
+        **({"blemishes": dict(blemishes)} if blemishes else {}),
+        **_column_notes(readings),
         "rows_read": len(examples) + len(faults),
         "quarantined": len(faults),
         "bad_rows": [str(fault) for fault in faults[:10]],

@@ -2,8 +2,9 @@
 
 Texts and options are compared without regard to case and white space, and an option without its last full stop. A
 mention is a whole word or several: `cat` is not named by `category`, nor by `cats`, nor `N1` by `N1-MME`, nor `25` by
-`25.467`. Where options overlap, the longest
-is found first and takes its place in the text, so `train station` names the station and not the option `train`.
+`25.467`, nor `85 dBm` by `−85 dBm`. Numbers are compared in one spelling (`understudy.normal_form`). Where options
+overlap, the longest is found first and takes its place in the text, so `train station` names the station and not the
+option `train`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,24 @@ from collections.abc import Sequence
 
 from understudy.data.choices import resolve
 from understudy.data.rows import BadRow
+from understudy.normal_form import plain_numbers
 from understudy.types import Example
 
 _TAKEN = "\0"
 
 
 def folded(text: str) -> str:
-    """A text as texts are compared here: no case, single spaces, no full stop at the end."""
-    return " ".join(text.casefold().split()).rstrip(".").rstrip()
+    """A text as texts are compared here: no case, single spaces, plain numbers, no full stop at the end."""
+    return _spelled(text).rstrip(".").rstrip()
+
+
+def _spelled(text: str) -> str:
+    return plain_numbers(" ".join(text.casefold().split()))
 
 
 def mentioned(text: str, options: Sequence[str]) -> tuple[int, ...]:
     """The places of the options that a text names, in the order of the options; equal options are all named."""
-    rest = " ".join(text.casefold().split())
+    rest = _spelled(text)
     texts = [folded(option) for option in options]
     named = set()
     for option in sorted({option for option in texts if option}, key=lambda option: (-len(option), option)):
@@ -49,10 +55,13 @@ def _blank_out(text: str, option: str) -> tuple[str, int]:
 
 
 def _at_word_border(text: str, place: int) -> bool:
-    """Whether no word runs across a place, be it joined by a hyphen, and no number by its point."""
+    """Whether no word runs across a place, be it joined by a hyphen, and no number by its sign or its point."""
     around = [text[i : i + 1] if i >= 0 else "" for i in range(place - 2, place + 2)]
-    return not any(_joined(*around[first : first + 3]) for first in (0, 1)) and not (
-        _in_word(around[1]) and _in_word(around[2])
+    behind_a_sign = around[1] == "-" and around[2].isdecimal()
+    return not (
+        behind_a_sign
+        or any(_joined(*around[first : first + 3]) for first in (0, 1))
+        or (_in_word(around[1]) and _in_word(around[2]))
     )
 
 
@@ -73,6 +82,8 @@ def named_option(answer: str, choices: Sequence[str]) -> int | None:
     the only one that it mentions. Equal options: the first of them.
     """
     options = [folded(choice) for choice in choices]
+    if answer.strip() in choices:  # Options may differ in case alone: mW and MW.
+        return list(choices).index(answer.strip())
     if (text := folded(answer)) in options and text:
         return options.index(text)
     try:

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from understudy.data.choices import chosen, option_columns, option_texts, read_choices
+from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
 from understudy.data.rows import (
     BadRow,
+    Cell,
     Row,
+    as_answers,
     as_mapping,
     as_text,
-    as_texts,
     leftovers,
     lowered,
     missing,
     optional,
+    present,
     rationale_texts,
     required,
     row_id,
     unpack,
 )
+from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Message
 
 ROLES = ("system", "user", "assistant", "tool")
 """Who may speak in a conversation."""
+SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+}
+"""Who speaks in ShareGPT rows -> who that is here."""
 
 
 QA_FIELDS = ("id", "question", "answer", "answers", "context", "choices", "rationale", "rationales", "system")
@@ -40,13 +53,12 @@ def qa(row: Row, labelled: bool) -> Example:
     answers: tuple[str, ...] = ()
     if labelled:
         field = "answers" if missing(fields.get("answer")) and "answers" in fields else "answer"
-        if missing(fields.get(field)):
-            raise BadRow(field, "empty" if field in fields else "missing")
+        value = present(fields, field)
         if choices:
-            answers, place = chosen(_single(fields[field], field), choices, field, labels)
-            meta |= place
+            answers, places = chosen(row, value, choices, field, labels)
+            meta |= places
         else:
-            answers = as_texts(fields[field], field)
+            answers = as_answers(row, value, field)
         if not answers:
             raise BadRow(field, "empty")
     system = optional(fields, "system")
@@ -68,35 +80,35 @@ def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tupl
     if not missing(fields.get("choices")):
         choices, labels = read_choices(fields["choices"], "choices")
         return choices, labels, used
-    names = option_columns(as_mapping(row))
-    if all(missing(as_mapping(row)[name]) for name in names):
-        return (), (), used
-    return option_texts(as_mapping(row)), (), used | {name.lower() for name in names}
+    columns = as_mapping(row)
+    names = option_columns(columns)
+    if not all(missing(columns[name]) for name in names):
+        return option_texts(columns), option_labels(columns), used | {name.lower() for name in names}
+    options = unpack(fields.get("options"), "options")
+    if isinstance(options, list | Mapping) and options:
+        choices, labels = read_choices(options, "options")
+        return choices, labels, used | {"options"}
+    return (), (), used
 
 
-def _single(value: Any, field: str) -> Any:
-    """The one answer of a multiple-choice row, in a list or not."""
-    value = unpack(value, field) if field == "answers" else value
-    if not isinstance(value, list):
-        return value
-    if len(value) != 1:
-        raise BadRow(field, f"{len(value)} answers; a multiple-choice row has one")
-    return value[0]
-
-
-def _turns(value: Any, field: str) -> list[Message]:
-    value = unpack(value, field)
+def _turns(
+    value: Any, field: str, *, keys: tuple[str, str] = ("role", "content"), names: Mapping[str, str] | None = None
+) -> list[Message]:
+    """The turns of a conversation: the keys of speaker and text, and what speakers are called there -> here."""
+    value = unpack(value, field, never_text=True)
+    speaker, text = keys
     if not isinstance(value, list) or not value:
-        raise BadRow(field, "expected a list of messages with `role` and `content`")
+        raise BadRow(field, f"expected a list of messages with `{speaker}` and `{text}`")
     turns = []
     for place, turn in enumerate(value):
         name = f"{field}[{place}]"
         if not isinstance(turn, Mapping):
-            raise BadRow(name, "expected an object with `role` and `content`")
-        role = as_text(turn.get("role"), f"{name}.role")
+            raise BadRow(name, f"expected an object with `{speaker}` and `{text}`")
+        role = as_text(present(turn, speaker, f"{name}.{speaker}"), f"{name}.{speaker}")
+        role = (names or {}).get(role.lower(), role)
         if role not in ROLES:
-            raise BadRow(f"{name}.role", f"{role!r} is none of {', '.join(ROLES)}")
-        turns.append(Message(role, as_text(turn.get("content"), f"{name}.content")))
+            raise BadRow(f"{name}.{speaker}", f"{role!r} is none of {', '.join((*(names or {}), *ROLES))}")
+        turns.append(Message(role, as_text(present(turn, text, f"{name}.{text}"), f"{name}.{text}")))
     return turns
 
 
@@ -117,15 +129,36 @@ def _conversation(row: Row, turns: list[Message], answers: tuple[str, ...], used
 
 def messages(row: Row, labelled: bool) -> Example:
     """`messages`: turns of `role` and `content`; the last one, the assistant's, is the answer to learn."""
+    turns = _turns(present(lowered(row), "messages"), "messages")
+    return _last_turn_learned(row, turns, labelled, {"messages"}, "messages", "role")
+
+
+def sharegpt(row: Row, labelled: bool) -> Example:
+    """ShareGPT: `conversations` of `from` (`system`, `human`, `gpt` …) and `value`; the last one, of `gpt`, is learned.
+
+    A system prompt may also stand in a field of its own.
+    """
     fields = lowered(row)
-    if "messages" not in fields:
-        raise BadRow("messages", "missing")
-    turns = _turns(fields["messages"], "messages")
+    turns = _turns(present(fields, "conversations"), "conversations", keys=("from", "value"), names=SHAREGPT_ROLES)
+    system = optional(fields, "system")
+    before = [Message("system", system)] if system else []
+    return _last_turn_learned(row, turns, labelled, {"conversations", "system"}, "conversations", "from", before)
+
+
+def _last_turn_learned(
+    row: Row,
+    turns: list[Message],
+    labelled: bool,
+    used: set[str],
+    field: str,
+    speaker: str,
+    before: Sequence[Message] = (),
+) -> Example:
     answered = turns[-1].role == "assistant"
     if labelled and not answered:
-        raise BadRow(f"messages[{len(turns) - 1}].role", "the last turn must be the assistant's answer")
+        raise BadRow(f"{field}[{len(turns) - 1}].{speaker}", "the last turn must be the assistant's answer")
     answers = (turns[-1].content,) if labelled else ()
-    return _conversation(row, turns[:-1] if answered else turns, answers, {"messages"}, "messages")
+    return _conversation(row, [*before, *(turns[:-1] if answered else turns)], answers, used, field)
 
 
 def prompt(row: Row, labelled: bool) -> Example:
@@ -147,11 +180,11 @@ def prompt(row: Row, labelled: bool) -> Example:
 
 
 def _is_turns(value: Any) -> bool:
-    """Whether a cell holds messages, as a list or as JSON; text that merely looks like JSON is text."""
-    if isinstance(value, str):
+    """Whether a field holds messages, as a list or as JSON in a `Cell`; text that merely looks like JSON is text."""
+    if isinstance(value, Cell) and value.lstrip().startswith("[{"):
         try:
-            value = json.loads(value) if value.lstrip().startswith("[{") else value
-        except json.JSONDecodeError:
+            value = parse_json(value)
+        except JsonFault:
             return False
         return isinstance(value, list) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
     return isinstance(value, list)

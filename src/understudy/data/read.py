@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 from understudy.data.archive import read_zip
 from understudy.data.json_rows import Item, from_document, from_lines
 from understudy.data.rows import Row, jsonable
+from understudy.data.table_rows import comma_separated, tab_separated
 from understudy.errors import DataError
 from understudy.files import fingerprint, fingerprint_file
 
@@ -101,8 +99,22 @@ def _decode(content: bytes, name: str) -> str:
         raise DataError(f"{name} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from error
 
 
+def _decode_lines(content: bytes, name: str) -> str:
+    """Text of a file that is read line by line: bytes that are no UTF-8 make their own row a bad one.
+
+    Raises:
+        DataError: the first line holds such bytes, so the file has another encoding, or is no text.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\n" not in content[: error.start]:
+            raise DataError(f"{name} is not UTF-8 (byte {error.start})", hint="convert it to UTF-8 first") from error
+        return content.decode("utf-8-sig", "surrogateescape")
+
+
 def _read_jsonl(content: bytes, name: str) -> list[Row]:
-    return _rows(from_lines(_decode(content, name)), name)
+    return _rows(from_lines(_decode_lines(content, name)), name)
 
 
 def _read_json(content: bytes, name: str) -> list[Row]:
@@ -111,42 +123,11 @@ def _read_json(content: bytes, name: str) -> list[Row]:
 
 
 def _read_csv(content: bytes, name: str) -> list[Row]:
-    text = _decode(content, name)
-    header = text.split("\n", 1)[0]
-    return _rows(_records(text, ";" if "," not in header and ";" in header else ",", name), name)
+    return _rows(comma_separated(_decode_lines(content, name), name), name)
 
 
 def _read_tsv(content: bytes, name: str) -> list[Row]:
-    return _rows(_records(_decode(content, name), "\t", name), name)
-
-
-def _records(text: str, delimiter: str, name: str) -> Iterator[Item]:
-    """The records of a delimited table; one that does not fit its header comes back as text with its fault."""
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines = io.StringIO(text, newline="").readlines()
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-    except csv.Error as error:
-        raise DataError(f"{name}:1: the header cannot be read: {error}") from error
-    if repeated := sorted({column for column in header if header.count(column) > 1}):
-        raise DataError(f"{name}:1: the column {repeated[0]!r} stands twice in the header", hint="rename one of them")
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Item("".join(lines[line - 1 : reader.line_num]), line, fault=f"broken record: {error}")
-            continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) == len(header):
-            yield Item(dict(zip(header, cells, strict=True)), line)
-        else:
-            raw = "".join(lines[line - 1 : reader.line_num])
-            yield Item(raw, line, fault=f"{len(cells)} cells under a header of {len(header)}")
+    return _rows(tab_separated(_decode_lines(content, name), name), name)
 
 
 def _read_parquet(content: bytes, name: str) -> list[Row]:

@@ -5,8 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from understudy.strict_json import JsonFault, parse_json, unreadable_in
+
+
+class Cell(str):
+    """Text of a table that has nothing but text (CSV, TSV), where a list can only be written as JSON.
+
+    Other formats tell a text from a list themselves: there `"[0, 1]"` is a text that looks like a list.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,7 @@ class Row:
         id: the id that the row gets where it brings none: file stem and row number.
         key: the row's key, where the file is one JSON object of rows (`question 12`).
         fault: why the row could not even be read; empty for a sound row.
+        notes: blemishes that were looked past, as the data set's notes count them.
     """
 
     value: Any
@@ -26,6 +38,11 @@ class Row:
     id: str
     key: str = ""
     fault: str = ""
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def note(self, blemish: str) -> None:
+        """Count a blemish of the row whose meaning is plain all the same."""
+        self.notes.append(blemish)
 
 
 class BadRow(Exception):
@@ -48,18 +65,40 @@ def as_text(value: Any, field: str) -> str:
     """A cell as text without outer white space; numbers are written out.
 
     Raises:
-        BadRow: the cell is empty, no text, or text that is not valid Unicode.
+        BadRow: the cell is empty, no text, an infinite number, or text with a NUL or that is not valid Unicode.
     """
     if missing(value):
         raise BadRow(field, "empty")
+    if not isinstance(value, str) and (reason := unreadable_in(value)):
+        raise BadRow(field, reason)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadRow(field, f"expected text, found {_kind(value)}")
+    if isinstance(value, float) and math.isinf(value):
+        raise BadRow(field, "an infinite number")
     text = str(value).strip()
+    if "\0" in text:
+        raise BadRow(field, f"a NUL at character {text.index(chr(0)) + 1}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise BadRow(field, f"not valid Unicode (lone surrogate at character {error.start + 1})") from error
     return text
+
+
+def present(fields: Mapping[str, Any], field: str, name: str = "") -> Any:
+    """What stands in a field that must be there, and be filled.
+
+    Args:
+        fields: the row's, or those of a part of it.
+        field: which of them.
+        name: what messages call it, where that is more than `field`.
+
+    Raises:
+        BadRow: the field is absent, or empty.
+    """
+    if missing(fields.get(field)):
+        raise BadRow(name or field, "empty" if field in fields else "absent")
+    return fields[field]
 
 
 def required(fields: Mapping[str, Any], field: str) -> str:
@@ -68,9 +107,7 @@ def required(fields: Mapping[str, Any], field: str) -> str:
     Raises:
         BadRow: the field is absent, empty or no text.
     """
-    if field not in fields:
-        raise BadRow(field, "missing")
-    return as_text(fields[field], field)
+    return as_text(present(fields, field), field)
 
 
 def optional(fields: Mapping[str, Any], field: str) -> str | None:
@@ -83,37 +120,72 @@ def optional(fields: Mapping[str, Any], field: str) -> str | None:
     return None if missing(value) else as_text(value, field)
 
 
+def as_answers(row: Row, value: Any, field: str) -> tuple[str, ...]:
+    """Right answers, read like `as_texts`; empty ones behind a good first are left out and counted.
+
+    Raises:
+        BadRow: the first is empty, or one is no text.
+    """
+    value = _list_of_texts(value, field)
+    if not isinstance(value, list) or not value:
+        return as_texts(value, field)
+    kept = [value[0], *(item for item in value[1:] if not missing(item))]
+    if len(kept) < len(value):
+        row.note("further answers that were empty")
+    return as_texts(kept, field)
+
+
 def as_texts(value: Any, field: str) -> tuple[str, ...]:
-    """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a cell.
+    """Several texts: a list, a `{"text": […]}` mapping, a single text, or any of these as JSON in a `Cell`.
 
     JSON is looked for only in fields named in the plural: an `answer` may well be the text `["a", "b"]`.
 
     Raises:
         BadRow: an item is empty or no text; it is named by its place, counted from 0.
     """
+    value = _list_of_texts(value, field)
+    if not isinstance(value, list):
+        return (as_text(value, field),)
+    return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(value))
+
+
+def _list_of_texts(value: Any, field: str) -> Any:
+    """The list that stands in a field, its items still unread; anything else as it is.
+
+    Raises:
+        BadRow: an object among the items has no `text`.
+    """
     if field.endswith("s"):
         value = unpack(value, field)
     if isinstance(value, Mapping) and "text" in value:
         value = value["text"]
     if not isinstance(value, list | tuple):
-        return (as_text(value, field),)
-    items = (item.get("text") if isinstance(item, Mapping) else item for item in value)
-    return tuple(as_text(item, f"{field}[{place}]") for place, item in enumerate(items))
+        return value
+    for place, item in enumerate(value):
+        if isinstance(item, Mapping) and "text" not in item:
+            raise BadRow(f"{field}[{place}].text", "absent")
+    return [item["text"] if isinstance(item, Mapping) else item for item in value]
 
 
-def unpack(value: Any, field: str) -> Any:
+def unpack(value: Any, field: str, *, never_text: bool = False) -> Any:
     """A list of texts or objects, or an object, that a table keeps as JSON in a cell; anything else as it is.
 
+    Args:
+        value: what stands in the field.
+        field: its name, for the error.
+        never_text: whether a text would make no sense in this field (messages, choices), so that one which looks like
+            a list is a list in every format, not in a `Cell` alone.
+
     Raises:
-        BadRow: the cell begins like such JSON, but is none.
+        BadRow: the cell begins like such JSON, but cannot be read as such.
     """
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+    if not isinstance(value, str if never_text else Cell) or not value.lstrip().startswith(("[", "{")):
         return value
     try:
-        parsed = json.loads(value)
-    except json.JSONDecodeError as error:
-        if value.lstrip().startswith(("[{", '["', '{"')):
-            raise BadRow(field, f"not valid JSON: {error.msg}") from error
+        parsed = parse_json(value)
+    except JsonFault as fault:
+        if value.lstrip().startswith(("[{", '["', '{"')) or not fault.syntax:
+            raise BadRow(field, fault.reason) from fault
         return value
     texts = isinstance(parsed, list) and all(isinstance(item, str | Mapping) for item in parsed)
     return parsed if texts or isinstance(parsed, Mapping) else value
@@ -163,6 +235,8 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Cell):
         return str(value)
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 

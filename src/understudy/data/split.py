@@ -1,38 +1,52 @@
 """Cutting a data set into its roles, so that no test question stands in training.
 
-Rows that ask the same – the same question over the same context and conversation, letter case, spacing and
-punctuation apart – form a *group* and go into one split together. Where a group goes depends on its own text and
-the seed alone: not on the order of the rows, not on the other rows. A file that grows keeps every row where it
-was; the price is that the shares are met on average, not to the row.
+Rows that ask the same – the same question over the same context and conversation, letter case, spacing, punctuation,
+invisible characters and the spelling of numbers apart – form a *group* and go into one split together. Where a group
+goes depends on its own text and the seed alone: not on the order of the rows, not on the other rows. A file that
+grows keeps every row where it was; the price is that the shares are met on average, not to the row.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from understudy.errors import DataError
+from understudy.normal_form import plain_numbers
 from understudy.types import Example
 
+OF_THE_ANSWER = ("answer_index", "answer_indices", "impossible")
+"""What `meta` says of the answer; it goes where the answer goes."""
+
 _LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
+# Combining grapheme joiner, Hangul fillers, variation selectors.
+_NO_ROOM = re.compile("[\u034f\u115f\u1160\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 def question_key(example: Example) -> str:
     """What is asked, normalised: earlier turns (system prompt apart), context and question.
 
-    Choices do not count: the same question with other options is still the same question.
+    Choices do not count: the same question with other options is still the same question. Marks of punctuation become
+    blanks, so `3.5` is `3, 5` but not `35`; to err to the same question is the safe side. Signs of numbers stay.
     """
     turns = [turn.content for turn in example.history if turn.role != "system"]
     return "\x1f".join(_normalise(text) for text in (*turns, example.context or "", example.question))
 
 
 def _normalise(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    visible = text if text.isascii() else "".join(filter(_is_visible, text))
+    folded = plain_numbers(unicodedata.normalize("NFKC", visible).casefold())
     # Signs of arithmetic and of code stay: "3 + 4" and "3 - 4" are two questions.
     return " ".join(folded.translate(_LIGHT).split()) or " ".join(folded.split())
+
+
+def _is_visible(character: str) -> bool:
+    """Neither a format character (zero-width space, byte order mark, soft hyphen …) nor a mark that takes no room."""
+    return unicodedata.category(character) != "Cf" and not _NO_ROOM.match(character)
 
 
 def draw(seed: int, purpose: str, key: str) -> float:
@@ -114,7 +128,7 @@ def withhold(
 
 def unlabel(example: Example) -> Example:
     """The question alone: without answers, rationales and what `meta` says of the answer."""
-    meta = {name: value for name, value in example.meta.items() if name not in ("answer_index", "impossible")}
+    meta = {name: value for name, value in example.meta.items() if name not in OF_THE_ANSWER}
     return replace(example, answers=(), rationales=(), meta=meta)
 
 

@@ -31,6 +31,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from understudy.data.option_mentions import folded
 from understudy.errors import DataError
 from understudy.recipe import TaskConfig
 from understudy.types import Example
@@ -221,12 +222,6 @@ def wrong_places(example: Example) -> tuple[int, ...]:
     """
     if not example.labelled:
         return ()
-    right = {_folded(answer) for answer in example.answers}
+    right = {folded(answer) for answer in example.answers}
     gold = example.meta.get("answer_index")
-    return tuple(
-        place for place, choice in enumerate(example.choices) if place != gold and _folded(choice) not in right
-    )
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".").rstrip()
+    return tuple(place for place, choice in enumerate(example.choices) if place != gold and folded(choice) not in right)

@@ -8,6 +8,7 @@ from torch import nn
 
 from understudy.data.tasks import split_answer
 from understudy.evaluation.explanations import READS_RATIONALE, generate_task, roles_of
+from understudy.evaluation.predict import references_of
 from understudy.metrics import score
 from understudy.recipe import TaskConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -23,7 +24,7 @@ def explained_dev_scores(
     is no development loss: a gold answer has no gold rationale before it.
     """
     task = roles_of(tasks).answer
-    references = [list(example.answers) for example in examples]
+    references = [list(references_of(example)) for example in examples]
 
     def measure(model: nn.Module) -> dict[str, float]:
         texts = [answer.text for answer in generate_task(model, tokenizer, examples, task, batch_size=batch_size)]

@@ -7,8 +7,8 @@ from math import nan
 
 from understudy.metrics import Interval
 
-NOTHING = Interval(nan, nan, nan, 0)
-"""The figure of no items: it has no value."""
+NO_VALUE = Interval(nan, nan, nan, 0)
+"""The mean over no items."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Faithfulness:
     """How often an answer goes along with a swapped rationale.
 
     Attributes:
-        task: that was asked.
+        task: the task whose prompts the student answered.
         swaps: number of swapped rationales.
-        examples: that they belong to.
+        examples: number of items that the swaps belong to.
         follows: share of swaps whose answer is the option that the rationale argues for.
         flips: the same over those swaps where the student had answered otherwise before.
         note: where the student's ordinary answers come from another task, of which this says nothing; else empty.

@@ -1,4 +1,4 @@
-"""Public benchmarks for a student: tasks of lm-eval, the optional extra `understudy[lm-eval]`.
+"""Public benchmarks for a student: tasks of lm-eval, with an extra (`lm-eval`).
 
 The harness loads the model, downloads the task's data from the hub and scores by its own rules; here its figures are
 only gathered. Its own comparator of two models is unpaired: compare with `log_samples` files through
@@ -13,15 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from understudy.distribution import install_command
 from understudy.errors import ConfigError, DataError
 from understudy.records.base import Record
-
-INSTALL = 'pip install "understudy[lm-eval]"'
 
 
 @dataclass(frozen=True)
 class TaskFigure(Record):
-    """A figure of lm-eval.
+    """One metric on one task.
 
     Attributes:
         value: as lm-eval gives it.
@@ -34,7 +33,7 @@ class TaskFigure(Record):
 
 @dataclass(frozen=True)
 class TaskResults(Record):
-    """What lm-eval found; `to_json` is what `lm_eval.json` holds.
+    """Figures of lm-eval; `to_json` is what `lm_eval.json` holds.
 
     Attributes:
         model: the folder of the model.
@@ -71,7 +70,7 @@ def run_tasks(
     try:
         lm_eval = import_module("lm_eval")
     except ImportError as error:
-        raise ConfigError("lm-eval is not installed", hint=INSTALL) from error
+        raise ConfigError("lm-eval is not installed", hint=install_command("lm-eval")) from error
     from understudy.models.load import pick_device
 
     try:
@@ -90,10 +89,10 @@ def run_tasks(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error
     version = getattr(lm_eval, "__version__", "")
-    return TaskResults(str(folder), limit, version, gathered((results or {}).get("results", {})))
+    return TaskResults(str(folder), limit, version, task_figures((results or {}).get("results", {})))
 
 
-def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
+def task_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
     """Task -> metric -> value and standard error, out of lm-eval's `acc,none` and `acc_stderr,none`."""
     table: dict[str, dict[str, TaskFigure]] = {}
     for task, figures in results.items():

@@ -41,7 +41,7 @@ def metric_names(requested: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def metric_models_of(config: EvaluateConfig, cache: Path | None = None, *, account: str = "") -> MetricModels:
-    """The models that a recipe's metrics need; the judge is made ready, but asked nothing yet.
+    """The models and settings of a recipe's metrics; the judge is made ready, but asked nothing yet.
 
     Args:
         config: the `evaluate` section of a recipe.
@@ -59,4 +59,4 @@ def metric_models_of(config: EvaluateConfig, cache: Path | None = None, *, accou
             build_completer(config.judge, cache or cache_folder("judge"), account=account),
             config.judge.repeats,
         )
-    return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats)
+    return MetricModels(config.embedding_model, config.bertscore_model, judge, repeats, config.normalise)

@@ -17,6 +17,7 @@ from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.head import base_model
 from understudy.records import ModelSpeed, Prediction
 from understudy.tokens.collate import ExampleTokenizer
+from understudy.tokens.thoughts import without_thought
 from understudy.types import Example
 
 
@@ -42,8 +43,28 @@ def predict(
     """
     answers = answer_examples(model, tokenizer, examples, batch_size=batch_size, progress=progress)
     writes = tokenizer.template.candidates == "vocabulary"
+    if writes:
+        answers = answers_alone(answers, tokenizer)
     choices = _choices(model, tokenizer, [e for e in examples if e.choices and writes], batch_size)
     return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
+
+
+def answers_alone(answers: Sequence[Generated], tokenizer: ExampleTokenizer) -> list[Generated]:
+    """Answers without the thoughts before them, counted in the tokenizer's notes; a thought without end is none."""
+    alone = []
+    for answer in answers:
+        text = without_thought(answer.text)
+        if text is None:
+            tokenizer.add_note("answers that are a thought without end: empty")
+        elif text != answer.text:
+            tokenizer.add_note("thoughts before an answer: left out")
+        alone.append(dataclasses.replace(answer, text=text or ""))
+    return alone
+
+
+def references_of(example: Example) -> tuple[str, ...]:
+    """What an answer is compared with: the right answers, without the thoughts that they may begin with."""
+    return tuple(without_thought(answer) or answer for answer in example.answers)
 
 
 def row_of(example: Example, answer: Generated, scores: list[float] | None) -> Prediction:
@@ -56,7 +77,7 @@ def row_of(example: Example, answer: Generated, scores: list[float] | None) -> P
         question=example.question,
         context=example.context,
         choices=example.choices,
-        references=example.answers,
+        references=references_of(example),
         prediction=answer.text,
         choice_scores=None if scores is None else tuple(scores),
         tokens=answer.tokens,
@@ -90,7 +111,7 @@ def dev_scores(
     It gives ROUGE-L and exact match of generated answers, in 0..1, and `loss`: −log q(first gold answer), a mean over
     its tokens, in nats.
     """
-    references = [list(example.answers) for example in examples]
+    references = [list(references_of(example)) for example in examples]
     # A tokenizer of its own: what is cut here was counted when the rows were learned or answered.
     uncounted = dataclasses.replace(tokenizer, notes={})
     gold = [[uncounted.encode(example)] for example in examples]
@@ -98,7 +119,7 @@ def dev_scores(
     pad = tokenizer.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
-        answers = answer_examples(model, uncounted, examples, batch_size=batch_size)
+        answers = answers_alone(answer_examples(model, uncounted, examples, batch_size=batch_size), uncounted)
         scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
         values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore

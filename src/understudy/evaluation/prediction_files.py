@@ -7,16 +7,18 @@ on: it is the right answer where no other column holds one, and the prediction w
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.data.columns import listed
 from understudy.data.read import SUFFIXES, read_source
+from understudy.data.rows import Cell
 from understudy.errors import DataError
 from understudy.files import read_text
 from understudy.records import Prediction
+from understudy.strict_json import JsonFault, parse_json
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "item_id", "example_id", "question_id", "doc_id", "qid", "uid"),
@@ -68,10 +70,10 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     Raises:
         DataError: a file is absent, unreadable or empty, a column is missing, or the lengths differ.
     """
-    rows, columns = _read(path)
+    rows, columns = _read_rows(path)
     if "prediction" not in columns:
         raise DataError(
-            f"{path} has no column with predictions; it has: {', '.join(map(str, rows[0])) or 'none'}",
+            f"{path} has no column with predictions; it has: {listed(rows[0])}",
             hint=f"name it `prediction` ({', '.join(COLUMNS['prediction'][1:6])} … will do too)",
         )
     has_ids = "id" in columns
@@ -80,13 +82,13 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
         _join(table, has_ids, path, references)
     elif "references" not in columns:
         raise DataError(
-            f"{path} has no column with right answers; it has: {', '.join(map(str, rows[0]))}",
+            f"{path} has no column with right answers; it has: {listed(rows[0])}",
             hint="name it `reference` or `answers`, or give a file of them with --references",
         )
     return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
-def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     """The raw rows of a file, and which of its columns is which of ours."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, neither a run nor a file of predictions")
@@ -108,7 +110,7 @@ def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
 def _clean(value: Any) -> Any:
     """What can be written down again: halves of a character become `?`, and NaN, which pandas writes, is nothing."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+        return value if value.isascii() else type(value)(value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, float):
         return None if value != value else value
     if isinstance(value, Mapping):
@@ -159,14 +161,18 @@ def _joined(value: Any) -> Any:
 
 
 def _parsed(value: Any) -> Any:
-    """A list written as JSON in a cell of a table is a list, and so is one as Python prints it (pandas does)."""
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        for read in (json.loads, ast.literal_eval):
+    """A list of texts as JSON in a cell of CSV or TSV is a list, and so is one as Python prints it (pandas does).
+
+    Every other format tells a list from a text that looks like one, and a list of numbers is an interval or a vector.
+    """
+    if isinstance(value, Cell) and value.startswith("[") and value.endswith("]"):
+        for read in (parse_json, ast.literal_eval):
             try:
-                parsed = read(value)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                parsed = read(str(value))
+            except (JsonFault, ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
-            return _clean(parsed) if isinstance(parsed, list) else value
+            texts = isinstance(parsed, list) and all(isinstance(item, str | None) for item in parsed)
+            return _clean(parsed) if texts else value
     return value
 
 
@@ -178,7 +184,7 @@ def _text(value: Any) -> str | None:
 
 
 def _answer_texts(value: Any) -> list[str]:
-    """The right answers of an item: a text, a list of them, a list as JSON, or SQuAD's `{"text": […]}`."""
+    """The right answers of an item: a text, a list of them, a list as JSON in a cell, or SQuAD's `{"text": […]}`."""
     value = _parsed(value)
     if isinstance(value, Mapping):
         value = value.get("text")
@@ -192,7 +198,7 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
     for row in table:
         row["references"] = []
     for source in references:
-        rows, columns = _read(source)
+        rows, columns = _read_rows(source)
         column = columns.get("references") or (columns.get("prediction") if len(rows[0]) == 1 else None)
         if column is None:
             raise DataError(f"{source} has no column with right answers", hint="name it `reference` or `answers`")
@@ -218,6 +224,6 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
             paired = rows
         for row, reference_row in zip(table, paired, strict=True):
             row["references"] += _answer_texts(reference_row.get(column))
-            for own_name in ("question", "context", "group"):
-                if row[own_name] is None and own_name in columns:
-                    row[own_name] = _optional(reference_row.get(columns[own_name]))
+            for field_name in ("question", "context", "group"):
+                if row[field_name] is None and field_name in columns:
+                    row[field_name] = _optional(reference_row.get(columns[field_name]))

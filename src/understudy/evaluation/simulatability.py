@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.evaluation.explanation_results import NOTHING, NotMeasured, Simulatability
+from understudy.evaluation.explanation_results import NO_VALUE, NotMeasured, Simulatability
 from understudy.evaluation.explanations import cluster_names, interval, option_scores
 from understudy.metrics import Interval
 from understudy.metrics.significance import (
@@ -86,7 +86,7 @@ def simulate(
     prompts = [observer_prompts(_example(row), row.explanation or "") for row in usable]
     foreseen = {}
     for view in (QUESTION_ALONE, BOTH, EXPLANATION_ALONE):
-        examples = [views[view] for views in prompts]
+        examples = [prompts_of_row[view] for prompts_of_row in prompts]
         scores = option_scores(observer, tokenizer, examples, "answer", batch_size=batch_size)
         foreseen[view] = [_foresees(scores_of_row, row) for scores_of_row, row in zip(scores, usable, strict=True)]
     figures = leakage_adjusted(
@@ -118,7 +118,7 @@ def leakage_adjusted(
     clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> Simulatability:
-    """Gain and LAS of an observer's hits, with bootstrap intervals over whole groups.
+    """Gain and LAS of an observer's hits, with bootstrap intervals over whole clusters.
 
     Args:
         both: whether the observer foresaw each answer from question and explanation.
@@ -162,6 +162,6 @@ def _las(
             return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
 
     if not np.isfinite(las(columns.sum(axis=0))):
-        return replace(NOTHING, n=len(gain))
+        return replace(NO_VALUE, n=len(gain))
     figure = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
     return Interval(figure.value, *figure.bounds(resampling.confidence, count_clusters(len(gain), clusters)), len(gain))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.arms import MAJORITY, main_arm
+from understudy.arms import FIRST_OPTION, MAJORITY, main_arm
 from understudy.errors import ConfigError, DataError
-from understudy.evaluation.majority import majority_baseline
+from understudy.evaluation.majority import first_option_baseline, majority_baseline
 from understudy.evaluation.prediction_files import read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
+from understudy.tokens.thoughts import has_thought, without_thought
+
+ANSWERABLE = "answerable"
+"""The field by which questions that the context answers are told from those that it leaves open."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class System:
         seed: the training seed, where a recipe tells it.
         family: fingerprint of the recipe without its seed, and the arm: runs that differ only in seed share it.
         notes: what a reader has to know of these predictions, in words.
+        fields: field of the data → id of an item → its value there; of a run whose recipe names some.
     """
 
     name: str
@@ -45,6 +50,7 @@ class System:
     seed: int | None = None
     family: str = ""
     notes: tuple[str, ...] = ()
+    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_systems(sources: Sequence[str], *, arm: str | None = None, references: Sequence[Path] = ()) -> list[System]:
@@ -65,11 +71,11 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
     if references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
     for source in sources:
-        run, named_arm = run_of(source)
+        run, source_arm = run_of(source)
         if run is None:
             systems += _file_systems(source, references)
         else:
-            systems += run_systems(run, named_arm or arm)
+            systems += run_systems(run, source_arm or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -109,7 +115,7 @@ def run_of(source: str) -> tuple[Run | None, str | None]:
 
 
 def run_arms(run: Run) -> dict[str, list[Prediction]]:
-    """Predictions of each arm that was answered, the majority baseline behind them.
+    """Predictions of each arm that was answered, behind them the majority baseline, and the first option where it pays.
 
     Raises:
         ConfigError: no arm was answered yet.
@@ -122,8 +128,10 @@ def run_arms(run: Run) -> dict[str, list[Prediction]]:
     test = next(iter(arms.values()))
     classes = {row["id"]: _class(row) for row in read_jsonl(run.folder / "data" / "test.jsonl")}
     train = read_jsonl(run.folder / "data" / "train.jsonl")
-    gold = [(_class(row), row["answers"][0]) for row in train if row["answers"]]
+    gold = [(_class(row), without_thought(row["answers"][0]) or row["answers"][0]) for row in train if row["answers"]]
     arms[MAJORITY.name] = majority_baseline(gold, test, classes)
+    if first_option := first_option_baseline(test):
+        arms[FIRST_OPTION.name] = first_option
     return arms
 
 
@@ -147,8 +155,11 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
         raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+    fields, notes = _fields(run, recipe.evaluate.slices)
     return [
         System(
+            fields=fields,
+            notes=notes if name == next(iter(arms)) else (),
             name=name,
             rows=rows,
             origin=str(run.folder),
@@ -161,6 +172,28 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
         for name, rows in arms.items()
         if arm in (None, name)
     ]
+
+
+def _fields(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Field → item → value, of the test rows that have it; and of a field that none has, that there is none."""
+    if not names:
+        return {}, ()
+    rows = read_jsonl(run.folder / "data" / "test.jsonl")
+    fields = {name: {row["id"]: v for row in rows if (v := _value(row.get("meta") or {}, name))} for name in names}
+    known = sorted({key for row in rows for key in row.get("meta") or {}})
+    notes = tuple(
+        f"evaluate.slices: no test row has a field {name!r}; there are: {', '.join(known) or 'none'}"
+        for name, values in fields.items()
+        if not values
+    )
+    return fields, notes
+
+
+def _value(meta: Mapping[str, Any], name: str) -> str:
+    if name == ANSWERABLE and name not in meta:
+        return "unanswerable" if meta.get("impossible") else "answerable"
+    value = meta.get(name)
+    return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -184,14 +217,30 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
             for name, rows in systems.items()
         }
     return [
-        System(name, _answered(rows), source, has_ids=table.has_ids, notes=_unanswered(name, rows))
+        System(
+            name,
+            [_answered(row) for row in rows],
+            source,
+            has_ids=table.has_ids,
+            notes=(*_unanswered(name, rows), *_thoughts(name, rows)),
+        )
         for name, rows in systems.items()
     ]
 
 
-def _answered(rows: list[Prediction]) -> list[Prediction]:
-    """An item without a prediction is one that the system failed on: an empty answer."""
-    return [replace(row, prediction=row.prediction or "") for row in rows]
+def _answered(row: Prediction) -> Prediction:
+    """Answers without the thoughts before them.
+
+    An item without a prediction, or with a thought that never ends, is one that the system failed on: an empty answer.
+    """
+    references = tuple(without_thought(text) or text for text in row.references)
+    return replace(row, prediction=without_thought(row.prediction or "") or "", references=references)
+
+
+def _thoughts(name: str, rows: list[Prediction]) -> tuple[str, ...]:
+    count = sum(has_thought(row.prediction or "") for row in rows)
+    sentence = f"{name}: {count:,} of {len(rows):,} predictions begin with a thought, which does not count"
+    return (sentence,) * bool(count)
 
 
 def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:
@@ -253,21 +302,21 @@ def same_items(systems: Sequence[System]) -> list[System]:
     """
     if all(system.has_ids for system in systems):
         return list(systems)
-    first = next((system for system in systems if system.has_ids), systems[0])
+    base = next((system for system in systems if system.has_ids), systems[0])
     paired = []
     for system in systems:
-        if len(system.rows) != len(first.rows):
+        if len(system.rows) != len(base.rows):
             raise DataError(
-                f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
+                f"{base.name} has {len(base.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
                 hint="give both files a column `id`, or the same items in the same order",
             )
-        for number, (row, first_row) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row.references) != sorted(first_row.references):
+        for number, (row, base_row) in enumerate(zip(system.rows, base.rows, strict=True), start=1):
+            if sorted(row.references) != sorted(base_row.references):
                 raise DataError(
-                    f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
+                    f"cannot pair {base.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [replace(row, id=first_row.id) for row, first_row in zip(system.rows, first.rows, strict=True)]
+        rows = [replace(row, id=base_row.id) for row, base_row in zip(system.rows, base.rows, strict=True)]
         paired.append(replace(system, rows=rows))
     return paired

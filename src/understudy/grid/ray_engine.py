@@ -1,4 +1,4 @@
-"""The engine of a cluster: each job is a Ray task (extra `understudy[ray]`).
+"""The engine of a cluster: each job is a Ray task (extra `understudy-distil[ray]`).
 
 Ray starts a task again when the process or the node that ran it is lost; it then goes on from the last checkpoint. All
 nodes see the grid's folder, the data and the models under the same paths: a shared file system, whose locks work
@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from understudy.distribution import install_command
 from understudy.errors import ConfigError, RunError, UnderstudyError
 from understudy.grid.jobs import Job, Outcome
 from understudy.grid.run_job import run_job
@@ -28,7 +29,7 @@ class RayEngine:
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise ConfigError("grid.engine: ray is not installed", hint="pip install 'understudy[ray]'") from error
+            raise ConfigError("grid.engine: ray is not installed", hint=install_command("ray")) from error
         self.ray: Any = ray
         self.owns_cluster = not ray.is_initialized()
         if self.owns_cluster:

@@ -12,12 +12,12 @@ from typing import Any
 from understudy.files import fingerprint, fingerprint_file, fingerprint_folder, fingerprint_tree
 from understudy.pipeline.kinds import is_shared, reads_of
 from understudy.pipeline.stage import Stage
-from understudy.recipe import Recipe
+from understudy.recipe import LATER_FIELDS, Recipe
 from understudy.recipe.own_arms import for_arm
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),
-    *("recorded", "demonstrations", "prompts", "own_steps"),
+    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 
@@ -36,7 +36,7 @@ def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *
         if not is_shared(stage):
             continue
         fields = for_arm(recipe, stage.argument).identity()
-        values = {path: _value_at(fields, path) for path in reads_of(stage, recipe)}
+        values = {path: _value_at(fields, path) for path in reads_of(stage, recipe) if _is_in(fields, path)}
         files = sorted({name for path, value in values.items() for name in _names(path, value) if name in contents})
         identity = {"stage": stage.name, "fields": values, "files": {name: contents[name] for name in files}}
         if "extensions" in fields:
@@ -46,6 +46,11 @@ def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *
             identity["processes"] = processes
         keys_of_stages[stage.name] = fingerprint(identity, length=12)
     return keys_of_stages
+
+
+def _is_in(fields: Mapping[str, Any], path: str) -> bool:
+    section, _, name = path.rpartition(".")
+    return path not in LATER_FIELDS or name in fields[section]
 
 
 def _value_at(fields: Any, path: str) -> Any:

@@ -42,6 +42,7 @@ from understudy.inspection.loss_terms import measure_losses
 from understudy.inspection.reference_check import check_reference, probe_heads
 from understudy.inspection.time_estimate import estimate_time
 from understudy.inspection.tokens import TokenRow, align, check_answers, compare_texts, pieces, token_rows
+from understudy.models.load import head_columns
 from understudy.pipeline.stages import seed_all
 from understudy.recipe import Recipe
 from understudy.tokens.encoded import TokenizedExample
@@ -130,7 +131,10 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     inputs = load_inputs(recipe)
     summary = summarise_data(inputs)
     screen.part("What was found", lambda _: render.show_data_summary(summary, recipe))
-    build.check_pair(recipe, inputs.student.template, inputs.teacher.template)
+    columns = head_columns(recipe.student), head_columns(recipe.local_teacher)
+    build.check_embeddings("student", inputs.student.template, columns[0])
+    build.check_embeddings("teacher", inputs.teacher.template, columns[1])
+    build.check_pair(recipe, inputs.student.template, inputs.teacher.template, columns)
     sample = take_sample(inputs)
     all_findings = findings.of_recipe(recipe, summary) + _show_inputs(inputs, sample, screen)
     loaded = load_pair(inputs, sample)

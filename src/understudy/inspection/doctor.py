@@ -34,9 +34,10 @@ from understudy.tokens.compatibility import (
     assess_method,
 )
 from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.misfits import split_misfits
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
-from understudy.tokens.template_checks import lost, round_trip, thinking
+from understudy.tokens.template_checks import altered, control_notes, lost, thinking
 from understudy.types import Example
 
 MAX_ROWS = 200
@@ -56,24 +57,30 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
-    gold = load_splits(recipe.data).train
+    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
+    splits = load_splits(recipe.data)
+    gold, misfit_notes = split_misfits(splits.train, tokenizers)
     if not gold:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
     examples = random.Random(recipe.seed).sample(gold, min(max_rows, len(gold)))
-    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     rows = [tuple(side.encode(example, token_ends=not pair.slow) for side in tokenizers) for example in examples]
     shares = alignment_shares(student, teacher, examples, rows, slow=bool(pair.slow))  # pyright: ignore
+    answers = [answer_text(example) for example in examples]
+    altered_answers = [
+        sum(altered(side, row[n], answer) is not None for row, answer in zip(rows, answers, strict=True))
+        for n, side in enumerate((student, teacher))
+    ]
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
     return DoctorReport(
         method=recipe.distil.method,
         methods={method: _method(method, assess_method(method, pair, shares), shares) for method in METHODS},
-        student=_side(pair, "student", recipe.student.model, student, examples),
-        teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, examples),
+        student=_side(pair, "student", recipe.student.model, student, altered_answers[0], splits.rows),
+        teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, altered_answers[1], splits.rows),
         vocabularies=_vocabularies(pair.vocabularies),
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
-        notes=[*extras(pair), *_notes(pair, templates)],
+        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes],
     )
 
 
@@ -94,8 +101,9 @@ def alignment_shares(
         return AlignmentShares(len(rows), same, 0.0, 0.0, 0.0, 0.0)
     tokens = sum(len(student_row.answer_ids) for student_row, _ in rows)
     counts = dict.fromkeys(("exact", "min_edit", "groups", "by_position"), 0)
+    teacher_ids = {i for _, teacher_row in rows for i in teacher_row.answer_ids}
     for kind in ("exact", "min_edit", "groups"):
-        cross_tokenizer = CrossTokenizer.between(kind, student, teacher)
+        cross_tokenizer = CrossTokenizer.between(kind, student, teacher, only=teacher_ids)
         for example, (student_row, teacher_row) in zip(examples, rows, strict=True):
             alignment = cross_tokenizer.align(student_row, teacher_row, answer_text(example))
             counts[kind] += int(((alignment.student_groups if kind == "groups" else alignment.partners) >= 0).sum())
@@ -111,11 +119,12 @@ def _method(method: str, judgement: Judgement, shares: AlignmentShares) -> Metho
     return MethodReport(judgement.verdict, judgement.why, judgement.hint, share)
 
 
-def _side(pair: TokenizerPair, side: str, name: str, template: Template, examples: Sequence[Example]) -> SideReport:
+def _side(
+    pair: TokenizerPair, side: str, name: str, template: Template, num_altered: int, rows: Sequence[Example]
+) -> SideReport:
     number = _SIDES.index(side)
     columns, size = pair.columns[number], pair.vocabularies.tokens[number]
     tokenizer: Any = template.tokenizer
-    answers = [" ".join(answer_text(example).split()) for example in examples]
     return SideReport(
         model=name,
         tokens=size,
@@ -126,8 +135,8 @@ def _side(pair: TokenizerPair, side: str, name: str, template: Template, example
         end_id=pair.ends[number][0],
         thinking=thinking(template),
         lost=lost(template),
-        answers_altered=sum(round_trip(template, answer) != answer for answer in answers),
-        notes=list(template.notes),
+        answers_altered=num_altered,
+        notes=[*template.notes, *control_notes(template, rows)],
     )
 
 

@@ -23,6 +23,8 @@ from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleTokenizer, encode_rows, move
 from understudy.tokens.compatibility import vocabulary_difference
+from understudy.tokens.misfits import misfit_of
+from understudy.tokens.template_checks import control_notes
 from understudy.training.module import DistillationModule
 from understudy.training.schedule import train_schedule
 from understudy.training.session import collator as collator_of
@@ -92,7 +94,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
     build.check_writes("inspect", student.template, teacher.template)
-    splits = load_splits(recipe.data)
+    misfit = misfit_of((student, teacher)) if recipe.data.on_bad_row == "quarantine" else None
+    splits = load_splits(recipe.data, misfit=misfit)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
@@ -108,7 +111,10 @@ def summarise_data(inputs: Inputs) -> DataSummary:
     return DataSummary(
         sizes={role: len(getattr(inputs.splits, role)) for role in ("train", "unlabelled", "dev", "test")},
         notes=inputs.splits.notes,
-        tokenizer_notes={"student": student.notes, "teacher": teacher.notes},
+        tokenizer_notes={
+            side: [*template.notes, *control_notes(template, inputs.splits.rows)]
+            for side, template in (("student", student), ("teacher", teacher))
+        },
         vocabulary={"student": len(student.tokenizer), "teacher": len(teacher.tokenizer)},
         difference=difference,
         soundness=sentence,

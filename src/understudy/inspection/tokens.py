@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import decoders
 
+from understudy.tokens.template_checks import altered
 from understudy.types import Tokens
 
 
@@ -227,19 +228,18 @@ def check_answers(encoded: Sequence[Any], answers: Sequence[str], template: Any)
     """
     unknown, start = template.tokenizer.unk_token_id, template.tokenizer.bos_token_id
     special = set(template.tokenizer.all_special_ids)
-    altered = []
+    changes = []
     for place, (row, answer) in enumerate(zip(encoded, answers, strict=True)):
-        if row.answer_ids[-1:] and row.answer_ids[-1] in template.stop_ids:
-            learned = template.decode(row.answer_ids)
-            if learned.split() != answer.split():
-                altered.append((str(place), answer, learned))
+        learned = altered(template, row, answer)
+        if learned is not None:
+            changes.append((str(place), answer, learned))
     return AnswerCheck(
         rows=len(encoded),
         unstopped=sum(not row.answer_ids or row.answer_ids[-1] not in template.stop_ids for row in encoded),
         unknown=sum(
             unknown is not None and unknown not in template.stop_ids and unknown in row.answer_ids for row in encoded
         ),
-        altered=tuple(altered),
+        altered=tuple(changes),
         doubled_start=sum(
             start is not None and start in special and row.prompt_ids[:2] == [start, start] for row in encoded
         ),

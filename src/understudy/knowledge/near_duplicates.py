@@ -16,12 +16,15 @@ import math
 import re
 from array import array
 
-_WORD = re.compile(r"\w+")
+from understudy.normal_form import plain_numbers
+
+# A number with its sign, point and unit is one word.
+_WORD = re.compile(r"(?:(?<!\w)-)?\d+(?:[.,]\d+)*\w*|\w+")
 
 
 def grams(text: str, size: int = 3) -> frozenset[int]:
-    """Hashes of the word n-grams of a text, case aside; of a shorter text, the one of all its words."""
-    words = _WORD.findall(text.casefold())
+    """Hashes of the word n-grams of a text, case and spelling of numbers aside; of a shorter text, its one run."""
+    words = _WORD.findall(plain_numbers(text.casefold()))
     if not words:
         return frozenset()
     runs = (words[place : place + size] for place in range(max(1, len(words) - size + 1)))

@@ -9,13 +9,17 @@
 
 A text stands under `rationale`, `explanation` or `text`; `answer`, `choice` (place from 0, or an option) and `step` may
 stand beside it. Lists of texts are raw outputs of a few-shot prompt and have no ids: their files, in the order of their
-numbers, are the outputs for the rows of one file of questions that lies in the folder or in the one above it. An
-output that runs on into questions of its own is cut before the first of them.
+numbers, are the outputs for the rows of one file of questions: the one that is named, or the one that lies in the
+folder or in the one above it. An output that runs on into questions of its own is cut before the first of them.
+
+Of several texts of one example, step and option the first is learned; the others stay beside it, rejected as
+`duplicate`. Where a step is sampled (`answer`) they are its samples and are numbered.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,11 +33,12 @@ from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
-from understudy.knowledge.step import load_user_steps
+from understudy.knowledge.step import is_sampled, load_user_steps
 from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
 from understudy.records import WritingNotes
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Example, Knowledge, Provenance
 
 EXPLAIN_BLIND, EXPLAIN, COUNTERFACTUAL = "explain_blind", "explain", "counterfactual"
@@ -70,7 +75,10 @@ def parse_output(output: str, choices: Sequence[str]) -> ParsedOutput | str:
     `(b) pond`, several where the teacher could not decide. Words after a letter that are not nearly its option's
     stay as they are: then the teacher answered with something that it was not offered.
     """
-    text = output.split(NEXT_QUESTION, 1)[0].strip()
+    answer = without_thought(output)
+    if answer is None:
+        return f"unfinished: {UNCLOSED}"
+    text = answer.split(NEXT_QUESTION, 1)[0].strip()
     statements = list(_STATEMENT.finditer(text))
     if not statements:
         return "unparseable: it states no answer"
@@ -104,7 +112,9 @@ def _answer(place: int, text: str, choices: Sequence[str]) -> str:
     return option if alike or not text else text
 
 
-def read_recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> Iterator[Knowledge]:
+def read_recorded(
+    path: str | os.PathLike[str], examples: Iterable[Example], questions: str | os.PathLike[str] | None = None
+) -> Iterator[Knowledge]:
     """The recorded rows of examples, in the order of the examples; of one example as they are recorded.
 
     An output that cannot be read, and an example that none was recorded for, is a row without a text and with the
@@ -113,6 +123,7 @@ def read_recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
     Args:
         path: a file or a folder, see the table above.
         examples: with the ids that the recording has.
+        questions: the file of questions that lists of texts answer; default: the one that lies beside or above them.
 
     Raises:
         DataError: nothing is there to read, numbers of outputs and questions differ, a question is another one than
@@ -121,7 +132,7 @@ def read_recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
     examples = list(examples)
     examples_by_id = {example.id: example for example in examples}
     rows_by_id: dict[str, list[Knowledge]] = {}
-    for row in _rows(Path(path), examples_by_id):
+    for row in _rows(Path(path), examples_by_id, None if questions is None else Path(questions)):
         if row.id in examples_by_id:
             rows_by_id.setdefault(row.id, []).append(row)
     if not rows_by_id:
@@ -132,7 +143,23 @@ def read_recorded(path: str | os.PathLike[str], examples: Iterable[Example]) -> 
     step = next(iter(rows_by_id.values()))[0].step
     for example in examples:
         missing = Knowledge(example.id, step, None, reasons=("missing: no output was recorded",))
-        yield from rows_by_id.get(example.id, (missing,))
+        yield from _distinct(rows_by_id.get(example.id, (missing,)))
+
+
+def _distinct(rows: Iterable[Knowledge]) -> Iterator[Knowledge]:
+    """The rows of one example with those marked, or numbered, that stand where an earlier text stands already."""
+    taken: set[tuple[str, int | None, int]] = set()
+    for row in rows:
+        place = (row.step, row.choice, row.sample)
+        if row.kept and place in taken:
+            if is_sampled(row.step):
+                free = next(number for number in itertools.count() if (*place[:2], number) not in taken)
+                row = replace(row, sample=free)
+            else:
+                row = replace(row, reasons=("duplicate: an earlier text of this example and step is learned",))
+        if row.kept:
+            taken.add((row.step, row.choice, row.sample))
+        yield row
 
 
 def import_recorded(
@@ -162,7 +189,7 @@ def import_recorded(
         RunError: the folder cannot be written.
     """
     load_user_steps(config.own_steps)  # They say which of their texts are rationales, to be judged.
-    rows = list(read_recorded(path, examples))
+    rows = list(read_recorded(path, examples, config.recorded_questions))
     steps = sorted({row.step for row in rows})
     if not set(steps) & set(config.steps):
         raise DataError(
@@ -184,18 +211,18 @@ def import_recorded(
     )
 
 
-def _rows(path: Path, examples_by_id: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _rows(path: Path, examples_by_id: Mapping[str, Example], questions: Path | None) -> Iterator[Knowledge]:
     if path.is_dir():
         lines, lists = _files(path, ".jsonl"), [file for file in _files(path, ".json") if _is_list(file)]
         if lists:
-            yield from _in_order(lists, examples_by_id)
+            yield from _in_order(lists, examples_by_id, questions)
             return
         if not lines:
             raise DataError(f"{path} holds no recorded outputs", hint="expected .jsonl files, or .json lists of texts")
         for file in lines:
             yield from _lines(file, examples_by_id)
     elif path.suffix == ".json":
-        yield from _in_order([path], examples_by_id)
+        yield from _in_order([path], examples_by_id, questions)
     else:
         yield from _lines(path, examples_by_id)
 
@@ -217,10 +244,12 @@ def _is_list(path: Path) -> bool:
     return "".join(start)[:2] == '["'
 
 
-def _in_order(files: Sequence[Path], examples_by_id: Mapping[str, Example]) -> Iterator[Knowledge]:
+def _in_order(
+    files: Sequence[Path], examples_by_id: Mapping[str, Example], questions_path: Path | None
+) -> Iterator[Knowledge]:
     """Outputs without ids, put to the rows of the file of questions one by one."""
     outputs = [(file, place, text) for file in files for place, text in enumerate(_texts(file))]
-    source = _questions(files)
+    source = questions_path or _questions(files)
     questions = read_examples(DataConfig(source=str(source)), str(source), labelled=False)
     if questions.faults or len(outputs) != len(questions.examples):
         raise DataError(
@@ -257,7 +286,7 @@ def _questions(files: Sequence[Path]) -> Path:
             return candidates[0]
     raise DataError(
         f"which questions do the outputs in {files[0].parent} answer?",
-        hint="put the one file of questions (.json or .jsonl, in the order of the outputs) beside them or above them",
+        hint="name their file in generate.recorded_questions, or put it (.json or .jsonl, in their order) beside them",
     )
 
 
@@ -291,7 +320,11 @@ def _from_knowledge_row(row: Mapping[str, Any], example: Example, path: Path, nu
     ]
     if wrong:
         raise DataError(f"{path}: row {number} is no row of knowledge: look at its {wrong[0]}", hint=_COLUMNS)
-    return replace(knowledge, choice=_choice(knowledge.choice, example))
+    knowledge = replace(knowledge, choice=_choice(knowledge.choice, example))
+    text = None if knowledge.text is None else without_thought(knowledge.text)
+    if text is None and knowledge.text is not None:
+        return replace(knowledge, text=None, reasons=(*knowledge.reasons, f"unfinished: {UNCLOSED}"))
+    return replace(knowledge, text=text)
 
 
 def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: int) -> Knowledge:
@@ -302,15 +335,25 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
     value = row[name].get("open-ended") if isinstance(row[name], dict) else row[name]
     if not isinstance(value, str | None):
         raise DataError(f"{path}: row {number}: {name} is no text", hint="a row has one text, as a string")
-    text, answer = (value or "").strip(), _answer_text(row.get("answer"), example)
+    text, answer = without_thought((value or "").strip()), _answer_text(row.get("answer"), example)
     choice = _choice(row.get("choice"), example)
     step = str(row.get("step") or (COUNTERFACTUAL if choice is not None else EXPLAIN_BLIND if answer else EXPLAIN))
     source = Provenance(path.name, parameters={"row": number - 1})
     if not text:
-        return Knowledge(example.id, step, None, choice, reasons=("empty: no text was recorded",), provenance=source)
+        reason = "empty: no text was recorded" if text is not None else f"unfinished: {UNCLOSED}"
+        return Knowledge(example.id, step, None, choice, reasons=(reason,), provenance=source)
     place = named_option(answer, example.choices) if answer else None
     answer = answer if place is None else example.choices[place]
-    return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
+    text = with_answer(text, answer) if answer else text
+    return Knowledge(example.id, step, text, choice, _sample(row, path, number), provenance=source)
+
+
+def _sample(row: Mapping[str, Any], path: Path, number: int) -> int:
+    """Which of several answers it is."""
+    sample = row.get("sample") or 0
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
+        raise DataError(f"{path}: row {number}: sample {sample!r} is no number of an answer", hint="count from 0")
+    return sample
 
 
 def _answer_text(value: Any, example: Example) -> str:

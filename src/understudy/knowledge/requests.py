@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from understudy.completers.response_parsing import without_thought
 from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
 from understudy.knowledge.demonstrations import Demonstration, FewShotTurns
@@ -18,6 +17,7 @@ from understudy.knowledge.quality import reasons as reasons_of
 from understudy.knowledge.step import Question, Skip, StepRandom, load_user_steps
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
+from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
 
@@ -97,10 +97,13 @@ class RequestBuilder:
     ) -> Knowledge:
         """What became of a question."""
         text, reasons = None, (completion.reason,) if completion.text is None else ()
-        if completion.text is not None:
+        answer = None if completion.text is None else without_thought(completion.text)
+        if completion.text is not None and answer is None:
+            reasons = (f"unfinished: {UNCLOSED}",)
+        elif answer is not None:
             try:
                 with _step_faults(planned, example):
-                    text = planned.step.read(without_thought(completion.text))
+                    text = planned.step.read(answer)
                 reasons = () if text else ("empty: nothing was left of the answer",)
             except Skip as skip:
                 reasons = (f"unusable: {skip}",)

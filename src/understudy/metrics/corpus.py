@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.ngram_counts import characters, matches, numbered, totals
+from understudy.metrics.ngram_counts import index_characters, index_words, matches, totals
 from understudy.metrics.scores import MetricInputs, Score
 
 _SYMBOLS = '{|}~[\\]^_`!"#$%&()*+:;<=>?@/'
@@ -62,15 +62,15 @@ def _bleu_counts(metric: Any, inputs: MetricInputs) -> np.ndarray:
     order = metric.max_ngram_order
     split = lru_cache(maxsize=None)(bleu_words)
     rows = (split(text) for item in zip(inputs.predictions, inputs.references, strict=True) for text in _flat(*item))
-    texts = numbered(rows, [1 + len(references) for references in inputs.references])
+    texts = index_words(rows, [1 + len(references) for references in inputs.references])
     predicted = texts.starts[:-1]
     length = texts.lengths[predicted]
     nearest = [
         min(
             map(int, texts.lengths[start + 1 : stop]),
-            key=lambda candidate, own=own: (abs(own - candidate), candidate),
+            key=lambda candidate, predicted_length=predicted_length: (abs(predicted_length - candidate), candidate),
         )
-        for start, stop, own in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
+        for start, stop, predicted_length in zip(predicted, texts.starts[1:], length.tolist(), strict=True)
     ]
     columns = [length[:, None], np.array(nearest)[:, None], matches(texts, order), totals(length, order)]
     return np.concatenate(columns, axis=1).astype(np.float64)
@@ -106,7 +106,7 @@ def _chrf_counts(inputs: MetricInputs, orders: int) -> np.ndarray:
         for reference in references
         for text in (prediction, reference)
     ]
-    texts = characters(flat, [2] * int(sizes.sum()))
+    texts = index_characters(flat, [2] * int(sizes.sum()))
     ngram_totals = totals(texts.lengths, orders)
     counts = np.stack(
         [ngram_totals[0::2] * (ngram_totals[1::2] > 0), ngram_totals[1::2], matches(texts, orders)], axis=-1

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.metrics.scores import MetricInputs, Score, mean_score, not_measured
 
@@ -118,14 +119,14 @@ def _locate(purpose: str, name: str) -> tuple[str, str, bool]:
     if find_spec(library) is None:
         raise ModelError(
             f"{purpose} needs {library.replace('_', '-')}, which is not installed",
-            hint="pip install 'understudy[embedding]'",
+            hint=install_command("embedding"),
         )
     if name == "auto":
         spec = find_spec(_BUNDLED)
         if spec is None or spec.origin is None:
             raise ModelError(
                 f"{purpose} has no encoder: `auto` means the MiniLM of a package that is not installed",
-                hint="pip install 'understudy[offline]', or name a folder or a hub id as the model",
+                hint=f"{install_command('offline')}, or name a folder or a hub id as the model",
             )
         return str(Path(spec.origin).parent / "model"), f"{_BUNDLED}:{version(_BUNDLED)}", True
     folder = Path(name).expanduser()

@@ -28,6 +28,9 @@ PROMPT_FOLDERS: list[Path] = [Path(__file__).parent / "prompts"]
 _SHARED = ("system", "material")
 _UNPARSEABLE = {"unparseable", "unfinished", "unreadable", "empty"}
 
+NO_VERDICT = "no item got a verdict"
+"""What stands before the colon of the reason of a metric that the judge decided nowhere."""
+
 Case = tuple[int, ...]
 
 
@@ -56,10 +59,10 @@ def object_schema(**properties: Any) -> dict[str, Any]:
     }
 
 
-def list_schema(items: Mapping[str, Any], length: int | None = None, **others: Any) -> dict[str, Any]:
-    """The JSON schema of a list, of a given length if one is given."""
+def list_schema(items: Mapping[str, Any], length: int | None = None, **keywords: Any) -> dict[str, Any]:
+    """The JSON schema of a list, of exactly `length` items where that is not None; `keywords` go into it."""
     bounds = {} if length is None else {"minItems": length, "maxItems": length}
-    return {"type": "array", "items": dict(items), **bounds, **others}
+    return {"type": "array", "items": dict(items), **bounds, **keywords}
 
 
 def render(prompt: str, variables: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -122,7 +125,7 @@ class JudgeSession:
         self.items = items
         self.repeats = repeats
         self.signature = judge_signature(judge, *prompts, repeats=repeats)
-        self._num_asked = self._num_cached = self._input_tokens = self._output_tokens = 0
+        self._num_completions = self._num_cached = self._input_tokens = self._output_tokens = 0
         self._kinds: Counter[str] = Counter()
 
     def ask(
@@ -148,7 +151,7 @@ class JudgeSession:
             yield Request(str(number), render(prompt, variables), schema, sample=case[1])
 
     def _count(self, completion: Completion, verdict: Verdict) -> None:
-        self._num_asked += 1
+        self._num_completions += 1
         self._num_cached += completion.cached
         if isinstance(verdict, Missing):
             self._kinds[verdict.kind] += 1
@@ -159,7 +162,7 @@ class JudgeSession:
     @property
     def unparseable_share(self) -> float:
         """Share of the judge's completions that could not be used for what was written in them."""
-        return sum(self._kinds[kind] for kind in _UNPARSEABLE) / self._num_asked if self._num_asked else 0.0
+        return sum(self._kinds[kind] for kind in _UNPARSEABLE) / self._num_completions if self._num_completions else 0.0
 
     def score(self, outcomes: Mapping[Case, float | Missing]) -> Score:
         """The score of outcomes by (item, repeat); an item's value is the mean over the repeats that have one."""
@@ -175,14 +178,14 @@ class JudgeSession:
         reasons = Counter(missing[item].kind for item in np.flatnonzero(counts == 0).tolist())
         score = mean_score(self.name, means, self.signature)
         examples = {missing[item].kind: missing[item].reason for item in sorted(missing, reverse=True)}
-        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(map(_shortened, examples.values()))}"
+        reason = "" if counts.any() else f"{NO_VERDICT}: {'; '.join(map(_shortened, examples.values()))}"
         return replace(score, reason=reason, details=self._details(values, reasons))
 
     def _details(self, values: np.ndarray, reasons: Counter[str]) -> dict[str, Any]:
         details: dict[str, Any] = {
             "judge": self.judge.name,
             "repeats": self.repeats,
-            "asked": self._num_asked,
+            "asked": self._num_completions,
             "cached": self._num_cached,
             "input_tokens": self._input_tokens,
             "output_tokens": self._output_tokens,

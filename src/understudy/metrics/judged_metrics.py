@@ -203,8 +203,8 @@ def _sentence_schema(count: int) -> dict[str, Any]:
     return object_schema(needed=list_schema(number, uniqueItems=True))
 
 
-def _missing_or(verdict: Verdict, other: Missing) -> Missing:
-    return verdict if isinstance(verdict, Missing) else other
+def _missing_or(verdict: Verdict, fallback: Missing) -> Missing:
+    return verdict if isinstance(verdict, Missing) else fallback
 
 
 def _cosines(

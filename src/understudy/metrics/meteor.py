@@ -19,7 +19,7 @@ from understudy.metrics.scores import MetricInputs, Score, mean_score
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 _WORD = re.compile(r"\w+|[^\w\s]+")
-_PLAIN = re.compile(r"[\t-\r -~]*")
+_ASCII = re.compile(r"[\t-\r -~]*")
 
 Synonyms = Callable[[str], frozenset[str]]
 
@@ -49,7 +49,7 @@ def meteor(inputs: MetricInputs) -> Score:
 @lru_cache(maxsize=1 << 16)
 def meteor_words(text: str) -> tuple[str, ...]:
     """Words and runs of punctuation by nltk's `wordpunct_tokenize`, which needs no data; then in lower case."""
-    if _PLAIN.fullmatch(text):  # here all engines of regular expressions agree, and order does not matter
+    if _ASCII.fullmatch(text):  # here all engines of regular expressions agree, and order does not matter
         return tuple(_WORD.findall(text.lower()))
     from nltk.tokenize import wordpunct_tokenize
 
@@ -83,11 +83,11 @@ def align(prediction: Sequence[str], reference: Sequence[str], synonyms: Synonym
     return aligned
 
 
-Open = list[tuple[int, str]]  # words without a partner, with their positions, in order
+Unmatched = list[tuple[int, str]]  # words without a partner, with their positions, in order
 
 
-def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
-    """Pair equal words, the last with the last, and return what stays open on either side."""
+def _stage(left: Unmatched, right: Unmatched, aligned: list[int]) -> tuple[Unmatched, Unmatched]:
+    """Pair equal words, the last with the last, and return what stays unmatched on either side."""
     positions_of = _positions_of_words(right)
     unmatched = []
     for index, word in reversed(left):
@@ -101,8 +101,8 @@ def _stage(left: Open, right: Open, aligned: list[int]) -> tuple[Open, Open]:
     return unmatched, [entry for entry in right if entry[0] not in matched]
 
 
-def _synonym_stage(left: Open, right: Open, aligned: list[int], synonyms: Synonyms) -> None:
-    """Pair each word with the last open synonym; nltk looks the *stems* up, and so do we."""
+def _synonym_stage(left: Unmatched, right: Unmatched, aligned: list[int], synonyms: Synonyms) -> None:
+    """Pair each word with the last unmatched synonym; nltk looks the *stems* up, and so do we."""
     positions_of = _positions_of_words(right)
     for index, word in reversed(left):
         candidates = [positions for name in synonyms(word) | {word} if (positions := positions_of.get(name))]
@@ -110,7 +110,7 @@ def _synonym_stage(left: Open, right: Open, aligned: list[int], synonyms: Synony
             aligned[index] = max(candidates, key=lambda positions: positions[-1]).pop()
 
 
-def _positions_of_words(entries: Open) -> dict[str, list[int]]:
+def _positions_of_words(entries: Unmatched) -> dict[str, list[int]]:
     positions_of: dict[str, list[int]] = {}
     for index, word in entries:
         positions_of.setdefault(word, []).append(index)

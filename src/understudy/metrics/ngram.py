@@ -7,7 +7,6 @@ several references each item takes the best.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -15,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy.metrics.ngram_counts import NgramTexts, matches, numbered, totals
+from understudy.metrics.ngram_counts import NgramTexts, index_words, matches, totals
 from understudy.metrics.scores import MetricInputs, Score, mean_score
+from understudy.normal_form import NORMAL_WORDS, normalise
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
 _ALPHANUMERIC = re.compile(r"[a-z0-9]+")
 
 References = tuple[tuple[str, ...], ...]
@@ -35,31 +33,24 @@ def accuracy(inputs: MetricInputs) -> Score:
 
 
 def exact_match(inputs: MetricInputs) -> Score:
-    """Share of predictions that equal a reference after SQuAD normalisation (Rajpurkar et al., 2016)."""
-    values = best_reference(inputs, lambda prediction, reference: float(normalise(prediction) == normalise(reference)))
-    return mean_score("exact_match", values, "exact_match|normalise:squad|references:best")
+    """Share of predictions that equal a reference in the normal form of `inputs.models.normalise`.
+
+    `squad` is Rajpurkar et al. (2016); `numbers`, the default, departs from it by what belongs to a number.
+    """
+    form = inputs.models.normalise
+    values = best_reference(
+        inputs, lambda prediction, reference: float(normalise(prediction, form) == normalise(reference, form))
+    )
+    return mean_score("exact_match", values, f"exact_match|normalise:{form}|references:best")
 
 
 def token_f1(inputs: MetricInputs) -> Score:
-    """Mean F1 of the bags of normalised words (Rajpurkar et al., 2016; the empty answer as in SQuAD 2.0)."""
-    texts = _ngram_texts(inputs.predictions, inputs.references, _normal_words)
+    """Mean F1 of the bags of words in the normal form (Rajpurkar et al., 2016; the empty answer as in SQuAD 2.0)."""
+    form = inputs.models.normalise
+    texts = _ngram_texts(inputs.predictions, inputs.references, NORMAL_WORDS[form])
     values = _f1(matches(texts, 1)[:, 0], texts.lengths[0::2], texts.lengths[1::2])
     values[(texts.lengths[0::2] == 0) & (texts.lengths[1::2] == 0)] = 1.0
-    return mean_score("token_f1", _best(values, inputs), "token_f1|normalise:squad|references:best")
-
-
-@lru_cache(maxsize=1 << 16)
-def normalise(text: str) -> str:
-    """SQuAD's normal form: lower case, without ASCII punctuation and articles, single blanks."""
-    return " ".join(_normal_words(text))
-
-
-def _normal_words(text: str) -> list[str]:
-    bare = text.lower().translate(_PUNCTUATION)
-    words = bare.split()
-    if bare.isascii() and "".join(words).isalnum():  # then an article is a whole word, and no search is needed
-        return [word for word in words if word not in ("a", "an", "the")]
-    return _ARTICLES.sub(" ", bare).split()
+    return mean_score("token_f1", _best(values, inputs), f"token_f1|normalise:{form}|references:best")
 
 
 def best_reference(inputs: MetricInputs, compare: Callable[[str, str], float]) -> list[float]:
@@ -136,7 +127,7 @@ def _ngram_texts(
         for reference in item_references
         for text in (prediction, reference)
     )
-    return numbered(flat, [2] * sum(map(len, references)))
+    return index_words(flat, [2] * sum(map(len, references)))
 
 
 def _f1(common: np.ndarray, predicted: np.ndarray, referenced: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class NgramTexts:
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
 
-def numbered(texts: Iterable[Sequence[Hashable]], sizes: Sequence[int]) -> NgramTexts:
+def index_words(texts: Iterable[Sequence[Hashable]], sizes: Sequence[int]) -> NgramTexts:
     """Texts given as sequences of words, each distinct word turned into a number."""
     numbers: defaultdict[Hashable, int] = defaultdict()
     numbers.default_factory = numbers.__len__
@@ -55,7 +55,7 @@ def numbered(texts: Iterable[Sequence[Hashable]], sizes: Sequence[int]) -> Ngram
     return NgramTexts(tokens, lengths, np.asarray(sizes, dtype=np.int64))
 
 
-def characters(texts: Sequence[str], sizes: Sequence[int]) -> NgramTexts:
+def index_characters(texts: Sequence[str], sizes: Sequence[int]) -> NgramTexts:
     """Texts as sequences of code points."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -100,40 +100,40 @@ def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterat
     sizes, lengths = texts.sizes[first:last], texts.lengths[span]
     count = last - first
     row = np.repeat(np.repeat(np.arange(count), sizes), lengths)
-    side = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
-    side_bits = _width(int(sizes.max(initial=1)))
+    text_number = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
+    text_bits = _num_bits(int(sizes.max(initial=1)))
     remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
-    positions, grams, used = np.arange(len(tokens)), tokens, width
+    positions, grams, gram_bits = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
             long_enough = remaining[positions] > order
             positions, grams = positions[long_enough], grams[long_enough]
-            if used + width + _width(count) + side_bits > _BITS:
+            if gram_bits + width + _num_bits(count) + text_bits > _BITS:
                 ranks, grams = np.unique(grams, return_inverse=True)
-                used = _width(len(ranks))
+                gram_bits = _num_bits(len(ranks))
             grams = grams << width | tokens[positions + order]
-            used += width
-        keys = (row[positions] << used | grams) << side_bits | side[positions]
+            gram_bits += width
+        keys = (row[positions] << gram_bits | grams) << text_bits | text_number[positions]
         keys.sort()
-        yield _clipped(keys, side_bits, used, count)
+        yield _clipped(keys, text_bits, gram_bits, count)
 
 
-def _clipped(keys: np.ndarray, side_bits: int, gram_bits: int, count: int) -> np.ndarray:
+def _clipped(keys: np.ndarray, text_bits: int, gram_bits: int, count: int) -> np.ndarray:
     """Clipped matches of each row from sorted keys (row, n-gram, text)."""
     if not len(keys):
         return np.zeros(count, dtype=np.int64)
     runs = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     counts = np.diff(runs, append=len(keys))
     keys = keys[runs]
-    if side_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
+    if text_bits == 1:  # one reference: where both texts have an n-gram, their runs are neighbours
         neighbours = np.flatnonzero(keys[1:] ^ keys[:-1] == 1)
         common = np.minimum(counts[neighbours], counts[neighbours + 1])
         return np.bincount(keys[neighbours] >> (gram_bits + 1), weights=common, minlength=count).astype(np.int64)
-    side = keys & ((1 << side_bits) - 1)
-    keys = keys >> side_bits
+    text_number = keys & ((1 << text_bits) - 1)
+    keys = keys >> text_bits
     heads = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    predicted = np.where(side[heads] == 0, counts[heads], 0)
-    referenced = np.maximum.reduceat(np.where(side > 0, counts, 0), heads)
+    predicted = np.where(text_number[heads] == 0, counts[heads], 0)
+    referenced = np.maximum.reduceat(np.where(text_number > 0, counts, 0), heads)
     common = np.minimum(predicted, referenced)
     return np.bincount(keys[heads] >> gram_bits, weights=common, minlength=count).astype(np.int64)
 
@@ -145,9 +145,9 @@ def _dense(values: np.ndarray) -> tuple[np.ndarray, int]:
     present = np.zeros(int(values.max()) + 1, dtype=np.int64)
     present[values] = 1
     numbers = np.cumsum(present) - 1
-    return numbers[values], _width(int(numbers[-1]) + 1)
+    return numbers[values], _num_bits(int(numbers[-1]) + 1)
 
 
-def _width(count: int) -> int:
+def _num_bits(count: int) -> int:
     """Bits that tell `count` things apart."""
     return max(1, (count - 1).bit_length())

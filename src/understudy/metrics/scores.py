@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import DataError
+from understudy.normal_form import NormalForm
 from understudy.types import Completer
 
 FromTotals = Callable[[np.ndarray], np.ndarray]
@@ -21,20 +22,22 @@ FromTotals = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class MetricModels:
-    """The models that some metrics need; a metric whose model is absent says *not measured*.
+    """The models and settings of some metrics; a metric whose model is absent says *not measured*.
 
     Attributes:
         embedding_model: sentence embeddings for `answer_similarity`: folder or hub id; `auto`: the MiniLM of the extra
-            `understudy[offline]`, where it is installed.
+            `understudy-distil[offline]`, where it is installed.
         bertscore_model: encoder for `bertscore_f1`, likewise.
         judge: the language model behind the judged metrics.
         judge_repeats: how often it judges each item.
+        normalise: the normal form in which `exact_match` and `token_f1` compare (`understudy.normal_form`).
     """
 
     embedding_model: str = "auto"
     bertscore_model: str = "auto"
     judge: Completer | None = None
     judge_repeats: int = 1
+    normalise: NormalForm = "numbers"
 
 
 @dataclass(frozen=True, slots=True)

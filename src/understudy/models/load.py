@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,9 +17,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
+from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.kinds import kind_of
@@ -89,8 +94,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def load_template(config: ModelConfig, *, weights: str | None = None) -> Template:
-    """The tokenizer of a model, with the recipe's own chat template where it gives one."""
+def _tokenizer(config: ModelConfig, weights: str | None) -> PreTrainedTokenizerBase:
     source = resolve(config.tokenizer or weights or config.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -101,12 +105,41 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
+    # As `Template.decode` has it; whoever opens a saved student reads what its report shows.
+    tokenizer.clean_up_tokenization_spaces = False
+    return tokenizer
+
+
+def load_template(config: ModelConfig, *, weights: str | None = None) -> Template:
+    """The tokenizer of a model, with the recipe's own chat template where it gives one, and a pad token it has.
+
+    A process reads each tokenizer once, not in every stage: one of 262,144 tokens takes seconds. The tokenizer is
+    shared, the template's notes are not.
+    """
+    folders = {resolve(name) for name in (config.tokenizer, weights, config.model) if name}
+    # What a folder holds may be written anew; what a hub holds under a revision stays.
+    files = sorted(path for folder in folders for path in Path(folder).glob("*.json"))
+    state = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    prototype = _read_template(config.model_dump_json(), weights, state)
+    template = copy.copy(prototype)
+    template.notes = list(prototype.notes)
+    return template
+
+
+@functools.lru_cache(maxsize=8)
+def _read_template(config_json: str, weights: str | None, state: tuple) -> Template:
+    config = ModelConfig.model_validate_json(config_json)
+    tokenizer = _tokenizer(config, weights)
     place = weights or resolve(config.model)
     try:
         architecture = architecture_of(config, place)
     except (OSError, ValueError, KeyError):
         return Template(tokenizer)  # What is missing is named when the weights are loaded.
-    return kind_at(config, place).template(tokenizer, config, architecture, place)
+    template = kind_at(config, place).template(tokenizer, config, architecture, place)
+    columns = _columns(config, architecture)
+    if columns is not None and not config.resize_embeddings:
+        template.pad_within(columns)
+    return template
 
 
 def load_example_tokenizer(config: ModelConfig, data: DataConfig, *, weights: str | None = None) -> ExampleTokenizer:
@@ -122,13 +155,27 @@ def load_example_tokenizer(config: ModelConfig, data: DataConfig, *, weights: st
 
 
 def head_columns(config: ModelConfig) -> int | None:
-    """Columns of a model's output head, by its config alone; None where no config can be read."""
+    """Columns of a model's output head, as many as its embeddings; None where no config can be read.
+
+    What counts is its config and what the recipe makes of it (`config`, `resize_embeddings`); no weight is read.
+    """
     source = resolve(config.model)
     try:
         architecture = architecture_of(config, source)
     except (OSError, ValueError, KeyError):
         return None  # What is missing is named when the weights are loaded.
+    columns = _columns(config, architecture)
+    if columns is None or not config.resize_embeddings:
+        return columns
+    return max(columns, _vocabulary_size(_tokenizer(config, None)))
+
+
+def _columns(config: ModelConfig, architecture: PreTrainedConfig) -> int | None:
     return config.config.get("vocab_size", getattr(architecture.get_text_config(), "vocab_size", None))
+
+
+def _vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def load_model(
@@ -155,6 +202,8 @@ def load_model(
             model = _pretrained(config, source, dtype, seed, quantize)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
+    if config.resize_embeddings:
+        add_embeddings(model, _vocabulary_size(_tokenizer(config, weights)))
     model.config.use_cache = True
     # What tells its kind from now on, as saving would write it.
     model.config.architectures = [type(model).__name__]
@@ -197,6 +246,24 @@ def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
         return auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
 
 
+def add_embeddings(model: PreTrainedModel, size: int) -> None:
+    """Give a model embeddings, and columns of its head, for so many tokens; one that has as many is left alone.
+
+    What is new is the mean of what was there (Hewitt, 2021): it draws no probability to itself before it is trained,
+    and nothing of it is random.
+    """
+    num_before: Any = model.get_input_embeddings().num_embeddings
+    if num_before >= size:
+        return
+    with torch.random.fork_rng(devices=[]):  # What the library draws for the new rows is replaced.
+        model.resize_token_embeddings(size, mean_resizing=False)
+    layers: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    with torch.no_grad():
+        for parameter in (getattr(layer, name, None) for layer in layers for name in ("weight", "bias")):
+            if parameter is not None and len(parameter) == size:
+                parameter[num_before:] = parameter[:num_before].float().mean(dim=0).to(parameter.dtype)
+
+
 def quantization(dtype: torch.dtype) -> Any:
     """Four-bit NormalFloat loading for QLoRA (Dettmers et al., 2023).
 
@@ -207,7 +274,7 @@ def quantization(dtype: torch.dtype) -> Any:
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not is_bitsandbytes_available():
-        raise ModelError("quantize_4bit needs bitsandbytes", hint="pip install 'understudy[qlora]'")
+        raise ModelError("quantize_4bit needs bitsandbytes", hint=install_command("qlora"))
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
@@ -277,6 +344,12 @@ def _ties_are_ours() -> Iterator[None]:
         # peft still asks the model by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
         yield
+
+
+def num_parameters(model: Any) -> int:
+    """Parameters of a model, adapters on it not counted, four-bit weights by what they stand for."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.num_parameters() - sum(p.numel() for name, p in base.named_parameters() if "lora_" in name)
 
 
 def is_quantized(model: PreTrainedModel) -> bool:

@@ -164,7 +164,7 @@ KINDS: dict[str, StageKind] = {
             "data",
             f"{_STAGES}.preparation:data",
             lambda plan: [("", ())],
-            reads=lambda recipe, _: reads.ROWS,
+            reads=reads.data,
             title="read and split the data",
         ),
         StageKind(

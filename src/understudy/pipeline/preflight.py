@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from understudy.distribution import install_command
 from understudy.errors import ConfigError
 from understudy.recipe import Recipe
 
@@ -16,9 +17,7 @@ def check_trackers(recipe: Recipe) -> None:
     """
     for tracker in recipe.report_to:
         if find_spec(tracker) is None:
-            raise ConfigError(
-                f"report_to names {tracker}, which is not installed", hint=f"pip install 'understudy[{tracker}]'"
-            )
+            raise ConfigError(f"report_to names {tracker}, which is not installed", hint=install_command(tracker))
 
 
 def check_evaluation(recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ ROWS = tuple(
     f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
 )
 """Which rows there are, and in which split."""
-TEMPLATE = ("model", "tokenizer", "chat_template", "revision", "trust_remote_code")
+TEMPLATE = ("model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
@@ -48,11 +48,23 @@ def fresh_seed(recipe: Recipe, side: str) -> tuple[str, ...]:
     return (seed(recipe, side),)
 
 
+def data(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the stage that reads the data; where rows that do not fit are set aside, whoever says so too."""
+    if recipe.data.on_bad_row != "quarantine":
+        return ROWS
+    kinds = ("teacher.kind", "student.kind") if recipe.teacher else ("student.kind",)
+    return (*ROWS, *ENCODE, *templates(recipe), *kinds, "evaluate.arms", "arms")
+
+
+def templates(recipe: Recipe) -> tuple[str, ...]:
+    """How the models of a recipe turn text into tokens."""
+    sides = ("teacher", "student") if recipe.teacher else ("student",)
+    return tuple(f"{side}.{name}" for side in sides for name in TEMPLATE)
+
+
 def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     """Of the stage that checks whether data, models and method fit."""
-    sides = ("teacher", "student") if recipe.teacher else ("student",)
-    templates = (f"{side}.{name}" for side in sides for name in TEMPLATE)
-    return (*ENCODE, *templates, *method(recipe), "evaluate.arms", "arms", "tasks")
+    return (*ENCODE, *templates(recipe), *method(recipe), "evaluate.arms", "arms", "tasks")
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:

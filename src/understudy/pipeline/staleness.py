@@ -51,5 +51,5 @@ def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
 
 def text_sources(config: GenerateConfig) -> tuple[Source, ...]:
     """The files and folders behind generated texts, with their fingerprints."""
-    named = [config.recorded, config.demonstrations, config.prompts, *config.own_steps]
+    named = [config.recorded, config.recorded_questions, config.demonstrations, config.prompts, *config.own_steps]
     return tuple(Source(name, fingerprint_tree(name)) for name in named if name)

@@ -1,7 +1,7 @@
 """A recipe: the validated, hashable description of a run, as a person writes it in YAML.
 
-Every field has a default that works and a sentence that says what it does; `understudy init` writes those
-sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
+Every field has a default that works and a sentence that says what it does; `understudy init --full`
+writes those sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
@@ -10,6 +10,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.sections import (
+    LATER_FIELDS,
     ContextOverflow,
     DataConfig,
     Device,
@@ -26,6 +27,7 @@ from understudy.recipe.training import (
 )
 
 __all__ = [
+    "LATER_FIELDS",
     "METHODS",
     "Cell",
     "ContextOverflow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -60,7 +60,7 @@ def is_known(path: str) -> bool:
         if section is None or part not in fields_of(section):
             return False
         annotation = fields_of(section)[part].annotation
-        if getattr(annotation, "__origin__", None) is dict:
+        if any(get_origin(option) is dict for option in (annotation, *get_args(annotation))):
             return True
         section = section_of(annotation)
     return True

@@ -47,7 +47,7 @@ class GridConfig(Section):
     """How the cells of a grid are computed; nothing here but `processes` can change a result."""
 
     engine: Literal["local", "ray"] = "local"
-    """local: processes on this machine, `workers` at once; ray: a Ray cluster (extra `understudy[ray]`)."""
+    """local: processes on this machine, `workers` at once; ray: a Ray cluster (extra `understudy-distil[ray]`)."""
     address: str = "auto"
     """Address of the Ray cluster; auto: the running one, local: one of its own on this machine."""
     cpus: float = Field(default=1.0, ge=0)
@@ -219,7 +219,7 @@ def _check_paths(changes: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where}: all cells have one and the same {path}: it changes no result")
         if not fields.is_known(str(path)):
             near = fields.nearest(str(path))
-            advice = f"did you mean `{near}`?" if near else "`understudy init` writes all of them"
+            advice = f"did you mean `{near}`?" if near else "`understudy init --full` writes all of them"
             raise ConfigError(f"{where}: unknown field `{path}`: {advice}")
 
 

@@ -37,6 +37,8 @@ class GenerateConfig(Section):
     """Who writes: an endpoint, or a model in this process. Default: the recipe's teacher, fine-tuned where it is."""
     recorded: str | None = None
     """Read outputs that were written down earlier: knowledge rows (.jsonl), or a folder of recorded rationales."""
+    recorded_questions: str | None = None
+    """The file of questions that recorded outputs without ids answer, in their order; default: the one beside them."""
     own_steps: tuple[str, ...] = ()
     """Python files that register steps of your own; they are run, so name only files that you have read."""
     prompts: str | None = None
@@ -65,7 +67,8 @@ class TaskConfig(Section):
     """What the student learns of the texts."""
 
     kind: TaskKind = "multitask"
-    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual (docs/explanations.md)."""
+    """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual
+    (see `understudy docs explanations`)."""
     rationales: str = "explain"
     """The step whose texts are the rationales: explain (unrevised), revise, explain_blind."""
     predict_weight: float = Field(default=0.5, ge=0, le=1)

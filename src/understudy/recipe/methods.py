@@ -42,7 +42,7 @@ class MethodConfig(TrainConfig):
     """Options of other methods that one might look for here, and why it lacks them."""
 
     method: str
-    """How the student learns; `understudy doctor` tells which methods suit the two models (docs/crossvocab.md)."""
+    """How the student learns; `understudy doctor` tells which methods suit the models, `understudy docs losses` how."""
     loss_temperature: float | None = Field(default=None, gt=0)
     """Divides the logits of both sides before they are compared; default: what the method is published with."""
     gold_weight: float = Field(default=0.5, ge=0, le=1)
@@ -54,8 +54,8 @@ class MethodConfig(TrainConfig):
         return self.loss_temperature or self.published_temperature
 
     @property
-    def objective_learning_rate(self) -> float:
-        """Learning rate of what the objective itself learns."""
+    def objective_learning_rate(self) -> float | None:
+        """Learning rate of what the objective itself learns; None: that of the student."""
         return self.learning_rate
 
     @property

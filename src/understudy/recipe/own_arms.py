@@ -26,7 +26,7 @@ def for_arm(recipe: Recipe, arm: str) -> Recipe:
             continue
         if not fields.is_known(path):
             near = fields.nearest(path)
-            hint = f"did you mean `{near}`?" if near else "`understudy init` lists the fields"
+            hint = f"did you mean `{near}`?" if near else "`understudy init --full` lists the fields"
             raise ConfigError(f"arms.{arm}: no field `{path}`", hint=hint)
         value = fields.put(value, path, new)
     return recipe.revised(value)

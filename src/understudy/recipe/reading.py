@@ -95,7 +95,7 @@ def parse_recipe(
         faults = [describe(fault, value) for fault in error.errors()]
         raise ConfigError(
             f"{origin}: " + "; ".join(faults),
-            hint="`understudy init` writes a recipe with every field explained",
+            hint="`understudy init --full` writes a recipe with every field explained",
         ) from error
     for arm in recipe.arms:
         try:

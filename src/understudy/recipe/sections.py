@@ -1,7 +1,7 @@
 """The sections of a recipe, one pydantic model each.
 
-Every field has a default that works and a sentence that says what it does; `understudy init` writes those
-sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
+Every field has a default that works and a sentence that says what it does; `understudy init --full`
+writes those sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
+from understudy.normal_form import NormalForm
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
@@ -28,6 +29,9 @@ ContextOverflow = Literal["window", "refuse", "truncate"]
 
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
+
+SOURCES = ("source", "dev", "test", "unlabelled")
+"""The files that `data` may name, as its `format` and `columns` call them."""
 
 OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
@@ -40,10 +44,12 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
-    format: str = "auto"
-    """How to read it: auto, messages, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa, gsm8k."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """Names of your own columns, for example `{question: Query, answer: Reply}`."""
+    format: str | dict[str, str] = "auto"
+    """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
+    gsm8k; or one for each of source, dev, test and unlabelled: `{test: squad}`, the others auto."""
+    columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
+    """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
+    `{question: Query, test: {question: Frage}}`."""
     password_env: str = ""
     """The environment variable that holds the password of an encrypted zip (TeleQnA)."""
     hub_split: str = "train"
@@ -67,7 +73,7 @@ class DataConfig(Section):
     seed: int = 0
     """Seed of the split, independent of the training seed."""
     on_bad_row: Literal["error", "quarantine"] = "error"
-    """Stop at a bad row, or put bad rows into `quarantine.jsonl` and go on."""
+    """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
     context_overflow: ContextOverflow = "window"
     """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
     max_length: int = Field(default=512, gt=0)
@@ -76,6 +82,27 @@ class DataConfig(Section):
     """Longest answer in tokens, in training and in generation."""
     system: str = ""
     """A system prompt put before every question."""
+
+    def format_of(self, role: str) -> str:
+        """The layout of one source: of `source`, `dev`, `test` or `unlabelled`."""
+        return self.format if isinstance(self.format, str) else self.format.get(role, "auto")
+
+    def columns_of(self, role: str) -> dict[str, str]:
+        """The columns of one source: those for all, and its own, which go before."""
+        own = self.columns.get(role, {})
+        common = {name: column for name, column in self.columns.items() if isinstance(column, str)}
+        return common | (own if isinstance(own, dict) else {})
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> DataConfig:
+        """Sources that `format` and `columns` may speak of."""
+        named = [("format", self.format)] if isinstance(self.format, dict) else []
+        named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
+        for field, names in named:
+            for name in names:
+                if name not in SOURCES:
+                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, SOURCES)}")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -92,9 +119,11 @@ class EvaluateConfig(Section):
     )
     """Metrics of written answers, names out of `understudy.metrics.METRICS`, or `all`."""
     embedding_model: str = "auto"
-    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
     bertscore_model: str = "auto"
-    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of the extra `understudy[offline]`."""
+    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
+    normalise: NormalForm = "numbers"
+    """How exact_match and token_f1 compare: numbers keep sign and point; squad: as published figures do."""
     judge: JudgeConfig | None = None
     """The judge of the five judged metrics; without one they are reported as not measured."""
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
@@ -104,6 +133,9 @@ class EvaluateConfig(Section):
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
+    slices: tuple[str, ...] = ()
+    """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
+    questions that the context answers from those that it leaves open."""
     resamples: int = Field(default=10_000, ge=100)
     """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -146,7 +178,7 @@ class Recipe(Section):
     workers: int = Field(default=1, gt=0)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
     extensions: tuple[str, ...] = ()
-    """Python files that register parts of your own (docs/extending.md); they are run: name only what you have read."""
+    """Python files that register parts of your own (`understudy docs extending`); they are run: read them first."""
     report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
     """Trackers that get the training curves."""
     _loaded: tuple[Extension, ...] = ()
@@ -317,6 +349,10 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        for path, default in LATER_FIELDS.items():
+            section, name = path.split(".")
+            if fields[section] and fields[section][name] == default:
+                del fields[section][name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
@@ -325,6 +361,14 @@ class Recipe(Section):
         return fingerprint(self.identity(), length=8)
 
 
+LATER_FIELDS: Mapping[str, Any] = {
+    "teacher.resize_embeddings": False,
+    "student.resize_embeddings": False,
+    "generate.recorded_questions": None,
+    "evaluate.normalise": "numbers",
+    "evaluate.slices": [],
+}
+"""Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")

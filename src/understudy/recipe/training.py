@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from understudy.recipe.endpoint import Section
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+LEARNING_RATES = ((50e6, 5e-4, 1e-3), (500e6, 1e-4, 5e-4), (20e9, 2e-5, 2e-4), (math.inf, 1e-5, 1e-4))
+"""(parameters below, peak for all weights, peak for adapters): where a recipe names none.
+
+Habits of the field, to start from: 2e-4 up to 13 billion parameters and 1e-4 from 33 on are QLoRA's (Dettmers et al.,
+2023), 1e-5 to 2e-5 for all weights are common in instruction tuning. None was tuned here.
+"""
+
+
+def default_learning_rate(num_parameters: int, *, lora: bool) -> float:
+    """Peak learning rate of a model where the recipe names none.
+
+    Args:
+        num_parameters: of the model, adapters not counted; 0 for one that starts from random weights.
+        lora: whether adapters are trained instead of all weights.
+    """
+    return next(adapters if lora else full for below, full, adapters in LEARNING_RATES if num_parameters < below)
 
 
 class LoraConfig(Section):
@@ -23,7 +41,7 @@ class LoraConfig(Section):
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter."""
     quantize_4bit: bool = False
-    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy[qlora]`)."""
+    """QLoRA: hold the frozen weights in 4 bits while training (extra `understudy-distil[qlora]`)."""
 
 
 class TrainConfig(Section):
@@ -37,8 +55,9 @@ class TrainConfig(Section):
     """Rows per optimiser step and process, accumulation included."""
     micro_batch_size: int | None = Field(default=None, gt=0)
     """Rows per forward; must divide `batch_size`. A step's rows are cut by length, so it also saves padding."""
-    learning_rate: float = Field(default=5e-4, gt=0)
-    """Peak learning rate."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate. Default by size: 5e-4 (with `lora` 1e-3) below 50 million parameters and with `init: fresh`;
+    1e-4 (5e-4) below 500 million; 2e-5 (2e-4) below 20 billion; 1e-5 (1e-4) above."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate after warm-up."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
@@ -57,6 +76,11 @@ class TrainConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora: LoraConfig | None = None
     """Train adapters instead of all weights."""
+
+    def with_learning_rate(self, num_parameters: int) -> Self:
+        """The stage with a learning rate: its own, or the default for a model of so many parameters."""
+        rate = self.learning_rate or default_learning_rate(num_parameters, lora=self.lora is not None)
+        return self.model_copy(update={"learning_rate": rate})
 
 
 class PretrainConfig(TrainConfig):
@@ -87,6 +111,9 @@ class ModelConfig(Section):
     """Floating-point type of the weights; auto: bfloat16 on a GPU that has it, else float32."""
     chat_template: str | None = None
     """A Jinja chat template that replaces the tokenizer's own."""
+    resize_embeddings: bool = False
+    """Give the model an embedding for each token of a tokenizer that has more: the mean of its own. With LoRA they stay
+    that mean. Without it a tokenizer whose tokens the model does not have is refused."""
     revision: str | None = None
     """Revision of a hub id."""
     trust_remote_code: bool = False

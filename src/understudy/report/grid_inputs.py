@@ -9,12 +9,12 @@ from typing import Any
 
 from understudy.metrics.significance import Resampling
 from understudy.metrics.significance.factorial import Anova
-from understudy.metrics.significance.results import Record, plain
+from understudy.metrics.significance.results import Result, finite_json
 from understudy.records import MetricInfo
 
 
 @dataclass(frozen=True, slots=True)
-class SeedMean(Record):
+class SeedMean(Result):
     """A metric of a cell over its seeds, with Student's interval; without one for a single seed.
 
     Attributes:
@@ -35,7 +35,7 @@ class SeedMean(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class CellFigures(Record):
+class CellFigures(Result):
     """A cell of the grid, its seeds taken together.
 
     Attributes:
@@ -67,12 +67,14 @@ class AxisEffects:
         """JSON-able: the analysis with `p_holm` in each term, or the reason why there is none."""
         if self.anova is None:
             return {"terms": [], "reason": self.reason}
-        terms = [{**term.to_dict(), "p_holm": plain(self.p_holm.get(term.name, nan))} for term in self.anova.terms]
+        terms = [
+            {**term.to_dict(), "p_holm": finite_json(self.p_holm.get(term.name, nan))} for term in self.anova.terms
+        ]
         return {**self.anova.to_dict(), "terms": terms}
 
 
 @dataclass(frozen=True, slots=True)
-class CellTest(Record):
+class CellTest(Result):
     """Two cells that differ in one axis, tested question by question on one metric, first level minus second.
 
     Attributes:
@@ -111,7 +113,7 @@ class CellTest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class FindingRow(Record):
+class FindingRow(Result):
     """One line of a finding's test.
 
     Attributes:
@@ -132,12 +134,17 @@ class FindingRow(Record):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        fields = {"what": self.what, "metric": self.metric, "difference": plain(self.difference), "p": plain(self.p)}
-        return {**fields, **({"reason": self.reason} if self.reason else {}), "p_holm": plain(self.p_holm)}
+        fields = {
+            "what": self.what,
+            "metric": self.metric,
+            "difference": finite_json(self.difference),
+            "p": finite_json(self.p),
+        }
+        return {**fields, **({"reason": self.reason} if self.reason else {}), "p_holm": finite_json(self.p_holm)}
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFinding(Record):
+class StudyFinding(Result):
     """A finding of the telecom study, and whether it holds in this grid.
 
     Attributes:

@@ -19,7 +19,7 @@ from understudy.report.grid_inputs import CellFigures, GridAnalysis, StudyFindin
 from understudy.report.grid_plots import cells_plot
 from understudy.report.headline import Headline
 from understudy.report.page import write_page
-from understudy.report.tables import cell
+from understudy.report.tables import csv_cell
 
 _TONES = {"holds": "better", "does not hold": "worse", "cannot be told": "open"}
 
@@ -41,22 +41,22 @@ def grid_csv(analysis: GridAnalysis) -> str:
     """One line a cell and metric, on the metric's own scale; what is not known is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*map(cell, analysis.axes), "metric", "seeds", "mean", "sd", "low", "high"])
+    writer.writerow([*map(csv_cell, analysis.axes), "metric", "seeds", "mean", "sd", "low", "high"])
     for entry in analysis.cells:
         for metric, figures in entry.metrics.items():
             values = [figures.n, figures.mean, figures.sd, figures.low, figures.high]
-            writer.writerow([*map(cell, entry.levels.values()), cell(metric), *values])
+            writer.writerow([*map(csv_cell, entry.levels.values()), csv_cell(metric), *values])
     return out.getvalue()
 
 
-def primary(analysis: GridAnalysis) -> str:
+def primary_metric(analysis: GridAnalysis) -> str:
     """The metric of the plot and of the headline: ROUGE-L where there is one."""
     return "rougeL" if "rougeL" in analysis.metrics else next(iter(analysis.metrics))
 
 
 def view(analysis: GridAnalysis) -> dict[str, Any]:
     """All that the template prints, in the order in which it stands on the page."""
-    metrics, metric, settings = list(analysis.metrics), primary(analysis), analysis.settings
+    metrics, metric, settings = list(analysis.metrics), primary_metric(analysis), analysis.settings
     plot = cells_plot(analysis, metric)
     return {
         "title": analysis.name,
@@ -80,7 +80,7 @@ def view(analysis: GridAnalysis) -> dict[str, Any]:
 
 def grid_headline(analysis: GridAnalysis) -> Headline:
     """The best cell and which axes moved the primary metric, in words."""
-    metric, alpha = primary(analysis), analysis.settings.alpha
+    metric, alpha = primary_metric(analysis), analysis.settings.alpha
     sign = 1.0 if analysis.metrics[metric].higher_is_better else -1.0
     measured = [entry for entry in analysis.cells if metric in entry.metrics]
     best = max(measured, key=lambda entry: sign * entry.metrics[metric].mean)
@@ -192,7 +192,7 @@ def _finding(analysis: GridAnalysis, finding: StudyFinding) -> dict[str, Any]:
         text = (
             _points(analysis, row.metric, row.difference, sign=True)
             if row.metric in analysis.metrics
-            else (number(row.difference, 3, sign=True))
+            else number(row.difference, 3, sign=True)
         )
         p = row.reason or p_text(row.p_holm)
         rows.append({"what": row.what, "metric": metric_label(row.metric), "difference": text, "p": p})

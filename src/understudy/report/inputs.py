@@ -82,4 +82,4 @@ class ReportInputs:
         """Size and speed of an arm's model; the students share one architecture. None where it was not timed."""
         if arm in self.models:
             return self.models[arm]
-        return None if arm in ("teacher", "majority") else self.models.get("student")
+        return None if arm in ("teacher", "majority", "first_option") else self.models.get("student")

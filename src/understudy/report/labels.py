@@ -57,6 +57,7 @@ LABELS: dict[str, Label] = {
     "sft": Label("SFT-only", "#dd8423", "v", title="train SFT-only student"),
     "base_student": Label("Base student", "#a9906f", "P"),
     "majority": Label("Majority answer", "#c4536f", "X"),
+    "first_option": Label("Always the first option", "#8d5a97", "8"),
 }
 """In the order in which the run's report shows them."""
 

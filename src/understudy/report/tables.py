@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.report.formatting import metric_label, number, scale
-from understudy.report.verdicts import ComparisonJson, all_tests, contrasts_of, verdict
+from understudy.report.verdicts import ComparisonJson, all_tests, contrasts_of, items_needed, verdict
 
 _FIGURES = (
     *("value_a", "value_b", "difference", "low", "high", "maximum", "p_bootstrap", "p_randomisation", "p_wilcoxon"),
     *("minimal_detectable", "items_needed", "n", "missing", "groups"),
 )
 CSV_COLUMNS = (
-    *("a", "b", "metric", *_FIGURES, "p_mcnemar", "p_value", "p_holm", "p_bh", "better"),
+    *("a", "b", "metric", *_FIGURES, "p_mcnemar", "p_value", "p_holm", "p_bh", "items_needed_holm", "better"),
     *("cohen_dz", "cohen_dz_low", "cohen_dz_high", "rank_biserial", "verdict", "signature"),
 )
 
@@ -29,22 +29,23 @@ def csv_table(comparison: ComparisonJson) -> str:
         figures = test["comparison"]
         writer.writerow(
             {
-                **{name: cell(test[name]) for name in ("a", "b", "metric", "better")},
+                **{name: csv_cell(test[name]) for name in ("a", "b", "metric", "better")},
                 **{name: test[name] for name in ("p_value", "p_holm", "p_bh")},
                 **{name: figures[name] for name in _FIGURES},
+                "items_needed_holm": items_needed(test),
                 "p_mcnemar": (figures["mcnemar"] or {}).get("p_exact"),
                 "cohen_dz": figures["cohen_dz"]["value"],
                 "cohen_dz_low": figures["cohen_dz"]["low"],
                 "cohen_dz_high": figures["cohen_dz"]["high"],
                 "rank_biserial": figures["rank_biserial"]["value"],
-                "verdict": cell(verdict(test)),
-                "signature": cell(" / ".join(figures["signatures"])),
+                "verdict": csv_cell(verdict(test)),
+                "signature": csv_cell(" / ".join(figures["signatures"])),
             }
         )
     return buffer.getvalue()
 
 
-def cell(text: str) -> str:
+def csv_cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: a name may come out of a file that somebody else wrote."""
     return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
 

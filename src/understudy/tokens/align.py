@@ -6,6 +6,7 @@ example is computed once, when the rows are encoded; the collator only shifts it
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,16 +60,31 @@ class CrossTokenizer:
 
     @classmethod
     def between(
-        cls, kind: AlignmentKind, student: Template, teacher: Template, *, last: bool = False
+        cls,
+        kind: AlignmentKind,
+        student: Template,
+        teacher: Template,
+        *,
+        last: bool = False,
+        only: Collection[int] | None = None,
     ) -> CrossTokenizer:
         """What lies between two tokenizers; the map of their vocabularies is computed once a pair (seconds to minutes).
+
+        Args:
+            kind: how answers are aligned.
+            student: the student's template.
+            teacher: the teacher's.
+            last: for groups, let the last tokens stand for the group.
+            only: ids of the teacher; no other one will be aligned, which saves looking for what is nearest to it.
 
         Raises:
             ModelError: one of them is not a tokenizer of the `tokenizers` library.
         """
         ends = student.end_id, teacher.end_id
-        nearest = kind == "min_edit"
-        return cls(kind, vocabulary_map(student.tokenizer, teacher.tokenizer, ends=ends, nearest=nearest), last)
+        vocabulary = vocabulary_map(
+            student.tokenizer, teacher.tokenizer, ends=ends, nearest=kind == "min_edit", only=only
+        )
+        return cls(kind, vocabulary, last)
 
     def align(self, student: TokenizedExample, teacher: TokenizedExample, answer: str) -> RowAlignment:
         """Align one answer.

@@ -6,15 +6,15 @@ normaliser (lower case, stripped accents) changes the pieces and not the places.
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from understudy.tokens.vocabulary import description, token_bytes
+from understudy.tokens.control_tokens import Masked
+from understudy.tokens.vocabulary import token_bytes
 
 UNKNOWN = np.iinfo(np.int64).min
 """Stands for a cut inside a character whose byte cannot be told."""
@@ -34,22 +34,23 @@ class Boundaries:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        parts = description(tokenizer)
+        self._bytes = token_bytes(tokenizer)
         # The post-processor adds special tokens, which nobody asks for here, and may trim the offsets.
-        self._tokenizer: Any = Tokenizer.from_str(json.dumps({**parts, "post_processor": None}))
+        self._tokenizer: Any = copy.deepcopy(getattr(tokenizer, "backend_tokenizer"))  # noqa: B009
+        self._tokenizer.post_processor = None
         self._tokenizer.encode_special_tokens = False
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._bytes = token_bytes(tokenizer)
 
-    def ends(self, text: str, ids: Sequence[int]) -> list[int] | None:
+    def ends(self, text: str, ids: Sequence[int], masked: Masked | None = None) -> list[int] | None:
         """The byte of `text` at which each token ends, `UNKNOWN` inside a character that gives no hint.
 
         Args:
             text: what was tokenised, without special tokens added.
             ids: the tokens it became; None is returned where this tokenizer makes other ones.
+            masked: its tokens and where they stand, where names of control tokens in it are masked.
         """
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        encoded = masked or self._tokenizer.encode(text, add_special_tokens=False)
         if encoded.ids != list(ids):
             return None
         at = np.concatenate([[0], np.cumsum([len(character.encode()) for character in text], dtype=np.int64)])

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from understudy.errors import ModelError
 from understudy.recipe import METHODS, MethodConfig
 from understudy.tokens.template import Template
-from understudy.tokens.template_checks import open_thought
-from understudy.tokens.vocabulary import token_bytes
+from understudy.tokens.template_checks import embedding_fault, open_thought, without_embedding
+from understudy.tokens.vocabulary import token_bytes, vocabulary_of
 
 MAX_EXTRA_TOKENS = 0.01
 """Share of the smaller vocabulary up to which tokens that only one side has are left out of the comparison."""
@@ -108,18 +108,16 @@ Entry = tuple[bool, bytes]
 
 def _entries(tokenizer: PreTrainedTokenizerBase) -> tuple[list[Entry | None], list[str]]:
     """Of each id whether it is special, and the bytes it writes (a special one: its name); and the names."""
-    vocabulary = tokenizer.get_vocab()
-    size = max(vocabulary.values(), default=-1) + 1
-    names = [""] * size
-    for token, i in vocabulary.items():
-        names[i] = token
+    vocabulary = vocabulary_of(tokenizer)
+    names = [name or "" for name in vocabulary.names]
     try:
         spelled = token_bytes(tokenizer)
     except ModelError:  # A slow tokenizer does not say how it writes bytes; its names stand for them.
         spelled = [name.encode() for name in names]
-    entries: list[Entry | None] = [None] * size
-    for i in vocabulary.values():
-        entries[i] = (False, spelled[i]) if spelled[i] is not None else (True, names[i].encode())  # pyright: ignore
+    entries: list[Entry | None] = [
+        None if name is None else (True, name.encode()) if text is None else (False, text)
+        for name, text in zip(vocabulary.names, spelled, strict=True)
+    ]
     return entries, names
 
 
@@ -145,6 +143,7 @@ class TokenizerPair:
         ends: (id, token) that ends an answer, student's and teacher's.
         slow: sides whose tokenizer does not tell where tokens stand.
         open_thought: whether the prompt ends inside a thought, student's and teacher's.
+        without_embedding: (id, token) of what a model has no embedding for, student's and teacher's.
     """
 
     vocabularies: Vocabularies
@@ -152,6 +151,7 @@ class TokenizerPair:
     ends: tuple[tuple[int, str], tuple[int, str]]
     slow: tuple[str, ...]
     open_thought: tuple[bool, bool]
+    without_embedding: tuple[Sequence[tuple[int, str]], Sequence[tuple[int, str]]] = ((), ())
 
     @classmethod
     def of(
@@ -165,6 +165,7 @@ class TokenizerPair:
             ends=(_end(student), _end(teacher)),
             slow=tuple(name for name, side in sides.items() if not hasattr(side.tokenizer, "backend_tokenizer")),
             open_thought=(open_thought(student), open_thought(teacher)),
+            without_embedding=(without_embedding(student, columns[0]), without_embedding(teacher, columns[1])),
         )
 
 
@@ -240,6 +241,10 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
         if columns is not None and place >= columns:
             why = f"the {side}'s answers end with {name!r}, id {place}, and its head has {columns:,} columns"
             return Judgement("unsound", why, "head", "take the tokenizer that belongs to the model")
+    for side, columns, tokens in zip(("student", "teacher"), pair.columns, pair.without_embedding, strict=True):
+        if tokens:
+            why, hint = embedding_fault(side, tokens, columns)
+            return Judgement("unsound", why, "head", hint)
     if pair.open_thought[0] != pair.open_thought[1]:
         side = "student" if pair.open_thought[0] else "teacher"
         why = f"the {side}'s prompt ends inside a thought and the other's does not: one thinks where the other answers"
@@ -250,7 +255,10 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
 def _column_by_column(pair: TokenizerPair, shares: AlignmentShares | None) -> Judgement:
     difference = pair.vocabularies.difference
     if difference:
-        hint = "distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family"
+        names = [name for name, c in METHODS.items() if not c.one_vocabulary and _usable(name, pair)]
+        hint = (
+            f"distil.method={' or '.join(names)} works across vocabularies; or take a student of the teacher's family"
+        )
         return Judgement("unsound", f"needs one vocabulary, and the two differ: {difference}", "vocabulary", hint)
     hint = "give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma"
     (student_end, student_name), (teacher_end, teacher_name) = pair.ends
@@ -261,6 +269,10 @@ def _column_by_column(pair: TokenizerPair, shares: AlignmentShares | None) -> Ju
         unequal = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
         return Judgement("unsound", f"compares position by position, and {unequal}", "rows", hint)
     return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
+
+
+def _usable(method: str, pair: TokenizerPair) -> bool:
+    return assess_method(method, pair).verdict != "unsound"
 
 
 def _aligned(config: type[MethodConfig], shares: AlignmentShares | None) -> Judgement:

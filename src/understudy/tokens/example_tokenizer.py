@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field, replace
 
-from understudy.errors import DataError, ModelError
+from transformers import PreTrainedTokenizerBase
+
+from understudy.errors import DataError, ModelError, TooLong
+from understudy.files import fingerprint
 from understudy.recipe import DataConfig
 from understudy.tokens.boundaries import UNKNOWN
 from understudy.tokens.encoded import TokenizedExample
@@ -12,6 +16,10 @@ from understudy.tokens.overflow import fit_context
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
 from understudy.types import Example
+
+_MAX_FITTED = 100_000
+_FITTED: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, str]] = weakref.WeakKeyDictionary()
+"""What is left of contexts that were too long, by tokenizer and by all that it depends on."""
 
 
 @dataclass
@@ -51,6 +59,8 @@ class ExampleTokenizer:
                 num_forced=num_forced_tokens(encoded, text, num_forced_chars),
                 token_ends=encoded.token_ends if token_ends else [],
             )
+        if self.template.control_tokens.slips_through(text):
+            self.add_note("answers with text that the tokenizer takes for control tokens")
         if token_ends and not encoded.token_ends:
             self.add_note("answers that the template rewrites: nothing of them can be aligned")
         if not encoded.prompt_ids:
@@ -94,8 +104,9 @@ class ExampleTokenizer:
         if length <= budget:
             return turns
         if not example.context:
-            raise DataError(
+            raise TooLong(
                 f"{example.id}: the question takes {length} tokens, and {budget} are left for it",
+                needed=length + self.data.max_answer_tokens,
                 hint="raise data.max_length, or lower data.max_answer_tokens",
             )
         return self._fitted(example, length, budget)
@@ -103,24 +114,42 @@ class ExampleTokenizer:
     def _fitted(self, example: Example, length: int, budget: int) -> list[dict[str, str]]:
         """Shrink the context until the whole prompt fits: the frame around it is counted, not guessed."""
         assert example.context is not None
-        room = budget - (length - self._tokens(example.context))
+        # Every stage reads the same rows, and to fit one context takes ten milliseconds.
+        fits = _FITTED.setdefault(self.template.tokenizer, {})
+        turns = messages(example, system=self.data.system)
+        chat_template = str(self.template.tokenizer.chat_template)
+        key = fingerprint([turns, example.context, budget, self.data.context_overflow, chat_template])
+        if key not in fits:
+            if len(fits) >= _MAX_FITTED:
+                fits.clear()
+            fits[key] = self._fit(example, length, budget)
+        self.add_note(f"contexts reduced ({self.data.context_overflow})")
+        return messages(example, system=self.data.system, context=fits[key])
+
+    def _fit(self, example: Example, length: int, budget: int) -> str:
+        context: str = example.context  # pyright: ignore[reportAssignmentType]
+        frame = length - self._tokens(context)
+        room = budget - frame
         while room > 0:
-            context, _ = fit_context(
-                example.context, example.question, room, self._tokens, self.data.context_overflow, id=example.id
-            )
-            turns = messages(example, system=self.data.system, context=context)
+            try:
+                kept, _ = fit_context(
+                    context, example.question, room, self._tokens, self.data.context_overflow, id=example.id
+                )
+            except TooLong as error:
+                error.needed = length + self.data.max_answer_tokens
+                raise
+            turns = messages(example, system=self.data.system, context=kept)
             excess = len(self.template.prompt_ids(turns)) - budget
             if excess <= 0:
-                self.add_note(f"contexts reduced ({self.data.context_overflow})")
-                return turns
+                return kept
             room -= excess
-        raise DataError(
+        raise TooLong(
             f"{example.id}: no room is left for any context ({length} tokens, {budget} allowed)",
-            hint="raise data.max_length",
+            needed=frame + 1 + self.data.max_answer_tokens,
         )
 
     def _tokens(self, text: str) -> int:
-        return len(self.template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # pyright: ignore
+        return len(self.template.text_ids(text))
 
     def add_note(self, what: str) -> None:
         """Note once more that something was cut or left out."""

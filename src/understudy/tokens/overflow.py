@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from understudy.errors import DataError
+from understudy.errors import TooLong
 from understudy.recipe import ContextOverflow
 from understudy.tokens.bm25 import score
 
@@ -78,14 +78,15 @@ def fit_context(
         character fits – and what was done.
 
     Raises:
-        DataError: the context is too long and `mode` is `refuse`.
+        TooLong: the context is too long and `mode` is `refuse`.
     """
     before = count_tokens(context)
     if before <= budget:
         return context, ContextFit("kept", before, before, 0, 0, 0, len(context))
     if mode == "refuse":
-        raise DataError(
+        raise TooLong(
             f"{id}: the context takes {before} tokens, and {max(budget, 0)} are left for it",
+            needed=before - budget,
             hint="raise data.max_length, or set data.context_overflow to window or truncate",
         )
     spans = sentences(context)

@@ -35,16 +35,23 @@ class Seq2SeqTemplate(Template):
 
     def encode(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
         """Source and target, each tokenised by itself; arguments as in the base class."""
-        inner = self._encode_target(answer, special=False)
+        answer = self.control_tokens.mask(answer)
+        inner = self._target_ids(answer)
         row = TokenizedExample(self.prompt_ids(messages), self._ended(inner), start=self.start_ids)
-        ends = self.boundaries.ends(answer, inner) if token_ends else None
+        ends = self._ends(answer, inner) if token_ends else None
         if ends is None:
             return row
+        answer = self.control_tokens.plain(answer)
         text = answer.strip()
         zero, length = len(answer[: answer.find(text)].encode()), len(text.encode())
         inside = ends[: len(row.answer_ids) - 1]
         inside = [end if end == UNKNOWN else min(max(end - zero, 0), length) for end in inside]
         return replace(row, token_ends=[-zero, *inside, length + 1], answer_prefix=answer[: answer.find(text)])
+
+    def _target_ids(self, masked: str) -> list[int]:
+        if self.control_tokens.is_masked(masked):
+            return self.control_tokens.encode(masked).ids
+        return self._encode_target(masked, special=False)
 
     def _encode_target(self, text: str, *, special: bool) -> list[int]:
         return self.tokenizer(text_target=text, add_special_tokens=special, verbose=False)["input_ids"]  # pyright: ignore
@@ -57,7 +64,7 @@ class Seq2SeqTemplate(Template):
             self.notes.append("the tokenizer has no chat template: the encoder reads the turns as they are")
         text = "answer"
         whole = tokenizer(text, verbose=False)["input_ids"]
-        self._around_source = _frame(whole, self._encode(text))
+        self._around_source = _frame(whole, self._ids(text))
         before, after = _frame(self._encode_target(text, special=True), self._encode_target(text, special=False))
         self._end = after[-1] if after and tokenizer.eos_token_id not in after else tokenizer.eos_token_id
         self.stop_ids = tuple(dict.fromkeys([self._end, tokenizer.eos_token_id]))

@@ -8,6 +8,7 @@ token, chosen among the window's context tokens and the first position, which st
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import DataError, ModelError
+from understudy.errors import DataError, ModelError, TooLong
 from understudy.tokens.encoded import TokenizedExample, padded
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
@@ -157,13 +158,12 @@ class SpanTokenizer(ExampleTokenizer):
                 f"{example.id}: there is no context, and a model that points can only answer from one",
                 hint="give the row a context, or take a student that writes",
             )
+        control = self.template.control_tokens
+        question, context = control.mask(example.question), control.mask(example.context or "")
+        if control.is_masked(question + context):
+            return self._windows_of_masked(example.id, control.coded(question), control.coded(context))
         frame = len(tokenizer(example.question, "", verbose=False)["input_ids"])
-        room = self.data.max_length - frame
-        if room < 1:
-            raise DataError(
-                f"{example.id}: the question takes {frame} tokens, and max_length is {self.data.max_length}",
-                hint="raise data.max_length",
-            )
+        room = self._room(example.id, frame)
         encoded = tokenizer(
             example.question,
             example.context,
@@ -174,18 +174,57 @@ class SpanTokenizer(ExampleTokenizer):
             return_offsets_mapping=True,
             verbose=False,
         )
-        return [_window(encoded, place) for place in range(len(encoded["input_ids"]))]
+        return [
+            _window(
+                ids,
+                encoded.sequence_ids(place),
+                encoded["token_type_ids"][place] if "token_type_ids" in encoded else (),
+                encoded["offset_mapping"][place],
+            )
+            for place, ids in enumerate(encoded["input_ids"])
+        ]
+
+    def _windows_of_masked(self, id: str, question: str, context: str) -> list[SpanExample]:
+        """The same of texts that hold names of control tokens, which are text like any other here."""
+        twin = self._twin
+        twin.no_truncation()
+        room = self._room(id, len(twin.encode(question, "").ids))
+        twin.enable_truncation(self.data.max_length, stride=room // 3, strategy="only_second")
+        first = twin.encode(question, context)
+        segments = "token_type_ids" in self.template.tokenizer.model_input_names
+        return [
+            _window(window.ids, window.sequence_ids, window.type_ids if segments else (), window.offsets)
+            for window in (first, *first.overflowing)
+        ]
+
+    @functools.cached_property
+    def _twin(self) -> Any:
+        return self.template.control_tokens.twin()
+
+    def _room(self, id: str, frame: int) -> int:
+        """Tokens that are left for the context.
+
+        Raises:
+            TooLong: none is.
+        """
+        room = self.data.max_length - frame
+        if room < 1:
+            raise TooLong(
+                f"{id}: the question takes {frame} tokens, and max_length is {self.data.max_length}", needed=frame + 1
+            )
+        return room
 
 
-def _window(encoded: Any, place: int) -> SpanExample:
-    inside = [position for position, text in enumerate(encoded.sequence_ids(place)) if text == 1]
-    segments = encoded["token_type_ids"][place] if "token_type_ids" in encoded else ()
+def _window(
+    ids: Sequence[int], texts: Sequence[int | None], segments: Sequence[int], offsets: Sequence[tuple[int, int]]
+) -> SpanExample:
+    inside = [position for position, text in enumerate(texts) if text == 1]
     return SpanExample(
-        prompt_ids=encoded["input_ids"][place],
+        prompt_ids=list(ids),
         answer_ids=[NO_ANSWER, NO_ANSWER],
         segment_ids=tuple(segments),
         context=(inside[0], inside[-1] + 1) if inside else (0, 0),
-        offsets=tuple(tuple(encoded["offset_mapping"][place][position]) for position in inside),
+        offsets=tuple((offsets[position][0], offsets[position][1]) for position in inside),
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from understudy.errors import ModelError
+from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.prompts import messages
 from understudy.tokens.template import Template
+from understudy.tokens.thoughts import CLOSES, ENDS_OPEN, OPENS
+from understudy.types import Example
 
 QUESTION = [{"role": "user", "content": "question"}]
-_TAG = "(think|thinking|thought|reasoning)>"
-_OPEN, _CLOSE = re.compile(f"<{_TAG}"), re.compile(f"</{_TAG}")
-_ENDS_OPEN = re.compile(f"<{_TAG}\\s*$")
+MAX_NAMED = 8
 
 PROBES = {
     "capitals": "the AMF of",
@@ -61,8 +63,8 @@ def thinking(template: Template) -> Thinking:
     prompt, whole = template.prompt(QUESTION), _whole(template, "answer")
     thought = "<think>\nwhy\n</think>\n\nanswer"
     return Thinking(
-        prompt="open" if open_thought(template) else "closed" if _CLOSE.search(prompt) else "no",
-        answer=bool(_OPEN.search(whole)),
+        prompt="open" if open_thought(template) else "closed" if CLOSES.search(prompt) else "no",
+        answer=bool(OPENS.search(whole)),
         strips="why" not in _whole(template, thought),
         switch=_rendered(template, on=True) != _rendered(template, on=False),
     )
@@ -75,7 +77,7 @@ def open_thought(template: Template) -> bool:
     except ModelError:  # What cannot be rendered is refused with its row.
         return False
     # Only at the end: an instruction may speak of <think> without opening one.
-    return bool(_ENDS_OPEN.search(prompt))
+    return bool(ENDS_OPEN.search(prompt))
 
 
 def _whole(template: Template, answer: str) -> str:
@@ -99,5 +101,67 @@ def lost(template: Template) -> list[str]:
 
 def round_trip(template: Template, text: str) -> str:
     """A text through the tokenizer and back, without the blanks around it."""
-    ids = template.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return template.tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()  # pyright: ignore
+    return template.decode(template.text_ids(text))
+
+
+def altered(template: Template, encoded: TokenizedExample, answer: str) -> str | None:
+    """What is learned of an answer, where that is not the answer; white space does not count.
+
+    Args:
+        template: of the model that learns it.
+        encoded: the row; an answer that was cut, so that it has no end, is not looked at.
+        answer: as the data gives it.
+    """
+    if not encoded.answer_ids or encoded.answer_ids[-1] not in template.stop_ids:
+        return None
+    learned = template.decode(encoded.answer_ids)
+    return learned if learned.split() != answer.split() else None
+
+
+def without_embedding(template: Template, columns: int | None) -> list[tuple[int, str]]:
+    """(id, token) of what data or template may become and the model has no embedding for.
+
+    A special token that nothing writes (Gemma's `<image_soft_token>` behind the last of 262,144 embeddings) does no
+    harm and is no part of it.
+
+    Args:
+        template: speaks to the model.
+        columns: how many tokens it has embeddings for; None where no config tells.
+    """
+    if columns is None:
+        return []
+    added = sorted((i, token) for token, i in template.tokenizer.get_vocab().items() if i >= columns)
+    return [(i, token) for i, token in added if not template.control_tokens.is_out_of_reach(i)]
+
+
+def embedding_fault(name: str, tokens: Sequence[tuple[int, str]], columns: int | None) -> tuple[str, str]:
+    """What is wrong with a model that lacks embeddings for `tokens` of its tokenizer, and what to do, in words.
+
+    Args:
+        name: `student` or `teacher`, which a recipe may resize; or that of a model.
+        tokens: as `without_embedding` gives them.
+        columns: how many embeddings the model has.
+    """
+    named = ", ".join(f"{token!r} ({i})" for i, token in tokens[:MAX_NAMED])
+    more = f" and {len(tokens) - MAX_NAMED} more" if len(tokens) > MAX_NAMED else ""
+    return (
+        f"{name}: its tokenizer has tokens for which the model, with {columns:,} embeddings, has none: {named}{more}",
+        "take the tokenizer that belongs to the model"
+        + (f", or set {name}.resize_embeddings: true" if name in ("student", "teacher") else ""),
+    )
+
+
+def control_notes(template: Template, examples: Iterable[Example]) -> list[str]:
+    """A sentence on the rows whose text becomes control tokens, where the tokenizer cannot help it; else none."""
+    rows = list(examples)
+    ids = [example.id for example in rows if _slips_through(template, example)]
+    if not ids:
+        return []
+    more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
+    named = ", ".join(ids[:MAX_NAMED]) + more
+    return [f"{len(ids)} of {len(rows)} rows hold text that this tokenizer takes for control tokens: {named}"]
+
+
+def _slips_through(template: Template, example: Example) -> bool:
+    texts = [*example.answers, *(turn["content"] for turn in messages(example))]
+    return any(template.control_tokens.slips_through(text) for text in texts)

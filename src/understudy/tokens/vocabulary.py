@@ -6,9 +6,11 @@ are all the bytes of " the".
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,39 +43,78 @@ class VocabularyMap:
     exact: NDArray[np.int64]
 
 
-def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a tokenizer says of itself, read once: with 250,000 tokens each question takes a second and more.
+
+    Attributes:
+        names: `[V]` the token of each id as the tokenizer spells it; None where nothing stands.
+        special: ids that write nothing.
+        parts: the description in the JSON of the `tokenizers` library; None of a tokenizer that is not of it.
+    """
+
+    names: Sequence[str | None]
+    special: frozenset[int]
+    added: Mapping[int, str]
+    parts: Mapping[str, Any] | None
+
+    @functools.cached_property
+    def spelled(self) -> list[bytes | None]:
+        """`[V]` the bytes that each id writes; None for special tokens and for ids that nothing stands at."""
+        spell = _speller(self.parts or {})
+        return [
+            None if name is None or i in self.special else self.added[i].encode() if i in self.added else spell(name)
+            for i, name in enumerate(self.names)
+        ]
+
+
+_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, Vocabulary]] = weakref.WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """The vocabulary of a tokenizer; read again only where tokens were added to it since."""
+    added = tokenizer.added_tokens_decoder
+    special = frozenset({i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids))
+    state = len(tokenizer), special, tuple(added)
+    if tokenizer in _VOCABULARIES and _VOCABULARIES[tokenizer][0] == state:
+        return _VOCABULARIES[tokenizer][1]
+    entries = tokenizer.get_vocab()
+    names: list[str | None] = [None] * (max(entries.values(), default=-1) + 1)
+    for name, i in entries.items():
+        names[i] = name
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = None if backend is None else json.loads(backend.to_str())
+    vocabulary = Vocabulary(names, special, {i: token.content for i, token in added.items()}, parts)
+    _VOCABULARIES[tokenizer] = state, vocabulary
+    return vocabulary
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase) -> Sequence[bytes | None]:
     """The bytes that each id writes; None for special tokens and for ids that nothing stands at.
 
     Raises:
         ModelError: the tokenizer is not one of the `tokenizers` library.
     """
-    vocabulary = tokenizer.get_vocab()
-    added = tokenizer.added_tokens_decoder
-    special = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
-    spell = _speller(description(tokenizer))
-    spelled: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
-    for token, i in vocabulary.items():
-        if i not in special:
-            spelled[i] = added[i].content.encode() if i in added else spell(token)
-    return spelled
+    description(tokenizer)
+    return vocabulary_of(tokenizer).spelled
 
 
-def description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What the `tokenizers` library says of itself, as its own JSON.
+def description(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+    """What the `tokenizers` library says of itself, as its own JSON; nobody may change it.
 
     Raises:
         ModelError: the tokenizer is not one of that library.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    parts = vocabulary_of(tokenizer).parts
+    if parts is None:
         raise ModelError(
             f"{type(tokenizer).__name__} is a slow tokenizer, which does not tell where in the text a token stands",
             hint="give the model a tokenizer.json (transformers converts most tokenizers when asked for a fast one)",
         )
-    return json.loads(backend.to_str())
+    return parts
 
 
-def _speller(parts: dict[str, Any]) -> Any:
+def _speller(parts: Mapping[str, Any]) -> Any:
     """How this kind of tokenizer writes bytes as tokens, read backwards."""
     kinds = set(_types(parts.get("decoder"))) | set(_types(parts.get("pre_tokenizer")))
     if "ByteLevel" in kinds:
@@ -120,6 +161,7 @@ def vocabulary_map(
     *,
     ends: tuple[int, int] | None = None,
     nearest: bool = True,
+    only: Collection[int] | None = None,
 ) -> VocabularyMap:
     """The map from the teacher's vocabulary to the student's, computed once for a pair and kept on the disk.
 
@@ -131,12 +173,14 @@ def vocabulary_map(
         student: the student's tokenizer.
         teacher: the teacher's.
         ends: the ids that end an answer, student's and teacher's; they are taken for one and the same.
-        nearest: also look for the nearest where there is no exact one, which takes seconds; else `nearest` is `exact`.
+        nearest: also look for the nearest where there is no exact one, which takes seconds to minutes; else `nearest`
+            is `exact`.
+        only: look for the nearest of these of the teacher's ids alone; what is nearest to any other is not said.
 
     Raises:
         ModelError: one of them is not a tokenizer of the `tokenizers` library.
     """
-    sides = [(token_bytes(tokenizer), _names(tokenizer)) for tokenizer in (student, teacher)]
+    sides = [(token_bytes(tokenizer), vocabulary_of(tokenizer).names) for tokenizer in (student, teacher)]
     roles = _roles(student, teacher, ends)
     normaliser = json.dumps(description(student).get("normalizer"))
     # A list of 100,000 tokens is named by its bytes, not by a JSON of them.
@@ -147,21 +191,15 @@ def vocabulary_map(
             return VocabularyMap(stored["nearest"], stored["exact"])
     except (OSError, ValueError, KeyError):
         pass
-    computed = _map(sides[0], sides[1], roles, _normalise(student), nearest=nearest)
+    computed = _map(sides[0], sides[1], roles, _normalise(student), nearest=nearest, only=only)
+    if nearest and only is not None:
+        return computed  # A part must not pass for the whole.
     try:
         with atomic(path, "wb") as handle:
             np.savez(handle, nearest=computed.nearest, exact=computed.exact)
     except RunError:
         pass  # A cache that cannot be written costs time, nothing else.
     return computed
-
-
-def _names(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:
-    vocabulary = tokenizer.get_vocab()
-    names: list[str | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
-    for token, i in vocabulary.items():
-        names[i] = token
-    return names
 
 
 def _digest(spelled: Sequence[bytes | None], names: Sequence[str | None]) -> str:
@@ -191,7 +229,15 @@ def _roles(
     return ids
 
 
-def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any, *, nearest: bool) -> VocabularyMap:
+def _map(
+    student: tuple,
+    teacher: tuple,
+    roles: dict[int, int],
+    normalise: Any,
+    *,
+    nearest: bool,
+    only: Collection[int] | None,
+) -> VocabularyMap:
     (student_bytes, student_names), (teacher_bytes, teacher_names) = student, teacher
     exact = np.full(len(teacher_bytes), -1, np.int64)
     same_name = {name: i for i, name in enumerate(student_names) if name is not None}
@@ -216,13 +262,14 @@ def _map(student: tuple, teacher: tuple, roles: dict[int, int], normalise: Any, 
     for i, spelled in enumerate(teacher_bytes):
         if spelled is not None:
             pair(i, by_bytes.get(spelled))
-    return VocabularyMap(
-        _nearest(student_bytes, teacher_bytes, exact, by_bytes, normalise) if nearest else exact, exact
-    )
+    if not nearest:
+        return VocabularyMap(exact, exact)
+    wanted = range(len(teacher_bytes)) if only is None else sorted(only)
+    return VocabularyMap(_nearest(wanted, teacher_bytes, exact, by_bytes, normalise), exact)
 
 
 def _nearest(
-    student_bytes: Sequence[bytes | None],
+    wanted: Iterable[int],
     teacher_bytes: Sequence[bytes | None],
     exact: NDArray[np.int64],
     by_bytes: dict[bytes, int],
@@ -230,7 +277,8 @@ def _nearest(
 ) -> NDArray[np.int64]:
     nearest = exact.copy()
     unmatched: dict[bytes, list[int]] = {}
-    for i, spelled in enumerate(teacher_bytes):
+    for i in wanted:
+        spelled = teacher_bytes[i]
         if spelled and nearest[i] < 0:
             nearest[i] = by_bytes.get(spelled, _normalised(spelled, by_bytes, normalise))
             if nearest[i] < 0:

@@ -42,6 +42,7 @@ def train_schedule(config: TrainConfig, rows: int | None, *, processes: int = 1)
         eval_every=eval_every,
         save_every=config.save_every or eval_every,
         log_every=max(1, steps // 50),
+        learning_rate=config.learning_rate,
     )
 
 
@@ -57,7 +58,8 @@ def training_arguments(
     autocast: bool = False,
     evaluate: bool = True,
 ) -> TrainingArguments:
-    """The Trainer's arguments for a stage."""
+    """The Trainer's arguments for a stage that has its learning rate (`TrainConfig.with_learning_rate`)."""
+    assert config.learning_rate is not None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         arguments = TrainingArguments(

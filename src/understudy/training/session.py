@@ -17,7 +17,14 @@ import torch
 from understudy.files import whole_folder
 from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
-from understudy.models.load import add_lora, load_example_tokenizer, load_model, merged, pick_dtype
+from understudy.models.load import (
+    add_lora,
+    load_example_tokenizer,
+    load_model,
+    merged,
+    num_parameters,
+    pick_dtype,
+)
 from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.local import LocalTeacher
@@ -140,12 +147,14 @@ def fit(
         What the stage says of itself, and whether this process is the one that writes the model.
     """
     recipe, folder = session.recipe, session.folder / "training"
+    fresh = session.config.init == "fresh"
+    training = session.training.with_learning_rate(0 if fresh else num_parameters(module.student))
     probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
-    schedule = train_schedule(session.training, len(rows), processes=num_processes())
+    schedule = train_schedule(training, len(rows), processes=num_processes())
     trainer = DistillationTrainer(
         module,
         training_arguments(
-            session.training,
+            training,
             schedule,
             folder,
             device=session.device,

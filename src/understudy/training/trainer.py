@@ -44,7 +44,7 @@ class DistillationTrainer(Trainer):
         collator: pads them.
         teacher: gives the signal; None for supervised fine-tuning.
         dev_score: answers the development rows and returns their scores, `rougeL` among them.
-        objective_learning_rate: learning rate of the objective's own parameters.
+        objective_learning_rate: learning rate of the objective's own parameters; None: that of the student.
         progress: called with (step, steps, a short note) after each step.
     """
 
@@ -57,12 +57,12 @@ class DistillationTrainer(Trainer):
         *,
         teacher: Teacher | None = None,
         dev_score: DevScore | None = None,
-        objective_learning_rate: float = 1e-3,
+        objective_learning_rate: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.teacher = teacher
         self.dev_score = dev_score
-        self.objective_learning_rate = objective_learning_rate
+        self.objective_learning_rate = objective_learning_rate or arguments.learning_rate
         self.tasks = rows.tasks
         self._sums: dict[str, torch.Tensor] = {}
         self._seen: tuple[int, list[str]] = (0, [])

@@ -30,11 +30,11 @@ from understudy.metrics.significance.resampling import (
     resample,
     tail_share,
 )
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.results import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Interval(Record):
+class Interval(Result):
     """A figure and its bootstrap interval; the bounds are NaN where fewer than two clusters are there.
 
     Attributes:
@@ -57,7 +57,7 @@ class Interval(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference(Record):
+class Difference(Result):
     """System a minus system b on the items that both have.
 
     Attributes:
@@ -172,9 +172,9 @@ def difference_of(
 ) -> Difference:
     """The comparison of two figures that come from the same draws."""
     difference = a.minus(b)
-    strays = (difference.samples - difference.value) * difference.expansion(confidence, num_clusters)
+    deviations = (difference.samples - difference.value) * difference.expansion(confidence, num_clusters)
     p_value = max(
-        tail_share(strays, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(num_clusters, 1000))
+        tail_share(deviations, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(num_clusters, 1000))
     )
     return Difference(
         a.value,

@@ -34,6 +34,22 @@ def adjusted(p_values: Mapping[Name, float], method: Literal["holm", "bh"] = "ho
     return {**p_values, **dict(zip(finite, corrected.tolist(), strict=True))}
 
 
+def holm_levels(p_values: Mapping[Name, float], alpha: float = 0.05) -> dict[Name, float]:
+    """The level at which Holm tests each p-value: alpha / (m − number of smaller ones); NaN where there is none.
+
+    Equal p-values share the strictest level of theirs.
+
+    Args:
+        p_values: name of the test -> p-value; m is the number of those that are not NaN.
+        alpha: level of the whole family.
+    """
+    finite = [value for value in p_values.values() if value == value]
+    return {
+        name: alpha / (len(finite) - sum(other < value for other in finite)) if value == value else float("nan")
+        for name, value in p_values.items()
+    }
+
+
 def friedman_test(
     systems: Mapping[str, Values],
     *,
@@ -47,7 +63,7 @@ def friedman_test(
     q·sqrt(k(k + 1)/(6n)), q the studentised range's quantile over √2.
 
     Args:
-        systems: name -> `Score` or one value an item, items in the same order; items that any lacks are left out.
+        systems: name -> `Score` or one value per item, items in the same order; items that any lacks are left out.
         clusters: the cluster of each item; cluster means are ranked.
         higher_is_better: the metric's direction.
         alpha: level of the critical difference.
@@ -63,8 +79,8 @@ def friedman_test(
     average = ranks.mean(axis=0)
     order = np.argsort(average, kind="stable")
     statistic, p_value = _chi_squared(table) if k > 2 else (float("nan"), float("nan"))
-    error = float(np.sqrt(k * (k + 1) / (6 * n)))
-    critical = _studentised_quantile(alpha, k) / np.sqrt(2) * error
+    rank_error = float(np.sqrt(k * (k + 1) / (6 * n)))
+    critical = _studentised_quantile(alpha, k) / np.sqrt(2) * rank_error
     names, sorted_ranks = list(systems), average[order]
     return Friedman(
         systems=tuple(names[index] for index in order),
@@ -72,7 +88,7 @@ def friedman_test(
         statistic=statistic,
         p_value=p_value,
         critical_difference=float(critical),
-        nemenyi=_nemenyi(sorted_ranks, error),
+        nemenyi=_nemenyi(sorted_ranks, rank_error),
         cliques=tuple(
             tuple(names[index] for index in order[start:stop]) for start, stop in cliques(sorted_ranks, critical)
         ),
@@ -122,10 +138,10 @@ def _chi_squared(table: np.ndarray) -> tuple[float, float]:
     return float(result.statistic), float(result.pvalue)
 
 
-def _nemenyi(ranks: np.ndarray, error: float) -> tuple[tuple[float, ...], ...]:
+def _nemenyi(ranks: np.ndarray, rank_error: float) -> tuple[tuple[float, ...], ...]:
     from scipy.stats import studentized_range
 
-    scaled_gaps = np.abs(ranks[:, None] - ranks[None, :]) / error * np.sqrt(2)
+    scaled_gaps = np.abs(ranks[:, None] - ranks[None, :]) / rank_error * np.sqrt(2)
     p_values = np.ones_like(scaled_gaps)
     upper = np.triu_indices(len(ranks), 1)
     p_values[upper] = np.clip(studentized_range.sf(scaled_gaps[upper], len(ranks), np.inf), 0.0, 1.0)

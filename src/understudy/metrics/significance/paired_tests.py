@@ -23,13 +23,13 @@ from understudy.metrics.significance.resampling import (
     randomise,
     tail_share,
 )
-from understudy.metrics.significance.results import McNemar, Record
+from understudy.metrics.significance.results import McNemar, Result
 
 _EXACT_RANKS = 100  # up to so many ranks the exact distribution takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class PairedTest(Record):
+class PairedTest(Result):
     """A test of two systems on the items that both have.
 
     Attributes:

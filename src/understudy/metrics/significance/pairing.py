@@ -1,7 +1,7 @@
 """Two systems side by side: the items that both have, as rows whose sums give each one's figure.
 
-Pairing is by position. An item that either side lacks (NaN in `per_example`, or in a plain list of values) is taken out
-of both, so that a difference is always over the same items; how many that were is kept.
+Pairing is by position. An item that either system lacks (NaN in `per_example`, or in a plain list of values) is taken
+out of both, so that a difference is always over the same items; `missing` counts them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def pair(a: Values, b: Values, clusters: Sequence[Hashable] | None = None) -> Pa
     """Set two systems side by side, rows for the clusters that are left once missing items are out.
 
     Args:
-        a: a `Score`, or one value an item; NaN is missing.
+        a: a `Score`, or one value per item; NaN is missing.
         b: the other system, items in the same order.
         clusters: the cluster of each item. Default: each item is its own.
 

@@ -4,7 +4,7 @@ For paired differences with standard error s over g independent clusters, Studen
 
     P(|T'(g − 1, δ/s)| > t_{1−α/2, g−1}),    T' noncentral t,
 
-for a true difference δ. Where items hang together, s is that of cluster totals, so g clusters count and not n items. A
+for a true difference δ. Where items are correlated, s is that of cluster totals, so g clusters count and not n items. A
 corpus metric has no per-item differences; its s is the jackknife's, each cluster left out in turn.
 """
 
@@ -19,14 +19,17 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import left_out_error
-from understudy.metrics.significance.results import Record
+from understudy.metrics.significance.resampling import jackknife_error
+from understudy.metrics.significance.results import MetricComparison, Result
+
+POWER = 0.8
+"""Probability of finding a true difference, where nothing else is asked for."""
 
 _NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class Power(Record):
+class Power(Result):
     """What the items at hand can show.
 
     Attributes:
@@ -56,7 +59,7 @@ def power_analysis(
     b: Values,
     *,
     clusters: Sequence[Hashable] | None = None,
-    power: float = 0.8,
+    power: float = POWER,
     alpha: float = 0.05,
 ) -> Power:
     """What the items at hand can show of two systems; arguments as in `randomisation_test`."""
@@ -84,7 +87,7 @@ def standard_error(paired: Paired) -> float:
     if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
+        return jackknife_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n
@@ -96,7 +99,7 @@ def _without_each_cluster(paired: Paired) -> np.ndarray:
     return np.asarray(paired.from_a(a - paired.totals_a)) - np.asarray(paired.from_b(b - paired.totals_b))
 
 
-def minimal_detectable(error: float, num_clusters: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+def minimal_detectable(error: float, num_clusters: int, *, power: float = POWER, alpha: float = 0.05) -> float:
     """The least true difference that a two-sided test of level `alpha` finds with probability `power`.
 
     Args:
@@ -105,13 +108,17 @@ def minimal_detectable(error: float, num_clusters: int, *, power: float = 0.8, a
         power: probability of finding it.
         alpha: level of the test.
     """
-    return _NAN if num_clusters < 2 or math.isnan(error) else noncentrality(num_clusters - 1, power, alpha) * error
+    return (
+        _NAN
+        if num_clusters < 2 or math.isnan(error)
+        else required_noncentrality(num_clusters - 1, power, alpha) * error
+    )
 
 
 def items_needed(
-    difference: float, error: float, num_clusters: int, *, items: int, power: float = 0.8, alpha: float = 0.05
+    difference: float, error: float, num_clusters: int, *, items: int, power: float = POWER, alpha: float = 0.05
 ) -> float:
-    """How many items would find a true difference of this size, if they vary and hang together as these do.
+    """How many items would find a true difference of this size, if they vary and are correlated as these are.
 
     A whole number; NaN where the difference is 0 or nothing is known of its error.
     """
@@ -119,11 +126,30 @@ def items_needed(
         return _NAN
     spread = error * math.sqrt(num_clusters)
     needed = 2.0
-    for _ in range(50):  # contracts quickly: noncentrality hardly depends on the degrees of freedom
-        previous, needed = needed, max(2.0, (noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2)
+    for _ in range(50):  # contracts quickly: required_noncentrality hardly depends on the degrees of freedom
+        previous, needed = (
+            needed,
+            max(2.0, (required_noncentrality(round(needed) - 1, power, alpha) * spread / difference) ** 2),
+        )
         if abs(needed - previous) < 0.5:
             break
     return float(math.ceil(math.ceil(needed - 1e-9) * items / num_clusters))
+
+
+def items_needed_at(comparison: MetricComparison, level: float, *, power: float, alpha: float) -> float:
+    """`items_needed` of a comparison at another level, such as that of its step in Holm's correction.
+
+    Args:
+        comparison: of two systems; its standard error is taken back from the difference that it can detect.
+        level: of the test that is to find the difference.
+        power: as in the comparison.
+        alpha: level that the comparison was made for.
+    """
+    num_clusters = comparison.groups
+    if num_clusters < 2 or math.isnan(level) or math.isnan(comparison.minimal_detectable):
+        return _NAN
+    error = comparison.minimal_detectable / required_noncentrality(num_clusters - 1, power, alpha)
+    return items_needed(comparison.difference, error, num_clusters, items=comparison.n, power=power, alpha=level)
 
 
 def power_of(difference: float, error: float, num_clusters: int, *, alpha: float = 0.05) -> float:
@@ -136,22 +162,24 @@ def power_of(difference: float, error: float, num_clusters: int, *, alpha: float
 
 
 @lru_cache(maxsize=4096)
-def noncentrality(freedom: int, power: float, alpha: float) -> float:
+def required_noncentrality(degrees_of_freedom: int, power: float, alpha: float) -> float:
     """The true difference, in standard errors, that is found with probability `power`."""
     from scipy.optimize import brentq
 
-    top = 10.0
-    while _power(top, freedom, alpha) < power:
-        top *= 2
-    root: Any = brentq(lambda shift: _power(shift, freedom, alpha) - power, 0.0, top)
+    upper = 10.0
+    while _power(upper, degrees_of_freedom, alpha) < power:
+        upper *= 2
+    root: Any = brentq(lambda noncentrality: _power(noncentrality, degrees_of_freedom, alpha) - power, 0.0, upper)
     return float(root)
 
 
-def _power(shift: float, freedom: int, alpha: float) -> float:
+def _power(noncentrality: float, degrees_of_freedom: int, alpha: float) -> float:
     from scipy.special import nctdtr, ndtr, stdtrit
 
-    edge = float(stdtrit(freedom, 1 - alpha / 2))
-    if freedom > 100_000:
-        return float(ndtr(shift - edge) + ndtr(-shift - edge))
-    wrong_side = nctdtr(freedom, shift, -edge) if shift < 5 else 0.0  # below 1e-6 there, and scipy loses it
-    return float(1 - nctdtr(freedom, shift, edge) + wrong_side)
+    critical_t = float(stdtrit(degrees_of_freedom, 1 - alpha / 2))
+    if degrees_of_freedom > 100_000:
+        return float(ndtr(noncentrality - critical_t) + ndtr(-noncentrality - critical_t))
+    wrong_side = (
+        nctdtr(degrees_of_freedom, noncentrality, -critical_t) if noncentrality < 5 else 0.0
+    )  # below 1e-6 there, and scipy loses it
+    return float(1 - nctdtr(degrees_of_freedom, noncentrality, critical_t) + wrong_side)

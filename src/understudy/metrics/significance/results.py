@@ -1,4 +1,4 @@
-"""What the comparisons find: frozen records that know how to become JSON.
+"""What the comparisons find: frozen results that know how to become JSON.
 
 `to_dict()` of each holds plain numbers, strings, lists and mappings; what is not known or not finite is null.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 
-class Record:
+class Result:
     """A dataclass that turns into JSON field by field."""
 
     __slots__ = ()
@@ -19,24 +19,24 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not known or not finite is null."""
         assert is_dataclass(self)
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: finite_json(getattr(self, field.name)) for field in fields(self)}
 
 
-def plain(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """`value` in JSON's own types, records and mappings resolved, numbers that are not finite made null."""
-    if isinstance(value, Record):
+    if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [finite_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
 
 
 @dataclass(frozen=True, slots=True)
-class Effect(Record):
+class Effect(Result):
     """How large a difference is, freed of the metric's scale.
 
     Attributes:
@@ -53,7 +53,7 @@ class Effect(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class McNemar(Record):
+class McNemar(Result):
     """Right against wrong: only items on which the two systems differ say anything.
 
     With clusters, a cluster counts once, for the side that answered more of it rightly.
@@ -74,7 +74,7 @@ class McNemar(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class MetricComparison(Record):
+class MetricComparison(Result):
     """System a minus system b on one metric.
 
     Attributes:
@@ -123,7 +123,7 @@ class MetricComparison(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(Record):
+class Settings(Result):
     """How a comparison was made: enough to make it again."""
 
     resamples: int
@@ -136,7 +136,7 @@ class Settings(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class NotMeasured(Record):
+class NotMeasured(Result):
     """A metric that was passed over, and why; `system` is empty where two were compared without names."""
 
     system: str
@@ -145,7 +145,7 @@ class NotMeasured(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SystemComparison(Record):
+class SystemComparison(Result):
     """Two systems on every metric that both have, all from one set of draws.
 
     Attributes:
@@ -160,7 +160,7 @@ class SystemComparison(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class PairTest(Record):
+class PairTest(Result):
     """One test of the family: system `a` against system `b` on one metric.
 
     Attributes:
@@ -173,6 +173,8 @@ class PairTest(Record):
         p_bh: adjusted by Benjamini and Hochberg: below alpha, the share of false findings is held at alpha.
         better: name of the better system where `p_holm` is below alpha, else empty.
         alone: whether `p_value` is below alpha: what a single test would have shown.
+        items_needed: how many items would show the observed difference at the level of this test's own step in Holm's
+            correction; NaN where that is not known. That of `comparison` is for one test alone.
     """
 
     a: str
@@ -184,6 +186,7 @@ class PairTest(Record):
     p_bh: float
     better: str
     alone: bool
+    items_needed: float = float("nan")
 
     @property
     def ahead(self) -> str:
@@ -194,7 +197,7 @@ class PairTest(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Friedman(Record):
+class Friedman(Result):
     """Friedman's test of several systems on the same items, and Nemenyi's critical difference after it.
 
     Attributes:
@@ -221,7 +224,7 @@ class Friedman(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class SystemsComparison(Record):
+class SystemsComparison(Result):
     """Pairs of several systems on all metrics, corrected as one family.
 
     Attributes:

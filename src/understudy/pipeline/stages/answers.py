@@ -12,6 +12,7 @@ from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
 from understudy.recipe.own_arms import has_own_answers
 from understudy.records import AnswersNotes
+from understudy.tokens.thoughts import without_thought
 from understudy.types import Example
 
 FILE = "answers.jsonl"
@@ -30,7 +31,11 @@ def answers(context: Context, _: str) -> AnswersNotes:
     replies = answer_examples(model, tokenizer, questions, batch_size=recipe.evaluate.batch_size, progress=counter)
     kept, dropped = [], {"empty": 0, "unfinished": 0}
     for example, answer in zip(questions, replies, strict=True):
-        if not answer.text:
+        text = without_thought(answer.text)
+        if text is None:
+            # There is no answer in it, finished or not.
+            dropped["unfinished"] += 1
+        elif not text:
             dropped["empty"] += 1
         elif not answer.finished and not recipe.seqkd.keep_unfinished:
             dropped["unfinished"] += 1
@@ -38,9 +43,7 @@ def answers(context: Context, _: str) -> AnswersNotes:
             # Where the gold answer stands says nothing of the teacher's.
             meta = {key: value for key, value in example.meta.items() if key != "answer_start"}
             meta |= {} if answer.finished else {"unfinished": True}
-            kept.append(
-                dataclasses.replace(example, answers=(answer.text,), origin="teacher", rationales=(), meta=meta)
-            )
+            kept.append(dataclasses.replace(example, answers=(text,), origin="teacher", rationales=(), meta=meta))
     write_jsonl(context.folder / FILE, (as_row(example) for example in kept))
     if not kept:
         raise RunError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from understudy import build
 from understudy.data.load import load_splits
-from understudy.errors import DataError
+from understudy.errors import DataError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.architecture import kind_at
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
@@ -17,7 +18,9 @@ from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
+from understudy.tokens.misfits import misfit_of, refuse_misfits
 from understudy.tokens.template import Template
+from understudy.tokens.template_checks import control_notes
 from understudy.types import Example
 
 
@@ -25,7 +28,9 @@ def data(context: Context, _: str) -> DataNotes:
     """Load and split."""
     recipe, folder = context.recipe, context.run.folder / "data"
     context.progress(0, 1, "read")
-    splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl")
+    # Which rows fit is asked here only where those that do not are set aside; otherwise the stage `pair` stops at them.
+    misfit = misfit_of(tokenizers_of(recipe)) if recipe.data.on_bad_row == "quarantine" else None
+    splits = load_splits(recipe.data, quarantine_path=folder / "quarantine.jsonl", misfit=misfit)
     if not splits.test:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
@@ -34,6 +39,13 @@ def data(context: Context, _: str) -> DataNotes:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     write_json(folder / "notes.json", dict(splits.notes))
     return DataNotes({role: len(getattr(splits, role)) for role in ROLES})
+
+
+def tokenizers_of(recipe: Recipe) -> list[ExampleTokenizer]:
+    """One for each model that reads the rows: those of the run, and of arms that differ in their student."""
+    models = [recipe.teacher, *(variant.student for variant in variants_of(recipe))]
+    distinct = [model for n, model in enumerate(models) if model is not None and model not in models[:n]]
+    return [load_example_tokenizer(model, recipe.data) for model in distinct]
 
 
 def pair(context: Context, _: str) -> PairNotes:
@@ -62,11 +74,17 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tupl
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)
+    columns = (head_columns(recipe.student), head_columns(recipe.teacher) if recipe.teacher else None)
+    build.check_embeddings("student", student.template, columns[0])
+    if teacher:
+        build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
-        columns = (head_columns(recipe.student), head_columns(recipe.teacher))
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
+    for tokenizer in (student, teacher):
+        if tokenizer:
+            tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
     return student.template, teacher.template if teacher else None
 
 
@@ -86,10 +104,15 @@ def check_rows(
     # A teacher that is only asked may be given questions whose gold answers it could not give.
     taught = recipe.teacher is not None and recipe.teacher.sft is not None
     sides = [(student, True)] + ([(teacher, taught or build.reads_logits(recipe))] if teacher else [])
+    misfits: dict[str, TooLong] = {}
     for role, examples in rows.items():
         for example in examples:
             for tokenizer, learns in sides:
-                tokenizer.check(example, learned=learns and role in ("train", "dev"))
+                try:
+                    tokenizer.check(example, learned=learns and role in ("train", "dev"))
+                except TooLong as error:
+                    misfits[example.id] = max(error, misfits.get(example.id, error), key=lambda e: e.needed)
+    refuse_misfits(list(misfits.values()), sum(map(len, rows.values())))
     same = recipe.distil.one_vocabulary
     if teacher and same and build.reads_logits(recipe):
         pads: list[Any] = [side.template.tokenizer.pad_token_id for side in (student, teacher)]

@@ -55,13 +55,13 @@ def packed(template: Template, documents: Iterable[str], length: int) -> list[En
 
     Each document has the start token before it, where there is one, and the end token behind it. A row begins with the
     last token of the row before, so that every token but the very first is learned exactly once. Within a row,
-    attention reaches across the border of two documents.
+    attention reaches across the border of two documents. A document that holds the end token's name does not end there.
     """
     tokenizer: Any = template.tokenizer
     start = [] if tokenizer.bos_token_id in (None, tokenizer.eos_token_id) else [tokenizer.bos_token_id]
     ids: list[int] = []
     for text in documents:
-        ids += [*start, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+        ids += [*start, *template.text_ids(text), tokenizer.eos_token_id]
     pieces = (ids[begin : begin + length] for begin in range(0, len(ids) - 1, length - 1))
     return [
         EncodedRow(f"text-{number}", TokenizedExample(piece[:1], piece[1:]), None, True)
