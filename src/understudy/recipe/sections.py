@@ -369,6 +369,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
+    "tasks.paraphrases": False,
+    "tasks.new_questions": False,
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
     "tasks.paraphrases": False,
