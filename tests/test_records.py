@@ -234,7 +234,7 @@ def test_the_figures_of_an_earlier_release(tmp_path: Path) -> None:
     assert run.notes("train-sft", TrainingNotes).plan.steps == 600
     assert run.notes("data", DataNotes).has_unlabelled
     assert run.record("data") == StageRecord(
-        notes={"rows": {"train": 5, "unlabelled": 3}}, made="3798b7a62176", made_from={}
+        notes={"rows": {"train": 5, "unlabelled": 3}}, version="3798b7a62176", input_versions={}
     )
     assert run.is_current("train-sft", ["data"])
 

@@ -31,13 +31,14 @@ Answers = Run | str | os.PathLike[str]
 """A run or its folder, `RUN:ARM`, or a file of predictions."""
 
 
-def distil(recipe: Source, overrides: Overrides = (), *, quiet: bool = False) -> Run:
+def distil(recipe: Source, overrides: Overrides = (), *, quiet: bool = False, retry: bool = False) -> Run:
     """Run a recipe: teacher, distillation, evaluation, report. Called again it goes on where it stopped.
 
     Args:
         recipe: what to run.
         overrides: fields to change.
         quiet: show no progress and no result.
+        retry: ask a teacher that writes texts again about the examples that were set aside.
 
     Returns:
         The finished run; `run.scores`, `run.report`, `run.student` and `run.predictions(arm)` are what came out.
@@ -45,7 +46,7 @@ def distil(recipe: Source, overrides: Overrides = (), *, quiet: bool = False) ->
     Raises:
         UnderstudyError: for a reason that a user can mend; what was done before stays.
     """
-    return perform(recipe_of(recipe, overrides), quiet=quiet)
+    return perform(recipe_of(recipe, overrides), quiet=quiet, retry=retry)
 
 
 def recipe_of(source: Source, overrides: Overrides = ()) -> Recipe:
@@ -68,19 +69,21 @@ def recipe_of(source: Source, overrides: Overrides = ()) -> Recipe:
     return parse_recipe(value, overrides, origin=origin)
 
 
-def perform(recipe: Recipe, *, until: str | None = None, quiet: bool = False) -> Run:
+def perform(recipe: Recipe, *, until: str | None = None, quiet: bool = False, retry: bool = False) -> Run:
     """Do what is missing of a run, its folder locked meanwhile.
 
     Args:
         recipe: of the run.
         until: a stage; only this one and what it needs. Default: all.
         quiet: show no progress and no result.
+        retry: ask a teacher that writes texts again about the examples that were set aside.
 
     Raises:
         UnderstudyError: a stage failed for a reason that a user can mend, or another process works on the run.
     """
     from understudy.pipeline.progress import Console
     from understudy.pipeline.scheduler import execute
+    from understudy.pipeline.set_aside import ask_again
 
     run = Run.of(recipe)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -89,6 +92,8 @@ def perform(recipe: Recipe, *, until: str | None = None, quiet: bool = False) ->
         return run
     with run.lock():
         run.prepare(recipe)
+        if retry:
+            ask_again(run)
         with Console(quiet=quiet) as console:
             console.say(f"run folder: {run.folder}")
             execute(run, recipe, console, until=until)

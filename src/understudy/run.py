@@ -176,7 +176,7 @@ class Run:
         return (
             self.is_done(name)
             and all(self.is_done(need) for need in needs)
-            and self.record(name).made_from == self._versions_of(needs)
+            and self.record(name).input_versions == self._versions_of(needs)
         )
 
     def begin(self, name: str, needs: Sequence[str]) -> None:
@@ -189,6 +189,10 @@ class Run:
             for path in folder.iterdir() if folder.is_dir() else ():
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             write_json(folder / BEGUN, versions)
+
+    def reopen(self, name: str) -> None:
+        """Have a stage go on as if it had been stopped before its end: what it wrote stays, its last word goes."""
+        (self.stage(name) / DONE).unlink(missing_ok=True)
 
     def mark_done(self, name: str, notes: Mapping[str, Any], *, seconds: float = 0.0) -> None:
         """Write the last word of a stage, with a new version mark, which the stages that are made from it write down.
@@ -203,7 +207,7 @@ class Run:
         write_json(self.stage(name) / DONE, record.to_json())
 
     def _versions_of(self, needs: Sequence[str]) -> dict[str, str | None]:
-        return {need: self.record(need).made for need in needs}
+        return {need: self.record(need).version for need in needs}
 
     def record(self, name: str) -> StageRecord:
         """What a finished stage says of itself."""

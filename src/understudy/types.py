@@ -243,6 +243,15 @@ class Request:
     max_tokens: int | None = None
 
 
+PASSING_FAULTS = ("rate limit", "server", "connection", "timeout", "unreadable")
+"""Kinds of reason for which no answer came that another time may not hold (`completers/faults.py` has all kinds)."""
+
+
+def is_passing(reason: str) -> bool:
+    """Whether a completion's reason is one that another time may not hold, so that it is worth asking again."""
+    return reason.partition(":")[0] in PASSING_FAULTS
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What became of a request: an answer, or the reason why there is none.

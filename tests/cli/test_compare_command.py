@@ -85,7 +85,7 @@ def test_evaluate_scores_every_arm_of_a_run(run: Path, good: Good) -> None:
 
 def test_evaluate_reads_the_files_of_other_tools(tmp_path: Path, good: Good) -> None:
     (tmp_path / "a.csv").write_text("Question,Response,Ground Truth\nq,AMF,AMF\nr,SMF,UPF\n", encoding="utf-8")
-    out = good(tmp_path, "evaluate", "a.csv", "--metrics", "exact_match,faithfulness,answer_correctness")
+    out = good(tmp_path, "evaluate", "a.csv", "--metrics", "exact_match,faithfulness,answer_correctness", "--why")
     assert "50.0" in out
     assert re.search(r"not measured: Faithfulness: .*judge", out)
     figures = read_json(tmp_path / "a.scores.json")
@@ -189,6 +189,18 @@ def test_plain_files_give_a_table_json_csv_latex_and_a_page(tmp_path: Path, good
     assert page.count("<svg") == 4
     good(tmp_path, "report", *paths, *QUICK, "--out", "again.html")
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_what_was_not_measured_takes_one_line_unless_asked_for(tmp_path: Path, good: Good) -> None:
+    write(tmp_path, *NAMES[:2])
+    files = [f"{name}.jsonl" for name in NAMES[:2]]
+    options = ("--metrics", "exact_match,faithfulness,answer_relevance", "--resamples", "200")
+    for arguments in (("evaluate", files[0]), ("compare", *files)):
+        lines = [line for line in good(tmp_path, *arguments, *options).splitlines() if line.startswith("not measured")]
+        assert lines == ["not measured: Faithfulness, Answer relevance (reasons: --why)"]
+        lines = [line for line in good(tmp_path, *arguments, *options, "--why").splitlines() if "not measured" in line]
+        assert [line.split(": ")[1] for line in lines] == ["Faithfulness", "Answer relevance"]
+        assert all("judge" in line for line in lines)
 
 
 def test_a_baseline_leaves_the_other_pairs_out(tmp_path: Path, good: Good) -> None:

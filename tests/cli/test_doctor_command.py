@@ -37,6 +37,15 @@ def test_what_the_doctor_refuses_run_refuses_in_the_same_words(house, command):
     assert doctor(house, command, other, "distil.method=byte_aligned").code == 0
 
 
+def test_a_long_difference_is_printed_once_and_every_sound_method_is_named(house, command):
+    done = doctor(house, command, f"student.model={house.models / 'other'}")
+    text = " ".join(done.out.split())
+    assert text.count("student 340 tokens, teacher 300") == 1
+    assert "kd is unsound for this pair: needs one vocabulary, and the two differ (above)" in text
+    sound = [name for name, kind in METHODS.items() if not kind.one_vocabulary]
+    assert f"hint: distil.method={' or '.join(sound)} works across vocabularies" in text
+
+
 def test_only_tokenizers_and_configs_are_read(house, command):
     for side in ("teacher", "student"):
         folder = house.folder / side

@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.house import House, Outcome
+from support.house import House, Outcome, environment
 from support.servers import Call, Reply, Server
 from understudy.files import read_jsonl
 
@@ -107,6 +108,158 @@ def test_a_budget_ends_it_with_one_line_and_what_was_written_is_shown(house: Hou
     assert "explain" in done.out
 
 
+def train_rows(house: House) -> int:
+    return len(read_jsonl(house.run_folder() / "data" / "train.jsonl"))
+
+
+def breaking(house: House, server: Server) -> str:
+    """The recipe with explanations only, and few tries."""
+    choose(house, server)
+    house.recipe["generate"] |= {"steps": ["explain"]}
+    house.recipe["generate"]["teacher"] |= {"max_retries": 0}
+    house.recipe["tasks"]["rationales"] = "explain"
+    return str(house.write_recipe())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Reply(raw=b"<html>sign in</html>"),
+        Reply(raw=b'{"choices": []}'),
+        Reply(None),
+        Reply("no such parameter", status=400),
+        Reply("half", finish="wombat"),
+    ],
+    ids=["html", "no choices", "null", "refused", "unknown end"],
+)
+def test_a_step_of_which_nothing_was_kept_is_an_error_and_is_not_done(
+    house: House, command: Command, broken: Reply
+) -> None:
+    with Server(lambda _: broken) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 1
+        number = train_rows(house)
+        refused = "the endpoint refused the first 10 requests"
+        words = refused if broken.status == 400 else f"nothing was kept of step explain, {number} times asked: "
+        assert words in done.err
+        assert not (house.run_folder() / "stages" / "generate" / "done.json").exists()
+        server.script = reply
+        again = command("generate", recipe)
+    assert again.code == 0, again.err
+    assert len(texts(house, "explain")) == number
+    assert all(row["text"] for row in texts(house, "explain"))
+
+
+def test_texts_that_are_all_rejected_are_an_error_too_and_are_not_asked_for_again(
+    house: House, command: Command
+) -> None:
+    with Server(lambda call: Reply("one two")) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe, "generate.filter.min_words=5")
+        assert done.code == 1
+        assert "nothing was kept of step explain" in done.err
+        assert "short: 2 words, fewer than 5" in done.err
+        assert "explain.jsonl" in done.err
+        calls = len(server.calls)
+        assert command("generate", recipe, "generate.filter.min_words=5").code == 1
+        assert len(server.calls) == calls
+
+
+def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_request(
+    house: House, command: Command
+) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 0, done.err
+        number = train_rows(house)
+        assert f"The teacher gave no answer about 1 of {number} examples (server 1)" in done.out
+        [row] = [row for row in texts(house, "explain") if row["text"] is None]
+        assert row["reasons"] == ["server: 500: the engine died"]
+        calls = len(server.calls)
+        assert command("generate", recipe).code == 0
+        assert len(server.calls) == calls, "it is set aside"
+        assert "(server 1)" in command("generate", recipe, "--retry").out
+        assert len(server.calls) == calls + 1
+        down = False
+        again = command("generate", recipe, "--retry")
+        assert len(server.calls) == calls + 2
+    assert again.code == 0, again.err
+    assert "set aside" not in again.out
+    assert all(row["text"] for row in texts(house, "explain"))
+    assert len(texts(house, "explain")) == number
+
+
+def test_a_run_goes_on_without_what_is_set_aside_and_says_so(house: House, command: Command) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("run", recipe)
+        assert done.code == 0, done.err
+        assert f"no answer about 1 of {train_rows(house)} examples (server 1)" in done.err
+        report = house.run_folder() / "report.html"
+        assert "no answer about 1 of" in report.read_text(encoding="utf-8")
+        down, calls = False, len(server.calls)
+        again = command("run", recipe, "--retry")
+        assert again.code == 0, again.err
+        assert len(server.calls) == calls + 1
+    assert "no answer about" not in again.err
+    assert "no answer about" not in report.read_text(encoding="utf-8"), "what was made of the texts is made anew"
+
+
+@pytest.mark.slow
+def test_a_grid_asks_again_for_all_cells_that_share_the_texts(house: House, command: Command) -> None:
+    down, bad = True, set()
+
+    def script(call: Call) -> Reply:
+        if call.number == 0:
+            bad.add(call.prompt)
+        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
+
+    with Server(script) as server:
+        breaking(house, server)
+        house.recipe["axes"] = {"distil.learning_rate": [0.01, 0.02]}
+        recipe = str(house.write_recipe())
+        done = command("run", recipe)
+        assert done.code == 0, done.err
+        reports = list(house.run_folder().glob("cells/*/report.html"))
+        assert len(reports) == 2
+        assert all("no answer about 1 of" in report.read_text(encoding="utf-8") for report in reports)
+        down, calls = False, len(server.calls)
+        again = command("run", recipe, "--retry")
+        assert again.code == 0, again.err
+        assert len(server.calls) == calls + 1
+    assert not any("no answer about" in report.read_text(encoding="utf-8") for report in reports)
+
+
+def test_a_teacher_that_fails_for_most_examples_stops_the_run(house: House, command: Command) -> None:
+    def script(call: Call) -> Reply:
+        return reply(call) if call.number < 5 else Reply("down", status=503)
+
+    with Server(script) as server:
+        recipe = breaking(house, server)
+        done = command("generate", recipe)
+        assert done.code == 1
+        assert "no answer came for" in done.err
+        server.script = reply
+        assert command("generate", recipe).code == 0
+    assert sum(call.answered for call in server.calls) == len(texts(house, "explain"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -147,6 +300,28 @@ def test_prompts_are_copied_to_be_edited(house: House, command: Command) -> None
     assert {call.prompt.split()[0] for call in server.calls} == {"WHY"}
     again = command("generate", "--prompts-to", str(mine))
     assert (again.code, again.err.split(":")[0]) == (1, "error")
+
+
+@pytest.mark.slow
+def test_processes_that_train_together_wait_for_the_teacher_as_long_as_it_takes(house: House) -> None:
+    """The first process asks; the others' patience with one another is shorter than the teacher takes."""
+    impatient = Path(__file__).resolve().parents[1] / "support" / "impatient.py"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with Server(lambda call: replace(reply(call), delay=0.6)) as server:
+        choose(house, server)
+        house.recipe["generate"] |= {"steps": ["explain"]}
+        house.recipe["generate"]["teacher"] |= {"concurrency": 1}
+        house.recipe["tasks"]["rationales"] = "explain"
+        done = subprocess.run(
+            [sys.executable, *launcher, str(impatient), "4", "generate", str(house.write_recipe())],
+            cwd=house.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(server.calls) == len(texts(house, "explain")) == train_rows(house)
 
 
 def test_help_loads_no_torch() -> None:

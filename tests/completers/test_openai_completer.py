@@ -56,7 +56,7 @@ def test_every_fault_passes_and_every_answer_is_its_own() -> None:
     assert len(server.calls) == 132
     assert asked.usage.calls == 132
     assert asked.usage.retries == 66
-    kinds = {"rate limit": 6, "server": 12, "timeout": 6, "connection": 12, "unreadable": 12, "empty": 18}
+    kinds = {"rate limit": 6, "server": 12, "timeout": 6, "connection": 12, "unreadable": 30}
     assert dict(asked.usage.faults) == kinds
     assert not asked.usage.missing
 
@@ -78,8 +78,9 @@ def test_an_answer_sent_twice_is_never_taken_for_the_next_one() -> None:
         (FAULTS["half"], "connection", 3),
         (FAULTS["html"], "unreadable", 3),
         (FAULTS["blank"], "unreadable", 3),
-        (FAULTS["empty"], "empty", 3),
-        (FAULTS["odd"], "empty", 3),
+        (FAULTS["empty"], "unreadable", 3),
+        (FAULTS["null"], "unreadable", 3),
+        (FAULTS["odd"], "unreadable", 3),
         (Reply("  \n"), "empty", 3),
         (Reply("cut", finish="length"), "unfinished", 1),
         (Reply("", finish="content_filter"), "refused", 1),

@@ -124,7 +124,13 @@ def test_gap_is_not_given_without_a_clear_gap(arms) -> None:
     assert "not clearly better" in near.gaps["exact_match"].reason
     worse = compare_arms({**arms, "teacher": arm(0.05, seed=8)}, resampling=Resampling(300), metrics=("exact_match",))
     assert "worse than the SFT-only" in worse.gaps["exact_match"].reason
+    table = worse.overall.table
+    points = 100 * (table["teacher"]["exact_match"].value - table["sft"]["exact_match"].value)
+    assert f"(teacher − SFT-only is −{-points:.1f} points, 95% interval −" in worse.gaps["exact_match"].reason
     ones, zeros = (Resampled(value, np.full(9, value), np.full(1, value), np.full(1, value)) for value in (1.0, 0.0))
+    weak, strong = (Resampled(value, *(np.full(count, value) for count in (9, 4, 4))) for value in (30.0, 41.5))
+    of_100 = gap_recovered(strong, strong, weak, confidence=0.95, num_clusters=4, maximum=100)
+    assert "teacher − SFT-only is −11.5 points" in of_100.reason
     one = gap_recovered(ones, zeros, ones, confidence=0.95, num_clusters=1)
     assert one.value is None
     assert "too few" in one.reason

@@ -8,9 +8,11 @@ import pytest
 
 from support import scripted_judge
 from support.asking import completer
-from support.servers import Server
+from support.servers import Reply, Script, Server
+from understudy.errors import RunError
 from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanation_results import NotMeasured
+from understudy.evaluation.judge_check import check_judge
 from understudy.metrics import Interval, MetricModels
 from understudy.metrics.significance import Resampling
 from understudy.records import ExplainedPrediction
@@ -59,3 +61,32 @@ def test_what_cannot_be_judged_says_why(server: Server, rows: list[ExplainedPred
     figures = judged_explanations(rows, models, resampling=Resampling(200))["faithfulness"]
     assert isinstance(figures, NotMeasured)
     assert said in figures.reason
+
+
+def silent(script: Script) -> list[tuple[str, str]]:
+    with Server(script) as running:
+        models = MetricModels(judge=completer(running, max_retries=0))
+        figures = judged_explanations([row(0, "The AMF ends N2.")], models, resampling=Resampling(200))
+    return [(metric, figure.reason) for metric, figure in figures.items() if isinstance(figure, NotMeasured)]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("down", status=503),
+        Reply("no such parameter", status=400),
+        Reply(raw=b"<html>"),
+        Reply(raw=b"[" * 100_000),
+        Reply("half", finish="error"),
+    ],
+)
+def test_a_judge_that_was_not_there_is_no_measurement(reply: Reply) -> None:
+    with pytest.raises(RunError, match="the judge m gave no verdict for answer_relevance: "):
+        check_judge("m", silent(lambda _: reply))
+
+
+@pytest.mark.parametrize("reply", [Reply("I would rather not"), Reply("half", finish="length")])
+def test_a_judge_whose_answers_cannot_be_used_leaves_its_metric_out(reply: Reply) -> None:
+    reasons = dict(silent(lambda _: reply))
+    assert "no item got a verdict" in reasons["faithfulness"]
+    check_judge("m", reasons.items())

@@ -9,7 +9,7 @@ import pytest
 
 from support.tiny import llama, tokenizer
 from understudy.errors import ConfigError
-from understudy.evaluation.harness import TaskFigure, gathered, run_tasks
+from understudy.evaluation.harness import TaskFigure, run_tasks, task_figures
 
 
 def test_figures_are_gathered_with_their_errors() -> None:
@@ -17,7 +17,7 @@ def test_figures_are_gathered_with_their_errors() -> None:
         "arc": {"alias": "arc", "acc,none": 0.25, "acc_stderr,none": 0.1, "acc_norm,none": 0.5},
         "gsm8k": {"exact_match,strict-match": 0.75, "exact_match_stderr,strict-match": "N/A"},
     }
-    assert gathered(results) == {
+    assert task_figures(results) == {
         "arc": {"acc": TaskFigure(0.25, 0.1), "acc_norm": TaskFigure(0.5, None)},
         "gsm8k": {"exact_match (strict-match)": TaskFigure(0.75, None)},
     }

@@ -82,6 +82,12 @@ CASES = {
     "kd_squared": ("student", ["distil.scale_by_temperature_squared=true", "distil.loss_temperature=2.0"]),
     "dskd": ("student", ["distil.method=dskd", "distil.loss_temperature=2.0"]),
     "masked": ("other", ["distil.method=dskd_v2", "distil.agreement_threshold=0.5"]),
+    "own_counts": ("other", ["distil.method=dskd_v2", "distil.published=true", "distil.gold_weight=0.3"]),
+    "own_counts_masked": (
+        "other",
+        ["distil.method=dskd_v2", "distil.published=true", "distil.agreement_threshold=0.5"],
+    ),
+    "whole_batch": ("other", ["distil.method=dskd_cma", "distil.published=true"]),
 } | {
     name: ("student" if kind.one_vocabulary else "other", [f"distil.method={name}", "distil.gold_weight=0.3"])
     for name, kind in METHODS.items()

@@ -17,6 +17,7 @@ from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
+from understudy.knowledge.step_counts import empty_steps
 from understudy.knowledge.store import read_step, with_rationales
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
@@ -206,12 +207,55 @@ def test_a_fault_that_passes_is_asked_about_again_another_time(tmp_path: Path) -
     with Server(script) as server:
         record = generate(examples(3), config, completer(server, tmp_path, max_retries=1), tmp_path)
         assert (record.finished, record.left, record.stopped) == (2, 1, "")
+        assert record.set_aside == {"server": 1}
         assert rows(tmp_path, *FOUR)["explain", "e1", None, 0].reasons[0].startswith("server: 503")
         down = False
         record = generate(examples(3), config, completer(server, tmp_path), tmp_path)
     assert (record.finished, record.left) == (3, 0)
     assert all(row.kept for row in rows(tmp_path, *FOUR).values())
     assert sum(call.answered for call in server.calls) == 12
+
+
+BROKEN = {
+    "html": Reply(raw=b"<html>sign in</html>"),
+    "no choices": Reply(raw=b'{"choices": []}'),
+    "null": Reply(None),
+    "blank": Reply(" "),
+    "refused": Reply("no such parameter", status=400),
+    "brackets": Reply(raw=b"[" * 100_000),
+    "error": Reply(raw=b'{"error": {"code": 503, "message": "overloaded"}}'),
+}
+
+
+@pytest.mark.parametrize("broken", list(BROKEN))
+def test_where_nothing_came_of_a_step_all_of_it_is_asked_again(tmp_path: Path, broken: str) -> None:
+    """Whatever the reason: if it was none of the questions', it may have been mended since."""
+    config, down = GenerateConfig(steps=("explain", "counterfactual")), True
+
+    def script(call: Call) -> Reply:
+        return BROKEN[broken] if down and kind(call) == "counterfactual" else reply(call)
+
+    with Server(script) as server:
+        record = generate(examples(4), config, completer(server, tmp_path / "cache", max_retries=0), tmp_path)
+        assert empty_steps(record.steps) == ["counterfactual"]
+        assert (record.finished, record.left) == (0, 4)
+        down, before = False, len(server.calls)
+        record = generate(examples(4), config, completer(server, tmp_path / "cache"), tmp_path)
+        assert (record.finished, record.left, empty_steps(record.steps)) == (4, 0, [])
+        assert len(server.calls) == before + 8, "the explanations come from the cache"
+    assert all(row.kept for row in rows(tmp_path, *config.steps).values())
+
+
+def test_where_something_came_what_was_refused_is_not_asked_again(tmp_path: Path) -> None:
+    def script(call: Call) -> Reply:
+        return Reply("too long", status=400) if about(call) == "e1" else reply(call)
+
+    config = GenerateConfig(steps=("explain",))
+    with Server(script) as server:
+        for _ in range(2):
+            record = generate(examples(4), config, completer(server, tmp_path), tmp_path)
+            assert (record.finished, record.left, empty_steps(record.steps)) == (4, 0, [])
+            assert len(server.calls) == 4
 
 
 @pytest.mark.parametrize("limit", [{"max_calls": 30}, {"max_total_tokens": 3_600}, {"max_cost": 0.009}])

@@ -11,8 +11,9 @@ from understudy.data.tasks import split_answer
 from understudy.errors import DataError
 from understudy.knowledge import step as registry
 from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, import_recorded, parse_output, read_recorded
-from understudy.knowledge.store import as_row, read_step
+from understudy.knowledge.store import as_row, read_step, with_rationales
 from understudy.knowledge.text_statistics import figures
+from understudy.knowledge.votes import votes
 from understudy.recipe import DataConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig
 from understudy.types import Example, Knowledge, Provenance
@@ -224,6 +225,33 @@ def by_order(folder, outputs, questions=EXAMPLES):
     return folder / "outputs"
 
 
+@pytest.mark.parametrize("choice", [{}, {"choice": 1}])
+def test_of_two_texts_in_one_place_the_first_is_learned_and_the_other_is_told(tmp_path, choice):
+    texts = ["Ponds are still and shallow water.", "Nobody sweeps goldfish out of garden pools."]
+    path = written(tmp_path / "x.jsonl", *({"id": "a", "text": text, **choice} for text in ["", *texts]))
+    step = "counterfactual" if choice else "explain"
+    record = import_recorded(path, EXAMPLES, GenerateConfig(steps=(step,)), tmp_path / "out")
+    assert [(row.text, row.reasons) for row in read_step(tmp_path / "out", step) if row.id == "a"] == [
+        (None, ("empty: no text was recorded",)),
+        (texts[0], ()),
+        (texts[1], ("duplicate: an earlier text of this example and step is learned",)),
+    ]
+    assert record.steps[step].rejected == {"duplicate": 1}
+    [learned, _] = with_rationales(EXAMPLES, tmp_path / "out", "explain")
+    assert (learned.counterfactuals[1] if choice else learned.rationale) == texts[0]
+
+
+def test_several_answers_of_one_example_are_samples(tmp_path):
+    rows = [{"id": "a", "step": "answer", "text": text} for text in ("pond", "zoo", "pond")]
+    rows.insert(1, {"id": "a", "step": "answer", "text": "pond", "sample": 7})
+    config = GenerateConfig(steps=("answer",))
+    import_recorded(written(tmp_path / "x.jsonl", *rows), EXAMPLES, config, tmp_path / "out")
+    answers = [row for row in read_step(tmp_path / "out", "answer") if row.id == "a"]
+    assert [(row.sample, row.text) for row in answers] == [(0, "pond"), (7, "pond"), (1, "zoo"), (2, "pond")]
+    assert all(row.kept for row in answers)
+    assert votes(answers, EXAMPLES[0]).num == 4
+
+
 def test_outputs_without_ids_are_joined_by_order_then_by_id(tmp_path):
     folder = by_order(tmp_path, [["Wet. So the answer is (e)."], ["Old. So the answer is (d)."]])
     rows = list(read_recorded(folder, EXAMPLES[::-1]))
@@ -273,6 +301,7 @@ def test_another_question_under_the_same_id_is_refused(tmp_path):
         ([{"text": "x"}], "row 1 has no id"),
         ([{"id": "a", "words": "x"}], "row 1 has no text"),
         ([{"id": "a", "text": "x", "choice": "lamp"}], "choice 'lamp' is none of its options"),
+        ([{"id": "a", "text": "x", "sample": "first"}], "row 1: sample 'first' is no number"),
         ([{"id": "a", "text": "x", "answer": 5}], "choice 5 is none of its options"),
         ([{"id": "a", "text": ["x", "y"]}], "row 1: text is no text"),
         ([{"id": "a", **WHOLE, "choice": 5}], "choice 5 is none of its options"),

@@ -362,6 +362,17 @@ def test_demonstrations_that_would_be_misread_are_refused(fields: dict, message:
         parse_demonstrations([row | fields], "people.jsonl")
 
 
+def test_a_demonstration_has_one_question() -> None:
+    rows = [
+        {"id": "1", "question": "q?", "step": "explain", "text": "t"},
+        {"id": "1", "question": "q?", "choices": ["a", "b"], "answers": ["a"], "step": "critique", "text": "u"},
+    ]
+    [shown] = parse_demonstrations(rows, "people.jsonl")
+    assert (shown.example.question, shown.example.choices, shown.example.answers) == ("q?", ("a", "b"), ("a",))
+    with pytest.raises(DataError, match="row 3 is no demonstration: '1' has another question further up"):
+        parse_demonstrations([*rows, {"id": "1", "question": "other?", "step": "revise", "text": "v"}], "people.jsonl")
+
+
 def test_a_row_without_a_text_shows_nothing() -> None:
     rows = [{"id": "1", "question": "q?", "step": "explain", "text": None}, {"id": "1", "step": "explain", "text": "t"}]
     [shown] = parse_demonstrations(rows, "people.jsonl")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from nltk.tokenize import wordpunct_tokenize
 from nltk.translate.meteor_score import meteor_score, single_meteor_score
 
+from support.golden import NUMBERS, SENTENCES, THESAURUS
 from understudy.metrics import score
 from understudy.metrics.meteor import meteor_words, sentence_meteor, synonyms_of
 
@@ -167,3 +168,16 @@ def test_signature_says_whether_there_is_a_wordnet() -> None:
     assert f"nltk:{nltk.__version__}" in signature
     assert "tokenizer:wordpunct" in signature
     assert ("|wordnet:absent|" in signature) == (",synonym|" not in signature)
+
+
+def test_the_third_stage_gives_the_numbers_of_nltk_with_an_invented_wordnet() -> None:
+    """Written down once; the tests above ask whichever nltk is installed."""
+    theirs = NUMBERS["meteor"]["numbers"]
+    for name, sets in (("with_synonyms", THESAURUS), ("without", ())):
+        synonyms = synonyms_of(Thesaurus(sets))
+        ours = [
+            sentence_meteor(meteor_words(prediction), meteor_words(reference), synonyms)
+            for prediction, reference in SENTENCES
+        ]
+        assert ours == pytest.approx(theirs[name], rel=1e-6)
+    assert theirs["with_synonyms"] != theirs["without"]

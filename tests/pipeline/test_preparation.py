@@ -106,7 +106,7 @@ def test_rows_that_do_not_fit_are_counted_once_with_the_length_that_would_do(
     tmp_path: Path, short_models: Path
 ) -> None:
     rows = [*GOOD, LONG, {**LONG, "question": "word " * 210}]
-    with pytest.raises(TooLong, match="^2 of 32 rows do not fit; data.max_length=[0-9]+ would do for all") as error:
+    with pytest.raises(TooLong, match=r"^2 of 32 rows do not fit; data\.max_length=\d+ would do for all") as error:
         prepared(tmp_path / "a", short_models, rows)
     prepared(tmp_path / "b", short_models, rows, max_length=error.value.needed)
     with pytest.raises(TooLong, match="the question takes"):

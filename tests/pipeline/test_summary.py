@@ -11,8 +11,9 @@ from understudy.errors import ConfigError
 from understudy.metrics.significance import Resampling
 from understudy.pipeline.model_card import model_card
 from understudy.pipeline.preflight import check_evaluation
-from understudy.pipeline.summary import summary
+from understudy.pipeline.summary import answers_sentence, summary
 from understudy.recipe import parse_recipe
+from understudy.records import AnswersNotes
 
 
 def rows(right: int, num: int) -> list[dict[str, Any]]:
@@ -46,7 +47,7 @@ def test_one_item_has_no_interval_and_needs_none() -> None:
     found = comparison(1, teacher=1, sft=0, distilled=1)
     assert any("a difference of +100.0 (no interval) points" in line for line in summary(found).headline)
     card = model_card(parse_recipe({}), found)
-    assert "| distilled | 1.000 |" in card
+    assert "| distilled | 100.0 |" in card
 
 
 def test_the_card_has_a_cell_for_every_metric_of_every_arm() -> None:
@@ -63,6 +64,16 @@ def test_the_terminal_shows_only_metrics_that_some_arm_has() -> None:
     shown = summary(comparison(30, teacher=30, sft=3, distilled=20))
     assert "choice_accuracy" not in shown.metrics
     assert shown.arms["distilled"]["exact_match"] == 20 / 30
+
+
+def test_a_report_without_a_seqkd_arm_does_not_speak_of_one() -> None:
+    notes = AnswersNotes(1200, 1100, {})
+    asked = "The teacher was asked 1,200 questions; 1,100 answers were kept."
+    assert answers_sentence(notes, "", ["sft", "distilled"]) == asked
+    assert answers_sentence(notes, "", ["seqkd"]) == asked
+    both = answers_sentence(notes, "mine", ["seqkd", "distilled", "mine"])
+    assert both.startswith("The teacher was asked 1,200 questions for mine; ")
+    assert both.endswith("SeqKD and distilled read the same prompts.")
 
 
 @pytest.mark.parametrize(

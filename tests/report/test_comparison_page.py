@@ -27,7 +27,7 @@ from understudy.report.formatting import rounded_up
 from understudy.report.headline import headline
 from understudy.report.judges import reliability
 from understudy.report.tables import CSV_COLUMNS, csv_table, latex, latex_table
-from understudy.report.verdicts import needed, verdict
+from understudy.report.verdicts import items_needed_text, verdict
 
 EVIL = "<script>alert('owned')</script><img src=x onerror=alert(1)> & \\input{x} $1$ {{ 7*7 }}"
 METRICS = ("exact_match", "token_f1", "bleu", "rougeL", "chrf", "faithfulness")
@@ -99,7 +99,7 @@ def test_page_is_whole_and_loads_nothing(three: dict[str, Any], tmp_path: Path) 
     assert all(target.startswith("#") for target in seen.loads)
     assert not {"script", "link", "img", "iframe"} & seen.tags
     assert not re.search(r"https?://|url\((?!#)|@import", text)
-    assert text.count("<svg") == 4
+    assert text.count("<figure>") == 4
     assert page(three, tmp_path) == text
 
 
@@ -145,7 +145,7 @@ def test_two_systems_have_a_verdict_and_no_ranks(two: dict[str, Any], tmp_path: 
         in answer.sentences[0]
     )
     text = page(two, tmp_path)
-    assert text.count("<svg") == 3
+    assert text.count("<figure>") == 3
     assert 'id="ranks"' not in text
 
 
@@ -197,10 +197,26 @@ def test_words_follow_the_figures(two: dict[str, Any]) -> None:
     assert "too few items" in headline(unknown).sentences[1]
 
 
+def test_the_items_needed_are_those_of_the_correction(two: dict[str, Any]) -> None:
+    """One test alone would have 300 items, its step in Holm's correction needs 505."""
+    corrected = change(two, better="", p_holm=0.08, p_value=0.01, items_needed=505.0)
+    test = corrected["comparison"]["tests"][0]
+    test["comparison"]["items_needed"] = 300.0
+    assert verdict(test) == "not significant after correction (p = 0.010 alone); 510 items would be needed"
+    assert (
+        "for one of the size seen here, 510 items would be needed after the correction."
+        in headline(corrected).sentences[1]
+    )
+    [row, *_] = csv.DictReader(io.StringIO(csv_table(corrected)))
+    assert (row["items_needed"], row["items_needed_holm"]) == ("300.0", "505.0")
+    del test["items_needed"]  # a file of an earlier release
+    assert verdict(test).endswith("300 items would be needed")
+
+
 def test_counts_in_words() -> None:
     assert [rounded_up(n) for n in (7, 48.1, 100, 101, 1834.2, 99_001)] == [7, 49, 100, 110, 1900, 100_000]
-    assert needed({"items_needed": 3e9, "n": 5}) == "over a million items would be needed"
-    assert needed({"items_needed": None, "n": 5}) == "no number of items would show it"
+    assert items_needed_text({"items_needed": 3e9, "n": 5}) == "over a million items would be needed"
+    assert items_needed_text({"items_needed": None, "n": 5}) == "no number of items would show it"
 
 
 def test_limits_are_of_this_comparison(three: dict[str, Any], two: dict[str, Any]) -> None:
@@ -232,7 +248,7 @@ def test_a_judge_in_words() -> None:
         "5.0% of its verdicts",
         "2 (refused)",
         "25.0%",
-        "0.200",
+        "standard deviation of a verdict 20.0 points",
         "0.80",
     ):
         assert phrase in text
@@ -281,7 +297,7 @@ def test_the_radar_stands_in_the_middle(three: dict[str, Any]) -> None:
     overall = {**three["overall"], "table": table}
     plot = radar_plot({**three, "overall": overall, "systems": [{"name": arm} for arm in arms]})
     assert plot is not None
-    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[0])
+    width = float(re.findall(r'viewBox="0 0 ([\d.]+)', plot)[-1])  # behind the marks of the legend
     [place] = re.findall(r'text-anchor: middle[^>]* x="([\d.]+)"[^>]*>Exact match<', plot)
     assert abs(float(place) / width - 0.5) < 0.03
 

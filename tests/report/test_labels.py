@@ -10,8 +10,11 @@ from understudy.report.labels import LABELS, label_of, labels
 
 def test_every_arm_has_a_label_and_every_label_an_arm() -> None:
     assert LABELS.keys() == ARMS.keys()
-    assert len({label.colour for label in LABELS.values()}) == len(ARMS)
-    assert len({label.marker for label in LABELS.values()}) == len(ARMS)
+    assert (
+        len({label.colour for label in LABELS.values()})
+        == len({label.marker for label in LABELS.values()})
+        == len(ARMS)
+    )
     assert all(label_of(arm).title for arm in trained_arms())
 
 

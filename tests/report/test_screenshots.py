@@ -10,12 +10,20 @@ from typing import Any
 
 import pytest
 
+from support.arms import compare_arms
 from support.embedded_answers import NAMES, embedded_answers
 from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
+from understudy.files import parse_json
 from understudy.metrics.significance import Resampling
+from understudy.records import ModelSpeed
+from understudy.report import ReportInputs, render_report
 from understudy.report.comparison_page import render_comparison
+from understudy.report.grid_page import render_grid
+from understudy.report.grid_reading import grid_analysis
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -25,7 +33,9 @@ FLAGS = [
 LOOKS = {
     "desktop": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "tablet": {"viewport": {"width": 768, "height": 1024}, "color_scheme": "light"},
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
+    "dark phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
 }
 LONG = "an-untrained-student-with-a-very-long-name-of-its-own-v0.1"
 
@@ -42,6 +52,11 @@ FAULTS = """() => {
       if (t.left < frame.left - 1 || t.right > frame.right + 1 || t.top < frame.top - 1 || t.bottom > frame.bottom + 1)
         faults.push(`plot ${number} cuts off: ${text.textContent.trim()}`);
     }
+    const shrunk = frame.width / svg.viewBox.baseVal.width;
+    for (const text of texts) {
+      const size = parseFloat(getComputedStyle(text).fontSize) * shrunk;
+      if (size < 8) faults.push(`plot ${number} has letters of ${size} px: ${text.textContent.trim()}`);
+    }
     const plain = texts.filter(upright).map(text => [text.textContent.trim(), box(text)]);
     plain.forEach(([one, p], i) => plain.slice(i + 1).forEach(([other, q]) => {
       const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
@@ -49,6 +64,13 @@ FAULTS = """() => {
       if (wide > 2 && high > 3) faults.push(`plot ${number}: ${one} lies over ${other}`);
     }));
   });
+  // What is cut off can be scrolled to, and says so: by a bar and by a shade at the edge.
+  for (const element of document.querySelectorAll('.scroll, figure')) {
+    const style = getComputedStyle(element);
+    if (!element.checkVisibility({contentVisibilityAuto: true}) || element.scrollWidth <= element.clientWidth) continue;
+    if (style.overflowX !== 'auto') faults.push(`cannot be scrolled: ${element.textContent.trim().slice(0, 40)}`);
+    if (!style.backgroundAttachment.includes('scroll')) faults.push('a wide part does not say that it scrolls');
+  }
   for (const element of document.querySelectorAll('h1, h2, h3, p, li, dd, article')) {
     if (box(element).right > innerWidth + 1) faults.push(`runs out of the window: ${element.textContent.slice(0, 40)}`);
   }
@@ -82,11 +104,37 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, systems in {"two": few, "many": many, "one_item": one}.items():
         comparison = compare(score_systems(systems, text), resampling=Resampling(300))
         render_comparison(comparison.to_dict(), folder / f"{name}.html")
+    study = parse_json((RESULTS / "telecom_study.json").read_bytes())
+    render_grid(grid_analysis(study), folder / "grid.html")
+    render_report(run_inputs(), folder / "run.html")
     return {path.stem: path for path in folder.glob("*.html")}
 
 
+def run_inputs() -> ReportInputs:
+    """A run of all arms, with curves, sizes and speeds."""
+    shares = {"teacher": 6, "distilled": 5, "seqkd": 5, "kd_gold": 4, "sft": 3, "base_student": 1, "majority": 2}
+    arms = {arm: [row(k, right=k % 7 < share) for k in range(42)] for arm, share in shares.items()}
+    curves = {f"train:{arm}": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}] for arm in ("distilled", "sft")}
+    models = {"teacher": ModelSpeed(2_000_000, 8e6, 40.0, 2000.0), "student": ModelSpeed(500_000, 2e6, 10.0, 5000.0)}
+    comparison = compare_arms(arms, resampling=Resampling(200)).to_dict()
+    return ReportInputs(name="telecom-qa", comparison=comparison, curves=curves, models=models)
+
+
+def row(number: int, *, right: bool) -> dict[str, Any]:
+    text = f"function {number} of the core"
+    facts = {"kind": ("phrasing", "two_step")[number % 2], "gold_fact": number % 3 == 0, "group": f"fact{number}"}
+    return {"id": f"q{number}", "references": [text], "prediction": text if right else "no idea", **facts}
+
+
+def test_a_best_cell_lies_inside_the_box_of_a_telephone(browser: Any, pages: dict[str, Path]) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(pages["grid"].as_uri())
+    plot, box = page.locator("figure svg").bounding_box(), page.locator("figure").bounding_box()
+    assert plot["x"] + plot["width"] <= box["x"] + box["width"]
+
+
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", ["two", "many", "one_item"])
+@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid"])
 def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()
@@ -102,7 +150,7 @@ def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name:
     assert len(shot) > 20_000
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) / 3
-    assert (light > 200) == (look != "dark")
+    assert (light > 200) == ("dark" not in look)
     assert said == []
     assert fetched == [pages[name].as_uri()]
     context.close()

@@ -33,6 +33,7 @@ class Call:
         body: the parsed body.
         headers: names in lower case.
         key: hash of the body.
+        path: what was asked of the server.
         answered: whether a whole answer with status 200 was written to the connection.
     """
 
@@ -41,6 +42,7 @@ class Call:
     body: dict[str, Any]
     headers: dict[str, str]
     key: str
+    path: str = "/v1/chat/completions"
     answered: bool = False
 
     @property
@@ -54,7 +56,7 @@ class Reply:
     """What to do with a call.
 
     Attributes:
-        text: the answer; a whole chat completion is built around it.
+        text: the answer, or its parts; a whole chat completion is built around it.
         status: HTTP status.
         raw: the body as it is sent, in place of the chat completion.
         headers: further headers.
@@ -64,12 +66,12 @@ class Reply:
         act: `send`; `reset` the connection instead of answering; send it `twice`; stop `half` way; `hang` for ever.
     """
 
-    text: str | None = ""
+    text: str | list[dict[str, Any]] | None = ""
     status: int = 200
     raw: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
-    finish: str = "stop"
+    finish: str | None = "stop"
     tokens: tuple[int, int] | None = (7, 3)
     act: str = "send"
 
@@ -154,11 +156,12 @@ class Server:
 
     async def _read(self, reader: asyncio.StreamReader) -> Call | None:
         head = await reader.readuntil(b"\r\n\r\n")
-        lines = head.decode("latin-1").split("\r\n")[1:]
+        first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         key = hashlib.sha256(body).hexdigest()[:16]
-        call = Call(self._count, self._attempts[key], json.loads(body), headers, key)
+        parsed = json.loads(body) if body else {}
+        call = Call(self._count, self._attempts[key], parsed, headers, key, first.split()[1])
         self._count += 1
         if self._keep:
             self._attempts[key] += 1

@@ -132,6 +132,23 @@ def test_cross_model_total_is_the_sum_of_its_terms():
     assert len(case.signal.target_ids) != len(case.targets)
 
 
+def test_published_deviations_go_over_prompt_and_padding():
+    case = Case("dskd_cma", published=True)
+    tokens, teacher = case.batch["teacher"], case.made.teacher
+    mask, table = tokens["target_mask"], teacher.get_input_embeddings()
+    assert not tokens["inputs"]["attention_mask"].all()
+    with torch.no_grad():
+        states = teacher(**tokens["inputs"], output_hidden_states=True).hidden_states[-1]
+        # Every position outside the target counts as the token of id 0.
+        inputs = table(tokens["inputs"]["input_ids"].masked_fill(~mask, 0))
+        targets = table(torch.zeros_like(mask, dtype=torch.long).masked_scatter(mask, tokens["target_ids"]))
+    deviations = case.signal.deviations
+    torch.testing.assert_close(deviations.hidden, states.std())
+    torch.testing.assert_close(deviations.targets, targets.std())
+    torch.testing.assert_close(deviations.keys, torch.cat([inputs, targets], -1).std())
+    assert case.result().total != Case("dskd_cma").result().total
+
+
 @pytest.mark.parametrize("method", ["kd", "dskd", "dskd_cma"])
 def test_statistics_change_no_value(method):
     case = Case(method)

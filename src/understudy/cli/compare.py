@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.comparison_options import CompareOptions, Sources, with_options
+from understudy.cli.comparison_options import CompareOptions, Sources, Why, with_options
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where comparison.json, .csv and .tex go.")]
 
@@ -17,6 +17,7 @@ def compare(
     sources: Sources,
     options: CompareOptions,
     out: Out = Path("comparison"),
+    why: Why = False,
 ) -> None:
     """Set runs, arms or files of predictions side by side; one run alone compares its arms."""
     from understudy.cli import comparison_tables
@@ -28,5 +29,5 @@ def compare(
     for name, text in (("comparison.csv", csv_table(comparison)), ("comparison.tex", latex_table(comparison))):
         with atomic(out / name) as handle:
             handle.write(text)
-    comparison_tables.comparison(comparison)
+    comparison_tables.comparison(comparison, why=why)
     typer.echo(f"figures: {out / 'comparison.json'}, .csv, .tex; a page of them: understudy report {out}")

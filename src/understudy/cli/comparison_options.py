@@ -57,6 +57,8 @@ Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="SYSTEM", help="Test every system against this one only.")
 ]
 
+Why = Annotated[bool, typer.Option("--why", help="Say of each metric that was not measured why.")]
+
 
 @dataclass(frozen=True)
 class ScoreOptions:

@@ -50,8 +50,13 @@ def _table(title: str, columns: Sequence[str], left_aligned: Sequence[int] = (0,
     return table
 
 
-def scores(results: Evaluation) -> None:
-    """Every score with its interval, one column a system; signatures; what was not measured and why."""
+def scores(results: Evaluation, *, why: bool = False) -> None:
+    """Every score with its interval, one column a system; signatures; what was not measured.
+
+    Args:
+        results: what was scored.
+        why: say of each metric that was not measured why.
+    """
     console, systems = _console(), results.systems
     level = f"{results.settings.confidence:.0%}"
     counts = {system.items for system in systems.values()}
@@ -72,7 +77,7 @@ def scores(results: Evaluation) -> None:
             if metric in JUDGED:
                 description = "; ".join(judges.reliability(score.details))
                 console.print(_line(f"{metric_label(metric)}, {arm_label(name)}: {description}"), soft_wrap=True)
-    _missing(console, results.not_measured, list(systems))
+    _missing(console, results.not_measured, list(systems), why=why)
     _notes(console, results.notes)
 
 
@@ -87,7 +92,16 @@ def _score(system: SystemScores, metric: str) -> Text:
     return Text(text, justify="right")
 
 
-def _missing(console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str]) -> None:
+def _missing(
+    console: Console, not_measured: Mapping[str, Mapping[str, str]], systems: Sequence[str], *, why: bool
+) -> None:
+    """One line for all of them, so that the answer is not pushed out of sight; with `why`, a line for each."""
+    if not_measured and not why:
+        metrics = ", ".join(map(metric_label, not_measured))
+        lacking = {name for reasons in not_measured.values() for name in reasons}
+        systems_text = "" if lacking >= set(systems) else f" for {', '.join(map(arm_label, sorted(lacking)))}"
+        console.print(_line(f"not measured{systems_text}: {metrics} (reasons: --why)"), soft_wrap=True)
+        return
     for metric, reasons in not_measured.items():
         for reason in dict.fromkeys(reasons.values()):
             lacking = [arm_label(name) for name in systems if reasons.get(name) == reason]
@@ -103,13 +117,18 @@ def _notes(console: Console, notes: Sequence[str]) -> None:
 # Comparisons ----------------------------------------------------------------------------------------------------------
 
 
-def comparison(comparison_json: Mapping[str, Any]) -> None:
-    """The answer, then one table a pair: difference, interval, corrected p, effect, and what it would take."""
+def comparison(comparison_json: Mapping[str, Any], *, why: bool = False) -> None:
+    """One table a pair: difference, interval, corrected p, effect, and what it would take; then the answer.
+
+    Args:
+        comparison_json: `Comparison.to_dict()`.
+        why: say of each metric that was not measured why.
+    """
     console, level = _console(), f"{comparison_json['comparison']['settings']['confidence']:.0%}"
     for a, b in contrasts_of(comparison_json):
         table = _table(
             f"{arm_label(a)} − {arm_label(b)}",
-            ["metric", f"difference, {level}", "p (Holm)", "effect d", "in words"],
+            ["metric", f"points, {level}", "p (Holm)", "effect d", "in words"],
             left_aligned=(0, 4),
         )
         for test in all_tests(comparison_json):
@@ -117,7 +136,7 @@ def comparison(comparison_json: Mapping[str, Any]) -> None:
                 table.add_row(*_test(comparison_json, test))
         console.print(table)
     _seeds(console, comparison_json)
-    _missing(console, comparison_json["not_measured"], names_of(comparison_json))
+    _missing(console, comparison_json["not_measured"], names_of(comparison_json), why=why)
     _notes(console, comparison_json["notes"])
     outcome = headline(comparison_json)
     for sentence in (outcome.verdict, *outcome.sentences):
@@ -144,7 +163,7 @@ def _seeds(console: Console, comparison: Mapping[str, Any]) -> None:
     if not comparison["seeds"]:
         return
     for shown_systems in _column_blocks(console, list(comparison["seeds"]), 14):
-        table = _table("mean ± standard deviation over seeds", ["metric", *map(arm_label, shown_systems)])
+        table = _table("mean ± standard deviation over seeds, 0 to 100", ["metric", *map(arm_label, shown_systems)])
         for metric in comparison["metrics"]:
             factor, cells = scale(comparison, metric), []
             for name in shown_systems:
@@ -166,7 +185,11 @@ def _column_blocks(console: Console, names: list[str], width: int) -> list[list[
 def tasks(results: TaskResults) -> None:
     """Figures of lm-eval tasks with their standard errors."""
     console = _console()
-    table = _table(f"lm-eval {results.version}", ["task", "metric", "value", "standard error"], left_aligned=(0, 1))
+    table = _table(
+        f"lm-eval {results.version}, each metric on its own scale",
+        ["task", "metric", "value", "standard error"],
+        left_aligned=(0, 1),
+    )
     for task, figures in results.tasks.items():
         for metric, value in figures.items():
             error = value.standard_error

@@ -52,7 +52,7 @@ def print_report(report: DoctorReport) -> None:
     _methods(console, report)
     method = report.methods[report.method]
     if report.unsound:
-        message = f"{report.method} is unsound for this pair: {method.why}"
+        message = f"{report.method} is unsound for this pair: {_brief(method.why, report)}"
         console.print(_line(message, "red"), soft_wrap=True)
         console.print(_line(f"  hint: {method.hint}"), soft_wrap=True)
     else:
@@ -126,6 +126,12 @@ def _templates(report: DoctorReport) -> list[str]:
     return lines
 
 
+def _brief(why: str, report: DoctorReport) -> str:
+    """A reason without the difference of the vocabularies, which stands above in full."""
+    difference = report.vocabularies.difference
+    return why.replace(f": {difference}", " (above)") if difference else why
+
+
 def _methods(console: Console, report: DoctorReport) -> None:
     shares = report.shares
     table = _table(f"methods, on {shares.rows} of {report.gold_rows} gold rows", "method", "verdict", "aligned", "why")
@@ -133,5 +139,6 @@ def _methods(console: Console, report: DoctorReport) -> None:
     for name, assessment in report.methods.items():
         aligned = "–" if assessment.aligned is None else f"{assessment.aligned:.1%}"
         mark = f"{name} ←" if name == report.method else name
-        table.add_row(mark, _line(assessment.verdict, colours[assessment.verdict]), aligned, _line(assessment.why))
+        why = _brief(assessment.why, report)
+        table.add_row(mark, _line(assessment.verdict, colours[assessment.verdict]), aligned, _line(why))
     console.print(table)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.comparison_options import ScoreOptions, with_options
+from understudy.cli.comparison_options import ScoreOptions, Why, with_options
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN|RUN:ARM|FILE", help="A run folder, one arm of it, or a file of predictions.")
@@ -30,6 +30,7 @@ def evaluate(
     lm_eval: Tasks = None,
     limit: Limit = None,
     out: Out = None,
+    why: Why = False,
 ) -> None:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures."""
     from understudy.cli import comparison_tables
@@ -44,7 +45,7 @@ def evaluate(
     scores = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
     path = _target(source, out)
     write_json(path, scores.to_dict())
-    comparison_tables.scores(scores)
+    comparison_tables.scores(scores, why=why)
     typer.echo(f"scores: {path}")
 
 

@@ -20,6 +20,9 @@ def generate(
     prompts_to: Annotated[
         Path | None, typer.Option("--prompts-to", metavar="FOLDER", help="Copy our prompts there to edit; ask nothing.")
     ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Ask again about the examples that were set aside without an answer.")
+    ] = False,
 ) -> None:
     """Have the teacher write explanations, critiques, counterfactuals … Run it again to go on where it stopped.
 
@@ -39,13 +42,14 @@ def generate(
         raise ConfigError(
             "which recipe?", hint="understudy generate RECIPE; `understudy recipes` lists the shipped ones"
         )
-    _generate(recipe, overrides or [])
+    _generate(recipe, overrides or [], retry=retry)
 
 
-def _generate(recipe: str, overrides: list[str]) -> None:
+def _generate(recipe: str, overrides: list[str], *, retry: bool) -> None:
     from understudy.api import perform
     from understudy.errors import ConfigError
     from understudy.knowledge.pipeline import check
+    from understudy.pipeline.set_aside import set_aside_note
     from understudy.recipe import is_grid, load_recipe, load_yaml
     from understudy.recipe.shipped import find_recipe
     from understudy.run import Run
@@ -61,10 +65,12 @@ def _generate(recipe: str, overrides: list[str]) -> None:
         )
     check(loaded.generate)
     try:
-        perform(loaded, until="generate")
+        perform(loaded, until="generate", retry=retry)
     finally:
         # After a stop too: what was written stays, and is worth a look.
         _print_folder(Run.of(loaded).stage("generate"))
+    if note := set_aside_note(Run.of(loaded)):
+        typer.echo(note)
 
 
 def _print_folder(folder: Path) -> None:

@@ -88,18 +88,18 @@ def _print_table(folder: Path, arms: list[str] | None) -> None:
 
     from understudy.grid import grid_table
     from understudy.grid.table import unfinished
+    from understudy.report.formatting import arm_label, number
 
     rows, waiting_cells = grid_table(folder, arms), unfinished(folder)
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    table = Table(box=None, pad_edge=False)
+    table = Table(title="held-out items, 0 to 100", title_justify="left", box=None, pad_edge=False)
     for title in [*(rows[0].levels if rows else ()), "arm"]:
         table.add_column(_line(title), overflow="fold")
     for name in names:
         table.add_column(_line(HEADERS.get(name, name)), justify="right", overflow="fold")
     for row in rows:
-        values = (row.metrics.get(name) for name in names)
-        cells = ("–" if value is None else f"{value:.4f}" for value in values)
-        table.add_row(*map(_line, (*row.levels.values(), row.arm, *cells)))
+        cells = (number(row.points(name)) for name in names)
+        table.add_row(*map(_line, (*row.levels.values(), arm_label(row.arm), *cells)))
     Console(highlight=False, markup=False, emoji=False).print(table)
     if waiting_cells:
         typer.echo(f"{len(waiting_cells)} cells are not finished: understudy grid status {folder}")
@@ -117,9 +117,11 @@ def _status(cells: list[CellStatus]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from understudy.report.formatting import metric_label, number
+
     states = [cell.state for cell in cells]
     counts = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
-    metric = next((cell.metric for cell in cells if cell.metric), "score")
+    metric = next((f"{metric_label(cell.metric)}, 0 to 100" for cell in cells if cell.metric), "score")
     table = Table(title=f"{len(cells)} cells: {counts}", title_justify="left", box=None, pad_edge=False)
     for title in cells[0].levels:
         table.add_column(_line(title))
@@ -127,7 +129,7 @@ def _status(cells: list[CellStatus]) -> Table:
         table.add_column(title, justify="left" if title in ("state", "at work") else "right")
     for cell in cells:
         work = "; ".join(_progress_text(stage, progress) for stage, progress in cell.stages.items())
-        score = "" if cell.score is None else f"{cell.score:.4f}"
+        score = "" if cell.score is None else number(cell.score)
         figures = (f"{cell.done}/{cell.total}", work, f"{cell.seconds:.0f}", score)
         table.add_row(*map(_line, cell.levels.values()), Text(cell.state, COLOURS[cell.state]), *map(_line, figures))
     return table
@@ -197,14 +199,14 @@ def _unit(unit: Unit) -> str:
     return f"{title(unit.stage)} · {cells_text}"
 
 
-def run(grid: Grid) -> None:
+def run(grid: Grid, *, retry: bool = False) -> None:
     """Run a grid and show its table."""
     from understudy.arms import main_arm
     from understudy.grid import run_grid
 
     console = GridConsole()
     console.say(f"grid folder: {grid.folder} ({len(grid.cells)} cells; understudy grid status {grid.folder})")
-    folder = run_grid(grid, console)
+    folder = run_grid(grid, console, retry=retry)
     _print_table(folder.path, list({main_arm(cell.recipe.evaluate.arms) for cell in grid.cells}))
     console.say(f"table of all arms: {folder.path / 'table.csv'}")
 

@@ -21,16 +21,22 @@ def report(
     title: Title = "",
     out: Out = Path("report.html"),
 ) -> None:
-    """Write the page of a comparison: of runs and files as in `compare`, or of a folder that `compare` wrote."""
+    """Write the page of a comparison: of runs and files, or of what `compare` or `grid report` wrote."""
     from understudy.report.comparison_page import render_comparison
 
-    comparison = saved(sources)
-    render_comparison(comparison or options.compare(sources).to_dict(), out, title=title)
+    document = saved(sources)
+    if document is not None and "cells" in document:
+        from understudy.report.grid_page import render_grid
+        from understudy.report.grid_reading import grid_analysis
+
+        render_grid(grid_analysis(document), out)
+    else:
+        render_comparison(document or options.compare(sources).to_dict(), out, title=title)
     typer.echo(f"report: {out}")
 
 
 def saved(sources: list[str]) -> dict[str, Any] | None:
-    """The comparison that `compare` wrote, where the one source is its folder or its file."""
+    """What `compare` wrote, where the one source is its folder or file, or the `report.json` of a grid."""
     if len(sources) != 1:
         return None
     path = Path(sources[0])
@@ -38,8 +44,8 @@ def saved(sources: list[str]) -> dict[str, Any] | None:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        comparison = parse_json(path.read_bytes())
+        document = parse_json(path.read_bytes())
     except JsonFault:
         return None
-    required = {"comparison", "overall", "systems"}
-    return comparison if isinstance(comparison, dict) and required <= comparison.keys() else None
+    kinds = ({"comparison", "overall", "systems"}, {"cells", "anova", "axes", "settings"})
+    return document if isinstance(document, dict) and any(kind <= document.keys() for kind in kinds) else None

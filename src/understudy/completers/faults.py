@@ -4,19 +4,22 @@
 kind         what happened                              asked again   on the budget
 rate limit   429                                        yes           nothing
 server       5xx, 408, 409                              yes           nothing
+server       200, but the answer broke off              yes           one call
 connection   no connection                              yes           nothing
 connection   broken off while an answer was awaited     yes           one call, all it could have cost
 timeout      no answer within `timeout`                 yes           one call, all it could have cost
-unreadable   200 with something that is no JSON         twice         one call, all it could have cost
-empty        no choice, or one without a text           twice         one call
+unreadable   200 with something that is no completion   twice         one call, all it could have cost
+empty        a text without a character                 twice         one call
 unparseable  no JSON, or JSON that breaks its schema    twice         one call
 unfinished   the answer reached `max_tokens`            no            one call
+unfinished   it ended for a reason that is not known    twice         one call
 refused      withheld by the endpoint                   no            one call
 request      400, 413, 422: this one cannot be answered no            nothing
 budget       calls or tokens are spent                  no            nothing
 ```
 
-Any other 4xx ends the run: the next request would fare no better.
+Any other 4xx ends the run: the next request would fare no better. An error that comes under status 200 is what its own
+code says. A redirect within the host is followed; one to another host, or in a circle, ends the run.
 """
 
 from __future__ import annotations
@@ -29,6 +32,28 @@ from understudy.errors import TeacherError
 
 LONGEST_WAIT = 120.0
 """Seconds; an endpoint that asks for a longer pause is not waited for."""
+
+
+class EndpointError(Exception):
+    """What an endpoint says went wrong, by its status or in a body under status 200.
+
+    Attributes:
+        status: HTTP's, or what the error's own code means.
+        message: the endpoint's words as they came; not to be shown before `redaction.redacted`.
+        headers: of the response.
+        url: that was asked.
+        tokens: what the call read and wrote all the same, where the endpoint said so.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, headers: Any = None, url: str = "", tokens: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(f"{status}")
+        self.status = status
+        self.message = message
+        self.headers = headers if headers is not None else {}
+        self.url = url
+        self.tokens = tokens
 
 
 class Fault(Exception):
@@ -55,7 +80,7 @@ class Fault(Exception):
         tokens: tuple[int, int] | None = None,
         charged: bool = False,
     ) -> None:
-        super().__init__(f"{kind}: {detail}")
+        super().__init__(kind, detail)
         self.kind = kind
         self.detail = detail
         self.retryable = retryable
@@ -63,6 +88,9 @@ class Fault(Exception):
         self.wait = wait
         self.tokens = tokens
         self.charged = charged or unusable
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
 
 
 def status_fault(status: int, message: str, headers: Any, *, key_variable: str) -> Fault | TeacherError:

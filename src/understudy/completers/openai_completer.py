@@ -255,7 +255,8 @@ class _Session:
 
     def _wait(self, state: RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
-        if isinstance(fault, Fault) and fault.unusable:
+        if isinstance(fault, Fault) and fault.kind == "unparseable":
+            # It is another question, with the complaint behind it.
             return 0.0
         jittered = self._waits(state)
         retry_after = fault.wait if isinstance(fault, Fault) else None

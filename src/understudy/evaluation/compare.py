@@ -48,6 +48,7 @@ class Comparison:
         resampling: draws, level and seed of intervals and tests.
         kinds: kind of question -> figures; without systems where these are no arms of a run.
         gold_facts: `in_gold` and `not_in_gold` -> figures on items whose fact stood, or did not stand, in the gold.
+        fields: field of the data (`evaluate.slices`) -> value -> figures.
         gaps: metric -> share of the way from SFT-only to the teacher that the run's own student went.
     """
 
@@ -57,6 +58,7 @@ class Comparison:
     resampling: Resampling
     kinds: Mapping[str, Slice] = field(default_factory=dict)
     gold_facts: Mapping[str, Slice] = field(default_factory=dict)
+    fields: Mapping[str, Mapping[str, Slice]] = field(default_factory=dict)
     gaps: Mapping[str, Gap] = field(default_factory=dict)
 
     def to_dict(self, *, examples: int = 3) -> dict[str, Any]:
@@ -73,6 +75,9 @@ class Comparison:
             "comparison": self.tests.to_dict(),
             "kinds": {kind: part.to_dict() for kind, part in self.kinds.items()},
             "gold_facts": {label: part.to_dict() for label, part in self.gold_facts.items()},
+            "fields": {
+                name: {value: part.to_dict() for value, part in values.items()} for name, values in self.fields.items()
+            },
             "gaps": {metric: gap.to_dict() for metric, gap in self.gaps.items()},
             "chance": chance(scored.predictions),
             "seeds": _seeds(scored),
@@ -116,9 +121,9 @@ def compare(
     if not scored.are_arms:
         return Comparison(scored, overall, tests, resampling, kinds=slices_of(scored, resampling, empty=True)[0])
     main = main_arm(names)
-    kinds, gold_facts = slices_of(scored, resampling, pair=(main, "sft"))
+    kinds, gold_facts, fields = slices_of(scored, resampling, pair=(main, "sft"))
     gaps = gaps_recovered(scored.scores, (main, "sft", "teacher"), scored.clusters, resampling)
-    return Comparison(scored, overall, tests, resampling, kinds, gold_facts, gaps)
+    return Comparison(scored, overall, tests, resampling, kinds, gold_facts, fields, gaps)
 
 
 def _contrasts_of(

@@ -7,8 +7,8 @@ from math import nan
 
 from understudy.metrics import Interval
 
-NOTHING = Interval(nan, nan, nan, 0)
-"""The figure of no items: it has no value."""
+NO_VALUE = Interval(nan, nan, nan, 0)
+"""The mean over no items."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import nn
 from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import prompt_example, split_answer, task_weights, with_answer
 from understudy.errors import ConfigError
-from understudy.evaluation.explanation_results import NOTHING, ExplanationFigures
+from understudy.evaluation.explanation_results import NO_VALUE, ExplanationFigures
 from understudy.evaluation.predict import answers_alone, row_of
 from understudy.metrics import Interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, bootstrap_interval
@@ -274,7 +274,7 @@ def _distractors(row: ExplainedPrediction) -> int:
 
 def interval(values: Sequence[float], clusters: Sequence[Any] | None, resampling: Resampling) -> Interval:
     """Mean and bootstrap interval; without a value where nothing is there."""
-    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NOTHING
+    return bootstrap_interval(values, clusters=clusters, resampling=resampling) if len(values) else NO_VALUE
 
 
 def cluster_names(rows: Sequence[Prediction | Swap]) -> list[str]:

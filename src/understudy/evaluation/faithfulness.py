@@ -82,8 +82,8 @@ def swapped_answers(
             id=example.id,
             group=group_of(example),
             choice=option,
-            before=_read_as(choice_before[example.id], option, example),
-            after=_read_as(_likeliest(scores), option, example),
+            before=_unless_alike(choice_before[example.id], option, example),
+            after=_unless_alike(_likeliest(scores), option, example),
         )
         for (example, option, _), scores in zip(swaps, scores_after, strict=True)
     ]
@@ -94,8 +94,8 @@ def _likeliest(scores: list[float] | None) -> int:
     return int(np.argmax(scores))
 
 
-def _read_as(choice: int, option: int, example: Example) -> int:
-    """The place argued for where the answer reads like it: two options that read the same are one answer."""
+def _unless_alike(choice: int, option: int, example: Example) -> int:
+    """`choice`; `option` where the two read the same, for then they are one answer."""
     return option if folded(example.choices[choice]) == folded(example.choices[option]) else choice
 
 

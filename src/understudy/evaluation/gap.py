@@ -65,33 +65,53 @@ def gaps_recovered(
             )
             for score in measured
         ]
-    figures_drawn = iter(resample(columns, resampling) if columns else ())
+    resampled = iter(resample(columns, resampling) if columns else ())
     return {
-        metric: gap_recovered(*figures, confidence=resampling.confidence, num_clusters=counts[metric])
-        for metric, figures in zip(counts, zip(figures_drawn, figures_drawn, figures_drawn, strict=True), strict=True)
+        metric: gap_recovered(
+            *figures,
+            confidence=resampling.confidence,
+            num_clusters=counts[metric],
+            maximum=scores[systems[0]][metric].maximum,
+        )
+        for metric, figures in zip(counts, zip(resampled, resampled, resampled, strict=True), strict=True)
     }
 
 
 def gap_recovered(
-    distilled: Resampled, sft: Resampled, teacher: Resampled, *, confidence: float, num_clusters: int
+    distilled: Resampled,
+    sft: Resampled,
+    teacher: Resampled,
+    *,
+    confidence: float,
+    num_clusters: int,
+    maximum: float = 1.0,
 ) -> Gap:
     """The gap recovered on one metric, from three arms over the same draws.
 
     A ratio over a denominator that may be 0 says nothing, so it is given only when the interval of teacher − SFT-only
     lies above 0. With little to share out, the ratio's own interval is wide: read it before the value.
+
+    Args:
+        distilled: the run's own student.
+        sft: the SFT-only student.
+        teacher: the teacher.
+        confidence: level of the intervals.
+        num_clusters: independent groups among the items.
+        maximum: the metric's own, so that the reason is in points of 0 to 100.
     """
     distance = teacher.minus(sft)
     low, high = distance.bounds(confidence, num_clusters)
     if not low > 0:
-        return Gap(None, None, None, _reason(distance.value, low, high, confidence))
+        return Gap(None, None, None, _reason(distance.value, low, high, confidence, 100 / maximum))
     share = distilled.minus(sft).over(distance)
     return Gap(share.value, *share.bounds(confidence, num_clusters))
 
 
-def _reason(difference: float, low: float, high: float, confidence: float) -> str:
+def _reason(difference: float, low: float, high: float, confidence: float, factor: float) -> str:
     if low != low:
         return "not given: too few items to tell the teacher from the SFT-only student"
-    figures = f"teacher − SFT-only is {difference:.3g}, {confidence:.0%} interval {low:.3g} to {high:.3g}"
+    points, *interval = (f"{factor * value:+.1f}".replace("-", "−") for value in (difference, low, high))
+    figures = f"teacher − SFT-only is {points} points, {confidence:.0%} interval {' to '.join(interval)}"
     if high < 0:
         return f"not given: the teacher is worse than the SFT-only student ({figures})"
     return f"not given: the teacher is not clearly better than the SFT-only student ({figures})"

@@ -20,7 +20,7 @@ from understudy.records.base import Record
 
 @dataclass(frozen=True)
 class TaskFigure(Record):
-    """A figure of lm-eval.
+    """One metric on one task.
 
     Attributes:
         value: as lm-eval gives it.
@@ -33,7 +33,7 @@ class TaskFigure(Record):
 
 @dataclass(frozen=True)
 class TaskResults(Record):
-    """What lm-eval found; `to_json` is what `lm_eval.json` holds.
+    """Figures of lm-eval; `to_json` is what `lm_eval.json` holds.
 
     Attributes:
         model: the folder of the model.
@@ -89,10 +89,10 @@ def run_tasks(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error
     version = getattr(lm_eval, "__version__", "")
-    return TaskResults(str(folder), limit, version, gathered((results or {}).get("results", {})))
+    return TaskResults(str(folder), limit, version, task_figures((results or {}).get("results", {})))
 
 
-def gathered(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
+def task_figures(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, TaskFigure]]:
     """Task -> metric -> value and standard error, out of lm-eval's `acc,none` and `acc_stderr,none`."""
     table: dict[str, dict[str, TaskFigure]] = {}
     for task, figures in results.items():

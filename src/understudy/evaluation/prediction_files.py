@@ -70,7 +70,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     Raises:
         DataError: a file is absent, unreadable or empty, a column is missing, or the lengths differ.
     """
-    rows, columns = _read(path)
+    rows, columns = _read_rows(path)
     if "prediction" not in columns:
         raise DataError(
             f"{path} has no column with predictions; it has: {listed(rows[0])}",
@@ -88,7 +88,7 @@ def read_predictions(path: Path, references: Sequence[Path] = ()) -> PredictionT
     return PredictionTable(list(map(Prediction.from_json, table)), [row["system"] for row in table], has_ids)
 
 
-def _read(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
+def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
     """The raw rows of a file, and which of its columns is which of ours."""
     if path.is_dir():
         raise DataError(f"{path} is a folder, neither a run nor a file of predictions")
@@ -198,7 +198,7 @@ def _join(table: list[dict[str, Any]], has_ids: bool, path: Path, references: Se
     for row in table:
         row["references"] = []
     for source in references:
-        rows, columns = _read(source)
+        rows, columns = _read_rows(source)
         column = columns.get("references") or (columns.get("prediction") if len(rows[0]) == 1 else None)
         if column is None:
             raise DataError(f"{source} has no column with right answers", hint="name it `reference` or `answers`")

@@ -18,10 +18,15 @@ _CHOICE_SIGNATURE = "accuracy|strip:yes|case:mixed|references:any|ties:share"
 
 
 @dataclass
-class Measured:
-    """Statistics of every arm and metric over all items; rows of zeros where a metric does not apply to an item.
+class ArmScores:
+    """Scores of every arm and metric over all items.
 
-    `missing` holds (arm, metric) -> why it was not measured.
+    Attributes:
+        metric_facts: metric -> its maximum, direction and signature.
+        applies: metric -> `[items]` bool: the items it applies to.
+        scores: (arm, metric) -> `[items, k]` statistics, rows of zeros where the metric does not apply, and the score
+            on the items where it does.
+        missing: (arm, metric) -> why it was not measured.
     """
 
     metric_facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -66,10 +71,10 @@ def align(arms: Mapping[str, Sequence[Prediction]]) -> tuple[dict[str, list[Pred
     tables = {arm: _by_id(arm, rows) for arm, rows in arms.items()}
     name, reference = next(iter(tables.items()))
     for arm, table in tables.items():
-        odd = sorted(map(str, table.keys() ^ reference.keys()))
-        if odd:
+        unshared = sorted(map(str, table.keys() ^ reference.keys()))
+        if unshared:
             raise DataError(
-                f"arms {name} and {arm} answered different items ({len(odd)}, such as {odd[0]!r})",
+                f"arms {name} and {arm} answered different items ({len(unshared)}, such as {unshared[0]!r})",
                 hint="predict again for both arms: a paired test needs the same items",
             )
         changed = [key for key, row in table.items() if row.references != reference[key].references]
@@ -94,28 +99,28 @@ def _by_id(arm: str, rows: Sequence[Prediction]) -> dict[str, Prediction]:
 
 def measure(
     arms: Mapping[str, list[Prediction]], metrics: Sequence[str], notes: list[str], models: MetricModels | None = None
-) -> Measured:
+) -> ArmScores:
     """Score written answers by `metrics` and choices by likelihood; what an arm lacks is noted, never guessed."""
     items = list(zip(*arms.values(), strict=True))
     is_choice = np.array([any(row.choice_scores for row in rows) for rows in items])
-    # an item that every arm only chose from is no written answer
+    # An item on which every arm only compared options has no written answer.
     is_text = np.array([any(row.prediction for row in rows) for rows in items]) | ~is_choice
-    measured = Measured()
+    arm_scores = ArmScores()
     for arm, rows in arms.items():
         text_rows = [row for row, keep in zip(rows, is_text, strict=True) if keep]
         if any(row.prediction is None for row in text_rows):
             notes.append(f"{arm}: written answers not measured, some are missing")
         elif text_rows:
             for name, result in score(**_score_arguments(text_rows), metrics=metrics, models=models).items():
-                measured.add(arm, name, result, is_text)
+                arm_scores.add(arm, name, result, is_text)
         choice_rows = [row for row, keep in zip(rows, is_choice, strict=True) if keep]
         options = [likeliest_options(row) for row in choice_rows]
         if not all(options):
             notes.append(f"{arm}: multiple choice not measured, likelihoods of some options are missing")
         elif choice_rows:
             shares = [right_share(row, tied) for row, tied in zip(choice_rows, options, strict=True)]
-            measured.add(arm, CHOICE_ACCURACY, mean_score(CHOICE_ACCURACY, shares, _CHOICE_SIGNATURE), is_choice)
-    return measured
+            arm_scores.add(arm, CHOICE_ACCURACY, mean_score(CHOICE_ACCURACY, shares, _CHOICE_SIGNATURE), is_choice)
+    return arm_scores
 
 
 def _score_arguments(rows: Sequence[Prediction]) -> dict[str, Any]:

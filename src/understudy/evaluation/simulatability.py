@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.evaluation.explanation_results import NOTHING, NotMeasured, Simulatability
+from understudy.evaluation.explanation_results import NO_VALUE, NotMeasured, Simulatability
 from understudy.evaluation.explanations import cluster_names, interval, option_scores
 from understudy.metrics import Interval
 from understudy.metrics.significance import (
@@ -162,6 +162,6 @@ def _las(
             return (totals[..., 0] / totals[..., 1] + totals[..., 2] / totals[..., 3]) / 2
 
     if not np.isfinite(las(columns.sum(axis=0))):
-        return replace(NOTHING, n=len(gain))
+        return replace(NO_VALUE, n=len(gain))
     figure = resampled_figure(columns, las, resampling=resampling, clusters=clusters)
     return Interval(figure.value, *figure.bounds(resampling.confidence, count_clusters(len(gain), clusters)), len(gain))

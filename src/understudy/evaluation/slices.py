@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 from understudy.evaluation.scoring import Scored
 from understudy.metrics import Interval
 from understudy.metrics.significance import PairTest, Resampling, adjusted, compare_many
+from understudy.metrics.significance.multiple_testing import holm_levels
+from understudy.metrics.significance.power import POWER, items_needed_at
+
+MOST_VALUES = 20
+"""As many values of a field as have figures of their own."""
+OTHERS = "all other values"
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,15 @@ class Slice:
 
 def slices_of(
     scored: Scored, resampling: Resampling, *, pair: tuple[str, str] | None = None, empty: bool = False
-) -> tuple[dict[str, Slice], dict[str, Slice]]:
-    """Kind of question -> figures, and `in_gold`, `not_in_gold` -> figures.
+) -> tuple[dict[str, Slice], dict[str, Slice], dict[str, dict[str, Slice]]]:
+    """Kind of question -> figures; `in_gold`, `not_in_gold` -> figures; field of the data -> value -> figures.
 
     Args:
         scored: systems on all items.
         resampling: as for the whole.
         pair: the two systems whose difference every slice is tested on. The p-values of a metric are corrected (Holm)
-            over all slices of both kinds, for they are shown together.
-        empty: only count the items.
+            over all slices, for they are shown together.
+        empty: only count the items of each kind.
     """
     kinds = {kind: scored.part([row.kind == kind for row in scored.rows]) for kind in _kinds(scored)}
     facts = {
@@ -65,11 +72,30 @@ def slices_of(
             {name: Slice(len(part.rows), len(set(part.clusters)), {}) for name, part in parts.items()}
             for parts in (kinds, facts)
         ]
-        return counts[0], counts[1]
+        return counts[0], counts[1], {}
+    fields = _fields(scored)
     parts = {("kind", name): part for name, part in kinds.items()} | {("fact", n): part for n, part in facts.items()}
+    parts |= {(f"field {name}", value): part for name, values in fields.items() for value, part in values.items()}
     tests = _corrected({key: _tests(part, pair, resampling) for key, part in parts.items()}, resampling.alpha)
     slices = {key: Slice.of(part, resampling, tests[key]) for key, part in parts.items()}
-    return {n: slices["kind", n] for n in kinds}, {n: slices["fact", n] for n in facts}
+    return (
+        {n: slices["kind", n] for n in kinds},
+        {n: slices["fact", n] for n in facts},
+        {name: {value: slices[f"field {name}", value] for value in values} for name, values in fields.items()},
+    )
+
+
+def _fields(scored: Scored) -> dict[str, dict[str, Scored]]:
+    """Field → value → the items that have it: the most frequent values first, the rest of many together."""
+    parts: dict[str, dict[str, Scored]] = {}
+    for name, value_of in scored.systems[0].fields.items():
+        values = [value_of.get(row.id, "") for row in scored.rows]
+        counts = Counter(value for value in values if value).most_common()
+        kept = [value for value, _ in (counts if len(counts) <= MOST_VALUES else counts[: MOST_VALUES - 1])]
+        parts[name] = {value: scored.part([v == value for v in values]) for value in kept}
+        if len(kept) < len(counts):
+            parts[name][OTHERS] = scored.part([bool(v) and v not in kept for v in values])
+    return {name: part for name, part in parts.items() if part}
 
 
 def _kinds(scored: Scored) -> list[str]:
@@ -95,8 +121,9 @@ def _corrected(
     for metric in dict.fromkeys(test.metric for part in tests.values() for test in part):
         family = {key: test for key, part in tests.items() for test in part if test.metric == metric}
         p_values = {key: test.p_value for key, test in family.items()}
-        holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
+        holm, bh, levels = adjusted(p_values, "holm"), adjusted(p_values, "bh"), holm_levels(p_values, alpha)
         for key, test in family.items():
             better = test.ahead if holm[key] < alpha else ""
-            corrected[key].append(replace(test, p_holm=holm[key], p_bh=bh[key], better=better))
+            needed = items_needed_at(test.comparison, levels[key], power=POWER, alpha=alpha)
+            corrected[key].append(replace(test, p_holm=holm[key], p_bh=bh[key], better=better, items_needed=needed))
     return corrected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
 from understudy.tokens.thoughts import has_thought, without_thought
+
+ANSWERABLE = "answerable"
+"""The field by which questions that the context answers are told from those that it leaves open."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class System:
         seed: the training seed, where a recipe tells it.
         family: fingerprint of the recipe without its seed, and the arm: runs that differ only in seed share it.
         notes: what a reader has to know of these predictions, in words.
+        fields: field of the data → id of an item → its value there; of a run whose recipe names some.
     """
 
     name: str
@@ -46,6 +50,7 @@ class System:
     seed: int | None = None
     family: str = ""
     notes: tuple[str, ...] = ()
+    fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def read_systems(sources: Sequence[str], *, arm: str | None = None, references: Sequence[Path] = ()) -> list[System]:
@@ -66,11 +71,11 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
     if references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
     for source in sources:
-        run, named_arm = run_of(source)
+        run, source_arm = run_of(source)
         if run is None:
             systems += _file_systems(source, references)
         else:
-            systems += run_systems(run, named_arm or arm)
+            systems += run_systems(run, source_arm or arm)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -150,8 +155,11 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
         raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+    fields, notes = _fields(run, recipe.evaluate.slices)
     return [
         System(
+            fields=fields,
+            notes=notes if name == next(iter(arms)) else (),
             name=name,
             rows=rows,
             origin=str(run.folder),
@@ -164,6 +172,28 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
         for name, rows in arms.items()
         if arm in (None, name)
     ]
+
+
+def _fields(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Field → item → value, of the test rows that have it; and of a field that none has, that there is none."""
+    if not names:
+        return {}, ()
+    rows = read_jsonl(run.folder / "data" / "test.jsonl")
+    fields = {name: {row["id"]: v for row in rows if (v := _value(row.get("meta") or {}, name))} for name in names}
+    known = sorted({key for row in rows for key in row.get("meta") or {}})
+    notes = tuple(
+        f"evaluate.slices: no test row has a field {name!r}; there are: {', '.join(known) or 'none'}"
+        for name, values in fields.items()
+        if not values
+    )
+    return fields, notes
+
+
+def _value(meta: Mapping[str, Any], name: str) -> str:
+    if name == ANSWERABLE and name not in meta:
+        return "unanswerable" if meta.get("impossible") else "answerable"
+    value = meta.get(name)
+    return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -272,21 +302,21 @@ def same_items(systems: Sequence[System]) -> list[System]:
     """
     if all(system.has_ids for system in systems):
         return list(systems)
-    first = next((system for system in systems if system.has_ids), systems[0])
+    base = next((system for system in systems if system.has_ids), systems[0])
     paired = []
     for system in systems:
-        if len(system.rows) != len(first.rows):
+        if len(system.rows) != len(base.rows):
             raise DataError(
-                f"{first.name} has {len(first.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
+                f"{base.name} has {len(base.rows)} items and {system.name} {len(system.rows)}, and not both have ids",
                 hint="give both files a column `id`, or the same items in the same order",
             )
-        for number, (row, first_row) in enumerate(zip(system.rows, first.rows, strict=True), start=1):
-            if sorted(row.references) != sorted(first_row.references):
+        for number, (row, base_row) in enumerate(zip(system.rows, base.rows, strict=True), start=1):
+            if sorted(row.references) != sorted(base_row.references):
                 raise DataError(
-                    f"cannot pair {first.name} with {system.name}: the right answers of row {number} differ, and not "
+                    f"cannot pair {base.name} with {system.name}: the right answers of row {number} differ, and not "
                     "both have ids",
                     hint="give both files a column `id`, or the same items in the same order",
                 )
-        rows = [replace(row, id=first_row.id) for row, first_row in zip(system.rows, first.rows, strict=True)]
+        rows = [replace(row, id=base_row.id) for row, base_row in zip(system.rows, base.rows, strict=True)]
         paired.append(replace(system, rows=rows))
     return paired

@@ -167,8 +167,8 @@ class GridFolder:
             return False
         needs = (units[id] for id in unit.needs)
         records = {need.name: self.record(need.name, need.id, unit.host.name) for need in needs}
-        versions = {name: need.made if need else None for name, need in records.items()}
-        return None not in versions.values() and record.made_from == versions
+        versions = {name: need.version if need else None for name, need in records.items()}
+        return None not in versions.values() and record.input_versions == versions
 
     # -- failures ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from understudy.records.base import Record, each, read
+from understudy.records.base import Record, list_of, parsed_by
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class GridPlan(Record):
     """
 
     name: str
-    axes: tuple[str, ...] = field(metadata=read(tuple))
-    cells: tuple[PlannedCell, ...] = field(metadata=read(each(PlannedCell)))
+    axes: tuple[str, ...] = field(metadata=parsed_by(tuple))
+    cells: tuple[PlannedCell, ...] = field(metadata=parsed_by(list_of(PlannedCell)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from understudy.grid.units import CellRun, Unit, cell_runs, cell_stages, missing
 from understudy.pipeline.kinds import first_stages
 from understudy.pipeline.preflight import check_trackers
 from understudy.pipeline.scheduler import ready
+from understudy.pipeline.set_aside import ask_again
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Grid
 
@@ -112,8 +113,13 @@ class _GridRun:
                 self.folder.fail(user, unit.name, error)
 
 
-def run_grid(grid: Grid, events: Events) -> GridFolder:
+def run_grid(grid: Grid, events: Events, *, retry: bool = False) -> GridFolder:
     """Run whatever is missing of a grid; a cell that fails is written down, and the rest goes on.
+
+    Args:
+        grid: what to run.
+        events: told of each stage that begins, ends or fails.
+        retry: ask teachers that write texts again about the examples that were set aside.
 
     Returns:
         The grid's folder, with `table.csv` and `table.json` of the cells that are finished.
@@ -128,6 +134,8 @@ def run_grid(grid: Grid, events: Events) -> GridFolder:
     with folder.lock():
         contents = folder.contents(cells)
         folder.prepare(grid, cells)
+        for cell in cells if retry else ():
+            ask_again(cell.run)
         work = _GridRun(grid, folder, cells, contents, events)
         folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
         try:

@@ -12,6 +12,7 @@ from understudy.files import read_json
 from understudy.grid.folder import GridFolder
 from understudy.grid.records import CellFailure, PlannedCell, StageProgress
 from understudy.records import RunSummary, StageRecord
+from understudy.report.formatting import scale
 
 State = Literal["done", "running", "failed", "waiting"]
 
@@ -29,7 +30,7 @@ class CellStatus:
         stages: those at work now, stage → how far it is.
         seconds: what its finished stages took; a shared stage counts in each of its cells.
         metric: what `score` is.
-        score: of the distilled student (else the last arm that there is), once the cell is done.
+        score: of the distilled student (else the last arm that there is), 0 to 100, once the cell is done.
         error: why it failed, with the stage.
     """
 
@@ -101,4 +102,5 @@ def _score(run: Path) -> tuple[str, float | None]:
     main = main_arm(arms)
     arm = main if main in arms else next(name for name in reversed(tuple(arms)) if name not in ARMS or ARMS[name].model)
     metric = metrics[0] if metrics else ""
-    return metric, arms[arm].get(metric)
+    value = arms[arm].get(metric)
+    return metric, None if value is None else value * scale(read_json(run / "scores.json"), metric)

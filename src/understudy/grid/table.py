@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ class TableRow:
         levels: axis → label.
         seed: of the cell's recipe.
         arm: whose answers were scored.
-        metrics: metric → value over all held-out items; None where it could not be measured.
+        metrics: metric → value over all held-out items, on its own scale; None where it could not be measured.
         run: the cell's run folder.
         predictions: its answers, one JSON line an item; None for the majority baseline.
+        maxima: metric → its maximum: 1 or 100.
     """
 
     levels: Mapping[str, str]
@@ -36,6 +37,12 @@ class TableRow:
     metrics: Mapping[str, float | None]
     run: Path
     predictions: Path | None
+    maxima: Mapping[str, float] = field(default_factory=dict)
+
+    def points(self, metric: str) -> float | None:
+        """A metric's value on 0 to 100."""
+        value = self.metrics.get(metric)
+        return None if value is None else 100 * value / self.maxima[metric]
 
 
 def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
@@ -54,16 +61,17 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
         run = folder.cells / cell.run
         if cell.run not in scores:
             scores[cell.run] = _scores(folder, cell)
-        table = scores[cell.run]
-        if table is None:
+        figures = scores[cell.run]
+        if figures is None:
             continue
+        table, maxima = figures["overall"]["table"], {name: m["maximum"] for name, m in figures["metrics"].items()}
         for arm in sorted(table, key=arm_order):
             if arms is not None and arm not in arms:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
             answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
             predictions = answers if arm not in ARMS or ARMS[arm].model else None
-            rows.append(TableRow(cell.levels, cell.seed, arm, metrics, run, predictions))
+            rows.append(TableRow(cell.levels, cell.seed, arm, metrics, run, predictions, maxima))
     return rows
 
 
@@ -81,11 +89,11 @@ def unfinished(path: Path) -> list[Mapping[str, str]]:
 
 
 def _scores(folder: GridFolder, cell: PlannedCell) -> Mapping[str, Any] | None:
-    """Arm → metric → interval; None where the cell is not finished."""
+    """The comparison of a cell's arms; None where the cell is not finished."""
     run = folder.cells / cell.run
     if folder.record("report", cell.stages["report"], cell.run) is None:
         return None
-    return read_json(run / "scores.json")["overall"]["table"]
+    return read_json(run / "scores.json")
 
 
 def as_json(path: Path, arms: Sequence[str] | None = None) -> dict[str, Any]:

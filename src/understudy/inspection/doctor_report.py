@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.records.base import Record, plain
+from understudy.records.base import Record, json_value
 from understudy.tokens.compatibility import AlignmentShares
 from understudy.tokens.template_checks import Thinking
 
@@ -145,7 +145,7 @@ class DoctorReport:
         return {
             "method": self.method,
             "unsound": self.unsound,
-            "methods": plain(self.methods),
+            "methods": json_value(self.methods),
             "student": self.student.to_json(),
             "teacher": self.teacher.to_json(),
             "vocabularies": self.vocabularies.to_json(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from understudy.errors import DataError
@@ -44,14 +44,15 @@ def read_demonstrations(path: str | os.PathLike[str]) -> tuple[Demonstration, ..
 def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tuple[Demonstration, ...]:
     """Demonstrations from rows, a text each, with `id`, `step`, `text`, perhaps `choice`.
 
-    One row of each id also has `question` and whatever else there is of `choices`, `answers` and `context`.
+    One row of each id, or several that say the same, also has `question` and whatever else there is of `choices`,
+    `answers` and `context`.
 
     Args:
         rows: as they stand in a file.
         origin: where they come from, for messages.
 
     Raises:
-        DataError: a row lacks a field, or an id has no question.
+        DataError: a row lacks a field, or an id has no question, or two different ones.
     """
     examples: dict[str, Example] = {}
     texts: list[Knowledge] = []
@@ -62,7 +63,8 @@ def parse_demonstrations(rows: Iterable[Mapping[str, Any]], origin: str) -> tupl
                 sample = int(row.get("sample") or 0)
                 texts.append(Knowledge(name, str(row["step"]), str(row["text"]), row.get("choice"), sample))
             if row.get("question"):
-                examples[name] = _example(name, row)
+                example = _example(name, row)
+                examples[name] = _merged(examples.get(name, example), example)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{origin}: row {number} is no demonstration: {error}", hint="each needs id, step and text"
@@ -87,6 +89,19 @@ def _example(name: str, row: Mapping[str, Any]) -> Example:
         raise TypeError("answers and choices are lists")
     context = None if row.get("context") is None else str(row["context"])
     return Example(name, str(row["question"]), tuple(map(str, answers)), context, tuple(map(str, choices)))
+
+
+def _merged(before: Example, now: Example) -> Example:
+    """One example of two rows that tell of it; what both tell must be the same."""
+    for part in ("question", "answers", "context", "choices"):
+        if getattr(before, part) and getattr(now, part) and getattr(before, part) != getattr(now, part):
+            raise ValueError(f"{now.id!r} has another {part} further up")
+    return replace(
+        before,
+        answers=before.answers or now.answers,
+        context=before.context or now.context,
+        choices=before.choices or now.choices,
+    )
 
 
 class FewShotTurns:

@@ -2,12 +2,13 @@
 
 A step of an example is asked as soon as the steps it waits for are there, so that the teacher always has as many
 questions under way as it takes; no step waits for other examples. Examples are drawn as there is room and written in
-their order as they are finished, so memory does not grow with their number.
+their order as they are finished, so memory does not grow with their number. An example for which an answer did not
+come for a reason that may pass is set aside with its rows: it holds up no other, and is asked about again next time.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,10 @@ from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import RequestBuilder
 from understudy.knowledge.step import Question, Skip
 from understudy.knowledge.store import KnowledgeStore
-from understudy.types import Completer, Completion, Example, Knowledge, Request
+from understudy.types import Completer, Completion, Example, Knowledge, Request, is_passing
 
 MAX_OPEN_EXAMPLES = 2_048
 """So many examples may wait for an earlier one before no further is begun: one answer may be long in coming."""
-
-TRANSIENT_REASONS = ("rate limit", "server", "connection", "timeout")
-"""Kinds of reason for which no answer came that another time may not hold; such examples are asked about again."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -84,6 +82,7 @@ class GenerationRun:
         self.seen = 0
         self.finished = 0
         self.left = 0
+        self.set_aside: Counter[str] = Counter()
         self.stopped = ""
 
     def run(self, completer: Completer) -> None:
@@ -162,8 +161,8 @@ class GenerationRun:
         if kind == "budget":
             self.stopped = self.stopped or completion.reason
             opened.unfinished = kind
-        elif kind in TRANSIENT_REASONS:
-            opened.unfinished = kind
+        elif is_passing(completion.reason):
+            opened.unfinished = opened.unfinished or kind
         opened.rows.append(
             self._builder.row(
                 planned, opened.example, pending.question, pending.request, pending.parameters, completion
@@ -190,6 +189,7 @@ class GenerationRun:
             self._store.write(opened.example.id, rows, finished=not opened.unfinished)
             if opened.unfinished:
                 self.left += 1
+                self.set_aside[opened.unfinished] += 1
             else:
                 self._count_finished()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from understudy.completers.factory import build_completer
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
 from understudy.knowledge.generation import GenerationRun, Progress
@@ -15,8 +16,8 @@ from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import RequestBuilder
 from understudy.knowledge.step import load_user_steps
-from understudy.knowledge.step_counts import count_steps
-from understudy.knowledge.store import KnowledgeStore, read_step
+from understudy.knowledge.step_counts import count_steps, empty_steps
+from understudy.knowledge.store import KnowledgeStore, read_step, unfinish
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example
@@ -42,7 +43,8 @@ def generate(
         progress: called with (finished, of how many or 0, note).
 
     Returns:
-        How it went; the same call later goes on with what is left.
+        How it went; the same call later goes on with what is left: what failed for a reason that may pass, and, in a
+        step of which nothing was kept, whatever did not come at all.
 
     Raises:
         ConfigError: the section is wrong, or a prompt or a step of your own fails.
@@ -50,17 +52,35 @@ def generate(
         RunError: the folder cannot be written.
     """
     builder = RequestBuilder(config, completer, demonstrations)
-    with KnowledgeStore(folder, config.steps, builder.identity) as store:
-        generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
-        generation.run(completer)
-    return WritingNotes(
+    try:
+        with KnowledgeStore(folder, config.steps, builder.identity) as store:
+            generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
+            generation.run(completer)
+    except (TeacherError, KeyboardInterrupt):
+        _reopen(folder, empty_steps(count_steps(folder, config.steps)))
+        raise
+    notes = WritingNotes(
         teacher=completer.name,
         examples=generation.seen,
         finished=generation.finished,
         left=generation.left,
         stopped=generation.stopped,
         steps=count_steps(folder, config.steps),
+        set_aside=dict(generation.set_aside) or None,
     )
+    reopened = _reopen(folder, empty_steps(notes.steps))
+    return replace(notes, finished=notes.finished - reopened, left=notes.left + reopened)
+
+
+def _reopen(folder: str | os.PathLike[str], empty_steps: Iterable[str]) -> int:
+    """Where nothing came of a step the fault is none of the questions': whoever has no text there is asked about again.
+
+    Returns:
+        The number of these examples.
+    """
+    rows = (row for step in empty_steps for row in read_step(folder, step))
+    lost = {row.id for row in rows if row.text is None and row.provenance is not None}
+    return unfinish(folder, lost) if lost else 0
 
 
 def check(config: GenerateConfig) -> None:

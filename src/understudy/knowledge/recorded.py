@@ -11,11 +11,15 @@ A text stands under `rationale`, `explanation` or `text`; `answer`, `choice` (pl
 stand beside it. Lists of texts are raw outputs of a few-shot prompt and have no ids: their files, in the order of their
 numbers, are the outputs for the rows of one file of questions: the one that is named, or the one that lies in the
 folder or in the one above it. An output that runs on into questions of its own is cut before the first of them.
+
+Of several texts of one example, step and option the first is learned; the others stay beside it, rejected as
+`duplicate`. Where a step is sampled (`answer`) they are its samples and are numbered.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +33,7 @@ from understudy.data.tasks import with_answer
 from understudy.errors import DataError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
-from understudy.knowledge.step import load_user_steps
+from understudy.knowledge.step import is_sampled, load_user_steps
 from understudy.knowledge.step_counts import count_steps
 from understudy.knowledge.store import from_row, write_step
 from understudy.recipe import DataConfig, GenerateConfig
@@ -139,7 +143,23 @@ def read_recorded(
     step = next(iter(rows_by_id.values()))[0].step
     for example in examples:
         missing = Knowledge(example.id, step, None, reasons=("missing: no output was recorded",))
-        yield from rows_by_id.get(example.id, (missing,))
+        yield from _distinct(rows_by_id.get(example.id, (missing,)))
+
+
+def _distinct(rows: Iterable[Knowledge]) -> Iterator[Knowledge]:
+    """The rows of one example with those marked, or numbered, that stand where an earlier text stands already."""
+    taken: set[tuple[str, int | None, int]] = set()
+    for row in rows:
+        place = (row.step, row.choice, row.sample)
+        if row.kept and place in taken:
+            if is_sampled(row.step):
+                free = next(number for number in itertools.count() if (*place[:2], number) not in taken)
+                row = replace(row, sample=free)
+            else:
+                row = replace(row, reasons=("duplicate: an earlier text of this example and step is learned",))
+        if row.kept:
+            taken.add((row.step, row.choice, row.sample))
+        yield row
 
 
 def import_recorded(
@@ -324,7 +344,16 @@ def _from_columns(row: Mapping[str, Any], example: Example, path: Path, number: 
         return Knowledge(example.id, step, None, choice, reasons=(reason,), provenance=source)
     place = named_option(answer, example.choices) if answer else None
     answer = answer if place is None else example.choices[place]
-    return Knowledge(example.id, step, with_answer(text, answer) if answer else text, choice, provenance=source)
+    text = with_answer(text, answer) if answer else text
+    return Knowledge(example.id, step, text, choice, _sample(row, path, number), provenance=source)
+
+
+def _sample(row: Mapping[str, Any], path: Path, number: int) -> int:
+    """Which of several answers it is."""
+    sample = row.get("sample") or 0
+    if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
+        raise DataError(f"{path}: row {number}: sample {sample!r} is no number of an answer", hint="count from 0")
+    return sample
 
 
 def _answer_text(value: Any, example: Example) -> str:

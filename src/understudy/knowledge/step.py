@@ -192,6 +192,11 @@ def is_rationale(name: str) -> bool:
     return name in STEPS and STEPS[name].rationale
 
 
+def is_sampled(name: str) -> bool:
+    """Whether a step has several answers to one question."""
+    return name in STEPS and STEPS[name].sampled
+
+
 def find_step(name: str) -> Step:
     """The step of a name.
 

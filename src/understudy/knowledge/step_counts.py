@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from understudy.knowledge.store import read_step
 from understudy.records import StepCounts
@@ -14,6 +14,11 @@ from understudy.types import Knowledge
 def count_steps(folder: str | os.PathLike[str], steps: Sequence[str]) -> dict[str, StepCounts]:
     """The rows of each step, counted."""
     return {step: count(read_step(folder, step)) for step in steps}
+
+
+def empty_steps(counts: Mapping[str, StepCounts]) -> list[str]:
+    """The steps in which something was asked, or recorded, and nothing of it was kept."""
+    return [name for name, figures in counts.items() if figures.asked and not figures.kept]
 
 
 def count(rows: Iterable[Knowledge]) -> StepCounts:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -193,6 +193,22 @@ class KnowledgeStore:
                             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def unfinish(folder: str | os.PathLike[str], names: Collection[str]) -> int:
+    """Take examples off the list of the finished ones, so that whoever opens the folder next asks about them again.
+
+    Returns:
+        How many of them were on it.
+    """
+    path, taken = Path(folder) / FINISHED, 0
+    with atomic(path) as handle:
+        for _, row in _rows(path):
+            if row["id"] in names:
+                taken += 1
+            else:
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return taken
+
+
 def _write_all(handle: IO[bytes], data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -219,20 +235,23 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
 def with_rationales(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
     """Put the kept rows of a folder to their examples, in the order of the examples.
 
-    A text for an option that is, or reads like, the gold one is left out, whoever wrote it. Nothing stands in for what
-    is missing: where `step` is `revise`, an example without a kept revision has no
-    rationale, though its explanation may be there. `coverage` counts them.
+    Of several kept texts of one example the first is taken. A text for an option that is, or reads like, the gold one
+    is left out, whoever wrote it. Nothing stands in for what is missing: where `step` is `revise`, an example without a
+    kept revision has no rationale, though its explanation may be there. `coverage` counts them.
 
     Args:
         examples: all to be trained on.
         folder: of the rows.
         step: whose texts are the rationales.
     """
-    rationales = {row.id: row.text for row in read_step(folder, step) if row.kept and row.choice is None}
+    rationales: dict[str, str | None] = {}
+    for row in read_step(folder, step):
+        if row.kept and row.choice is None:
+            rationales.setdefault(row.id, row.text)
     counterfactuals: dict[str, dict[int, str]] = {}
     for row in read_step(folder, "counterfactual"):
         if row.kept and row.choice is not None and row.text is not None:
-            counterfactuals.setdefault(row.id, {})[row.choice] = row.text
+            counterfactuals.setdefault(row.id, {}).setdefault(row.choice, row.text)
     return [
         WithRationales(example, rationales.get(example.id), _without_gold(example, counterfactuals.get(example.id, {})))
         for example in examples

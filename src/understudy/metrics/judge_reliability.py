@@ -120,9 +120,9 @@ def _pairwise_result(session: JudgeSession, verdicts: Mapping[Case, Verdict], di
             first_missing = next(answer for answer in (verdict, swapped) if isinstance(answer, Missing))
             missing[first_missing.kind] += 1
             continue
-        both_orders = _SEEN_FIRST[verdict["better"]], _SEEN_SECOND[swapped["better"]]
-        flips.append(both_orders[0] != both_orders[1])
-        outcomes[item] = "tie" if flips[-1] else both_orders[0]
+        outcome, swapped_outcome = _SEEN_FIRST[verdict["better"]], _SEEN_SECOND[swapped["better"]]
+        flips.append(outcome != swapped_outcome)
+        outcomes[item] = "tie" if flips[-1] else outcome
     sides = [answer["better"] for answer in verdicts.values() if not isinstance(answer, Missing)]
     firsts = [side == "first" for side in sides if side != "tie"]
     return Pairwise(

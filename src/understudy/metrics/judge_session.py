@@ -28,6 +28,9 @@ PROMPT_FOLDERS: list[Path] = [Path(__file__).parent / "prompts"]
 _SHARED = ("system", "material")
 _UNPARSEABLE = {"unparseable", "unfinished", "unreadable", "empty"}
 
+NO_VERDICT = "no item got a verdict"
+"""What stands before the colon of the reason of a metric that the judge decided nowhere."""
+
 Case = tuple[int, ...]
 
 
@@ -175,7 +178,7 @@ class JudgeSession:
         reasons = Counter(missing[item].kind for item in np.flatnonzero(counts == 0).tolist())
         score = mean_score(self.name, means, self.signature)
         examples = {missing[item].kind: missing[item].reason for item in sorted(missing, reverse=True)}
-        reason = "" if counts.any() else f"no item got a verdict: {'; '.join(map(_shortened, examples.values()))}"
+        reason = "" if counts.any() else f"{NO_VERDICT}: {'; '.join(map(_shortened, examples.values()))}"
         return replace(score, reason=reason, details=self._details(values, reasons))
 
     def _details(self, values: np.ndarray, reasons: Counter[str]) -> dict[str, Any]:

@@ -103,19 +103,19 @@ def _matches_of(texts: NgramTexts, first: int, last: int, orders: int) -> Iterat
     text_number = np.repeat(np.arange(len(lengths)) - np.repeat(texts.starts[first:last] - span.start, sizes), lengths)
     text_bits = _num_bits(int(sizes.max(initial=1)))
     remaining = np.repeat(offsets[1:], lengths) - np.arange(len(tokens))  # tokens from here to the end of the text
-    positions, grams, used = np.arange(len(tokens)), tokens, width
+    positions, grams, gram_bits = np.arange(len(tokens)), tokens, width
     for order in range(orders):
         if order:
             long_enough = remaining[positions] > order
             positions, grams = positions[long_enough], grams[long_enough]
-            if used + width + _num_bits(count) + text_bits > _BITS:
+            if gram_bits + width + _num_bits(count) + text_bits > _BITS:
                 ranks, grams = np.unique(grams, return_inverse=True)
-                used = _num_bits(len(ranks))
+                gram_bits = _num_bits(len(ranks))
             grams = grams << width | tokens[positions + order]
-            used += width
-        keys = (row[positions] << used | grams) << text_bits | text_number[positions]
+            gram_bits += width
+        keys = (row[positions] << gram_bits | grams) << text_bits | text_number[positions]
         keys.sort()
-        yield _clipped(keys, text_bits, used, count)
+        yield _clipped(keys, text_bits, gram_bits, count)
 
 
 def _clipped(keys: np.ndarray, text_bits: int, gram_bits: int, count: int) -> np.ndarray:

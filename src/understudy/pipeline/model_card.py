@@ -11,11 +11,14 @@ from understudy.arms import main_arm
 from understudy.files import atomic, whole_folder
 from understudy.pipeline.kinds import stage_of
 from understudy.recipe import DivergenceConfig, ModelConfig, Recipe
+from understudy.report.formatting import number, scale
 from understudy.report.verdicts import names_of
 from understudy.run import Run
 
 TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 """The metrics of short tables: on the card and in the terminal."""
+
+_ENDS = ("value", "low", "high")
 
 
 def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> None:
@@ -55,13 +58,13 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: s
         f"- student: {_before(recipe.student)}",
         f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
         "",
-        "Held-out items, with bootstrap intervals:",
+        "Held-out items, 0 to 100, with bootstrap intervals:",
         "",
         "| arm | " + " | ".join(metrics) + " |",
         "|---" * (len(metrics) + 1) + "|",
     ]
     for arm, values in table.items():
-        cells = [_cell(values.get(name)) for name in metrics]
+        cells = [_cell(values.get(name), scale(comparison, name)) for name in metrics]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -91,9 +94,9 @@ def _elsewhere(recipe: Recipe) -> str:
     return f"`{name}`, by its texts" if name else "none"
 
 
-def _cell(interval: Mapping[str, Any] | None) -> str:
-    """A value with its interval; too few items have none."""
+def _cell(interval: Mapping[str, Any] | None, factor: float) -> str:
+    """A value with its interval, 0 to 100; too few items have none."""
     if interval is None or interval["value"] is None:
         return "–"
-    around = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
-    return f"{interval['value']:.3f}{around}"
+    value, low, high = (number(None if end is None else end * factor) for end in map(interval.get, _ENDS))
+    return value if interval["low"] is None else f"{value} [{low}, {high}]"

@@ -10,8 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from understudy.files import read_json
 from understudy.pipeline.kinds import title
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.records import RunSummary
+from understudy.report.formatting import arm_label, number, scale
 from understudy.run import Run
 
 # Short headers, so that the table fits into 80 columns.
@@ -23,9 +25,12 @@ class Console:
 
     Args:
         quiet: show nothing (the other processes of an `accelerate launch`).
+        every: seconds between two lines of one stage where the output is no terminal, so that a log shows progress.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, every: float = 30.0) -> None:
+        self.every = every
+        self.logged_at: dict[str, float] = {}
         self.console = RichConsole(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.bars = Progress(
             TextColumn("{task.description:<30}", markup=False),
@@ -57,6 +62,7 @@ class Console:
     def start(self, stage: Stage) -> None:
         """A stage begins."""
         self.tasks[stage.name] = self.bars.add_task(title(stage), total=None, note="")
+        self.logged_at[stage.name] = time.monotonic()
         if not self.console.is_terminal:
             self.say(f"{title(stage)} …")
 
@@ -64,6 +70,15 @@ class Console:
         """A stage has come so far."""
         if stage.name in self.tasks:
             self.bars.update(self.tasks[stage.name], completed=done, total=total, note=note)
+            self._log(stage, done, total, note)
+
+    def _log(self, stage: Stage, done: int, total: int, note: str) -> None:
+        """A line of progress where no bar can be shown, now and then."""
+        if self.console.is_terminal or time.monotonic() - self.logged_at[stage.name] < self.every:
+            return
+        self.logged_at[stage.name] = time.monotonic()
+        share = f" of {total:,} ({done / total:.0%})" if total else ""
+        self.say(f"  {title(stage)}: {done:,}{share}{', ' + note if note else ''}")
 
     def finish(self, stage: Stage, seconds: float) -> None:
         """A stage is done."""
@@ -76,15 +91,19 @@ class Console:
         from rich.table import Table
 
         summary = RunSummary.from_json(read_json(run.folder / "summary.json"))
-        table = Table(title="held-out items", title_justify="left")
-        table.add_column("arm", no_wrap=True, min_width=max(map(len, summary.arms)))
+        scores = read_json(run.folder / "scores.json")
+        factors = {name: scale(scores, name) for name in summary.metrics}
+        table = Table(title="held-out items, 0 to 100", title_justify="left")
+        table.add_column("arm", no_wrap=True, min_width=max(len(arm_label(arm)) for arm in summary.arms))
         for name in summary.metrics:
             table.add_column(HEADERS.get(str(name), str(name)), justify="right")
         for arm, values in summary.arms.items():
-            table.add_row(arm, *(f"{values[name]:.3f}" if name in values else "–" for name in summary.metrics))
+            points = (number(values[name] * factors[name] if name in values else None) for name in summary.metrics)
+            table.add_row(arm_label(arm), *points)
         self.console.print(table, soft_wrap=False)
-        for line in summary.headline:
-            self.say(line)
+        for line in (*summary.headline, set_aside_note(run)):
+            if line:
+                self.say(line)
         self.say(f"report:  {run.folder / 'report.html'}")
         if (run.folder / "student").is_dir():
             self.say(f"student: {run.folder / 'student'}")

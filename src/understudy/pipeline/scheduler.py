@@ -6,6 +6,7 @@ once; with one worker they run right here.
 
 from __future__ import annotations
 
+import datetime
 import multiprocessing.connection
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,9 @@ from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
 from understudy.records import DataNotes
 from understudy.run import Run
+
+LONGEST_STAGE = datetime.timedelta(days=60)
+"""So long the other processes wait for a stage that the first one works on alone."""
 
 
 class Display(Protocol):
@@ -121,7 +125,18 @@ def _process_group(recipe: Recipe) -> Iterator[tuple[bool, Callable[[], None]]]:
 
     # Without a GPU accelerate has to be told, or each process takes itself for the only one.
     state = PartialState(cpu=recipe.device == "cpu" or not torch.cuda.is_available())
-    yield state.is_main_process, state.wait_for_everyone
+    if not torch.distributed.is_initialized():
+        yield state.is_main_process, state.wait_for_everyone
+        return
+    # The first process works alone for hours where a teacher writes; the patience of the processes that train together
+    # is for collectives that hang, and is over in minutes. Waiting on the CPU also leaves the GPUs to the first.
+    waiting_room = torch.distributed.new_group(backend="gloo", timeout=LONGEST_STAGE)
+    assert isinstance(waiting_room, torch.distributed.ProcessGroup)
+
+    def wait() -> None:
+        torch.distributed.barrier(waiting_room)
+
+    yield state.is_main_process, wait
 
 
 def _stage_progress(display: Display, stage: Stage) -> Callable[[int, int, str], None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from understudy.arms import DISTILLED, main_arm
+from understudy.arms import DISTILLED, SEQKD, main_arm
 from understudy.evaluation.compare import compare
+from understudy.evaluation.judge_check import check_judge
 from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
@@ -16,6 +17,7 @@ from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.model_card import TABLE, export_student
+from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
@@ -36,11 +38,18 @@ from understudy.run import Run
 
 
 def summarise(run: Run, recipe: Recipe) -> None:
-    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered."""
+    """Write `scores.json`, `summary.json`, `report.html` and `student/` of a run whose arms are all answered.
+
+    Raises:
+        RunError: of a metric the judge was not heard at all.
+    """
     config = recipe.evaluate
     # Where the folder lies is nothing that a page to show around should tell.
     arms = [replace(system, origin=run.folder.name) for system in run_systems(run)]
     scored = score_systems(arms, metric_names(config.metrics), metric_models_of(config, account=run.folder.name))
+    if config.judge is not None:
+        not_measured = scored.not_measured.items()
+        check_judge(config.judge.model, ((name, why) for name, reasons in not_measured for why in reasons.values()))
     comparison = compare(scored, resampling=Resampling(config.resamples, config.confidence)).to_dict()
     write_json(run.folder / "scores.json", comparison)
     write_json(run.folder / "summary.json", summary(comparison).to_json())
@@ -144,16 +153,18 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 f"{notes.target_tokens:,} tokens, {notes.plan.steps:,} optimiser steps."
             )
         if stage.kind == "answers":
-            whom = f" for {stage.argument}" if stage.argument else ""
-            notes = run.notes(stage.name, AnswersNotes)
-            lines.append(
-                f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept. "
-                "SeqKD and distilled read the same prompts."
-            )
-    lines += [note] if (note := taught_note(recipe)) else []
+            lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
+    lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
+
+
+def answers_sentence(notes: AnswersNotes, arm: str, trained: Collection[str]) -> str:
+    """What the teacher was asked for an arm (empty: for all), and who of the trained arms read the same prompts."""
+    whom = f" for {arm}" if arm else ""
+    text = f"The teacher was asked {notes.asked:,} questions{whom}; {notes.kept:,} answers were kept."
+    return f"{text} SeqKD and distilled read the same prompts." if {SEQKD.name, DISTILLED.name} <= {*trained} else text
 
 
 def steps_sentences(steps: Mapping[str, int], recipe: Recipe) -> list[str]:

@@ -133,6 +133,9 @@ class EvaluateConfig(Section):
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0)
     """Evaluate only so many test rows."""
+    slices: tuple[str, ...] = ()
+    """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
+    questions that the context answers from those that it leaves open."""
     resamples: int = Field(default=10_000, ge=100)
     """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -363,6 +366,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
     "evaluate.normalise": "numbers",
+    "evaluate.slices": [],
 }
 """Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from understudy.records.base import Record, each, each_named, read
+from understudy.records.base import Record, list_of, mapping_of, parsed_by
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class RatedItem(Record):
     gold_fact: bool | None
     question: str | None
     context: str | None
-    choices: tuple[str, ...] = field(metadata=read(tuple))
-    references: tuple[str, ...] = field(metadata=read(tuple))
-    answers: Mapping[str, RatedAnswer] = field(metadata=read(each_named(RatedAnswer)))
+    choices: tuple[str, ...] = field(metadata=parsed_by(tuple))
+    references: tuple[str, ...] = field(metadata=parsed_by(tuple))
+    answers: Mapping[str, RatedAnswer] = field(metadata=parsed_by(mapping_of(RatedAnswer)))
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ class Contest(Record):
     worse: str
     count: int
     items: int
-    examples: tuple[RatedItem, ...] = field(metadata=read(each(RatedItem)))
+    examples: tuple[RatedItem, ...] = field(metadata=parsed_by(list_of(RatedItem)))

@@ -1,4 +1,4 @@
-"""What systems answered, what is answered behind a swapped rationale, and figures as lines of the report."""
+"""Answers of systems, answers after a rationale was swapped, and figures as lines of the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 from understudy.errors import DataError
 from understudy.records.base import Record
 
-_NEEDED = ("id", "references", "prediction")
+_REQUIRED = ("id", "references", "prediction")
 _LISTS = ("references", "choices")
 
 
@@ -58,19 +58,19 @@ class Prediction:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Read a line; keys that are not known are left out, those that are not needed may be absent.
+        """Read a line; unknown keys are ignored, those that are not required may be absent.
 
         Raises:
             DataError: no `id`, `references` or `prediction`.
         """
-        missing = [name for name in _NEEDED if name not in row]
+        missing = [name for name in _REQUIRED if name not in row]
         if missing:
-            raise DataError(f"a prediction has no field {missing[0]!r}", hint=f"each row needs {', '.join(_NEEDED)}")
-        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
-        known |= {name: tuple(known[name] or ()) for name in _LISTS if name in known}
-        if known.get("choice_scores") is not None:
-            known["choice_scores"] = tuple(known["choice_scores"])
-        return cls(**known)
+            raise DataError(f"a prediction has no field {missing[0]!r}", hint=f"each row needs {', '.join(_REQUIRED)}")
+        present = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        present |= {name: tuple(present[name] or ()) for name in _LISTS if name in present}
+        if present.get("choice_scores") is not None:
+            present["choice_scores"] = tuple(present["choice_scores"])
+        return cls(**present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class ExplainedPrediction(Prediction):
 
 @dataclass(frozen=True, slots=True)
 class Swap(Record):
-    """What a student answers behind a rationale put in the place of its own: a line of `swaps.jsonl`.
+    """What a student answers after its own rationale was replaced by another: a line of `swaps.jsonl`.
 
     Attributes:
         id: of the item.
         group: what the item shares with others; None where it stands for itself.
         choice: the place of the option that the rationale argues for.
-        before: the place answered behind the student's own rationale.
-        after: the place answered behind the swapped one.
+        before: the place answered after the student's own rationale.
+        after: the place answered after the swapped one.
     """
 
     id: str

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.records.base import Record, each, read
+from understudy.records.base import Record, list_of, parsed_by
 from understudy.records.predictions import FigureLine
 
 
@@ -19,23 +19,24 @@ class StageRecord:
     """`done.json`: what a finished stage says of itself.
 
     Attributes:
-        stage: its name; empty in records that do not tell.
+        stage: its name; empty in records that do not hold it.
         seconds: how long it took.
         notes: what stages of its kind say besides, as JSON; `Run.notes` reads it into the kind's own class.
-        made: mark of this making, taken down by what is made from it.
-        made_from: stage → mark of the making that it was made from.
+        version: random id of this run of the stage (key `made`), noted by the stages that read its files; None in old
+            records.
+        input_versions: stage → `version` of the stages whose files it read (key `from`).
     """
 
     stage: str = ""
     seconds: float = 0.0
     notes: Mapping[str, Any] = field(default_factory=dict)
-    made: str | None = None
-    made_from: Mapping[str, str | None] | None = None
+    version: str | None = None
+    input_versions: Mapping[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The flat object."""
         head = {"stage": self.stage, "seconds": self.seconds}
-        return {**head, **self.notes, "made": self.made, "from": self.made_from}
+        return {**head, **self.notes, "made": self.version, "from": self.input_versions}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> StageRecord:
@@ -96,7 +97,7 @@ class PairNotes(Record):
     """
 
     tokenizers: Mapping[str, Sequence[str]]
-    models: tuple[ModelFolder, ...] = field(metadata=read(each(ModelFolder)))
+    models: tuple[ModelFolder, ...] = field(metadata=parsed_by(list_of(ModelFolder)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class TrainSchedule(Record):
     eval_every: int
     save_every: int
     log_every: int
-    learning_rate: float | None = field(default=None, metadata=read(float, omit=True))
+    learning_rate: float | None = field(default=None, metadata=parsed_by(float, omit=True))
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class TrainingFigures(Record):
         train_seconds: without loading and saving; of a resumed training, since it was resumed.
     """
 
-    plan: TrainSchedule = field(metadata=read(TrainSchedule.from_json))
+    plan: TrainSchedule = field(metadata=parsed_by(TrainSchedule.from_json))
     target_tokens: int
     best_rougeL: float | None
     best_step: int | None
@@ -161,7 +162,7 @@ class PretrainingNotes(TrainingFigures):
 
     rows: int
     documents: int
-    source: Source = field(metadata=read(Source.from_json))
+    source: Source = field(metadata=parsed_by(Source.from_json))
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,9 @@ class PredictionNotes(Record):
 
     rows: int
     notes: Mapping[str, int]
-    explanations: tuple[FigureLine, ...] | None = field(default=None, metadata=read(each(FigureLine), omit=True))
+    explanations: tuple[FigureLine, ...] | None = field(
+        default=None, metadata=parsed_by(list_of(FigureLine), omit=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ class SpeedNotes(Record):
         speed: what was measured.
     """
 
-    speed: ModelSpeed = field(metadata=read(ModelSpeed.from_json))
+    speed: ModelSpeed = field(metadata=parsed_by(ModelSpeed.from_json))
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,6 @@ class RunSummary(Record):
         headline: the outcome, in sentences.
     """
 
-    metrics: tuple[str, ...] = field(metadata=read(tuple))
+    metrics: tuple[str, ...] = field(metadata=parsed_by(tuple))
     arms: Mapping[str, Mapping[str, float]]
-    headline: tuple[str, ...] = field(metadata=read(tuple))
+    headline: tuple[str, ...] = field(metadata=parsed_by(tuple))

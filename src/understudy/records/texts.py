@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from understudy.records.base import Record, each, each_named, read
+from understudy.records.base import Record, list_of, mapping_of, parsed_by
 from understudy.records.stages import Source
 
 
@@ -20,7 +20,7 @@ class StepCounts(Record):
         input_tokens: read by the teacher.
         output_tokens: written by it.
         cached: answers that were on disk.
-        rejected: reason → rows; a row may have several.
+        rejected: reason → rows; a row may be counted under several.
         missing: reason → rows for which there is no text.
         cost: in the currency of the recipe's prices; None without prices.
         seconds: that the answers took.
@@ -46,7 +46,7 @@ class TextFigures(Record):
         rows: number of rows.
         written: with a text; all that follows is over these.
         kept: not rejected.
-        reasons: word → rows rejected or missing for it.
+        reasons: reason, a word → rows rejected or missing for it.
         words_mean: words of a text.
         words_median: the same, median.
         restates_mean: share of words that are the question's or the answer's.
@@ -90,7 +90,7 @@ class RevisedFigure(Record):
     p_value: float | None = None
 
 
-_FIGURE = read(RevisedFigure.from_json, omit=True)
+_FIGURE = parsed_by(RevisedFigure.from_json, omit=True)
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,17 @@ class Revision(Record):
 
 @dataclass(frozen=True)
 class WritingNotes(Record):
-    """How a teacher's writing went.
+    """What a stage in which a teacher writes leaves in its record.
 
     Attributes:
         teacher: who wrote.
         examples: seen.
         finished: with all that was to be written about them.
-        left: without an answer, for reasons that may pass.
+        left: without an answer that another time may bring.
         stopped: why not all was asked; empty where it was.
         steps: step → its rows, counted.
+        set_aside: kind of the reason that may pass → number of examples set aside for it; None where none was, and
+            absent from the file.
     """
 
     teacher: str
@@ -130,12 +132,13 @@ class WritingNotes(Record):
     finished: int
     left: int
     stopped: str
-    steps: Mapping[str, StepCounts] = field(metadata=read(each_named(StepCounts)))
+    steps: Mapping[str, StepCounts] = field(metadata=parsed_by(mapping_of(StepCounts)))
+    set_aside: Mapping[str, int] | None = field(default=None, metadata=parsed_by(dict, omit=True))
 
 
 @dataclass(frozen=True)
 class GenerationNotes(WritingNotes):
-    """Of the stage in which the teacher writes.
+    """What the stage that asks a teacher for texts leaves in its record, figures of the texts included.
 
     Attributes:
         quality: step → what its texts are like.
@@ -143,6 +146,6 @@ class GenerationNotes(WritingNotes):
         revision: what revising changed; None where nothing was revised, and absent from the file.
     """
 
-    quality: Mapping[str, TextFigures] = field(metadata=read(each_named(TextFigures)))
-    sources: tuple[Source, ...] = field(default=(), metadata=read(each(Source)))
-    revision: Revision | None = field(default=None, metadata=read(Revision.from_json, omit=True))
+    quality: Mapping[str, TextFigures] = field(default_factory=dict, metadata=parsed_by(mapping_of(TextFigures)))
+    sources: tuple[Source, ...] = field(default=(), metadata=parsed_by(list_of(Source)))
+    revision: Revision | None = field(default=None, metadata=parsed_by(Revision.from_json, omit=True))

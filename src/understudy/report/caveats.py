@@ -11,7 +11,7 @@ from understudy.report.verdicts import (
     ComparisonJson,
     all_tests,
     are_arms,
-    disagrees,
+    disagreement,
     headline_metric,
     names_of,
     slices,
@@ -109,7 +109,7 @@ def _multiplicity(comparison: ComparisonJson) -> str:
 def _disagreements(comparison: ComparisonJson) -> str:
     """Tests whose interval and uncorrected p say different things."""
     tests = all_tests(comparison)
-    num_disagreeing = sum(bool(disagrees(test)) for test in tests)
+    num_disagreeing = sum(bool(disagreement(test)) for test in tests)
     if not num_disagreeing:
         return ""
     return (
@@ -200,8 +200,9 @@ def methods(comparison: ComparisonJson) -> list[str]:
         f"{clustering}Corpus metrics are resampled from their counts.",
         f"p-values are two-sided, by {test}, adjusted by Holm over {family['family_size']:,} tests (Benjamini–"
         "Hochberg, Wilcoxon and, for right or wrong, McNemar stand beside them in the JSON). Effect size is Cohen's "
-        "d_z of the per-item differences. Detectable differences and needed items are for "
-        f"{settings['power']:.0%} power at the {settings['alpha']:.0%} level, for one test alone.",
+        "d_z of the per-item differences. Detectable differences are for "
+        f"{settings['power']:.0%} power at the {settings['alpha']:.0%} level, for one test alone; needed items are for "
+        "the level of the test's own step in Holm's correction.",
     ]
     if family["friedman"]:
         texts.append("Ranks are compared by Friedman's test with Nemenyi's critical difference after it.")

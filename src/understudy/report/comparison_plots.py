@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from understudy.report.formatting import arm_label, metric_label, number, scale
-from understudy.report.labels import LABELS, labels
-from understudy.report.svg import GRID, INK, style, svg
+from understudy.report.labels import LABELS, label_of, labels
+from understudy.report.svg import GRID, INK, NARROW, legend, panels, style, svg
 from understudy.report.verdicts import ComparisonJson, contrasts_of, names_of, pair_test
 
 _PALETTE = (
@@ -56,27 +57,40 @@ def forest_plot(comparison: ComparisonJson) -> str | None:
     contrasts, metrics = contrasts_of(comparison)[:MOST_CONTRASTS], list(comparison["comparison"]["metrics"])
     if not contrasts or not metrics:
         return None
-    columns = min(2, len(contrasts)) if len(contrasts) != 3 else 3
-    rows = math.ceil(len(contrasts) / columns)
-    width = {1: 6.4, 2: 4.4, 3: 3.3}[columns]
-    with style("forest"):
-        figure = Figure(figsize=(1.6 + width * columns, rows * (0.32 * len(metrics) + 0.9)), layout="constrained")
-        axes = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False).ravel()
-        for axis, (a, b) in zip(axes, contrasts, strict=False):
-            _forest(axis, comparison, a, b, metrics, longest={1: 60, 2: 42, 3: 32}[columns])
-        for axis in axes[len(contrasts) :]:
-            axis.set_visible(False)
-        axes[0].set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
-        axes[0].set_ylim(len(metrics) - 0.4, -0.6)
-        for axis in axes[-columns:]:
+    reach = _reach(comparison, contrasts, metrics)
+    plots = []
+    for a, b in contrasts:
+        with style(f"forest {a} {b}"):
+            figure = Figure(figsize=(NARROW, 0.32 * len(metrics) + 0.9), layout="constrained")
+            axis = figure.subplots()
+            _forest(axis, comparison, a, b, metrics)
+            axis.set_yticks(range(len(metrics)), [metric_label(name) for name in metrics])
+            axis.set_ylim(len(metrics) - 0.4, -0.6)
+            axis.set_xlim(*reach)
             axis.set_xlabel("points (0 to 100)")
-        return svg(figure, "Differences of each pair of systems on every metric, with intervals")
+            plots.append(svg(figure, f"{arm_label(a)} minus {arm_label(b)} on every metric, with intervals"))
+    return panels(plots)
 
 
-def _forest(axis: Axes, comparison: ComparisonJson, a: str, b: str, metrics: Sequence[str], *, longest: int) -> None:
+def _reach(
+    comparison: ComparisonJson, contrasts: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> tuple[float, float]:
+    """One axis for all pairs, so that the eye can compare them: from the least bound to the largest, with 0."""
+    ends = [0.0]
+    for a, b in contrasts:
+        for metric in metrics:
+            test = pair_test(comparison, a, b, metric)
+            figures = test["comparison"] if test else {}
+            values = (figures.get(name) for name in ("difference", "low", "high"))
+            ends += [value * scale(comparison, metric) for value in values if value is not None]
+    margin = 0.05 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
+
+
+def _forest(axis: Axes, comparison: ComparisonJson, a: str, b: str, metrics: Sequence[str]) -> None:
     ink_of = colours(names_of(comparison))
-    label_a, label_b = (short(name, longest // 2) for name in (a, b))
-    axis.set_title(f"{label_a} \N{MINUS SIGN} {label_b}")
+    label_a, label_b = (short(name, 18) for name in (a, b))
+    axis.set_title(f"{label_a} \N{MINUS SIGN} {label_b}", x=1, ha="right")
     axis.axvline(0, color=INK, linewidth=1)
     axis.grid(axis="y", visible=False)
     for height, metric in enumerate(metrics):
@@ -165,7 +179,7 @@ def radar_plot(comparison: ComparisonJson) -> str | None:
     angles = [math.pi / 2 - 2 * math.pi * number / len(metrics) for number in range(len(metrics))]
     ink, mark = colours(names), shapes(names)
     with style("radar"):
-        figure = Figure(figsize=(6.6, 5.2), layout="constrained")
+        figure = Figure(figsize=(NARROW, 3.1), layout="constrained")
         axis = figure.subplots()
         axis.set_aspect("equal")
         axis.axis("off")
@@ -188,8 +202,8 @@ def radar_plot(comparison: ComparisonJson) -> str | None:
             )
         axis.set_xlim(-1.75, 1.75)
         axis.set_ylim(-1.2, 1.25)
-        _legend(figure, names)
-        return svg(figure, "Every metric as a share of its best system")
+        key = {short(name): replace(label_of(name), colour=ink[name], marker=mark[name]) for name in names}
+        return legend(key, "radar") + svg(figure, "Every metric as a share of its best system")
 
 
 def _shares(comparison: ComparisonJson, metric: str, names: Sequence[str]) -> dict[str, float]:
@@ -213,16 +227,6 @@ def _spoke_label(axis: Axes, angle: float, label: str) -> None:
     ha = "center" if abs(x) < 0.2 else "left" if x > 0 else "right"
     va = "center" if abs(y) < 0.8 else "bottom" if y > 0 else "top"
     axis.text(1.07 * x, 1.07 * y, label, ha=ha, va=va, fontsize=9)
-
-
-def _legend(figure: Figure, names: Sequence[str]) -> None:
-    """Centred, and so narrow that it does not push the figure to one side."""
-    from matplotlib.lines import Line2D
-
-    ink, mark = colours(names), shapes(names)
-    handles = [Line2D([], [], color=ink[name], marker=mark[name], linewidth=1.7, label=short(name)) for name in names]
-    columns = 2 if max(len(short(name)) for name in names) > 16 else 4
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns), handlelength=1.6)
 
 
 # Ranks ----------------------------------------------------------------------------------------------------------------

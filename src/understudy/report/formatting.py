@@ -92,6 +92,17 @@ def bounds(figures: Mapping[str, Any], factor: float, digits: int = 1, *, sign: 
     return f"{low} to {high}"
 
 
+def percent(share: float | None) -> str:
+    """A share in whole percent; a dash, and no sign behind it, where it is not known."""
+    return _DASH if share is None or not isfinite(share) else f"{number(100 * share, 0)}%"
+
+
+def percent_bounds(gap: Mapping[str, Any]) -> str:
+    """The interval of a share in percent; empty where it is not known."""
+    low, high = (percent(gap[end]) for end in ("low", "high"))
+    return "" if _DASH in (low, high) else f"{low} to {high}"
+
+
 def spread(difference: Mapping[str, Any], factor: float) -> str:
     """A difference with its interval, in points."""
     return f"{number(difference['difference'] * factor, sign=True)} ({bounds(difference, factor, sign=True)})"

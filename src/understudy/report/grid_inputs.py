@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy.metrics.significance import Resampling
 from understudy.metrics.significance.factorial import Anova
-from understudy.metrics.significance.results import Result, plain
+from understudy.metrics.significance.results import Result, finite_json
 from understudy.records import MetricInfo
 
 
@@ -67,7 +67,9 @@ class AxisEffects:
         """JSON-able: the analysis with `p_holm` in each term, or the reason why there is none."""
         if self.anova is None:
             return {"terms": [], "reason": self.reason}
-        terms = [{**term.to_dict(), "p_holm": plain(self.p_holm.get(term.name, nan))} for term in self.anova.terms]
+        terms = [
+            {**term.to_dict(), "p_holm": finite_json(self.p_holm.get(term.name, nan))} for term in self.anova.terms
+        ]
         return {**self.anova.to_dict(), "terms": terms}
 
 
@@ -132,8 +134,13 @@ class FindingRow(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        fields = {"what": self.what, "metric": self.metric, "difference": plain(self.difference), "p": plain(self.p)}
-        return {**fields, **({"reason": self.reason} if self.reason else {}), "p_holm": plain(self.p_holm)}
+        fields = {
+            "what": self.what,
+            "metric": self.metric,
+            "difference": finite_json(self.difference),
+            "p": finite_json(self.p),
+        }
+        return {**fields, **({"reason": self.reason} if self.reason else {}), "p_holm": finite_json(self.p_holm)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from understudy.arms import MAJORITY, main_arm
+from understudy.report.constant_answer import constant_answer
 from understudy.report.formatting import (
     arm_label,
     bounds,
@@ -16,6 +18,8 @@ from understudy.report.formatting import (
     metric_label,
     number,
     p_text,
+    percent,
+    percent_bounds,
     scale,
     spread,
 )
@@ -26,11 +30,12 @@ from understudy.report.verdicts import (
     all_tests,
     are_arms,
     contrasts_of,
-    disagrees,
+    disagreement,
     headline_metric,
-    most_needed,
+    items_needed,
+    items_needed_text,
+    most_items_needed,
     names_of,
-    needed,
     pair_test,
     slice_test,
     tone,
@@ -59,7 +64,7 @@ def headline(comparison: ComparisonJson) -> Headline:
     if are_arms(comparison):
         main = main_arm(names_of(comparison))
         contrast = next((contrast for contrast in contrasts if contrast[0] == main), contrasts[0])
-        return _run_headline(comparison, *contrast, metric)
+        return _against_constant(comparison, metric, _run_headline(comparison, *contrast, metric))
     return (
         _pair_headline(comparison, *contrasts[0], metric)
         if len(contrasts) == 1
@@ -90,13 +95,22 @@ def _run_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> He
     return Headline(pair_headline.tone, verdict, (*pair_headline.sentences, *filter(None, further)))
 
 
+def _against_constant(comparison: ComparisonJson, metric: str, outcome: Headline) -> Headline:
+    """The outcome, unless no student beats the answer that reads nothing: then that comes first, whatever the arms."""
+    constant = constant_answer(comparison, metric)
+    if constant is None or not constant.beats_students:
+        return outcome
+    return Headline("worse", constant.verdict, (constant.figures, constant.advice, outcome.verdict, *outcome.sentences))
+
+
 def _gap_sentence(gap: Mapping[str, Any] | None) -> str:
     if gap is None:
         return ""
-    if gap["value"] is None:
-        return f"Gap recovered: {gap['reason']}."
-    interval = "" if gap["low"] is None else f" ({bounds(gap, 100, 0)}%)"
-    return f"That is {number(100 * gap['value'], 0)}%{interval} of the way from the SFT-only student to the teacher."
+    if gap["value"] is None or not isfinite(gap["value"]):
+        return f"Gap recovered: {gap['reason'] or 'not known'}."
+    share, interval = percent(gap["value"]), percent_bounds(gap)
+    interval = f" ({interval})" if interval else ""
+    return f"That is {share}{interval} of the way from the SFT-only student to the teacher."
 
 
 def _rival_sentence(comparison: ComparisonJson, main: str, rival: str, metric: str) -> str:
@@ -126,17 +140,14 @@ def _gold_sentence(comparison: ComparisonJson, metric: str) -> str:
 
 
 def _constant_sentence(comparison: ComparisonJson, main: str, metric: str) -> str:
-    """Whether reading the question pays: the majority answer, where the student is not shown to beat it."""
-    test = pair_test(comparison, main, MAJORITY.name, metric)
-    if test is None or tone(test) == "better":
+    """The majority answer, where some student lies above it and this one is not shown to."""
+    test, constant = pair_test(comparison, main, MAJORITY.name, metric), constant_answer(comparison, metric)
+    if test is None or tone(test) == "better" or constant is None or constant.beats_students:
         return ""
     value = number(test["comparison"]["value_b"] * scale(comparison, metric))
     text = f"The most frequent answers alone, which read no question, reach {value}: "
     text += f"the {label_of(main).student} " + ("is worse" if tone(test) == "worse" else "is not shown to be better")
-    teacher = (comparison["overall"]["table"].get("teacher") or {}).get(metric)
-    if teacher is not None and teacher["value"] is not None and teacher["value"] <= test["comparison"]["value_b"]:
-        text += ", and the teacher does not reach them either"
-    return f"{text}."
+    return f"{text}, and the teacher does not lie above them either." if constant.beats_teacher else f"{text}."
 
 
 # Two systems ----------------------------------------------------------------------------------------------------------
@@ -168,9 +179,9 @@ def _pair_headline(comparison: ComparisonJson, a: str, b: str, metric: str) -> H
 
 def _disagreement(test: Test) -> str:
     """Interval and p where they part, and which of them the verdict goes by."""
-    if not disagrees(test):
+    if not disagreement(test):
         return ""
-    text = disagrees(test)
+    text = disagreement(test)
     return f"{text[:1].upper()}{text[1:]}: the verdict goes by p, and this is near the edge."
 
 
@@ -186,9 +197,10 @@ def _power(test: Test, factor: float) -> str:
     least += " four times in five"
     if test["better"] or not figures["difference"]:
         return f"{least}."
-    if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
+    if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"{least}."
-    return f"{least}; for one of the size seen here, {needed(figures)}."
+    corrected = " after the correction" if items != figures["items_needed"] else ""
+    return f"{least}; for one of the size seen here, {items_needed_text(test)}{corrected}."
 
 
 def _tally(comparison: ComparisonJson, a: str, b: str) -> str:
@@ -221,7 +233,7 @@ def _ranking_headline(comparison: ComparisonJson, metric: str) -> Headline:
     undecided = [t["b"] if t["a"] == best else t["a"] for t in tests if not t["better"]]
     figures = table[best][metric]
     interval = "" if figures["low"] is None else f" ({bounds(figures, factor)})"
-    items = most_needed(comparison, tests)
+    items = most_items_needed(comparison, tests)
     items_note = f"; {items:,} items would be needed to be sure of the differences seen" if items else ""
     sentences = (
         f"On {items_text(comparison['overall']['items'])} {arm_label(best)} reaches "

@@ -9,7 +9,7 @@ from understudy.report.formatting import number
 
 
 def reliability(details: Mapping[str, Any]) -> list[str]:
-    """What a judged metric found out about its judge, in phrases.
+    """What a judged metric measured of its judge, in phrases.
 
     Args:
         details: `Score.details` of a judged metric.
@@ -43,7 +43,7 @@ def _repeats(details: Mapping[str, Any]) -> list[str]:
     if details.get("varied_share") is not None:
         phrases.append(f"verdicts differ on {number(100 * details['varied_share'])}% of the items")
     if details.get("repeat_variance") is not None:
-        phrases.append(f"standard deviation of a verdict {number(details['repeat_variance'] ** 0.5, 3)}")
+        phrases.append(f"standard deviation of a verdict {number(100 * details['repeat_variance'] ** 0.5)} points")
     if details.get("reliability") is not None:
         phrases.append(f"reliability (ICC) {number(details['reliability'], 2)}")
     return phrases

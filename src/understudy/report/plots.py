@@ -13,7 +13,8 @@ from matplotlib.transforms import ScaledTranslation
 from understudy.report.formatting import arm_label, metric_label, ordered, scale
 from understudy.report.inputs import ReportInputs
 from understudy.report.labels import label_of
-from understudy.report.svg import GRID, legend, style, svg
+from understudy.report.svg import GRID, NARROW, legend, style, svg
+from understudy.report.svg import panels as side_by_side
 from understudy.report.verdicts import names_of
 
 _TERMS = {"gold": "Gold cross-entropy"}
@@ -49,30 +50,34 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
     ]
     if not panels:
         return None
-    with style("curves"):
-        columns = min(3, len(panels))
-        num_rows = math.ceil(len(panels) / columns)
-        figure = Figure(figsize=(3.9 * columns, 2.5 * num_rows + 0.4), layout="constrained")
-        axes = figure.subplots(num_rows, columns, squeeze=False).ravel()
-        for axis, (title, lines, factor) in zip(axes, panels, strict=False):
-            axis.set_title(title)
-            axis.set_xlabel("step")
-            for stage, rows in curves.items():
-                for key, dashes in lines:
-                    _curve(axis, rows, key, stage, dashes, factor)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
-        legend(figure, list(curves), arm_of=_stage_arm, label=_stage_label)
-        return svg(figure, "Training curves")
+    plots = [_panel(curves, *panel) for panel in panels]
+    return legend({_stage_label(stage): label_of(_stage_arm(stage)) for stage in curves}, "curves") + side_by_side(
+        plots
+    )
+
+
+def _panel(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], title: str, lines: Sequence[tuple[str, str]], factor: float
+) -> str:
+    """One quantity of all stages."""
+    with style(f"curves {title}"):
+        figure = Figure(figsize=(3.9, 2.5), layout="constrained")
+        axis = figure.subplots()
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        for stage, rows in curves.items():
+            for key, dashes in lines:
+                _curve(axis, rows, key, stage, dashes, factor)
+        return svg(figure, f"Training curves: {title}")
 
 
 def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], key: str, stage: str, dashes: str, factor: float) -> None:
     steps, values = _points(rows, key, factor)
     if not steps:
         return
-    ink = label_of(_stage_arm(stage))
-    marker = ink.marker if len(steps) < 12 else None
-    axis.plot(steps, values, dashes, color=ink.colour, linewidth=1.7, marker=marker, markersize=4)
+    appearance = label_of(_stage_arm(stage))
+    marker = appearance.marker if len(steps) < 12 else None
+    axis.plot(steps, values, dashes, color=appearance.colour, linewidth=1.7, marker=marker, markersize=4)
     if key.endswith("entropy"):
         axis.set_ylim(bottom=0)
 
@@ -91,8 +96,8 @@ def _is_term(key: str) -> bool:
 
 
 def _term_order(term: str) -> tuple[int, str]:
-    first_terms = ("loss", "gold", "divergence")
-    return (first_terms.index(term) if term in first_terms else len(first_terms), term)
+    leading_terms = ("loss", "gold", "divergence")
+    return (leading_terms.index(term) if term in leading_terms else len(leading_terms), term)
 
 
 def _stage_arm(stage: str) -> str:
@@ -113,10 +118,10 @@ def _bounds(figure: Mapping[str, Any], factor: float) -> tuple[float, float] | N
 
 
 def _whisker(axis: Axes, value: float, bounds: tuple[float, float] | None, height: float, arm: str) -> None:
-    ink = label_of(arm)
+    appearance = label_of(arm)
     if bounds is not None:
-        axis.plot(bounds, (height, height), color=ink.colour, linewidth=2, solid_capstyle="round")
-    axis.plot([value], [height], ink.marker, color=ink.colour, markersize=6.5)
+        axis.plot(bounds, (height, height), color=appearance.colour, linewidth=2, solid_capstyle="round")
+    axis.plot([value], [height], appearance.marker, color=appearance.colour, markersize=6.5)
 
 
 def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
@@ -130,7 +135,7 @@ def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str,
     factor = scale(comparison, metric)
     height = 0.16 * len(arms) + 0.25
     with style("slices of " + ", ".join(measured)):  # two of them stand on a page
-        figure = Figure(figsize=(8.6, height * len(measured) + 1.1), layout="constrained")
+        figure = Figure(figsize=(NARROW, height * len(measured) + 0.6), layout="constrained")
         axis = figure.subplots()
         axis.grid(axis="y", visible=False)
         for position, part in enumerate(measured.values()):
@@ -144,8 +149,7 @@ def slices_plot(comparison: Mapping[str, Any], slices: Mapping[str, Mapping[str,
         axis.set_yticks(range(len(measured)), [f"{label}\n{part['items']:,} items" for label, part in measured.items()])
         axis.set_ylim(len(measured) - 0.5, -0.5)
         axis.set_xlabel(f"{metric_label(metric)} (0 to 100)")
-        legend(figure, arms)
-        return svg(figure, f"{metric_label(metric)} by kind of item")
+        return _arms_legend(arms, ", ".join(measured)) + svg(figure, f"{metric_label(metric)} by kind of item")
 
 
 def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
@@ -161,23 +165,34 @@ def cost_plot(inputs: ReportInputs, metric: str) -> str | None:
     panels = [panel for panel in panels if any(getattr(timed[arm], panel[0]) for arm in arms)]
     if not panels:
         return None
-    factor = scale(comparison, metric)
-    with style("cost"):
-        figure = Figure(figsize=(3.9 * len(panels), 3.3), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
-        for axis, (field, label, unit) in zip(axes, panels, strict=True):
-            axis.set_xlabel(label)
-            costs = {arm: cost * unit for arm in arms if (cost := getattr(timed[arm], field))}
-            for arm, cost in costs.items():
-                same_cost = [name for name in costs if costs[name] == cost]
-                shift = 8.0 * (same_cost.index(arm) - (len(same_cost) - 1) / 2)
-                _pin(axis, cost, table[arm][metric], factor, arm, shift=shift)
-            axis.set_xlim(left=0, right=max(costs.values(), default=1.0) * 1.1)
-        highest = max((table[arm][metric]["high"] or table[arm][metric]["value"]) * factor for arm in arms)
-        axes[0].set_ylim(-0.04 * highest, max(1.06 * highest, 1.0))
-        axes[0].set_ylabel(f"{metric_label(metric)} (0 to 100)")
-        legend(figure, arms)
-        return svg(figure, "Quality against latency, memory and size")
+    plots = []
+    for field, label, unit in panels:
+        costs = {arm: cost * unit for arm in arms if (cost := getattr(timed[arm], field))}
+        plots.append(_cost_panel(comparison, metric, costs, label))
+    return _arms_legend(arms, "cost") + side_by_side(plots)
+
+
+def _cost_panel(comparison: Mapping[str, Any], metric: str, costs: Mapping[str, float], label: str) -> str:
+    """Quality against one kind of cost; all panels have the same height on 0 to 100."""
+    table, factor = comparison["overall"]["table"], scale(comparison, metric)
+    measured = [row[metric] for row in table.values() if (row.get(metric) or {}).get("value") is not None]
+    highest = max((figures["high"] or figures["value"]) * factor for figures in measured)
+    with style(f"cost {label}"):
+        figure = Figure(figsize=(3.7, 3.1), layout="constrained")
+        axis = figure.subplots()
+        axis.set_xlabel(label)
+        for arm, cost in costs.items():
+            same_cost = [name for name in costs if costs[name] == cost]
+            shift = 8.0 * (same_cost.index(arm) - (len(same_cost) - 1) / 2)
+            _pin(axis, cost, table[arm][metric], factor, arm, shift=shift)
+        axis.set_xlim(left=0, right=max(costs.values(), default=1.0) * 1.1)
+        axis.set_ylim(-0.04 * highest, max(1.06 * highest, 1.0))
+        axis.set_ylabel(f"{metric_label(metric)} (0 to 100)")
+        return svg(figure, f"Quality against: {label}")
+
+
+def _arms_legend(arms: Sequence[str], plot: str) -> str:
+    return legend({arm_label(arm): label_of(arm) for arm in arms}, plot)
 
 
 def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm: str, *, shift: float) -> None:
@@ -185,14 +200,14 @@ def _pin(axis: Axes, cost: float, figures: Mapping[str, Any], factor: float, arm
     canvas = axis.get_figure()
     assert canvas is not None
     shifted = axis.transData + ScaledTranslation(shift / 72, 0, canvas.dpi_scale_trans)
-    bounds, ink = _bounds(figures, factor), label_of(arm)
+    bounds, appearance = _bounds(figures, factor), label_of(arm)
     if bounds is not None:
-        axis.plot([cost] * 2, bounds, color=ink.colour, linewidth=2, solid_capstyle="round", transform=shifted)
+        axis.plot([cost] * 2, bounds, color=appearance.colour, linewidth=2, solid_capstyle="round", transform=shifted)
     axis.plot(
         [cost],
         [figures["value"] * factor],
-        ink.marker,
-        color=ink.colour,
+        appearance.marker,
+        color=appearance.colour,
         markersize=7,
         transform=shifted,
     )

@@ -14,12 +14,23 @@ from markupsafe import Markup
 from understudy.arms import main_arm
 from understudy.records import ModelSpeed
 from understudy.report import caveats, comparison_page, knowledge_section, plots
-from understudy.report.formatting import arm_label, bounds, compact, metric_label, number, ordered, scale
+from understudy.report.formatting import (
+    arm_label,
+    bounds,
+    compact,
+    metric_label,
+    number,
+    ordered,
+    percent,
+    percent_bounds,
+    scale,
+)
 from understudy.report.inputs import ReportInputs
 from understudy.report.labels import label_of
 from understudy.report.page import write_page
 from understudy.report.verdicts import (
     ComparisonJson,
+    fields,
     gold_facts,
     headline_metric,
     kinds,
@@ -61,6 +72,7 @@ def view(run: ReportInputs) -> dict[str, Any]:
         "curves": plots.curves_plot(run.curves),
         "kinds": plots.slices_plot(comparison, kinds(comparison), metric) if metric else None,
         "gold_facts": plots.slices_plot(comparison, gold_facts(comparison), metric) if metric else None,
+        "fields": plots.slices_plot(comparison, fields(comparison), metric) if metric else None,
         "cost": plots.cost_plot(run, metric) if metric else None,
     }
     return page | {
@@ -120,26 +132,22 @@ def _tiles(comparison: ComparisonJson, metric: str) -> list[dict[str, str]]:
     ]
     gap = comparison["gaps"].get(metric)
     if gap is not None:
-        defined = gap["value"] is not None
-        value = f"{number(100 * gap['value'], 0)}%" if defined else number(None)
-        note = bounds(gap, 100, digits=0) if defined else "no clear gap to recover"
+        value = percent(gap["value"])
+        note = "no clear gap to recover" if gap["value"] is None else percent_bounds(gap) or "no interval"
         tiles.append({"label": "Gap recovered", "value": value, "note": note, "colour": "currentColor"})
     return tiles
 
 
 def _gaps(comparison: ComparisonJson) -> list[dict[str, str]]:
-    rows = []
-    for name, gap in comparison["gaps"].items():
-        defined = gap["value"] is not None
-        rows.append(
-            {
-                "label": metric_label(name),
-                "value": f"{number(100 * gap['value'], 0)}%" if defined else number(None),
-                "bounds": f"{bounds(gap, 100, 0)}%" if defined and gap["low"] is not None else "",
-                "reason": gap["reason"],
-            }
-        )
-    return rows
+    return [
+        {
+            "label": metric_label(name),
+            "value": percent(gap["value"]),
+            "bounds": percent_bounds(gap),
+            "reason": gap["reason"],
+        }
+        for name, gap in comparison["gaps"].items()
+    ]
 
 
 def _slices(comparison: ComparisonJson, metric: str) -> list[dict[str, Any]]:

@@ -6,18 +6,18 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from understudy.report.formatting import arm_label
-from understudy.report.labels import label_of
+from understudy.report.labels import Label
 
+NARROW = 4.1
+"""Inches that a telephone can show without scrolling."""
 INK, GRID = "#010203", "#040506"  # stand-ins, replaced by the page's own colours
 _THEME = {INK: "currentColor", GRID: "var(--grid)"}
 
@@ -58,7 +58,15 @@ def style(salt: str) -> Iterator[None]:
 
 
 def svg(figure: Figure, title: str) -> str:
-    """The figure as an `<svg>` element: no header, no metadata, no links, numbers of its parts taken off."""
+    """The figure as an `<svg>` element: no header, no metadata, no links, numbers of its parts taken off.
+
+    The page shrinks it to four fifths of its own width, below which its letters could not be read; a plot that is to
+    fit on a telephone is at most `NARROW` wide.
+
+    Args:
+        figure: what was drawn.
+        title: for those who do not see it; empty for what only decorates a text.
+    """
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None})
@@ -69,24 +77,36 @@ def svg(figure: Figure, title: str) -> str:
     text = re.sub(r'<(g|path) id="[\w.]+_\d+"', r"<\1", text)
     width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2]
     pixels = f"{float(width) * 4 / 3:.0f}px"
-    attributes = f'role="img" aria-label="{html.escape(title)}"'
-    head = f'<svg viewBox="0 0 {width} {height}" {attributes} style="max-width:{pixels}">'
-    text = re.sub(r"<svg[^>]*>", head, text, count=1)
+    attributes = f'role="img" aria-label="{html.escape(title)}"' if title else 'aria-hidden="true"'
+    head = f'<svg viewBox="0 0 {width} {height}" {attributes} style="--wide:{pixels}">'
+    # By a function: a name may hold what a pattern would take for its own.
+    text = re.sub(r"<svg[^>]*>", lambda _: head, text, count=1)
     for stand_in, themed in _THEME.items():
         text = text.replace(stand_in, themed)
     return text
 
 
-def legend(
-    figure: Figure,
-    names: Sequence[str],
-    *,
-    arm_of: Callable[[str], str] = str,
-    label: Callable[[str], str] = arm_label,
-) -> None:
-    """One legend above the whole figure."""
-    handles = [
-        Line2D([], [], color=ink.colour, marker=ink.marker, linewidth=1.7, label=label(name))
-        for name, ink in ((name, label_of(arm_of(name))) for name in names)
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handlelength=1.6)
+def panels(plots: Sequence[str]) -> str:
+    """Several plots side by side, or below each other where there is less room."""
+    return plots[0] if len(plots) == 1 else f'<div class="panels">{"".join(plots)}</div>'
+
+
+def legend(labels: Mapping[str, Label], plot: str) -> str:
+    """A line of marks with their names, which breaks where there is little room.
+
+    Args:
+        labels: name in print → its colour and marker.
+        plot: of which plot, for ids that no other legend of the page has.
+    """
+    marks = {name: _mark(ink, f"{plot} {name}") for name, ink in labels.items()}
+    entries = "".join(f"<span>{mark}{html.escape(name)}</span>" for name, mark in marks.items())
+    return f'<p class="legend">{entries}</p>'
+
+
+def _mark(ink: Label, salt: str) -> str:
+    with style(f"mark of {salt}"):
+        figure = Figure(figsize=(0.34, 0.14))
+        axis = figure.add_axes((0, 0, 1, 1))
+        axis.axis("off")
+        axis.plot([0, 1, 2], [0, 0, 0], color=ink.colour, marker=ink.marker, markevery=[1], linewidth=1.7, markersize=6)
+        return svg(figure, "")

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.report.formatting import metric_label, number, scale
-from understudy.report.verdicts import ComparisonJson, all_tests, contrasts_of, verdict
+from understudy.report.verdicts import ComparisonJson, all_tests, contrasts_of, items_needed, verdict
 
 _FIGURES = (
     *("value_a", "value_b", "difference", "low", "high", "maximum", "p_bootstrap", "p_randomisation", "p_wilcoxon"),
     *("minimal_detectable", "items_needed", "n", "missing", "groups"),
 )
 CSV_COLUMNS = (
-    *("a", "b", "metric", *_FIGURES, "p_mcnemar", "p_value", "p_holm", "p_bh", "better"),
+    *("a", "b", "metric", *_FIGURES, "p_mcnemar", "p_value", "p_holm", "p_bh", "items_needed_holm", "better"),
     *("cohen_dz", "cohen_dz_low", "cohen_dz_high", "rank_biserial", "verdict", "signature"),
 )
 
@@ -32,6 +32,7 @@ def csv_table(comparison: ComparisonJson) -> str:
                 **{name: csv_cell(test[name]) for name in ("a", "b", "metric", "better")},
                 **{name: test[name] for name in ("p_value", "p_holm", "p_bh")},
                 **{name: figures[name] for name in _FIGURES},
+                "items_needed_holm": items_needed(test),
                 "p_mcnemar": (figures["mcnemar"] or {}).get("p_exact"),
                 "cohen_dz": figures["cohen_dz"]["value"],
                 "cohen_dz_low": figures["cohen_dz"]["low"],

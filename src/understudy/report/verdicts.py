@@ -1,4 +1,4 @@
-"""A comparison read: its tests, the metric of its headline, and each test in words.
+"""What is read out of a comparison: its tests, the metric of its headline, and each test in words.
 
 Everything here reads `Comparison.to_dict()`, so a saved `comparison.json` or `scores.json` speaks as a fresh one does.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from understudy.arms import ARMS
 from understudy.report.formatting import arm_label, kind_label, p_text, rounded_up
 
 ComparisonJson = Mapping[str, Any]
@@ -43,11 +44,13 @@ def pair_test(comparison: ComparisonJson, a: str, b: str, metric: str | None) ->
 
 
 def headline_metric(comparison: ComparisonJson) -> str | None:
-    """The metric of the headline: exact match where anyone matches exactly, else ROUGE-L, else the first there is.
+    """The metric of the headline: exact match where a model matches exactly, else ROUGE-L, else the first there is.
 
-    Of the metrics that some pair was tested on; of all where nothing was tested.
+    Of the metrics that some pair was tested on; of all where nothing was tested. An answer that no model gave says
+    nothing about how models answer, so it does not choose the metric.
     """
-    table = comparison["overall"]["table"].values()
+    rows = comparison["overall"]["table"]
+    table = [row for name, row in rows.items() if name not in _arms_without_a_model(comparison)] or list(rows.values())
     tested = {test["metric"] for test in all_tests(comparison)} or set(comparison["metrics"])
 
     def best(metric: str) -> float:
@@ -57,6 +60,12 @@ def headline_metric(comparison: ComparisonJson) -> str | None:
     if best("exact_match") >= 0.1:
         return "exact_match"
     return next((m for m in ("rougeL", "choice_accuracy", *comparison["metrics"]) if best(m) >= 0), None)
+
+
+def _arms_without_a_model(comparison: ComparisonJson) -> set[str]:
+    """The systems that are baselines, such as the majority answer."""
+    arms = {system["name"]: ARMS.get(system.get("arm") or "") for system in comparison["systems"]}
+    return {name for name, arm in arms.items() if arm is not None and arm.model is None}
 
 
 def kinds(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
@@ -69,9 +78,15 @@ def gold_facts(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
     return {GOLD_FACTS[label]: part for label, part in comparison["gold_facts"].items()}
 
 
+def fields(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
+    """Values of the fields that the recipe names; files of earlier releases have none."""
+    parts = comparison.get("fields", {}).items()
+    return {f"{kind_label(name)}: {value}": part for name, values in parts for value, part in values.items()}
+
+
 def slices(comparison: ComparisonJson) -> dict[str, Mapping[str, Any]]:
-    """The parts of the test set by their names in print: kinds of question, facts in the gold and not."""
-    return {**kinds(comparison), **gold_facts(comparison)}
+    """The parts of the test set by their names in print: kinds, facts in the gold and not, values of fields."""
+    return {**kinds(comparison), **gold_facts(comparison), **fields(comparison)}
 
 
 def slice_test(part: Mapping[str, Any], metric: str) -> Test | None:
@@ -97,12 +112,13 @@ def verdict(test: Test) -> str:
     if not figures["difference"]:
         return "no difference"
     if uncorrected_note(test):
-        enough = (figures["items_needed"] or 0) <= figures["n"]
-        return f"not significant after correction{uncorrected_note(test)}" + ("" if enough else f"; {needed(figures)}")
+        enough = (items_needed(test) or 0) <= figures["n"]
+        text = f"not significant after correction{uncorrected_note(test)}"
+        return text if enough else f"{text}; {items_needed_text(test)}"
     # Fewer items than there are: the estimate is that of a t-test, which so small a sample does not bear out.
-    if figures["items_needed"] is not None and figures["items_needed"] <= figures["n"]:
+    if (items := items_needed(test)) is not None and items <= figures["n"]:
         return f"not significant{_disagreement_note(test)}"
-    return f"not significant{_disagreement_note(test)}; {needed(figures)}"
+    return f"not significant{_disagreement_note(test)}; {items_needed_text(test)}"
 
 
 def verdict_of_pair(test: Test) -> str:
@@ -123,11 +139,11 @@ def excludes_zero(test: Test) -> bool:
     return figures["low"] is not None and (figures["low"] > 0 or figures["high"] < 0)
 
 
-def disagrees(test: Test) -> str:
+def disagreement(test: Test) -> str:
     """Where interval and uncorrected p say different things: which says what; empty where they agree.
 
-    The one asks how far the difference could move with other items, the other whether it could have come from alike
-    systems; with few or skewed items the answers can part near the edge.
+    The interval tells how far the difference could move with other items, p whether equal systems could show it; with
+    few or skewed items the two can differ near the level of the test.
     """
     if test["p_value"] is None or test["comparison"]["low"] is None or excludes_zero(test) == test["alone"]:
         return ""
@@ -137,12 +153,20 @@ def disagrees(test: Test) -> str:
 
 
 def _disagreement_note(test: Test) -> str:
-    return f" ({disagrees(test)})" if disagrees(test) else ""
+    return f" ({disagreement(test)})" if disagreement(test) else ""
 
 
-def needed(figures: Mapping[str, Any]) -> str:
-    """How many items would show the difference that was seen, in words."""
-    items = figures["items_needed"]
+def items_needed(test: Test) -> float | None:
+    """How many items would show the difference that was seen, at the level that the correction leaves to this test.
+
+    Earlier releases wrote the number for one test alone; it stands for what their files do not have.
+    """
+    return test["items_needed"] if "items_needed" in test else test["comparison"]["items_needed"]
+
+
+def items_needed_text(test: Test) -> str:
+    """The same in words."""
+    items = items_needed(test)
     if items is None:
         return "no number of items would show it"
     if items > _MANY:
@@ -150,8 +174,8 @@ def needed(figures: Mapping[str, Any]) -> str:
     return f"{rounded_up(items):,} items would be needed"
 
 
-def most_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
+def most_items_needed(comparison: ComparisonJson, tests: list[Test]) -> int | None:
     """How many items would show all the differences that were seen and not shown; None where that is not known."""
-    counts = [t["comparison"]["items_needed"] for t in tests if not t["better"] and t["comparison"]["difference"]]
+    counts = [items_needed(t) for t in tests if not t["better"] and t["comparison"]["difference"]]
     counts = [count for count in counts if count is not None and comparison["overall"]["items"] < count <= _MANY]
     return rounded_up(max(counts)) if counts else None

@@ -255,7 +255,10 @@ def _fault_of_pair(pair: TokenizerPair) -> Judgement | None:
 def _column_by_column(pair: TokenizerPair, shares: AlignmentShares | None) -> Judgement:
     difference = pair.vocabularies.difference
     if difference:
-        hint = "distil.method=dskd_cma works across vocabularies; or take a student of the teacher's family"
+        names = [name for name, c in METHODS.items() if not c.one_vocabulary and _usable(name, pair)]
+        hint = (
+            f"distil.method={' or '.join(names)} works across vocabularies; or take a student of the teacher's family"
+        )
         return Judgement("unsound", f"needs one vocabulary, and the two differ: {difference}", "vocabulary", hint)
     hint = "give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma"
     (student_end, student_name), (teacher_end, teacher_name) = pair.ends
@@ -266,6 +269,10 @@ def _column_by_column(pair: TokenizerPair, shares: AlignmentShares | None) -> Ju
         unequal = f"{1 - shares.same_targets:.1%} of {shares.rows} answers become different tokens"
         return Judgement("unsound", f"compares position by position, and {unequal}", "rows", hint)
     return Judgement("sound", "every id writes the same on both sides, and answers are cut alike")
+
+
+def _usable(method: str, pair: TokenizerPair) -> bool:
+    return assess_method(method, pair).verdict != "unsound"
 
 
 def _aligned(config: type[MethodConfig], shares: AlignmentShares | None) -> Judgement:

@@ -71,6 +71,7 @@ class ControlTokens:
             for i, name in zip(ids, names, strict=True)
             if not TAG.fullmatch(name) and (i in special or name.strip())
         ]
+        self.written = frozenset(written)
         self.separable = getattr(tokenizer, "backend_tokenizer", None) is not None
         # A token of one character is the only one that writes it (characters as tokens, a line end as end token).
         self.names = tuple(sorted((name for name in names if len(name) > 1), key=len, reverse=True))

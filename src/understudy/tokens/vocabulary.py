@@ -61,7 +61,7 @@ class Vocabulary:
     @functools.cached_property
     def spelled(self) -> list[bytes | None]:
         """`[V]` the bytes that each id writes; None for special tokens and for ids that nothing stands at."""
-        spell = _speller(self.parts)
+        spell = _speller(self.parts or {})
         return [
             None if name is None or i in self.special else self.added[i].encode() if i in self.added else spell(name)
             for i, name in enumerate(self.names)

@@ -172,9 +172,9 @@ def difference_of(
 ) -> Difference:
     """The comparison of two figures that come from the same draws."""
     difference = a.minus(b)
-    strays = (difference.samples - difference.value) * difference.expansion(confidence, num_clusters)
+    deviations = (difference.samples - difference.value) * difference.expansion(confidence, num_clusters)
     p_value = max(
-        tail_share(strays, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(num_clusters, 1000))
+        tail_share(deviations, difference.value, abs(a.value) + abs(b.value)), 2.0 ** (1 - min(num_clusters, 1000))
     )
     return Difference(
         a.value,

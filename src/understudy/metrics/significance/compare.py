@@ -13,10 +13,16 @@ from understudy.errors import DataError
 from understudy.metrics.scores import Score
 from understudy.metrics.significance.bootstrap import difference_of
 from understudy.metrics.significance.effects import dz_columns, dz_of, rank_biserial_of
-from understudy.metrics.significance.multiple_testing import adjusted, friedman_test
+from understudy.metrics.significance.multiple_testing import adjusted, friedman_test, holm_levels
 from understudy.metrics.significance.paired_tests import is_binary, mcnemar_of, swappable, wilcoxon_p
 from understudy.metrics.significance.pairing import Paired, cluster_numbers, pair_rows, tidy
-from understudy.metrics.significance.power import items_needed, minimal_detectable, standard_error
+from understudy.metrics.significance.power import (
+    POWER,
+    items_needed,
+    items_needed_at,
+    minimal_detectable,
+    standard_error,
+)
 from understudy.metrics.significance.resampling import (
     DEFAULT_RESAMPLING,
     Columns,
@@ -46,7 +52,7 @@ def compare_systems(
     *,
     clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    power: float = 0.8,
+    power: float = POWER,
 ) -> SystemComparison:
     """Compare two systems on every metric that both have, with one set of draws.
 
@@ -74,7 +80,7 @@ def compare_many(
     contrasts: Sequence[tuple[str, str]] | None = None,
     clusters: Sequence[Hashable] | None = None,
     resampling: Resampling = DEFAULT_RESAMPLING,
-    power: float = 0.8,
+    power: float = POWER,
     family_test: Literal["randomisation", "bootstrap"] = "randomisation",
 ) -> SystemsComparison:
     """Compare pairs of systems on all metrics; p-values adjusted over the whole family.
@@ -100,8 +106,9 @@ def compare_many(
     p_name = {"randomisation": "p_randomisation", "bootstrap": "p_bootstrap"}[family_test]
     p_values = {key: getattr(comparison, p_name) for key, comparison in comparisons.items()}
     holm, bh = adjusted(p_values, "holm"), adjusted(p_values, "bh")
+    levels = holm_levels(p_values, settings.alpha)
     tests = tuple(
-        _pair_test(key, comparison, (p_values[key], holm[key], bh[key]), settings.alpha)
+        _pair_test(key, comparison, (p_values[key], holm[key], bh[key]), levels[key], settings)
         for key, comparison in comparisons.items()
     )
     metrics = tuple(dict.fromkeys(test.metric for test in tests))
@@ -264,9 +271,12 @@ def _comparison(
     )
 
 
-def _pair_test(key: Key, comparison: MetricComparison, p_values: tuple[float, float, float], alpha: float) -> PairTest:
-    test = PairTest(*key, comparison, *p_values, better="", alone=p_values[0] < alpha)
-    return replace(test, better=test.ahead) if test.p_holm < alpha else test
+def _pair_test(
+    key: Key, comparison: MetricComparison, p_values: tuple[float, float, float], level: float, settings: Settings
+) -> PairTest:
+    needed = items_needed_at(comparison, level, power=settings.power, alpha=settings.alpha)
+    test = PairTest(*key, comparison, *p_values, better="", alone=p_values[0] < settings.alpha, items_needed=needed)
+    return replace(test, better=test.ahead) if test.p_holm < settings.alpha else test
 
 
 def _rankings(

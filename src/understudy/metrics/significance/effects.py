@@ -88,9 +88,9 @@ def rank_biserial_of(differences: np.ndarray, confidence: float) -> Effect:
     below, not_above = np.searchsorted(ordered, -nonzero), np.searchsorted(ordered, -nonzero, side="right")
     influence = ((m - not_above) - below - np.sign(nonzero)) / (m - 1)
     error = 2 * influence.std(ddof=1) / np.sqrt(m)
-    reach = float(stdtrit(m - 1, (1 + confidence) / 2)) * error / (1 - value**2)
+    half_width = float(stdtrit(m - 1, (1 + confidence) / 2)) * error / (1 - value**2)
     centre = np.arctanh(value)
-    return Effect("rank_biserial", value, float(np.tanh(centre - reach)), float(np.tanh(centre + reach)))
+    return Effect("rank_biserial", value, float(np.tanh(centre - half_width)), float(np.tanh(centre + half_width)))
 
 
 def odds_ratio(only_a: int, only_b: int, *, confidence: float = 0.95) -> Effect:

@@ -114,14 +114,12 @@ def factorial_anova(
     fit, table = _fit(array, levels, order)
     if fit.df_resid < 1:
         raise DataError("no value is left over to tell noise by", hint="run each setting with more than one seed")
-    residual, freedom = float(fit.ssr), int(fit.df_resid)
+    residual, dof = float(fit.ssr), int(fit.df_resid)
     return Anova(
-        terms=_terms(table, list(levels), residual / freedom, len(array)),
+        terms=_terms(table, list(levels), residual / dof, len(array)),
         residual_sum_of_squares=residual,
-        residual_degrees_of_freedom=freedom,
-        tukey=tuple(
-            pair for name in levels for pair in _tukey(name, array, levels[name], residual / freedom, freedom, alpha)
-        ),
+        residual_degrees_of_freedom=dof,
+        tukey=tuple(pair for name in levels for pair in _tukey(name, array, levels[name], residual / dof, dof, alpha)),
         levene_p=_levene(array, levels),
         shapiro_p=_shapiro(fit.resid),
         n=len(array),
@@ -171,17 +169,17 @@ def _fit(array: np.ndarray, levels: Mapping[str, list[str]], order: int) -> tupl
 def _terms(table: Any, names: list[str], noise: float, n: int) -> tuple[Term, ...]:
     terms = []
     for label, row in table.drop("Residual").iterrows():
-        squares, freedom = float(row["sum_sq"]), int(row["df"])
+        squares, dof = float(row["sum_sq"]), int(row["df"])
         residual = noise * float(table.loc["Residual", "df"])
         terms.append(
             Term(
                 name=" × ".join(names[int(factor[1:])] for factor in str(label).split(":")),
                 sum_of_squares=squares,
-                degrees_of_freedom=freedom,
+                degrees_of_freedom=dof,
                 f=float(row["F"]),
                 p_value=float(row["PR(>F)"]),
                 partial_eta_squared=squares / (squares + residual) if squares + residual > 0 else float("nan"),
-                partial_omega_squared=(squares - freedom * noise) / (squares + (n - freedom) * noise)
+                partial_omega_squared=(squares - dof * noise) / (squares + (n - dof) * noise)
                 if squares + noise > 0
                 else float("nan"),
             )
@@ -189,22 +187,20 @@ def _terms(table: Any, names: list[str], noise: float, n: int) -> tuple[Term, ..
     return tuple(terms)
 
 
-def _tukey(
-    factor: str, array: np.ndarray, column: list[str], noise: float, freedom: int, alpha: float
-) -> list[TukeyPair]:
+def _tukey(factor: str, array: np.ndarray, column: list[str], noise: float, dof: int, alpha: float) -> list[TukeyPair]:
     from scipy.stats import studentized_range
 
     labels, names = np.array(column), list(dict.fromkeys(column))
-    quantile = float(studentized_range.ppf(1 - alpha, len(names), freedom))
+    quantile = float(studentized_range.ppf(1 - alpha, len(names), dof))
     pairs = []
     for a, b in combinations(names, 2):
         values_a, values_b = array[labels == a], array[labels == b]
         difference = float(values_a.mean() - values_b.mean())
         error = float(np.sqrt(noise / 2 * (1 / len(values_a) + 1 / len(values_b))))
         ratio = abs(difference) / error if error > 0 else np.inf
-        p_value = float(np.clip(studentized_range.sf(ratio, len(names), freedom), 0.0, 1.0))
-        reach = quantile * error
-        pairs.append(TukeyPair(factor, a, b, difference, difference - reach, difference + reach, p_value))
+        p_value = float(np.clip(studentized_range.sf(ratio, len(names), dof), 0.0, 1.0))
+        half_width = quantile * error
+        pairs.append(TukeyPair(factor, a, b, difference, difference - half_width, difference + half_width, p_value))
     return pairs
 
 

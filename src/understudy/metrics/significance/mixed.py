@@ -28,8 +28,8 @@ from understudy.metrics.significance.results import Result
 _BLOCKS = 30
 _LEAST_SEEDS = 3
 _LIKELIHOOD_LOST = 0.01  # a random effect that the log-likelihood misses less than this has no variance
-_ATTEMPT = re.compile("failed|Retrying")
-_PARTS = ("seed", "item", "system_item")
+_RETRY = re.compile("failed|Retrying")
+_COMPONENTS = ("seed", "item", "system_item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _blocks(numbers: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fitted:
-    """What a fit says: differences from the baseline with their errors, and the variances."""
+    """What a fit estimates: differences from the baseline with their errors, and the variances."""
 
     differences: np.ndarray
     errors: np.ndarray
@@ -180,7 +180,7 @@ class _Fitted:
 def _fit(means: np.ndarray, systems: list[str], baseline: str, notes: list[str]) -> _Fitted | None:
     """The fitted model; None, with a note, where the fit broke down.
 
-    Fits often fail to settle where a variance is 0. Such a part is then left out, which changes no estimate.
+    Fits often fail to settle where a variance is 0. Such a component is then left out, which changes no estimate.
     """
     import pandas
 
@@ -193,24 +193,24 @@ def _fit(means: np.ndarray, systems: list[str], baseline: str, notes: list[str])
         {"y": (means / unit).ravel(), "system": system, "seed": np.repeat(np.arange(runs), blocks)}
     )
     frame = frame.assign(item=block, system_item=system * blocks + block)
-    components = list(_PARTS)
+    components = list(_COMPONENTS)
     fitted, messages = _restricted_likelihood(frame, components)
     if fitted is None:
         notes.append(f"the mixed model could not be fitted ({messages[0]}); seeds are averaged instead")
         return None
     while not fitted.converged and len(components) > 1:
-        least = min(components, key=_shares(fitted).__getitem__)
+        least = min(components, key=_variance_ratios(fitted).__getitem__)
         components.remove(least)
         smaller, smaller_messages = _restricted_likelihood(frame, components)
         if smaller is None or smaller.llf < fitted.llf - _LIKELIHOOD_LOST:
             break
         fitted, messages = smaller, smaller_messages
         notes.append(f"{least.replace('_', ' × ')}: no variance that these runs show; left out of the model")
-    shares = _shares(fitted)
+    ratios = _variance_ratios(fitted)
     if not fitted.converged:
         notes.append("the fit of the mixed model did not converge: do not rely on its p-values")
     notes.extend(messages)
-    variances = {name: float(shares.get(name, 0.0) * fitted.scale * unit**2) for name in _PARTS}
+    variances = {name: float(ratios.get(name, 0.0) * fitted.scale * unit**2) for name in _COMPONENTS}
     return _Fitted(
         fitted.fe_params.to_numpy()[1:] * unit,
         fitted.bse_fe.to_numpy()[1:] * unit,
@@ -219,7 +219,7 @@ def _fit(means: np.ndarray, systems: list[str], baseline: str, notes: list[str])
     )
 
 
-def _shares(fitted: Any) -> dict[str, float]:
+def _variance_ratios(fitted: Any) -> dict[str, float]:
     """Each random effect's variance as a multiple of the noise."""
     return dict(zip(fitted.model.exog_vc.names, (fitted.vcomp / fitted.scale).tolist(), strict=True))
 
@@ -242,7 +242,7 @@ def _restricted_likelihood(frame: Any, components: Sequence[str]) -> tuple[Any, 
         return None, ["no standard errors"]
     messages = dict.fromkeys(str(warning.message) for warning in caught)
     # A fit that settled at the second or third attempt has settled.
-    return fitted, [text for text in messages if not (fitted.converged and _ATTEMPT.search(text))]
+    return fitted, [text for text in messages if not (fitted.converged and _RETRY.search(text))]
 
 
 def _effects(
@@ -255,11 +255,11 @@ def _effects(
         seeds = 2 / (1 / systems.count(name) + 1 / systems.count(baseline))
         # Var = 2·(MS_seed + MS_system_item − MS_noise)/(seeds·blocks), mean squares as a balanced design has them.
         squares = np.array([blocks * components["seed"], seeds * components["system_item"], 0.0]) + components["noise"]
-        freedoms = np.array([runs - kinds, (kinds - 1) * (blocks - 1), (runs - kinds) * (blocks - 1)])
+        dofs = np.array([runs - kinds, (kinds - 1) * (blocks - 1), (runs - kinds) * (blocks - 1)])
         variance = squares[0] + squares[1] - squares[2]
-        freedom = float(variance**2 / (squares**2 / freedoms).sum())
+        dof = float(variance**2 / (squares**2 / dofs).sum())
         difference, error = float(fitted.differences[number]), float(fitted.errors[number])
-        effects.append(_effect(name, difference, error, freedom, confidence))
+        effects.append(_effect(name, difference, error, dof, confidence))
     return tuple(effects)
 
 
@@ -279,9 +279,9 @@ def _item_means(
     return tuple(effects)
 
 
-def _effect(name: str, difference: float, error: float, freedom: float, confidence: float) -> SystemEffect:
+def _effect(name: str, difference: float, error: float, dof: float, confidence: float) -> SystemEffect:
     from scipy.special import stdtr, stdtrit
 
-    reach = float(stdtrit(freedom, (1 + confidence) / 2)) * error
-    p_value = float(2 * stdtr(freedom, -abs(difference) / error)) if error > 0 else float(difference == 0)
-    return SystemEffect(name, difference, error, difference - reach, difference + reach, p_value, freedom)
+    half_width = float(stdtrit(dof, (1 + confidence) / 2)) * error
+    p_value = float(2 * stdtr(dof, -abs(difference) / error)) if error > 0 else float(difference == 0)
+    return SystemEffect(name, difference, error, difference - half_width, difference + half_width, p_value, dof)

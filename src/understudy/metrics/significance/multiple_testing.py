@@ -34,6 +34,22 @@ def adjusted(p_values: Mapping[Name, float], method: Literal["holm", "bh"] = "ho
     return {**p_values, **dict(zip(finite, corrected.tolist(), strict=True))}
 
 
+def holm_levels(p_values: Mapping[Name, float], alpha: float = 0.05) -> dict[Name, float]:
+    """The level at which Holm tests each p-value: alpha / (m − number of smaller ones); NaN where there is none.
+
+    Equal p-values share the strictest level of theirs.
+
+    Args:
+        p_values: name of the test -> p-value; m is the number of those that are not NaN.
+        alpha: level of the whole family.
+    """
+    finite = [value for value in p_values.values() if value == value]
+    return {
+        name: alpha / (len(finite) - sum(other < value for other in finite)) if value == value else float("nan")
+        for name, value in p_values.items()
+    }
+
+
 def friedman_test(
     systems: Mapping[str, Values],
     *,

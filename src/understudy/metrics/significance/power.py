@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 
 from understudy.metrics.significance.pairing import Paired, Values, pair
-from understudy.metrics.significance.resampling import left_out_error
-from understudy.metrics.significance.results import Result
+from understudy.metrics.significance.resampling import jackknife_error
+from understudy.metrics.significance.results import MetricComparison, Result
+
+POWER = 0.8
+"""Probability of finding a true difference, where nothing else is asked for."""
 
 _NAN = float("nan")
 
@@ -56,7 +59,7 @@ def power_analysis(
     b: Values,
     *,
     clusters: Sequence[Hashable] | None = None,
-    power: float = 0.8,
+    power: float = POWER,
     alpha: float = 0.05,
 ) -> Power:
     """What the items at hand can show of two systems; arguments as in `randomisation_test`."""
@@ -84,7 +87,7 @@ def standard_error(paired: Paired) -> float:
     if num_clusters < 2:
         return _NAN
     if not paired.is_mean:
-        return left_out_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
+        return jackknife_error(_without_each_cluster(paired), paired.value_a - paired.value_b, num_clusters)
     differences = paired.differences
     sums = np.bincount(paired.rows, weights=differences - differences.mean())
     return float(np.sqrt(num_clusters / (num_clusters - 1) * (sums**2).sum())) / paired.n
@@ -96,7 +99,7 @@ def _without_each_cluster(paired: Paired) -> np.ndarray:
     return np.asarray(paired.from_a(a - paired.totals_a)) - np.asarray(paired.from_b(b - paired.totals_b))
 
 
-def minimal_detectable(error: float, num_clusters: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+def minimal_detectable(error: float, num_clusters: int, *, power: float = POWER, alpha: float = 0.05) -> float:
     """The least true difference that a two-sided test of level `alpha` finds with probability `power`.
 
     Args:
@@ -113,7 +116,7 @@ def minimal_detectable(error: float, num_clusters: int, *, power: float = 0.8, a
 
 
 def items_needed(
-    difference: float, error: float, num_clusters: int, *, items: int, power: float = 0.8, alpha: float = 0.05
+    difference: float, error: float, num_clusters: int, *, items: int, power: float = POWER, alpha: float = 0.05
 ) -> float:
     """How many items would find a true difference of this size, if they vary and are correlated as these are.
 
@@ -131,6 +134,22 @@ def items_needed(
         if abs(needed - previous) < 0.5:
             break
     return float(math.ceil(math.ceil(needed - 1e-9) * items / num_clusters))
+
+
+def items_needed_at(comparison: MetricComparison, level: float, *, power: float, alpha: float) -> float:
+    """`items_needed` of a comparison at another level, such as that of its step in Holm's correction.
+
+    Args:
+        comparison: of two systems; its standard error is taken back from the difference that it can detect.
+        level: of the test that is to find the difference.
+        power: as in the comparison.
+        alpha: level that the comparison was made for.
+    """
+    num_clusters = comparison.groups
+    if num_clusters < 2 or math.isnan(level) or math.isnan(comparison.minimal_detectable):
+        return _NAN
+    error = comparison.minimal_detectable / required_noncentrality(num_clusters - 1, power, alpha)
+    return items_needed(comparison.difference, error, num_clusters, items=comparison.n, power=power, alpha=level)
 
 
 def power_of(difference: float, error: float, num_clusters: int, *, alpha: float = 0.05) -> float:

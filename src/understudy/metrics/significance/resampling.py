@@ -29,7 +29,7 @@ from understudy.errors import DataError
 from understudy.metrics.scores import FromTotals
 
 _CHUNK = 1 << 22  # weights held at once: 32 MB
-_STEP = 1e-3  # share of a cluster's weight that is taken off it for the derivative
+_WEIGHT_STEP = 1e-3  # share of a cluster's weight that is taken off it for the derivative
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +92,22 @@ class Resampled:
     Attributes:
         value: the figure on the items as they are.
         samples: `[draws]` the figure on each draw; NaN where a draw holds none of its items.
-        left_out: `[rows]` the figure without each row (cluster); the value itself for a row without an item.
-        lightened: `[rows]` the figure with each row weighing a thousandth less.
+        leave_one_out: `[rows]` the figure without each row (cluster); the value itself for a row without an item.
+        downweighted: `[rows]` the figure with each row weighing a thousandth less.
     """
 
     value: float
     samples: np.ndarray
-    left_out: np.ndarray
-    lightened: np.ndarray
+    leave_one_out: np.ndarray
+    downweighted: np.ndarray
 
     def minus(self, other: Resampled) -> Resampled:
         """The difference of two figures."""
         return Resampled(
             self.value - other.value,
             self.samples - other.samples,
-            self.left_out - other.left_out,
-            self.lightened - other.lightened,
+            self.leave_one_out - other.leave_one_out,
+            self.downweighted - other.downweighted,
         )
 
     def over(self, other: Resampled) -> Resampled:
@@ -116,13 +116,13 @@ class Resampled:
             return Resampled(
                 self.value / other.value,
                 np.where(other.samples > 0, self.samples / other.samples, np.nan),
-                self.left_out / other.left_out,
-                self.lightened / other.lightened,
+                self.leave_one_out / other.leave_one_out,
+                self.downweighted / other.downweighted,
             )
 
     def error(self, num_clusters: int) -> float:
         """The jackknife's standard error over so many clusters; NaN with fewer than two."""
-        return left_out_error(self.left_out, self.value, num_clusters)
+        return jackknife_error(self.leave_one_out, self.value, num_clusters)
 
     def expansion(self, confidence: float, num_clusters: int) -> float:
         """How much wider than the draws' own spread an interval has to be; 1 for one cluster."""
@@ -131,13 +131,13 @@ class Resampled:
         from scipy.special import ndtri, stdtrit
 
         level = (1 + confidence) / 2
-        slopes = (self.lightened[np.isfinite(self.lightened)] - self.value) / _STEP
+        slopes = (self.downweighted[np.isfinite(self.downweighted)] - self.value) / _WEIGHT_STEP
         linear = float(np.sqrt((slopes**2).sum()))
         # Where nothing varies the two are rounding errors: then as for clusters of one size, which is the least.
-        wider = max(
+        inflation = max(
             self.error(num_clusters) / linear if linear > 0 else 0.0, np.sqrt(num_clusters / (num_clusters - 1))
         )
-        return float(wider * stdtrit(num_clusters - 1, level) / ndtri(level))
+        return float(inflation * stdtrit(num_clusters - 1, level) / ndtri(level))
 
     def bounds(self, confidence: float, num_clusters: int) -> tuple[float, float]:
         """Expanded percentile bounds; draws without a value are passed over. NaN with fewer than two clusters."""
@@ -146,21 +146,21 @@ class Resampled:
             return float("nan"), float("nan")
         from scipy.special import ndtr, ndtri
 
-        outside = float(ndtr(-self.expansion(confidence, num_clusters) * ndtri((1 + confidence) / 2)))
-        low, high = np.quantile(samples, [outside, 1 - outside])
+        tail = float(ndtr(-self.expansion(confidence, num_clusters) * ndtri((1 + confidence) / 2)))
+        low, high = np.quantile(samples, [tail, 1 - tail])
         return float(low), float(high)
 
 
-def left_out_error(left_out: np.ndarray, value: float, num_clusters: int) -> float:
+def jackknife_error(leave_one_out: np.ndarray, value: float, num_clusters: int) -> float:
     """sqrt((g − 1)/g · Σ (θ₋g − θ)²): the jackknife's standard error; NaN with fewer than two clusters."""
     if num_clusters < 2:
         return float("nan")
-    strays = left_out[np.isfinite(left_out)] - value
-    return float(np.sqrt((num_clusters - 1) / num_clusters * (strays**2).sum()))
+    deviations = leave_one_out[np.isfinite(leave_one_out)] - value
+    return float(np.sqrt((num_clusters - 1) / num_clusters * (deviations**2).sum()))
 
 
 def bootstrap_weights(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
-    """Chunks `[some, rows]` of how often each row is drawn."""
+    """Chunks `[chunk, rows]` of how often each row is drawn."""
     generator = np.random.default_rng(resampling.seed)
     for count in _chunks(rows, resampling.draws):
         draws = generator.integers(rows, size=(count, rows))
@@ -169,7 +169,7 @@ def bootstrap_weights(rows: int, resampling: Resampling) -> Iterator[np.ndarray]
 
 
 def swaps(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
-    """Chunks `[some, rows]` of 0 and 1: 1 where the two systems are exchanged."""
+    """Chunks `[chunk, rows]` of 0 and 1: 1 where the two systems are exchanged."""
     generator = np.random.default_rng((resampling.seed, 1))
     width = -(-rows // 8)
     for count in _chunks(rows, resampling.draws):
@@ -180,57 +180,58 @@ def swaps(rows: int, resampling: Resampling) -> Iterator[np.ndarray]:
 def resample(columns: Sequence[Columns], resampling: Resampling = DEFAULT_RESAMPLING) -> list[Resampled]:
     """Every figure on the same bootstrap draws."""
     table = np.concatenate([column.statistics for column in columns], axis=1)
-    cuts = np.cumsum([0, *(column.statistics.shape[1] for column in columns)])
+    boundaries = np.cumsum([0, *(column.statistics.shape[1] for column in columns)])
     samples = np.empty((len(columns), resampling.draws))
     start = 0
     for weights in bootstrap_weights(len(table), resampling):
         totals, stop = weights @ table, start + len(weights)
         for number, column in enumerate(columns):
-            samples[number, start:stop] = column.from_totals(totals[:, cuts[number] : cuts[number + 1]])
+            samples[number, start:stop] = column.from_totals(totals[:, boundaries[number] : boundaries[number + 1]])
         start = stop
     return [_resampled(column, column_samples) for column, column_samples in zip(columns, samples, strict=True)]
 
 
 def _resampled(column: Columns, samples: np.ndarray) -> Resampled:
     totals = column.statistics.sum(axis=0)
-    left_out, lightened = (
-        np.asarray(column.from_totals(totals - share * column.statistics), dtype=np.float64) for share in (1.0, _STEP)
+    leave_one_out, downweighted = (
+        np.asarray(column.from_totals(totals - share * column.statistics), dtype=np.float64)
+        for share in (1.0, _WEIGHT_STEP)
     )
-    return Resampled(float(column.from_totals(totals)), samples, left_out, lightened)
+    return Resampled(float(column.from_totals(totals)), samples, leave_one_out, downweighted)
 
 
 def randomise(pairs: Sequence[Swappable], resampling: Resampling = DEFAULT_RESAMPLING) -> np.ndarray:
     """Every difference a − b on the same swaps: `[pairs, draws]`."""
-    steps = [pair.a.statistics - pair.b.statistics for pair in pairs]
+    row_differences = [pair.a.statistics - pair.b.statistics for pair in pairs]
     totals = [(pair.a.statistics.sum(axis=0), pair.b.statistics.sum(axis=0)) for pair in pairs]
-    table = np.concatenate(steps, axis=1)
-    cuts = np.cumsum([0, *(columns.shape[1] for columns in steps)])
+    table = np.concatenate(row_differences, axis=1)
+    boundaries = np.cumsum([0, *(columns.shape[1] for columns in row_differences)])
     differences = np.empty((len(pairs), resampling.draws))
     start = 0
     for exchanged in swaps(len(table), resampling):
-        moved, stop = exchanged @ table, start + len(exchanged)
+        exchanged_totals, stop = exchanged @ table, start + len(exchanged)
         for number, (pair, (total_a, total_b)) in enumerate(zip(pairs, totals, strict=True)):
-            shift = moved[:, cuts[number] : cuts[number + 1]]
+            shift = exchanged_totals[:, boundaries[number] : boundaries[number + 1]]
             figures = pair.a.from_totals(total_a - shift), pair.b.from_totals(total_b + shift)
             differences[number, start:stop] = figures[0] - figures[1]
         start = stop
     return differences
 
 
-def tail_share(strays: np.ndarray, observed: float, scale: float) -> float:
+def tail_share(deviations: np.ndarray, observed: float, scale: float) -> float:
     """p-value: share of draws at least as far out as the observed one, which counts as a draw itself.
 
     Args:
-        strays: resampled differences from their centre.
+        deviations: resampled differences from their centre.
         observed: the difference seen.
         scale: size of the figures that were subtracted, by which rounding is told from a difference.
     """
-    finite = strays[np.isfinite(strays)]
+    finite = deviations[np.isfinite(deviations)]
     is_extreme = np.abs(finite) >= abs(observed) * (1 - 1e-9) - 1e-12 * scale
     return (1 + int(is_extreme.sum())) / (1 + len(finite))
 
 
 def _chunks(rows: int, draws: int) -> Iterator[int]:
-    most = max(1, _CHUNK // rows)
-    for start in range(0, draws, most):
-        yield min(most, draws - start)
+    chunk = max(1, _CHUNK // rows)
+    for start in range(0, draws, chunk):
+        yield min(chunk, draws - start)

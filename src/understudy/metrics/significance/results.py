@@ -19,17 +19,17 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not known or not finite is null."""
         assert is_dataclass(self)
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: finite_json(getattr(self, field.name)) for field in fields(self)}
 
 
-def plain(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """`value` in JSON's own types, records and mappings resolved, numbers that are not finite made null."""
     if isinstance(value, Result):
         return value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): finite_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(item) for item in value]
+        return [finite_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value
@@ -173,6 +173,8 @@ class PairTest(Result):
         p_bh: adjusted by Benjamini and Hochberg: below alpha, the share of false findings is held at alpha.
         better: name of the better system where `p_holm` is below alpha, else empty.
         alone: whether `p_value` is below alpha: what a single test would have shown.
+        items_needed: how many items would show the observed difference at the level of this test's own step in Holm's
+            correction; NaN where that is not known. That of `comparison` is for one test alone.
     """
 
     a: str
@@ -184,6 +186,7 @@ class PairTest(Result):
     p_bh: float
     better: str
     alone: bool
+    items_needed: float = float("nan")
 
     @property
     def ahead(self) -> str:

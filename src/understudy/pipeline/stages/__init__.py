@@ -19,7 +19,7 @@ from understudy.pipeline.stage import Stage
 from understudy.pipeline.stages.context import Context, Progress
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
-from understudy.records.base import plain
+from understudy.records.base import json_value
 from understudy.run import Run
 
 
@@ -49,7 +49,7 @@ def run_stage(stage: Stage, recipe: Recipe, folder: Path, progress: Progress, *,
         notes = function(Context(run, stage_recipe, progress, stage, recipe), stage.argument)
         if first:
             seconds = round(time.perf_counter() - started_at, 3)
-            run.mark_done(stage.name, plain(notes or {}), seconds=seconds)
+            run.mark_done(stage.name, json_value(notes or {}), seconds=seconds)
 
 
 def with_stage_seed(recipe: Recipe, stage: Stage) -> Recipe:

@@ -16,6 +16,7 @@ from understudy.evaluation.explanation_judge import judged_explanations
 from understudy.evaluation.explanation_results import ExplanationFigures, Faithfulness, NotMeasured, Simulatability
 from understudy.evaluation.explanations import explanation_figures, predict_explained, roles_of
 from understudy.evaluation.faithfulness import faithfulness, swapped_answers
+from understudy.evaluation.judge_check import check_judge
 from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
@@ -133,11 +134,11 @@ def predict_with_explanations(context: Context, arm: str) -> PredictionNotes:
         observer, its_tokenizer = _load(context, observed)
         lines += observer_lines(simulate(observer, its_tokenizer, predictions, batch_size=size, resampling=resampling))
     if recipe.evaluate.judge and tasks.kind != "answer":
-        lines += judged_lines(
-            judged_explanations(
-                predictions, metric_models_of(recipe.evaluate, account=run.folder.name), resampling=resampling
-            )
-        )
+        models = metric_models_of(recipe.evaluate, account=run.folder.name)
+        figures = judged_explanations(predictions, models, resampling=resampling)
+        silent = [(name, figure.reason) for name, figure in figures.items() if isinstance(figure, NotMeasured)]
+        check_judge(recipe.evaluate.judge.model, silent)
+        lines += judged_lines(figures)
     return PredictionNotes(len(predictions), tokenizer.notes, tuple(lines))
 
 
