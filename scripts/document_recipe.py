@@ -111,7 +111,8 @@ def kind(field: FieldInfo) -> str:
 def bounds(metadata: Iterable[Any]) -> str:
     """What a number must keep to, such as `≥ 0, < 1`."""
     signs = [(sign, getattr(item, key)) for item in metadata for key, sign in BOUNDS.items() if hasattr(item, key)]
-    return ", ".join(f"{sign} {value:g}" for sign, value in signs)
+    # Counts as people write them; a share or a rate has few digits of its own.
+    return ", ".join(f"{sign} {value:,}" if isinstance(value, int) else f"{sign} {value:g}" for sign, value in signs)
 
 
 def words(annotation: Any) -> str:

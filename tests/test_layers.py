@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "understudy"
 
 # First part of a module's path under `understudy` → its floor; each entry of a floor is a room of its own.
 FLOORS = [
-    ["errors", "types", "strict_json", "normal_form", "distribution"],
+    ["bounds", "errors", "types", "strict_json", "normal_form", "distribution"],
     ["files", "records"],
     ["extensions"],
     ["arms"],

@@ -9,10 +9,12 @@ run = understudy.distil("telecom_qa")
 The names below are loaded when they are first used: importing the package costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # As type checkers read it; the module `typing` would have to be loaded.
 if TYPE_CHECKING:
+    from typing import Any
+
     from understudy.api import compare, distil, evaluate
     from understudy.recipe import Recipe, load_recipe
     from understudy.run import Run
@@ -34,6 +36,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'understudy' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)
 
 

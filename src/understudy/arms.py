@@ -30,7 +30,8 @@ class Arm:
         reads_signal: whether the teacher's logits or states are in its loss, so that method and pair have to fit; an
             arm that learns the texts of tasks reads them with `tasks.logits` alone.
         flagship: whether it is what a run is about: its student is kept, its gap is measured. The first one counts.
-        equals_without_unlabelled: the arm that it is the same as where every question has a gold answer.
+        equals_without_unlabelled: the arm that it is the same as where every question has a gold answer, and the gold
+            is kept (`seqkd.keep_gold`).
         against: the arms that it is compared with, in the order of the report: this one minus each of these.
     """
 
@@ -61,7 +62,7 @@ EXPLAINED = Arm(
     flagship=True,
     against=("sft", "seqkd", "base_student", "majority", "first_option"),
 )
-SEQKD = Arm("seqkd", learns="teacher_text", against=("sft",))
+SEQKD = Arm("seqkd", learns="teacher_text", equals_without_unlabelled="sft", against=("sft",))
 KD_GOLD = Arm("kd_gold", learns="gold", reads_signal=True, equals_without_unlabelled="distilled")
 SFT = Arm("sft", learns="gold")
 TEACHER = Arm("teacher", model="teacher", against=("distilled", "explained", "sft"))

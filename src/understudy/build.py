@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.errors import ConfigError, ModelError, VocabularyMismatch
+from understudy.models.adapters import check_lora
+from understudy.models.architecture import kind_at
+from understudy.models.load import resolve
 from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
@@ -15,6 +18,44 @@ from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
 from understudy.types import Gives
+
+
+def check_lengths(recipe: Recipe) -> None:
+    """Refuse lengths that leave no token for a prompt, before data or models are loaded.
+
+    Raises:
+        ConfigError: the longest answer takes all of `data.max_length`.
+    """
+    data = recipe.data
+    for model in (recipe.student, recipe.teacher):
+        if model and not kind_at(model, resolve(model.model)).has_room(data):
+            raise ConfigError(
+                f"data.max_length {data.max_length:,} leaves no room for a prompt: "
+                f"data.max_answer_tokens takes {data.max_answer_tokens:,} of it",
+                hint="max_length counts prompt and answer: raise it, or lower max_answer_tokens",
+            )
+
+
+def check_adapters(recipe: Recipe) -> None:
+    """Refuse adapters that a model cannot have, before any weight is loaded.
+
+    Raises:
+        ModelError: a layer of that name, or any so wide, is not there; existing ones are named.
+    """
+    teacher, student = recipe.teacher, recipe.student
+    trainings = {
+        "teacher.pretrain": (teacher, teacher and teacher.pretrain),
+        "teacher.sft": (teacher, teacher and teacher.sft),
+        "student.pretrain": (student, student.pretrain),
+        "student.sft": (student, student.sft),
+        "distil": (student, recipe.distil),
+    }
+    for path, (model, training) in trainings.items():
+        if model and training and training.lora:
+            try:
+                check_lora(model, training.lora)
+            except ModelError as error:
+                raise ModelError(f"{path}.{error.message}", hint=error.hint) from error
 
 
 def gold_objective() -> Objective:

@@ -171,3 +171,11 @@ def test_it_refuses_to_overwrite_unless_forced(house) -> None:
     assert (house.folder / "mine.yaml").read_text() == short_recipe()
     assert house.call("init", "mine.yaml", "--force", "--full").returncode == 0
     assert (house.folder / "mine.yaml").read_text() == commented_recipe()
+
+
+@pytest.mark.parametrize("options", [("--resamples", str(10**23)), ("--resamples", "-1"), ("--limit", str(10**23))])
+def test_numbers_of_the_command_line_have_bounds(options: tuple[str, str], command) -> None:
+    done = command("evaluate", "nowhere.jsonl", *options)
+    assert done.code == 2
+    assert f"Invalid value for '{options[0]}'" in done.err
+    assert "Traceback" not in done.err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 from test_run_whole import answers
 
-from support.house import House
+from support.house import House, environment
 
 
 def markers(house: House) -> int:
@@ -129,6 +131,56 @@ def test_ctrl_c_ends_everybody_in_one_line(house: House, workers: int) -> None:
     assert err.strip().splitlines()[-1] == "interrupted; run the same command again and it goes on from here"
     assert left_over(process.pid) == []
     assert training(house)()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_kill_and_a_closed_terminal_end_everybody_in_one_line(house: House, name: str) -> None:
+    process = house.start(*endless(house), "workers=2")
+    assert until(training(house), process)
+    os.kill(process.pid, getattr(signal, name))
+    err = close(process)
+    assert process.returncode == 128 + getattr(signal, name), err
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1] == f"stopped by {name}; run the same command again and it goes on from here"
+    assert left_over(process.pid) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("module", ["typer", "understudy.arms", "yaml", "pydantic", "understudy.run", "torch"])
+def test_a_signal_while_modules_are_being_loaded_ends_in_one_line(house: House, module: str, name: str) -> None:
+    """The signal comes exactly when the module is asked for."""
+    hook = f"""
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.{name}, signal.SIG_DFL)
+from understudy.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", hook, "run", str(house.write_recipe())]
+    done = subprocess.run(command, cwd=house.folder, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 128 + getattr(signal, name), done.stderr
+    assert "Traceback" not in done.stderr
+    what = "interrupted" if name == "SIGINT" else f"stopped by {name}"
+    assert done.stderr.strip().splitlines()[-1] == f"{what}; run the same command again and it goes on from here"
+
+
+def test_what_is_to_be_ignored_stays_ignored(house: House) -> None:
+    """As `nohup` starts a command."""
+    ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    process = house.start(*endless(house), preexec_fn=ignore)
+    assert until(training(house), process)
+    os.kill(process.pid, signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGTERM)
+    assert "stopped by SIGTERM" in close(process)
 
 
 def test_ctrl_c_while_the_workers_are_still_loading(house: House) -> None:

@@ -182,20 +182,41 @@ def test_a_changed_model_folder_is_refused(copy: House, command) -> None:
 # -- other shapes of a run -------------------------------------------------------------------------------------------
 
 
-def test_without_unlabelled_questions_there_is_no_kd_gold_arm(house: House, command) -> None:
+def test_without_unlabelled_questions_kd_gold_and_seqkd_are_left_out(house: House, command) -> None:
     house.recipe["data"] = {key: value for key, value in house.recipe["data"].items() if key != "gold_share"}
     house.recipe["teacher"]["sft"] = None
     house.recipe["distil"] = {"epochs": 0.5, "batch_size": 16, "learning_rate": 0.01}
     done = command("run", str(house.write_recipe()))
     assert done.code == 0, done.err
     run = Run(house.run_folder())
-    assert not list(run.folder.glob("stages/*kd_gold"))
-    assert not run.stage("teacher_sft").exists()
-    assert len({run.notes(f"train-{arm}", TrainingNotes).plan.steps for arm in ("sft", "seqkd", "distilled")}) == 1
-    ours, theirs = seqkd_rows(context_of(run)), distilled_rows(context_of(run))
-    assert [row.question for row in ours] == [row.question for row in theirs]
-    assert {row.origin for row in theirs} == {"gold"}
-    assert "There were no unlabelled questions" in (run.folder / "report.html").read_text(encoding="utf-8")
+    for absent in ("answers", "teacher_sft", "train-kd_gold", "train-seqkd", "predict-seqkd"):
+        assert not run.stage(absent).exists(), absent
+    assert len({run.notes(f"train-{arm}", TrainingNotes).plan.steps for arm in ("sft", "distilled")}) == 1
+    assert {row.origin for row in distilled_rows(context_of(run))} == {"gold"}
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "There were no unlabelled questions" in page
+    for sentence in ("SeqKD is left out: with a gold answer", "KD on gold only is left out: with a gold answer"):
+        assert sentence in done.err
+        assert sentence in page
+
+
+def test_seqkd_replaces_gold_only_where_the_recipe_says_so(house: House, command) -> None:
+    house.recipe["data"] = {key: value for key, value in house.recipe["data"].items() if key != "gold_share"}
+    house.recipe["teacher"]["sft"] = None
+    house.recipe["evaluate"] |= {"arms": ["seqkd"], "speed": False}
+    house.recipe["distil"] = {"steps": 1, "batch_size": 4}
+    for keep_gold, origin in ((True, "gold"), (False, "teacher")):
+        house.recipe["seqkd"] = {"keep_gold": keep_gold, "keep_unfinished": True}
+        house.recipe["output"] = str(house.folder / origin)
+        done = command("run", str(house.write_recipe()))
+        assert done.code == 0, done.err
+        [folder] = (house.folder / origin).iterdir()
+        run = Run(folder)
+        assert run.stage("answers").exists() == (origin == "teacher")
+        assert origin in {row.origin for row in seqkd_rows(context_of(run))}
+        if keep_gold:
+            gold = [row["answers"] for row in read_jsonl(run.folder / "data" / "train.jsonl")]
+            assert [list(row.answers) for row in seqkd_rows(context_of(run))] == gold
 
 
 def test_one_arm_alone_and_across_vocabularies(house: House, command) -> None:

@@ -363,3 +363,44 @@ def test_a_batch_of_groups_says_which_rows_are_what():
     assert all((flat["student"]["inputs"][k] == v).all() for k, v in batch["student"]["inputs"].items())
     plain = Collator(0)([dataclasses.replace(row, task="") for row in made[0].rows])
     assert not {"tasks", "weights", "use_teacher"} & plain.keys()
+
+
+# -- paraphrases and new questions -----------------------------------------------------------------------------------
+
+NEW = Example("q/new_questions", "Who starts N1?", ("UE",), origin="teacher")
+
+
+@pytest.mark.parametrize(
+    "kind", ["answer", "rationale_answer", "multitask", "counterfactual", "multitask_counterfactual"]
+)
+def test_a_paraphrase_gives_once_more_what_the_question_gives(kind):
+    fields = {"kind": kind, "counterfactuals": 1}
+    plain = put(WHOLE, **fields)
+    reworded = put(dataclasses.replace(WHOLE, paraphrases=("Where does N2 end?",)), **fields)
+    assert reworded[: len(plain)] == plain
+    assert reworded[len(plain) :] == [
+        (task, question.replace("Who ends N2?", "Where does N2 end?"), *rest) for task, question, *rest in plain
+    ]
+
+
+def test_a_new_question_is_learned_by_the_tasks_that_learn_an_answer_alone():
+    explained = dataclasses.replace(WHOLE, new_questions=(NEW,))
+    for kind, task, question in (
+        ("answer", "answer", "Who starts N1?"),
+        ("multitask", "predict", "[predict] Who starts N1?"),
+    ):
+        made = rows(explained, config(kind=kind), seed=0)
+        assert [(row.task, row.example.question, row.example.answers) for row in made if row.example.id == NEW.id] == [
+            (task, question, ("UE",))
+        ]
+        assert made[-1].weight == next(row.weight for row in made if row.task == task)
+        assert made[-1].example.origin == "teacher"
+    assert rows(explained, config(kind="counterfactual"), seed=0) == rows(WHOLE, config(kind="counterfactual"), seed=0)
+
+
+def test_weights_of_tasks_stay_and_texts_of_an_example_stay_together():
+    explained = dataclasses.replace(WHOLE, paraphrases=("Where does N2 end?",), new_questions=(NEW,))
+    made = rows(explained, config(kind="multitask", predict_weight=0.7), seed=0)
+    assert {(row.task, round(row.weight, 2)) for row in made} == {("predict", 0.7), ("explain", 0.3)}
+    [group] = encode_groups([made], ExampleTokenizer(template("byte-level"), ROOM))
+    assert [row.id for row in group.rows] == ["q", "q", "q/paraphrase", "q/paraphrase", "q/new_questions"]

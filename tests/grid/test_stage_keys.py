@@ -76,6 +76,10 @@ SPECIAL: dict[str, Any] = {
 }
 
 
+# Fields of `tasks` that need a step.
+WRITTEN = {"tasks.paraphrases": "paraphrase", "tasks.new_questions": "new_questions"}
+
+
 def annotation_of(path: str) -> Any:
     section: Any = Recipe
     *above, last = path.split(".")
@@ -111,6 +115,8 @@ def changed(base: dict[str, Any], path: str) -> dict[str, Any]:
         base = fields.put(base, path.replace(".config", ".init"), "fresh")
     if path in ("generate.teacher", "generate.recorded"):
         base = fields.put(base, "generate.teach", False)
+    if path in WRITTEN:
+        base = fields.put(base, "generate.steps", [*fields.get(base, "generate.steps"), WRITTEN[path]])
     return fields.put(base, path, another(path, fields.get(base, path)))
 
 
@@ -149,6 +155,8 @@ def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: 
     base = fields.put(start, path.replace(".config", ".init"), "fresh") if path.endswith(".config") else start
     if path in ("generate.teacher", "generate.recorded"):
         base = fields.put(start, "generate.teach", False)
+    if path in WRITTEN:
+        base = fields.put(start, "generate.steps", [*fields.get(start, "generate.steps"), WRITTEN[path]])
     before = keys_of(base)
     for name, above in ancestors(recipe).items():
         if name in before and name in after:
@@ -172,6 +180,12 @@ def test_each_option_of_a_method_changes_what_it_teaches(method: str) -> None:
     ("stage", "read", "not_read"),
     [
         ("data", "data.source data.seed data.gold_share", "seed data.max_length data.password_env name student.model"),
+        (
+            "pair",
+            "data.max_length distil.method distil.divergence student.kind teacher.config teacher.tokenizer",
+            "seed distil.steps distil.batch_size distil.learning_rate distil.gold_weight distil.loss_temperature "
+            "teacher.sft.steps student.sft.steps teacher.dtype seqkd.keep_gold evaluate.rows",
+        ),
         (
             "teacher_sft",
             "seed teacher.model teacher.sft.learning_rate teacher.pretrain.source data.seed data.max_length",
@@ -208,6 +222,13 @@ def test_some_that_can_be_told_by_thinking(stage: str, read: str, not_read: str)
     before = keys_of(start)
     assert all(keys_of(changed(start, path))[stage] != before[stage] for path in read.split())
     assert all(keys_of(changed(start, path))[stage] == before[stage] for path in not_read.split())
+
+
+def test_whether_data_and_models_fit_is_checked_anew_only_for_what_it_asks() -> None:
+    plain, explained = keys_of(BASE)["pair"], keys_of(EXPLAINED)["pair"]
+    assert keys_of({**BASE, "teacher": {**BASE["teacher"], "sft": None}})["pair"] != plain
+    assert keys_of(fields.put(EXPLAINED, "tasks.logits", True))["pair"] != explained
+    assert keys_of(fields.put(EXPLAINED, "tasks.predict_weight", 0.25))["pair"] == explained
 
 
 def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> None:
@@ -376,7 +397,7 @@ def test_fields_that_are_not_declared_change_no_text_and_nothing_that_is_learned
     mine = declared(recipe, ancestors(recipe)[name])
     start = value = recipe.model_dump(mode="json")
     # What a recipe insists on is no other value of one field alone.
-    fixed = ("tasks.rationales", "evaluate.arms", "generate.teacher", "generate.recorded")
+    fixed = (*WRITTEN, "tasks.rationales", "evaluate.arms", "generate.teacher", "generate.recorded")
     altered = [path for path in [*FIELDS, *TEXTS] if not covers(mine, path) and not path.endswith(".config")]
     # Nor is a section that is off a field: to turn it on is to have other stages.
     altered = [path for path in altered if path not in fixed and fields.get(start, path.rpartition(".")[0] or path)]

@@ -14,11 +14,12 @@ from support.asking import completer
 from support.servers import Call, Reply, Server
 from understudy.completers.openai_completer import ApiCompleter
 from understudy.errors import ConfigError, TeacherError
+from understudy.knowledge.learned_texts import with_rationales
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.requests import messages_fingerprint
 from understudy.knowledge.step import STEPS
 from understudy.knowledge.step_counts import empty_steps
-from understudy.knowledge.store import read_step, with_rationales
+from understudy.knowledge.store import read_step
 from understudy.recipe import EndpointConfig
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes

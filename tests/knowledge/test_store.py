@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,15 @@ from hypothesis import strategies as st
 
 from understudy.data.tasks import WithRationales
 from understudy.errors import DataError
+from understudy.knowledge.learned_texts import coverage, with_rationales
 from understudy.knowledge.step_counts import count
 from understudy.knowledge.store import (
     FINISHED,
     KnowledgeStore,
     as_row,
-    coverage,
     from_row,
     read_step,
     step_path,
-    with_rationales,
     write_step,
 )
 from understudy.types import Example, Knowledge, Provenance
@@ -177,3 +177,27 @@ def test_counts_are_those_of_the_rows() -> None:
         "cost": 1.0,
         "seconds": 4.0,
     }
+
+
+def test_rationales_of_the_data_paraphrases_and_new_questions_come_to_their_examples(tmp_path):
+    own = Example("a", "why?", ("so",), choices=("so", "no"), rationales=("Since it is.", "Since it was."))
+    other = Example("b", "how?", ("thus",), context="Thus it goes.", meta={"answer_index": 0})
+    asked = json.dumps({"question": " when? ", "choices": [], "answer": "now"})
+    write_step(tmp_path, "explain", [Knowledge("a", "explain", "The teacher's.")])
+    write_step(
+        tmp_path,
+        "paraphrase",
+        [Knowledge("a", "paraphrase", "for what?"), Knowledge("a", "paraphrase", "bad", reasons=("x",))],
+    )
+    write_step(tmp_path, "new_questions", [Knowledge("b", "new_questions", asked)])
+    first, second = with_rationales([own, other], tmp_path, "data", paraphrases=True, new_questions=True)
+    assert (first.rationale, first.paraphrases, first.new_questions) == ("Since it is.", ("for what?",), ())
+    assert (second.rationale, second.paraphrases) == (None, ())
+    assert second.new_questions == (
+        Example("b/new_questions", "when?", ("now",), context="Thus it goes.", origin="teacher"),
+    )
+    first, second = with_rationales([own, other], tmp_path, "explain")
+    assert (first.rationale, first.paraphrases, second.new_questions) == ("The teacher's.", (), ())
+    write_step(tmp_path, "new_questions", [Knowledge("b", "new_questions", "no JSON")])
+    with pytest.raises(DataError, match="b: no question of the step new_questions"):
+        with_rationales([other], tmp_path, "data", new_questions=True)

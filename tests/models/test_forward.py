@@ -8,9 +8,9 @@ from peft import get_peft_model
 
 from support.tiny import EVERY_LINEAR, llama
 from understudy.errors import ModelError
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import forward, probe
 from understudy.models.head import base_model, head_of
-from understudy.models.load import add_lora, merged
 from understudy.recipe import LoraConfig
 
 VOCABULARY = 67

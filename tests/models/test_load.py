@@ -5,8 +5,9 @@ import torch
 
 from support.tiny import EVERY_LINEAR, llama, tokenizer
 from understudy.errors import ModelError
+from understudy.models.adapters import add_lora, check_lora, merged
 from understudy.models.forward import probe
-from understudy.models.load import add_lora, load_model, load_template, merged, pick_device, pick_dtype, resolve
+from understudy.models.load import load_model, load_template, pick_device, pick_dtype, resolve
 from understudy.recipe import LoraConfig, ModelConfig
 
 CPU = torch.device("cpu")
@@ -36,6 +37,26 @@ def test_another_folder_of_weights_takes_its_place(folder, tmp_path):
     tuned = load_model(config, CPU, weights=str(tmp_path / "tuned"))
     assert torch.equal(tuned.model.norm.weight, llama(300, seed=9).model.norm.weight)
     assert not torch.equal(tuned.lm_head.weight, load_model(config, CPU).lm_head.weight)
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("inf"), "infinite in float32")])
+def test_weights_that_are_no_numbers_are_called_that(folder, value, words):
+    model = llama(300, tied=True)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[2, 3] = value
+    model.save_pretrained(folder)
+    with pytest.raises(ModelError, match=f"are {words}: model.layers.1.mlp.up_proj.weight"):
+        load_model(ModelConfig(model=str(folder)), CPU)
+
+
+def test_weights_too_large_for_their_type_are_called_that(folder):
+    model = llama(300, tied=True)
+    with torch.no_grad():
+        model.model.norm.weight[0] = 1e6
+    model.save_pretrained(folder)
+    assert load_model(ModelConfig(model=str(folder)), CPU).model.norm.weight[0] == 1e6
+    with pytest.raises(ModelError, match=r"infinite in float16: model\.norm\.weight"):
+        load_model(ModelConfig(model=str(folder), dtype="float16"), CPU)
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
@@ -153,3 +174,40 @@ def test_adapters_alone_are_trained_and_start_as_nothing(targets):
 def test_a_model_without_adapters_is_merged_already():
     model = llama(300)
     assert merged(model) is model
+
+
+# -- adapters that a model cannot have -------------------------------------------------------------------------------
+
+LAYERS = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"target_modules": ["nope"]}, "the model has no layer 'nope'"),
+        ({"target_modules": "nope"}, "the model has no layer 'nope'"),
+        ({"target_modules": ["q_proj", "nope"]}, "the model has no layer 'nope'"),
+        ({"target_modules": []}, "no layer is named"),
+        ({"target_modules": ["input_layernorm"]}, "RMSNorm"),
+        ({"target_modules": "("}, "no regular expression"),
+        ({"r": 16_000}, "the widest layer that it would adapt has"),
+    ],
+)
+def test_adapters_are_refused_by_the_config_alone_and_again_by_the_model(folder, fields, words):
+    config = LoraConfig(**fields)
+    (folder / "model.safetensors").rename(folder / "elsewhere")
+    with pytest.raises(ModelError) as caught:
+        check_lora(ModelConfig(model=str(folder)), config)
+    assert words in caught.value.message
+    assert LAYERS in caught.value.hint or "list" in caught.value.hint or "r" in fields
+    with pytest.raises(ModelError):
+        add_lora(llama(300), config)
+
+
+@pytest.mark.parametrize(
+    "targets", ["all-linear", ["q_proj", "lm_head"], r".*\.(q|v)_proj", ["layers.0.mlp.up_proj", "embed_tokens"]]
+)
+def test_adapters_that_a_model_can_have_are_not_refused(folder, targets):
+    config = LoraConfig(target_modules=targets, r=4)
+    check_lora(ModelConfig(model=str(folder)), config)
+    assert add_lora(llama(300), config).peft_config["default"].r == 4

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from understudy.models.load import add_lora, is_quantized, load_model, load_template
+from understudy.models.adapters import add_lora
+from understudy.models.load import is_quantized, load_model, load_template
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.training.session import save_model
 

@@ -10,10 +10,11 @@ from transformers import AutoModelForSeq2SeqLM, BertConfig, BertLMHeadModel
 
 from support.tiny_seq2seq import KINDS, model, template
 from understudy.errors import ModelError
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import forward, probe
 from understudy.models.generate import choice_scores, generate
 from understudy.models.head import base_model, head_of
-from understudy.models.load import add_lora, load_model, load_template, merged
+from understudy.models.load import load_model, load_template
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.tokens.collate import short_inputs
 from understudy.tokens.encoded import TokenizedExample

@@ -11,11 +11,12 @@ from transformers import AutoModelForQuestionAnswering, BertConfig, BertForMaske
 from support import tiny, tiny_span
 from understudy.data.benchmark_formats import UNANSWERABLE
 from understudy.errors import ConfigError, ModelError
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import forward, probe
 from understudy.models.generate import answer_examples, choice_scores, generate
 from understudy.models.kinds import kind_of
 from understudy.models.kinds.span import best_span
-from understudy.models.load import add_lora, load_example_tokenizer, load_model, merged
+from understudy.models.load import load_example_tokenizer, load_model
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.tokens.collate import short_inputs
 from understudy.tokens.spans import SpanExample, SpanTokenizer

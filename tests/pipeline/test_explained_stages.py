@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -10,13 +11,13 @@ from typing import Any, get_args
 import pytest
 
 from support.servers import Call, Reply, Server
-from support.tiny_explained import SCRIPT, TEXTS, recipe_of, run_recipe, train, write_house
+from support.tiny_explained import SCRIPT, TEXTS, recipe_of, run_recipe, train, write_house, write_lines
 from understudy.data.tasks import ANSWER_MARK
 from understudy.errors import ConfigError, DataError, RunError
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge import store
 from understudy.pipeline.knowledge_report import texts_of
-from understudy.pipeline.stages.explained import explained_rows
+from understudy.pipeline.stages.explained import explained_rows, without_held_out
 from understudy.pipeline.stages.knowledge import teaching_examples
 from understudy.recipe import TaskKind, parse_recipe
 from understudy.records import DataNotes, GenerationNotes, PredictionNotes, TrainingNotes
@@ -320,3 +321,71 @@ def test_a_run_whose_budget_ends_goes_on_when_it_is_raised(house: Path, monkeypa
         run, _ = run_recipe(value, until="generate")
     assert run.is_done("generate")
     assert max(server.answered().values()) == 1
+
+
+# -- texts that come from elsewhere ----------------------------------------------------------------------------------
+
+
+def test_a_student_learns_the_rationales_that_the_data_set_brings_along(tmp_path: Path) -> None:
+    write_house(tmp_path)
+    rows = read_jsonl(tmp_path / "choices.jsonl")
+    write_lines(tmp_path / "choices.jsonl", [{**row, "rationale": f"People wrote {row['id']}."} for row in rows])
+    value = recipe_of(tmp_path, teacher=None, tasks={"kind": "multitask", "rationales": "data"})
+    del value["generate"]
+    value["evaluate"]["simulatability"] = True
+    run, display = run_recipe(value)
+    assert "generate" not in display.done
+    learned = explained_rows(run, run.recipe, "train")
+    assert [row.rationale for row in learned] == [f"People wrote {row.example.id}." for row in learned]
+    assert not any(row.counterfactuals for row in learned)
+    assert {"task_predict", "task_explain"} < read_jsonl(run.stage("train-explained") / "training" / "metrics.jsonl")[
+        0
+    ].keys()
+    assert "The student learned the rationales that the data set brings along." in page(run)
+    assert "The student's own explanations" in html.unescape(page(run))
+
+
+def test_paraphrases_and_new_questions_are_learned_and_held_out_ones_are_not(tmp_path: Path) -> None:
+    write_house(tmp_path)
+    value = recipe_of(tmp_path, teacher=None, tasks={"kind": "answer", "paraphrases": True, "new_questions": True})
+    value["generate"] = {"recorded": str(tmp_path / "texts.jsonl"), "steps": ["paraphrase", "new_questions"]}
+    write_lines(tmp_path / "texts.jsonl", [])
+    questions = {row["id"]: row["question"] for row in read_jsonl(tmp_path / "choices.jsonl")}
+    prepared = run_recipe(value, until="data")[0]
+    train_rows, test = (read_jsonl(prepared.folder / "data" / f"{role}.jsonl") for role in ("train", "test"))
+    shutil.rmtree(prepared.folder)
+    first, second, third = (row["id"] for row in train_rows[:3])
+    leaking = {"question": test[0]["question"].upper(), "choices": [], "answer": "hat"}
+    asked = {"question": "Before 1?", "choices": [], "answer": "cap"}
+    texts = [
+        {"id": first, "step": "paraphrase", "text": "What comes next?"},
+        {"id": second, "step": "paraphrase", "text": questions[second]},
+        {"id": third, "step": "paraphrase", "text": test[1]["question"]},
+        {"id": first, "step": "new_questions", "text": json.dumps(asked)},
+        {"id": second, "step": "new_questions", "text": json.dumps(leaking)},
+    ]
+    write_lines(tmp_path / "texts.jsonl", texts)
+    run = run_recipe(value)[0]
+    learned, held_out = without_held_out(run, explained_rows(run, run.recipe, "train"))
+    assert held_out == 2
+    assert {row.example.id: row.paraphrases for row in learned if row.paraphrases} == {first: ("What comes next?",)}
+    assert [q.question for row in learned for q in row.new_questions] == ["Before 1?"]
+    notes = run.notes("train-explained", TrainingNotes)
+    assert notes.notes["questions that the teacher wrote left out: they are held-out ones"] == 2
+    # Two further answers are learned beside those of the questions themselves.
+    plain = run_recipe({**value, "tasks": {"kind": "answer"}})[0].notes("train-explained", TrainingNotes)
+    assert notes.target_tokens > plain.target_tokens
+    assert notes.plan.steps == plain.plan.steps
+
+
+def test_switches_that_find_no_text_stop_the_run(tmp_path: Path) -> None:
+    write_house(tmp_path)
+    value = recipe_of(tmp_path, teacher=None, tasks={"kind": "answer", "paraphrases": True})
+    value["generate"] = {"recorded": str(tmp_path / "texts.jsonl"), "steps": ["paraphrase"]}
+    # Each question in its own words.
+    rows = read_jsonl(tmp_path / "choices.jsonl")
+    write_lines(
+        tmp_path / "texts.jsonl", [{"id": row["id"], "step": "paraphrase", "text": row["question"]} for row in rows]
+    )
+    with pytest.raises(DataError, match=r"tasks\.paraphrases: no example has any"):
+        run_recipe(value)

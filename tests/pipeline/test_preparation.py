@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from support.tiny import llama, tokenizer
-from understudy.errors import DataError, ModelError, TooLong
+from support.tiny_explained import run_recipe
+from understudy.errors import ConfigError, DataError, ModelError, TooLong
 from understudy.files import read_json, read_jsonl
+from understudy.inspection.doctor import examine
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages import run_stage
-from understudy.pipeline.stages.preparation import check_rows
+from understudy.pipeline.stages.preparation import check_rows, check_variant
 from understudy.recipe import parse_recipe
 from understudy.run import Run
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -44,6 +46,23 @@ def test_templates_that_cut_one_answer_differently_are_refused_at_once() -> None
         check_rows(RECIPE, splits("short?"), reader(), reader(teacher))
     only_text = parse_recipe({"evaluate": {"arms": ["sft", "seqkd"]}})
     check_rows(only_text, splits("short?"), reader(), reader(teacher))
+
+
+def test_lengths_that_leave_no_prompt_are_refused_before_data_and_models_are_looked_for(tmp_path: Path) -> None:
+    value = {"output": str(tmp_path), "data": {"source": "nowhere.jsonl", "max_length": 1}}
+    with pytest.raises(ConfigError, match=r"data\.max_length 1 leaves no room for a prompt: .* takes 128 of it"):
+        run_recipe(value)
+    with pytest.raises(ConfigError, match="leaves no room"):
+        examine(parse_recipe({"data": {"max_length": 1}}))
+    assert not [*tmp_path.glob("*/stages/*"), *tmp_path.glob("*/data/*")]
+
+
+@pytest.mark.parametrize("section", ["teacher.sft", "student.sft", "distil"])
+def test_adapters_of_every_section_are_checked_with_the_pair(section: str) -> None:
+    models = {side: {"model": f"embedded:telecom-{side}"} for side in ("teacher", "student")}
+    recipe = parse_recipe(models, [f"{section}={{lora: {{target_modules: nope}}}}"])
+    with pytest.raises(ModelError, match=rf"^{section}\.lora\.target_modules: the model has no layer 'nope'"):
+        check_variant(recipe, splits("short?"))
 
 
 @pytest.fixture

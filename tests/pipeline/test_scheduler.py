@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from understudy.arms import trained_arms
 from understudy.errors import ConfigError
-from understudy.pipeline.kinds import stages
+from understudy.pipeline.kinds import left_out, stages
 from understudy.pipeline.scheduler import missing, needed_for, ready
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, TaskKind, parse_recipe
@@ -57,8 +57,10 @@ def test_each_stage_comes_after_what_it_needs(
     assert set(found["report"].needs) == seen - {"report"}
     # Without unlabelled rows kd_gold is what distilled would be, and is left out only where distilled is there.
     assert ("train-kd_gold" in found) == ("kd_gold" in arms and (unlabelled or "distilled" not in arms))
+    # SeqKD keeps the gold by default: without unlabelled rows it is what sft would be.
+    assert ("train-seqkd" in found) == ("seqkd" in arms and (unlabelled or "sft" not in arms))
     # With gold for every question, only an arm that learns the teacher's answers in its place has a use for them.
-    assert ("answers" in found) == ("seqkd" in arms or ("distilled" in arms and unlabelled))
+    assert ("answers" in found) == (unlabelled and not {"seqkd", "distilled"}.isdisjoint(arms))
 
 
 def test_a_student_of_texts_waits_for_the_texts_and_one_of_answers_does_not() -> None:
@@ -72,6 +74,29 @@ def test_a_student_of_texts_waits_for_the_texts_and_one_of_answers_does_not() ->
     found = plan(tasks={"kind": "answer"}, **base)
     assert found["predict-explained"].needs == ("train-explained",)
     assert "train-observer" not in found
+
+
+def test_rationales_of_the_data_need_nobody_who_writes() -> None:
+    own = {"teacher": None, "evaluate": {"arms": ["sft", "explained"], "simulatability": True}}
+    found = plan(tasks={"kind": "multitask", "rationales": "data"}, **own)
+    assert "generate" not in found
+    assert found["train-explained"].needs == ("data",)
+    assert found["train-observer"].needs == ("data",)
+    assert found["predict-explained"].needs == ("train-explained", "train-observer")
+    texts = {"generate": {"recorded": "texts.jsonl", "steps": ["paraphrase"]}}
+    found = plan(tasks={"kind": "answer", "paraphrases": True}, **own, **texts)
+    assert found["train-explained"].needs == ("generate", "data")
+
+
+def test_switches_that_are_off_change_no_name_of_a_run() -> None:
+    """Runs on disk are older than they are."""
+    usual = parse_recipe({"tasks": {}, "generate": {}})
+    assert usual.fingerprint() == "e551f7ab"
+    for name, step in (("paraphrases", "paraphrase"), ("new_questions", "new_questions")):
+        steps = {"generate": {"steps": ["explain", step]}}
+        on, off = (parse_recipe({**steps, "tasks": {name: value}}) for value in (True, False))
+        assert name not in off.identity()["tasks"]
+        assert on.fingerprint() != off.fingerprint()
 
 
 def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() -> None:
@@ -95,6 +120,17 @@ def test_a_teacher_behind_an_endpoint_is_neither_loaded_nor_asked_to_answer() ->
         ({"tasks": {"rationales": "revised"}, "generate": {}}, "step revised, which is not in generate.steps"),
         ({"tasks": {"kind": "counterfactual"}, "generate": {"steps": ["explain"]}}, "learns the step counterfactual"),
         ({"tasks": {"predict_weight": 0}, "generate": {}}, "no task answers"),
+        (
+            {"tasks": {"paraphrases": True}, "generate": {}},
+            "tasks.paraphrases learns the step paraphrase, which is not",
+        ),
+        ({"tasks": {"new_questions": True}, "generate": {}}, "tasks.new_questions learns the step new_questions"),
+        ({"tasks": {"kind": "answer", "paraphrases": True}}, "a section `generate`"),
+        (
+            {"tasks": {"kind": "rationale_answer", "new_questions": True}, "generate": {}},
+            "tasks.kind rationale_answer learns no answer by itself",
+        ),
+        ({"tasks": {"kind": "counterfactual", "rationales": "data"}}, "a section `generate`"),
         (
             {"tasks": {"kind": "multitask_counterfactual", "multitask_weight": 1, "predict_weight": 0}, "generate": {}},
             "no task answers",
@@ -136,7 +172,30 @@ def test_nobody_answers_where_every_question_has_gold_and_no_arm_uses_the_answer
     found = plan(unlabelled=False, evaluate={"arms": ["sft", "distilled"]})
     assert "answers" not in found
     assert found["train-distilled"].needs == ("teacher_sft", "data")
-    assert "answers" in plan(unlabelled=False, evaluate={"arms": ["seqkd"]})
+    found = plan(unlabelled=False, evaluate={"arms": ["seqkd"]})
+    assert "answers" not in found
+    assert found["train-seqkd"].needs == ("data",)
+
+
+def test_answers_in_the_place_of_gold_are_asked_for_where_the_recipe_says_so() -> None:
+    replaced = {"evaluate": {"arms": ["sft", "seqkd"]}, "seqkd": {"keep_gold": False}}
+    found = plan(unlabelled=False, **replaced)
+    assert found["train-seqkd"].needs == ("answers", "data")
+    assert left_out(parse_recipe(replaced), unlabelled=False) == []
+    own = plan(unlabelled=False, arms={"replaced": {"seqkd.keep_gold": False}})
+    assert [name for name in own if name.startswith(("answers", "train"))] == [
+        *("answers-replaced", "train-sft", "train-distilled", "train-replaced")
+    ]
+
+
+def test_an_arm_that_would_be_another_is_left_out_with_a_word() -> None:
+    recipe = parse_recipe({})
+    assert left_out(recipe, unlabelled=True) == []
+    assert left_out(recipe, unlabelled=False) == [
+        "SeqKD is left out: with a gold answer for every question it would be SFT-only, "
+        "unless seqkd.keep_gold is false.",
+        "KD on gold only is left out: with a gold answer for every question it would be Distilled.",
+    ]
 
 
 OWN = {

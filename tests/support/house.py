@@ -63,12 +63,13 @@ class House:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen:
         """Start the command line in a process group of its own, as a terminal does.
 
-        Whoever starts the tests in the background may have them ignore Ctrl-C; the command must not inherit that.
+        Whoever starts the tests in the background may have them ignore such signals; the command must not inherit that.
         """
         limit = options.pop("preexec_fn", None)
 
         def prepare() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             if limit is not None:
                 limit()
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from understudy import build
-from understudy.models.load import add_lora
+from understudy.models.adapters import add_lora
 from understudy.recipe import METHODS, DataConfig, LoraConfig, MethodConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import Teacher

@@ -109,6 +109,9 @@ class Silent:
         self.done: list[str] = []
         self.past_the_end: set[str] = set()
 
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
     def start(self, stage: Stage) -> None:
         """Nothing is shown."""
 

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.tiny import EVERY_LINEAR, Pair, llama, pair, trainer, weights
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import forward, probe
-from understudy.models.load import add_lora, merged
 from understudy.models.output import Output
 from understudy.recipe import LoraConfig
 from understudy.tokens.template import Template

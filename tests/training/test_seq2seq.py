@@ -9,7 +9,7 @@ import torch
 from support.tiny import DATA, Pair, examples, llama, method_config, trainer, weights
 from support.tiny_seq2seq import KINDS, model, pair, template, unigram
 from understudy import build
-from understudy.models.load import add_lora
+from understudy.models.adapters import add_lora
 from understudy.recipe import KdConfig, LoraConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import ExampleTokenizer, encode_rows

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from support.tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
-from understudy.models.load import add_lora
+from understudy.models.adapters import add_lora
 from understudy.recipe import LoraConfig, TrainConfig
 from understudy.tokens.collate import ExampleTokenizer, encode_rows
 from understudy.tokens.template import Template
@@ -135,7 +136,7 @@ def test_logged_terms_are_means_over_target_tokens(tmp_path):
 
 
 def test_the_weights_of_the_best_evaluation_come_back(tmp_path):
-    scores, seen = iter([0.2, 0.7, 0.5, 0.7]), []
+    scores, seen = iter([0.2, 0.7, 0.5, 0.6]), []
 
     def dev_score(student):
         seen.append({name: p.detach().clone() for name, p in student.named_parameters() if p.requires_grad})
@@ -149,7 +150,45 @@ def test_the_weights_of_the_best_evaluation_come_back(tmp_path):
     assert all(torch.equal(now[name], seen[1][name]) for name in now)
     assert any(not torch.equal(now[name], seen[3][name]) for name in now)
     logged = [row for row in lines(tmp_path) if "eval_rougeL" in row]
-    assert [(row["step"], row["eval_rougeL"]) for row in logged] == [(1, 0.2), (2, 0.7), (3, 0.5), (4, 0.7)]
+    assert [(row["step"], row["eval_rougeL"]) for row in logged] == [(1, 0.2), (2, 0.7), (3, 0.5), (4, 0.6)]
+
+
+def test_of_equally_good_evaluations_the_last_one_is_kept_after_a_stop_too(tmp_path):
+    scores = {1: 0.2, 2: 0.7, 3: 0.7, 4: 0.5}
+
+    def training(folder, stop_after=None):
+        run = trainer(folder, "kd", steps=4, eval_every=1, save_every=1, dev_score=lambda student: answer(run))
+        if stop_after:
+            run.add_callback(_StopAt(stop_after))
+        return run
+
+    def answer(run):
+        return {"rougeL": scores[run.state.global_step]}
+
+    whole = training(tmp_path / "whole")
+    whole.train()
+    whole.load_best()
+    assert (whole.state.best_metric, whole.state.best_global_step) == (0.7, 3)
+    for stop in (2, 3):
+        folder = tmp_path / f"cut-{stop}"
+        training(folder, stop).train()
+        rest = training(folder)
+        rest.train(resume_from_checkpoint=str(last_checkpoint(folder)))
+        rest.load_best()
+        assert (rest.state.best_metric, rest.state.best_global_step) == (0.7, 3)
+        for name, value in weights(whole).items():
+            assert torch.equal(weights(rest)[name], value), name
+
+
+class _StopAt(TrainerCallback):
+    """Ends the training after a step, as a person's Ctrl-C would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == self.step
+        return control
 
 
 def test_real_answers_are_scored_on_the_way(tmp_path):

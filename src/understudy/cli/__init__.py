@@ -48,7 +48,11 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: one clear line for what a user can mend, a traceback for a bug, 130 for Ctrl-C."""
+    """The command line: one clear line for what a user can mend, a traceback for a bug.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; `understudy.__main__` says how to go on.
+    """
     if note := namesake_note():
         print(note, file=sys.stderr)
     try:
@@ -62,10 +66,10 @@ def main() -> None:
             error.format_message(), "`understudy --help` lists the commands, `understudy COMMAND --help` its options"
         )
         sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     if code == 130:
-        print("\ninterrupted; run the same command again and it goes on from here", file=sys.stderr)
+        raise KeyboardInterrupt
     sys.exit(code if isinstance(code, int) else 0)
 
 

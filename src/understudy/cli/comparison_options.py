@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from understudy import bounds
+
 if TYPE_CHECKING:
     from understudy.evaluation.compare import Comparison
     from understudy.recipe import EvaluateConfig
@@ -51,7 +53,10 @@ Normalise = Annotated[
         "--normalise", metavar="numbers|squad", help="How exact_match and token_f1 compare; as published: squad."
     ),
 ]
-Resamples = Annotated[int | None, typer.Option("--resamples", min=100, help="Draws of bootstrap and randomisation.")]
+Resamples = Annotated[
+    int | None,
+    typer.Option("--resamples", min=100, max=bounds.RESAMPLES, help="Draws of bootstrap and randomisation."),
+]
 Confidence = Annotated[float | None, typer.Option("--confidence", min=0.5, max=0.999, help="Level of the intervals.")]
 Baseline = Annotated[
     str | None, typer.Option("--baseline", metavar="SYSTEM", help="Test every system against this one only.")
@@ -180,6 +185,7 @@ def _fields(judge: list[str]) -> dict[str, Any]:
     import yaml
 
     from understudy.errors import ConfigError
+    from understudy.recipe.reading import parse_yaml
 
     fields: dict[str, Any] = {}
     for text in judge:
@@ -187,7 +193,7 @@ def _fields(judge: list[str]) -> dict[str, Any]:
         if not sign or not key:
             raise ConfigError(f"cannot read --judge {text!r}", hint="write it as KEY=VALUE, for example repeats=3")
         try:
-            fields[key] = yaml.safe_load(value)
+            fields[key] = parse_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of --judge {text!r} is not valid YAML") from error
     return fields

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from understudy import bounds
 from understudy.cli.comparison_options import ScoreOptions, Why, with_options
 
 Source = Annotated[
@@ -16,7 +17,7 @@ Tasks = Annotated[
     str | None,
     typer.Option("--lm-eval", metavar="TASK,...", help="Run these lm-eval tasks on a student folder instead."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Items a task, with --lm-eval.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=bounds.ROWS, help="Items a task, with --lm-eval.")]
 Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="FILE|FOLDER", help="Where scores.json goes. Default: beside the source."),

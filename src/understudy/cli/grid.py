@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from understudy import bounds
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,7 +26,9 @@ TableArm = Annotated[str, typer.Option("--arm", help="Which arm to show and writ
 TableFolder = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where table.csv and table.json go.")]
 ReportPage = Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")]
 ReportArm = Annotated[str | None, typer.Option("--arm", help="Whose answers. Default: distilled, or explained.")]
-Resamples = Annotated[int, typer.Option("--resamples", min=100, help="Resamples of the paired tests.")]
+Resamples = Annotated[
+    int, typer.Option("--resamples", min=100, max=bounds.RESAMPLES, help="Resamples of the paired tests.")
+]
 HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
 COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
 

@@ -26,9 +26,10 @@ Multitask: arXiv 2305.02301; counterfactual: SCOTT, arXiv 2305.01879; both toget
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from understudy.data.option_mentions import folded
@@ -64,11 +65,15 @@ class WithRationales:
         example: the row, with its gold answer.
         rationale: argues for the right answer; None where none was kept.
         counterfactuals: place of a wrong option → a text that argues for it.
+        paraphrases: the question in other words.
+        new_questions: further questions of its kind, with their answers.
     """
 
     example: Example
     rationale: str | None = None
     counterfactuals: Mapping[int, str] = field(default_factory=dict)
+    paraphrases: tuple[str, ...] = ()
+    new_questions: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ def rows(explained: WithRationales, tasks: TaskConfig, *, seed: int) -> tuple[Ta
       mark, before the gold answer.
     - An unlabelled example gives `explain`, and the tasks with an answer only if its rationale ends with one; all of
       it is the teacher's. Its wrong options are not known, so there are no counterfactuals.
+    - A paraphrase gives once more what the question gives; a new question the rows of an answer alone (`answer`,
+      `predict`). They are further tokens of the same tasks, whose weights stay.
 
     Args:
         explained: the example with its texts.
@@ -167,7 +174,23 @@ def rows(explained: WithRationales, tasks: TaskConfig, *, seed: int) -> tuple[Ta
         if target:
             prompted = dataclasses.replace(prompt_example(example, task), answers=(target,))
             task_rows.append(TaskRow(prompted, task, weight))
-    return tuple(task_rows)
+    for paraphrase in explained.paraphrases:
+        task_rows += _paraphrased(explained, paraphrase, tasks, seed)
+    return (*task_rows, *_of_new_questions(explained.new_questions, tasks))
+
+
+def _paraphrased(explained: WithRationales, question: str, tasks: TaskConfig, seed: int) -> Iterator[TaskRow]:
+    example = dataclasses.replace(explained.example, question=question)
+    for row in rows(WithRationales(example, explained.rationale, explained.counterfactuals), tasks, seed=seed):
+        yield dataclasses.replace(row, example=dataclasses.replace(row.example, id=f"{example.id}/paraphrase"))
+
+
+def _of_new_questions(questions: Iterable[Example], tasks: TaskConfig) -> Iterator[TaskRow]:
+    weights = task_weights(tasks)
+    for example, task in itertools.product(questions, ("answer", "predict")):
+        if task in weights:
+            prompted = dataclasses.replace(prompt_example(example, task), answers=example.answers[:1])
+            yield TaskRow(prompted, task, weights[task])
 
 
 def rows_of_examples(explained: Iterable[WithRationales], tasks: TaskConfig, *, seed: int) -> list[tuple[TaskRow, ...]]:

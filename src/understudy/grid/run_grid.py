@@ -14,7 +14,7 @@ from understudy.grid.jobs import Engine, Job
 from understudy.grid.table import write_table
 from understudy.grid.units import CellRun, Unit, cell_runs, cell_stages, missing, units
 from understudy.pipeline.kinds import first_stages
-from understudy.pipeline.preflight import check_trackers
+from understudy.pipeline.preflight import check_lengths, check_trackers
 from understudy.pipeline.scheduler import ready
 from understudy.pipeline.set_aside import ask_again
 from understudy.pipeline.stage import Stage
@@ -130,6 +130,8 @@ def run_grid(grid: Grid, events: Events, *, retry: bool = False) -> GridFolder:
     cells = cell_runs(grid)
     for cell in cells[:1]:
         check_trackers(cell.recipe)
+    for cell in cells:
+        check_lengths(cell.recipe)
     folder = GridFolder(grid.folder)
     with folder.lock():
         contents = folder.contents(cells)

@@ -54,9 +54,9 @@ def _is_in(fields: Mapping[str, Any], path: str) -> bool:
 
 
 def _value_at(fields: Any, path: str) -> Any:
-    for key in path.split("."):
+    for key in path.removesuffix("?").split("."):
         fields = fields[key]
-    return fields
+    return fields is not None if path.endswith("?") else fields
 
 
 def _names(path: str, value: Any) -> Iterator[str]:

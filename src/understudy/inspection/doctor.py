@@ -57,6 +57,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
+    build.check_lengths(recipe)
     tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
     splits = load_splits(recipe.data)
     gold, misfit_notes = split_misfits(splits.train, tokenizers)

@@ -91,6 +91,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
     Raises:
         UnderstudyError: whatever `run` would refuse of them.
     """
+    build.check_lengths(recipe)
+    build.check_adapters(recipe)
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.local_teacher, recipe.data)
     build.check_writes("inspect", student.template, teacher.template)

@@ -20,6 +20,7 @@ from understudy.data.choices import choice_label
 from understudy.errors import ConfigError, unknown
 from understudy.files import atomic, fingerprint, read_text
 from understudy.knowledge.step import CritiqueRevision, Question
+from understudy.recipe.reading import parse_yaml
 from understudy.types import Example, Message
 
 SHIPPED_PROMPTS = Path(__file__).parent / "prompts"
@@ -78,7 +79,7 @@ class Prompts:
         path = self.path(PAIRS)
         assert path is not None
         try:
-            rows = yaml.safe_load(read_text(path))
+            rows = parse_yaml(read_text(path))
             pairs = tuple(CritiqueRevision(str(row["critique"]).strip(), str(row["revision"]).strip()) for row in rows)
         except (yaml.YAMLError, TypeError, KeyError) as error:
             reason = " ".join(str(error).split())

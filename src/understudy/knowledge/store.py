@@ -21,13 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from understudy.data.tasks import WithRationales
 from understudy.errors import DataError
 from understudy.files import atomic, fingerprint, read_json, unwritable, write_json
-from understudy.knowledge.step import Skip
-from understudy.knowledge.steps import wrong_choices
 from understudy.strict_json import JsonFault, parse_json
-from understudy.types import Example, Knowledge, Provenance
+from understudy.types import Knowledge, Provenance
 
 FINISHED, PLAN = "finished-examples.jsonl", "plan.json"
 
@@ -230,55 +227,3 @@ def write_step(folder: str | os.PathLike[str], step: str, rows: Iterable[Knowled
         for row in rows:
             text = json.dumps(as_row(row), ensure_ascii=False) + "\n"
             handle.write(text.encode("utf-8", "replace").decode("utf-8"))
-
-
-def with_rationales(examples: Iterable[Example], folder: str | os.PathLike[str], step: str) -> list[WithRationales]:
-    """Put the kept rows of a folder to their examples, in the order of the examples.
-
-    Of several kept texts of one example the first is taken. A text for an option that is, or reads like, the gold one
-    is left out, whoever wrote it. Nothing stands in for what is missing: where `step` is `revise`, an example without a
-    kept revision has no rationale, though its explanation may be there. `coverage` counts them.
-
-    Args:
-        examples: all to be trained on.
-        folder: of the rows.
-        step: whose texts are the rationales.
-    """
-    rationales: dict[str, str | None] = {}
-    for row in read_step(folder, step):
-        if row.kept and row.choice is None:
-            rationales.setdefault(row.id, row.text)
-    counterfactuals: dict[str, dict[int, str]] = {}
-    for row in read_step(folder, "counterfactual"):
-        if row.kept and row.choice is not None and row.text is not None:
-            counterfactuals.setdefault(row.id, {}).setdefault(row.choice, row.text)
-    return [
-        WithRationales(example, rationales.get(example.id), _without_gold(example, counterfactuals.get(example.id, {})))
-        for example in examples
-    ]
-
-
-def _without_gold(example: Example, texts: Mapping[int, str]) -> dict[int, str]:
-    # Rows that were recorded elsewhere may argue for the gold option.
-    return {place: texts[place] for place in sorted(_wrong_choices(example) & texts.keys())} if texts else {}
-
-
-def coverage(rows: Sequence[WithRationales]) -> dict[str, int]:
-    """How many examples have what: a rationale, counterfactuals for all wrong options, for some, for none."""
-    complete = [len(row.counterfactuals) == len(_wrong_choices(row.example)) for row in rows]
-    return {
-        "examples": len(rows),
-        "with_rationale": sum(row.rationale is not None for row in rows),
-        "without_rationale": sum(row.rationale is None for row in rows),
-        "counterfactuals": sum(len(row.counterfactuals) for row in rows),
-        "with_all_counterfactuals": sum(
-            done and bool(row.counterfactuals) for done, row in zip(complete, rows, strict=True)
-        ),
-    }
-
-
-def _wrong_choices(example: Example) -> set[int]:
-    try:
-        return set(wrong_choices(example))
-    except Skip:
-        return set()

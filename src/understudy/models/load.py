@@ -6,8 +6,6 @@ import copy
 import functools
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,9 +23,8 @@ from transformers import (
 from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.models.architecture import architecture_of, kind_at
-from understudy.models.kinds import kind_of
 from understudy.models.sources import revision_of
-from understudy.recipe import DataConfig, LoraConfig, ModelConfig
+from understudy.recipe import DataConfig, ModelConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
@@ -101,7 +98,7 @@ def _tokenizer(config: ModelConfig, weights: str | None) -> PreTrainedTokenizerB
             source, revision=revision_of(config, source), trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot load the tokenizer of {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
+        raise ModelError(f"cannot load the tokenizer of {source}: {first_line(error)}", hint=_LOAD_HINT) from error
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
@@ -191,23 +188,38 @@ def load_model(
         quantize: hold the weights in four bits (QLoRA).
 
     Raises:
-        ModelError: the weights cannot be loaded.
+        ModelError: the weights cannot be loaded, or are no finite numbers.
     """
     source = weights or resolve(config.model)
     dtype = pick_dtype(config.dtype, device)
     try:
         if config.init == "fresh" and weights is None:
-            model = _fresh(config, source, seed)
+            model = fresh_model(config, source, seed)
         else:
             model = _pretrained(config, source, dtype, seed, quantize)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ModelError(f"cannot load {source}: {_first_line(error)}", hint=_LOAD_HINT) from error
+        raise ModelError(f"cannot load {source}: {first_line(error)}", hint=_LOAD_HINT) from error
+    _check_finite(model, source)
     if config.resize_embeddings:
         add_embeddings(model, _vocabulary_size(_tokenizer(config, weights)))
     model.config.use_cache = True
     # What tells its kind from now on, as saving would write it.
     model.config.architectures = [type(model).__name__]
     return model if is_quantized(model) else model.to(device=device, dtype=dtype)  # pyright: ignore
+
+
+def _check_finite(model: PreTrainedModel, source: str) -> None:
+    """Refuse weights that would make every loss and every answer NaN, hours later and as if the data were to blame."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.numel() and not weight.is_meta:
+            # Least and largest value, without a mask as large as the weight; NaN is either.
+            extremes = torch.stack(torch.aminmax(weight.detach()))
+            if not torch.isfinite(extremes).all():
+                what = "NaN" if torch.isnan(extremes).any() else f"infinite in {weight.dtype}".replace("torch.", "")
+                raise ModelError(
+                    f"the weights of {source} are {what}: {name}",
+                    hint="the file is broken, or its training went wrong: take another copy, or dtype: float32",
+                )
 
 
 _LOAD_HINT = "give a folder that holds config.json and weights, or the id of a hub model this machine can reach"
@@ -230,7 +242,12 @@ def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, seed: int,
         )
 
 
-def _fresh(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
+def fresh_model(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
+    """A model of random weights: its architecture, with the fields that the recipe changes.
+
+    Raises:
+        ModelError: the architecture has no such field.
+    """
     architecture = architecture_of(config, source)
     for key, value in config.config.items():
         if not hasattr(architecture, key):
@@ -278,74 +295,6 @@ def quantization(dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
-def add_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
-    """Wrap a model so that only low-rank adapters are trained (by `peft`)."""
-    from peft import LoraConfig as PeftLoraConfig
-    from peft import get_peft_model, prepare_model_for_kbit_training
-
-    if config.quantize_4bit:
-        model = prepare_model_for_kbit_training(model)
-    peft_config = PeftLoraConfig(
-        r=config.r,
-        lora_alpha=config.lora_alpha if config.lora_alpha is not None else 2 * config.r,  # pyright: ignore
-        lora_dropout=config.dropout,
-        target_modules=config.target_modules,
-        task_type=kind_of(model.config).peft_task,
-        ensure_weight_tying=False,
-    )
-    with _ties_are_ours():
-        return get_peft_model(model, peft_config)
-
-
-def merged(model: Any, reload: Callable[[], PreTrainedModel] | None = None) -> PreTrainedModel:
-    """The model with its adapters merged into its weights; a tie that an adapter on either side cut is undone first.
-
-    Args:
-        model: a model, with or without adapters.
-        reload: loads the base in full precision; adapters that were trained over four-bit weights are merged into it,
-            for a merge into the four bits would round them away.
-    """
-    if not hasattr(model, "merge_and_unload"):
-        return model
-    if is_quantized(model.get_base_model()) and reload is not None:
-        model = _moved(model, reload())
-    base = model.get_base_model()
-    tied = base.config.tie_word_embeddings
-    layers = [base.get_output_embeddings(), base.get_input_embeddings()]
-    head, embedding = (getattr(layer, "base_layer", layer) for layer in layers)
-    adapted = any(layer is not getattr(layer, "base_layer", layer) for layer in layers)
-    if head is not None and head.weight is embedding.weight and adapted:
-        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
-        base.config.tie_word_embeddings = False
-        base.config.get_text_config().tie_word_embeddings = False
-    with _ties_are_ours():
-        merged_model = model.merge_and_unload()
-    # Where the field says more than that, it stays: a head of its own is saved and read again in any case.
-    if kind_of(base.config).keeps_ties:
-        base.config.tie_word_embeddings = tied
-    return merged_model
-
-
-def _moved(model: Any, base: PreTrainedModel) -> Any:
-    """The adapters of `model` on another base."""
-    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-
-    with _ties_are_ours():
-        onto = PeftModel(base, model.peft_config["default"])
-        set_peft_model_state_dict(onto, get_peft_model_state_dict(model))
-    return onto
-
-
-@contextmanager
-def _ties_are_ours() -> Iterator[None]:
-    """Keep peft quiet on tied weights: `head_of` honours an adapter on a tied head, and `merged` unties it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Tt]ie.*|.*tied.*", category=UserWarning)
-        # peft still asks the model by a name that transformers is about to drop.
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
-        yield
-
-
 def num_parameters(model: Any) -> int:
     """Parameters of a model, adapters on it not counted, four-bit weights by what they stand for."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -357,5 +306,6 @@ def is_quantized(model: PreTrainedModel) -> bool:
     return getattr(model, "quantization_method", None) is not None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

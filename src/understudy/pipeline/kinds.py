@@ -20,6 +20,7 @@ from understudy.extensions import claim
 from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
+from understudy.recipe.knowledge import learned_steps
 from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student
 from understudy.report.labels import label_of
 
@@ -32,14 +33,36 @@ _STAGES = "understudy.pipeline.stages"
 
 def arms_of(plan: Plan) -> tuple[Arm, ...]:
     """The arms that a run trains: those asked for, without one that would be the same as another."""
+    same = same_arms(plan)
+    return tuple(arm for arm in plan.recipe.trained_arms if arm.name not in same)
+
+
+def same_arms(plan: Plan) -> dict[str, str]:
+    """Arms that are asked for and not trained → the arm that is trained and would be the same."""
     arms = plan.recipe.trained_arms
     names = {arm.name for arm in arms}
-    return tuple(arm for arm in arms if plan.unlabelled or arm.equals_without_unlabelled not in names)
+    return {
+        arm.name: arm.equals_without_unlabelled
+        for arm in arms
+        if arm.equals_without_unlabelled in names and not (plan.unlabelled or _replaces_gold(arm, plan))
+    }
 
 
 def uses_answers(arm: Arm, plan: Plan) -> bool:
     """Whether an arm learns what the teacher answered: with gold for every question, only in the gold's place."""
-    return arm.learns == "teacher_text" or (arm.learns == "gold_and_teacher_text" and plan.unlabelled)
+    learns = arm.learns in ("teacher_text", "gold_and_teacher_text")
+    return learns and (plan.unlabelled or _replaces_gold(arm, plan))
+
+
+def _replaces_gold(arm: Arm, plan: Plan) -> bool:
+    """Whether an arm learns the teacher's answer where there is a gold one."""
+    return arm.learns == "teacher_text" and not for_arm(plan.recipe, arm.name).seqkd.keep_gold
+
+
+def reads_texts(recipe: Recipe) -> bool:
+    """Whether a student that learns tasks reads what `generate` wrote."""
+    tasks = recipe.tasks
+    return bool(recipe.generate and tasks and (tasks.kind != "answer" or learned_steps(tasks)))
 
 
 def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
@@ -92,7 +115,7 @@ def _train(plan: Plan) -> StagePlan:
 def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     recipe = for_arm(plan.recipe, arm.name)
     sources: tuple[str, ...] = ()
-    if arm.learns == "task_texts" and recipe.tasks and recipe.tasks.kind != "answer":
+    if arm.learns == "task_texts" and reads_texts(recipe):
         sources += ("generate",)
     if uses_answers(arm, plan):
         arm_of_answers = arm.name if plan.has("answers", arm.name) else ""
@@ -104,10 +127,12 @@ def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
 
 def _observer(plan: Plan) -> StagePlan:
     recipe = plan.recipe
-    texts = recipe.tasks is not None and recipe.tasks.kind != "answer"
-    if not texts or not recipe.evaluate.simulatability or not plan.has("train", "explained"):
+    if recipe.tasks is None or recipe.tasks.kind == "answer":
         return []
-    return [("", tuple(dict.fromkeys(("generate", *_before(plan, "student")))))]
+    if not recipe.evaluate.simulatability or not plan.has("train", "explained"):
+        return []
+    written = ("generate",) if reads_texts(recipe) else ()
+    return [("", tuple(dict.fromkeys((*written, *_before(plan, "student")))))]
 
 
 def _predict(plan: Plan) -> StagePlan:
@@ -269,8 +294,8 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
 
     Args:
         recipe: the run's recipe.
-        unlabelled: whether there are questions without gold; without any, training on gold only *is* distillation
-            and gets no arm of its own.
+        unlabelled: whether there are questions without gold; without any, training on gold only *is* distillation,
+            SeqKD that keeps the gold *is* fine-tuning, and neither gets an arm of its own.
     """
     planned: tuple[Stage, ...] = ()
     for kind in sorted(KINDS.values(), key=lambda kind: kind.last):
@@ -278,6 +303,15 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
         # A kind sees its own earlier stages, but not those it is just laying out.
         planned += tuple(kind.stage(argument, needs) for argument, needs in kind.plan(plan))
     return list(planned)
+
+
+def left_out(recipe: Recipe, *, unlabelled: bool) -> list[str]:
+    """A sentence on each arm that is asked for and not trained, because it would be the same as another."""
+    return [
+        f"{label_of(arm).label} is left out: with a gold answer for every question it would be {label_of(other).label}"
+        + (", unless seqkd.keep_gold is false." if recipe.arm(arm).learns == "teacher_text" else ".")
+        for arm, other in same_arms(Plan(recipe, unlabelled)).items()
+    ]
 
 
 def stage_of(kind: str, argument: str = "") -> Stage:

@@ -21,11 +21,12 @@ SAMPLES = 3
 
 
 def texts_of(run: Run, recipe: Recipe) -> WrittenTexts | None:
-    """`ReportInputs.texts`; None where nothing was written."""
-    if recipe.generate is None or not run.is_done(STAGE):
-        return None
-    notes, predicted = run.notes(STAGE, GenerationNotes), stage_of("predict", EXPLAINED.name).name
+    """`ReportInputs.texts`; None where nothing was written and no student explains its answers."""
+    predicted = stage_of("predict", EXPLAINED.name).name
     explanations = run.notes(predicted, PredictionNotes).explanations if run.is_done(predicted) else None
+    if recipe.generate is None or not run.is_done(STAGE):
+        return WrittenTexts(explanations=explanations) if explanations else None
+    notes = run.notes(STAGE, GenerationNotes)
     return WrittenTexts(
         teacher=notes.teacher,
         quality=notes.quality,

@@ -20,6 +20,19 @@ def check_trackers(recipe: Recipe) -> None:
             raise ConfigError(f"report_to names {tracker}, which is not installed", hint=install_command(tracker))
 
 
+def check_lengths(recipe: Recipe) -> None:
+    """Whether the longest answer leaves a prompt any token of `data.max_length`.
+
+    Raises:
+        ConfigError: it does not. Rows would only say so one by one, after all of them were read.
+    """
+    if recipe.data.max_length <= recipe.data.max_answer_tokens:
+        # Only now, for it loads torch: a model that points writes no answers.
+        from understudy import build
+
+        build.check_lengths(recipe)
+
+
 def check_evaluation(recipe: Recipe) -> None:
     """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
 

@@ -2,10 +2,12 @@
 
 Two cells of a grid share a stage where these agree. Each field is declared once, here or beside its kind; a test
 changes all *other* fields and sees that a stage gives the same bytes. The recipe that is passed in is that of the
-stage's arm.
+stage's arm. A path that ends in `?` stands for whether there is something at it (`teacher.sft?`), whatever it is.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 
@@ -63,8 +65,23 @@ def templates(recipe: Recipe) -> tuple[str, ...]:
 
 
 def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
-    """Of the stage that checks whether data, models and method fit."""
-    return (*ENCODE, *templates(recipe), *method(recipe), "evaluate.arms", "arms", "tasks")
+    """Of the stage that checks whether data, models and method fit: of the method what it asks of the pair alone."""
+    sides = ("teacher", "student") if recipe.teacher else ("student",)
+    models = (*templates(recipe), *(f"{side}.{name}" for side in sides for name in ("kind", "config")))
+    taught = ("teacher.sft?",) if recipe.teacher else ()
+    taught += tuple(_adapters(recipe))
+    asks = ("method", "divergence", "divergence_parameters")
+    asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
+    tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
+    return (*ENCODE, *models, *taught, *asked, *tasks, "evaluate.arms", "arms")
+
+
+def _adapters(recipe: Recipe) -> Iterator[str]:
+    for side in ("teacher", "student"):
+        for section in ("pretrain", "sft"):
+            if getattr(getattr(recipe, side), section, None):
+                yield f"{side}.{section}.lora"
+    yield "distil.lora"
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:

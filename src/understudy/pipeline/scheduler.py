@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from understudy.errors import RunError
 from understudy.pipeline import processes
-from understudy.pipeline.kinds import first_stages, stages
+from understudy.pipeline.kinds import first_stages, left_out, stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
 from understudy.records import DataNotes
@@ -28,6 +28,9 @@ LONGEST_STAGE = datetime.timedelta(days=60)
 
 class Display(Protocol):
     """What shows progress: the console of a run, or of a grid."""
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
 
     def start(self, stage: Stage) -> None:
         """A stage begins."""
@@ -60,15 +63,19 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     Raises:
         UnderstudyError: a stage failed for a reason a user can mend; what was done before stays.
     """
-    from understudy.pipeline.preflight import check_evaluation, check_trackers
+    from understudy.pipeline.preflight import check_evaluation, check_lengths, check_trackers
 
     check_trackers(recipe)
+    check_lengths(recipe)
     check_evaluation(recipe)
     runner = _inline if recipe.workers == 1 or _is_distributed() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
+    if not until:
+        for sentence in left_out(recipe, unlabelled=unlabelled):
+            display.say(sentence)
     runner(run, recipe, needed_for(planned, until) if until else planned, display)
 
 

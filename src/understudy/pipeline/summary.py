@@ -14,7 +14,7 @@ from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import run_systems
 from understudy.files import read_json, read_jsonl, write_json
 from understudy.metrics.significance import Resampling
-from understudy.pipeline.kinds import stage_of, stages
+from understudy.pipeline.kinds import left_out, stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
 from understudy.pipeline.model_card import TABLE, export_student
 from understudy.pipeline.set_aside import set_aside_note
@@ -154,8 +154,10 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             )
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
+    unlabelled = run.notes("data", DataNotes).has_unlabelled
     lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
-    if DISTILLED.name in trained and not run.notes("data", DataNotes).has_unlabelled:
+    lines += left_out(recipe, unlabelled=unlabelled)
+    if DISTILLED.name in trained and not unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
 

@@ -26,10 +26,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from understudy import bounds
 from understudy.errors import ConfigError
 from understudy.recipe import fields
 from understudy.recipe.endpoint import Section
@@ -50,15 +51,15 @@ class GridConfig(Section):
     """local: processes on this machine, `workers` at once; ray: a Ray cluster (extra `understudy-distil[ray]`)."""
     address: str = "auto"
     """Address of the Ray cluster; auto: the running one, local: one of its own on this machine."""
-    cpus: float = Field(default=1.0, ge=0)
+    cpus: float = Field(default=1.0, ge=0, le=bounds.PROCESSES)
     """Processors that Ray sets aside for a stage; also the threads that torch uses there."""
-    gpus: float = Field(default=0.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0, le=bounds.PROCESSES)
     """GPUs that Ray sets aside for a stage; several with `processes`."""
-    resources: dict[str, float] = Field(default_factory=dict)
+    resources: dict[str, Annotated[float, Field(ge=0, le=bounds.MONEY)]] = Field(default_factory=dict)
     """Further resources of the Ray cluster that a stage needs, for example `{a100: 1}`."""
-    retries: int = Field(default=3, ge=0)
+    retries: int = Field(default=3, ge=0, le=bounds.RETRIES)
     """How often Ray starts a stage again whose node or process was lost; errors of the stage itself are not retried."""
-    processes: int = Field(default=1, gt=0)
+    processes: int = Field(default=1, gt=0, le=bounds.PROCESSES)
     """Processes of one training stage (data parallel); the effective batch is `batch_size` times this."""
     launcher: str = "torchrun --standalone --nproc-per-node {processes}"
     """What starts them, for example `accelerate launch --config_file fsdp.yaml --num_processes {processes}`."""

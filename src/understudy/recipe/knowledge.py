@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from understudy import bounds
 from understudy.recipe.endpoint import EndpointConfig, Section
 
 TaskKind = Literal["answer", "rationale_answer", "multitask", "counterfactual", "multitask_counterfactual"]
@@ -18,9 +19,9 @@ class FilterConfig(Section):
     """Reject a rationale from which the teacher itself (steps explain_blind, answer) does not reach the gold answer."""
     restates: float | None = Field(default=0.9, gt=0, le=1)
     """Reject a rationale whose words are to this share those of question and answer; null: do not."""
-    min_words: int = Field(default=0, ge=0)
+    min_words: int = Field(default=0, ge=0, le=bounds.ROWS)
     """Reject shorter texts."""
-    max_words: int | None = Field(default=None, gt=0)
+    max_words: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Reject longer texts."""
     near_duplicate: float | None = Field(default=None, gt=0, le=1)
     """Reject a text whose word 3-grams agree to this share (Jaccard) with an earlier example's; null: do not."""
@@ -45,19 +46,19 @@ class GenerateConfig(Section):
     """A folder with prompts of your own; a file there replaces ours of the same name."""
     demonstrations: str | None = None
     """Knowledge rows written by people (.jsonl), shown to the teacher as examples; default: the data set's own."""
-    shots: int = Field(default=7, ge=0)
+    shots: int = Field(default=7, ge=0, le=bounds.REPEATS)
     """How many demonstrations stand before each question."""
     teach: bool = False
     """Fine-tune the recipe's teacher on the demonstrations too (needs `teacher.sft`): for one too small to prompt."""
     roles: tuple[Literal["train", "unlabelled", "dev"], ...] = ("train",)
     """The splits that are written about."""
-    samples: int = Field(default=1, gt=0)
+    samples: int = Field(default=1, gt=0, le=bounds.REPEATS)
     """Answers per example in the step `answer`, for self-consistency votes; more than one needs a temperature."""
-    temperatures: dict[str, float] = Field(default_factory=dict)
+    temperatures: dict[str, Annotated[float, Field(ge=0, le=bounds.TEMPERATURE)]] = Field(default_factory=dict)
     """Sampling temperature of a step, where it is not the teacher's own, for example `{answer: 0.7}`."""
-    max_tokens: dict[str, int] = Field(default_factory=dict)
+    max_tokens: dict[str, Annotated[int, Field(gt=0, le=bounds.TOKENS)]] = Field(default_factory=dict)
     """Longest text of a step in tokens; default: critique and revise 300, counterfactual 512, others 160."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=bounds.SEED)
     """Seed of the draws: which critique, which demonstrations."""
     filter: FilterConfig = FilterConfig()
     """What is rejected."""
@@ -70,14 +71,18 @@ class TaskConfig(Section):
     """answer, rationale_answer, multitask, counterfactual, multitask_counterfactual
     (see `understudy docs explanations`)."""
     rationales: str = "explain"
-    """The step whose texts are the rationales: explain (unrevised), revise, explain_blind."""
+    """The step whose texts are the rationales: explain (unrevised), revise, explain_blind; data: the data set's own."""
+    paraphrases: bool = False
+    """Learn each question in the words of the step `paraphrase` too, with all that is learned of it."""
+    new_questions: bool = False
+    """Learn the questions of the step `new_questions` too, with the teacher's answers."""
     predict_weight: float = Field(default=0.5, ge=0, le=1)
     """α: weight of the answer in multitask, the rationale gets the rest."""
     factual_weight: float = Field(default=0.5, ge=0, le=1)
     """β: weight of the factual part in counterfactual training, the counterfactual part gets the rest."""
     multitask_weight: float = Field(default=0.5, ge=0, le=1)
     """γ: weight of multitask in multitask_counterfactual, counterfactual training gets the rest."""
-    counterfactuals: Literal["all"] | Annotated[int, Field(gt=0)] = "all"
+    counterfactuals: Literal["all"] | Annotated[int, Field(gt=0, le=bounds.REPEATS)] = "all"
     """Counterfactuals per example: of all wrong options, or so many drawn ones."""
     rationale_in: Literal["decoder", "encoder"] = "decoder"
     """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""
@@ -85,18 +90,48 @@ class TaskConfig(Section):
     """Also learn from the teacher's logits by `distil.method` (not on counterfactual rows)."""
 
 
+OF_DATA = "data"
+"""In place of a step: the rationales that the data set brings along."""
+
+
+def _multitask(tasks: TaskConfig) -> float:
+    """The share of multitask training in the loss."""
+    return {"multitask": 1.0, "multitask_counterfactual": tasks.multitask_weight}.get(tasks.kind, 0.0)
+
+
+def _contrast(tasks: TaskConfig) -> float:
+    """The share of counterfactual training in the loss."""
+    return 1 - _multitask(tasks) if tasks.kind in ("counterfactual", "multitask_counterfactual") else 0.0
+
+
+def learned_steps(tasks: TaskConfig) -> tuple[str, ...]:
+    """The steps of `generate` whose texts are learned."""
+    learned = {
+        tasks.rationales: tasks.kind != "answer" and tasks.rationales != OF_DATA,
+        "counterfactual": _contrast(tasks) * (1 - tasks.factual_weight) > 0,
+        "paraphrase": tasks.paraphrases,
+        "new_questions": tasks.new_questions,
+    }
+    return tuple(step for step, is_learned in learned.items() if is_learned)
+
+
 def unlearnable(tasks: TaskConfig, generate: GenerateConfig | None) -> str:
     """Why a student could not learn or answer by these tasks; empty where it can.
 
     The weights must leave a task that answers, and the steps must write what the tasks learn.
     """
-    multitask = {"multitask": 1.0, "multitask_counterfactual": tasks.multitask_weight}.get(tasks.kind, 0.0)
-    contrast = 1 - multitask if tasks.kind in ("counterfactual", "multitask_counterfactual") else 0.0
-    answered = multitask * tasks.predict_weight + contrast * tasks.factual_weight
+    answered = _multitask(tasks) * tasks.predict_weight + _contrast(tasks) * tasks.factual_weight
     if tasks.kind not in ("answer", "rationale_answer") and not answered:
         return f"tasks.kind {tasks.kind}: with these weights no task answers"
-    if generate is None or generate.recorded is not None or tasks.kind == "answer":
+    if tasks.new_questions and tasks.kind != "answer" and not _multitask(tasks) * tasks.predict_weight:
+        return (
+            f"tasks.new_questions: they come with an answer and no rationale, and tasks.kind {tasks.kind} learns no "
+            "answer by itself"
+        )
+    if generate is None or generate.recorded is not None:
         return ""
-    needed = [tasks.rationales] + ["counterfactual"] * (contrast * (1 - tasks.factual_weight) > 0)
-    lacking = [step for step in needed if step not in generate.steps]
-    return f"tasks.kind {tasks.kind} learns the step {lacking[0]}, which is not in generate.steps" if lacking else ""
+    lacking = [step for step in learned_steps(tasks) if step not in generate.steps]
+    if not lacking:
+        return ""
+    field = {"paraphrase": "paraphrases", "new_questions": "new_questions"}.get(lacking[0], f"kind {tasks.kind}")
+    return f"tasks.{field} learns the step {lacking[0]}, which is not in generate.steps"

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
+from understudy import bounds
 from understudy.errors import ConfigError
 from understudy.extensions import claim
 from understudy.recipe.training import TrainConfig
@@ -43,7 +44,7 @@ class MethodConfig(TrainConfig):
 
     method: str
     """How the student learns; `understudy doctor` tells which methods suit the models, `understudy docs losses` how."""
-    loss_temperature: float | None = Field(default=None, gt=0)
+    loss_temperature: float | None = Field(default=None, gt=0, le=bounds.TEMPERATURE)
     """Divides the logits of both sides before they are compared; default: what the method is published with."""
     gold_weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
@@ -100,7 +101,7 @@ class ProjectorConfig(DivergenceConfig):
     reads: ClassVar[Gives] = Gives.STATES
     without: ClassVar[Mapping[str, str]] = {"scale_by_temperature_squared": "which is published without the τ² factor"}
 
-    projector_learning_rate: float = Field(default=1e-3, gt=0)
+    projector_learning_rate: float = Field(default=1e-3, gt=0, le=bounds.RATE)
     """Learning rate of the objective's own parameters, the projectors."""
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.composer import ComposerError
 
 from understudy.errors import ConfigError, did_you_mean
 from understudy.files import read_text
@@ -61,11 +62,11 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
             hint="`understudy recipes` lists the shipped ones, `understudy init` writes one",
         )
     try:
-        value = _parse_yaml(read_text(path))
+        value = parse_yaml(read_text(path))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{path}:{line + 1}" if line is not None else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -123,15 +124,56 @@ def override(value: dict[str, Any], text: str, *, whole: Sequence[str] = ()) -> 
             f"cannot read the override {text!r}",
             hint="write it as key=value, for example distil.steps=100",
         )
+    if key.count(".") > MAX_DEPTH:
+        raise ConfigError(f"the override {key[:40]}… has {key.count('.') + 1:,} parts: there is no such field")
     try:
-        new = _parse_yaml(value_text)
+        new = parse_yaml(value_text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the value of the override {text!r} is not valid YAML") from error
+        raise ConfigError(f"the value of the override {_shortened(text)!r} is not valid YAML") from error
     return fields.set_at(value, key.split(".", 1) if key.partition(".")[0] in whole else key.split("."), new)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+MAX_DEPTH = 64
+"""Levels of lists and mappings within each other; a recipe with arms has five."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which 5e-4 is a number, as people and YAML 1.2 mean it, and a key that stands twice is refused."""
+
+    def __init__(self, stream: Any) -> None:
+        """Read a text."""
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node with all that is in it.
+
+        Raises:
+            yaml.YAMLError: it is nested deeper than any recipe; Python would run out of stack.
+        """
+        if self._depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark
+            raise ComposerError(problem=f"nested more than {MAX_DEPTH} levels deep", problem_mark=mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node.
+
+        Raises:
+            yaml.YAMLError: it only looks like a value: the 13th month, a number of 5,000 digits.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
+            raise yaml.constructor.ConstructorError(problem=str(error), problem_mark=node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node.
@@ -141,6 +183,10 @@ class _Loader(yaml.SafeLoader):
         """
         keys = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key is a list or a mapping", problem_mark=key.start_mark
+                )
             if key.value in keys:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
@@ -154,7 +200,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
+    """The value of a text in YAML, as recipes are read.
+
+    Raises:
+        yaml.YAMLError: it is none, or nested deeper than any recipe.
+    """
     return yaml.load(text, _Loader)  # a SafeLoader: plain values only
 
 

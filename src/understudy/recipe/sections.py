@@ -14,13 +14,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
+from understudy import bounds
 from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
 from understudy.normal_form import NormalForm
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
-from understudy.recipe.knowledge import GenerateConfig, TaskConfig, unlearnable
+from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
@@ -68,17 +69,17 @@ class DataConfig(Section):
     """Share of the rows held out for the final figures."""
     gold_share: float | None = Field(default=None, gt=0, le=1)
     """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
-    limit: int | None = Field(default=None, gt=0)
+    limit: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Read at most this many rows, for a quick try."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=bounds.SEED)
     """Seed of the split, independent of the training seed."""
     on_bad_row: Literal["error", "quarantine"] = "error"
     """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
     context_overflow: ContextOverflow = "window"
     """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
-    max_length: int = Field(default=512, gt=0)
+    max_length: int = Field(default=512, gt=0, le=bounds.TOKENS)
     """Longest prompt plus answer in tokens."""
-    max_answer_tokens: int = Field(default=128, gt=0)
+    max_answer_tokens: int = Field(default=128, gt=0, le=bounds.TOKENS)
     """Longest answer in tokens, in training and in generation."""
     system: str = ""
     """A system prompt put before every question."""
@@ -129,14 +130,14 @@ class EvaluateConfig(Section):
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
     """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained,
     and what `arms` declares."""
-    batch_size: int = Field(default=64, gt=0)
+    batch_size: int = Field(default=64, gt=0, le=bounds.AT_ONCE)
     """Rows generated at once."""
-    rows: int | None = Field(default=None, gt=0)
+    rows: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Evaluate only so many test rows."""
     slices: tuple[str, ...] = ()
     """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
     questions that the context answers from those that it leaves open."""
-    resamples: int = Field(default=10_000, ge=100)
+    resamples: int = Field(default=10_000, ge=100, le=bounds.RESAMPLES)
     """Resamples of bootstrap and randomisation."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
@@ -151,7 +152,7 @@ class Recipe(Section):
 
     name: str = Field(default="understudy", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run folder."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=bounds.SEED)
     """Seed of the weights, the order of the rows and the dropout."""
     data: DataConfig = DataConfig()
     """Where the examples come from and how they are split."""
@@ -175,7 +176,7 @@ class Recipe(Section):
     """The folder under which run folders stand."""
     device: Device = "auto"
     """auto, cpu, cuda or mps."""
-    workers: int = Field(default=1, gt=0)
+    workers: int = Field(default=1, gt=0, le=bounds.WORKERS)
     """Independent stages run side by side in so many processes, the cores shared out among them."""
     extensions: tuple[str, ...] = ()
     """Python files that register parts of your own (`understudy docs extending`); they are run: read them first."""
@@ -312,8 +313,11 @@ class Recipe(Section):
             raise ValueError(f"evaluate.arms has the arm `{explained[0]}`; a section `tasks` says what it learns")
         if tasks and not explained:
             raise ValueError("there is a section `tasks`; put the arm `explained` that learns it into evaluate.arms")
-        if tasks and tasks.kind != "answer" and generate is None:
-            raise ValueError(f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them")
+        if tasks and learned_steps(tasks) and generate is None:
+            raise ValueError(
+                f"tasks.kind {tasks.kind} learns from texts; a section `generate` says who writes them, or "
+                "tasks.rationales: data takes those that the data set brings along"
+            )
         if tasks and (reason := unlearnable(tasks, generate)):
             raise ValueError(reason)
         if generate and generate.teacher and generate.recorded:
@@ -367,6 +371,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "generate.recorded_questions": None,
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
+    "tasks.paraphrases": False,
+    "tasks.new_questions": False,
 }
 """Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms

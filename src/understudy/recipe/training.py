@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from understudy import bounds
 from understudy.recipe.endpoint import Section
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -32,9 +33,9 @@ def default_learning_rate(num_parameters: int, *, lora: bool) -> float:
 class LoraConfig(Section):
     """Low-rank adapters instead of full fine-tuning (Hu et al., 2021)."""
 
-    r: int = Field(default=16, gt=0)
+    r: int = Field(default=16, gt=0, le=bounds.RANK)
     """Rank."""
-    lora_alpha: float | None = None
+    lora_alpha: float | None = Field(default=None, gt=0, le=bounds.FACTOR)
     """Scale numerator; default: 2 × r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
@@ -47,30 +48,30 @@ class LoraConfig(Section):
 class TrainConfig(Section):
     """One stage of training."""
 
-    epochs: float = Field(default=2.0, gt=0)
+    epochs: float = Field(default=2.0, gt=0, le=bounds.EPOCHS)
     """Passes over the data, unless `steps` is given."""
-    steps: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Optimiser steps; wins over `epochs`."""
-    batch_size: int = Field(default=32, gt=0)
+    batch_size: int = Field(default=32, gt=0, le=bounds.BATCH)
     """Rows per optimiser step and process, accumulation included."""
-    micro_batch_size: int | None = Field(default=None, gt=0)
+    micro_batch_size: int | None = Field(default=None, gt=0, le=bounds.BATCH)
     """Rows per forward; must divide `batch_size`. A step's rows are cut by length, so it also saves padding."""
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, le=bounds.RATE)
     """Peak learning rate. Default by size: 5e-4 (with `lora` 1e-3) below 50 million parameters and with `init: fresh`;
     1e-4 (5e-4) below 500 million; 2e-5 (2e-4) below 20 billion; 1e-5 (1e-4) above."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the learning rate after warm-up."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps that warm up."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=bounds.FACTOR)
     """AdamW weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=bounds.NORM)
     """Gradients are clipped to this norm."""
-    eval_every: int | None = Field(default=None, gt=0)
-    """Answer the development rows every so many steps and keep the best ROUGE-L; default: 3 times a run."""
-    eval_rows: int = Field(default=200, gt=0)
+    eval_every: int | None = Field(default=None, gt=0, le=bounds.ROWS)
+    """Answer the development rows every so many steps, keep the (last) best ROUGE-L; default: 3 times a run."""
+    eval_rows: int = Field(default=200, gt=0, le=bounds.ROWS)
     """How many development rows to answer each time."""
-    save_every: int | None = Field(default=None, gt=0)
+    save_every: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Write a checkpoint every so many steps; default: as often as it evaluates."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -90,7 +91,7 @@ class PretrainConfig(TrainConfig):
     """A file (.txt, .md: one document; .jsonl: one a line) or a folder of such files."""
     text_field: str = "text"
     """The field that holds the text in a .jsonl file."""
-    max_length: int | None = Field(default=None, gt=1)
+    max_length: int | None = Field(default=None, gt=1, le=bounds.TOKENS)
     """Documents are set one behind the other and cut into rows of so many tokens; default: `data.max_length`."""
 
 
@@ -118,12 +119,21 @@ class ModelConfig(Section):
     """Revision of a hub id."""
     trust_remote_code: bool = False
     """Run code that comes with a hub model. Leave it off unless you have read that code."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, le=bounds.SEED)
     """Seed of its own training before distillation, so that runs of several seeds share it; default: the run's seed."""
     pretrain: PretrainConfig | None = None
     """Continued pretraining on raw text of the domain, before anything else."""
     sft: TrainConfig | None = None
     """Supervised fine-tuning on the gold answers before distillation."""
+
+    @field_validator("config")
+    @classmethod
+    def _buildable(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Numbers of an architecture that could be built."""
+        for name, value in config.items():
+            if isinstance(value, int | float) and not -bounds.ARCHITECTURE <= value <= bounds.ARCHITECTURE:
+                raise ValueError(f"{name}: no architecture has a number beyond {bounds.ARCHITECTURE:,}")
+        return config
 
     def seed_or(self, seed: int) -> int:
         """The seed of the model's own training and of its fresh weights: its own, else that of the run."""
@@ -134,6 +144,6 @@ class SeqkdConfig(Section):
     """Sequence-level distillation: supervised fine-tuning on the teacher's own answers (Kim and Rush, 2016)."""
 
     keep_gold: bool = True
-    """Where a question has a gold answer, learn that one; the teacher answers only the rest."""
+    """Learn the gold answer where there is one; the teacher answers only the rest. All gold: seqkd is sft."""
     keep_unfinished: bool = False
     """Keep answers that reached `data.max_answer_tokens` (learned without a stop token); else drop and count them."""

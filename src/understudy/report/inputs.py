@@ -34,7 +34,7 @@ class WrittenTexts:
     """What a teacher wrote and how good it is.
 
     Attributes:
-        teacher: who wrote.
+        teacher: who wrote; empty where the rationales are those of the data set.
         quality: step → what its texts are like.
         revision: what revising changed; None where nothing was revised.
         costs: what the texts cost, in words.

@@ -15,16 +15,10 @@ from typing import Any
 import torch
 
 from understudy.files import whole_folder
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
-from understudy.models.load import (
-    add_lora,
-    load_example_tokenizer,
-    load_model,
-    merged,
-    num_parameters,
-    pick_dtype,
-)
+from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.local import LocalTeacher

@@ -61,6 +61,10 @@ class ModelKind(ABC):
         """What turns examples into its tokens."""
         return ExampleTokenizer(template, data)
 
+    def has_room(self, data: DataConfig) -> bool:
+        """Whether `data.max_length` leaves a prompt any token, the longest answer being written behind it."""
+        return data.max_length > data.max_answer_tokens
+
     @abstractmethod
     def output(self, model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
         """What a model says of the targets of a batch; see `models.forward`."""

@@ -48,6 +48,10 @@ class Span(ModelKind):
         """Whether it was saved as such a model."""
         return any(name.endswith("ForQuestionAnswering") for name in architecture.architectures or ())
 
+    def has_room(self, data: DataConfig) -> bool:
+        """Always: it points at answers and writes none."""
+        return True
+
     def auto_class(self, architecture: PreTrainedConfig, name: str) -> Any:
         """`AutoModelForQuestionAnswering`.
 

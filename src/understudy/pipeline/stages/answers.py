@@ -22,7 +22,7 @@ def answers(context: Context, _: str) -> AnswersNotes:
     """Let the teacher answer the questions without gold (and those with, unless `seqkd.keep_gold`)."""
     run, recipe = context.run, context.recipe
     questions = rows_of(run, "unlabelled")
-    if not (recipe.seqkd.keep_gold and questions):
+    if not recipe.seqkd.keep_gold:
         questions = rows_of(run, "train") + questions
     weights = teacher_weights(run, recipe)
     tokenizer = load_example_tokenizer(recipe.local_teacher, recipe.data, weights=weights)
@@ -71,6 +71,8 @@ def distilled_rows(context: Context) -> list[Example]:
 
 
 def seqkd_rows(context: Context) -> list[Example]:
-    """What the SeqKD student reads: the same prompts, the teacher's answer wherever it gave one in the gold's place."""
+    """What the SeqKD student reads: the same prompts, without `keep_gold` with the teacher's answer in gold's place."""
+    if context.recipe.seqkd.keep_gold:
+        return distilled_rows(context)
     answers = {example.id: example for example in teacher_answers(context)}
     return [answers.get(example.id, example) for example in distilled_rows(context)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 from understudy import build
-from understudy.data.tasks import WithRationales, rows_of_examples, split_answer, task_weights
+from understudy.data.split import question_key
+from understudy.data.tasks import TaskRow, WithRationales, rows_of_examples, split_answer, task_weights
 from understudy.errors import DataError, RunError
 from understudy.evaluation.explained_dev import explained_dev_scores
 from understudy.evaluation.explanation_judge import judged_explanations
@@ -20,17 +21,19 @@ from understudy.evaluation.judge_check import check_judge
 from understudy.evaluation.metric_models import metric_models_of
 from understudy.evaluation.simulatability import observer_prompts, simulate
 from understudy.files import write_jsonl
-from understudy.knowledge import store
+from understudy.knowledge.learned_texts import with_rationales
 from understudy.metrics import Interval
 from understudy.metrics.significance import Resampling
 from understudy.models.load import load_example_tokenizer, load_model
-from understudy.pipeline.kinds import stage_of
+from understudy.pipeline.kinds import reads_texts, stage_of
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
 from understudy.pipeline.stages.jobs import gold_job, run_job
 from understudy.recipe import Recipe, TaskConfig
+from understudy.recipe.knowledge import OF_DATA
 from understudy.records import FigureLine, PredictionNotes, TrainingNotes
 from understudy.run import Run
+from understudy.tokens.collate import ExampleRows
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.task_rows import encode_groups
 from understudy.training.session import TrainingJob
@@ -57,7 +60,9 @@ def explained_job(context: Context) -> TrainingJob:
     """
     recipe = context.recipe
     tasks = _tasks(recipe)
-    texts = rows_of_examples(explained_rows(context.run, recipe, "train"), tasks, seed=recipe.seed)
+    explained, held_out_rows = without_held_out(context.run, explained_rows(context.run, recipe, "train"))
+    _check_written(tasks, explained)
+    texts = rows_of_examples(explained, tasks, seed=recipe.seed)
     lacking = task_weights(tasks).keys() - {row.task for rows in texts for row in rows}
     if lacking:
         raise DataError(
@@ -68,12 +73,52 @@ def explained_job(context: Context) -> TrainingJob:
     dev_score = functools.partial(explained_dev_scores, tasks=tasks, batch_size=recipe.evaluate.batch_size)
     return TrainingJob(
         len(texts),
-        encode=functools.partial(encode_groups, texts),
+        encode=functools.partial(_encoded, texts, held_out_rows),
         objective=objective,
         method=recipe.distil if tasks.logits else None,
         align=functools.partial(build.cross_tokenizer, recipe.distil) if tasks.logits else None,
         dev_score=dev_score,
     )
+
+
+def _encoded(
+    texts: Sequence[Sequence[TaskRow]], num_held_out: int, student: ExampleTokenizer, *sides: Any
+) -> list[ExampleRows]:
+    for _ in range(num_held_out):
+        student.add_note("questions that the teacher wrote left out: they are held-out ones")
+    return encode_groups(texts, student, *sides)
+
+
+def _check_written(tasks: TaskConfig, explained: Sequence[WithRationales]) -> None:
+    written = {
+        "paraphrases": tasks.paraphrases and not any(row.paraphrases for row in explained),
+        "new_questions": tasks.new_questions and not any(row.new_questions for row in explained),
+    }
+    lacking = [name for name, is_lacking in written.items() if is_lacking]
+    if lacking:
+        raise DataError(
+            f"tasks.{lacking[0]}: no example has any",
+            hint="see in stages/generate why none was kept; what is a held-out question is not learned",
+        )
+
+
+def without_held_out(run: Run, explained: Sequence[WithRationales]) -> tuple[list[WithRationales], int]:
+    """Leave out what the teacher wrote where it is a question of another split, or the example's own once more.
+
+    Returns:
+        The examples, and how many questions were those of another split.
+    """
+    held_out = {question_key(example) for role in ("dev", "test") for example in rows_of(run, role)}
+    count, rows = 0, []
+    for row in explained:
+        reworded = {text: question_key(dataclasses.replace(row.example, question=text)) for text in row.paraphrases}
+        further = [question_key(example) for example in row.new_questions]
+        count += sum(key in held_out for key in (*reworded.values(), *further))
+        excluded = held_out | {question_key(row.example)}
+        paraphrases = tuple(text for text, key in reworded.items() if key not in excluded)
+        new = tuple(q for q, key in zip(row.new_questions, further, strict=True) if key not in excluded)
+        rows.append(dataclasses.replace(row, paraphrases=paraphrases, new_questions=new))
+    return rows, count
 
 
 def _observed(context: Context) -> TrainingJob:
@@ -99,9 +144,17 @@ def explained_rows(run: Run, recipe: Recipe, role: str) -> list[WithRationales]:
     examples = rows_of(run, role)
     if role == "train" and recipe.generate and "unlabelled" in recipe.generate.roles:
         examples += rows_of(run, "unlabelled")
-    if tasks.kind == "answer" or not run.is_done(STAGE):
+    if tasks.kind == "answer":
+        examples = [example for example in examples if example.labelled]
+    if not (reads_texts(recipe) and run.is_done(STAGE)) and tasks.rationales != OF_DATA:
         return [WithRationales(example) for example in examples if example.labelled]
-    return store.with_rationales(examples, run.stage(STAGE), tasks.rationales)
+    return with_rationales(
+        examples,
+        run.stage(STAGE),
+        tasks.rationales,
+        paraphrases=tasks.paraphrases,
+        new_questions=tasks.new_questions,
+    )
 
 
 def _tasks(recipe: Recipe) -> TaskConfig:

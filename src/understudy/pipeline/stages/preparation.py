@@ -71,6 +71,7 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
 
 def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tuple[Template, Template | None]:
     """Check models, method and rows of one recipe; what speaks to the two models."""
+    build.check_adapters(recipe)
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)
