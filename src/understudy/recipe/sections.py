@@ -373,8 +373,6 @@ LATER_FIELDS: Mapping[str, Any] = {
     "tasks.new_questions": False,
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
-    "tasks.paraphrases": False,
-    "tasks.new_questions": False,
 }
 """Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
