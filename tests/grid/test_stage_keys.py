@@ -71,6 +71,7 @@ SPECIAL: dict[str, Any] = {
     "generate.recorded": "recorded.jsonl",
     "tasks.counterfactuals": 2,
     "data.format": "qa",
+    "evaluate.slices": ["category"],
     "data.columns": {"question": "q"},
     "data.context_overflow": "refuse",
 }

@@ -10,8 +10,9 @@ from understudy.data.load import read_examples
 from understudy.data.tasks import split_answer
 from understudy.errors import DataError
 from understudy.knowledge import step as registry
+from understudy.knowledge.learned_texts import with_rationales
 from understudy.knowledge.recorded import NEXT_QUESTION, ParsedOutput, import_recorded, parse_output, read_recorded
-from understudy.knowledge.store import as_row, read_step, with_rationales
+from understudy.knowledge.store import as_row, read_step
 from understudy.knowledge.text_statistics import figures
 from understudy.knowledge.votes import votes
 from understudy.recipe import DataConfig

@@ -90,8 +90,9 @@ def test_rationales_of_the_data_need_nobody_who_writes() -> None:
 
 def test_switches_that_are_off_change_no_name_of_a_run() -> None:
     """Runs on disk are older than they are."""
-    usual = parse_recipe({"tasks": {}, "generate": {}})
-    assert usual.fingerprint() == "e551f7ab"
+    models = {"teacher": {"model": "t", "sft": {"learning_rate": 1e-4}}, "student": {"model": "s"}}
+    usual = parse_recipe({**models, "distil": {"learning_rate": 1e-3}, "tasks": {}, "generate": {}})
+    assert usual.fingerprint() == "c54b56d5"
     for name, step in (("paraphrases", "paraphrase"), ("new_questions", "new_questions")):
         steps = {"generate": {"steps": ["explain", step]}}
         on, off = (parse_recipe({**steps, "tasks": {name: value}}) for value in (True, False))
