@@ -59,7 +59,7 @@ def test_every_cell_is_a_run_folder_that_speaks_for_itself(finished_grid: House,
     for cell in (folder / "cells").iterdir():
         run = Run.open(cell)
         assert cell.name == f"grid-{run.recipe.fingerprint()}"
-        assert run.is_current("train-distilled", run.record("train-distilled").made_from or ())
+        assert run.is_current("train-distilled", run.record("train-distilled").input_versions or ())
         assert (cell / "stages" / "train-distilled").is_symlink()
         assert not os.path.isabs(os.readlink(cell / "stages" / "train-distilled"))
         table = read_json(cell / "scores.json")["overall"]["table"]
@@ -115,7 +115,7 @@ def test_status_and_table_are_shown_for_the_recipe_and_for_the_folder(finished_g
         assert "8 cells: 8 done" in outcome.out
     outcome = command("grid", "table", str(folder), "--arm", "distilled", "--out", str(tmp_path))
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("distilled") == 8
+    assert outcome.out.count("Distilled") == 8
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 9
     assert tables(folder) != tables(tmp_path)
     for part in ("status", "table"):

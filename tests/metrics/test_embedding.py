@@ -69,9 +69,33 @@ def similarities(encoder, predictions: list[str], references: list[list[str]]) -
 def test_bertscore_equals_bert_score(telecom, scorer) -> None:
     for predictions, references in (telecom, ODD):
         ours = score(predictions, references, metrics=["bertscore_f1"])["bertscore_f1"]
-        _, _, theirs = scorer.score(predictions, references)
-        assert ours.per_example == pytest.approx(theirs.tolist(), **CLOSE)
-        assert ours.value == pytest.approx(float(theirs.double().mean()), **CLOSE)
+        theirs = [alone(scorer, *pair) for pair in zip(predictions, references, strict=True)]
+        assert ours.per_example == pytest.approx(theirs, **CLOSE)
+        assert ours.value == pytest.approx(np.mean(theirs), **CLOSE)
+
+
+def alone(scorer, prediction: str, references: list[str]) -> float:
+    """bert-score on each pair by itself: no padding."""
+    return max(scorer.score([prediction], [reference])[2].item() for reference in references)
+
+
+UNLIKE = [
+    ("AMF", "trout"),
+    ("7", "the cat sat on the mat"),
+    ("yes", "核心网"),
+    ("!", "ocean waves"),
+    ("5 ms", "grilled fish"),
+]
+
+
+def test_bertscore_of_a_pair_does_not_depend_on_its_neighbours(scorer) -> None:
+    long = "the access and mobility management function selects a session management function " * 12
+    by_itself = [score([a], [[b]], metrics=["bertscore_f1"])["bertscore_f1"].value for a, b in UNLIKE]
+    beside = score([long, *(a for a, _ in UNLIKE)], [[long], *([b] for _, b in UNLIKE)], metrics=["bertscore_f1"])
+    assert beside["bertscore_f1"].per_example[1:] == pytest.approx(by_itself, rel=0, abs=2e-6)
+    assert by_itself == pytest.approx([alone(scorer, a, [b]) for a, b in UNLIKE], rel=0, abs=2e-6)
+    padded = scorer.score([long, *(a for a, _ in UNLIKE)], [long, *(b for _, b in UNLIKE)])[2][1:].tolist()
+    assert padded != pytest.approx(by_itself, rel=0, abs=1e-4)  # what is left out here is no trifle
 
 
 def test_bertscore_of_one_item_equals_bert_score(scorer) -> None:

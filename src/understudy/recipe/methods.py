@@ -137,7 +137,7 @@ class DskdCmaConfig(ProjectorConfig):
 
     method: Literal["dskd_cma"] = "dskd_cma"
     published: bool = False
-    """The authors' deviations: over the whole padded micro-batch, prompt and padding too (docs/losses.md)."""
+    """The authors' deviations: over the whole padded micro-batch, prompt and padding too (`understudy docs losses`)."""
 
 
 class DskdV2Config(ProjectorConfig):
