@@ -98,7 +98,9 @@ def test_the_table_has_a_row_for_each_arm_of_each_cell(finished_grid: House) -> 
         scores = read_json(row.run / "scores.json")["overall"]["table"][row.arm]
         assert dict(row.metrics) == {name: interval["value"] for name, interval in scores.items()}
         assert row.predictions is None or read_jsonl(row.predictions)
-    assert len({row.metrics["chrf"] for row in rows if row.arm == "distilled"}) == 4
+    # What the axes change is learned; students that learned so little may still score alike.
+    runs = {row.run for row in rows}
+    assert len({(run / "stages/train-distilled/model/model.safetensors").read_bytes() for run in runs}) == 4
     with open(folder / "table.csv", newline="", encoding="utf-8") as handle:
         written = list(csv.DictReader(handle))
     assert [float(row["chrf"]) for row in written] == [row.metrics["chrf"] for row in rows]
