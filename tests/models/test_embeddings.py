@@ -11,8 +11,9 @@ from support.tiny import DATA, EVERY_LINEAR, FACTS, examples, llama, tokenizer
 from understudy.completers.local_completer import LocalCompleter
 from understudy.errors import ModelError
 from understudy.inspection.doctor import examine
+from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
-from understudy.models.load import add_embeddings, add_lora, head_columns, load_model, load_template, merged
+from understudy.models.load import add_embeddings, head_columns, load_model, load_template
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages import run_stage
 from understudy.pipeline.stages.preparation import check_variant

@@ -50,18 +50,19 @@ class Vocabulary:
     Attributes:
         names: `[V]` the token of each id as the tokenizer spells it; None where nothing stands.
         special: ids that write nothing.
-        parts: the description in the JSON of the `tokenizers` library; None of a tokenizer that is not of it.
+        added: added id → what it writes.
+        parts: the description in the JSON of the `tokenizers` library; empty of a tokenizer that is not of it.
     """
 
     names: Sequence[str | None]
     special: frozenset[int]
     added: Mapping[int, str]
-    parts: Mapping[str, Any] | None
+    parts: Mapping[str, Any]
 
     @functools.cached_property
     def spelled(self) -> list[bytes | None]:
         """`[V]` the bytes that each id writes; None for special tokens and for ids that nothing stands at."""
-        spell = _speller(self.parts or {})
+        spell = _speller(self.parts)
         return [
             None if name is None or i in self.special else self.added[i].encode() if i in self.added else spell(name)
             for i, name in enumerate(self.names)
@@ -83,7 +84,7 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     for name, i in entries.items():
         names[i] = name
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = None if backend is None else json.loads(backend.to_str())
+    parts = {} if backend is None else json.loads(backend.to_str())
     vocabulary = Vocabulary(names, special, {i: token.content for i, token in added.items()}, parts)
     _VOCABULARIES[tokenizer] = state, vocabulary
     return vocabulary
@@ -105,13 +106,12 @@ def description(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
     Raises:
         ModelError: the tokenizer is not one of that library.
     """
-    parts = vocabulary_of(tokenizer).parts
-    if parts is None:
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
             f"{type(tokenizer).__name__} is a slow tokenizer, which does not tell where in the text a token stands",
             hint="give the model a tokenizer.json (transformers converts most tokenizers when asked for a fast one)",
         )
-    return parts
+    return vocabulary_of(tokenizer).parts
 
 
 def _speller(parts: Mapping[str, Any]) -> Any:
