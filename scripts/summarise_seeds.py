@@ -4,7 +4,7 @@
     python scripts/summarise_seeds.py runs/telecom-qa-*
 
 Each row is one run: the score of every arm, and the paired differences with their bootstrap intervals, as
-`scores.json` of the run holds them. The last row is the mean over the runs and the standard deviation between them.
+`scores.json` of the run holds them, in points of 0 to 100. The last row is the mean over the runs and the standard deviation between them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from understudy.files import read_json
 from understudy.run import Run
 
 ARMS = ("teacher", "base_student", "majority", "sft", "kd_gold", "seqkd", "distilled")
+POINTS = 100.0
+"""The metrics that are put side by side here have 1 as their best value."""
 PAIRS = (("distilled", "sft"), ("distilled", "seqkd"), ("distilled", "kd_gold"))
 
 
@@ -49,9 +51,9 @@ def table(runs: Sequence[tuple[int, Mapping[str, Any]]], metric: str) -> str:
     """Arms as columns, seeds as rows."""
     arms = [arm for arm in ARMS if arm in runs[0][1]["table"]]
     lines = ["| seed | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
-    columns = {arm: [part["table"][arm][metric]["value"] for _, part in runs] for arm in arms}
+    columns = {arm: [POINTS * part["table"][arm][metric]["value"] for _, part in runs] for arm in arms}
     for row, (seed, _) in enumerate(runs):
-        lines.append(f"| {seed} | " + " | ".join(f"{columns[arm][row]:.3f}" for arm in arms) + " |")
+        lines.append(f"| {seed} | " + " | ".join(f"{columns[arm][row]:.1f}" for arm in arms) + " |")
     lines.append("| mean ± sd | " + " | ".join(_mean(columns[arm]) for arm in arms) + " |")
     return "\n".join(lines)
 
@@ -65,9 +67,9 @@ def differences(runs: Sequence[tuple[int, Mapping[str, Any]]], metric: str) -> s
             tests = scores["comparison"]["tests"]
             test = next(t for t in tests if (t["a"], t["b"], t["metric"]) == (a, b, metric))
             figures = test["comparison"]
-            bounds = f"[{figures['low']:+.3f}, {figures['high']:+.3f}]"
+            bounds = f"[{POINTS * figures['low']:+.1f}, {POINTS * figures['high']:+.1f}]"
             p_values = f"p = {test['p_value']:.4f} (Holm {test['p_holm']:.4f})"
-            cells.append(f"{figures['difference']:+.3f} {bounds}, {p_values}")
+            cells.append(f"{POINTS * figures['difference']:+.1f} {bounds}, {p_values}")
         gap = scores["gaps"][metric]
         share = "not given" if gap["value"] is None else f"{gap['value']:.0%} [{gap['low']:.0%}, {gap['high']:.0%}]"
         lines.append(f"| {seed} | " + " | ".join([*cells, share]) + " |")
@@ -76,7 +78,7 @@ def differences(runs: Sequence[tuple[int, Mapping[str, Any]]], metric: str) -> s
 
 def _mean(values: Sequence[float]) -> str:
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.3f} ± {spread:.3f}"
+    return f"{statistics.fmean(values):.1f} ± {spread:.1f}"
 
 
 if __name__ == "__main__":

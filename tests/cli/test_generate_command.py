@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.house import House, Outcome, environment
+from support.house import House, Outcome
 from support.servers import Call, Reply, Server
 from understudy.files import read_jsonl
 
@@ -166,17 +166,23 @@ def test_texts_that_are_all_rejected_are_an_error_too_and_are_not_asked_for_agai
         assert len(server.calls) == calls
 
 
+class Engine:
+    """Dies of the prompt that it gets first, whenever it gets it, until it is mended."""
+
+    def __init__(self) -> None:
+        self.dies = True
+        self.deadly = ""
+
+    def __call__(self, call: Call) -> Reply:
+        self.deadly = self.deadly or call.prompt
+        return Reply("the engine died", status=500) if self.dies and call.prompt == self.deadly else reply(call)
+
+
 def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_request(
     house: House, command: Command
 ) -> None:
-    down, bad = True, set()
-
-    def script(call: Call) -> Reply:
-        if call.number == 0:
-            bad.add(call.prompt)
-        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
-
-    with Server(script) as server:
+    engine = Engine()
+    with Server(engine) as server:
         recipe = breaking(house, server)
         done = command("generate", recipe)
         assert done.code == 0, done.err
@@ -189,7 +195,7 @@ def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_requ
         assert len(server.calls) == calls, "it is set aside"
         assert "(server 1)" in command("generate", recipe, "--retry").out
         assert len(server.calls) == calls + 1
-        down = False
+        engine.dies = False
         again = command("generate", recipe, "--retry")
         assert len(server.calls) == calls + 2
     assert again.code == 0, again.err
@@ -199,21 +205,15 @@ def test_an_example_that_always_fails_is_set_aside_and_asked_about_again_on_requ
 
 
 def test_a_run_goes_on_without_what_is_set_aside_and_says_so(house: House, command: Command) -> None:
-    down, bad = True, set()
-
-    def script(call: Call) -> Reply:
-        if call.number == 0:
-            bad.add(call.prompt)
-        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
-
-    with Server(script) as server:
+    engine = Engine()
+    with Server(engine) as server:
         recipe = breaking(house, server)
         done = command("run", recipe)
         assert done.code == 0, done.err
         assert f"no answer about 1 of {train_rows(house)} examples (server 1)" in done.err
         report = house.run_folder() / "report.html"
         assert "no answer about 1 of" in report.read_text(encoding="utf-8")
-        down, calls = False, len(server.calls)
+        engine.dies, calls = False, len(server.calls)
         again = command("run", recipe, "--retry")
         assert again.code == 0, again.err
         assert len(server.calls) == calls + 1
@@ -223,14 +223,8 @@ def test_a_run_goes_on_without_what_is_set_aside_and_says_so(house: House, comma
 
 @pytest.mark.slow
 def test_a_grid_asks_again_for_all_cells_that_share_the_texts(house: House, command: Command) -> None:
-    down, bad = True, set()
-
-    def script(call: Call) -> Reply:
-        if call.number == 0:
-            bad.add(call.prompt)
-        return Reply("the engine died", status=500) if down and call.prompt in bad else reply(call)
-
-    with Server(script) as server:
+    engine = Engine()
+    with Server(engine) as server:
         breaking(house, server)
         house.recipe["axes"] = {"distil.learning_rate": [0.01, 0.02]}
         recipe = str(house.write_recipe())
@@ -239,7 +233,7 @@ def test_a_grid_asks_again_for_all_cells_that_share_the_texts(house: House, comm
         reports = list(house.run_folder().glob("cells/*/report.html"))
         assert len(reports) == 2
         assert all("no answer about 1 of" in report.read_text(encoding="utf-8") for report in reports)
-        down, calls = False, len(server.calls)
+        engine.dies, calls = False, len(server.calls)
         again = command("run", recipe, "--retry")
         assert again.code == 0, again.err
         assert len(server.calls) == calls + 1
@@ -306,20 +300,12 @@ def test_prompts_are_copied_to_be_edited(house: House, command: Command) -> None
 def test_processes_that_train_together_wait_for_the_teacher_as_long_as_it_takes(house: House) -> None:
     """The first process asks; the others' patience with one another is shorter than the teacher takes."""
     impatient = Path(__file__).resolve().parents[1] / "support" / "impatient.py"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     with Server(lambda call: replace(reply(call), delay=0.6)) as server:
         choose(house, server)
         house.recipe["generate"] |= {"steps": ["explain"]}
         house.recipe["generate"]["teacher"] |= {"concurrency": 1}
         house.recipe["tasks"]["rationales"] = "explain"
-        done = subprocess.run(
-            [sys.executable, *launcher, str(impatient), "4", "generate", str(house.write_recipe())],
-            cwd=house.folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = house.launch(str(impatient), "4", "generate", str(house.write_recipe()))
     assert done.returncode == 0, done.stderr
     assert len(server.calls) == len(texts(house, "explain")) == train_rows(house)
 

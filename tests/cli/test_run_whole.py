@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from support.house import House, answers, environment
+from support.house import House, answers
 from understudy.files import read_json, read_jsonl
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
@@ -245,15 +243,7 @@ def test_no_distilled_arm_gives_a_report_and_no_student(house: House, command) -
 @pytest.mark.slow
 def test_two_processes_of_a_launcher_make_one_run(house: House) -> None:
     house.recipe["evaluate"] |= {"arms": ["distilled"], "rows": 4}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "understudy", "run", str(house.write_recipe())],
-        cwd=house.folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = house.launch("-m", "understudy", "run", str(house.write_recipe()))
     assert done.returncode == 0, done.stderr
     # Each stage was begun and told of once, by the first process.
     assert done.stderr.count("✓ distil ") == 1

@@ -92,6 +92,18 @@ class House:
         out, err = process.communicate(timeout=limit)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def launch(self, *command: str) -> subprocess.CompletedProcess:
+        """Run a Python file or module, and its arguments, in two processes that train together."""
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return subprocess.run(
+            [sys.executable, *launcher, *command],
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def run(self, *overrides: str) -> Path:
         """Run the recipe to a good end and give the run folder."""
         done = self.call("run", str(self.write_recipe()), *overrides)

@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from support.runs import BETWEEN, HALF, MOMENTS, REMOVAL, run
+from support.stopping import StopAt
 from support.tiny import EVERY, pair, trainer, weights
 from understudy.errors import RunError
 from understudy.recipe import METHODS
@@ -101,7 +101,7 @@ def test_four_steps_are_two_and_two(method, tmp_path):
     unbroken = trainer(tmp_path / "whole", method, **fields)
     unbroken.train()
     short = trainer(tmp_path / "cut", method, **fields)
-    short.add_callback(_StopAt(2))
+    short.add_callback(StopAt(2))
     short.train()
     checkpoint = last_checkpoint(tmp_path / "cut")
     assert checkpoint.name == "checkpoint-2"
@@ -112,14 +112,3 @@ def test_four_steps_are_two_and_two(method, tmp_path):
     assert any(name.startswith("objective.") for name in ours) == learns
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-7, rtol=0, msg=name)
-
-
-class _StopAt(TrainerCallback):
-    """Ends the training after a step, as a person's Ctrl-C would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step == self.step
-        return control

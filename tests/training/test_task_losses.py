@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import T5Config, T5ForConditionalGeneration, TrainerCallback
+from transformers import T5Config, T5ForConditionalGeneration
 
+from support.stopping import StopAt
 from support.tiny import EVERY, pair, tokenizer, weights
 from support.tiny_tasks import ROOM, encoded, explained, task_trainer
 from understudy import build
@@ -342,14 +343,6 @@ def test_both_at_once_with_all_weight_on_multitask_is_multitask(tmp_path):
 
 
 # -- resume, refusals --------------------------------------------------------------------------------------------------
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step == self.step
 
 
 @pytest.mark.parametrize("method", ["sft", "dskd_cma"])

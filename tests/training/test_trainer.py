@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
+from support.stopping import StopAt
 from support.tiny import DATA, EVERY_LINEAR, examples, llama, pair, trainer, weights
 from understudy.errors import ConfigError, RunError
 from understudy.evaluation.predict import dev_scores
@@ -159,7 +159,7 @@ def test_of_equally_good_evaluations_the_last_one_is_kept_after_a_stop_too(tmp_p
     def training(folder, stop_after=None):
         run = trainer(folder, "kd", steps=4, eval_every=1, save_every=1, dev_score=lambda student: answer(run))
         if stop_after:
-            run.add_callback(_StopAt(stop_after))
+            run.add_callback(StopAt(stop_after))
         return run
 
     def answer(run):
@@ -178,17 +178,6 @@ def test_of_equally_good_evaluations_the_last_one_is_kept_after_a_stop_too(tmp_p
         assert (rest.state.best_metric, rest.state.best_global_step) == (0.7, 3)
         for name, value in weights(whole).items():
             assert torch.equal(weights(rest)[name], value), name
-
-
-class _StopAt(TrainerCallback):
-    """Ends the training after a step, as a person's Ctrl-C would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step == self.step
-        return control
 
 
 def test_real_answers_are_scored_on_the_way(tmp_path):

@@ -164,7 +164,7 @@ def head_columns(config: ModelConfig) -> int | None:
     columns = _columns(config, architecture)
     if columns is None or not config.resize_embeddings:
         return columns
-    return max(columns, _vocabulary_size(_tokenizer(config, None)))
+    return max(columns, _vocabulary_size(load_template(config).tokenizer))
 
 
 def _columns(config: ModelConfig, architecture: PreTrainedConfig) -> int | None:
@@ -201,7 +201,7 @@ def load_model(
         raise ModelError(f"cannot load {source}: {first_line(error)}", hint=_LOAD_HINT) from error
     _check_finite(model, source)
     if config.resize_embeddings:
-        add_embeddings(model, _vocabulary_size(_tokenizer(config, weights)))
+        add_embeddings(model, _vocabulary_size(load_template(config, weights=weights).tokenizer))
     model.config.use_cache = True
     # What tells its kind from now on, as saving would write it.
     model.config.architectures = [type(model).__name__]
