@@ -4,7 +4,8 @@
     python scripts/summarise_seeds.py runs/telecom-qa-*
 
 Each row is one run: the score of every arm, and the paired differences with their bootstrap intervals, as
-`scores.json` of the run holds them, in points of 0 to 100. The last row is the mean over the runs and the standard deviation between them.
+`scores.json` of the run holds them, in points of 0 to 100. The last row is the mean over the runs and the standard
+deviation between them.
 """
 
 from __future__ import annotations
