@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from support.tiny import llama, tokenizer
 from understudy.files import read_jsonl
-from understudy.models.load import add_lora, num_parameters
+from understudy.models.adapters import add_lora
+from understudy.models.load import num_parameters
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages import run_stage
 from understudy.recipe import LoraConfig, TrainConfig, parse_recipe

@@ -85,9 +85,9 @@ class GridFolder:
 
     def prepare(self, grid: Grid, cells: Iterable[CellRun]) -> None:
         """Write down what is run; sweep away what killed processes left half-written, and the failures of last time."""
-        for folder in (self.stages, self.rows):
-            for part in [*folder.rglob(f"*{PART}")]:
-                shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        left_over = [part for folder in (self.stages, self.rows, self.working) for part in folder.rglob(f"*{PART}")]
+        for part in (*left_over, *self.path.glob(f"*{PART}")):
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
         text = yaml.safe_dump(dict(grid.source), sort_keys=False, allow_unicode=True, width=110)
         target = self.path / "grid.yaml"
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
