@@ -4,19 +4,14 @@ Every field has a default that works and a sentence that says what it does; `und
 writes those sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
+from understudy.recipe.data import ContextOverflow, DataConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
+from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig, TaskKind
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
-from understudy.recipe.sections import (
-    LATER_FIELDS,
-    ContextOverflow,
-    DataConfig,
-    Device,
-    EvaluateConfig,
-    Recipe,
-)
+from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
 from understudy.recipe.training import (
     Dtype,
     LoraConfig,

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from understudy import errors
 from understudy.recipe.methods import MethodConfig, options
-from understudy.recipe.sections import Recipe
+from understudy.recipe.recipe import Recipe
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:

@@ -35,7 +35,7 @@ from understudy.errors import ConfigError
 from understudy.recipe import fields
 from understudy.recipe.endpoint import Section
 from understudy.recipe.reading import describe, load_yaml, override, parse_recipe
-from understudy.recipe.sections import Recipe
+from understudy.recipe.recipe import Recipe
 
 PRETRAIN = "pretrain"
 _SIDES = {"none": (False, False), "teacher": (True, False), "student": (False, True), "both": (True, True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from understudy.errors import ConfigError
 from understudy.recipe import fields
-from understudy.recipe.sections import LIKE, Recipe
+from understudy.recipe.recipe import LIKE, Recipe
 
 
 def for_arm(recipe: Recipe, arm: str) -> Recipe:

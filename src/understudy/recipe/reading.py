@@ -16,7 +16,7 @@ from understudy.errors import ConfigError, did_you_mean
 from understudy.files import read_text
 from understudy.recipe import fields, methods
 from understudy.recipe.own_arms import for_arm
-from understudy.recipe.sections import Recipe
+from understudy.recipe.recipe import Recipe
 
 
 def load_recipe(

@@ -1,8 +1,4 @@
-"""The sections of a recipe, one pydantic model each.
-
-Every field has a default that works and a sentence that says what it does; `understudy init --full`
-writes those sentences as comments. This module knows no torch, so that a recipe is checked in milliseconds.
-"""
+"""The whole of a recipe: its sections together, what they ask of each other, its arms and its identity."""
 
 from __future__ import annotations
 
@@ -19,132 +15,22 @@ from understudy.arms import ARMS, Arm, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
-from understudy.normal_form import NormalForm
-from understudy.recipe.endpoint import TRANSPORT_FIELDS, JudgeConfig, Section
+from understudy.recipe.data import DataConfig
+from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
+from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-ContextOverflow = Literal["window", "refuse", "truncate"]
 
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
-
-SOURCES = ("source", "dev", "test", "unlabelled")
-"""The files that `data` may name, as its `format` and `columns` call them."""
 
 OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
 LIKE = "like"
 """The key of an own arm that names the declared arm it is like."""
-
-
-class DataConfig(Section):
-    """Where the examples come from and how they are split."""
-
-    source: str = "embedded:telecom"
-    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
-    format: str | dict[str, str] = "auto"
-    """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
-    gsm8k; or one for each of source, dev, test and unlabelled: `{test: squad}`, the others auto."""
-    columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
-    """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
-    `{question: Query, test: {question: Frage}}`."""
-    password_env: str = ""
-    """The environment variable that holds the password of an encrypted zip (TeleQnA)."""
-    hub_split: str = "train"
-    """Which split of a hub data set to read."""
-    hub_config: str | None = None
-    """Which configuration of a hub data set to read."""
-    dev_source: str | None = None
-    """A file of your own for the development split; `dev` is then not cut from `source`."""
-    test_source: str | None = None
-    """A file of your own for the test split; `test` is then not cut from `source`."""
-    unlabelled_source: str | None = None
-    """A file of questions without answers; the teacher answers them for the student."""
-    dev: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the rows for development: whatever is looked at while training."""
-    test: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the rows held out for the final figures."""
-    gold_share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
-    limit: int | None = Field(default=None, gt=0, le=bounds.ROWS)
-    """Read at most this many rows, for a quick try."""
-    seed: int = Field(default=0, ge=0, le=bounds.SEED)
-    """Seed of the split, independent of the training seed."""
-    on_bad_row: Literal["error", "quarantine"] = "error"
-    """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
-    context_overflow: ContextOverflow = "window"
-    """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
-    max_length: int = Field(default=512, gt=0, le=bounds.TOKENS)
-    """Longest prompt plus answer in tokens."""
-    max_answer_tokens: int = Field(default=128, gt=0, le=bounds.TOKENS)
-    """Longest answer in tokens, in training and in generation."""
-    system: str = ""
-    """A system prompt put before every question."""
-
-    def format_of(self, role: str) -> str:
-        """The layout of one source: of `source`, `dev`, `test` or `unlabelled`."""
-        return self.format if isinstance(self.format, str) else self.format.get(role, "auto")
-
-    def columns_of(self, role: str) -> dict[str, str]:
-        """The columns of one source: those for all, and its own, which go before."""
-        own = self.columns.get(role, {})
-        common = {name: column for name, column in self.columns.items() if isinstance(column, str)}
-        return common | (own if isinstance(own, dict) else {})
-
-    @model_validator(mode="after")
-    def _known_sources(self) -> DataConfig:
-        """Sources that `format` and `columns` may speak of."""
-        named = [("format", self.format)] if isinstance(self.format, dict) else []
-        named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
-        for field, names in named:
-            for name in names:
-                if name not in SOURCES:
-                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, SOURCES)}")
-        return self
-
-
-class EvaluateConfig(Section):
-    """What is measured at the end."""
-
-    metrics: tuple[str, ...] | Literal["all"] = (
-        "exact_match",
-        "token_f1",
-        "bleu",
-        "rouge1",
-        "rouge2",
-        "rougeL",
-        "chrf",
-    )
-    """Metrics of written answers, names out of `understudy.metrics.METRICS`, or `all`."""
-    embedding_model: str = "auto"
-    """Sentence embeddings for answer_similarity: folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
-    bertscore_model: str = "auto"
-    """Encoder for bertscore_f1: a folder or hub id; auto: MiniLM of `understudy-distil[offline]`."""
-    normalise: NormalForm = "numbers"
-    """How exact_match and token_f1 compare: numbers keep sign and point; squad: as published figures do."""
-    judge: JudgeConfig | None = None
-    """The judge of the five judged metrics; without one they are reported as not measured."""
-    arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
-    """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained,
-    and what `arms` declares."""
-    batch_size: int = Field(default=64, gt=0, le=bounds.AT_ONCE)
-    """Rows generated at once."""
-    rows: int | None = Field(default=None, gt=0, le=bounds.ROWS)
-    """Evaluate only so many test rows."""
-    slices: tuple[str, ...] = ()
-    """Fields of the data (kept in `meta`) by whose values figures are given too, such as `category`; `answerable` tells
-    questions that the context answers from those that it leaves open."""
-    resamples: int = Field(default=10_000, ge=100, le=bounds.RESAMPLES)
-    """Resamples of bootstrap and randomisation."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Level of the intervals."""
-    simulatability: bool = False
-    """Train an observer and measure how much explanations help it to foresee the student's answers (arm explained)."""
-    speed: bool = True
-    """Time teacher and student at the end, each alone on the machine; best left off in a grid."""
 
 
 class Recipe(Section):

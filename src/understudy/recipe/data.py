@@ -1,0 +1,82 @@
+"""The section `data` of a recipe: where the examples come from, how they are split and how long they may be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from understudy import bounds
+from understudy.errors import did_you_mean
+from understudy.recipe.endpoint import Section
+
+ContextOverflow = Literal["window", "refuse", "truncate"]
+
+SOURCES = ("source", "dev", "test", "unlabelled")
+"""The files that `data` may name, as its `format` and `columns` call them."""
+
+
+class DataConfig(Section):
+    """Where the examples come from and how they are split."""
+
+    source: str = "embedded:telecom"
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
+    format: str | dict[str, str] = "auto"
+    """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
+    gsm8k; or one for each of source, dev, test and unlabelled: `{test: squad}`, the others auto."""
+    columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
+    """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
+    `{question: Query, test: {question: Frage}}`."""
+    password_env: str = ""
+    """The environment variable that holds the password of an encrypted zip (TeleQnA)."""
+    hub_split: str = "train"
+    """Which split of a hub data set to read."""
+    hub_config: str | None = None
+    """Which configuration of a hub data set to read."""
+    dev_source: str | None = None
+    """A file of your own for the development split; `dev` is then not cut from `source`."""
+    test_source: str | None = None
+    """A file of your own for the test split; `test` is then not cut from `source`."""
+    unlabelled_source: str | None = None
+    """A file of questions without answers; the teacher answers them for the student."""
+    dev: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the rows for development: whatever is looked at while training."""
+    test: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the rows held out for the final figures."""
+    gold_share: float | None = Field(default=None, gt=0, le=1)
+    """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
+    limit: int | None = Field(default=None, gt=0, le=bounds.ROWS)
+    """Read at most this many rows, for a quick try."""
+    seed: int = Field(default=0, ge=0, le=bounds.SEED)
+    """Seed of the split, independent of the training seed."""
+    on_bad_row: Literal["error", "quarantine"] = "error"
+    """Stop at a bad row, or put bad rows, questions that do not fit among them, into `quarantine.jsonl` and go on."""
+    context_overflow: ContextOverflow = "window"
+    """A context too long for the model: best-matching window, refuse, or truncate with a count in the report."""
+    max_length: int = Field(default=512, gt=0, le=bounds.TOKENS)
+    """Longest prompt plus answer in tokens."""
+    max_answer_tokens: int = Field(default=128, gt=0, le=bounds.TOKENS)
+    """Longest answer in tokens, in training and in generation."""
+    system: str = ""
+    """A system prompt put before every question."""
+
+    def format_of(self, role: str) -> str:
+        """The layout of one source: of `source`, `dev`, `test` or `unlabelled`."""
+        return self.format if isinstance(self.format, str) else self.format.get(role, "auto")
+
+    def columns_of(self, role: str) -> dict[str, str]:
+        """The columns of one source: those for all, and its own, which go before."""
+        own = self.columns.get(role, {})
+        common = {name: column for name, column in self.columns.items() if isinstance(column, str)}
+        return common | (own if isinstance(own, dict) else {})
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> DataConfig:
+        """Sources that `format` and `columns` may speak of."""
+        named = [("format", self.format)] if isinstance(self.format, dict) else []
+        named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
+        for field, names in named:
+            for name in names:
+                if name not in SOURCES:
+                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, SOURCES)}")
+        return self
