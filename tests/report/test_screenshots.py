@@ -146,7 +146,7 @@ def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name:
     page.goto(pages[name].as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate(FAULTS) == []
-    shot = page.screenshot(full_page=True, path=str(pages[name].with_name(f"{name}-{look}.png")))
+    shot = screenshot(page, pages[name].with_name(f"{name}-{look}.png"))
     assert len(shot) > 20_000
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(","))) / 3
@@ -154,6 +154,23 @@ def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name:
     assert said == []
     assert fetched == [pages[name].as_uri()]
     context.close()
+
+
+def screenshot(page: Any, path: Path) -> bytes:
+    """The whole page as a picture.
+
+    Chromium now and then refuses a capture, whatever the page, and takes the very same one when asked again.
+    """
+    from playwright.sync_api import Error
+
+    refusals = 0
+    while True:
+        try:
+            return page.screenshot(full_page=True, path=str(path))
+        except Error as error:
+            refusals += 1
+            if "Unable to capture screenshot" not in str(error) or refusals == 5:
+                raise
 
 
 def test_it_prints_within_a_page(browser: Any, pages: dict[str, Path]) -> None:
