@@ -17,6 +17,7 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this very hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`-n`), a file's tests stay with one worker, and so do all that look at one finished run.
 
