@@ -117,7 +117,7 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     # What a folder holds may be written anew; what a hub holds under a revision stays.
     files = sorted(path for folder in folders for path in Path(folder).glob("*.json"))
     state = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    prototype = _read_template(config.model_dump_json(), weights, state)
+    prototype = _read_template(config.model_dump_json(include=set(ModelConfig.model_fields)), weights, state)
     template = copy.copy(prototype)
     template.notes = list(prototype.notes)
     return template
