@@ -72,7 +72,7 @@ class CachedTeacher:
             )
             raise RunError(
                 f"row {name} {why} (cache {self.folder})",
-                hint="`understudy cache RECIPE` adds what is missing; text that changes while it is learned has no cache",
+                hint="`understudy cache RECIPE` adds what is missing; a text that changes in training has no cache",
             )
         return self.reader.records(key)
 
