@@ -18,6 +18,7 @@ def cache(
     """
     from understudy.api import perform
     from understudy.errors import ConfigError
+    from understudy.pipeline.stages.cache import reopen_if_damaged
     from understudy.recipe import is_grid, load_recipe, load_yaml
     from understudy.recipe.shipped import find_recipe
     from understudy.records import CacheNotes
@@ -35,6 +36,7 @@ def cache(
         raise ConfigError(
             "no arm of evaluate.arms reads what the teacher says", hint="add one that does: evaluate.arms=[distilled]"
         )
+    reopen_if_damaged(Run.of(loaded), loaded)
     perform(loaded, until="cache")
     notes = Run.of(loaded).notes("cache", CacheNotes)
     if notes.repaired:

@@ -121,7 +121,7 @@ def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
 def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     """Of the training of an arm."""
     arm = recipe.arm(argument)
-    signal = (*method(recipe), *weights("teacher")) if recipe.reads_signal(arm) else STEPS
+    signal = (*method(recipe), *weights("teacher"), "teacher.cache") if recipe.reads_signal(arm) else STEPS
     tasks = ("tasks",) if arm.learns == "task_texts" else ()
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from understudy import bounds
 from understudy.recipe.endpoint import Section
@@ -30,6 +30,12 @@ class CacheConfig(Section):
     two bytes a token."""
     folder: str | None = None
     """A folder that several runs share; default: within the run folder."""
+
+    @field_validator("temperatures", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        """One number stands for a list of it."""
+        return (value,) if isinstance(value, int | float) else value
 
     @model_validator(mode="after")
     def _temperatures(self) -> Self:

@@ -10,10 +10,12 @@ from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, cache_folder, teacher_weights
 from understudy.pipeline.stages.training import job_of
+from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.records import CacheNotes
-from understudy.teachers.cache.identity import FILE, check_identity, teacher_identity, write_identity
-from understudy.teachers.cache.store import Index, repair
+from understudy.run import Run
+from understudy.teachers.cache.identity import FILE, check_identity, stored_format, teacher_identity, write_identity
+from understudy.teachers.cache.store import Index, is_whole, repair
 from understudy.teachers.cache.write import Row, fill, rows_to_read, time_costs
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -58,6 +60,17 @@ def cache(context: Context, _: str) -> CacheNotes:
         pays_after_epochs=round(costs.epochs, 2),
         repaired=damage,
     )
+
+
+def reopen_if_damaged(run: Run, recipe: Recipe) -> None:
+    """Have the stage go on if its files are no longer what was written, or are gone."""
+    folder = cache_folder(run, recipe)
+    if folder is None or not run.is_done("cache"):
+        return
+    notes = run.notes("cache", CacheNotes)
+    whole = (folder / FILE).is_file() and is_whole(folder, stored_format(folder).record_bytes)
+    if not whole or len(Index(folder, stored_format(folder).record_bytes)) < notes.rows:
+        run.reopen("cache")
 
 
 def training_rows(context: Context, teacher: ExampleTokenizer, pad_id: int) -> list[Row]:

@@ -173,7 +173,7 @@ class Reader:
         if raw is None:
             raise RunError(
                 f"a row of {data_path(self.index.folder, place.shard)} is damaged (at byte {place.offset:,})",
-                hint="run the same command again: it finds what is damaged and has the teacher say it anew",
+                hint="`understudy cache RECIPE` finds all that is damaged and has the teacher say it anew",
             )
         return np.frombuffer(raw, np.uint8).reshape(place.count, self.index.record_bytes)
 
@@ -263,6 +263,12 @@ class Writer:
         self._records, self._entries, self._pending, self._flushed = [], [], 0, time.monotonic()
         _append(data_path(self.folder, self.shard), records)
         _append(index_path(self.folder, self.shard), entries)
+
+
+def is_whole(folder: Path, record_bytes: int) -> bool:
+    """Whether every byte of a cache is what was written; reads everything."""
+    index = Index(folder, record_bytes)
+    return not index.damage and next(Reader(index).damaged(), None) is None
 
 
 def repair(folder: Path, record_bytes: int) -> Damage:
