@@ -79,33 +79,41 @@ class TargetFormat(ABC):
 class _Head:
     """The K likeliest tokens of a chunk of logits and what the others carry, at every temperature.
 
+    Args:
+        logits: `[N, V]`, used up.
+        count: K.
+        temperatures: each τ.
+
     Attributes:
         ids: `[N, K]`, ascending.
-        gaps: `[N, K]` nats below the likeliest token of the row, at temperature 1, float32.
+        gaps: `[N, K]` nats below the likeliest token of the row, at temperature 1.
         tails: for each τ `[N]` log-probability of all other tokens.
         entropies: for each τ `[N]`.
-        others: `[N, V]` logits without the K tokens, where they are to be drawn from.
+        others: `[N, V]` e^(z/τ) of all other tokens at the last τ, up to a factor a row; 0 for the K tokens.
     """
 
-    def __init__(self, logits: Tensor, count: int, temperatures: Sequence[float]) -> None:
+    def __init__(self, logits: Tensor, count: int, temperatures: Sequence[float], *, entropies: bool = False) -> None:
         top, ids = logits.topk(count, dim=-1)
         self.ids, order = ids.sort(dim=-1)
         peak = top[:, :1]
         self.gaps = (peak - top.gather(1, order)).clamp_(0.0, DEEPEST)
-        shifted = logits - peak
-        self.others = shifted.scatter(1, ids, -torch.inf)
+        shifted = logits.sub_(peak)
         self.tails, self.entropies = [], []
         for temperature in temperatures:
-            tempered = shifted / temperature
-            lse = tempered.logsumexp(-1)
-            self.tails.append((self.others / temperature).logsumexp(-1) - lse)
-            p = (tempered - lse[:, None]).exp()
-            # 0 · −∞ of a column without probability is 0.
-            self.entropies.append(lse - (p * tempered.masked_fill(p == 0, 0.0)).sum(-1))
+            tempered = shifted if temperature == 1 else shifted / temperature
+            self.others = tempered.exp()
+            whole = self.others.sum(-1)
+            if entropies:
+                # Σ e^z z: 0 · −∞ of a column without probability is 0.
+                weighed = self.others.mul(tempered.masked_fill(self.others == 0, 0.0)).sum(-1)
+                self.entropies.append(whole.log() - weighed / whole)
+            # A sum over the others alone: 1 − Σ p_k would lose them where the K tokens have nearly everything.
+            rest = self.others.scatter_(1, ids, 0.0).sum(-1)
+            self.tails.append((rest / whole).log())
 
 
 def _chunks(states: HeadStates) -> Any:
-    """Logits of a few tokens at a time, in float32 or, of float64 states, in float64."""
+    """Logits of a few tokens at a time, in float32 or, of float64 states, in float64; the caller may overwrite them."""
     rows = max(1, _CHUNK_BYTES // (8 * states.columns))
     exact = torch.float64 if states.dtype == torch.float64 else torch.float32
     for piece in states.hidden.split(rows):
@@ -263,8 +271,8 @@ class SampledFormat(TargetFormat):
         return np.concatenate(pieces) if pieces else np.zeros((0, self.record_bytes), np.uint8)
 
     def _encode(self, logits: Tensor, uniform: NDArray[np.float64]) -> Records:
-        head = _Head(logits, self.count, self.temperatures)
-        drawn = draw_tail(head.others / self.temperatures[0], uniform)
+        head = _Head(logits, self.count, self.temperatures, entropies=True)
+        drawn = draw_tail(head.others, uniform)
         packed = np.packbits(self._ids.encode(drawn), axis=1)
         entropy = head.entropies[0].float().cpu().numpy()[:, None].view(np.uint8)
         return np.concatenate([self.head._encode(head), packed, entropy], axis=1)
@@ -282,20 +290,18 @@ class SampledFormat(TargetFormat):
         return Sampled(ids, torch.cat([head.logp.exp(), share], -1), entropy, target_ids, lengths, temperature)
 
 
-def draw_tail(logits: Tensor, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
-    """`[N, draws]` columns, ascending, drawn by the softmax of `logits` `[N, V]`, one from each equal slice of it.
+def draw_tail(weights: Tensor, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+    """`[N, draws]` columns, ascending, drawn by `weights` `[N, V]`, one from each equal slice of their sum.
 
-    `uniform` `[N, draws]` says where in its slice each lies, from 0 to 1. A row without any probability gets column 0;
-    its tail has no mass.
+    `uniform` `[N, draws]` says where in its slice each lies, from 0 to 1. A row without any weight gets column 0; its
+    tail has no mass.
     """
     draws = uniform.shape[1]
-    p = logits.double().softmax(-1).nan_to_num_(0.0)
-    cumulative = p.cumsum(-1)
-    whole = cumulative[:, -1:]
-    slices = torch.from_numpy((np.arange(draws) + uniform) / draws)
-    places = torch.searchsorted(cumulative, slices.to(cumulative.device) * whole, right=True)
-    # A number just below the whole may fall behind the last column that has probability.
-    last = (p > 0).int().cumsum(-1).argmax(-1, keepdim=True)
+    cumulative = weights.double().cumsum(-1)
+    slices = torch.from_numpy((np.arange(draws) + uniform) / draws).to(cumulative.device)
+    places = torch.searchsorted(cumulative, slices * cumulative[:, -1:], right=True)
+    # A number just below the whole may fall behind the last column that has weight.
+    last = (weights > 0).int().cumsum(-1).argmax(-1, keepdim=True)
     return places.minimum(last).sort(-1).values.cpu().numpy()
 
 
