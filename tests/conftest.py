@@ -20,8 +20,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run whole recipes come first.
 
-    Side by side (`-n 2 --dist loadfile`), each file goes to one worker: what it makes once is made once. Those that take
-    minutes must not be the last ones, at which all but one worker would wait.
+    Side by side (`-n 2 --dist loadfile`), each file goes to one worker: what it makes once is made once. Those that
+    take minutes must not be the last ones, at which all but one worker would wait.
     """
     items.sort(key=lambda item: not (item.path.parent.name in ("cli", "docs") or item.path.stem in WHOLE_RECIPES))
 
