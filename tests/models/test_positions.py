@@ -14,11 +14,14 @@ from transformers import (
     BloomConfig,
     DebertaV2Config,
     FalconConfig,
+    FSMTConfig,
     GPT2Config,
     GPTJConfig,
     LEDConfig,
     LlamaConfig,
     MarianConfig,
+    MptConfig,
+    NystromformerConfig,
     OPTConfig,
     PreTrainedConfig,
     RobertaConfig,
@@ -30,8 +33,9 @@ from understudy.recipe import ModelConfig
 
 IDS: dict[str, Any] = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 WIDE = {**IDS, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-TWO_SIDES = {**IDS, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "decoder_start_token_id": 1}
-TWO_SIDES |= {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("attention_heads", "ffn_dim")}
+DEEP = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "decoder_start_token_id": 1}
+SIDES = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("attention_heads", "ffn_dim")}
+TWO_SIDES = {**IDS, **DEEP, **SIDES}
 OF_SPAN = {"architectures": ["BertForQuestionAnswering"]}
 
 TABLES = {
@@ -41,6 +45,19 @@ TABLES = {
     "bert": (BertConfig(**WIDE, **OF_SPAN, max_position_embeddings=24), 24, None),
     # Its positions are counted from the one behind its pad token: 26 entries hold 24.
     "roberta": (RobertaConfig(**WIDE, **OF_SPAN, max_position_embeddings=26), 24, None),
+    "nystromformer": (
+        NystromformerConfig(
+            **WIDE,
+            architectures=["NystromformerForQuestionAnswering"],
+            max_position_embeddings=24,
+            num_landmarks=24,
+            segment_means_seq_len=24,
+        ),
+        24,
+        None,
+    ),
+    # Its biases are made for so many positions, though they need no table.
+    "mpt": (MptConfig(vocab_size=40, d_model=16, n_heads=2, n_layers=1, max_seq_len=24), 24, None),
     "bart": (BartConfig(**TWO_SIDES, max_position_embeddings=24), 24, 24),
     "marian": (MarianConfig(**TWO_SIDES, max_position_embeddings=24), 24, 24),
     "led": (
@@ -54,6 +71,10 @@ TABLES = {
 ENDLESS = {
     "t5": T5Config(**IDS, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, n_positions=24),
     "bloom": BloomConfig(**IDS, hidden_size=16, n_layer=1, n_head=2, seq_length=24),
+    # Its table grows with what it reads.
+    "fsmt": FSMTConfig(
+        langs=["en", "de"], src_vocab_size=40, tgt_vocab_size=40, max_position_embeddings=24, **DEEP, **SIDES
+    ),
     "falcon with ALiBi": FalconConfig(**WIDE, alibi=True, max_position_embeddings=24, new_decoder_architecture=False),
     "deberta without absolute ones": DebertaV2Config(
         **WIDE,

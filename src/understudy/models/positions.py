@@ -2,8 +2,8 @@
 
 Positions come in three ways. A *table* holds one vector each (learned: GPT-2, OPT, BERT, BART; or computed once:
 Marian, GPT-J) and ends: behind its last entry a lookup fails. *Rotary* positions (RoPE) are computed and go on, yet
-nothing was learned behind `max_position_embeddings`. Relative biases (T5), ALiBi and state-space models have no last
-position.
+nothing was learned behind `max_position_embeddings`. Relative biases (T5), ALiBi (but MPT's) and state-space models have
+no last position.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from understudy.models.architecture import architecture_of
 from understudy.models.load import fresh_model, resolve
 from understudy.recipe import ModelConfig
 
-_DECLARED = re.compile(r"n_positions|n_ctx|max_(encoder_|decoder_)?position_embeddings")
+_DECLARED = re.compile(r"n_positions|n_ctx|max_seq_len|max_(encoder_|decoder_)?position_embeddings")
 _TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _BUFFERS = ("embed_positions", "pos_encoding")
 _MARGIN = 16
@@ -74,17 +74,23 @@ def positions_of(config: ModelConfig, longest: int) -> Positions | None:
 
 def table_sizes(model: Any) -> tuple[int | None, int | None]:
     """Usable entries of the tables of positions: of what a model reads, and of what a decoder of its own writes."""
+    text = model.config.get_text_config()
     if model.config.is_encoder_decoder:
-        return _table_size(model.get_encoder()), _table_size(model.get_decoder())
-    return _table_size(model), None
+        return _table_size(model.get_encoder(), text), _table_size(model.get_decoder(), text)
+    return _table_size(model, text), None
 
 
-def _table_size(side: nn.Module) -> int | None:
+def _table_size(side: nn.Module, text: Any) -> int | None:
     """Positions that the smallest table of a model, or of a side of it, holds."""
-    layers = _of_text(side.named_modules(), _TABLES)
-    sizes = [_usable(layer) for layer in layers if isinstance(layer, nn.Embedding)]
+    layers = [layer for layer in _of_text(side.named_modules(), _TABLES) if isinstance(layer, nn.Embedding)]
+    # One that has `make_weight` grows with what it reads (FSMT).
+    sizes = [_usable(layer) for layer in layers if not hasattr(layer, "make_weight")]
     sizes += [len(table) for table in _of_text(side.named_buffers(), _BUFFERS)]
-    return min(sizes, default=None)
+    if text.model_type == "mpt":  # Its ALiBi is made for so many positions.
+        sizes.append(text.max_seq_len)
+    declared = getattr(text, "max_position_embeddings", None)
+    # Nystromformer's table has entries that no position is given.
+    return min(*sizes, declared or max(sizes)) if sizes else None
 
 
 def _of_text(named: Iterable[tuple[str, Any]], names: Sequence[str]) -> list[Any]:
