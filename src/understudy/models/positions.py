@@ -2,8 +2,8 @@
 
 Positions come in three ways. A *table* holds one vector each (learned: GPT-2, OPT, BERT, BART; or computed once:
 Marian, GPT-J) and ends: behind its last entry a lookup fails. *Rotary* positions (RoPE) are computed and go on, yet
-nothing was learned behind `max_position_embeddings`. Relative biases (T5), ALiBi (but MPT's) and state-space models have
-no last position.
+nothing was learned behind `max_position_embeddings`. Relative biases (T5), ALiBi (but MPT's) and state-space models
+have no last position.
 """
 
 from __future__ import annotations
