@@ -87,16 +87,20 @@ MOST_CHARACTERS = 60
 _MOST_KNOWN = 40
 
 
-def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
+def listed(
+    names: Iterable[object], most: int = MOST_LISTED, *, separator: str = ", ", longest: int = MOST_CHARACTERS
+) -> str:
     """Names in a line, the first of them where there are many: `a, b … and 9,998 more`; `none` where there is none.
 
     Args:
         names: whatever a user, a file or a model brought; empty ones are left out.
         most: how many are shown.
+        separator: what stands between them.
+        longest: how many characters are shown of one.
     """
-    filled = [shortened(name) for name in map(str, names) if name]
+    filled = [shortened(name, longest) for name in map(str, names) if name]
     more = f" … and {len(filled) - most:,} more" if len(filled) > most else ""
-    return (", ".join(filled[:most]) or "none") + more
+    return (separator.join(filled[:most]) or "none") + more
 
 
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:

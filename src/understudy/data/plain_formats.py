@@ -23,6 +23,7 @@ from understudy.data.rows import (
     row_id,
     unpack,
 )
+from understudy.errors import shortened
 from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Message
 
@@ -115,7 +116,7 @@ def _turns(
         role = as_text(present(turn, speaker, f"{name}.{speaker}"), f"{name}.{speaker}")
         role = (names or {}).get(role.lower(), role)
         if role not in ROLES:
-            raise BadRow(f"{name}.{speaker}", f"{role!r} is none of {', '.join((*(names or {}), *ROLES))}")
+            raise BadRow(f"{name}.{speaker}", f"{shortened(role)!r} is none of {', '.join((*(names or {}), *ROLES))}")
         turns.append(Message(role, as_text(present(turn, text, f"{name}.{text}"), f"{name}.{text}")))
     return turns
 

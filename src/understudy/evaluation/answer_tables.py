@@ -7,17 +7,17 @@ prediction where some other column does, or where the right answers stand in a f
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from understudy.data.choices import column_label, resolve, resolve_all
-from understudy.data.columns import column_names, no_column, renamed
+from understudy.data.columns import column_names, renamed
 from understudy.data.formats import FORMATS
-from understudy.data.plain_formats import options_of
+from understudy.data.plain_formats import QA_FIELDS, options_of
 from understudy.data.read import Source
 from understudy.data.rows import BadRow, Cell, Row, lowered
-from understudy.errors import DataError, unknown
+from understudy.errors import DataError, listed, shortened, unknown
 from understudy.records import Prediction
 from understudy.strict_json import JsonFault, parse_json
 
@@ -118,10 +118,11 @@ def check_fields(columns: Mapping[str, str]) -> None:
     Raises:
         ConfigError: there is no such field.
     """
-    known = sorted({*COLUMNS, *(field for form in FORMATS.values() for field in form.fields)})
+    known = {*COLUMNS, *(field for form in FORMATS.values() for field in form.fields)}
     for field in columns:
         if field not in known and not column_label(field):
-            raise unknown("field", field, known, where="--columns", hint="write FIELD=COLUMN")
+            usual = sorted({*COLUMNS, *QA_FIELDS, "option 1"})
+            raise unknown("field", field, usual, where="--columns", hint="write FIELD=COLUMN")
 
 
 def table_of(source: Source, columns: Mapping[str, str], *, elsewhere: bool = False) -> Table:
@@ -168,15 +169,23 @@ def _is_answer(value: Any) -> bool:
     )
 
 
-def need_column(source: Source, columns: Mapping[str, str], present: set[str]) -> None:
+def check_columns(columns: Mapping[str, str], present: Iterable[str]) -> None:
     """Refuse a column that no file has.
+
+    Args:
+        columns: field -> column, as asked for.
+        present: the columns of all files.
 
     Raises:
         DataError: it is in none of them.
     """
+    present = sorted(set(present))
     for field, column in columns.items():
         if column not in present:
-            raise no_column(source, column, sorted(present), f" (--columns {field}=…)")
+            raise DataError(
+                f"--columns {field}={shortened(column)}: no file has this column; they have: {listed(present)}",
+                hint="write FIELD=COLUMN, the column as it is spelled in the file",
+            )
 
 
 def _clean(value: Any) -> Any:

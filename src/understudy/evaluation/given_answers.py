@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,8 @@ from understudy.data.option_mentions import folded
 from understudy.evaluation.answer_tables import Item, named_options
 from understudy.evaluation.final_answers import Extract, final_answers
 from understudy.tokens.thoughts import has_thought, without_thought
+
+_SOLUTION = re.compile(r"####|\\boxed\s*\{")
 
 
 def given_answers(name: str, items: Sequence[Item], marks: Sequence[str] = ()) -> tuple[list[Item], list[str]]:
@@ -39,6 +42,11 @@ def given_answers(name: str, items: Sequence[Item], marks: Sequence[str] = ()) -
         ),
     ]
     answered = list(map(_without_thoughts, items))
+    if not marks and 2 * sum(_SOLUTION.search(item.prediction or "") is not None for item in answered) > len(items):
+        notes.append(
+            f"{name}: most predictions mark a final answer (`####` or `\\boxed{{}}`) but are compared whole; "
+            "--final-answer takes it out"
+        )
     if marks:
         answered, more = _finals(name, answered, final_answers(marks), marks)
         notes += more
@@ -79,7 +87,7 @@ def _finals(name: str, items: Sequence[Item], final: Extract, marks: Sequence[st
     total, found = sum(map(len, right)), sum(text is not None for texts in right for text in texts)
     if found:
         rest = "; the others are compared whole" if found < total else ""
-        notes.append(f"{name}: and out of {found:,} of {total:,} right answers{rest}")
+        notes.append(f"{name}: final answers taken out of {found:,} of {total:,} right answers{rest}")
     return [
         replace(
             item,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from understudy.data.read import SUFFIXES, Source, read_source
+from understudy.data.columns import column_names
+from understudy.data.read import SUFFIXES, read_source
 from understudy.errors import DataError, listed
-from understudy.evaluation.answer_tables import COLUMNS, Item, by_id, check_fields, need_column, table_of
+from understudy.evaluation.answer_tables import COLUMNS, Item, by_id, check_fields, table_of
 from understudy.evaluation.reference_files import join, read_lines, read_references
 from understudy.recipe import DataConfig
 from understudy.records import Prediction
@@ -43,11 +44,13 @@ class PredictionTable:
         items: the predictions with their right answers, as they are written.
         has_ids: whether they go by names of their own; else an item's `id` is its place.
         notes: where the right answers come from, in words.
+        columns: those of the file and of its right answers.
     """
 
     items: list[Item]
     has_ids: bool
     notes: tuple[str, ...] = ()
+    columns: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> list[Prediction]:
@@ -76,14 +79,13 @@ def read_predictions(
     check_fields(columns)
     items, has_ids, present = _read(path, columns, elsewhere=bool(sources))
     files = [read_references(source, options.data) for source in sources]
-    need_column(Source(str(path), (), ""), columns, present.union(*(file.columns for file in files)))
     notes = []
     for item in items if files else ():
         item.references = ()
     for file in files:
         items, has_ids, note = join(items, has_ids, str(path), file)
         notes.append(note)
-    return PredictionTable(items, has_ids, tuple(notes))
+    return PredictionTable(items, has_ids, tuple(notes), frozenset(present.union(*(file.columns for file in files))))
 
 
 def _read(path: Path, columns: dict[str, str], *, elsewhere: bool) -> tuple[list[Item], bool, set[str]]:
@@ -96,7 +98,7 @@ def _read(path: Path, columns: dict[str, str], *, elsewhere: bool) -> tuple[list
             raise DataError(f"{path} holds no right answers", hint="give a file of them with --references")
         return [Item(str(number), prediction=line) for number, line in lines], False, set()
     source = read_source(str(path))
-    present = {str(name) for row in source.rows if isinstance(row.value, dict) for name in row.value}
+    present = set(column_names(source.rows))
     raw = table_of(source, columns, elsewhere=elsewhere)
     table = by_id(raw, "prediction")
     if table is not raw and not elsewhere:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from understudy.data.columns import column_names
 from understudy.data.formats import FORMATS, detect
 from understudy.data.load import read_examples
 from understudy.data.plain_formats import options_of
@@ -94,7 +95,7 @@ def _read(name: str, data: DataConfig) -> ReferenceFile:
         table = _own_table(source, columns)
         if table is not None:
             has_ids = "id" in table.columns
-            return ReferenceFile(name, "table", tuple(table.items()), has_ids, tuple(table.names))
+            return ReferenceFile(name, "table", tuple(table.items()), has_ids, tuple(column_names(source.rows)))
     return _layout(name, data, columns)
 
 
@@ -117,14 +118,7 @@ def _own_table(source: Source, columns: Mapping[str, str]) -> Table | None:
     table = by_id(table_of(source, columns), "references")
     if "references" not in table.columns and "prediction" in table.columns and len(table.names) == 1:
         table = replace(table, columns={"references": table.columns["prediction"]})
-    if "references" in table.columns:
-        return table
-    if detect(values) is None and "question" not in columns:
-        raise DataError(
-            f"{source.name} has no column with right answers",
-            hint="name it `reference` or `answers`, or give --columns answer=YOURS",
-        )
-    return None
+    return table if "references" in table.columns else None
 
 
 def _layout(name: str, data: DataConfig, columns: Mapping[str, str]) -> ReferenceFile:
@@ -209,7 +203,11 @@ def join(items: list[Item], has_ids: bool, name: str, file: ReferenceFile) -> tu
     note = (
         f"{PurePosixPath(name).name}: right answers of {PurePosixPath(file.name).name} ({file.layout}) found by {how}"
     )
-    return joined, has_ids, note + (f"; {left:,} items there have no prediction and are not scored" if left else "")
+    return (
+        joined,
+        has_ids,
+        note + (f"; {left:,} of its {len(file.items):,} items have no prediction and are not scored" if left else ""),
+    )
 
 
 def _are_distinct(items: Sequence[Item]) -> bool:

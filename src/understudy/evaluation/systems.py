@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy.arms import FIRST_OPTION, MAJORITY, main_arm
-from understudy.errors import ConfigError, DataError
-from understudy.evaluation.answer_tables import Item
+from understudy.errors import ConfigError, DataError, listed
+from understudy.evaluation.answer_tables import Item, check_columns
 from understudy.evaluation.given_answers import given_answers
 from understudy.evaluation.majority import first_option_baseline, majority_baseline
-from understudy.evaluation.prediction_files import FileOptions, read_predictions
+from understudy.evaluation.prediction_files import FileOptions, PredictionTable, read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
@@ -85,12 +85,16 @@ def read_systems(
         raise ConfigError(
             "--final-answer is for files of predictions", hint="give the run's predictions.jsonl, if that is meant"
         )
+    present: set[str] = set()
     for source in sources:
         run, source_arm = run_of(source)
         if run is None:
-            systems += _file_systems(source, options)
+            table = _file(source, options)
+            present |= table.columns
+            systems += _file_systems(source, table, options)
         else:
             systems += run_systems(run, source_arm or arm)
+    check_columns(options.data.columns_of("test"), present)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -169,7 +173,7 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
     """
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
-        raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+        raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {listed(arms)}")
     fields, notes = _fields(run, recipe.evaluate.slices)
     return [
         System(
@@ -197,7 +201,7 @@ def _fields(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], 
     fields = {name: {row["id"]: v for row in rows if (v := _value(row.get("meta") or {}, name))} for name in names}
     known = sorted({key for row in rows for key in row.get("meta") or {}})
     notes = tuple(
-        f"evaluate.slices: no test row has a field {name!r}; there are: {', '.join(known) or 'none'}"
+        f"evaluate.slices: no test row has a field {name!r}; there are: {listed(known)}"
         for name, values in fields.items()
         if not values
     )
@@ -214,7 +218,7 @@ def _value(meta: Mapping[str, Any], name: str) -> str:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _file_systems(source: str, options: FileOptions) -> list[System]:
+def _file(source: str, options: FileOptions) -> PredictionTable:
     path = Path(source)
     if path.is_dir():
         raise ConfigError(
@@ -222,10 +226,13 @@ def _file_systems(source: str, options: FileOptions) -> list[System]:
         )
     if not path.is_file():
         raise ConfigError(f"no such run or file: {source}", hint="check the path; it is relative to the current folder")
-    table = read_predictions(path, options=options)
+    return read_predictions(path, options=options)
+
+
+def _file_systems(source: str, table: PredictionTable, options: FileOptions) -> list[System]:
     items: dict[str, list[Item]] = {}
     for item in table.items:
-        items.setdefault(item.system or path.stem, []).append(item)
+        items.setdefault(item.system or Path(source).stem, []).append(item)
     systems = []
     for name, own in items.items():
         answered, notes = given_answers(name, own, options.final_answer)
