@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
-from understudy.data.choices import column_label, resolve, resolve_all
+from understudy.data.choices import column_label, resolve_all
 from understudy.data.columns import column_names, renamed
 from understudy.data.formats import FORMATS
 from understudy.data.plain_formats import QA_FIELDS, options_of
@@ -154,11 +155,15 @@ def table_of(source: Source, columns: Mapping[str, str], *, elsewhere: bool = Fa
 
 
 def by_id(table: Table, column: str) -> Table:
-    """`{id: text}`, the form of SQuAD's predictions, as a table of `id` and a column; another table as it is."""
-    texts = table.rows[0].value
-    if len(table.rows) > 1 or table.columns or not texts or not all(map(_is_answer, texts.values())):
+    """`{id: text}` as a JSON file, the form of SQuAD's predictions, becomes a table of `id` and a column.
+
+    Another table comes back as it is.
+    """
+    row, *others = table.rows
+    texts = row.value
+    known = others or table.columns or PurePosixPath(table.name).suffix.lower() != ".json"
+    if known or not texts or not all(map(_is_answer, texts.values())):
         return table
-    row = table.rows[0]
     rows = (Row({"id": name, column: text}, row.where, row.id) for name, text in texts.items())
     return Table(table.name, tuple(rows), {"id": "id", column: column})
 
@@ -231,7 +236,7 @@ def _item(row: Row, columns: Mapping[str, str], number: int, name: str) -> Item:
         context=_optional(_joined(value("context"))),
         choices=choices,
         labels=labels,
-        references=right_answers(value("references"), choices),
+        references=_right_answers(value("references"), choices, labels),
         prediction=None if prediction is None else str(prediction),
         place=prediction if isinstance(prediction, int) and not isinstance(prediction, bool) else None,
         choice_scores=tuple(scores) if isinstance(scores, list) else None,
@@ -284,36 +289,31 @@ def _first(value: Any) -> Any:
     return value
 
 
-def _at_place(value: Any, choices: Sequence[str]) -> str:
-    if choices and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return choices[resolve(value, choices, "answer")]
-        except BadRow:
-            pass
-    return str(value)
-
-
-def right_answers(value: Any, choices: Sequence[str] = ()) -> tuple[str, ...]:
+def _right_answers(value: Any, choices: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """The right answers of an item: a text, a list of them, a list as JSON in a cell, or SQuAD's `{"text": […]}`.
 
-    A number that is no text is the place of an option, where there are options.
+    Where there are options, the texts of those that are named.
     """
     value = _parsed(value)
     if isinstance(value, Mapping):
         value = value.get("text")
     if value is None or value == "":
         return ()
-    values = value if isinstance(value, list) else [value]
-    return tuple(_at_place(item, choices) for item in values if item is not None)
+    values = [item for item in (value if isinstance(value, list) else [value]) if item is not None]
+    texts = (text for item in values for text in named_options(item, choices, labels) or (str(item),))
+    return tuple(dict.fromkeys(texts)) if choices else tuple(texts)
 
 
-def named_options(answer: str | int, item: Item) -> tuple[str, ...]:
-    """The options that an answer names, in data's reading of it; none where it names none.
+def named_options(answer: Any, choices: Sequence[str], labels: Sequence[str] = ()) -> tuple[str, ...]:
+    """The texts of the options that an answer names, in data's reading of it; none where it names none.
 
-    `option 3`, `C`, `(C)`, `C) Paris`, `**C**`, `Option C: Paris`, the option's text; several with commas or `and`; a
-    number that is no text is a place, counted from 0.
+    Args:
+        answer: `option 3`, `C`, `(C)`, `C) Paris`, `**C**`, `Option C: Paris`, the option's text; several with commas
+            or `and`; a number that is no text is a place, counted from 0.
+        choices: the options; without any, none is named.
+        labels: what the row itself calls them.
     """
     try:
-        return tuple(item.choices[place] for place in resolve_all(answer, item.choices, "answer", item.labels))
+        return tuple(choices[place] for place in resolve_all(answer, choices, "answer", labels)) if choices else ()
     except BadRow:
         return ()

@@ -106,11 +106,12 @@ def _options(name: str, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     resolved = []
     for item in items:
         if item.choices:
-            right = [named_options(text, item) or (text,) for text in item.references]
+            # Right answers that are options already are not read again: an option `1` may have the label `0`.
+            right = [(text,) if text in item.choices else _named(text, item) or (text,) for text in item.references]
             unnamed += sum(texts[0] not in item.choices for texts in right)
             item = replace(item, references=tuple(dict.fromkeys(text for texts in right for text in texts)))
             if item.prediction:
-                named = named_options(item.prediction if item.place is None else item.place, item)
+                named = _named(item.prediction if item.place is None else item.place, item)
                 ways[_way(item, named)] += 1
                 # Several options of which one is right are no right answer.
                 item = replace(item, prediction=named[0]) if len(named) == 1 else item
@@ -128,6 +129,10 @@ def _options(name: str, items: Sequence[Item]) -> tuple[list[Item], list[str]]:
             f"{name}: {unnamed:,} right answers of multiple-choice items name no option and are compared as text"
         )
     return resolved, notes
+
+
+def _named(answer: str | int, item: Item) -> tuple[str, ...]:
+    return named_options(answer, item.choices, item.labels)
 
 
 def _way(item: Item, named: Sequence[str]) -> str:

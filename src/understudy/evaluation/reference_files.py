@@ -90,13 +90,14 @@ def _read(name: str, data: DataConfig) -> ReferenceFile:
     if path.is_file() and wanted == "auto" and _is_lines(path):
         items = [Item(str(number), references=(line,) * bool(line)) for number, line in enumerate(read_lines(path), 1)]
         return ReferenceFile(name, "plain text", tuple(items), False)
+    source = read_source(name, password_env=data.password_env, hub_split=data.hub_split, hub_config=data.hub_config)
     if wanted == "auto":
-        source = read_source(name, password_env=data.password_env, hub_split=data.hub_split, hub_config=data.hub_config)
         table = _own_table(source, columns)
         if table is not None:
-            has_ids = "id" in table.columns
-            return ReferenceFile(name, "table", tuple(table.items()), has_ids, tuple(column_names(source.rows)))
-    return _layout(name, data, columns)
+            layout = "table" if len(table.rows) == len(source.rows) else "{id: text}"
+            has_ids, names = "id" in table.columns, tuple(column_names(source.rows))
+            return ReferenceFile(name, layout, tuple(table.items()), has_ids, names)
+    return _layout(source, data, columns)
 
 
 def _is_lines(path: Path) -> bool:
@@ -121,27 +122,21 @@ def _own_table(source: Source, columns: Mapping[str, str]) -> Table | None:
     return table if "references" in table.columns else None
 
 
-def _layout(name: str, data: DataConfig, columns: Mapping[str, str]) -> ReferenceFile:
-    source = read_source(name, password_env=data.password_env, hub_split=data.hub_split, hub_config=data.hub_config)
-    present = {
-        str(key): str(key).strip().lower()
-        for row in source.rows[:100]
-        if isinstance(row.value, Mapping)
-        for key in row.value
-    }
+def _layout(source: Source, data: DataConfig, columns: Mapping[str, str]) -> ReferenceFile:
+    present = {name: name.strip().lower() for name in column_names(source.rows)}
     mine = {field: column for field, column in columns.items() if column in present and field not in _NOT_DATA}
     if "id" not in mine and "id" not in present.values():
         found = next((key for own in COLUMNS["id"] for key, plain in present.items() if plain == own), None)
         mine |= {"id": found} if found else {}
-    reading = read_examples(data.model_copy(update={"columns": mine}), name, role="test")
-    if reading.faults:
-        more = f" (and {len(reading.faults) - 1:,} more bad rows)" if len(reading.faults) > 1 else ""
-        raise DataError(
-            f"{reading.faults[0]}{more}", hint="mend the row; if another layout is meant, name it with --format"
-        )
+    reading = read_examples(data.model_copy(update={"columns": mine}), source.name, role="test")
+    for fault in reading.faults:
+        more = f" ({len(reading.faults):,} rows are bad)" if len(reading.faults) > 1 else ""
+        raise DataError(f"{fault}{more}", hint="mend the row; if another layout is meant, name it with --format")
+    guessed = reading.columns.get("columns_guessed")
+    layout = f"{reading.format}, {guessed}" if guessed else reading.format
     items = tuple(_item(example, row) for example, row in zip(reading.examples, reading.rows, strict=True))
     has_ids = all(example.id != row.id for example, row in zip(reading.examples, reading.rows, strict=True))
-    return ReferenceFile(name, reading.format, items, has_ids, tuple(present))
+    return ReferenceFile(source.name, layout, items, has_ids, tuple(present))
 
 
 _NOT_DATA = frozenset({"prediction", "references", "group", "system", "kind", "choice_scores"})
