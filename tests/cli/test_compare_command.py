@@ -375,9 +375,50 @@ def test_bad_input_is_one_line(
     assert set(os.listdir(tmp_path)) == before
 
 
+def test_no_error_is_as_long_as_the_file_that_causes_it(tmp_path: Path, command, monkeypatch) -> None:
+    """Ids, systems and fields by the hundred, keys of 100,000 characters: an error names a few and how many more."""
+    monkeypatch.chdir(tmp_path)
+    many, long = [f"{'k' * 30}{n}" for n in range(300)], "n" * 100_000
+    files = {
+        "systems.jsonl": "\n".join(
+            json.dumps({"id": "1", "prediction": "x", "reference": "y", "system": n}) for n in many[:40]
+        ),
+        "columns.csv": ",".join(many) + "\n" + ",".join("x" * 300),
+        "long.jsonl": "\n".join([json.dumps({"id": long, "prediction": "x", "reference": "y"})] * 2),
+        "one.jsonl": json.dumps({"id": long, "prediction": "x", "reference": "y"}),
+        "two.jsonl": json.dumps({"id": f"{long}2", "prediction": "x", "reference": "y"}),
+        "key.jsonl": json.dumps({long: 1}),
+        "texts.json": json.dumps(dict.fromkeys(many, long[:1000])),
+        "recipe.yaml": "\n".join(f"{name}: 1" for name in many),
+        "value.yaml": f"? {long}\n: 1",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+    for arguments, words in [
+        (["compare", "systems.jsonl", "--baseline", "z", *QUICK], "and 28 more"),
+        (["evaluate", "columns.csv"], "and 288 more"),
+        (["evaluate", "long.jsonl"], "two predictions for item"),
+        (["compare", "one.jsonl", "two.jsonl"], "answered different items"),
+        (["evaluate", "one.jsonl", "--references", "two.jsonl"], "no right answer for item"),
+        (["evaluate", "key.jsonl"], "no column with predictions"),
+        (["evaluate", "texts.json"], "and 288 more"),
+        (["evaluate", "one.jsonl", "--references", "columns.csv"], "cannot tell the format"),
+        (["evaluate", "columns.csv", "--columns", f"answer={long}"], "no column with predictions"),
+        (["run", "recipe.yaml"], "and 288 more"),
+        (["run", "value.yaml"], "unknown key `nnn"),
+        (["run", "telecom_qa", f"{long}=1"], "n"),
+    ]:
+        done = command(*arguments)
+        assert done.code == 1, arguments[:2]
+        assert words in done.err, (arguments[:2], done.err[:500])
+        assert len(done.err) < 4500, (arguments[:2], len(done.err))
+
+
 def test_a_run_without_that_arm_or_without_predictions(run: Path, command, monkeypatch) -> None:
     monkeypatch.chdir(run.parent)
     assert "has no arm 'sftt'" in command("compare", f"{run.name}:sftt", f"{run.name}:sft").err
+    for option in (("--references", "x.jsonl"), ("--final-answer", "####")):
+        assert f"error: {option[0]} is for files of predictions" in command("evaluate", run.name, *option).err
     shutil.rmtree(run / "stages")
     assert "holds no predictions yet" in command("evaluate", run.name).err
 
