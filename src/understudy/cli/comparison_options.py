@@ -151,12 +151,12 @@ class ScoreOptions:
         from understudy.evaluation.prediction_files import FileOptions
         from understudy.recipe import DataConfig
 
-        fields = _fields(self.data or [], "--data", "hub_split=test")
+        fields = _pairs(self.data or [], "--data", "hub_split=test")
         for name in fields:
             if name not in _OPENING:
                 raise unknown("field", name, _OPENING, where="--data")
         section = {"format": self.format or "auto", "columns": _columns(self.columns or [])}
-        data = DataConfig.model_validate(section | {name: str(value) for name, value in fields.items()})
+        data = DataConfig.model_validate(section | fields)
         marks = [mark for text in self.final_answer or [] for mark in text.split(",")]
         return FileOptions(references=self.references or (), data=data, final_answer=marks)
 
@@ -167,7 +167,7 @@ class ScoreOptions:
         fields = {
             "base_url": self.judge_url,
             "model": self.judge_model,
-            **_fields(self.judge or [], "--judge", "repeats=3"),
+            **_fields(self.judge or []),
         }
         fields = {name: value for name, value in fields.items() if value is not None}
         if not fields:
@@ -237,8 +237,8 @@ _OPENING = ("hub_split", "hub_config", "password_env")
 """Fields of a recipe's section `data` that `--data` takes."""
 
 
-def _fields(texts: list[str], option: str, example: str) -> dict[str, Any]:
-    """Fields that were given as KEY=VALUE, values in YAML.
+def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    """What was given as KEY=VALUE.
 
     Args:
         texts: as they were given.
@@ -248,20 +248,34 @@ def _fields(texts: list[str], option: str, example: str) -> dict[str, Any]:
     Raises:
         ConfigError: one that is no KEY=VALUE.
     """
+    from understudy.errors import ConfigError
+
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"cannot read {option} {text!r}", hint=f"write it as KEY=VALUE, for example {example}")
+        pairs[key] = value
+    return pairs
+
+
+def _fields(judge: list[str]) -> dict[str, Any]:
+    """The judge's fields that were given as KEY=VALUE, values in YAML.
+
+    Raises:
+        ConfigError: one that is no KEY=VALUE, or whose value is no YAML.
+    """
     import yaml
 
     from understudy.errors import ConfigError
     from understudy.recipe.reading import parse_yaml
 
     fields: dict[str, Any] = {}
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"cannot read {option} {text!r}", hint=f"write it as KEY=VALUE, for example {example}")
+    for key, value in _pairs(judge, "--judge", "repeats=3").items():
         try:
             fields[key] = parse_yaml(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {option} {text!r} is not valid YAML") from error
+            raise ConfigError(f"the value of --judge {f'{key}={value}'!r} is not valid YAML") from error
     return fields
 
 

@@ -16,14 +16,15 @@ _SENTENCE_END = re.compile(r"(?:(?<=\w{3})|(?<=[\d)\]}%$*]))\.\s+(?=[A-Z])")
 
 MARKS: dict[str, re.Pattern[str]] = {
     "####": re.compile("####"),
-    "A:": re.compile(r"^[\s*_>#-]*A\s*:", re.MULTILINE),
+    "A:": re.compile(r"(?:^[\s*_>#-]*|(?<=[.!?])\s+)A[*_]*\s*:", re.MULTILINE),
     "Answer:": re.compile(r"\banswer[*_]*\s*:", re.IGNORECASE),
     "The answer is": re.compile(r"\bthe\s+(?:final\s+|correct\s+|right\s+)?answer\s+is\b[*_]*\s*:?", re.IGNORECASE),
     r"\boxed{}": _BOXED,
 }
 r"""The known marks: of GSM8K, of few-shot prompts, of instructed models, of chains of thought, and of MATH.
 
-`Answer:` and `The answer is` are found in any case, `A:` at the beginning of a line, `\boxed{}` with its own brackets.
+`Answer:` and `The answer is` are found in any case, `A:` at the beginning of a line or sentence,
+`\boxed{}` with its own brackets.
 """
 ALL = "all"
 """All known marks together."""

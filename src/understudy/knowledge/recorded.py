@@ -353,7 +353,7 @@ def _sample(row: Mapping[str, Any], path: Path, number: int) -> int:
     sample = row.get("sample") or 0
     if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
         raise DataError(
-            f"{path}: row {number}: sample {shortened(str(sample))!r} is no number of an answer", hint="count from 0"
+            f"{path}: row {number}: sample {shortened(repr(sample))} is no number of an answer", hint="count from 0"
         )
     return sample
 
@@ -377,7 +377,7 @@ def _choice(value: Any, example: Example) -> int | None:
         place = named_option(str(value), example.choices)
     if place is None or isinstance(value, bool):
         raise DataError(
-            f"{example.id}: choice {shortened(str(value))!r} is none of its options",
+            f"{example.id}: choice {shortened(repr(value))} is none of its options",
             hint="a place from 0, or an option",
         )
     return place
