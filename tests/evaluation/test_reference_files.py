@@ -299,6 +299,33 @@ def test_a_bad_row_of_right_answers_is_named(tmp_path: Path) -> None:
         read(predictions(tmp_path, "A", "B", "C"), options(gold))
 
 
+def test_bad_rows_can_be_left_out_and_keep_their_place(tmp_path: Path) -> None:
+    """By order, by question row by row (the question stands twice), and by id: the other items keep their answers."""
+    rows = [["Who?", ["1. Rome", "2. Paris"], "2"], ["", ["1. Rome", "2. Paris"], "1"], ["Who?", ["1. a", "2. b"], "1"]]
+    oran = jsonl(tmp_path / "fin.json", rows)
+    plain = jsonl(tmp_path / "p.jsonl", [{"prediction": text} for text in "221"])
+    asked = [
+        {"question": "Who?", "prediction": "2"},
+        {"question": "", "prediction": "2"},
+        {"question": "Who?", "prediction": "1"},
+    ]
+    for mine, how in ((plain, "order"), (jsonl(tmp_path / "q.jsonl", asked), "question")):
+        with pytest.raises(DataError, match=r"^fin\.json:2: question: empty \(") as caught:
+            read(mine, options(oran))
+        assert "--data on_bad_row=quarantine" in caught.value.hint
+        system = read(mine, options(oran, on_bad_row="quarantine"))
+        assert [(row.prediction, row.references) for row in system.rows] == [
+            ("Paris", ("Paris",)),
+            ("2", ()),
+            ("a", ("a",)),
+        ]
+        assert system.notes[0].endswith(f"found by {how}; 1 of its 3 items are bad rows, which give none")
+    csqa = layouts(tmp_path)["csqa"]
+    csqa.write_text(csqa.read_text().replace('"answerKey": "B"', '"answerKey": "F"', 1))
+    system = read(predictions(tmp_path, "A", "B", "C"), options(csqa, on_bad_row="quarantine"))
+    assert [(row.id, row.references) for row in system.rows] == [("q0", ()), ("q1", ("Paris",)), ("q2", ("Paris",))]
+
+
 # -- pairing ---------------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,9 @@ Format = Annotated[
 DataField = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", metavar="KEY=VALUE", help="How --references is opened: hub_split=…, hub_config=…, password_env=…."
+        "--data",
+        metavar="KEY=VALUE",
+        help="How --references is opened: hub_split, hub_config, password_env, on_bad_row.",
     ),
 ]
 FinalAnswer = Annotated[
@@ -156,6 +158,8 @@ class ScoreOptions:
             if name not in _OPENING:
                 raise unknown("field", name, _OPENING, where="--data")
         section = {"format": self.format or "auto", "columns": _columns(self.columns or [])}
+        if fields.get("on_bad_row", "error") not in ("error", "quarantine"):
+            raise unknown("value", fields["on_bad_row"], ("error", "quarantine"), where="--data on_bad_row")
         data = DataConfig.model_validate(section | fields)
         marks = [mark for text in self.final_answer or [] for mark in text.split(",")]
         return FileOptions(references=self.references or (), data=data, final_answer=marks)
@@ -233,7 +237,7 @@ def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-_OPENING = ("hub_split", "hub_config", "password_env")
+_OPENING = ("hub_split", "hub_config", "password_env", "on_bad_row")
 """Fields of a recipe's section `data` that `--data` takes."""
 
 

@@ -62,6 +62,7 @@ class Reading:
         blemishes: what was looked past in sound rows because its meaning is plain -> in how many.
         columns: what became of its columns, as `column_notes` says it.
         rows: the raw row of each example, columns under our names.
+        places: where each example stands among all rows, counted from 0.
     """
 
     examples: tuple[Example, ...]
@@ -71,6 +72,7 @@ class Reading:
     blemishes: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
+    places: tuple[int, ...] = ()
 
 
 def load_splits(
@@ -158,7 +160,8 @@ def read_examples(
     faults: list[Fault] = []
     blemishes: Counter[str] = Counter()
     seen: dict[str, str] = {}
-    for row in islice(expanded, config.limit):
+    places: list[int] = []
+    for place, row in enumerate(islice(expanded, config.limit)):
         try:
             example = _adapt(form, row, labelled)
             if example.id in seen:
@@ -168,6 +171,7 @@ def read_examples(
             seen[example.id] = row.where
             examples.append(example)
             sound.append(row)
+            places.append(place)
             blemishes.update(set(row.notes))
         except BadRow as bad:
             faults.append(Fault(row.where, own_name(bad.field, row, columns), bad.reason, row.value))
@@ -175,7 +179,14 @@ def read_examples(
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
     return Reading(
-        tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes), notes, tuple(sound)
+        tuple(examples),
+        tuple(faults),
+        format_name,
+        source.fingerprint,
+        dict(blemishes),
+        notes,
+        tuple(sound),
+        tuple(places),
     )
 
 

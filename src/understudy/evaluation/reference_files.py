@@ -34,6 +34,7 @@ class ReferenceFile:
         items: right answers, and whatever else stands beside them.
         has_ids: whether they go by names of their own.
         columns: the columns that it has.
+        bad_rows: how many rows cannot be read; they stand among the items, without right answers.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ReferenceFile:
     items: tuple[Item, ...]
     has_ids: bool
     columns: tuple[str, ...] = ()
+    bad_rows: int = 0
 
 
 def read_lines(path: Path) -> list[str]:
@@ -129,14 +131,20 @@ def _layout(source: Source, data: DataConfig, columns: Mapping[str, str]) -> Ref
         found = next((key for own in COLUMNS["id"] for key, plain in present.items() if plain == own), None)
         mine |= {"id": found} if found else {}
     reading = read_examples(data.model_copy(update={"columns": mine}), source.name, role="test")
-    for fault in reading.faults:
-        more = f" ({len(reading.faults):,} rows are bad)" if len(reading.faults) > 1 else ""
-        raise DataError(f"{fault}{more}", hint="mend the row; if another layout is meant, name it with --format")
+    if reading.faults and data.on_bad_row == "error":
+        more = f" (and {len(reading.faults) - 1:,} more bad rows)" if reading.faults[1:] else ""
+        raise DataError(
+            f"{next(iter(reading.faults))}{more}",
+            hint="mend the row, name another layout with --format, or leave bad rows out with "
+            "--data on_bad_row=quarantine",
+        )
     guessed = reading.columns.get("columns_guessed")
     layout = f"{reading.format}, {guessed}" if guessed else reading.format
-    items = tuple(_item(example, row) for example, row in zip(reading.examples, reading.rows, strict=True))
+    items = [Item("") for _ in range(len(reading.examples) + len(reading.faults))]
+    for place, example, row in zip(reading.places, reading.examples, reading.rows, strict=True):
+        items[place] = _item(example, row)
     has_ids = all(example.id != row.id for example, row in zip(reading.examples, reading.rows, strict=True))
-    return ReferenceFile(source.name, layout, items, has_ids, tuple(present))
+    return ReferenceFile(source.name, layout, tuple(items), has_ids, tuple(present), len(reading.faults))
 
 
 _NOT_DATA = frozenset({"prediction", "references", "group", "system", "kind", "choice_scores"})
@@ -188,21 +196,26 @@ def join(items: list[Item], has_ids: bool, name: str, file: ReferenceFile) -> tu
         DataError: a prediction has no right answer, or several that differ, or the numbers differ.
     """
     places, how = _places(items, has_ids, name, file)
-    joined = [_beside(item, file.items[place]) for item, place in zip(items, places, strict=True)]
-    named = [replace(item, id=file.items[place].id) for item, place in zip(joined, places, strict=True)]
+    right = [file.items[place] if place is not None else Item("") for place in places]
+    joined = [_beside(item, own) for item, own in zip(items, right, strict=True)]
+    named = [replace(item, id=own.id or item.id) for item, own in zip(joined, right, strict=True)]
     if how != "id" and file.has_ids and _are_distinct(named):
         joined, has_ids = named, True
     elif how == "question" and not has_ids:
-        joined = [joined[n] for n in sorted(range(len(joined)), key=lambda n: places[n])]
-    left = len({item.id for item in file.items}) - len({file.items[place].id for place in places})
-    note = (
-        f"{PurePosixPath(name).name}: right answers of {PurePosixPath(file.name).name} ({file.layout}) found by {how}"
-    )
-    return (
-        joined,
-        has_ids,
-        note + (f"; {left:,} of its {len(file.items):,} items have no prediction and are not scored" if left else ""),
-    )
+        joined = [joined[n] for n in sorted(range(len(joined)), key=lambda n: (places[n] is None, places[n] or 0))]
+    return joined, has_ids, _note(name, file, right, how)
+
+
+def _note(name: str, file: ReferenceFile, right: Sequence[Item], how: str) -> str:
+    """Which right answers were found by what, and how many of them stand alone."""
+    key = _question if how == "question" else _id
+    used = set(map(key, right))
+    left = sum(bool(item.id) and key(item) not in used for item in file.items)
+    found = f"right answers of {PurePosixPath(file.name).name} ({file.layout}) found by {how}"
+    of = f"of its {len(file.items):,} items"
+    bad = f"; {file.bad_rows:,} {of} are bad rows, which give none" if file.bad_rows else ""
+    alone = f"; {left:,} {of} have no prediction and are not scored" if left else ""
+    return f"{PurePosixPath(name).name}: {found}{bad}{alone}"
 
 
 def _are_distinct(items: Sequence[Item]) -> bool:
@@ -221,34 +234,41 @@ def _beside(item: Item, right: Item) -> Item:
     )
 
 
-def _places(items: Sequence[Item], has_ids: bool, name: str, file: ReferenceFile) -> tuple[list[int], str]:
-    """The place of each prediction's right answer, and by what it was found."""
+def _places(items: Sequence[Item], has_ids: bool, name: str, file: ReferenceFile) -> tuple[list[int | None], str]:
+    """The place of each prediction's right answer, and by what it was found.
+
+    Where the file has bad rows, a prediction that is not found may be of one of these: its place is None.
+    """
     if has_ids and file.has_ids:
-        places = _index(file, lambda item: item.id, "item")
+        places = _index(file, _id, "item")
         found = [places.get(item.id) for item in items]
-        whole = [place for place in found if place is not None]
-        if len(whole) == len(items):
-            return whole, "id"
-        if whole or not _share_questions(items, file):
+        some = any(place is not None for place in found)
+        if None not in found or (some and file.bad_rows):
+            return found, "id"
+        if some or not _share_questions(items, file):
             absent = next(item.id for item, place in zip(items, found, strict=True) if place is None)
             raise DataError(f"{file.name} has no right answer for item {shortened(absent)!r} of {name}")
     if _share_questions(items, file):
         if _agree_in_order(items, file):
             return list(range(len(items))), "question"
         places = _index(file, _question, "question")
-        for item in items:
+        for item in items if not file.bad_rows else ():
             if _question(item) not in places:
                 raise DataError(
                     f"{file.name} has no right answer for the question {shortened(item.question or '')!r} of {name}",
                     hint="give both files a column `id`, or the same questions",
                 )
-        return [places[_question(item)] for item in items], "question"
+        return [places.get(_question(item)) for item in items], "question"
     if len(file.items) != len(items):
         raise DataError(
             f"{name} has {len(items)} predictions, but {file.name} has {len(file.items)} right answers",
             hint="without ids or questions in both they are paired line by line",
         )
     return list(range(len(items))), "order"
+
+
+def _id(item: Item) -> str:
+    return item.id
 
 
 def _question(item: Item) -> str:
@@ -261,7 +281,10 @@ def _share_questions(items: Sequence[Item], file: ReferenceFile) -> bool:
 
 
 def _agree_in_order(items: Sequence[Item], file: ReferenceFile) -> bool:
-    return list(map(_question, items)) == list(map(_question, file.items))
+    """Whether the questions of both agree row by row; what a bad row (without an id) asks is not known."""
+    return len(items) == len(file.items) and all(
+        not right.id or _question(item) == _question(right) for item, right in zip(items, file.items, strict=True)
+    )
 
 
 def _index(file: ReferenceFile, key: Callable[[Item], str], kind: str) -> dict[str, int]:
@@ -272,6 +295,8 @@ def _index(file: ReferenceFile, key: Callable[[Item], str], kind: str) -> dict[s
     """
     places: dict[str, int] = {}
     for place, item in enumerate(file.items):
+        if not key(item):
+            continue
         first = file.items[places.setdefault(key(item), place)]
         if (first.references, first.choices) != (item.references, item.choices):
             raise DataError(
