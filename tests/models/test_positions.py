@@ -158,3 +158,7 @@ def test_a_model_that_declares_enough_is_not_looked_into_and_its_own_fields_coun
     assert found(config, tmp_path, longest=65) == Positions(64, None, in_table=True)
     fresh = found(config, tmp_path, longest=48, init="fresh", config={"n_positions": 32})
     assert fresh == Positions(32, None, in_table=True)
+    rotary = llama(max_position_embeddings=64)
+    assert found(rotary, tmp_path / "rotary") == Positions(64, 64, in_table=False)
+    # Random weights learn whatever positions they are shown.
+    assert found(rotary, tmp_path / "rotary", init="fresh") is None

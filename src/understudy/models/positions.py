@@ -68,7 +68,8 @@ def positions_of(config: ModelConfig, longest: int) -> Positions | None:
     read, written = table_sizes(model)
     if read or written:
         return Positions(read, written, in_table=True)
-    learned = _learned_rotary(model.config.get_text_config())
+    # Random weights have learned no position yet.
+    learned = None if config.init == "fresh" else _learned_rotary(model.config.get_text_config())
     return Positions(learned, learned, in_table=False) if learned else None
 
 

@@ -105,7 +105,7 @@ def rows_beyond(positions: Positions, kind: ModelKind, tokenizer: ExampleTokeniz
 
 def _rows_of(recipe: Recipe, rows: Mapping[str, Sequence[Example]], side: str) -> Iterator[Row]:
     """What one of the two models reads, and what of it that model answers."""
-    tasks = PREFIXES if recipe.tasks and side == "student" else ()
+    tasks = PREFIXES if recipe.tasks and (side == "student" or recipe.tasks.logits) else ()
     for role, examples in rows.items():
         # A teacher that answers the gold rows too, or texts of tasks, may take all the room there is.
         answered = role != "train" or bool(tasks) or (side == "teacher" and not recipe.seqkd.keep_gold)
