@@ -47,7 +47,8 @@ def test_folders_that_hold_the_same_tokenizer_share_it_until_one_is_written_anew
     config = ModelConfig(model=str(folder))
     first, second = (load_template(config, weights=str(tmp_path / name)) for name in ("sft", "distilled"))
     assert first.tokenizer is second.tokenizer
-    (tmp_path / "distilled" / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}!{% endfor %}")
+    written = "{% for m in messages %}{{ m['content'] }}!{% endfor %}"
+    (tmp_path / "distilled" / "chat_template.jinja").write_text(written)
     template = load_template(config, weights=str(tmp_path / "distilled"))
     assert template.prompt([{"role": "user", "content": "why"}]) == "why!"
     assert load_template(config, weights=str(tmp_path / "sft")).tokenizer is first.tokenizer
