@@ -132,7 +132,9 @@ def _read(arguments: argparse.Namespace) -> dict:
                     writer.add(Key(row, row), records)
             ids = signal.ids.int().numpy().reshape(-1).tolist()
             logp = signal.logp.half().numpy().reshape(-1).tolist()
-            table = pyarrow.table({"ids": [ids] * 200, "logp": pyarrow.array([logp] * 200, pyarrow.list_(pyarrow.float16()))})
+            table = pyarrow.table(
+                {"ids": [ids] * 200, "logp": pyarrow.array([logp] * 200, pyarrow.list_(pyarrow.float16()))}
+            )
             pyarrow.parquet.write_table(table, folder / "raw.parquet", row_group_size=16)
             raw = (folder / "raw.parquet").stat().st_size / (200 * ROW_TOKENS)
             reader, ours, theirs = Reader(Index(folder, targets.record_bytes)), [], []

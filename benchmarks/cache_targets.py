@@ -49,7 +49,9 @@ def main() -> None:
     for k in (8, 16, 32, 50, 100):
         rows.append(measured(f"topk, k = {k}, 8 bits", stored(TopKFormat(columns, (1.0,), k)), logits, output))
     for bits in (12, 16):
-        rows.append(measured(f"topk, k = 16, {bits} bits", stored(TopKFormat(columns, (1.0,), 16, bits)), logits, output))
+        rows.append(
+            measured(f"topk, k = 16, {bits} bits", stored(TopKFormat(columns, (1.0,), 16, bits)), logits, output)
+        )
     for draws in (24, 100):
         targets = SampledFormat(columns, (1.0,), 8, draws)
         rows.append(measured(f"sampled, 8 and {draws} drawn", stored(targets), logits, output))
@@ -133,14 +135,14 @@ def _floored(p: Tensor) -> Tensor:
 
 
 def spread(source: TopKProbabilities, columns: int) -> Tensor:
-    """log p̂ with the tail spread evenly over the tokens that are not named."""
+    """Log p̂ with the tail spread evenly over the tokens that are not named."""
     others = columns - source.ids.shape[1]
     each = (source.tail.double() - torch.tensor(float(max(others, 1))).log()).clamp_min(-700)
     return each[:, None].expand(-1, columns).clone().scatter_(1, source.ids, source.logp.double())
 
 
 def bucket_gradient(student: Tensor, source: TopKProbabilities) -> Tensor:
-    """q − p of forward KL over the named tokens and one bucket, ∂/∂logits: the tail's mass by the student's shares."""
+    """Q − p of forward KL over the named tokens and one bucket, ∂/∂logits: the tail's mass by the student's shares."""
     q = student.softmax(-1)
     rest = q.scatter(1, source.ids, 0.0)
     p = rest / rest.sum(-1, keepdim=True) * source.tail.double().exp()[:, None]
