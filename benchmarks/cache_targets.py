@@ -3,7 +3,7 @@
 ```sh
 python benchmarks/cache_targets.py                               # the embedded teacher on telecom answers
 python benchmarks/cache_targets.py --model FOLDER --text FILE    # another model on a text
-python benchmarks/cache_targets.py --distillkit FOLDER           # beside it a checkout of github.com/arcee-ai/DistillKit
+python benchmarks/cache_targets.py --distillkit FOLDER           # beside it a checkout of arcee-ai/DistillKit
 ```
 
 KL error is KL(p‖p̂) in nats a token, with p̂ the distribution that a record stands for; what it says of the tail as a
