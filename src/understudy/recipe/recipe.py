@@ -252,6 +252,7 @@ class Recipe(Section):
 
 
 LATER_FIELDS: Mapping[str, Any] = {
+    "data.group_by": "auto",
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
