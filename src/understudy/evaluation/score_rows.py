@@ -155,10 +155,28 @@ def right_share(row: Prediction, options: Sequence[str]) -> float:
 
 
 def row_clusters(rows: Sequence[Prediction]) -> list[int]:
-    """A number for each row's group; a row without one is its own."""
+    """A number for each row's group; rows without one go by context, those without either by themselves.
+
+    One context for all is no group but a preamble.
+    """
     names: dict[Hashable, int] = {}
-    keys = [("item", row.id) if row.group is None else ("group", row.group) for row in rows]
-    return [names.setdefault(key, len(names)) for key in keys]
+    several = len({row.context for row in rows if row.context}) > 1
+    return [names.setdefault(_cluster_key(row, by_context=several), len(names)) for row in rows]
+
+
+def _cluster_key(row: Prediction, *, by_context: bool) -> tuple[str, str]:
+    if row.group is not None:
+        return "group", row.group
+    return ("context", row.context) if by_context and row.context else ("item", row.id)
+
+
+def grouping_note(rows: Sequence[Prediction]) -> list[str]:
+    """A sentence where rows without a group are resampled by context, and some share one."""
+    ungrouped = [row for row in rows if row.group is None]
+    items, groups = len(ungrouped), len(set(row_clusters(ungrouped)))
+    if groups == items:
+        return []
+    return [f"items of one context are resampled together: {items:,} items, {groups:,} groups"]
 
 
 def chance(arms: Mapping[str, Sequence[Prediction]]) -> float | None:

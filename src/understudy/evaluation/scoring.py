@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from understudy.evaluation.score_rows import align, measure, row_clusters
+from understudy.evaluation.score_rows import align, grouping_note, measure, row_clusters
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
@@ -158,7 +158,12 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], models: Met
         },
         clusters=row_clusters(first_rows),
         not_measured=reasons,
-        notes=(*(note for system in systems for note in system.notes), *notes, *_truncation_notes(scores)),
+        notes=(
+            *(note for system in systems for note in system.notes),
+            *notes,
+            *grouping_note(first_rows),
+            *_truncation_notes(scores),
+        ),
     )
 
 
