@@ -247,6 +247,7 @@ def test_predictions_without_groups_are_resampled_by_context_and_that_is_said() 
     found = score_systems([System("mine", rows, "x")], ("exact_match",))
     assert list(found.clusters) == [0, 0, 1, 2]
     assert found.notes == ("items of one context are resampled together: 4 items, 3 groups",)
+    assert list(found.part([True, True, False, False]).clusters) == [0, 0]
     # A group of the file's own goes before, and one text for all is a preamble.
     grouped = [replace(row, group=name) for row, name in zip(rows, "ABCC", strict=True)]
     assert list(score_systems([System("mine", grouped, "x")], ("exact_match",)).clusters) == [0, 1, 2, 2]

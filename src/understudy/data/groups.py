@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from understudy.data.split import OF_THE_ANSWER, cut, normalised, question_key
-from understudy.errors import DataError, unknown
+from understudy.errors import DataError, listed, unknown
 from understudy.files import fingerprint
 from understudy.types import Example
 
@@ -103,7 +103,7 @@ def grouping_of(wanted: str, examples: Sequence[Example]) -> Grouping:
     if found is not None:
         return Grouping("field", found)
     if wanted == "document":
-        has = f"; the rows have: {', '.join(fields)}" if fields else ""
+        has = f"; the rows have: {listed(fields)}" if fields else ""
         raise DataError(
             f"data.group_by: no row names its document{has}", hint="name the field that does: data.group_by=FIELD"
         )

@@ -73,7 +73,7 @@ class Scored:
             predictions={name: [answers[index] for index in indices] for name, answers in self.predictions.items()},
             scores={name: {m: s for m, s in metrics.items() if s.measured.any()} for name, metrics in scores.items()},
             by_seed={},
-            clusters=row_clusters(rows),
+            clusters=_numbered_anew([self.clusters[index] for index in indices]),
         )
 
     def intervals(self, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, dict[str, Interval]]:
@@ -111,6 +111,12 @@ class Scored:
             Interval(figure.value, *figure.bounds(resampling.confidence, count), len(cluster_of_item))
             for figure in resample(columns, resampling)
         ]
+
+
+def _numbered_anew(clusters: Sequence[int]) -> list[int]:
+    """The same clusters, numbered from 0 without gaps."""
+    names: dict[int, int] = {}
+    return [names.setdefault(cluster, len(names)) for cluster in clusters]
 
 
 def _score_of_part(result: Score, indices: list[int]) -> Score:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from understudy.errors import RunError
+from understudy.errors import RunError, listed
 from understudy.pipeline import processes
 from understudy.pipeline.kinds import first_stages, left_out, stages
 from understudy.pipeline.stage import Stage
@@ -94,7 +94,7 @@ def _check_sources(run: Run, recipe: Recipe) -> None:
     paths = changed(run, recipe)
     if paths:
         raise RunError(
-            f"{', '.join(paths)} changed since this run was begun",
+            f"{listed(paths)} changed since this run was begun",
             hint=f"give the run another name, or remove {run.folder}",
         )
 
