@@ -19,7 +19,7 @@ from understudy.pipeline import processes
 from understudy.pipeline.kinds import first_stages, left_out, stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
-from understudy.records import DataNotes
+from understudy.records import DataNotes, PairNotes
 from understudy.run import Run
 
 LONGEST_STAGE = datetime.timedelta(days=60)
@@ -71,6 +71,8 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     runner = _inline if recipe.workers == 1 or _is_distributed() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
+    for sentence in run.notes("pair", PairNotes).warnings:
+        display.say(f"warning: {sentence}")
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
     if not until:
