@@ -72,6 +72,7 @@ class Example:
         rationales: explanations of the answer.
         origin: who wrote `answers`: `gold` (the data set) or `teacher`.
         meta: whatever else the row carries (kind, category, specification …), JSON-able.
+        group: what it shares with others where `data.group_by` says so; they are resampled together.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Example:
     rationales: tuple[str, ...] = ()
     origin: str = "gold"
     meta: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
 
     @property
     def labelled(self) -> bool:

@@ -129,14 +129,46 @@ def test_telequad_keeps_type_and_says_what_is_unanswerable(tmp_path: Path) -> No
     assert first.answers == ("The AMF",)
     assert first.meta == {"title": "TS 23.501", "type": "fact", "answer_start": 0}
     assert second.answers == (UNANSWERABLE,)
-    assert second.meta == {"title": "TS 23.501", "type": "unanswerable", "impossible": True}
+    assert second.meta == {
+        "title": "TS 23.501",
+        "type": "unanswerable",
+        "impossible": True,
+        "plausible_answers": [{"text": "The SMF", "answer_start": 23}],
+    }
     assert first.context == second.context == "The AMF terminates N2. The SMF terminates N11."
 
 
 def test_unlabelled_telequad_does_not_tell_what_is_unanswerable(tmp_path: Path) -> None:
     for example in read(tmp_path, TELEQUAD, labelled=False).examples:
         assert example.answers == ()
-        assert "impossible" not in example.meta
+        assert example.meta.keys() == {"title", "type"}
+
+
+def test_what_articles_and_paragraphs_say_of_themselves_stays_with_their_questions(tmp_path: Path) -> None:
+    question = {"question": "Who?", "answers": [{"text": "AMF", "answer_start": 4}]}
+    impossible = {"id": "own", "question": "When?", "is_impossible": True, "source": "a person", "answers": ["AMF"]}
+    paragraph = {
+        "context": "The AMF.",
+        "document_id": 7,
+        "id": "p1",
+        "source": "TS 23.501",
+        "qas": [question, impossible],
+    }
+    article = {"title": "N2", "id": "a1", "url": "u", "source": "3GPP", "empty": "", "paragraphs": [paragraph]}
+    first, second = read(tmp_path, {"data": [article]}).examples
+    common = {"document_id": 7, "paragraph_id": "p1", "title": "N2", "url": "u", "article_id": "a1"}
+    assert (first.id, first.context) == ("data-1-0-0", "The AMF.")
+    assert first.meta == common | {"source": "TS 23.501", "article_source": "3GPP", "answer_start": 4}
+    own = {"source": "a person", "paragraph_source": "TS 23.501", "article_source": "3GPP"}
+    assert second.id == "own"
+    assert second.answers == (UNANSWERABLE,)
+    assert second.meta == common | own | {"impossible": True, "plausible_answers": ["AMF"]}
+
+
+def test_csqa_keeps_what_stands_beside_the_nested_question() -> None:
+    stem = {"stem": "Where?", "choices": [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}], "concept": "milk"}
+    row = {"id": "c", "question": stem, "answerKey": "B", "document": "D1", "source": "own"}
+    assert adapt("csqa", row).meta == {"document": "D1", "source": "own", "concept": "milk", "answer_index": 1}
 
 
 def test_flat_squad_of_the_hub() -> None:

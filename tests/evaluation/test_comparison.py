@@ -20,6 +20,7 @@ from understudy.files import cache_folder
 from understudy.metrics import METRICS, MetricModels, Score, bootstrap_interval, score
 from understudy.metrics.significance import Resampling
 from understudy.recipe import EvaluateConfig
+from understudy.records import Prediction
 from understudy.report.caveats import limits
 
 METRIC_NAMES = ("exact_match", "token_f1", "bleu", "chrf")
@@ -235,3 +236,20 @@ def test_tools_of_a_recipe(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert models.judge is not None
     assert (models.judge.name, models.judge_repeats, models.bertscore_model) == ("scripted", 3, "x")
     assert metric_models_of(EvaluateConfig()).judge is None
+
+
+def test_predictions_without_groups_are_resampled_by_context_and_that_is_said() -> None:
+    texts = ("One text.", "One text.", "Another text.", None)
+    rows = [
+        Prediction(str(n), references=("a",), prediction="a" if n % 2 else "b", context=text)
+        for n, text in enumerate(texts)
+    ]
+    found = score_systems([System("mine", rows, "x")], ("exact_match",))
+    assert list(found.clusters) == [0, 0, 1, 2]
+    assert found.notes == ("items of one context are resampled together: 4 items, 3 groups",)
+    assert list(found.part([True, True, False, False]).clusters) == [0, 0]
+    # A group of the file's own goes before, and one text for all is a preamble.
+    grouped = [replace(row, group=name) for row, name in zip(rows, "ABCC", strict=True)]
+    assert list(score_systems([System("mine", grouped, "x")], ("exact_match",)).clusters) == [0, 1, 2, 2]
+    alike = [replace(row, context="Answer briefly.") for row in rows]
+    assert list(score_systems([System("mine", alike, "x")], ("exact_match",)).clusters) == [0, 1, 2, 3]

@@ -14,6 +14,7 @@ from understudy.data.rows import (
     as_mapping,
     as_text,
     as_texts,
+    jsonable,
     leftovers,
     lowered,
     missing,
@@ -34,16 +35,19 @@ UNANSWERABLE = "unanswerable"
 def squad(row: Row, labelled: bool) -> Example:
     """SQuAD 1.1 and 2.0, in articles or flat. A question that the context leaves open gets `UNANSWERABLE`.
 
-    Where the first answer stands in the context is kept in `meta["answer_start"]`, for models that point.
+    Where the first answer stands in the context is kept in `meta["answer_start"]`, for models that point; what an
+    impossible question's annotators found plausible, under `answers` or `plausible_answers`, in
+    `meta["plausible_answers"]`.
     """
     fields = as_mapping(row)
     question, context = required(fields, "question"), required(fields, "context")
-    meta = leftovers(fields, {"id", "question", "context", "answers", "is_impossible", "plausible_answers"})
+    meta = leftovers(fields, {"id", "question", "context", "answers", "is_impossible"})
     answers: tuple[str, ...] = ()
     if labelled:
         answers = _squad_answers(row, fields)
         if not answers:
             answers, meta["impossible"] = (UNANSWERABLE,), True
+            meta |= _own_answers(fields) if "plausible_answers" not in meta else {}
         elif (start := _answer_start(fields)) is not None:
             meta["answer_start"] = start
     return Example(row_id(fields, row), question, answers, context, meta=meta)
@@ -58,6 +62,13 @@ def _squad_answers(row: Row, fields: Mapping[str, Any]) -> tuple[str, ...]:
     if not answers and impossible is False:
         raise BadRow("answers", "empty, although `is_impossible` is false")
     return answers
+
+
+def _own_answers(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers that stand beside `is_impossible: true`: not right ones, but kept."""
+    answers = unpack(fields.get("answers"), "answers")
+    texts = answers.get("text") if isinstance(answers, Mapping) else answers
+    return {"plausible_answers": jsonable(answers)} if texts else {}
 
 
 def _answer_start(fields: Mapping[str, Any]) -> int | None:
@@ -93,7 +104,7 @@ def squad_questions(row: Row) -> Iterator[Row]:
     if row.fault or not isinstance(row.value, Mapping) or "paragraphs" not in row.value:
         yield row
         return
-    article = {"title": row.value["title"]} if not missing(row.value.get("title")) else {}
+    article = {name: value for name, value in row.value.items() if name != "paragraphs"}
     paragraphs = row.value["paragraphs"]
     if not isinstance(paragraphs, list):
         yield Row(row.value, row.where, row.id, fault=unreadable_in(paragraphs) or "`paragraphs` is no list")
@@ -104,11 +115,31 @@ def squad_questions(row: Row) -> Iterator[Row]:
             fault = unreadable_in(paragraph) or "no list `qas` of questions"
             yield Row(paragraph, where, f"{row.id}-{place}", fault=fault)
             continue
-        context = {name: value for name, value in paragraph.items() if name == "context"}
         for number, question in enumerate(paragraph["qas"]):
-            value = {**article, **context, **question} if isinstance(question, Mapping) else question
+            value = _with_surroundings(question, paragraph, article) if isinstance(question, Mapping) else question
             fault = unreadable_in(value)
             yield Row(value, f"{where}.qas[{number}]", f"{row.id}-{place}-{number}", fault=fault)
+
+
+_OF_A_QUESTION = frozenset({"id", "question", "answers", "is_impossible", "plausible_answers"})
+
+
+def _with_surroundings(
+    question: Mapping[str, Any], paragraph: Mapping[str, Any], article: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A question with the context, and with what its paragraph and its article say of themselves.
+
+    A name that the question has, or that would be read as the question's own, gets its owner's before it
+    (`paragraph_id`, `article_source`).
+    """
+    value = {name: content for name, content in paragraph.items() if name == "context"} | dict(question)
+    parts = {"paragraph": (paragraph, {"qas", "context"}), "article": (article, {"context"})}
+    for owner, (fields, read) in parts.items():
+        for name, content in fields.items():
+            if name not in read and not missing(content):
+                taken = name in value or name in _OF_A_QUESTION
+                value.setdefault(f"{owner}_{name}" if taken else name, content)
+    return value
 
 
 def teleqna(row: Row, labelled: bool) -> Example:
@@ -195,7 +226,7 @@ def csqa(row: Row, labelled: bool) -> Example:
     nested = fields.get("question")
     inner = nested if isinstance(nested, Mapping) else {**fields, **({"stem": nested} if "question" in fields else {})}
     choices, labels = read_choices(present(inner, "choices", "question.choices"), "question.choices")
-    meta = leftovers(inner, {"id", "stem", "question", "choices", "answerkey"})
+    meta = leftovers({**fields, **inner}, {"id", "stem", "question", "choices", "answerkey"})
     answers: tuple[str, ...] = ()
     if labelled:
         answers, places = chosen(row, present(fields, "answerKey"), choices, "answerKey", labels)

@@ -23,9 +23,10 @@ from understudy.data.columns import (
 )
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
+from understudy.data.groups import cut_by_groups, group_notes, grouping_of, sharing_remarks
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
-from understudy.data.split import count_duplicates, cut, refuse_leaks, unlabel, withhold
+from understudy.data.split import count_duplicates, normalised, refuse_leaks, unlabel, withhold
 from understudy.errors import DataError, listed, shortened, unknown
 from understudy.files import atomic
 from understudy.recipe import DataConfig
@@ -88,12 +89,13 @@ def load_splits(
     Returns:
         The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
         (groups, and rows beyond the first of each), `sizes`, `sources` (name, role, format, rows, fingerprint), and
-        whatever else was done (`ids_prefixed`, `answers_withheld`) or looked past (`blemishes`).
+        whatever else was done (`ids_prefixed`, `answers_withheld`, `group_by`), looked past (`blemishes`) or has to be
+        known to judge figures (`remarks`, sentences).
 
     Raises:
         DataError: a source is absent or empty, a row is bad (with `on_bad_row: error`), an id stands twice, or a
             split made by hand shares questions with training.
-        ConfigError: an unknown format, embedded set or column name.
+        ConfigError: an unknown format, embedded set, column name or `group_by`.
     """
     if config.source.startswith(PREFIX):
         return _with_sizes(load_embedded(config))
@@ -108,15 +110,22 @@ def load_splits(
     readings, prefixed = _distinct_ids(readings)
     rows = {role: reading.examples for role, reading in readings.items()}
     shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
-    train, dev, test = cut(rows["source"], seed=config.seed, **shares)
+    everything = [example for examples in rows.values() for example in examples]
+    grouping = grouping_of(config.group_by, everything)
+    (train, dev, test), remarks = cut_by_groups(rows["source"], grouping, seed=config.seed, **shares)
     held_out = {"dev": rows.get("dev", dev), "test": rows.get("test", test)}
     questions = rows.get("unlabelled", ())
     if len(rows) > 1:
         refuse_leaks(held_out, (*train, *questions))
+    remarks += sharing_remarks(held_out, (*train, *questions), grouping)
     train, withheld = withhold(train, gold_share=config.gold_share or 1.0, seed=config.seed)
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
-    return _with_sizes(Splits(train, (*withheld, *questions), held_out["dev"], held_out["test"], notes))
+    notes |= group_notes(everything, grouping) | ({"remarks": list(remarks)} if remarks else {})
+    parts = (train, (*withheld, *questions), held_out["dev"], held_out["test"])
+    train, unlabelled, dev, test = (tuple(map(grouping.with_name, part)) for part in parts)
+    normalised.cache_clear()
+    return _with_sizes(Splits(train, unlabelled, dev, test, notes))
 
 
 def _with_sizes(splits: Splits) -> Splits:

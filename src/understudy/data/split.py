@@ -1,13 +1,15 @@
 """Cutting a data set into its roles, so that no test question stands in training.
 
 Rows that ask the same – the same question over the same context and conversation, letter case, spacing, punctuation,
-invisible characters and the spelling of numbers apart – form a *group* and go into one split together. Where a group
-goes depends on its own text and the seed alone: not on the order of the rows, not on the other rows. A file that
-grows keeps every row where it was; the price is that the shares are met on average, not to the row.
+invisible characters and the spelling of numbers apart – form a *group* and go into one split together. Larger groups
+(a context, a document: `data.groups`) are cut by keys of their own. Where a group goes depends on its key and the seed
+alone: not on the order of the rows, not on the other rows. A file that grows keeps every group where it was; the price
+is that the shares are met on average, not to the row.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -19,7 +21,7 @@ from understudy.errors import DataError, listed
 from understudy.normal_form import plain_numbers
 from understudy.types import Example
 
-OF_THE_ANSWER = ("answer_index", "answer_indices", "impossible")
+OF_THE_ANSWER = ("answer_index", "answer_indices", "answer_start", "impossible", "plausible_answers")
 """What `meta` says of the answer; it goes where the answer goes."""
 
 _LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
@@ -34,10 +36,12 @@ def question_key(example: Example) -> str:
     blanks, so `3.5` is `3, 5` but not `35`; to err to the same question is the safe side. Signs of numbers stay.
     """
     turns = [turn.content for turn in example.history if turn.role != "system"]
-    return "\x1f".join(_normalise(text) for text in (*turns, example.context or "", example.question))
+    return "\x1f".join(normalised(text) for text in (*turns, example.context or "", example.question))
 
 
-def _normalise(text: str) -> str:
+@functools.lru_cache(maxsize=2**16)  # several passes over the same rows; `load_splits` empties it
+def normalised(text: str) -> str:
+    """The text without what makes no other question of it: letter case, spacing, punctuation, invisible characters."""
     visible = text if text.isascii() else "".join(filter(_is_visible, text))
     folded = plain_numbers(unicodedata.normalize("NFKC", visible).casefold())
     # Signs of arithmetic and of code stay: "3 + 4" and "3 - 4" are two questions.
@@ -70,7 +74,13 @@ def count_duplicates(examples: Iterable[Example]) -> dict[str, int]:
 
 
 def cut(
-    examples: Sequence[Example], *, dev: float, test: float, seed: int
+    examples: Sequence[Example],
+    *,
+    dev: float,
+    test: float,
+    seed: int,
+    keys: Sequence[str] | None = None,
+    noun: str = "question",
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
     """Training, development and test rows.
 
@@ -82,20 +92,24 @@ def cut(
         dev: share for development.
         test: share for test.
         seed: another seed, another cut.
+        keys: what each row is drawn by; rows of one key stay together. Default: `question_key`.
+        noun: what a key stands for, in the message.
 
     Raises:
-        DataError: the shares leave nothing for training, or there are fewer different questions than splits.
+        DataError: the shares leave nothing for training, or there are fewer different keys than splits.
     """
     if dev + test >= 1:
         raise DataError(
             f"data.dev {dev:g} and data.test {test:g} leave nothing for training", hint="their sum must be below 1"
         )
-    draws = {key: draw(seed, "split", key) for key in by_question(examples)}
+    keys = [question_key(example) for example in examples] if keys is None else keys
+    draws = {key: draw(seed, "split", key) for key in dict.fromkeys(keys)}
     wanted = 1 + (dev > 0) + (test > 0)
     if len(draws) < wanted:
         raise DataError(
-            f"{len(draws)} different question{'s' if len(draws) != 1 else ''} cannot be cut into {wanted} splits",
-            hint="give more rows, or set data.dev or data.test to 0",
+            f"{len(draws)} different {noun}{'s' if len(draws) != 1 else ''} cannot be cut into {wanted} splits",
+            hint="give more rows, or set data.dev or data.test to 0"
+            + ("" if noun == "question" else ", or data.group_by to none"),
         )
     order = sorted(draws, key=lambda key: (draws[key], key))
     num_test = max(sum(u < test for u in draws.values()), int(test > 0))
@@ -106,8 +120,8 @@ def cut(
         key: "test" if n < num_test else "dev" if n < num_test + num_dev else "train" for n, key in enumerate(order)
     }
     rows: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    for example in examples:
-        rows[role[question_key(example)]].append(example)
+    for example, key in zip(examples, keys, strict=True):
+        rows[role[key]].append(example)
     return tuple(rows["train"]), tuple(rows["dev"]), tuple(rows["test"])
 
 

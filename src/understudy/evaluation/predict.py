@@ -87,7 +87,12 @@ def row_of(example: Example, answer: Generated, scores: list[float] | None) -> P
 
 
 def group_of(example: Example) -> str:
-    """What an item shares with others, so that they are resampled together: its facts, its context, or its question."""
+    """What an item shares with others, so that they are resampled together.
+
+    Its group by `data.group_by`, else its facts, its context, or its question.
+    """
+    if example.group is not None:
+        return example.group
     fact = example.meta.get("fact")
     if fact:
         return " + ".join(fact) if isinstance(fact, list | tuple) else str(fact)

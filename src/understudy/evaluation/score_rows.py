@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -155,10 +156,29 @@ def right_share(row: Prediction, options: Sequence[str]) -> float:
 
 
 def row_clusters(rows: Sequence[Prediction]) -> list[int]:
-    """A number for each row's group; a row without one is its own."""
+    """A number for each row's group; rows without one go by context, those without either by themselves.
+
+    One context beside more than half of the rows is no group but a preamble.
+    """
     names: dict[Hashable, int] = {}
-    keys = [("item", row.id) if row.group is None else ("group", row.group) for row in rows]
-    return [names.setdefault(key, len(names)) for key in keys]
+    sizes = Counter(row.context for row in rows if row.context)
+    contexts = {context for context, size in sizes.items() if 2 * size <= len(rows)}
+    return [names.setdefault(_cluster_key(row, contexts), len(names)) for row in rows]
+
+
+def _cluster_key(row: Prediction, contexts: Container[str]) -> tuple[str, str]:
+    if row.group is not None:
+        return "group", row.group
+    return ("context", row.context) if row.context and row.context in contexts else ("item", row.id)
+
+
+def grouping_note(rows: Sequence[Prediction]) -> list[str]:
+    """A sentence where rows without a group are resampled by context, and some share one."""
+    ungrouped = [row for row in rows if row.group is None]
+    items, groups = len(ungrouped), len(set(row_clusters(ungrouped)))
+    if groups == items:
+        return []
+    return [f"items of one context are resampled together: {items:,} items, {groups:,} groups"]
 
 
 def chance(arms: Mapping[str, Sequence[Prediction]]) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from understudy.evaluation.score_rows import align, measure, row_clusters
+from understudy.evaluation.score_rows import align, grouping_note, measure, row_clusters
 from understudy.evaluation.systems import System, same_items
 from understudy.metrics import Interval, MetricModels, Score, bootstrap_interval
 from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling
@@ -73,7 +73,7 @@ class Scored:
             predictions={name: [answers[index] for index in indices] for name, answers in self.predictions.items()},
             scores={name: {m: s for m, s in metrics.items() if s.measured.any()} for name, metrics in scores.items()},
             by_seed={},
-            clusters=row_clusters(rows),
+            clusters=_numbered_anew([self.clusters[index] for index in indices]),
         )
 
     def intervals(self, resampling: Resampling = DEFAULT_RESAMPLING) -> dict[str, dict[str, Interval]]:
@@ -111,6 +111,12 @@ class Scored:
             Interval(figure.value, *figure.bounds(resampling.confidence, count), len(cluster_of_item))
             for figure in resample(columns, resampling)
         ]
+
+
+def _numbered_anew(clusters: Sequence[int]) -> list[int]:
+    """The same clusters, numbered from 0 without gaps."""
+    names: dict[int, int] = {}
+    return [names.setdefault(cluster, len(names)) for cluster in clusters]
 
 
 def _score_of_part(result: Score, indices: list[int]) -> Score:
@@ -158,7 +164,12 @@ def score_systems(systems: Sequence[System], metrics: Sequence[str], models: Met
         },
         clusters=row_clusters(first_rows),
         not_measured=reasons,
-        notes=(*(note for system in systems for note in system.notes), *notes, *_truncation_notes(scores)),
+        notes=(
+            *(note for system in systems for note in system.notes),
+            *notes,
+            *grouping_note(first_rows),
+            *_truncation_notes(scores),
+        ),
     )
 
 

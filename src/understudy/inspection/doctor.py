@@ -39,7 +39,7 @@ from understudy.tokens.misfits import split_misfits
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import altered, control_notes, lost, thinking
-from understudy.types import Example
+from understudy.types import Example, Splits
 
 MAX_ROWS = 200
 MAX_NAMED = 8
@@ -87,10 +87,16 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
-        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes],
+        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes, *_data_notes(splits)],
         refused=refused.message if refused else "",
         refused_hint=refused.hint if refused else "",
     )
+
+
+def _data_notes(splits: Splits) -> list[str]:
+    """What has to be known of the splits to judge figures."""
+    grouped = [f"rows are kept together by {splits.notes['group_by']}"] if "group_by" in splits.notes else []
+    return grouped + list(splits.notes.get("remarks", ()))
 
 
 def alignment_shares(

@@ -43,6 +43,9 @@ class DataConfig(Section):
     """Share of the rows for development: whatever is looked at while training."""
     test: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows held out for the final figures."""
+    group_by: str = "auto"
+    """What stays in one split and is resampled together: `context`, `document`, any field of `meta`, or `none`. `auto`
+    goes by context where contexts repeat."""
     gold_share: float | None = Field(default=None, gt=0, le=1)
     """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
     limit: int | None = Field(default=None, gt=0, le=bounds.ROWS)

@@ -254,6 +254,7 @@ class Recipe(Section):
 
 LATER_FIELDS: Mapping[str, Any] = {
     "teacher.cache": None,
+    "data.group_by": "auto",
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,

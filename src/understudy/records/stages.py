@@ -77,9 +77,14 @@ class DataNotes(Record):
 
     Attributes:
         rows: role → number of rows.
+        group_by: what stays in one split, and how many of it there are; None where only rows of one question do.
+        remarks: sentences that a reader of the figures has to know: held-out questions whose context stands in
+            training, shares that were missed.
     """
 
     rows: Mapping[str, int]
+    group_by: str | None = field(default=None, metadata=parsed_by(str, omit=True))
+    remarks: tuple[str, ...] | None = field(default=None, metadata=parsed_by(tuple, omit=True))
 
     @property
     def has_unlabelled(self) -> bool:

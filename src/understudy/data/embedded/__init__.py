@@ -27,7 +27,7 @@ def load_embedded(config: DataConfig) -> Splits:
         known = ", ".join(f"{PREFIX}{name_of_set}" for name_of_set in NAMES)
         raise ConfigError(f"unknown embedded data set {config.source!r}", hint=f"known: {known}")
     own = DataConfig()
-    moved = [field for field in ("dev", "test", "format") if getattr(config, field) != getattr(own, field)]
+    moved = [field for field in ("dev", "test", "format", "group_by") if getattr(config, field) != getattr(own, field)]
     moved += [f"{role}_source" for role in ("dev", "test", "unlabelled") if getattr(config, f"{role}_source")]
     if moved:
         raise ConfigError(

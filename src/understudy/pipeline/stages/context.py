@@ -73,7 +73,9 @@ def from_row(row: dict[str, Any]) -> Example:
     """The example that `as_row` wrote."""
     history = tuple(Message(**turn) for turn in row.get("history", ()))
     texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales")}
-    rest: dict[str, Any] = {key: row[key] for key in ("id", "question", "context", "origin", "meta") if key in row}
+    rest: dict[str, Any] = {
+        key: row[key] for key in ("id", "question", "context", "origin", "meta", "group") if key in row
+    }
     return Example(**rest, **texts, history=history)
 
 

@@ -41,7 +41,8 @@ def data(context: Context, _: str) -> DataNotes:
     for role in ROLES:
         write_jsonl(folder / f"{role}.jsonl", (as_row(example) for example in getattr(splits, role)))
     write_json(folder / "notes.json", dict(splits.notes))
-    return DataNotes({role: len(getattr(splits, role)) for role in ROLES})
+    rows = {role: len(getattr(splits, role)) for role in ROLES}
+    return DataNotes(rows, splits.notes.get("group_by"), tuple(splits.notes.get("remarks", ())) or None)
 
 
 def tokenizers_of(recipe: Recipe) -> list[ExampleTokenizer]:
