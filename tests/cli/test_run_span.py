@@ -52,7 +52,7 @@ def house(tmp_path: Path, encoders: Path) -> House:
     }
     project.recipe["teacher"]["sft"] = training(steps=3)
     project.recipe["distil"] = training(steps=3)
-    project.recipe["evaluate"] |= {"rows": 12, "arms": ["sft", "seqkd", "distilled"]}
+    project.recipe["evaluate"] |= {"rows": 20, "arms": ["sft", "seqkd", "distilled"]}
     return project
 
 
