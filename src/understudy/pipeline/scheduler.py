@@ -96,7 +96,7 @@ def _check_sources(run: Run, recipe: Recipe) -> None:
     paths = changed(run, recipe)
     if paths:
         raise RunError(
-            f"{listed(paths)} changed since this run was begun",
+            f"{listed(paths, longest=1000)} changed since this run was begun",
             hint=f"give the run another name, or remove {run.folder}",
         )
 
