@@ -144,6 +144,23 @@ class FindingRow(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointCounts(Result):
+    """In how many runs the checkpoint of the least development loss is not the one with the best text.
+
+    Attributes:
+        runs: number of runs in which both were measured at least twice.
+        missed: those in which the least loss misses the best text.
+        missed_as_loss_rose: of these, those in which the best text came after the least loss.
+        blind: of each run, the probability that a blind choice among its evaluations misses the best text.
+    """
+
+    runs: int
+    missed: int
+    missed_as_loss_rose: int
+    blind: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFinding(Result):
     """A finding of the telecom study, and whether it holds in this grid.
 
@@ -154,6 +171,7 @@ class StudyFinding(Result):
         rows: the figures.
         verdict: holds, does not hold, or cannot be told.
         why: the figures in words.
+        counts: what (d) counts; None for the others, and then absent from the file.
     """
 
     finding: str
@@ -162,6 +180,13 @@ class StudyFinding(Result):
     rows: tuple[FindingRow, ...]
     verdict: str
     why: str
+    counts: CheckpointCounts | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        fields = {name: finite_json(getattr(self, name)) for name in ("finding", "claim", "test", "rows")}
+        fields |= {"verdict": self.verdict, "why": self.why}
+        return fields if self.counts is None else {**fields, "counts": self.counts.to_dict()}
 
 
 @dataclass(frozen=True)

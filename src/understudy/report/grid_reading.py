@@ -13,6 +13,7 @@ from understudy.report.grid_inputs import (
     AxisEffects,
     CellFigures,
     CellTest,
+    CheckpointCounts,
     FindingRow,
     GridAnalysis,
     SeedMean,
@@ -64,7 +65,10 @@ def _effects(effects: Json) -> AxisEffects:
 
 
 def _finding(finding: Json) -> StudyFinding:
-    return StudyFinding(**{**finding, "rows": tuple(FindingRow(**row) for row in finding["rows"])})
+    fields = {**finding, "rows": tuple(FindingRow(**row) for row in finding["rows"])}
+    if counts := finding.get("counts"):
+        fields["counts"] = CheckpointCounts(**{**counts, "blind": tuple(counts["blind"])})
+    return StudyFinding(**fields)
 
 
 def _floats(row: Json, *names: str) -> dict[str, Any]:
