@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from understudy.grid.analysis import cell_figures, effects, neighbours
+from understudy.grid.analysis import cell_figures, effects, neighbours, reference_figures
 from understudy.grid.table import TableRow
 from understudy.grid.telecom_study import chosen_by_rouge, findings, study_axes, tail_probabilities
 from understudy.records import MetricInfo
@@ -135,7 +135,7 @@ def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
 
 
 def test_the_loss_is_held_against_a_choice_that_is_blind() -> None:
-    """By hand: of three evaluations a blind choice misses the one best text in 2/3, one of two equally good ones in 1/3."""
+    """By hand: of three evaluations a blind choice misses the one best text in 2/3, one of two equals in 1/3."""
     missed = curve((1.0, 0.2), (1.5, 0.3), (1.6, 0.4))
     found = curve((1.6, 0.2), (1.5, 0.3), (1.0, 0.4))
     two_best = curve((1.6, 0.2), (1.5, 0.4), (1.0, 0.4))
@@ -202,6 +202,30 @@ def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
     assert figures.high - figures.mean == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
     [alone] = cell_figures(rows[:1], ["rougeL"], 0.95)
     assert (alone.metrics["rougeL"].low, alone.seeds) == (None, (0,))
+
+
+def test_what_cells_share_is_one_reference_and_counts_once() -> None:
+    """The teacher as it came has one set of answers for all seeds, a fine-tuned one its own for each seed."""
+    values = {"0": 0.5, "1": 0.6, "2": 0.7}
+    rows = []
+    for cell in grid(lambda at: 0.4):
+        seed, tuned = cell.levels["seed"], teacher(dict(cell.levels))
+        stage = Path(f"stages/teacher-{seed}" if tuned else "stages/teacher")
+        score = values[seed] if tuned else 0.25
+        rows.append(cell)
+        rows.append(TableRow(cell.levels, cell.seed, "teacher", {"rougeL": score}, cell.run, stage / "answers"))
+        rows.append(TableRow(cell.levels, cell.seed, "majority", {"rougeL": 0.1}, Path("cell"), None))
+    untuned, tuned, majority = reference_figures(rows, ["rougeL", "bleu"], 0.95)
+    assert [(one.arm, one.levels) for one in (untuned, tuned, majority)] == [
+        ("teacher", {"teacher.sft": "false"}),
+        ("teacher", {"teacher.sft": "true"}),
+        ("majority", {}),
+    ]
+    assert [one.metrics["rougeL"].values for one in (untuned, tuned, majority)] == [(0.25,), (0.5, 0.6, 0.7), (0.1,)]
+    assert [one.seeds for one in (untuned, tuned, majority)] == [(0,), (0, 1, 2), (0,)]
+    # sd is 0.1; t(0.975, 2) from a table.
+    assert tuned.metrics["rougeL"].high == pytest.approx(0.6 + 4.302653 * 0.1 / 3**0.5)
+    assert untuned.metrics["rougeL"].high is None
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=4))

@@ -50,6 +50,23 @@ class CellFigures(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceFigures(Result):
+    """What an arm that the grid trains nothing for has on the same questions: the teacher, the majority answer …
+
+    Attributes:
+        arm: whose answers.
+        levels: axis → label, of the axes that make a difference to it.
+        seeds: of its answers; those that are one and the same count once.
+        metrics: metric → mean over these.
+    """
+
+    arm: str
+    levels: Mapping[str, str]
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, SeedMean]
+
+
+@dataclass(frozen=True, slots=True)
 class AxisEffects:
     """Which axes move a metric.
 
@@ -206,6 +223,7 @@ class GridAnalysis:
         findings: those of the telecom study, where the grid has its axes.
         notes: what a reader has to know.
         settings: draws of the tests and level of the intervals.
+        references: teacher, student before training, majority answer; files of earlier releases have none.
     """
 
     name: str
@@ -220,6 +238,7 @@ class GridAnalysis:
     findings: Sequence[StudyFinding] = ()
     notes: Sequence[str] = ()
     settings: Resampling = field(default_factory=Resampling)
+    references: Sequence[ReferenceFigures] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -240,4 +259,5 @@ class GridAnalysis:
                 "alpha": self.settings.alpha,
                 "resamples": self.settings.draws,
             },
+            **({"references": [entry.to_dict() for entry in self.references]} if self.references else {}),
         }
