@@ -153,8 +153,8 @@ def _checkpoints(document: Json) -> str:
     return (
         f"the least development loss misses the best ROUGE-L in {counts['missed']} of {counts['runs']} runs, in "
         f"{counts['missed_as_loss_rose']} because it had risen; a blind choice among their three evaluations would "
-        f"miss it in {sum(counts['blind']):.0f}; {points(document, 'rougeL', shortfall['difference'])} points of ROUGE-L "
-        "lost on average, on the rows that chose the checkpoint (exact test: more often than a blind choice, "
+        f"miss it in {sum(counts['blind']):.0f}; {points(document, 'rougeL', shortfall['difference'])} points of "
+        "ROUGE-L lost on average, on the rows that chose the checkpoint (exact test: more often than a blind choice, "
         f"p = {more['p_holm']:.3f}; less often, p = {_scientific(less['p_holm'])}; Holm)"
     )
 

@@ -181,7 +181,8 @@ def test_the_sentences_about_the_study_say_what_its_data_say() -> None:
     size = {name: f"{term['partial_omega_squared']:.2f}" for name, term in terms.items()}
     assert (
         f"What moves ROUGE-L: SFT of the teacher (partial ω² {size['teacher.sft']}), "
-        f"vocabulary ({size['vocabulary']}), algorithm ({size['algorithm']}), teacher SFT × vocabulary ({size['teacher.sft × vocabulary']}), "
+        f"vocabulary ({size['vocabulary']}), algorithm ({size['algorithm']}), "
+        f"teacher SFT × vocabulary ({size['teacher.sft × vocabulary']}), "
         f"teacher SFT × algorithm ({size['teacher.sft × algorithm']})."
     ) in PROSE
     student = terms["student.sft"]

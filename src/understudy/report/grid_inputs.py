@@ -51,7 +51,7 @@ class CellFigures(Result):
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFigures(Result):
-    """What an arm that the grid trains nothing for, such as the teacher or the majority answer, has on the same questions.
+    """An arm that the grid trains nothing for (teacher, majority answer …) on the same questions.
 
     Attributes:
         arm: whose answers.
