@@ -57,8 +57,9 @@ def main() -> None:
 
 def keep(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows as `render_results.py` reads them; times, which depend on the machine, are left out."""
-    columns = {"student ← teacher": ["{student} ← {teacher}"], "tokens": ["{tokens:.0f}"]}
-    columns |= {title: [f"{{{title}:.1%}}"] for title in ("shared ids", *KINDS)}
+    cells = {"student ← teacher": "{student} ← {teacher}", "tokens": "{tokens:.0f}"}
+    cells |= {title: f"{{{title}:.1%}}" for title in ("shared ids", *KINDS)}
+    columns = [{"title": title, "cell": [text]} for title, text in cells.items()]
     without_times = [{name: value for name, value in figures.items() if name != "ms"} for figures in rows]
     command = (
         "python scripts/alignment_shares.py gpt2 tinyllama pythia babyllama-char105 --source … --rows 300 --keep …"

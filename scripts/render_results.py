@@ -83,12 +83,12 @@ def rendered(folder: Path, file: str, name: str) -> str:
 def stated(table: Mapping[str, Any]) -> list[str]:
     """A table whose rows of figures stand in the file.
 
-    `columns` maps a title to the texts that a cell may be, the first whose fields the row has; without any it is
-    empty. Figures are printed as Python's formats say, with a real minus sign.
+    Each of `columns` has a title and the texts that a cell may be, the first whose fields the row has; without any it
+    is empty. Figures are printed as Python's formats say, with a real minus sign.
     """
-    columns: Mapping[str, Sequence[str]] = table["columns"]
-    rows = [[_cell(texts, row) for texts in columns.values()] for row in table["rows"]]
-    return markdown(list(columns), rows)
+    columns: Sequence[Mapping[str, Any]] = table["columns"]
+    rows = [[_cell(column["cell"], row) for column in columns] for row in table["rows"]]
+    return markdown([column["title"] for column in columns], rows)
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
