@@ -293,3 +293,22 @@ def test_the_sentences_about_explanations_say_what_their_data_say() -> None:
     assert f"MT cannot be told from it ({against('MT', 'answer-only', 2)})" in PROSE
     assert f"No method can be told from its revised twin except CF ({against('CF revised', 'CF')})" in PROSE
     assert all(tukey[name, f"{name} revised"]["p_value"] > 0.05 for name in ("MT", "MT+CF"))
+
+
+def test_the_figures_of_fitting_and_of_large_tokenizers_are_those_of_their_data() -> None:
+    fitting = read_json(DATA / "context_fitting.json")
+    both = {
+        name: [" and ".join(f"{run[key]:.1f}" for run in fitting[side]["runs"]) for side in ("before", "after")]
+        for name, key in (("fit", "fitting_cpu_seconds"), ("run", "run_cpu_seconds"))
+    }
+    assert {run["calls"] for side in ("before", "after") for run in fitting[side]["runs"]} == {6315}
+    assert f"fitting took {both['fit'][0]} seconds before (commit {fitting['before']['commit']})" in PROSE
+    assert f"and takes {both['fit'][1]} now; the whole run took {both['run'][0]}, and takes {both['run'][1]}." in PROSE
+    seconds = [run["seconds"] for run in read_json(DATA / "large_tokenizers.json")["runs"]]
+    reading, comparing, doctor = (
+        " and ".join(f"{run[what]['cpu']:.1f}" for run in seconds) for what in ("reading", "comparing", "doctor")
+    )
+    together = " and ".join(f"{run['reading']['cpu'] + run['comparing']['cpu']:.1f}" for run in seconds)
+    assert f"Reading both takes {reading} seconds, comparing them {comparing}: {together} together" in PROSE
+    assert f"`understudy doctor` takes {doctor} from its start" in PROSE
+    assert all(run["reading_again"]["cpu"] == 0 for run in seconds)

@@ -155,6 +155,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
     unlabelled = run.notes("data", DataNotes).has_unlabelled
+    lines += [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in run.notes("pair", PairNotes).warnings]
     lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     lines += left_out(recipe, unlabelled=unlabelled)
     if DISTILLED.name in trained and not unlabelled:
