@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from understudy.files import read_json
 from understudy.grid.analysis import cell_figures, effects
@@ -200,6 +201,8 @@ def test_the_findings_of_the_study_follow_from_its_runs() -> None:
     again = judge_choice(of_loss.counts, of_loss.rows[0].difference, analysis.settings.alpha)
     assert close(again.to_dict(), of_loss.to_dict())
     assert of_loss.counts.blind == (pytest.approx(2 / 3),) * 48
+    against_half = stats.binom.cdf(of_loss.counts.missed, of_loss.counts.runs, 0.5)
+    assert f"first tested against misses in half of the runs (p = {against_half:.3f} for fewer)" in PROSE
 
 
 # -- sentences -------------------------------------------------------------------------------------------------------
