@@ -128,8 +128,36 @@ def seeds(runs: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     return markdown(["kind", *(titles.get(arm, arm) for arm in ARMS)], rows)
 
 
+CACHED = (
+    *("topk, k = 16, 8 bits", "topk, k = 16, 16 bits", "topk, k = 50, 8 bits", "topk, k = 100, 8 bits"),
+    *("sampled, 8 and 24 drawn", "sampled, 8 and 100 drawn", "raw top-k, k = 50, bfloat16"),
+    *("DistillKit, budget", "ours", "DistillKit, recommended", "ours"),
+)
+"""Which targets of a cache the page shows; `ours` is the record that was made to be no larger than the one before it."""
+
+
+def cached_targets(document: Mapping[str, Any], _: str) -> list[str]:
+    """Targets of a cache, two models side by side."""
+    titles, models, rows = ["target"], [], []
+    for model in document["models"]:
+        titles += ["bytes, Gemma 3" if "gemma" in model["model"] else "bytes, SmolLM2", "KL", "gradient"]
+        places = {row["name"]: number for number, row in enumerate(model["rows"])}
+        numbers: list[int] = []
+        for name in CACHED:
+            numbers.append(numbers[-1] + 1 if name == "ours" else places[name])
+        models.append([model["rows"][number] for number in numbers])
+    for name, *found in zip(CACHED, *models, strict=True):
+        label = name
+        if name == "ours":
+            label = f"topk, k = {' and '.join(row['name'].rpartition('k = ')[2] for row in found)}, 8 bits"
+        figures = [[str(row["bytes"]), f"{row['kl']:.3f}", f"{row['gradient']:.1%}"] for row in found]
+        rows.append([label, *(text for texts in figures for text in texts)])
+    return markdown(titles, rows)
+
+
 COMPUTED: Mapping[str, Callable[[Any, str], list[str]]] = {
     "telecom_qa_seeds.json": seeds,
+    "cache_targets.json": cached_targets,
     "telecom_study.json": lambda document, name: {"cells": study_cells, "findings": study_findings}[name](document),
     "commonsense_explain.json": lambda document, _: commonsense_cells(document),
 }

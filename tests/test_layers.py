@@ -20,7 +20,7 @@ FLOORS = [
     ["models"],
     ["completers", "teachers"],
     ["knowledge", "training", "evaluation"],
-    ["build"],
+    ["build", "caching"],
     ["report"],
     ["pipeline", "study", "serve"],
     ["grid", "inspection", "api"],

@@ -24,6 +24,8 @@ FACTOR = 10**6
 NORM = 1e12
 """Norm of a gradient: whoever wants no clipping writes a large one."""
 TEMPERATURE = 1000.0
+TOP_K = 2**16
+"""Likeliest tokens of a position, and tokens drawn for one."""
 RESAMPLES = 10**7
 REPEATS = 10**4
 """Samples of one question, verdicts on one item, demonstrations in one prompt."""

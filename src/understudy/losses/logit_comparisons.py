@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from understudy.losses.kernels import Block, Kernel, kernel_of
+from understudy.losses.sides import floor
 from understudy.losses.sorting import sorted_gap
 
 
@@ -167,36 +168,83 @@ class ColumnMap:
 class Bucketed(LogitComparison):
     """A divergence over K tokens of each row and one bucket for all others, in which both sides are put.
 
-    With Q_k = q(id_k) and Q_tail = Σ q over the rest, D(Q, P) goes through autograd on `[R, K + 1]`; from there the
-    gradient is carried to the logits by hand, so that nothing of width V is kept.
+    With Q_k = q(id_k) and Q_rest = Σ q over the others, D(Q, P) is computed on `[R, K + 1]`. Its gradient with respect
+    to log Q goes to the logits of the K tokens as it is, and to those of the others by their shares q / Q_rest, so
+    that of width V nothing is kept beside the softmax.
 
     Args:
         divergence: `(student_logp, teacher_logp) -> [N]`; see `divergences.traits`.
-        ids: `[N, K]` the tokens of each row; the teacher's logits are theirs and, last, that of the bucket.
+        ids: `[N, K]` the tokens of each row, each once; the teacher's logits are theirs and, last, that of the bucket.
     """
 
     def __init__(self, divergence: Callable[[Tensor, Tensor], Tensor], ids: Tensor) -> None:
-        self.divergence, self.ids = divergence, ids
+        self.buckets, self.ids = ByColumn(divergence), ids
+        self.factor = self.buckets.factor
 
     def run(self, rows: slice, block: Block) -> Tensor:
         """See the base class."""
-        ids, whole = self.ids[rows], block.student.sub_(block.student_lse[:, None])
-        picked = whole.gather(1, ids)
-        rest = whole.scatter(1, ids, -torch.inf)
-        student = torch.cat([picked, rest.logsumexp(-1, keepdim=True)], -1)
-        teacher = block.teacher - block.teacher_lse[:, None]
-        # The pass keeps −∞ as the largest negative number it can reckon with.
-        teacher = teacher.masked_fill(teacher < torch.finfo(teacher.dtype).min / 16, -torch.inf)
-        with torch.set_grad_enabled(block.wants_gradient):
-            leaf = student.detach().requires_grad_(block.wants_gradient)
-            value = self.divergence(leaf, teacher)
-            slopes = torch.autograd.grad(value.sum(), leaf)[0] if block.wants_gradient else None
-        if slopes is not None:
-            shares = rest.sub_(student[:, -1:].clamp_min(torch.finfo(rest.dtype).min)).exp_()
-            torch.mul(shares, slopes[:, -1:], out=block.student)
-            block.student.scatter_add_(1, ids, slopes[:, :-1])
-            block.student.addcmul_(block.q, slopes.sum(-1, keepdim=True), value=-1)
-        return value.detach()
+        ids, q = self.ids[rows], block.q
+        q_head = q.gather(1, ids)
+        # A sum over the others alone: 1 − Σ Q_k would lose them where the K tokens have nearly everything.
+        q_rest = q.scatter_(1, ids, 0.0).sum(-1, keepdim=True)
+        q.scatter_(1, ids, q_head)
+        head = block.student.gather(1, ids).sub_(block.student_lse[:, None])
+        log_rest = q_rest.log()
+        faint = (q_rest[:, 0] < _FAINT).nonzero()[:, 0]
+        if len(faint):
+            others = block.student[faint].scatter_(1, ids[faint], -torch.inf)
+            log_rest[faint] = others.logsumexp(-1, keepdim=True) - block.student_lse[faint, None]
+        student = torch.cat([head, log_rest], -1).clamp_min_(floor(q.dtype))
+        buckets = Block(
+            student=student,
+            teacher=block.teacher.sub_(block.teacher_lse[:, None]),
+            q=torch.cat([q_head, q_rest], -1),
+            p=block.p,
+            student_lse=torch.zeros_like(block.student_lse),
+            teacher_lse=torch.zeros_like(block.teacher_lse),
+            spare=torch.empty_like(student),
+            wants_gradient=block.wants_gradient,
+        )
+        value = self.buckets.run(rows, buckets)
+        if block.wants_gradient:
+            slopes = buckets.student
+            shares = slopes[:, -1:] / q_rest.clamp_min(_FAINT)
+            if len(faint):
+                others = block.student[faint].scatter_(1, ids[faint], -torch.inf).softmax(-1).nan_to_num_(0.0)
+            torch.mul(q, shares, out=block.student)
+            if len(faint):
+                block.student[faint] = others.mul_(slopes[faint, -1:])
+            block.student.scatter_(1, ids, slopes[:, :-1])
+        return value
+
+
+class Sampled(LogitComparison):
+    """Cross-entropy with a few weighted tokens of each row, and forward KL by the teacher's entropy H(p).
+
+    D = −H(p) − Σ_j w_j log q(id_j). Where E Σ_j w_j δ(id_j) = p, its expectation is KL(p‖q) and that of its gradient
+    q Σ w − Σ_j w_j δ(id_j) is q − p (arXiv 2503.16870). A single value may be negative; it is left as it is.
+
+    Args:
+        ids: `[N, K]` tokens; one that was drawn twice stands there twice.
+        weights: `[N, K]` w.
+        entropy: `[N]` H(p) in nats, at the temperature.
+    """
+
+    def __init__(self, ids: Tensor, weights: Tensor, entropy: Tensor) -> None:
+        self.ids, self.weights, self.entropy = ids, weights, entropy
+
+    def run(self, rows: slice, block: Block) -> Tensor:
+        """See the base class."""
+        ids, weights = self.ids[rows], self.weights[rows].to(block.student.dtype)
+        logq = block.student.gather(1, ids).sub_(block.student_lse[:, None])
+        if block.wants_gradient:
+            torch.mul(block.q, weights.sum(-1, keepdim=True), out=block.student)
+            block.student.scatter_add_(1, ids, -weights)
+        return -self.entropy[rows].to(logq.dtype) - (weights * logq).sum(-1)
+
+
+_FAINT = 1e-30
+"""Below this a sum of float32 probabilities has lost digits or is 0; it is then taken from the logits."""
 
 
 class SortedL1(LogitComparison):

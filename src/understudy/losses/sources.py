@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.divergences import traits
+from understudy.losses.divergences import forward_kl, traits
 from understudy.losses.heads import HeadStates
-from understudy.losses.logit_comparisons import Bucketed
+from understudy.losses.logit_comparisons import Bucketed, Sampled
 from understudy.losses.sides import LogitSide, Report, floor
 
 
@@ -139,18 +139,20 @@ class TopKProbabilities:
     """The likeliest K tokens of each position, and all other tokens as one bucket.
 
     The student is put into the same K + 1 buckets, so only a divergence that takes a tail will do (`traits`). K = V
-    leaves the bucket empty and is the divergence itself. At a temperature other than 1 a tail has no single
-    probability, so there is none but 1.
+    leaves the bucket empty and is the divergence itself. What the others carry together at another temperature does
+    not follow from what they carry at this one, so both sides are compared at this one alone.
 
     Args:
         ids: `[N, K]` tokens, different within a row.
-        logp: `[N, K]` their log-probabilities at temperature 1.
+        logp: `[N, K]` their log-probabilities at `temperature`.
         tail: `[N]` log-probability of all others together; −∞: none.
+        temperature: what the logits had been divided by.
     """
 
     ids: Tensor
     logp: Tensor
     tail: Tensor
+    temperature: float = 1.0
 
     @property
     def tokens(self) -> int:
@@ -169,7 +171,7 @@ class TopKProbabilities:
 
     def rows(self, which: Tensor) -> TopKProbabilities:
         """The same over some of the tokens."""
-        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which])
+        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which], self.temperature)
 
     def constant(self) -> TopKProbabilities:
         """The same; it never has a gradient."""
@@ -179,14 +181,11 @@ class TopKProbabilities:
         """See `LogitSource`.
 
         Raises:
-            ValueError: a temperature other than 1, or the teacher's cross-entropy is asked for.
+            ValueError: a temperature other than its own, or the teacher's cross-entropy is asked for.
         """
-        if temperature != 1:
-            raise ValueError(f"top-k with a tail stands at temperature 1, not {temperature}")
-        if report.gold_ids is not None:
-            raise ValueError("top-k has no cross-entropy of the teacher")
+        _check_stored(self.temperature, temperature, report)
         # Of the whole vocabulary neither entropy nor likeliest token is known; the pass then has no such figures.
-        return _StoredSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, Report())
+        return _TemperedSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, Report())
 
     def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Bucketed:
         """See `LogitSource`.
@@ -197,6 +196,75 @@ class TopKProbabilities:
         if not traits(divergence).takes_tail:
             raise ValueError("this divergence does not take the tail of a top-k teacher as one bucket")
         return Bucketed(divergence, self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledProbabilities:
+    """A few weighted tokens of each position whose expectation is the teacher's distribution.
+
+    Only forward KL has then the right gradient on average: it alone is linear in the teacher up to H(p), which is
+    stored (`logit_comparisons.Sampled`).
+
+    Args:
+        ids: `[N, K]` tokens; one that was drawn twice stands there twice.
+        weights: `[N, K]` w with E Σ_j w_j δ(id_j) = p at `temperature`; 0 on places that are not used.
+        entropy: `[N]` H(p) in nats.
+        temperature: what the logits had been divided by.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    entropy: Tensor
+    temperature: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return self.ids.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """K."""
+        return self.ids.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.weights.dtype
+
+    def rows(self, which: Tensor) -> SampledProbabilities:
+        """The same over some of the tokens."""
+        return SampledProbabilities(self.ids[which], self.weights[which], self.entropy[which], self.temperature)
+
+    def constant(self) -> SampledProbabilities:
+        """The same; it never has a gradient."""
+        return self
+
+    def side(self, columns: int, temperature: float, exact: torch.dtype, report: Report) -> LogitSide:
+        """See `LogitSource`.
+
+        Raises:
+            ValueError: a temperature other than its own, or the teacher's cross-entropy is asked for.
+        """
+        _check_stored(self.temperature, temperature, report)
+        return _TemperedSide(self.weights.detach().log(), columns, exact, Report())
+
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Sampled:
+        """See `LogitSource`.
+
+        Raises:
+            ValueError: the divergence is not forward KL.
+        """
+        if divergence is not forward_kl:
+            raise ValueError("sampled targets give the right gradient on average for forward KL alone")
+        return Sampled(self.ids, self.weights, self.entropy)
+
+
+def _check_stored(stored: float, temperature: float, report: Report) -> None:
+    if temperature != stored:
+        raise ValueError(f"these probabilities stand at temperature {stored:g}, not {temperature:g}")
+    if report.gold_ids is not None:
+        raise ValueError("a few tokens have no cross-entropy of the teacher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +330,12 @@ class _StoredSide(LogitSide):
     def gradient(self, wanted: Sequence[bool]) -> _StoredGradient:
         """Of the logits."""
         return _StoredGradient(torch.zeros_like(self.stored, dtype=self.exact))
+
+
+class _TemperedSide(_StoredSide):
+    """Log-probabilities that stand at the temperature of the pass already."""
+
+    tempered = True
 
 
 class _StoredGradient:

@@ -117,7 +117,7 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     """
     folders = [Path(resolve(name)) for name in (config.tokenizer, weights, config.model) if name]
     # What a folder holds may be written anew; what a hub holds under a revision stays.
-    key = (config.model_dump_json(), *(_contents(folder) for folder in folders))
+    key = (config.model_dump_json(include=set(ModelConfig.model_fields)), *(_contents(folder) for folder in folders))
     if key not in _TEMPLATES:
         if len(_TEMPLATES) >= _MAX_TEMPLATES:
             del _TEMPLATES[next(iter(_TEMPLATES))]

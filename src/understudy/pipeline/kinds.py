@@ -4,7 +4,7 @@
 SIDE_pretrain ─┐
 data ─┬─ pair  │
       ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
-      ├─ student_sft ─┤           └─ train-distilled┤                   ├─ report
+      ├─ student_sft ─┤ └─ cache ─┴─ train-distilled┤                   ├─ report
       │               ├─ train-sft ─────────────────┤                   │
       ├─ generate ────┼─ train-explained ── observer┤                   │
       │               └─ train-kd_gold ─────────────┘   speed-MODEL ────┘
@@ -108,21 +108,35 @@ def _answers(plan: Plan) -> StagePlan:
     return [(name, _before(plan, "teacher")) for name in names]
 
 
+def _cache(plan: Plan) -> StagePlan:
+    """Where what the teacher says is kept, and an arm reads it."""
+    reading = [arm for arm in arms_of(plan) if plan.recipe.reads_signal(arm)]
+    if plan.recipe.teacher is None or plan.recipe.teacher.cache is None or not reading:
+        return []
+    written = tuple(name for arm in reading for name in _texts_of(plan, arm))
+    return [("", tuple(dict.fromkeys((*written, *_before(plan, "teacher")))))]
+
+
 def _train(plan: Plan) -> StagePlan:
     return [(arm.name, _sources_of(plan, arm)) for arm in arms_of(plan)]
 
 
 def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     recipe = for_arm(plan.recipe, arm.name)
+    sources = _texts_of(plan, arm)
+    if recipe.reads_signal(arm):
+        sources += plan.named("cache") or (() if uses_answers(arm, plan) else _before(plan, "teacher"))
+    return tuple(dict.fromkeys((*sources, *_student(plan, arm.name))))
+
+
+def _texts_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    """The stages that write what an arm learns."""
     sources: tuple[str, ...] = ()
-    if arm.learns == "task_texts" and reads_texts(recipe):
+    if arm.learns == "task_texts" and reads_texts(for_arm(plan.recipe, arm.name)):
         sources += ("generate",)
     if uses_answers(arm, plan):
-        arm_of_answers = arm.name if plan.has("answers", arm.name) else ""
-        sources += (KINDS["answers"].name_of(arm_of_answers),)
-    elif recipe.reads_signal(arm):
-        sources += _before(plan, "teacher")
-    return tuple(dict.fromkeys((*sources, *_student(plan, arm.name))))
+        sources += (KINDS["answers"].name_of(arm.name if plan.has("answers", arm.name) else ""),)
+    return sources
 
 
 def _observer(plan: Plan) -> StagePlan:
@@ -233,6 +247,14 @@ KINDS: dict[str, StageKind] = {
             _answers,
             reads=reads.answers,
             title="teacher answers the questions",
+            side=lambda _: "teacher",
+        ),
+        StageKind(
+            "cache",
+            f"{_STAGES}.cache:cache",
+            _cache,
+            reads=reads.cache,
+            title="write down what the teacher says",
             side=lambda _: "teacher",
         ),
         StageKind(

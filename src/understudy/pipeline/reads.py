@@ -112,10 +112,18 @@ def answers(recipe: Recipe, _: str) -> tuple[str, ...]:
     return (*fresh_seed(recipe, "teacher"), *weights("teacher"), *ENCODE, "seqkd", "evaluate.batch_size")
 
 
+def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of what the teacher says of the rows: of arms and method which rows these are, and at which temperature."""
+    fields = ("teacher.cache", "evaluate.arms", "arms", "tasks", "seqkd.keep_gold", "distil.loss_temperature")
+    student = (f"student.{name}" for name in TEMPLATE)
+    fresh = fresh_seed(recipe, "teacher")
+    return (*fields, "distil.method", *fresh, *weights("teacher"), *student, "student.kind", *ENCODE)
+
+
 def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     """Of the training of an arm."""
     arm = recipe.arm(argument)
-    signal = (*method(recipe), *weights("teacher")) if recipe.reads_signal(arm) else STEPS
+    signal = (*method(recipe), *weights("teacher"), "teacher.cache") if recipe.reads_signal(arm) else STEPS
     tasks = ("tasks",) if arm.learns == "task_texts" else ()
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 

@@ -22,6 +22,7 @@ from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
     AnswersNotes,
+    CacheNotes,
     DataNotes,
     Environment,
     ModelSpeed,
@@ -152,6 +153,8 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 f"Before anything else the {who} read raw text: {notes.documents:,} documents of "
                 f"{notes.target_tokens:,} tokens, {notes.plan.steps:,} optimiser steps."
             )
+        if stage.kind == "cache":
+            lines.append(cache_sentence(run.notes(stage.name, CacheNotes)))
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
     unlabelled = run.notes("data", DataNotes).has_unlabelled
@@ -161,6 +164,20 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     if DISTILLED.name in trained and not unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
+
+
+def cache_sentence(notes: CacheNotes) -> str:
+    """What of the teacher the students learned from."""
+    targets = notes.targets
+    kept = {
+        "topk": "the {k} likeliest tokens and the mass of all others, {bits} bits a probability",
+        "sampled": "the {k} likeliest tokens and {draws} drawn from the others, {bits} bits a probability",
+        "states": "the hidden state, as {dtype}",
+    }[targets["kind"]].format_map(targets)
+    return (
+        "The students learned from what the teacher said once, kept on disk: of each target token "
+        f"{kept}; {notes.bytes_per_token:g} bytes a token."
+    )
 
 
 def answers_sentence(notes: AnswersNotes, arm: str, trained: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
+from understudy.recipe.teacher import CacheConfig, TeacherConfig
 from understudy.recipe.training import (
     Dtype,
     LoraConfig,
@@ -24,6 +25,7 @@ from understudy.recipe.training import (
 __all__ = [
     "LATER_FIELDS",
     "METHODS",
+    "CacheConfig",
     "Cell",
     "ContextOverflow",
     "DataConfig",
@@ -47,6 +49,7 @@ __all__ = [
     "SeqkdConfig",
     "TaskConfig",
     "TaskKind",
+    "TeacherConfig",
     "TrainConfig",
     "dump_recipe",
     "is_grid",

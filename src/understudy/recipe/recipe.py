@@ -20,6 +20,7 @@ from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
+from understudy.recipe.teacher import TeacherConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -42,7 +43,7 @@ class Recipe(Section):
     """Seed of the weights, the order of the rows and the dropout."""
     data: DataConfig = DataConfig()
     """Where the examples come from and how they are split."""
-    teacher: ModelConfig | None = ModelConfig(model="embedded:telecom-teacher", sft=TrainConfig())
+    teacher: TeacherConfig | None = TeacherConfig(model="embedded:telecom-teacher", sft=TrainConfig())
     """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
     student: ModelConfig = ModelConfig(model="embedded:telecom-student")
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
@@ -104,7 +105,7 @@ class Recipe(Section):
         return self._loaded
 
     @property
-    def local_teacher(self) -> ModelConfig:
+    def local_teacher(self) -> TeacherConfig:
         """The section of the teacher that is loaded here.
 
         Raises:
@@ -252,6 +253,7 @@ class Recipe(Section):
 
 
 LATER_FIELDS: Mapping[str, Any] = {
+    "teacher.cache": None,
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,

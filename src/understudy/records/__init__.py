@@ -4,6 +4,7 @@ from understudy.records.comparisons import Contest, MetricInfo, RatedAnswer, Rat
 from understudy.records.predictions import ExplainedPrediction, FigureLine, Prediction, Swap
 from understudy.records.stages import (
     AnswersNotes,
+    CacheNotes,
     DataNotes,
     Environment,
     ModelFolder,
@@ -23,6 +24,7 @@ from understudy.records.texts import GenerationNotes, RevisedFigure, Revision, S
 
 __all__ = [
     "AnswersNotes",
+    "CacheNotes",
     "Contest",
     "DataNotes",
     "Environment",

@@ -103,6 +103,31 @@ class PairNotes(Record):
 
 
 @dataclass(frozen=True)
+class CacheNotes(Record):
+    """Of the stage that writes down what the teacher says.
+
+    Attributes:
+        folder: of the cache.
+        targets: kind of targets, and what of them is kept.
+        rows: rows that the arms of the run read.
+        written: how many of them were not there yet.
+        target_tokens: of these rows.
+        bytes_per_token: of all files of the folder, index included.
+        pays_after_epochs: passes over the rows after which the cache has cost less than a teacher that is asked anew.
+        repaired: what was found damaged and written anew; empty where nothing was.
+    """
+
+    folder: str
+    targets: Mapping[str, Any]
+    rows: int
+    written: int
+    target_tokens: int
+    bytes_per_token: float
+    pays_after_epochs: float
+    repaired: str = ""
+
+
+@dataclass(frozen=True)
 class TrainSchedule(Record):
     """The numbers of a training stage, worked out from its configuration and the sizes of its data and its model.
 

@@ -1,7 +1,8 @@
 """What a teacher says of the target tokens of a batch, and the contract of whoever says it.
 
-A signal is one of three, from the strongest to the weakest: states with their head (`models.output.Output`), from
-which all else follows; log-probabilities of every column; those of the likeliest columns, and what the rest has.
+A signal is one of four, from the strongest to the weakest: states with their head (`models.output.Output`), from
+which all else follows; log-probabilities of every column; those of the likeliest columns, and what the rest has; a
+sample of the columns, right on average.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from understudy.losses.sources import LogProbabilities, TopKProbabilities
+from understudy.losses.sources import LogProbabilities, SampledProbabilities, TopKProbabilities
 from understudy.models.output import Output
 from understudy.types import Batch, Gives
 
@@ -39,23 +40,29 @@ class Logps:
 
 @dataclass(frozen=True)
 class TopK:
-    """Log-probabilities of the likeliest tokens, at temperature 1; the rest of the vocabulary is one bucket, the tail.
+    """Log-probabilities of the likeliest tokens; the rest of the vocabulary is one bucket, the tail.
 
     Attributes:
         ids: `[N, K]` columns of the teacher's vocabulary, each at most once in a row.
-        logp: `[N, K]` their natural log-probabilities.
+        logp: `[N, K]` their natural log-probabilities at `temperature`.
         target_ids: `[N]` the target tokens in the teacher's vocabulary.
         lengths: target tokens of each row, `B` integers that add up to `N`.
+        tail: `[N]` log-probability of all other columns together; None: what the K leave of 1.
+        temperature: what the logits had been divided by; only at this one can they be compared.
     """
 
     ids: Tensor
     logp: Tensor
     target_ids: Tensor
     lengths: tuple[int, ...]
+    tail: Tensor | None = None
+    temperature: float = 1.0
 
     @property
     def log_tail(self) -> Tensor:
-        """`[N]` log(1 − Σ_k p_k): what all other columns carry together; −∞ where the likeliest carry everything."""
+        """`[N]` the tail, or log(1 − Σ_k p_k) where none was given; −∞ where the likeliest carry everything."""
+        if self.tail is not None:
+            return self.tail
         inside = self.logp.logsumexp(-1).clamp_max(0.0)
         # log(1 − eˣ) without cancellation (Mächler, 2012).
         return torch.where(inside > -0.6931, (-inside.expm1()).log(), (-inside.exp()).log1p())
@@ -63,10 +70,36 @@ class TopK:
     @property
     def states(self) -> TopKProbabilities:
         """What stands in a pass where a head stands."""
-        return TopKProbabilities(self.ids, self.logp, self.log_tail)
+        return TopKProbabilities(self.ids, self.logp, self.log_tail, self.temperature)
 
 
-Signal = Output | Logps | TopK
+@dataclass(frozen=True)
+class Sampled:
+    """A few weighted tokens whose expectation is the distribution (`losses.sources.SampledProbabilities`).
+
+    Attributes:
+        ids: `[N, K]` columns of the teacher's vocabulary; one that was drawn twice stands there twice.
+        weights: `[N, K]` their weights.
+        entropy: `[N]` entropy of the whole distribution in nats.
+        target_ids: `[N]` the target tokens in the teacher's vocabulary.
+        lengths: target tokens of each row, `B` integers that add up to `N`.
+        temperature: what the logits had been divided by.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    entropy: Tensor
+    target_ids: Tensor
+    lengths: tuple[int, ...]
+    temperature: float = 1.0
+
+    @property
+    def states(self) -> SampledProbabilities:
+        """What stands in a pass where a head stands."""
+        return SampledProbabilities(self.ids, self.weights, self.entropy, self.temperature)
+
+
+Signal = Output | Logps | TopK | Sampled
 
 
 class Teacher(Protocol):

@@ -21,6 +21,7 @@ from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingFigures, TrainingNotes
+from understudy.teachers.cache.cached import CachedTeacher, open_cached
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
@@ -89,7 +90,12 @@ class Session:
 
 
 def train_model(
-    session: Session, job: TrainingJob, dev: Sequence[Example], *, teacher_weights: str | None = None
+    session: Session,
+    job: TrainingJob,
+    dev: Sequence[Example],
+    *,
+    teacher_weights: str | None = None,
+    teacher_cache: Path | None = None,
 ) -> TrainingNotes:
     """Train a model, and keep it.
 
@@ -98,6 +104,7 @@ def train_model(
         job: what it learns.
         dev: development rows.
         teacher_weights: folder of the teacher's weights, where the job reads its signal.
+        teacher_cache: folder of what the teacher says; None: it is loaded and asked.
     """
     recipe, device = session.recipe, session.device
     session.progress(0, 1, "load")
@@ -105,7 +112,7 @@ def train_model(
     template = tokenizer.template
     teacher, teacher_tokenizer, cross_tokenizer = None, None, None
     if job.method is not None:
-        teacher, teacher_tokenizer = local_teacher(recipe, device, teacher_weights, job.method)
+        teacher, teacher_tokenizer = teacher_of(recipe, device, teacher_weights, job.method, teacher_cache)
         cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
     rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer)
@@ -178,14 +185,17 @@ def fit(
     return figures, trainer.args.should_save
 
 
-def local_teacher(
-    recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig
-) -> tuple[LocalTeacher, ExampleTokenizer]:
-    """The recipe's own teacher, and what turns examples into its tokens."""
+def teacher_of(
+    recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig, cache: Path | None
+) -> tuple[LocalTeacher | CachedTeacher, ExampleTokenizer]:
+    """The recipe's own teacher, loaded or read from disk, and what turns examples into its tokens."""
     config = recipe.local_teacher
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
+    embeddings = Gives.EMBEDDINGS in method.reads
+    if cache is not None:
+        return open_cached(cache, device, method.temperature, embeddings=embeddings), tokenizer
     model = load_model(config, device, weights=weights, seed=config.seed_or(recipe.seed))
-    return LocalTeacher(model, embeddings=Gives.EMBEDDINGS in method.reads), tokenizer
+    return LocalTeacher(model, embeddings=embeddings), tokenizer
 
 
 def trainable(

@@ -87,6 +87,14 @@ def teacher_weights(run: Run, recipe: Recipe) -> str | None:
     return _weights(run, recipe.local_teacher, "teacher")
 
 
+def cache_folder(run: Run, recipe: Recipe) -> Path | None:
+    """The folder of what the teacher says of the training rows, or None where it is asked anew each time."""
+    cache = recipe.teacher.cache if recipe.teacher else None
+    if cache is None:
+        return None
+    return Path(cache.folder).expanduser() if cache.folder else run.stage(stage_of("cache").name) / "targets"
+
+
 def student_weights(context: Context) -> str | None:
     """The folder of the student that the stage's arm starts from, or None where it is used as it came."""
     has_own = has_own_student(context.run_recipe, context.stage.argument)

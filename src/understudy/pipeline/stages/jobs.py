@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy import build
 from understudy.evaluation.predict import dev_scores
-from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
+from understudy.pipeline.stages.context import Context, cache_folder, rows_of, teacher_weights
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingNotes
 from understudy.run import Run
@@ -64,8 +64,10 @@ def run_job(
     """Train `config`'s model, and keep it in the stage's folder."""
     run, recipe = context.run, context.recipe
     session = session_of(context, config, weights, training)
-    teacher = None if job.method is None else teacher_weights(run, recipe)
-    return train_model(session, job, rows_of(run, "dev"), teacher_weights=teacher)
+    if job.method is None:
+        return train_model(session, job, rows_of(run, "dev"))
+    teacher, cache = teacher_weights(run, recipe), cache_folder(run, recipe)
+    return train_model(session, job, rows_of(run, "dev"), teacher_weights=teacher, teacher_cache=cache)
 
 
 def model_named(recipe: Recipe, name: str) -> ModelConfig:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import build
+from understudy.caching import cached_gives, check_cache
 from understudy.data.load import load_splits
 from understudy.errors import DataError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
@@ -104,6 +105,8 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
+        check_cache(recipe, teacher.template)
+        gives = cached_gives(recipe, gives)
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
     warnings = check_positions(recipe, rows, student, teacher)

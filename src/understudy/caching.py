@@ -1,0 +1,107 @@
+"""What a recipe keeps of its teacher, and the gate that stands before anything of it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.errors import ConfigError
+from understudy.losses.divergences import forward_kl, traits
+from understudy.models.head import head_of
+from understudy.recipe import DivergenceConfig, Recipe
+from understudy.recipe.own_arms import for_arm
+from understudy.teachers.cache.formats import SampledFormat, StatesFormat, TargetFormat, TopKFormat
+from understudy.tokens.template import Template
+from understudy.training.objectives.base import divergence_of
+from understudy.types import Gives
+
+
+def loss_temperatures(recipe: Recipe) -> tuple[float, ...]:
+    """The loss temperatures of the arms that read the teacher's signal, ascending."""
+    return tuple(sorted({for_arm(recipe, name).distil.temperature for name in recipe.signal_arms}))
+
+
+def cache_targets(recipe: Recipe, teacher: Any) -> TargetFormat:
+    """The format of the targets that a recipe keeps of its teacher.
+
+    Args:
+        recipe: with `teacher.cache`.
+        teacher: the teacher's model, which says how wide its head and its states are.
+    """
+    cache = recipe.local_teacher.cache
+    assert cache is not None, "the recipe keeps nothing of what its teacher says"
+    columns, width = head_of(teacher).weight.shape
+    temperatures = cache.temperatures or loss_temperatures(recipe)
+    if cache.targets == "states":
+        # Of states everything follows, at any temperature.
+        return StatesFormat(columns, (1.0,), width, cache.dtype)
+    count = min(cache.k, columns)
+    if cache.targets == "sampled":
+        return SampledFormat(columns, temperatures, count, cache.draws, cache.bits)
+    return TopKFormat(columns, temperatures, count, cache.bits)
+
+
+def cached_gives(recipe: Recipe, gives: Gives) -> Gives:
+    """What a teacher gives that is read from the recipe's cache, where it has one."""
+    cache = recipe.teacher.cache if recipe.teacher else None
+    return gives & (StatesFormat.gives if cache is None or cache.targets == "states" else TopKFormat.gives)
+
+
+def check_cache(recipe: Recipe, teacher: Template) -> None:
+    """Refuse a method or divergence that the recipe's cache has not enough for, before anything is written.
+
+    Raises:
+        ConfigError: names what is missing, and what to keep in its place.
+    """
+    cache, method = recipe.teacher.cache if recipe.teacher else None, recipe.distil
+    if cache is None or not recipe.signal_arms:
+        return
+    if teacher.candidates == "positions":
+        raise ConfigError(
+            "teacher.cache keeps distributions over a vocabulary, and this teacher points at positions",
+            hint="leave out teacher.cache",
+        )
+    if cache.temperatures and method.temperature not in cache.temperatures:
+        raise ConfigError(
+            f"teacher.cache.temperatures lacks {method.temperature:g}, the temperature of the loss",
+            hint="add it, or leave teacher.cache.temperatures out: it then holds what the arms need",
+        )
+    if cache.targets == "states":
+        if getattr(method, "published", False) and Gives.EMBEDDINGS in method.reads:
+            raise ConfigError(
+                f"{method.method} with published: true reads states of prompt and padding, which no cache keeps",
+                hint="leave out distil.published, or teacher.cache",
+            )
+        return
+    if method.reads not in Gives.TOP_K:
+        raise ConfigError(
+            f"distil.method {method.method} reads {method.reads.words}, and teacher.cache.targets {cache.targets} "
+            "keeps those of a few tokens",
+            hint="teacher.cache.targets: states keeps what every method needs",
+        )
+    if not isinstance(method, DivergenceConfig):
+        return
+    allowed = traits(divergence_of(method))
+    if cache.targets == "topk" and not allowed.takes_tail:
+        raise ConfigError(
+            f"{method.divergence} does not take the tail of a top-k target as one bucket",
+            hint="teacher.cache.targets: states, or another divergence",
+        )
+    if cache.targets == "sampled":
+        _check_sampled(recipe, method)
+
+
+def _check_sampled(recipe: Recipe, method: DivergenceConfig) -> None:
+    if len(loss_temperatures(recipe)) > 1:
+        raise ConfigError(
+            "sampled targets are drawn at one temperature, and the arms of this recipe compare at several",
+            hint="teacher.cache.targets: topk keeps the tail's mass for each",
+        )
+    divergence = divergence_of(method)
+    if divergence is not forward_kl:
+        raise ConfigError(
+            f"{method.divergence} is not linear in the teacher's probabilities, so sampled targets are wrong for it on "
+            "average too; they are right for forward_kl",
+            hint="teacher.cache.targets: topk takes the tail as one bucket"
+            if traits(divergence).takes_tail
+            else "teacher.cache.targets: states keeps what every method needs",
+        )
