@@ -133,7 +133,7 @@ CACHED = (
     *("sampled, 8 and 24 drawn", "sampled, 8 and 100 drawn", "raw top-k, k = 50, bfloat16"),
     *("DistillKit, budget", "ours", "DistillKit, recommended", "ours"),
 )
-"""Which targets of a cache the page shows; `ours` is the record that was made to be no larger than the one before it."""
+"""Which targets of a cache the page shows; `ours` is made to be no larger than the one before it."""
 
 
 def cached_targets(document: Mapping[str, Any], _: str) -> list[str]:

@@ -16,7 +16,8 @@ import pytest
 from scipy import stats
 
 from understudy.files import read_json
-from understudy.grid.analysis import cell_figures, effects
+from understudy.grid.analysis import effects
+from understudy.grid.means import cell_figures
 from understudy.grid.table import TableRow
 from understudy.grid.telecom_study import findings, judge_choice
 from understudy.metrics.significance import adjusted

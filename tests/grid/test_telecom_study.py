@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from understudy.grid.analysis import cell_figures, effects, neighbours, reference_figures
+from understudy.grid.analysis import effects, neighbours
+from understudy.grid.means import cell_figures, reference_figures
 from understudy.grid.table import TableRow
 from understudy.grid.telecom_study import chosen_by_rouge, findings, study_axes, tail_probabilities
 from understudy.records import MetricInfo

@@ -8,17 +8,16 @@ like these.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from understudy.arms import ARMS, main_arm
+from understudy.arms import main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
 from understudy.grid.folder import GridFolder
-from understudy.grid.table import TableRow, arm_order, grid_table, unfinished
+from understudy.grid.means import SEED, cell_figures, reference_figures
+from understudy.grid.table import TableRow, grid_table, unfinished
 from understudy.grid.telecom_study import findings
 from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
 from understudy.metrics.significance import (
@@ -32,11 +31,8 @@ from understudy.metrics.significance import (
 from understudy.metrics.significance.factorial import Anova
 from understudy.pipeline.knowledge_report import taught_note
 from understudy.records import MetricInfo, Prediction
-from understudy.report.grid_inputs import AxisEffects, CellFigures, CellTest, GridAnalysis, ReferenceFigures, SeedMean
+from understudy.report.grid_inputs import AxisEffects, CellTest, GridAnalysis
 from understudy.run import Run
-
-SEED = "seed"
-DATA = "data"
 
 
 def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING) -> GridAnalysis:
@@ -87,88 +83,9 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def cell_of(row: TableRow) -> tuple[str, ...]:
-    """A run's levels without its seed."""
-    return tuple(label for axis, label in row.levels.items() if axis != SEED)
-
-
 def _axes(rows: Sequence[TableRow]) -> dict[str, list[str]]:
     """Axis → its levels, the seed left out."""
     return {axis: list(dict.fromkeys(row.levels[axis] for row in rows)) for axis in rows[0].levels if axis != SEED}
-
-
-def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> list[CellFigures]:
-    """Each cell: levels, seeds, and metric → mean over seeds with Student's interval; no interval for one seed.
-
-    mean ± t(n − 1) · s / √n. The seeds are all that this interval knows of: the questions are held fixed.
-    """
-    members_of: dict[tuple[str, ...], list[TableRow]] = {}
-    for row in rows:
-        members_of.setdefault(cell_of(row), []).append(row)
-    cells = []
-    for members in members_of.values():
-        levels = {axis: label for axis, label in members[0].levels.items() if axis != SEED}
-        figures = _seed_means(members, metrics, confidence)
-        cells.append(CellFigures(levels, tuple(row.seed for row in members), figures))
-    return cells
-
-
-def _seed_means(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> dict[str, SeedMean]:
-    """Metric → mean over the rows that have it; a metric that none has is left out."""
-    from scipy.stats import t
-
-    figures = {}
-    for metric in metrics:
-        values = [value for row in rows if (value := row.metrics.get(metric)) is not None]
-        if not values:
-            continue
-        average, n = mean(values), len(values)
-        spread = stdev(values) if n > 1 else None
-        reach = None if spread is None else float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
-        bounds = (None, None) if reach is None else (average - reach, average + reach)
-        figures[metric] = SeedMean(n, average, spread, *bounds, tuple(values))
-    return figures
-
-
-def reference_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> list[ReferenceFigures]:
-    """Teacher, student before training and baselines: each once for all cells whose answers are one and the same.
-
-    Args:
-        rows: of all arms; those of arms that a run trains are passed over.
-        metrics: which to show.
-        confidence: of Student's interval over seeds.
-    """
-    references = []
-    for arm in sorted({row.arm for row in rows if row.arm in ARMS and not ARMS[row.arm].trained}, key=arm_order):
-        rows_of_arm = [row for row in rows if row.arm == arm]
-        axes = _telling_axes(rows_of_arm)
-        members_of: dict[tuple[str, ...], dict[Path, TableRow]] = {}
-        for row in rows_of_arm:
-            members_of.setdefault(tuple(row.levels[axis] for axis in axes), {}).setdefault(_origin(row), row)
-        for labels, members in members_of.items():
-            seeds, figures = tuple(row.seed for row in members.values()), list(members.values())
-            levels = dict(zip(axes, labels, strict=True))
-            references.append(ReferenceFigures(arm, levels, seeds, _seed_means(figures, metrics, confidence)))
-    return references
-
-
-def _telling_axes(rows: Sequence[TableRow]) -> list[str]:
-    """The axes that an arm's answers depend on: without any of them, cells of one seed would differ."""
-    axes = [axis for axis in rows[0].levels if axis != SEED]
-    for axis in tuple(axes):
-        rest = [other for other in axes if other != axis]
-        origins: dict[tuple[str | int, ...], set[Path]] = {}
-        for row in rows:
-            origins.setdefault((row.seed, *(row.levels[other] for other in rest)), set()).add(_origin(row))
-        if all(len(found) == 1 for found in origins.values()):
-            axes = rest
-    return axes
-
-
-def _origin(row: TableRow) -> Path:
-    """The stage that a row's answers come from, which cells of a grid share: of a baseline, that of the data."""
-    stage = row.run / "stages" / DATA if row.predictions is None else row.predictions.parent
-    return stage.resolve()
 
 
 def _metric_facts(rows: Sequence[TableRow]) -> tuple[dict[str, MetricInfo], dict[str, str]]:
