@@ -174,12 +174,44 @@ def test_the_report_of_a_grid_agrees_with_its_table(finished_grid: House, tmp_pa
         assert test["difference"] == pytest.approx(a - b, abs=1e-9)
     assert {*result["not_measured"]} >= {"faithfulness", "bertscore_f1"}
     assert result["findings"] == []
-    assert len((tmp_path / "page.csv").read_text().splitlines()) == 1 + 8 * len(result["metrics"])
     assert "<h1>grid</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert stamps(folder) == before
     refused = command("grid", "report", str(folder), "--arm", "seqkd")
     assert refused.code == 1
     assert "no finished cell with an arm 'seqkd'" in refused.err
+
+
+def test_the_report_of_a_grid_has_teacher_and_majority_beside_its_cells(
+    finished_grid: House, tmp_path, command
+) -> None:
+    folder = folder_of(finished_grid)
+    outcome = command("grid", "report", str(folder), "--out", str(tmp_path / "page.html"), "--resamples", "200")
+    assert outcome.code == 0, outcome.err
+    references = read_json(tmp_path / "page.json")["references"]
+    assert [(one["arm"], one["levels"]) for one in references] == [
+        ("teacher", {"teacher.sft": "false"}),
+        ("teacher", {"teacher.sft": "true"}),
+        ("base_student", {}),
+        ("majority", {}),
+    ]
+    for one in references:
+        for row in grid_table(folder, [one["arm"]]):
+            if one["levels"].items() <= row.levels.items():
+                assert {name: mean["values"] for name, mean in one["metrics"].items()} == {
+                    name: [value] for name, value in row.metrics.items() if value is not None
+                }
+    with open(tmp_path / "page.csv", newline="", encoding="utf-8") as handle:
+        lines = list(csv.DictReader(handle))
+    arms = [line["arm"] for line in lines if line["metric"] == "chrf"]
+    assert arms == ["distilled"] * 8 + ["teacher"] * 2 + ["base_student", "majority"]
+    [majority] = [line for line in lines if (line["arm"], line["metric"]) == ("majority", "chrf")]
+    assert float(majority["mean"]) == references[-1]["metrics"]["chrf"]["mean"]
+    assert (majority["teacher.sft"], majority["low"]) == ("", "")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Teacher (teacher.sft true)" in page
+    again = command("report", str(tmp_path / "page.json"), "--out", str(tmp_path / "again.html"))
+    assert again.code == 0, again.err
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
 
 
 # -- a second call ---------------------------------------------------------------------------------------------------

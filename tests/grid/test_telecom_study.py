@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from understudy.grid.analysis import cell_figures, effects, neighbours
+from understudy.grid.analysis import effects, neighbours
+from understudy.grid.means import cell_figures, reference_figures
 from understudy.grid.table import TableRow
-from understudy.grid.telecom_study import chosen_by_rouge, findings, study_axes
+from understudy.grid.telecom_study import chosen_by_rouge, findings, study_axes, tail_probabilities
 from understudy.records import MetricInfo
 
 AXES = {
@@ -121,12 +123,49 @@ def test_checkpoints_are_judged_where_a_development_loss_was_computed() -> None:
     finding = chosen_by_rouge([rises] * 8, 0.05)
     assert finding.verdict == "holds"
     assert finding.rows[0].difference == pytest.approx(0.2)
-    assert finding.rows[0].p == pytest.approx(1 / 2**8)
+    # Two evaluations: a blind choice misses in one half, so eight of eight have 1/2⁸, and Holm doubles it.
+    assert [(row.p, row.p_holm) for row in finding.rows[1:]] == [
+        (pytest.approx(1 / 2**8), pytest.approx(2 / 2**8)),
+        (pytest.approx(1.0), pytest.approx(1.0)),
+    ]
     assert chosen_by_rouge([falls] * 8, 0.05).verdict == "does not hold"
     assert chosen_by_rouge([rises, falls] * 4, 0.05).verdict == "cannot be told"
     unmeasured = chosen_by_rouge([[{"step": 10, "eval_rougeL": 0.2}, {"step": 20, "eval_rougeL": 0.4}]], 0.05)
     assert (unmeasured.verdict, unmeasured.rows) == ("cannot be told", ())
     assert "In 1 of 1 runs" in unmeasured.why
+
+
+def test_the_loss_is_held_against_a_choice_that_is_blind() -> None:
+    """By hand: of three evaluations a blind choice misses the one best text in 2/3, one of two equals in 1/3."""
+    missed = curve((1.0, 0.2), (1.5, 0.3), (1.6, 0.4))
+    found = curve((1.6, 0.2), (1.5, 0.3), (1.0, 0.4))
+    two_best = curve((1.6, 0.2), (1.5, 0.4), (1.0, 0.4))
+    finding = chosen_by_rouge([missed, found, two_best], 0.05)
+    assert finding.counts is not None
+    assert finding.counts.to_dict() == {
+        "runs": 3,
+        "missed": 1,
+        "missed_as_loss_rose": 1,
+        "blind": [pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(1 / 3)],
+    }
+    # P(X = 0) = 1/3 · 1/3 · 2/3 = 2/27 and P(X = 1) = 2 · (2/3 · 1/3 · 2/3) + 1/3 · 1/3 · 1/3 = 9/27.
+    assert [row.p for row in finding.rows] == [None, pytest.approx(25 / 27), pytest.approx(11 / 27)]
+    assert finding.verdict == "cannot be told"
+    assert "a blind choice would miss it in 1.7" in finding.why
+    # A loss that is as good as blind, two thirds of three evaluations: one half would have called this a finding.
+    assert chosen_by_rouge([missed] * 32 + [found] * 16, 0.05).verdict == "cannot be told"
+    assert chosen_by_rouge([missed] * 44 + [found] * 4, 0.05).verdict == "holds"
+    # Where all texts are alike nothing can be missed.
+    flat = chosen_by_rouge([curve((1.0, 0.0), (1.5, 0.0))], 0.05)
+    assert (flat.verdict, [row.p for row in flat.rows[1:]]) == ("cannot be told", [1.0, 1.0])
+
+
+@given(st.integers(1, 60), st.integers(1, 59), st.integers(0, 60))
+def test_with_one_chance_for_all_the_tails_are_the_binomials(n: int, sixtieths: int, successes: int) -> None:
+    successes, chance = min(successes, n), sixtieths / 60
+    more, less = tail_probabilities(successes, [chance] * n)
+    assert more == pytest.approx(stats.binom.sf(successes - 1, n, chance), rel=1e-9)
+    assert less == pytest.approx(stats.binom.cdf(successes, n, chance), rel=1e-9)
 
 
 # -- effects and cells -----------------------------------------------------------------------------------------------
@@ -164,6 +203,30 @@ def test_cells_have_the_mean_and_students_interval_over_seeds() -> None:
     assert figures.high - figures.mean == pytest.approx(4.302653 * stdev(values) / 3**0.5, rel=1e-6)
     [alone] = cell_figures(rows[:1], ["rougeL"], 0.95)
     assert (alone.metrics["rougeL"].low, alone.seeds) == (None, (0,))
+
+
+def test_what_cells_share_is_one_reference_and_counts_once() -> None:
+    """The teacher as it came has one set of answers for all seeds, a fine-tuned one its own for each seed."""
+    values = {"0": 0.5, "1": 0.6, "2": 0.7}
+    rows = []
+    for cell in grid(lambda at: 0.4):
+        seed, tuned = cell.levels["seed"], teacher(dict(cell.levels))
+        stage = Path(f"stages/teacher-{seed}" if tuned else "stages/teacher")
+        score = values[seed] if tuned else 0.25
+        rows.append(cell)
+        rows.append(TableRow(cell.levels, cell.seed, "teacher", {"rougeL": score}, cell.run, stage / "answers"))
+        rows.append(TableRow(cell.levels, cell.seed, "majority", {"rougeL": 0.1}, Path("cell"), None))
+    untuned, tuned, majority = reference_figures(rows, ["rougeL", "bleu"], 0.95)
+    assert [(one.arm, one.levels) for one in (untuned, tuned, majority)] == [
+        ("teacher", {"teacher.sft": "false"}),
+        ("teacher", {"teacher.sft": "true"}),
+        ("majority", {}),
+    ]
+    assert [one.metrics["rougeL"].values for one in (untuned, tuned, majority)] == [(0.25,), (0.5, 0.6, 0.7), (0.1,)]
+    assert [one.seeds for one in (untuned, tuned, majority)] == [(0,), (0, 1, 2), (0,)]
+    # sd is 0.1; t(0.975, 2) from a table.
+    assert tuned.metrics["rougeL"].high == pytest.approx(0.6 + 4.302653 * 0.1 / 3**0.5)
+    assert untuned.metrics["rougeL"].high is None
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=4))

@@ -1,6 +1,7 @@
 """Recorded outputs: the published ones of a 540B teacher as a whole, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,8 @@ from understudy.types import Example, Knowledge, Provenance
 CHOICES = ("aquarium", "zoo", "old skyscaper", "museum", "pond")
 WHOLE = {"step": "explain", "text": "x", "reasons": []}
 STUDY = "commonsense/distilling_step_by_step"
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+OUTPUTS = json.loads((RESULTS / "recorded_rationales.json").read_text(encoding="utf-8"))["tables"]["outputs"]["rows"]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +79,10 @@ def test_published_accuracies_of_the_teacher_come_out(palm, shared):
             direct += right and tail.startswith("(")
         assert (row.text is None) == isinstance(output, str)
     num = len(examples)
-    assert round(100 * contained / num, 1) == 77.9
-    assert round(100 * direct / num, 1) == 75.8
-    assert round(100 * first / num, 1) == 76.8
     strict = figures(rows, examples)["explain_blind"]
-    assert round(100 * strict.leads_to_gold * strict.written / num, 1) == 75.4
+    found = [len(rows) - 3, contained, direct, first, strict.leads_to_gold * strict.written]
+    assert [round(100 * share / num, 1) for share in found[1:]] == [77.9, 75.8, 76.8, 75.4]
+    assert [row["share"] for row in OUTPUTS[:5]] == pytest.approx([count / num for count in found])
 
 
 def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
@@ -98,15 +100,18 @@ def test_recorded_outputs_are_taken_over_and_sifted(palm, shared, tmp_path):
 
 
 def test_what_the_filter_takes_of_the_whole_recording_and_what_the_texts_are_like(palm, shared, tmp_path):
-    """The figures in docs/results.md."""
+    """The figures of docs/results.md, as docs/results/recorded_rationales.json has them."""
     examples, _ = palm
     config = GenerateConfig(steps=("explain_blind",), filter=FilterConfig(leads_to_answer=True))
     step = import_recorded(shared / STUDY / "palm", examples, config, tmp_path).steps["explain_blind"]
     assert (step.asked, step.written, step.kept) == (9741, 9738, 7341)
     assert step.rejected == {"answer": 2394, "restates": 3}
     texts = figures(read_step(tmp_path, "explain_blind"), examples)["explain_blind"]
-    assert (round(texts.words_mean, 1), texts.words_median) == (24.3, 24)
-    assert (round(texts.distractors_mean, 2), round(texts.names_answer, 3)) == (0.22, 0.586)
+    answer, restates, kept, words, distractors, names = OUTPUTS[5:]
+    assert [row["count"] for row in (OUTPUTS[0], answer, restates, kept)] == [9738, 2394, 3, 7341]
+    assert (words["words_mean"], words["words_median"]) == pytest.approx((texts.words_mean, texts.words_median))
+    assert distractors["number"] == pytest.approx(texts.distractors_mean)
+    assert names["share"] == pytest.approx(texts.names_answer)
 
 
 def test_human_explanations_are_joined_by_id(palm, shared):

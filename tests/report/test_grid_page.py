@@ -21,6 +21,7 @@ from understudy.report.grid_inputs import (
     CellTest,
     FindingRow,
     GridAnalysis,
+    ReferenceFigures,
     SeedMean,
     StudyFinding,
 )
@@ -138,7 +139,9 @@ def test_figures_stand_on_the_page_on_one_scale(tmp_path: Path) -> None:
 def test_it_fetches_nothing_and_escapes_names(tmp_path: Path) -> None:
     cells = [replace(cell, levels={EVIL: EVIL + cell.levels["method"]}) for cell in ANALYSIS.cells]
     test = replace(TEST, axis=EVIL, level_a=EVIL, others={EVIL: EVIL})
+    reference = ReferenceFigures(EVIL, {EVIL: EVIL}, (0,), {"bleu": figures(1.0)})
     evil = replace(ANALYSIS, name=EVIL, axes={EVIL: [EVIL]}, notes=[EVIL], cells=cells, tests=[test])
+    evil = replace(evil, references=[reference])
     page = written(evil, tmp_path)
     assert "<script" not in page
     assert "<img" not in page

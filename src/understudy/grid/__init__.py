@@ -10,7 +10,8 @@ run_grid.py      which stages are missing, in which order; failures
 run_job.py       one stage, wherever it runs; worker.py is what a launcher starts
 engines.py       who runs jobs: local_engine.py (processes of this machine), ray_engine.py
 status.py  table.py   what there is so far, from files alone
-analysis.py           means over seeds, effects of the axes, cell against cell
+means.py              means over seeds, of the cells and of teacher and baselines beside them
+analysis.py           effects of the axes, cell against cell, all that the report says
 telecom_study.py      the telecom study's findings, each with its test
 ```
 

@@ -8,16 +8,15 @@ like these.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from understudy.arms import main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
 from understudy.grid.folder import GridFolder
+from understudy.grid.means import SEED, cell_figures, reference_figures
 from understudy.grid.table import TableRow, grid_table, unfinished
 from understudy.grid.telecom_study import findings
 from understudy.metrics.registry import EMBEDDING, JUDGED, METRICS, STUDY_METRICS
@@ -32,10 +31,8 @@ from understudy.metrics.significance import (
 from understudy.metrics.significance.factorial import Anova
 from understudy.pipeline.knowledge_report import taught_note
 from understudy.records import MetricInfo, Prediction
-from understudy.report.grid_inputs import AxisEffects, CellFigures, CellTest, GridAnalysis, SeedMean
+from understudy.report.grid_inputs import AxisEffects, CellTest, GridAnalysis
 from understudy.run import Run
-
-SEED = "seed"
 
 
 def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFAULT_RESAMPLING) -> GridAnalysis:
@@ -77,47 +74,18 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
         findings=findings(rows, metric_facts, curves(rows, arm), resampling.alpha),
         notes=notes,
         settings=resampling,
+        references=reference_figures(
+            [row for row in all_rows if row.arm != arm], list(metric_facts), resampling.confidence
+        ),
     )
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def cell_of(row: TableRow) -> tuple[str, ...]:
-    """A run's levels without its seed."""
-    return tuple(label for axis, label in row.levels.items() if axis != SEED)
-
-
 def _axes(rows: Sequence[TableRow]) -> dict[str, list[str]]:
     """Axis → its levels, the seed left out."""
     return {axis: list(dict.fromkeys(row.levels[axis] for row in rows)) for axis in rows[0].levels if axis != SEED}
-
-
-def cell_figures(rows: Sequence[TableRow], metrics: Sequence[str], confidence: float) -> list[CellFigures]:
-    """Each cell: levels, seeds, and metric → mean over seeds with Student's interval; no interval for one seed.
-
-    mean ± t(n − 1) · s / √n. The seeds are all that this interval knows of: the questions are held fixed.
-    """
-    from scipy.stats import t
-
-    members_of: dict[tuple[str, ...], list[TableRow]] = {}
-    for row in rows:
-        members_of.setdefault(cell_of(row), []).append(row)
-    cells = []
-    for members in members_of.values():
-        figures = {}
-        for metric in metrics:
-            values = [value for row in members if (value := row.metrics.get(metric)) is not None]
-            if not values:
-                continue
-            average, n = mean(values), len(values)
-            spread = stdev(values) if n > 1 else None
-            reach = None if spread is None else float(t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
-            bounds = (None, None) if reach is None else (average - reach, average + reach)
-            figures[metric] = SeedMean(n, average, spread, *bounds, tuple(values))
-        levels = {axis: label for axis, label in members[0].levels.items() if axis != SEED}
-        cells.append(CellFigures(levels, tuple(row.seed for row in members), figures))
-    return cells
 
 
 def _metric_facts(rows: Sequence[TableRow]) -> tuple[dict[str, MetricInfo], dict[str, str]]:

@@ -50,6 +50,23 @@ class CellFigures(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceFigures(Result):
+    """An arm that the grid trains nothing for (teacher, majority answer …) on the same questions.
+
+    Attributes:
+        arm: whose answers.
+        levels: axis → label, of the axes that make a difference to it.
+        seeds: of its answers; those that are one and the same count once.
+        metrics: metric → mean over these.
+    """
+
+    arm: str
+    levels: Mapping[str, str]
+    seeds: tuple[int, ...]
+    metrics: Mapping[str, SeedMean]
+
+
+@dataclass(frozen=True, slots=True)
 class AxisEffects:
     """Which axes move a metric.
 
@@ -144,6 +161,23 @@ class FindingRow(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointCounts(Result):
+    """In how many runs the checkpoint of the least development loss is not the one with the best text.
+
+    Attributes:
+        runs: number of runs in which both were measured at least twice.
+        missed: those in which the least loss misses the best text.
+        missed_as_loss_rose: of these, those in which the best text came after the least loss.
+        blind: of each run, the probability that a blind choice among its evaluations misses the best text.
+    """
+
+    runs: int
+    missed: int
+    missed_as_loss_rose: int
+    blind: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFinding(Result):
     """A finding of the telecom study, and whether it holds in this grid.
 
@@ -154,6 +188,7 @@ class StudyFinding(Result):
         rows: the figures.
         verdict: holds, does not hold, or cannot be told.
         why: the figures in words.
+        counts: what (d) counts; None for the others, and then absent from the file.
     """
 
     finding: str
@@ -162,6 +197,13 @@ class StudyFinding(Result):
     rows: tuple[FindingRow, ...]
     verdict: str
     why: str
+    counts: CheckpointCounts | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        fields = {name: finite_json(getattr(self, name)) for name in ("finding", "claim", "test", "rows")}
+        fields |= {"verdict": self.verdict, "why": self.why}
+        return fields if self.counts is None else {**fields, "counts": self.counts.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -181,6 +223,7 @@ class GridAnalysis:
         findings: those of the telecom study, where the grid has its axes.
         notes: what a reader has to know.
         settings: draws of the tests and level of the intervals.
+        references: teacher, student before training, majority answer; files of earlier releases have none.
     """
 
     name: str
@@ -195,6 +238,7 @@ class GridAnalysis:
     findings: Sequence[StudyFinding] = ()
     notes: Sequence[str] = ()
     settings: Resampling = field(default_factory=Resampling)
+    references: Sequence[ReferenceFigures] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -215,4 +259,5 @@ class GridAnalysis:
                 "alpha": self.settings.alpha,
                 "resamples": self.settings.draws,
             },
+            **({"references": [entry.to_dict() for entry in self.references]} if self.references else {}),
         }

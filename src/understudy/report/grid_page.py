@@ -14,8 +14,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from understudy.report.formatting import in_a_sentence, metric_label, number, p_text
-from understudy.report.grid_inputs import CellFigures, GridAnalysis, StudyFinding
+from understudy.report.formatting import arm_label, in_a_sentence, metric_label, number, p_text
+from understudy.report.grid_inputs import CellFigures, GridAnalysis, ReferenceFigures, SeedMean, StudyFinding
 from understudy.report.grid_plots import cells_plot
 from understudy.report.headline import Headline
 from understudy.report.page import write_page
@@ -38,14 +38,20 @@ def render_grid(analysis: GridAnalysis, path: str | os.PathLike[str]) -> None:
 
 
 def grid_csv(analysis: GridAnalysis) -> str:
-    """One line a cell and metric, on the metric's own scale; what is not known is empty."""
+    """One line a cell and metric, then one a reference and metric, on the metric's own scale.
+
+    What is not known is empty. The level of an axis that makes no difference to a reference is empty too.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*map(csv_cell, analysis.axes), "metric", "seeds", "mean", "sd", "low", "high"])
-    for entry in analysis.cells:
-        for metric, figures in entry.metrics.items():
+    writer.writerow([*map(csv_cell, analysis.axes), "arm", "metric", "seeds", "mean", "sd", "low", "high"])
+    lines = [(analysis.arm, entry.levels, entry.metrics) for entry in analysis.cells]
+    lines += [(entry.arm, entry.levels, entry.metrics) for entry in analysis.references]
+    for arm, levels, metrics in lines:
+        for metric, figures in metrics.items():
+            labels = [csv_cell(levels.get(axis, "")) for axis in analysis.axes]
             values = [figures.n, figures.mean, figures.sd, figures.low, figures.high]
-            writer.writerow([*map(csv_cell, entry.levels.values()), csv_cell(metric), *values])
+            writer.writerow([*labels, csv_cell(arm), csv_cell(metric), *values])
     return out.getvalue()
 
 
@@ -66,6 +72,7 @@ def view(analysis: GridAnalysis) -> dict[str, Any]:
         "axes": list(analysis.axes),
         "metrics": [metric_label(name) for name in metrics],
         "cells": [_cell(analysis, entry, metrics) for entry in analysis.cells],
+        "references": [_reference(analysis, entry, metrics) for entry in analysis.references],
         "not_measured": {metric_label(name): reason for name, reason in analysis.not_measured.items()},
         "plot": Markup(plot) if plot else "",
         "primary": in_a_sentence(metric_label(metric)),
@@ -107,15 +114,25 @@ def _points(analysis: GridAnalysis, metric: str, value: float | None, *, sign: b
 
 
 def _cell(analysis: GridAnalysis, entry: CellFigures, metrics: Sequence[str]) -> dict[str, Any]:
+    figures = _figures(analysis, entry.metrics, metrics)
+    return {"levels": list(entry.levels.values()), "seeds": len(entry.seeds), "figures": figures}
+
+
+def _reference(analysis: GridAnalysis, entry: ReferenceFigures, metrics: Sequence[str]) -> dict[str, Any]:
+    name = arm_label(entry.arm) + (f" ({_levels_text(entry.levels)})" if entry.levels else "")
+    return {"name": name, "seeds": len(entry.seeds), "figures": _figures(analysis, entry.metrics, metrics)}
+
+
+def _figures(analysis: GridAnalysis, means: Mapping[str, SeedMean], metrics: Sequence[str]) -> list[dict[str, str]]:
     figures = []
     for metric in metrics:
-        summary = entry.metrics.get(metric)
+        summary = means.get(metric)
         value = low = high = None
         if summary is not None:
             value, low, high = summary.mean, summary.low, summary.high
         bounds = "" if low is None else f"{_points(analysis, metric, low)} to {_points(analysis, metric, high)}"
         figures.append({"value": _points(analysis, metric, value), "bounds": bounds})
-    return {"levels": list(entry.levels.values()), "seeds": len(entry.seeds), "figures": figures}
+    return figures
 
 
 def _anova(analysis: GridAnalysis, metric: str) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from understudy.report.grid_inputs import (
     AxisEffects,
     CellFigures,
     CellTest,
+    CheckpointCounts,
     FindingRow,
     GridAnalysis,
+    ReferenceFigures,
     SeedMean,
     StudyFinding,
 )
@@ -41,12 +43,19 @@ def grid_analysis(saved: Json) -> GridAnalysis:
         findings=[_finding(finding) for finding in saved["findings"]],
         notes=saved["notes"],
         settings=Resampling(saved["settings"]["resamples"], saved["settings"]["confidence"]),
+        references=[
+            ReferenceFigures(entry["arm"], entry["levels"], tuple(entry["seeds"]), _means(entry["metrics"]))
+            for entry in saved.get("references", ())
+        ],
     )
 
 
 def _cell(cell: Json) -> CellFigures:
-    metrics = {name: SeedMean(**{**mean, "values": tuple(mean["values"])}) for name, mean in cell["metrics"].items()}
-    return CellFigures(cell["levels"], tuple(cell["seeds"]), metrics)
+    return CellFigures(cell["levels"], tuple(cell["seeds"]), _means(cell["metrics"]))
+
+
+def _means(metrics: Json) -> dict[str, SeedMean]:
+    return {name: SeedMean(**{**mean, "values": tuple(mean["values"])}) for name, mean in metrics.items()}
 
 
 def _effects(effects: Json) -> AxisEffects:
@@ -64,7 +73,10 @@ def _effects(effects: Json) -> AxisEffects:
 
 
 def _finding(finding: Json) -> StudyFinding:
-    return StudyFinding(**{**finding, "rows": tuple(FindingRow(**row) for row in finding["rows"])})
+    fields = {**finding, "rows": tuple(FindingRow(**row) for row in finding["rows"])}
+    if counts := finding.get("counts"):
+        fields["counts"] = CheckpointCounts(**{**counts, "blind": tuple(counts["blind"])})
+    return StudyFinding(**fields)
 
 
 def _floats(row: Json, *names: str) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""The tables of docs/results.md that are computed from the saved analyses of the two grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Json = Mapping[str, Any]
+LEVELS = {"false": "no", "true": "yes"}
+STUDY_METRICS = {
+    "exact_match": "exact match",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "bertscore_f1": "BERTScore",
+    "answer_similarity": "answer similarity",
+    "choice_accuracy": "choice accuracy",
+}
+SHOWN = tuple(STUDY_METRICS)[:-1]
+REFERENCES = {
+    ("teacher", "false"): "teacher as it came",
+    ("teacher", "true"): "teacher after SFT",
+    ("teacher", None): "teacher",
+    ("majority", None): "majority answer",
+    ("base_student", None): "student before training",
+}
+TRAININGS = ("answer-only", "MT", "MT revised", "MT+CF", "MT+CF revised", "CF", "CF revised")
+
+
+def study_cells(document: Json) -> list[str]:
+    """The telecom study: one line a cell, then teacher and majority answer."""
+    lines = [
+        "| teacher SFT | student SFT | vocabulary | algorithm | " + " | ".join(STUDY_METRICS[m] for m in SHOWN) + " |",
+        "|---" * (4 + len(SHOWN)) + "|",
+    ]
+    for cell in document["cells"]:
+        levels = [LEVELS.get(label, label) for label in cell["levels"].values()]
+        lines.append(f"| {' | '.join([*levels, *_means(document, cell, SHOWN, intervals=('rougeL',))])} |")
+    for (arm, tuned), name in REFERENCES.items():
+        for entry in document["references"]:
+            if (entry["arm"], entry["levels"].get("teacher.sft")) == (arm, tuned) and arm != "base_student":
+                lines.append(f"| *{name}* | | | | {' | '.join(_means(document, entry, SHOWN))} |")
+    return lines
+
+
+def commonsense_cells(document: Json) -> list[str]:
+    """The grid of explanations: one line a training, then teacher, majority answer and student before training."""
+    metrics = ("exact_match", "choice_accuracy")
+    lines = ["| training | exact match | choice accuracy (chance 25) |", "|---|---|---|"]
+    cells = {cell["levels"]["training"]: cell for cell in document["cells"]}
+    assert cells.keys() == set(TRAININGS)
+    lines += [f"| {name} | {' | '.join(_means(document, cells[name], metrics, metrics))} |" for name in TRAININGS]
+    for (arm, tuned), name in REFERENCES.items():
+        for entry in document["references"]:
+            if tuned is None and entry["arm"] == arm:
+                lines.append(f"| *{name}* | {' | '.join(_means(document, entry, metrics))} |")
+    return lines
+
+
+def _means(document: Json, entry: Json, metrics: Sequence[str], intervals: Sequence[str] = ()) -> list[str]:
+    """Means in points, of some metrics with their interval."""
+    texts = []
+    for metric in metrics:
+        mean, text = entry["metrics"][metric], ""
+        if metric in intervals:
+            text = " [" + ", ".join(points(document, metric, mean[name]) for name in ("low", "high")) + "]"
+        texts.append(points(document, metric, mean["mean"]) + text)
+    return texts
+
+
+def points(document: Json, metric: str, value: float, sign: str = "") -> str:
+    """A figure on 0 to 100, with one decimal and a real minus sign."""
+    return f"{100 / document['metrics'][metric]['maximum'] * value:{sign}.1f}".replace("-", "−")
+
+
+def study_findings(document: Json) -> list[str]:
+    """The study's findings, each with the figures of its test."""
+    findings = {finding["finding"]: finding for finding in document["findings"]}
+    texts = {"a": _teacher(document), "b": _both(document), "c": _vocabulary(document), "d": _checkpoints(document)}
+    claims = {
+        "a": "with one vocabulary, SFT of the teacher helps for each algorithm and metric",
+        "b": "SFT of both is best overall",
+        "c": "the significance of SFT of both depends on the vocabulary",
+        "d": "choose checkpoints by ROUGE-L, not by loss: the loss rises while the text gets better",
+    }
+    lines = ["| finding | here | by which test |", "|---|---|---|"]
+    return lines + [
+        f"| ({name}) {claims[name]} | **{findings[name]['verdict']}** | {texts[name]} |" for name in findings
+    ]
+
+
+def _rows(document: Json, finding: str) -> list[Json]:
+    return next(one for one in document["findings"] if one["finding"] == finding)["rows"]
+
+
+def _clear(document: Json, row: Json) -> bool:
+    return row["p_holm"] < document["settings"]["alpha"]
+
+
+def _count(number: int, whole: int) -> str:
+    return "none" if number == 0 else f"all {number}" if number == whole else str(number)
+
+
+def _teacher(document: Json) -> str:
+    rows = _rows(document, "a")
+    ahead = [row for row in rows if row["difference"] > 0]
+    clear = sum(_clear(document, row) for row in ahead)
+    return (
+        f"ahead in {len(ahead)} of {len(rows)} combinations of algorithm and metric, significantly in "
+        f"{_count(clear, len(rows))} (ANOVA over runs, Holm)"
+    )
+
+
+def _both(document: Json) -> str:
+    rows = _rows(document, "b")
+    metrics = list(document["metrics"])
+    best = sum(all(row["difference"] > 0 for row in rows if row["metric"] == metric) for metric in metrics)
+    clear = [row for row in rows if _clear(document, row)]
+    in_favour = [row for row in clear if row["difference"] > 0]
+    against = {name: [row for row in in_favour if row["what"] == f"both − {name}"] for name in LEVELS_OF_TUNING}
+    everywhere = [LEVELS_OF_TUNING[name] for name, found in against.items() if len(found) == len(metrics)]
+    [alone] = against["teacher"]
+    return (
+        f"the highest mean on {best} of {len(metrics)} metrics; of {len(rows)} Tukey differences {len(in_favour)} "
+        f"significantly in favour, {_count(len(clear) - len(in_favour), 0)} against. Against SFT of "
+        f"{' and of '.join(everywhere)} it is clear everywhere; against SFT of the teacher alone on "
+        f"{STUDY_METRICS[alone['metric']]} only ({points(document, alone['metric'], alone['difference'], '+')}, "
+        f"p = {alone['p_holm']:.4f})"
+    )
+
+
+LEVELS_OF_TUNING = {"neither": "neither", "student": "the student alone", "teacher": "the teacher alone"}
+
+
+def _vocabulary(document: Json) -> str:
+    rows = [row for row in _rows(document, "c") if row["what"] == "interaction"]
+    largest = max(rows, key=lambda row: row["p_holm"])
+    terms = [term for anova in document["anova"].values() for term in anova["terms"]]
+    student = min(term["p_value"] for term in terms if term["name"] == "student.sft × vocabulary")
+    assert all(term["p_holm"] < 0.05 for term in terms if term["name"] == "teacher.sft × vocabulary")
+    assert student > 0.1
+    return (
+        "interaction of who was fine-tuned (neither, student, teacher, both) with the vocabulary significant on "
+        f"{sum(_clear(document, row) for row in rows)} of {len(rows)} metrics (Holm; the largest p is "
+        f"{largest['p_holm']:.3f}, {STUDY_METRICS[largest['metric']]}). It is the teacher's SFT that helps less across "
+        "vocabularies; the student's does not depend on them measurably (p > 0.1 before Holm)"
+    )
+
+
+def _checkpoints(document: Json) -> str:
+    shortfall, more, less = _rows(document, "d")
+    counts = next(one for one in document["findings"] if one["finding"] == "d")["counts"]
+    return (
+        f"the least development loss misses the best ROUGE-L in {counts['missed']} of {counts['runs']} runs, in "
+        f"{counts['missed_as_loss_rose']} because it had risen; a blind choice among their three evaluations would "
+        f"miss it in {sum(counts['blind']):.0f}; {points(document, 'rougeL', shortfall['difference'])} points of "
+        "ROUGE-L lost on average, on the rows that chose the checkpoint (exact test: more often than a blind choice, "
+        f"p = {more['p_holm']:.3f}; less often, p = {_scientific(less['p_holm'])}; Holm)"
+    )
+
+
+def _scientific(value: float) -> str:
+    digits, exponent = f"{value:.0e}".split("e")
+    powers = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"{digits} · 10{str(int(exponent)).translate(powers)}"
