@@ -79,7 +79,7 @@ def contents_of(name: str) -> str | None:
     """A fingerprint of the file or folder; None where there is none (a hub id, an embedded model)."""
     path = Path(name).expanduser()
     if path.is_file():
-        return fingerprint_file(path)
+        return fingerprint_folder(path) if path.suffix.lower() == ".gguf" else fingerprint_file(path)
     if path.is_dir():
         return fingerprint_folder(path) if (path / "config.json").is_file() else fingerprint_tree(path)
     return None

@@ -124,9 +124,9 @@ def check_rows(
 
 
 def model_folders(recipes: Sequence[Recipe]) -> tuple[ModelFolder, ...]:
-    """The folders that the models come from, with their fingerprints; a model of the hub has none."""
+    """The folders and files that the models come from, with their fingerprints; a model of the hub has none."""
     configs = [config for recipe in recipes for config in (recipe.teacher, recipe.student) if config]
     folders = {Path(resolve(config.model)) for config in configs}
     return tuple(
-        ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.is_dir()
+        ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.exists()
     )

@@ -36,7 +36,7 @@ def teacher_identity(
     """
     source = weights or resolve(config.model)
     folder = Path(source)
-    named = fingerprint_folder(folder) if folder.is_dir() else f"{source}@{revision_of(config, source)}"
+    named = fingerprint_folder(folder) if folder.exists() else f"{source}@{revision_of(config, source)}"
     tokenizer = template.tokenizer
     vocabulary = fingerprint([sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.all_special_tokens))])
     identity = {
