@@ -39,7 +39,8 @@ class Ensemble:
         mean: Literal["probabilities", "log_probabilities"] = "probabilities",
         by_confidence: bool = False,
     ) -> None:
-        self.teachers, self.shares, self.mean, self.by_confidence = list(teachers), shares, mean, by_confidence
+        self.teachers, self.shares, self.by_confidence = list(teachers), shares, by_confidence
+        self.mean: Literal["probabilities", "log_probabilities"] = mean
 
     @property
     def gives(self) -> Gives:
