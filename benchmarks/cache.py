@@ -6,10 +6,10 @@ python benchmarks/cache.py --gigabytes 1            # the memory row reads so mu
 ```
 
 `step` sets a step that learns `kd` from a cache beside a step of plain fine-tuning of the same student, turn by turn in
-one process, without optimiser; a step with a live teacher stands beside. `write` and `read` handle records of one
-vocabulary of 151,936 and set raw top-k in Parquet (ids int32, log-probabilities float16, one row a text) beside. `memory`
-reads a cache row by row in random order and tells by how much the process grew. How close stored targets are to what
-they store, `benchmarks/cache_targets.py` says.
+one process, without optimiser; a step with a live teacher stands beside. `write` and `read` handle records of a
+vocabulary of 151,936 and set raw top-k in Parquet (ids int32, log-probabilities float16, one row a text) beside.
+`memory` reads a cache row by row in random order and tells by how much the process grew. How close stored targets are
+to what they store, `benchmarks/cache_targets.py` says.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _write(arguments: argparse.Namespace) -> dict:
             disk = 4000 * ROW_TOKENS / (time.perf_counter() - start)
         rate = len(records) / statistics.median(heads)
         lines.append(
-            f"k = {k}: {rate:,.0f} tokens/s from states through the head to records ({len(records) / bare:,.0f} of head "
-            f"and top-k alone); {disk:,.0f} tokens/s from records to the disk"
+            f"k = {k}: {rate:,.0f} tokens/s from states through the head to records, {len(records) / bare:,.0f} of "
+            f"head and top-k alone; {disk:,.0f} tokens/s from records to the disk"
         )
     return {"lines": lines}
 
@@ -132,7 +132,9 @@ def _read(arguments: argparse.Namespace) -> dict:
                     writer.add(Key(row, row), records)
             ids = signal.ids.int().numpy().reshape(-1).tolist()
             logp = signal.logp.half().numpy().reshape(-1).tolist()
-            table = pyarrow.table({"ids": [ids] * 200, "logp": pyarrow.array([logp] * 200, pyarrow.list_(pyarrow.float16()))})
+            table = pyarrow.table(
+                {"ids": [ids] * 200, "logp": pyarrow.array([logp] * 200, pyarrow.list_(pyarrow.float16()))}
+            )
             pyarrow.parquet.write_table(table, folder / "raw.parquet", row_group_size=16)
             raw = (folder / "raw.parquet").stat().st_size / (200 * ROW_TOKENS)
             reader, ours, theirs = Reader(Index(folder, targets.record_bytes)), [], []

@@ -17,15 +17,16 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this very hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`-n`), a file's tests stay with one worker, and so do all that look at one finished run.
+    """Files that run whole recipes come first.
 
-    What a file makes once is made once; a run of a minute is not made by every worker anew.
+    Side by side (`-n 2 --dist loadfile`), each file goes to one worker: what it makes once is made once. Those that
+    take minutes must not be the last ones, at which all but one worker would wait.
     """
-    for item in items:
-        runs = [name for name in ("finished_grid", "finished") if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else str(item.path)))
+    items.sort(key=lambda item: not (item.path.parent.name in ("cli", "docs") or item.path.stem in WHOLE_RECIPES))
+
+
+WHOLE_RECIPES = ("test_recipes_shipped", "test_api", "test_reduction", "test_kills", "test_screenshots")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from understudy.errors import (
     UnderstudyError,
     VocabularyMismatch,
     did_you_mean,
+    listed,
     unknown,
 )
 
@@ -63,3 +64,16 @@ def test_an_unknown_name_is_met_with_the_nearest_and_with_all() -> None:
 def test_advice_in_a_line_has_the_nearest_or_all() -> None:
     assert did_you_mean("temprature", ["steps", "loss_temperature"]) == "did you mean `loss_temperature`?"
     assert did_you_mean("zzz", ["steps", "epochs"]) == "known here: steps, epochs"
+
+
+def test_a_list_of_a_users_names_is_cut() -> None:
+    assert listed([]) == "none"
+    assert listed(["a", "", 2]) == "a, 2"
+    assert listed(["a", "b"], separator=" and ") == "a and b"
+    assert listed("abcd", most=4) == "a, b, c, d"
+    assert listed("abcde", most=4) == "a, b, c, d … and 1 more"
+    assert listed(["x" * 61, "y" * 60]) == f"{'x' * 59}…, {'y' * 60}"
+    names = [f"{'k' * 100}{n}" for n in range(10_000)]
+    assert len(listed(names)) < 800
+    assert len(str(unknown("field", "k" * 100_000, names))) < 5000
+    assert len(did_you_mean("zzz", names)) < 3000

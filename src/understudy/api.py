@@ -22,6 +22,7 @@ from understudy.run import Run
 if TYPE_CHECKING:
     from understudy.evaluation.compare import Comparison
     from understudy.evaluation.evaluate import Evaluation
+    from understudy.evaluation.prediction_files import FileOptions
 
 Source = Recipe | Mapping[str, Any] | str | os.PathLike[str]
 """A recipe, its mapping, its file, or the name of a shipped one."""
@@ -106,7 +107,8 @@ def evaluate(
     source: Answers,
     *,
     metrics: str | Sequence[str] | None = None,
-    references: Sequence[Path] = (),
+    references: Sequence[str | Path] = (),
+    files: FileOptions | None = None,
     config: EvaluateConfig | None = None,
 ) -> Evaluation:
     """Score every arm of a run, or a file of predictions of any tool: values, intervals, signatures.
@@ -115,6 +117,7 @@ def evaluate(
         source: what answered.
         metrics: `all`, `text` (those without a model), or names. Default: those of the run's own report; of files all.
         references: files with right answers, where the predictions hold none.
+        files: how files are read: columns, format of `references`, marks of final answers.
         config: models, judge and resamples. Default: as the run's recipe has them.
 
     Raises:
@@ -130,7 +133,10 @@ def evaluate(
     chosen = _metrics(names, config, metrics)
     resampling = Resampling(config.resamples, config.confidence)
     return evaluation(
-        read_systems(names, references=references), chosen, metric_models_of(config), resampling=resampling
+        read_systems(names, references=references, options=files),
+        chosen,
+        metric_models_of(config),
+        resampling=resampling,
     )
 
 
@@ -139,7 +145,8 @@ def compare(
     metrics: str | Sequence[str] | None = None,
     arm: str | None = None,
     baseline: str | None = None,
-    references: Sequence[Path] = (),
+    references: Sequence[str | Path] = (),
+    files: FileOptions | None = None,
     config: EvaluateConfig | None = None,
 ) -> Comparison:
     """Set runs, arms or files of predictions side by side; one run alone compares its arms.
@@ -150,6 +157,7 @@ def compare(
         arm: which one to take of each run. Default: distilled.
         baseline: test every system against this one only.
         references: files with right answers, where the predictions hold none.
+        files: how files are read: columns, format of `references`, marks of final answers.
         config: models, judge and resamples. Default: as the first run's recipe has them.
 
     Raises:
@@ -164,7 +172,8 @@ def compare(
     names = [_name(source) for source in sources]
     config = config or config_of(names)
     chosen = _metrics(names, config, metrics)
-    scored = score_systems(read_systems(names, arm=arm, references=references), chosen, metric_models_of(config))
+    systems = read_systems(names, arm=arm, references=references, options=files)
+    scored = score_systems(systems, chosen, metric_models_of(config))
     resampling = Resampling(config.resamples, config.confidence)
     return comparison.compare(scored, baseline=baseline, resampling=resampling)
 

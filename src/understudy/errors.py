@@ -78,6 +78,36 @@ class RunError(UnderstudyError):
     """A run folder, a stage or the machine under it failed."""
 
 
+MOST_LISTED = 12
+"""Names of a user's own that one line lists: a file may have 10,000 keys."""
+MOST_CHARACTERS = 60
+"""Longest name in a line; of a longer one its beginning is shown."""
+
+
+_MOST_KNOWN = 40
+
+
+def listed(
+    names: Iterable[object], most: int = MOST_LISTED, *, separator: str = ", ", longest: int = MOST_CHARACTERS
+) -> str:
+    """Names in a line, the first of them where there are many: `a, b … and 9,998 more`; `none` where there is none.
+
+    Args:
+        names: whatever a user, a file or a model brought; empty ones are left out.
+        most: how many are shown.
+        separator: what stands between them.
+        longest: how many characters are shown of one.
+    """
+    filled = [shortened(name, longest) for name in map(str, names) if name]
+    more = f" … and {len(filled) - most:,} more" if len(filled) > most else ""
+    return (separator.join(filled[:most]) or "none") + more
+
+
+def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+    """A text of somebody else's as a message shows it, cut where it is long."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
     """The known name that a mistyped one most resembles; empty where none comes near.
 
@@ -93,7 +123,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Advice about a mistyped name: the nearest known one, or where none comes near all of them."""
     known = list(known)
     near = nearest(name, known)
-    return f"did you mean `{near}`?" if near else f"known here: {', '.join(known)}"
+    return f"did you mean `{near}`?" if near else f"known here: {listed(known, _MOST_KNOWN)}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> ConfigError:
@@ -109,5 +139,5 @@ def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "", hint
     known = list(known)
     near = nearest(name, known)
     parts = [f"did you mean `{near}`?"] if near else []
-    parts.append(f"known: {', '.join(known)}" + (f"; {hint}" if hint else ""))
-    return ConfigError(f"{where + ': ' if where else ''}there is no {kind} {name!r}", hint=" ".join(parts))
+    parts.append(f"known: {listed(known, _MOST_KNOWN)}" + (f"; {hint}" if hint else ""))
+    return ConfigError(f"{where + ': ' if where else ''}there is no {kind} {shortened(name)!r}", hint=" ".join(parts))

@@ -158,6 +158,11 @@ class Splits:
         """All rows, role by role."""
         return (*self.train, *self.unlabelled, *self.dev, *self.test)
 
+    @property
+    def by_role(self) -> dict[str, tuple[Example, ...]]:
+        """The rows of each role."""
+        return {"train": self.train, "unlabelled": self.unlabelled, "dev": self.dev, "test": self.test}
+
 
 class Tokens(TypedDict):
     """What one model reads, with its target positions beside it.

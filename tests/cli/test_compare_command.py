@@ -278,6 +278,45 @@ def test_scores_of_plain_files_need_no_torch(tmp_path: Path) -> None:
     assert not loaded & {"torch", "transformers"}
 
 
+def test_right_answers_of_any_layout_with_columns_marks_and_options(tmp_path: Path, good: Good) -> None:
+    """Three files of one exam, each in another form, against a table in columns of one's own."""
+    rows = ["Nr,Frage,Option A,Option B,Antwort", *(f"q{n},Which {n}?,Rome,Paris,B" for n in range(4))]
+    (tmp_path / "exam.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (tmp_path / "byid.json").write_text(
+        json.dumps({f"q{n}": text for n, text in enumerate(["B", "(b)", "Paris", "A"])})
+    )
+    lines = [json.dumps({"question": f"Which {n}?", "prediction": f"Hm. #### {'AB'[n % 2]}"}) for n in (3, 2, 1, 0)]
+    (tmp_path / "solved.jsonl").write_text("\n".join(lines) + "\n")
+    shared = ("--references", "exam.csv", "--columns", "id=Nr,question=Frage", "--columns", "{answer: Antwort}")
+    out = good(tmp_path, "evaluate", "byid.json", *shared, *QUICK)
+    assert "note: byid.json: right answers of exam.csv (table) found by id" in out
+    assert "note: byid: 4 of 4 answers to multiple-choice items name an option (1 by its text, 3 by number" in out
+    scores = read_json(tmp_path / "byid.scores.json")["systems"]
+    assert scores["byid"]["metrics"]["exact_match"]["value"] == 0.75
+    good(tmp_path, "evaluate", "solved.jsonl", *shared, "--final-answer", "####", *QUICK)
+    scores = read_json(tmp_path / "solved.scores.json")["systems"]
+    assert scores["solved"]["metrics"]["exact_match"]["value"] == 0.5
+    out = good(tmp_path, "compare", "byid.json", "solved.jsonl", *shared, "--final-answer", "####,Answer:", *QUICK)
+    assert "byid: final answers behind `####`, `Answer:` taken out of 0 of 4 predictions" in out
+    assert "found by question" in out
+    good(tmp_path, "report", "byid.json", "solved.jsonl", *shared, *QUICK)
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "right answers of exam.csv (table) found by id" in page
+
+
+def test_a_split_of_a_saved_data_set(tmp_path: Path, good: Good) -> None:
+    datasets = pytest.importorskip("datasets")
+    parts = {name: {"question": ["Who?"], "answer": [name]} for name in ("train", "test")}
+    folder = datasets.DatasetDict({name: datasets.Dataset.from_dict(part) for name, part in parts.items()})
+    folder.save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "p.jsonl").write_text('{"question": "Who?", "prediction": "test"}\n')
+    for split, value in (("train", 0.0), ("test", 1.0)):
+        chosen = ("--references", "saved", "--data", f"hub_split={split}")
+        good(tmp_path, "evaluate", "p.jsonl", *chosen, *QUICK)
+        metrics = read_json(tmp_path / "p.scores.json")["systems"]["p"]["metrics"]
+        assert metrics["exact_match"]["value"] == value
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +340,14 @@ def test_scores_of_plain_files_need_no_torch(tmp_path: Path) -> None:
         (["compare", "a.jsonl", "a.jsonl"], "a.jsonl is given twice", ""),
         (["compare", "a.jsonl", "a2.jsonl", "--baseline", "z"], "no system named 'z'", "there are: a, a2"),
         (["report", "bare.jsonl"], "no column with right answers", "--references"),
+        (["evaluate", "a.jsonl", "--columns", "answer"], "cannot read --columns 'answer'", "FIELD=COLUMN"),
+        (["evaluate", "a.jsonl", "--columns", "{answer: [x]}"], "cannot read --columns", "FIELD=COLUMN"),
+        (["evaluate", "a.jsonl", "--columns", "{answer: x"], "is not valid YAML", ""),
+        (["compare", "a.jsonl", "a2.jsonl", "--columns", "answer=x"], "no file has this column", "as it is spelled"),
+        (["evaluate", "a.jsonl", "--data", "split=test"], "--data: there is no field 'split'", "hub_split"),
+        (["evaluate", "a.jsonl", "--data", "split"], "cannot read --data 'split'", "hub_split=test"),
+        (["evaluate", "a.jsonl", "--final-answer", ","], "a mark of final answers is empty", "####"),
+        (["evaluate", "a.jsonl", "--references", "c.jsonl", "--format", "x"], "--format: there is no", "known: auto"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -328,9 +375,50 @@ def test_bad_input_is_one_line(
     assert set(os.listdir(tmp_path)) == before
 
 
+def test_no_error_is_as_long_as_the_file_that_causes_it(tmp_path: Path, command, monkeypatch) -> None:
+    """Ids, systems and fields by the hundred, keys of 100,000 characters: an error names a few and how many more."""
+    monkeypatch.chdir(tmp_path)
+    many, long = [f"{'k' * 30}{n}" for n in range(300)], "n" * 100_000
+    files = {
+        "systems.jsonl": "\n".join(
+            json.dumps({"id": "1", "prediction": "x", "reference": "y", "system": n}) for n in many[:40]
+        ),
+        "columns.csv": ",".join(many) + "\n" + ",".join("x" * 300),
+        "long.jsonl": "\n".join([json.dumps({"id": long, "prediction": "x", "reference": "y"})] * 2),
+        "one.jsonl": json.dumps({"id": long, "prediction": "x", "reference": "y"}),
+        "two.jsonl": json.dumps({"id": f"{long}2", "prediction": "x", "reference": "y"}),
+        "key.jsonl": json.dumps({long: 1}),
+        "texts.json": json.dumps(dict.fromkeys(many, long[:1000])),
+        "recipe.yaml": "\n".join(f"{name}: 1" for name in many),
+        "value.yaml": f"? {long}\n: 1",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+    for arguments, words in [
+        (["compare", "systems.jsonl", "--baseline", "z", *QUICK], "and 28 more"),
+        (["evaluate", "columns.csv"], "and 288 more"),
+        (["evaluate", "long.jsonl"], "two predictions for item"),
+        (["compare", "one.jsonl", "two.jsonl"], "answered different items"),
+        (["evaluate", "one.jsonl", "--references", "two.jsonl"], "no right answer for item"),
+        (["evaluate", "key.jsonl"], "no column with predictions"),
+        (["evaluate", "texts.json"], "and 288 more"),
+        (["evaluate", "one.jsonl", "--references", "columns.csv"], "cannot tell the format"),
+        (["evaluate", "columns.csv", "--columns", f"answer={long}"], "no column with predictions"),
+        (["run", "recipe.yaml"], "and 288 more"),
+        (["run", "value.yaml"], "unknown key `nnn"),
+        (["run", "telecom_qa", f"{long}=1"], "n"),
+    ]:
+        done = command(*arguments)
+        assert done.code == 1, arguments[:2]
+        assert words in done.err, (arguments[:2], done.err[:500])
+        assert len(done.err) < 4500, (arguments[:2], len(done.err))
+
+
 def test_a_run_without_that_arm_or_without_predictions(run: Path, command, monkeypatch) -> None:
     monkeypatch.chdir(run.parent)
     assert "has no arm 'sftt'" in command("compare", f"{run.name}:sftt", f"{run.name}:sft").err
+    for option in (("--references", "x.jsonl"), ("--final-answer", "####")):
+        assert f"error: {option[0]} is for files of predictions" in command("evaluate", run.name, *option).err
     shutil.rmtree(run / "stages")
     assert "holds no predictions yet" in command("evaluate", run.name).err
 

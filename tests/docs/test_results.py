@@ -49,3 +49,23 @@ def test_the_tables_of_five_seeds_are_those_of_their_data(script: ModuleType) ->
     order = [script.ARMS.index(arm) for arm in ("teacher", "base_student", "sft", "kd_gold", "seqkd", "distilled")]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"| {' | '.join(mean[place] for place in order)} |" in readme
+
+
+def test_the_figures_of_fitting_and_of_large_tokenizers_are_those_of_their_data() -> None:
+    page = " ".join(PAGE.split())
+    fitting = read_json(ROOT / "docs" / "results" / "context_fitting.json")
+    both = {
+        name: [" and ".join(f"{run[key]:.1f}" for run in fitting[side]["runs"]) for side in ("before", "after")]
+        for name, key in (("fit", "fitting_cpu_seconds"), ("run", "run_cpu_seconds"))
+    }
+    assert {run["calls"] for side in ("before", "after") for run in fitting[side]["runs"]} == {6315}
+    assert f"fitting took {both['fit'][0]} seconds before (commit {fitting['before']['commit']})" in page
+    assert f"and takes {both['fit'][1]} now; the whole run took {both['run'][0]}, and takes {both['run'][1]}." in page
+    seconds = [run["seconds"] for run in read_json(ROOT / "docs" / "results" / "large_tokenizers.json")["runs"]]
+    reading, comparing, doctor = (
+        " and ".join(f"{run[what]['cpu']:.1f}" for run in seconds) for what in ("reading", "comparing", "doctor")
+    )
+    together = " and ".join(f"{run['reading']['cpu'] + run['comparing']['cpu']:.1f}" for run in seconds)
+    assert f"Reading both takes {reading} seconds, comparing them {comparing}: {together} together" in page
+    assert f"`understudy doctor` takes {doctor} from its start" in page
+    assert all(run["reading_again"]["cpu"] == 0 for run in seconds)

@@ -201,5 +201,6 @@ def test_a_file_of_many_keys_is_refused_without_naming_them_all(tmp_path: Path) 
     (tmp_path / "x.json").write_text(json.dumps({f"id-{n}": f"answer {n}" for n in range(10_000)}))
     with pytest.raises(DataError) as caught:
         read_predictions(tmp_path / "x.json")
-    assert "id-19 and 9,980 more" in caught.value.message
+    assert "id-11 … and 9,988 more" in caught.value.message
+    assert "--references" in caught.value.hint
     assert len(caught.value.message) < 400

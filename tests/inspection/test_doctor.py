@@ -30,7 +30,8 @@ def test_the_embedded_teacher_and_its_student():
     assert found.notes == []
     value = json.loads(json.dumps(found.to_json()))
     assert list(value) == [
-        *("method", "unsound", "methods", "student", "teacher", "vocabularies", "templates", "rows", "notes")
+        *("method", "unsound", "methods", "student", "teacher", "vocabularies", "templates", "rows", "notes"),
+        *("refused", "refused_hint"),
     ]
     assert list(value["student"]) == [
         *("model", "tokens", "columns", "padding_rows", "special", "end", "end_id", "thinking", "lost"),
@@ -95,7 +96,7 @@ def test_doctor_inspect_and_run_count_rows_that_a_slow_tokenizer_takes_for_contr
     recipe = parse_recipe({"data": data, "teacher": model, "student": model})
     report, inputs = examine(recipe), load_inputs(recipe)
     splits = load_splits(recipe.data)
-    template, _ = check_variant(recipe, {role: getattr(splits, role) for role in ROLES})
+    template = check_variant(recipe, {role: getattr(splits, role) for role in ROLES}).student
     marked = [example for example in splits.rows if "<" in example.question + example.answers[0]]
     named = ", ".join(example.id for example in marked)
     note = f"6 of 20 rows hold text that this tokenizer takes for control tokens: {named}"

@@ -105,7 +105,7 @@ def test_a_special_token_that_nothing_writes_does_no_harm(tmp_path):
     core.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
     recipe = recipe_of(model_folder(tmp_path / "image", core), tmp_path)
     example = replace(examples(1)[0], question="What is <image_soft_token>?")
-    template, _ = check_variant(recipe, {"train": [example]})
+    template = check_variant(recipe, {"train": [example]}).student
     assert max(ExampleTokenizer(template, recipe.data).encode(example).ids) < 300
     assert examine(recipe).methods["kd"].verdict == "sound"
 

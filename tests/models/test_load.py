@@ -1,5 +1,7 @@
 """From a recipe's model section to a live model: what is found, what is changed, and what is said when it fails."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -37,6 +39,19 @@ def test_another_folder_of_weights_takes_its_place(folder, tmp_path):
     tuned = load_model(config, CPU, weights=str(tmp_path / "tuned"))
     assert torch.equal(tuned.model.norm.weight, llama(300, seed=9).model.norm.weight)
     assert not torch.equal(tuned.lm_head.weight, load_model(config, CPU).lm_head.weight)
+
+
+def test_folders_that_hold_the_same_tokenizer_share_it_until_one_is_written_anew(folder, tmp_path):
+    for name in ("sft", "distilled"):
+        shutil.copytree(folder, tmp_path / name)
+    config = ModelConfig(model=str(folder))
+    first, second = (load_template(config, weights=str(tmp_path / name)) for name in ("sft", "distilled"))
+    assert first.tokenizer is second.tokenizer
+    written = "{% for m in messages %}{{ m['content'] }}!{% endfor %}"
+    (tmp_path / "distilled" / "chat_template.jinja").write_text(written)
+    template = load_template(config, weights=str(tmp_path / "distilled"))
+    assert template.prompt([{"role": "user", "content": "why"}]) == "why!"
+    assert load_template(config, weights=str(tmp_path / "sft")).tokenizer is first.tokenizer
 
 
 @pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("inf"), "infinite in float32")])

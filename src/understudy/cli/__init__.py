@@ -10,7 +10,7 @@ import typer
 from understudy import __version__
 from understudy.cli import cache, compare, docs, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
 from understudy.distribution import namesake_note
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, shortened
 
 app = typer.Typer(
     name="understudy",
@@ -78,11 +78,15 @@ def main() -> None:
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
+_LONGEST = 4000
+"""Characters of an error or a hint; what is longer has a text in it that somebody else wrote."""
+
+
 def print_error(message: str, hint: str = "") -> None:
     """One `error:` line and one hint line on standard error, whatever characters the texts are made of."""
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    print(f"error: {shortened(one_line(message), _LONGEST)}", file=sys.stderr)
     if hint:
-        print(f"  hint: {one_line(hint)}", file=sys.stderr)
+        print(f"  hint: {shortened(one_line(hint), _LONGEST)}", file=sys.stderr)
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,6 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -17,6 +16,7 @@ from understudy import bounds
 
 if TYPE_CHECKING:
     from understudy.evaluation.compare import Comparison
+    from understudy.evaluation.prediction_files import FileOptions
     from understudy.recipe import EvaluateConfig
 
 Sources = Annotated[
@@ -24,8 +24,40 @@ Sources = Annotated[
 ]
 Arm = Annotated[str | None, typer.Option("--arm", help="Which arm to take of each run. Default: distilled.")]
 References = Annotated[
-    list[Path] | None,
-    typer.Option("--references", metavar="FILE", help="Right answers, where the predictions hold none. Repeatable."),
+    list[str] | None,
+    typer.Option(
+        "--references",
+        metavar="FILE",
+        help="Right answers, where the predictions hold none: any layout of data.source, or lines. Repeatable.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN,...",
+        help="Your own columns, in whichever file has them: question=Query,answer=Gold,prediction=Reply.",
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", help="Layout of --references, as data.format has it. Default: auto.")
+]
+DataField = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="KEY=VALUE",
+        help="How --references is opened: hub_split, hub_config, password_env, on_bad_row.",
+    ),
+]
+FinalAnswer = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--final-answer",
+        metavar="MARK,...",
+        help="Compare what stands behind a mark of a solution: '####', A:, Answer:, 'The answer is', boxed, all, or "
+        "your own. A prediction without one counts as empty.",
+    ),
 ]
 Metrics = Annotated[
     str | None,
@@ -70,6 +102,10 @@ class ScoreOptions:
     """What every command that scores can be told."""
 
     references: References = None
+    columns: Columns = None
+    format: Format = None
+    data: DataField = None
+    final_answer: FinalAnswer = None
     metrics: Metrics = None
     judge_url: JudgeUrl = None
     judge_model: JudgeModel = None
@@ -107,11 +143,36 @@ class ScoreOptions:
             hint = f"fields of a judge: {', '.join(JudgeConfig.model_fields)}" if of_judge else ""
             raise ConfigError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", hint=hint) from error
 
+    def files(self) -> FileOptions:
+        """How files of predictions and of right answers are read.
+
+        Raises:
+            ConfigError: an option that cannot be read, or a field that there is not.
+        """
+        from understudy.errors import unknown
+        from understudy.evaluation.prediction_files import FileOptions
+        from understudy.recipe import DataConfig
+
+        fields = _pairs(self.data or [], "--data", "hub_split=test")
+        for name in fields:
+            if name not in _OPENING:
+                raise unknown("field", name, _OPENING, where="--data")
+        section = {"format": self.format or "auto", "columns": _columns(self.columns or [])}
+        if fields.get("on_bad_row", "error") not in ("error", "quarantine"):
+            raise unknown("value", fields["on_bad_row"], ("error", "quarantine"), where="--data on_bad_row")
+        data = DataConfig.model_validate(section | fields)
+        marks = [mark for text in self.final_answer or [] for mark in text.split(",")]
+        return FileOptions(references=self.references or (), data=data, final_answer=marks)
+
     def _judge(self, config: EvaluateConfig) -> dict[str, Any] | None:
         """The judge's section with the options on top; None where no option is about it."""
         from understudy.errors import ConfigError
 
-        fields = {"base_url": self.judge_url, "model": self.judge_model, **_fields(self.judge or [])}
+        fields = {
+            "base_url": self.judge_url,
+            "model": self.judge_model,
+            **_fields(self.judge or []),
+        }
         fields = {name: value for name, value in fields.items() if value is not None}
         if not fields:
             return None
@@ -138,7 +199,7 @@ class CompareOptions(ScoreOptions):
             metrics=self.metrics,
             arm=self.arm,
             baseline=self.baseline,
-            references=self.references or (),
+            files=self.files(),
             config=config,
         )
 
@@ -176,11 +237,37 @@ def with_options(kind: type[ScoreOptions]) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
+_OPENING = ("hub_split", "hub_config", "password_env", "on_bad_row")
+"""Fields of a recipe's section `data` that `--data` takes."""
+
+
+def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    """What was given as KEY=VALUE.
+
+    Args:
+        texts: as they were given.
+        option: by which; for the error, as is an `example` of one.
+        example: see `option`.
+
+    Raises:
+        ConfigError: one that is no KEY=VALUE.
+    """
+    from understudy.errors import ConfigError
+
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"cannot read {option} {text!r}", hint=f"write it as KEY=VALUE, for example {example}")
+        pairs[key] = value
+    return pairs
+
+
 def _fields(judge: list[str]) -> dict[str, Any]:
     """The judge's fields that were given as KEY=VALUE, values in YAML.
 
     Raises:
-        ConfigError: one that is no KEY=VALUE.
+        ConfigError: one that is no KEY=VALUE, or whose value is no YAML.
     """
     import yaml
 
@@ -188,12 +275,39 @@ def _fields(judge: list[str]) -> dict[str, Any]:
     from understudy.recipe.reading import parse_yaml
 
     fields: dict[str, Any] = {}
-    for text in judge:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"cannot read --judge {text!r}", hint="write it as KEY=VALUE, for example repeats=3")
+    for key, value in _pairs(judge, "--judge", "repeats=3").items():
         try:
             fields[key] = parse_yaml(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"the value of --judge {text!r} is not valid YAML") from error
+            raise ConfigError(f"the value of --judge {f'{key}={value}'!r} is not valid YAML") from error
     return fields
+
+
+def _columns(texts: list[str]) -> dict[str, str]:
+    """Field -> column out of `question=Query,answer=Gold`, or out of a mapping as a recipe has it.
+
+    Raises:
+        ConfigError: neither of the two.
+    """
+    import yaml
+
+    from understudy.errors import ConfigError
+    from understudy.recipe.reading import parse_yaml
+
+    columns: dict[str, str] = {}
+    for text in texts:
+        if text.lstrip().startswith("{"):
+            try:
+                given = parse_yaml(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"--columns {text!r} is not valid YAML") from error
+        else:
+            given = {key.strip(): column for part in text.split(",") for key, _, column in [part.partition("=")]}
+        if not all(key and isinstance(column, str) and column for key, column in given.items()):
+            raise ConfigError(
+                f"cannot read --columns {text!r}",
+                hint="write it as FIELD=COLUMN,FIELD=COLUMN, for example question=Query,answer=Gold; a column with a "
+                "comma in its name: {question: 'Query, long'}",
+            )
+        columns |= given
+    return columns

@@ -20,7 +20,7 @@ def doctor(
 ) -> None:
     """Compare vocabularies, special tokens and templates of a pair, and say which methods are sound for it.
 
-    Ends with 1 where the recipe's own method is unsound.
+    Ends with 1 where the recipe's own method is unsound, or where rows are longer than a model's table of positions.
     """
     from understudy.inspection.doctor import examine
     from understudy.recipe import load_recipe
@@ -31,7 +31,7 @@ def doctor(
         typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
         print_report(report)
-    if report.unsound:
+    if report.unsound or report.refused:
         raise typer.Exit(1)
 
 
@@ -57,6 +57,9 @@ def print_report(report: DoctorReport) -> None:
         console.print(_line(f"  hint: {method.hint}"), soft_wrap=True)
     else:
         console.print(_line(f"{report.method}, the recipe's method: {method.verdict}"), soft_wrap=True)
+    if report.refused:
+        console.print(_line(report.refused, "red"), soft_wrap=True)
+        console.print(_line(f"  hint: {report.refused_hint}"), soft_wrap=True)
 
 
 def _line(text: str, style: str = "") -> Any:

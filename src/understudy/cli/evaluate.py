@@ -43,7 +43,7 @@ def evaluate(
     config = options.config([source])
     from understudy import api
 
-    scores = api.evaluate(source, metrics=options.metrics, references=options.references or (), config=config)
+    scores = api.evaluate(source, metrics=options.metrics, files=options.files(), config=config)
     path = _target(source, out)
     write_json(path, scores.to_dict())
     comparison_tables.scores(scores, why=why)

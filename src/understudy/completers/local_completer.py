@@ -167,7 +167,7 @@ class LocalCompleter:
 
         model = self._model.model
         limit = getattr(model.config, "max_position_embeddings", None)
-        if limit is None or writing_kind(model).positions(len(prompt), max_tokens) <= limit:
+        if limit is None or max(writing_kind(model).positions(len(prompt), max_tokens)) <= limit:
             return ""
         return f"{len(prompt)} tokens and an answer of {max_tokens} do not fit into the model's {limit}"
 

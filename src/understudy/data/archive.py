@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from understudy.distribution import install_command
-from understudy.errors import DataError
+from understudy.errors import DataError, listed
 
 MAX_BYTES = 1_000_000_000
 """Most that a data file in a zip may unpack to; it goes into memory at once."""
@@ -49,7 +49,7 @@ def _data_member(path: Path, archive: zipfile.ZipFile, suffixes: frozenset[str])
         and "__MACOSX" not in member.filename
     ]
     if len(members) != 1:
-        names = ", ".join(member.filename for member in members[:10]) or "none"
+        names = listed((member.filename for member in members), most=10)
         raise DataError(
             f"{path} must hold exactly one data file; it holds {names}",
             hint="unpack it and name one file as data.source",

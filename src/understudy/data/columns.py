@@ -9,7 +9,7 @@ from understudy.data.choices import column_label
 from understudy.data.formats import FORMATS, Format
 from understudy.data.read import Source
 from understudy.data.rows import Row
-from understudy.errors import DataError, unknown
+from understudy.errors import DataError, listed, shortened, unknown
 from understudy.types import Example
 
 GUESSES: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,6 @@ _IDS = (
     *("item_id", "example_id", "question_id", "doc_id", "row_id", "sample_id", "qid", "uid", "uuid", "guid", "_id"),
     *("key", "index", "idx", "number", "no", "no.", "nr", "nr."),
 )
-_MOST_NAMED = 20
 
 
 def rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
@@ -107,7 +106,7 @@ def column_notes(
     kept = {name for example in examples for name in example.meta}
     in_meta = [columns.get(name, name) for name in column_names(rows) if name in kept]
     if in_meta:
-        notes["columns_kept_in_meta"] = listed(in_meta)
+        notes["columns_kept_in_meta"] = listed(in_meta, most=20)
     places = {row.id for row in rows}
     if in_meta and all(example.id in places for example in examples):
         instead = next((name for name in in_meta if _plain(name) in _IDS), None)
@@ -146,16 +145,9 @@ def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
 
 
-def listed(names: Iterable[object]) -> str:
-    """Names in a line, the first of them where there are many."""
-    filled = [name if len(name) <= 60 else f"{name[:59]}…" for name in map(str, names) if name]
-    more = f" and {len(filled) - _MOST_NAMED:,} more" if len(filled) > _MOST_NAMED else ""
-    return (", ".join(filled[:_MOST_NAMED]) or "none") + more
-
-
 def no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
     """The error of a column that a source lacks."""
     return DataError(
-        f"{source.name} has no column {column!r}{where}; it has: {listed(present)}",
+        f"{source.name} has no column {shortened(column)!r}{where}; it has: {listed(present)}",
         hint="name your own columns in data.columns, for example {question: Frage, answer: Antwort}",
     )

@@ -17,7 +17,6 @@ from understudy.data.columns import (
     column_names,
     column_notes,
     guessed,
-    listed,
     own_name,
     rename,
     renamed,
@@ -27,7 +26,7 @@ from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
 from understudy.data.split import count_duplicates, cut, refuse_leaks, unlabel, withhold
-from understudy.errors import DataError, unknown
+from understudy.errors import DataError, listed, shortened, unknown
 from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
@@ -62,6 +61,8 @@ class Reading:
         fingerprint: of its bytes.
         blemishes: what was looked past in sound rows because its meaning is plain -> in how many.
         columns: what became of its columns, as `column_notes` says it.
+        rows: the raw row of each example, columns under our names.
+        places: where each example stands among all rows, counted from 0.
     """
 
     examples: tuple[Example, ...]
@@ -70,6 +71,8 @@ class Reading:
     fingerprint: str
     blemishes: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    places: tuple[int, ...] = ()
 
 
 def load_splits(
@@ -153,25 +156,38 @@ def read_examples(
     check_columns(source, rows, form, columns, labelled)
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
+    sound: list[Row] = []
     faults: list[Fault] = []
     blemishes: Counter[str] = Counter()
     seen: dict[str, str] = {}
-    for row in islice(expanded, config.limit):
+    places: list[int] = []
+    for place, row in enumerate(islice(expanded, config.limit)):
         try:
             example = _adapt(form, row, labelled)
             if example.id in seen:
-                raise BadRow("id", f"{example.id!r} already stands at {seen[example.id]}")
+                raise BadRow("id", f"{shortened(example.id)!r} already stands at {seen[example.id]}")
             if misfit and (reason := misfit(example)):
                 raise BadRow("", reason)
             seen[example.id] = row.where
             examples.append(example)
+            sound.append(row)
+            places.append(place)
             blemishes.update(set(row.notes))
         except BadRow as bad:
             faults.append(Fault(row.where, own_name(bad.field, row, columns), bad.reason, row.value))
     notes = column_notes(expanded, examples, guesses, columns)
     if not expanded:
         raise DataError(f"{name} is empty: it holds no questions", hint="check that this is the file you mean")
-    return Reading(tuple(examples), tuple(faults), format_name, source.fingerprint, dict(blemishes), notes)
+    return Reading(
+        tuple(examples),
+        tuple(faults),
+        format_name,
+        source.fingerprint,
+        dict(blemishes),
+        notes,
+        tuple(sound),
+        tuple(places),
+    )
 
 
 def _adapt(form: Format, row: Row, labelled: bool) -> Example:

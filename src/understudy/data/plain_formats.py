@@ -23,6 +23,7 @@ from understudy.data.rows import (
     row_id,
     unpack,
 )
+from understudy.errors import shortened
 from understudy.strict_json import JsonFault, parse_json
 from understudy.types import Example, Message
 
@@ -48,7 +49,7 @@ def qa(row: Row, labelled: bool) -> Example:
     """`question` with `answer` or `answers`, and if wanted `context`, `choices`, `rationale(s)`, `system`."""
     fields = lowered(row)
     question = required(fields, "question")
-    choices, labels, used = _choices(fields, row)
+    choices, labels, used = options_of(fields, row)
     meta = leftovers(as_mapping(row), used)
     answers: tuple[str, ...] = ()
     if labelled:
@@ -74,8 +75,16 @@ def qa(row: Row, labelled: bool) -> Example:
     )
 
 
-def _choices(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tuple[str, ...], set[str]]:
-    """Options and labels out of `choices` or out of columns of their own, and the fields that are used up."""
+def options_of(fields: Mapping[str, Any], row: Row) -> tuple[tuple[str, ...], tuple[str, ...], set[str]]:
+    """Options and labels out of `choices` or out of columns of their own, and the fields that are used up.
+
+    Args:
+        fields: the row's, in lower case too (`lowered`).
+        row: for the columns under the names that they have.
+
+    Raises:
+        BadRow: there are options, but fewer than two, or one that is empty or no text.
+    """
     used: set[str] = set(QA_FIELDS)
     if not missing(fields.get("choices")):
         choices, labels = read_choices(fields["choices"], "choices")
@@ -107,7 +116,7 @@ def _turns(
         role = as_text(present(turn, speaker, f"{name}.{speaker}"), f"{name}.{speaker}")
         role = (names or {}).get(role.lower(), role)
         if role not in ROLES:
-            raise BadRow(f"{name}.{speaker}", f"{role!r} is none of {', '.join((*(names or {}), *ROLES))}")
+            raise BadRow(f"{name}.{speaker}", f"{shortened(role)!r} is none of {', '.join((*(names or {}), *ROLES))}")
         turns.append(Message(role, as_text(present(turn, text, f"{name}.{text}"), f"{name}.{text}")))
     return turns
 

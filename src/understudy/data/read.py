@@ -12,7 +12,7 @@ from understudy.data.archive import read_zip
 from understudy.data.json_rows import Item, from_document, from_lines
 from understudy.data.rows import Row, jsonable
 from understudy.data.table_rows import comma_separated, tab_separated
-from understudy.errors import DataError
+from understudy.errors import DataError, listed
 from understudy.files import fingerprint, fingerprint_file
 
 SUFFIXES = frozenset({".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"})
@@ -177,9 +177,7 @@ def _load_dataset(source: str, split: str, config: str | None) -> Any:
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:
-        raise DataError(
-            f"{source} has no split {split!r}; it has: {', '.join(map(str, saved))}", hint="set data.hub_split"
-        )
+        raise DataError(f"{source} has no split {split!r}; it has: {listed(saved)}", hint="set data.hub_split")
     return saved[split]
 
 

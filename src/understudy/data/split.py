@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from understudy.errors import DataError
+from understudy.errors import DataError, listed
 from understudy.normal_form import plain_numbers
 from understudy.types import Example
 
@@ -154,10 +154,9 @@ def _refuse_shared(name: str, rows: Sequence[Example], place: str, others: Seque
     shared = [(row.id, known[key]) for row in rows if (key := question_key(row)) in known]
     if not shared:
         return
-    listed = ", ".join(row_id if row_id == known_id else f"{row_id} (= {known_id})" for row_id, known_id in shared[:10])
-    more = f" and {len(shared) - 10} more" if len(shared) > 10 else ""
+    named = (row_id if row_id == known_id else f"{row_id} (= {known_id})" for row_id, known_id in shared)
     raise DataError(
         f"{len(shared)} {name} question{'s' if len(shared) > 1 else ''} also stand{'' if len(shared) > 1 else 's'} "
-        f"in {place}: {listed}{more}",
+        f"in {place}: {listed(named, most=10)}",
         hint="take these rows out of one of the files, or let data.test and data.dev cut the splits",
     )

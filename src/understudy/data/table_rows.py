@@ -18,7 +18,7 @@ from typing import Literal
 
 from understudy.data.json_rows import Item, undecoded
 from understudy.data.rows import Cell
-from understudy.errors import DataError
+from understudy.errors import DataError, shortened
 
 MAX_COLUMNS = 10_000
 """Most columns of a table; beyond it a file is not what it seems."""
@@ -177,7 +177,9 @@ def _checked_header(cells: Sequence[str], name: str) -> list[str]:
             hint="check that this is the file you mean, and how its cells are separated",
         )
     if repeated := sorted(column for column, count in Counter(header).items() if count > 1):
-        raise DataError(f"{name}:1: the column {repeated[0]!r} stands twice in the header", hint="rename one of them")
+        raise DataError(
+            f"{name}:1: the column {shortened(repeated[0])!r} stands twice in the header", hint="rename one of them"
+        )
     return header
 
 

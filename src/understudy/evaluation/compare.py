@@ -19,7 +19,7 @@ from typing import Any
 from understudy import __version__
 from understudy.arms import ARMS, main_arm
 from understudy.arms import contrasts as declared_contrasts
-from understudy.errors import ConfigError, DataError
+from understudy.errors import ConfigError, DataError, listed
 from understudy.evaluation.disagreements import disagreements
 from understudy.evaluation.gap import Gap, gaps_recovered
 from understudy.evaluation.score_rows import chance
@@ -136,7 +136,7 @@ def _contrasts_of(
             hint="`understudy evaluate` scores one; give a second run or file to compare",
         )
     if baseline is not None and baseline not in names:
-        raise ConfigError(f"no system named {baseline!r}", hint=f"there are: {', '.join(names)}")
+        raise ConfigError(f"no system named {baseline!r}", hint=f"there are: {listed(names)}")
     if baseline is not None:
         return [(name, baseline) for name in names if name != baseline]
     if contrasts is not None:

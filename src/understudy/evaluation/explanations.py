@@ -30,6 +30,7 @@ from understudy.metrics.significance import DEFAULT_RESAMPLING, Resampling, boot
 from understudy.models.decoding import Generated
 from understudy.models.generate import choice_scores, generate
 from understudy.models.head import base_model
+from understudy.models.positions import table_sizes
 from understudy.recipe import TaskConfig
 from understudy.records import ExplainedPrediction, Prediction, Swap
 from understudy.tokens.encoded import TokenizedExample
@@ -202,7 +203,9 @@ def option_scores(
 
 def _trimmed(options: list[TokenizedExample], model: nn.Module, tokenizer: ExampleTokenizer) -> list[TokenizedExample]:
     """The same, with so much of the rationale's beginning left out, and counted, that a table of positions suffices."""
-    room = _position_limit(model)
+    # Where positions are computed, a model goes on behind the last.
+    read, written = table_sizes(base_model(model))
+    room = written if options[0].start else read
     longest = max(len(option.start + tuple(option.answer_ids) if option.start else option.ids) for option in options)
     excess = min(longest - room, *(option.num_forced for option in options)) if room else 0
     if excess <= 0:
@@ -212,14 +215,6 @@ def _trimmed(options: list[TokenizedExample], model: nn.Module, tokenizer: Examp
         replace(option, answer_ids=option.answer_ids[excess:], num_forced=option.num_forced - excess)
         for option in options
     ]
-
-
-def _position_limit(model: nn.Module) -> int | None:
-    """How many positions a model looks up in a table; None where it computes them and goes on behind the last."""
-    room = getattr(base_model(model).config, "max_position_embeddings", None)
-    tables = {module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)}
-    # BART and kin have two entries more than positions.
-    return room if room is not None and tables & {room, room + 2} else None
 
 
 def _without_answer_limit(tokenizer: ExampleTokenizer) -> ExampleTokenizer:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.distribution import install_command
-from understudy.errors import ConfigError, DataError
+from understudy.errors import ConfigError, DataError, listed
 from understudy.records.base import Record
 
 
@@ -87,7 +87,7 @@ def run_tasks(
         raise ConfigError(f"lm-eval: {reason}", hint="`lm_eval ls tasks` lists the tasks") from error
     except (ConnectionError, FileNotFoundError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"lm-eval could not run {', '.join(tasks)}: {reason}") from error
+        raise DataError(f"lm-eval could not run {listed(tasks)}: {reason}") from error
     version = getattr(lm_eval, "__version__", "")
     return TaskResults(str(folder), limit, version, task_figures((results or {}).get("results", {})))
 

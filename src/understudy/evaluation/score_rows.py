@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.errors import DataError
+from understudy.errors import DataError, shortened
 from understudy.metrics import MetricModels, Score, mean_score, score
 from understudy.records import Prediction
 
@@ -74,12 +74,12 @@ def align(arms: Mapping[str, Sequence[Prediction]]) -> tuple[dict[str, list[Pred
         unshared = sorted(map(str, table.keys() ^ reference.keys()))
         if unshared:
             raise DataError(
-                f"arms {name} and {arm} answered different items ({len(unshared)}, such as {unshared[0]!r})",
+                f"arms {name} and {arm} answered different items ({len(unshared)}, such as {shortened(unshared[0])!r})",
                 hint="predict again for both arms: a paired test needs the same items",
             )
         changed = [key for key, row in table.items() if row.references != reference[key].references]
         if changed:
-            raise DataError(f"arms {name} and {arm} hold different references for item {changed[0]!r}")
+            raise DataError(f"arms {name} and {arm} hold different references for item {shortened(changed[0])!r}")
     labelled = [key for key, row in reference.items() if row.references]
     if not labelled:
         raise DataError("nothing to compare: no test item has a right answer")
@@ -92,7 +92,7 @@ def _by_id(arm: str, rows: Sequence[Prediction]) -> dict[str, Prediction]:
     table: dict[str, Prediction] = {}
     for row in rows:
         if row.id in table:
-            raise DataError(f"arm {arm} has two predictions for item {row.id!r}")
+            raise DataError(f"arm {arm} has two predictions for item {shortened(row.id)!r}")
         table[row.id] = row
     return table
 

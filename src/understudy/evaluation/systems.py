@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from understudy.arms import FIRST_OPTION, MAJORITY, main_arm
-from understudy.errors import ConfigError, DataError
+from understudy.errors import ConfigError, DataError, listed
+from understudy.evaluation.answer_tables import Item, check_columns
+from understudy.evaluation.given_answers import given_answers
 from understudy.evaluation.majority import first_option_baseline, majority_baseline
-from understudy.evaluation.prediction_files import read_predictions
+from understudy.evaluation.prediction_files import FileOptions, PredictionTable, read_predictions
 from understudy.files import fingerprint, read_jsonl
 from understudy.recipe import Recipe
 from understudy.records import Prediction
 from understudy.run import Run
-from understudy.tokens.thoughts import has_thought, without_thought
+from understudy.tokens.thoughts import without_thought
 
 ANSWERABLE = "answerable"
 """The field by which questions that the context answers are told from those that it leaves open."""
@@ -53,7 +55,13 @@ class System:
     fields: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def read_systems(sources: Sequence[str], *, arm: str | None = None, references: Sequence[Path] = ()) -> list[System]:
+def read_systems(
+    sources: Sequence[str],
+    *,
+    arm: str | None = None,
+    references: Sequence[str | Path] = (),
+    options: FileOptions | None = None,
+) -> list[System]:
     """Read everything that is to be measured.
 
     Args:
@@ -61,6 +69,7 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
         arm: which arm to take of every run that names none; default: `distilled` (else `explained`), or all where
             there is one run, or where all runs share one recipe but for the seed.
         references: right answers, for files that hold none.
+        options: how files are read; its own references come behind `references`.
 
     Raises:
         ConfigError: no such file or run, a run without that arm, or references for a run.
@@ -68,14 +77,24 @@ def read_systems(sources: Sequence[str], *, arm: str | None = None, references: 
     """
     systems: list[System] = []
     runs = [source for source in sources if run_of(source)[0] is not None]
-    if references and runs:
+    options = options or FileOptions()
+    options = replace(options, references=(*references, *options.references))
+    if options.references and runs:
         raise ConfigError("--references is for files of predictions", hint="a run holds its own right answers")
+    if options.final_answer and runs:
+        raise ConfigError(
+            "--final-answer is for files of predictions", hint="give the run's predictions.jsonl, if that is meant"
+        )
+    present: set[str] = set()
     for source in sources:
         run, source_arm = run_of(source)
         if run is None:
-            systems += _file_systems(source, references)
+            table = _file(source, options)
+            present |= table.columns
+            systems += _file_systems(source, table, options)
         else:
             systems += run_systems(run, source_arm or arm)
+    check_columns(options.data.columns_of("test"), present)
     if arm is None and len(runs) > 1 and not _same_but_for_the_seed(systems):
         with_arm = {str(run_of(source)[0].folder) for source in runs if run_of(source)[1]}  # pyright: ignore
         main = {
@@ -154,7 +173,7 @@ def run_systems(run: Run, arm: str | None = None) -> list[System]:
     """
     arms, recipe = run_arms(run), run.recipe
     if arm is not None and arm not in arms:
-        raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {', '.join(arms)}")
+        raise ConfigError(f"{run.folder} has no arm {arm!r}", hint=f"it has: {listed(arms)}")
     fields, notes = _fields(run, recipe.evaluate.slices)
     return [
         System(
@@ -182,7 +201,7 @@ def _fields(run: Run, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], 
     fields = {name: {row["id"]: v for row in rows if (v := _value(row.get("meta") or {}, name))} for name in names}
     known = sorted({key for row in rows for key in row.get("meta") or {}})
     notes = tuple(
-        f"evaluate.slices: no test row has a field {name!r}; there are: {', '.join(known) or 'none'}"
+        f"evaluate.slices: no test row has a field {name!r}; there are: {listed(known)}"
         for name, values in fields.items()
         if not values
     )
@@ -199,7 +218,7 @@ def _value(meta: Mapping[str, Any], name: str) -> str:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
+def _file(source: str, options: FileOptions) -> PredictionTable:
     path = Path(source)
     if path.is_dir():
         raise ConfigError(
@@ -207,45 +226,22 @@ def _file_systems(source: str, references: Sequence[Path]) -> list[System]:
         )
     if not path.is_file():
         raise ConfigError(f"no such run or file: {source}", hint="check the path; it is relative to the current folder")
-    table = read_predictions(path, references)
-    systems: dict[str, list[Prediction]] = {}
-    for row, name in zip(table.rows, table.systems, strict=True):
-        systems.setdefault(name or path.stem, []).append(row)
-    if not table.has_ids:
-        systems = {
-            name: [replace(row, id=str(number)) for number, row in enumerate(rows, start=1)]
-            for name, rows in systems.items()
-        }
-    return [
-        System(
-            name,
-            [_answered(row) for row in rows],
-            source,
-            has_ids=table.has_ids,
-            notes=(*_unanswered(name, rows), *_thoughts(name, rows)),
-        )
-        for name, rows in systems.items()
-    ]
+    return read_predictions(path, options=options)
 
 
-def _answered(row: Prediction) -> Prediction:
-    """Answers without the thoughts before them.
-
-    An item without a prediction, or with a thought that never ends, is one that the system failed on: an empty answer.
-    """
-    references = tuple(without_thought(text) or text for text in row.references)
-    return replace(row, prediction=without_thought(row.prediction or "") or "", references=references)
-
-
-def _thoughts(name: str, rows: list[Prediction]) -> tuple[str, ...]:
-    count = sum(has_thought(row.prediction or "") for row in rows)
-    sentence = f"{name}: {count:,} of {len(rows):,} predictions begin with a thought, which does not count"
-    return (sentence,) * bool(count)
-
-
-def _unanswered(name: str, rows: list[Prediction]) -> tuple[str, ...]:
-    count = sum(row.prediction is None for row in rows)
-    return (f"{name}: {count:,} of {len(rows):,} items have no prediction and count as empty answers",) * bool(count)
+def _file_systems(source: str, table: PredictionTable, options: FileOptions) -> list[System]:
+    items: dict[str, list[Item]] = {}
+    for item in table.items:
+        items.setdefault(item.system or Path(source).stem, []).append(item)
+    systems = []
+    for name, own in items.items():
+        answered, notes = given_answers(name, own, options.final_answer)
+        rows = [item.record() for item in answered]
+        if not table.has_ids:
+            rows = [replace(row, id=str(number)) for number, row in enumerate(rows, start=1)]
+        all_notes = (*(() if systems else table.notes), *notes)
+        systems.append(System(name, rows, source, has_ids=table.has_ids, notes=all_notes))
+    return systems
 
 
 # Names and pairs ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import yaml
 
-from understudy.errors import ConfigError, RunError, UnderstudyError
+from understudy.errors import ConfigError, RunError, UnderstudyError, listed
 from understudy.files import PART, atomic, is_locked, locked, read_json, write_json
 from understudy.grid import stage_keys
 from understudy.grid.records import CellFailure, GridPlan, PlannedCell, StageProgress
@@ -110,7 +110,7 @@ class GridFolder:
         changed = [name for name in names if name in current and recorded.get(name, current[name]) != current[name]]
         if changed:
             raise RunError(
-                f"{', '.join(changed)} changed since this grid was begun",
+                f"{listed(changed)} changed since this grid was begun",
                 hint=f"give the grid another name, or remove {self.path}",
             )
         if write and current.items() - recorded.items():

@@ -136,7 +136,7 @@ def _inspect(recipe: Recipe, screen: Screen) -> list[Finding]:
     build.check_embeddings("teacher", inputs.teacher.template, columns[1])
     build.check_pair(recipe, inputs.student.template, inputs.teacher.template, columns)
     sample = take_sample(inputs)
-    all_findings = findings.of_recipe(recipe, summary) + _show_inputs(inputs, sample, screen)
+    all_findings = findings.of_recipe(recipe, summary, inputs.beyond) + _show_inputs(inputs, sample, screen)
     loaded = load_pair(inputs, sample)
     all_findings += _show_losses(loaded, inputs, sample, screen)
     all_findings += _show_costs(loaded, inputs, sample, summary, screen)

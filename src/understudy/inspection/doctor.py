@@ -13,7 +13,7 @@ import numpy as np
 
 from understudy import build
 from understudy.data.load import load_splits
-from understudy.errors import DataError
+from understudy.errors import DataError, ModelError
 from understudy.inspection.doctor_report import (
     DoctorReport,
     MethodReport,
@@ -22,6 +22,7 @@ from understudy.inspection.doctor_report import (
     VocabularyReport,
 )
 from understudy.models.load import head_columns, load_template
+from understudy.models.row_lengths import check_positions
 from understudy.recipe import METHODS, Recipe
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
@@ -72,6 +73,11 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         for n, side in enumerate((student, teacher))
     ]
     templates: dict[str, Template] = dict(zip(_SIDES, (student, teacher), strict=True))
+    refused, length_notes = None, []
+    try:
+        length_notes = check_positions(recipe, splits.by_role, *tokenizers)
+    except ModelError as error:
+        refused = error
     return DoctorReport(
         method=recipe.distil.method,
         methods={method: _method(method, assess_method(method, pair, shares), shares) for method in METHODS},
@@ -81,7 +87,9 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
-        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes],
+        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes],
+        refused=refused.message if refused else "",
+        refused_hint=refused.hint if refused else "",
     )
 
 

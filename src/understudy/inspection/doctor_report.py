@@ -123,6 +123,8 @@ class DoctorReport:
         shares: what alignment gives on the rows.
         gold_rows: rows with an answer, of which `shares.rows` were looked at.
         notes: whatever else has to be known.
+        refused: what `run` refuses of the rows whatever the method, in a sentence; empty where nothing.
+        refused_hint: what to do then.
     """
 
     method: str
@@ -134,6 +136,8 @@ class DoctorReport:
     shares: AlignmentShares
     gold_rows: int
     notes: Sequence[str]
+    refused: str = ""
+    refused_hint: str = ""
 
     @property
     def unsound(self) -> bool:
@@ -152,4 +156,6 @@ class DoctorReport:
             "templates": self.templates.to_json(),
             "rows": {**vars(self.shares), "of": self.gold_rows},
             "notes": list(self.notes),
+            "refused": self.refused,
+            "refused_hint": self.refused_hint,
         }

@@ -37,9 +37,15 @@ def note(text: str) -> Finding:
     return Finding("note", text)
 
 
-def of_recipe(recipe: Recipe, summary: DataSummary) -> list[Finding]:
-    """What the recipe and the data say before a weight is loaded."""
-    findings = []
+def of_recipe(recipe: Recipe, summary: DataSummary, beyond: Sequence[str] = ()) -> list[Finding]:
+    """What the recipe and the data say before a weight is loaded.
+
+    Args:
+        recipe: what is inspected.
+        summary: of its data.
+        beyond: sentences about rows that reach beyond what a model was trained for.
+    """
+    findings = [warning(sentence) for sentence in beyond]
     if not summary.sound:
         findings.append(warning(summary.soundness))
     if recipe.local_teacher.sft:

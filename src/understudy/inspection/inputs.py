@@ -18,6 +18,7 @@ from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError
 from understudy.models.load import load_example_tokenizer, load_model, pick_device
+from understudy.models.row_lengths import check_positions
 from understudy.recipe import MethodConfig, Recipe, TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
@@ -67,12 +68,14 @@ class Inputs:
         splits: the data.
         student: tokenizer of the student.
         teacher: tokenizer of the teacher.
+        beyond: a sentence for each model that rows reach beyond what it was trained for.
     """
 
     recipe: Recipe
     splits: Splits
     student: ExampleTokenizer
     teacher: ExampleTokenizer
+    beyond: Sequence[str] = ()
 
     @functools.cached_property
     def cross_tokenizer(self) -> CrossTokenizer | None:
@@ -102,7 +105,8 @@ def load_inputs(recipe: Recipe) -> Inputs:
         raise DataError("there are no test rows", hint="raise data.test, or give data.test_source")
     if not splits.train:
         raise DataError("there are no training rows with an answer", hint="check data.source and data.gold_share")
-    return Inputs(recipe, splits, student, teacher)
+    beyond = check_positions(recipe, splits.by_role, student, teacher)
+    return Inputs(recipe, splits, student, teacher, beyond)
 
 
 def summarise_data(inputs: Inputs) -> DataSummary:

@@ -30,7 +30,7 @@ from typing import Any
 from understudy.data.load import read_examples
 from understudy.data.option_mentions import folded, mentioned, named_option
 from understudy.data.tasks import with_answer
-from understudy.errors import DataError
+from understudy.errors import DataError, listed, shortened
 from understudy.files import read_json, read_jsonl
 from understudy.knowledge.quality import sift
 from understudy.knowledge.step import is_sampled, load_user_steps
@@ -193,8 +193,8 @@ def import_recorded(
     steps = sorted({row.step for row in rows})
     if not set(steps) & set(config.steps):
         raise DataError(
-            f"{path} has rows of {', '.join(steps)}, and generate.steps asks for {', '.join(config.steps)}",
-            hint=f"write generate.steps: [{', '.join(steps)}]",
+            f"{path} has rows of {listed(steps)}, and generate.steps asks for {listed(config.steps)}",
+            hint=f"write generate.steps: [{listed(steps)}]",
         )
     for step in config.steps:
         write_step(folder, step, (row for row in rows if row.step == step))
@@ -352,7 +352,9 @@ def _sample(row: Mapping[str, Any], path: Path, number: int) -> int:
     """Which of several answers it is."""
     sample = row.get("sample") or 0
     if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
-        raise DataError(f"{path}: row {number}: sample {sample!r} is no number of an answer", hint="count from 0")
+        raise DataError(
+            f"{path}: row {number}: sample {shortened(repr(sample))} is no number of an answer", hint="count from 0"
+        )
     return sample
 
 
@@ -374,5 +376,8 @@ def _choice(value: Any, example: Example) -> int | None:
     else:
         place = named_option(str(value), example.choices)
     if place is None or isinstance(value, bool):
-        raise DataError(f"{example.id}: choice {value!r} is none of its options", hint="a place from 0, or an option")
+        raise DataError(
+            f"{example.id}: choice {shortened(repr(value))} is none of its options",
+            hint="a place from 0, or an option",
+        )
     return place

@@ -22,6 +22,7 @@ from transformers import (
 
 from understudy.distribution import install_command
 from understudy.errors import ModelError
+from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
 from understudy.models.sources import pretrained
@@ -120,27 +121,45 @@ def _tokenizer(config: ModelConfig, weights: str | None) -> PreTrainedTokenizerB
 def load_template(config: ModelConfig, *, weights: str | None = None) -> Template:
     """The tokenizer of a model, with the recipe's own chat template where it gives one, and a pad token it has.
 
-    A process reads each tokenizer once, not in every stage: one of 262,144 tokens takes seconds. The tokenizer is
+    A process reads each tokenizer once, not in every stage: one of 262,144 tokens takes seconds. Folders that hold the
+    same files hold the same tokenizer, so the students that several arms have trained share one. The tokenizer is
     shared, the template's notes are not.
     """
-    folders = {resolve(name) for name in (config.tokenizer, weights, config.model) if name}
+    folders = [Path(resolve(name)) for name in (config.tokenizer, weights, config.model) if name]
     # What a folder holds may be written anew; what a hub holds under a revision stays.
-    files = sorted(path for folder in folders for path in _files_of(Path(folder)))
-    state = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    prototype = _read_template(config.model_dump_json(include=set(ModelConfig.model_fields)), weights, state)
+    key = (config.model_dump_json(include=set(ModelConfig.model_fields)), *(_contents(folder) for folder in folders))
+    if key not in _TEMPLATES:
+        if len(_TEMPLATES) >= _MAX_TEMPLATES:
+            del _TEMPLATES[next(iter(_TEMPLATES))]
+        _TEMPLATES[key] = _read_template(config, weights)
+    prototype = _TEMPLATES[key]
     template = copy.copy(prototype)
     template.notes = list(prototype.notes)
     return template
 
 
-def _files_of(source: Path) -> list[Path]:
-    """What a tokenizer is read from: a GGUF file itself, or the JSON of a folder."""
-    return [source] if source.is_file() else [*source.glob("*.json")]
+_MAX_TEMPLATES = 8
+_TEMPLATES: dict[tuple, Template] = {}
+"""What was read last, by the recipe's section and what lies in its folders."""
 
 
-@functools.lru_cache(maxsize=8)
-def _read_template(config_json: str, weights: str | None, state: tuple) -> Template:
-    config = ModelConfig.model_validate_json(config_json)
+def _contents(folder: Path) -> tuple:
+    """Name and content of all that a folder may say of a tokenizer or an architecture; nothing of a hub id.
+
+    A GGUF file holds the weights too, so its time and size stand for its content.
+    """
+    if folder.is_file():
+        return ((str(folder), folder.stat().st_mtime_ns, folder.stat().st_size),)
+    files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".model", ".txt", ".py"))
+    return tuple((path.name, _digest(path, path.stat().st_mtime_ns, path.stat().st_size)) for path in files)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, changed: int, size: int) -> str:
+    return fingerprint_file(path)
+
+
+def _read_template(config: ModelConfig, weights: str | None) -> Template:
     tokenizer = _tokenizer(config, weights)
     place = weights or resolve(config.model)
     try:

@@ -69,18 +69,20 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     sides = ("teacher", "student") if recipe.teacher else ("student",)
     models = (*templates(recipe), *(f"{side}.{name}" for side in sides for name in ("kind", "config")))
     taught = ("teacher.sft?",) if recipe.teacher else ()
-    taught += tuple(_adapters(recipe))
+    taught += tuple(_trainings(recipe))
     asks = ("method", "divergence", "divergence_parameters")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
-    return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "evaluate.arms", "arms")
+    return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
-def _adapters(recipe: Recipe) -> Iterator[str]:
+def _trainings(recipe: Recipe) -> Iterator[str]:
     for side in ("teacher", "student"):
         for section in ("pretrain", "sft"):
             if getattr(getattr(recipe, side), section, None):
                 yield f"{side}.{section}.lora"
+                if section == "pretrain":
+                    yield f"{side}.pretrain.max_length"
     yield "distil.lora"
 
 

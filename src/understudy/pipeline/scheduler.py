@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from understudy.errors import RunError
+from understudy.errors import RunError, listed
 from understudy.pipeline import processes
 from understudy.pipeline.kinds import first_stages, left_out, stages
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
-from understudy.records import DataNotes
+from understudy.records import DataNotes, PairNotes
 from understudy.run import Run
 
 LONGEST_STAGE = datetime.timedelta(days=60)
@@ -71,6 +71,8 @@ def execute(run: Run, recipe: Recipe, display: Display, *, until: str | None = N
     runner = _inline if recipe.workers == 1 or _is_distributed() else _side_by_side
     runner(run, recipe, first_stages(recipe), display)
     _check_sources(run, recipe)
+    for sentence in run.notes("pair", PairNotes).warnings:
+        display.say(f"warning: {sentence}")
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     planned = stages(recipe, unlabelled=unlabelled)
     if not until:
@@ -94,7 +96,7 @@ def _check_sources(run: Run, recipe: Recipe) -> None:
     paths = changed(run, recipe)
     if paths:
         raise RunError(
-            f"{', '.join(paths)} changed since this run was begun",
+            f"{listed(paths)} changed since this run was begun",
             hint=f"give the run another name, or remove {run.folder}",
         )
 

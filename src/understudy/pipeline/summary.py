@@ -160,6 +160,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     if recipe.teachers and (hearing := [name for name in recipe.signal_arms if name in trained]):
         lines.append(f"{' and '.join(hearing)} learned from several teachers: {recipe.teachers.words()}.")
     unlabelled = run.notes("data", DataNotes).has_unlabelled
+    lines += [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in run.notes("pair", PairNotes).warnings]
     lines += [note for note in (taught_note(recipe), set_aside_note(run)) if note]
     lines += left_out(recipe, unlabelled=unlabelled)
     if DISTILLED.name in trained and not unlabelled:

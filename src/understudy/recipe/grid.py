@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from understudy import bounds
-from understudy.errors import ConfigError
+from understudy.errors import ConfigError, listed, shortened
 from understudy.recipe import fields
 from understudy.recipe.endpoint import Section
 from understudy.recipe.reading import describe, load_yaml, override, parse_recipe
@@ -272,16 +272,16 @@ def _conditions(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) -
 
 def _condition(value: Any, axes: Mapping[str, tuple[Level, ...]], where: str) -> Condition:
     if not isinstance(value, dict) or not value:
-        raise ConfigError(f"{where}: a condition is a mapping of axes to levels, not {value!r}")
+        raise ConfigError(f"{where}: a condition is a mapping of axes to levels, not {shortened(repr(value))}")
     condition = {}
     for name, labels in value.items():
         if name not in axes:
-            raise ConfigError(f"{where}: there is no axis {name!r}: known here: {', '.join(axes)}")
+            raise ConfigError(f"{where}: there is no axis {name!r}: known here: {listed(axes)}")
         required = tuple(_label(label) for label in (labels if isinstance(labels, list) else [labels]))
         known = [level.label for level in axes[name]]
         unknown_label = next((label for label in required if label not in known), None)
         if unknown_label is not None:
-            raise ConfigError(f"{where}: the axis {name} has no level {unknown_label}: known here: {', '.join(known)}")
+            raise ConfigError(f"{where}: the axis {name} has no level {unknown_label}: known here: {listed(known)}")
         condition[name] = required
     return condition
 
@@ -308,4 +308,6 @@ def _config(value: Any, origin: str) -> GridConfig:
     except ValidationError as error:
         faults = [f"grid.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         known = ", ".join(GridConfig.model_fields)
-        raise ConfigError(f"{origin}: {'; '.join(faults)}", hint=f"known under grid: {known}") from error
+        raise ConfigError(
+            f"{origin}: {listed(faults, separator='; ', longest=1000)}", hint=f"known under grid: {known}"
+        ) from error

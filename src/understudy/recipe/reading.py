@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
-from understudy.errors import ConfigError, did_you_mean
+from understudy.errors import ConfigError, did_you_mean, listed
 from understudy.files import read_text
 from understudy.recipe import fields, methods
 from understudy.recipe.own_arms import for_arm
@@ -95,7 +95,7 @@ def parse_recipe(
     except ValidationError as error:
         faults = [describe(fault, value) for fault in error.errors()]
         raise ConfigError(
-            f"{origin}: " + "; ".join(faults),
+            f"{origin}: {_named(faults)}",
             hint="`understudy init --full` writes a recipe with every field explained",
         ) from error
     for arm in recipe.arms:
@@ -103,8 +103,12 @@ def parse_recipe(
             for_arm(recipe, arm)
         except ValidationError as error:
             faults = [describe(fault, value) for fault in error.errors()]
-            raise ConfigError(f"{origin}: arms.{arm}: " + "; ".join(faults)) from error
+            raise ConfigError(f"{origin}: arms.{arm}: {_named(faults)}") from error
     return recipe
+
+
+def _named(faults: Sequence[str]) -> str:
+    return listed(faults, separator="; ", longest=1000)
 
 
 def override(value: dict[str, Any], text: str, *, whole: Sequence[str] = ()) -> dict[str, Any]:

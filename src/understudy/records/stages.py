@@ -94,10 +94,12 @@ class PairNotes(Record):
     Attributes:
         tokenizers: `student tokenizer`, `teacher tokenizer` → what had to be made up for.
         models: the folders that models come from; a model of the hub has none.
+        warnings: sentences about what can be run, and should be known before it is.
     """
 
     tokenizers: Mapping[str, Sequence[str]]
     models: tuple[ModelFolder, ...] = field(metadata=parsed_by(list_of(ModelFolder)))
+    warnings: tuple[str, ...] = field(default=(), metadata=parsed_by(tuple))
 
 
 @dataclass(frozen=True)

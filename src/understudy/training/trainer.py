@@ -20,7 +20,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from understudy.errors import RunError
+from understudy.errors import RunError, listed
 from understudy.files import write_jsonl
 from understudy.teachers.signals import Teacher
 from understudy.tokens.collate import Collator, move
@@ -266,7 +266,7 @@ def _task_means(sums: dict[str, Any], tasks: Sequence[str]) -> dict[str, float]:
 
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
     ids = list(dict.fromkeys(ids))
-    named = ", ".join(ids[:32]) + (f" and {len(ids) - 32} more" if len(ids) > 32 else "")
+    named = listed(ids, most=32)
     return RunError(
         f"the {what} became {torch.as_tensor(value).item()} at step {step}, on the rows {named}",
         hint="lower the learning rate, or look at these rows with `understudy inspect`",

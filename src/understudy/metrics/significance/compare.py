@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from understudy.errors import DataError
+from understudy.errors import DataError, listed
 from understudy.metrics.scores import Score
 from understudy.metrics.significance.bootstrap import difference_of
 from understudy.metrics.significance.effects import dz_columns, dz_of, rank_biserial_of
@@ -137,7 +137,7 @@ def _settings(
     lengths = {len(score.per_example) for scores in systems.values() for score in scores.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise DataError(
-            f"the systems have {' and '.join(map(str, sorted(lengths))) or 'no'} items",
+            f"the systems have {listed(sorted(lengths), separator=' and ') if lengths else 'no'} items",
             hint="all systems need the same items in the same order, at least one",
         )
     items = lengths.pop()
@@ -153,9 +153,7 @@ def _requested_contrasts(systems: Systems, contrasts: Sequence[tuple[str, str]] 
     seen: set[frozenset[str]] = set()
     for contrast in contrasts:
         if len({*contrast} & systems.keys()) != 2:
-            raise DataError(
-                f"{' and '.join(contrast)} are no two of the systems", hint=f"there are: {', '.join(systems)}"
-            )
+            raise DataError(f"{' and '.join(contrast)} are no two of the systems", hint=f"there are: {listed(systems)}")
         if frozenset(contrast) in seen:
             raise DataError(f"the pair {' and '.join(contrast)} is asked for twice", hint="name each pair once")
         seen.add(frozenset(contrast))

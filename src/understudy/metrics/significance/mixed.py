@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.errors import DataError
+from understudy.errors import DataError, listed
 from understudy.metrics.significance.pairing import Values, cluster_numbers, per_item
 from understudy.metrics.significance.results import Result
 
@@ -114,7 +114,7 @@ def seeds_model(
     fitted = None
     if short_of_seeds:
         notes.append(
-            f"fewer than {_LEAST_SEEDS} seeds of {', '.join(short_of_seeds)}: seeds are averaged and the result speaks "
+            f"fewer than {_LEAST_SEEDS} seeds of {listed(short_of_seeds)}: seeds are averaged and the result speaks "
             "of these runs only, not of another seed"
         )
     elif all(np.ptp(table[[name == system for name in systems]], axis=0).max() == 0 for system in runs):
@@ -147,7 +147,7 @@ def _table(
     if len(runs) < 2 or not all(len(seeds) for seeds in runs.values()):
         raise DataError("a comparison over seeds needs at least two systems with a run each")
     if baseline not in runs:
-        raise DataError(f"no system {baseline!r}", hint=f"there are: {', '.join(runs)}")
+        raise DataError(f"no system {baseline!r}", hint=f"there are: {listed(runs)}")
     rows = [(name, per_item(values)) for name, seeds in runs.items() for values in seeds]
     if len({len(row) for _, row in rows}) > 1:
         raise DataError("the runs do not have the same number of items")

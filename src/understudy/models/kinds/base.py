@@ -65,6 +65,24 @@ class ModelKind(ABC):
         """Whether `data.max_length` leaves a prompt any token, the longest answer being written behind it."""
         return data.max_length > data.max_answer_tokens
 
+    def longest_row(self, room: int, data: DataConfig) -> int:
+        """The `data.max_length` by which no row takes more than `room` positions of what is read."""
+        return room
+
+    @abstractmethod
+    def row_size(self, tokenizer: ExampleTokenizer, example: Example, *, answered: bool) -> tuple[int, int]:
+        """Positions that an example takes: of what is read, and of what a decoder of its own writes.
+
+        Args:
+            tokenizer: of a model of this kind.
+            example: the row.
+            answered: whether the model answers it, so that an answer of `data.max_answer_tokens` counts in place of the
+                row's own.
+
+        Raises:
+            DataError: the row does not fit into `data.max_length`.
+        """
+
     @abstractmethod
     def output(self, model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
         """What a model says of the targets of a batch; see `models.forward`."""

@@ -63,9 +63,9 @@ class Causal(TextKind):
         table = base.get_input_embeddings()
         return table(inputs["input_ids"][mask]), table(targets)
 
-    def positions(self, prompt: int, answer: int) -> int:
+    def positions(self, prompt: int, answer: int) -> tuple[int, int]:
         """Both sides in a row."""
-        return prompt + answer
+        return prompt + answer, 0
 
     def layout(
         self, template: Template, prompts: list[list[int]], prefixes: list[list[int]]

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from understudy.models.kinds.text import TextKind
 from understudy.models.sources import revision_of
-from understudy.recipe import ModelConfig
+from understudy.recipe import DataConfig, ModelConfig
 from understudy.tokens.collate import move
 from understudy.tokens.encoded import TokenizedExample, padded
 from understudy.tokens.seq2seq_template import Seq2SeqTemplate
@@ -69,9 +69,13 @@ class Seq2Seq(TextKind):
         table = base.get_decoder().get_input_embeddings()
         return table(inputs["decoder_input_ids"][mask]), table(targets)
 
-    def positions(self, prompt: int, answer: int) -> int:
+    def longest_row(self, room: int, data: DataConfig) -> int:
+        """See the base class: the encoder reads the prompt alone."""
+        return room + data.max_answer_tokens
+
+    def positions(self, prompt: int, answer: int) -> tuple[int, int]:
         """Each side counts by itself."""
-        return max(prompt, answer)
+        return prompt, answer
 
     def layout(
         self, template: Template, prompts: list[list[int]], prefixes: list[list[int]]

@@ -52,6 +52,11 @@ class Span(ModelKind):
         """Always: it points at answers and writes none."""
         return True
 
+    def row_size(self, tokenizer: ExampleTokenizer, example: Example, *, answered: bool) -> tuple[int, int]:
+        """See the base class: the longest window, and nothing is written."""
+        assert isinstance(tokenizer, SpanTokenizer), "the tokenizer belongs to another kind of model"
+        return max(len(window.prompt_ids) for window in tokenizer.windows(example)), 0
+
     def auto_class(self, architecture: PreTrainedConfig, name: str) -> Any:
         """`AutoModelForQuestionAnswering`.
 

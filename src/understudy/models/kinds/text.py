@@ -40,14 +40,25 @@ class TextKind(ModelKind):
         """`[N, d]` embeddings of the tokens that predict, and of the target tokens."""
 
     @abstractmethod
-    def positions(self, prompt: int, answer: int) -> int:
-        """Positions that a prompt and an answer of so many tokens take of `max_position_embeddings`."""
+    def positions(self, prompt: int, answer: int) -> tuple[int, int]:
+        """Positions that a prompt and an answer of so many tokens take, as `row_size` has them.
+
+        What a decoder begins with counts as part of the answer.
+        """
 
     @abstractmethod
     def layout(
         self, template: Template, prompts: list[list[int]], prefixes: list[list[int]]
     ) -> tuple[list[list[int]], list[list[int]]]:
         """What the model reads of each prompt, and what its decoder has written already (a causal model: nothing)."""
+
+    def row_size(self, tokenizer: ExampleTokenizer, example: Example, *, answered: bool) -> tuple[int, int]:
+        """See the base class."""
+        begun = max(0, len(tokenizer.template.start_ids) - 1)  # The last token that is written is never read.
+        if answered:
+            return self.positions(len(tokenizer.prompt_ids(example)), tokenizer.data.max_answer_tokens + begun)
+        row = tokenizer.encode(example)
+        return self.positions(len(row.prompt_ids), len(row.answer_ids) + begun)
 
     def decoder_arguments(self, template: Template, begun: list[list[int]], device: torch.device) -> dict[str, Any]:
         """Arguments of `generate` for what a decoder has written already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from understudy.errors import DataError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.architecture import kind_at
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
+from understudy.models.row_lengths import check_positions
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.pipeline.stages.several_teachers import heard_together, other_teachers
 from understudy.recipe import Recipe
@@ -55,10 +57,11 @@ def pair(context: Context, _: str) -> PairNotes:
     rows = {role: rows_of(context.run, role) for role in ROLES}
     context.progress(0, 1, "check")
     variants = variants_of(context.recipe)
-    templates = [check_variant(recipe, rows) for recipe in variants]
-    student, teacher = templates[0]
+    checked = [check_variant(recipe, rows) for recipe in variants]
+    student, teacher = checked[0].student, checked[0].teacher
     tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
-    return PairNotes(tokenizers, model_folders(variants))
+    warnings = dict.fromkeys(sentence for pair in checked for sentence in pair.warnings)
+    return PairNotes(tokenizers, model_folders(variants), tuple(warnings))
 
 
 def variants_of(recipe: Recipe) -> list[Recipe]:
@@ -71,8 +74,28 @@ def variants_of(recipe: Recipe) -> list[Recipe]:
     return variants
 
 
-def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tuple[Template, Template | None]:
-    """Check models, method and rows of one recipe; what speaks to the two models."""
+@dataclass(frozen=True)
+class CheckedPair:
+    """Two models that fit a method and the rows.
+
+    Attributes:
+        student: speaks to the student.
+        teacher: to the teacher, where a model of this machine teaches.
+        warnings: what can be run, and should be known before it is.
+    """
+
+    student: Template
+    teacher: Template | None
+    warnings: Sequence[str]
+
+
+def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> CheckedPair:
+    """Check models, method and rows of one recipe.
+
+    Raises:
+        UnderstudyError: see `build` and `check_rows`.
+        ModelError: see `check_positions`.
+    """
     build.check_adapters(recipe)
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
@@ -87,10 +110,11 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> tupl
         gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
+    warnings = check_positions(recipe, rows, student, teacher)
     for tokenizer in (student, teacher):
         if tokenizer:
             tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
-    return student.template, teacher.template if teacher else None
+    return CheckedPair(student.template, teacher.template if teacher else None, warnings)
 
 
 def check_rows(
