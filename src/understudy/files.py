@@ -247,9 +247,12 @@ def fingerprint_tree(path: str | os.PathLike[str]) -> str:
 
 
 def fingerprint_folder(path: str | os.PathLike[str], length: int = 16) -> str:
-    """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too."""
+    """Name, size, first and last mebibyte of every file in a folder as one fingerprint: quick for large weights too.
+
+    A file counts as a folder of itself.
+    """
     entries = []
-    for file in sorted(Path(path).iterdir()):
+    for file in [Path(path)] if Path(path).is_file() else sorted(Path(path).iterdir()):
         if not file.is_file():
             continue
         size = file.stat().st_size

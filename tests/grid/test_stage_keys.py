@@ -48,12 +48,16 @@ ASKED = ("evaluate.judge.", "generate.teacher.")
 # Options of other methods than the one that is chosen.
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
-LEAVES = [path for path in LEAVES if path not in FOREIGN]
+LEAVES = [path for path in LEAVES if path not in FOREIGN and not path.startswith("teachers.")]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
-FIELDS = sorted({*LEAVES, "evaluate.judge"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"})
+FIELDS = sorted(
+    {*LEAVES, "evaluate.judge", "teachers"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"}
+)
 SPECIAL: dict[str, Any] = {
     "evaluate.metrics": ["chrf"],
     "evaluate.judge": {"model": "judge"},
+    "teacher.cache.targets": "states",
+    "teachers": {"weight": 2, "others": {"second": {"model": "t2"}}},
     "evaluate.resamples": 123,
     "evaluate.confidence": 0.9,
     "evaluate.arms": ["distilled", "sft"],

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
+from support.tiny_teachers import ensemble
 
 TASKS = ["sft", "kd"]
 PLAIN = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
@@ -32,6 +33,12 @@ def main(folder: Path) -> None:
             for name in ("loss", "gold"):
                 lines = [str(row[name]) for row in run.state.log_history if "loss" in row]
                 (folder / f"{method}.{'losses' if name == 'loss' else name}").write_text("\n".join(lines))
+    made = pair("kd")
+    run = trainer(folder / "several", "kd", made=made, teacher=ensemble(made), steps=2, batch_size=6, **PLAIN)
+    run.optimizer = torch.optim.SGD([p for p in run.module.parameters() if p.requires_grad], lr=0.05)
+    run.train()
+    if run.args.process_index == 0:
+        save_file(weights(run), folder / "several.safetensors")
     for method in TASKS:
         # One example a process: in some steps only one of the two meets a counterfactual.
         run = task_trainer(folder / f"tasks-{method}", method, steps=3, batch_size=1, **PLAIN)

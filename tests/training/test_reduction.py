@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
+from support.tiny_teachers import ensemble
 
 TASKS = ["sft", "kd"]
 # With plain descent instead of Adam, which would hide a wrong factor of the gradient.
@@ -80,6 +81,12 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path):
         assert losses == pytest.approx([row["loss"] for row in one.state.log_history if "loss" in row], rel=1e-4)
         gold = [float(line) for line in (tmp_path / f"{method}.gold").read_text().split()]
         assert gold == pytest.approx([row["gold"] for row in one.state.log_history if "loss" in row], rel=1e-4)
+    made = pair("kd")
+    one = trainer(tmp_path / "several", "kd", made=made, teacher=ensemble(made), steps=2, batch_size=12, **PLAIN)
+    plain_descent(one).train()
+    both, expected = load_file(tmp_path / "several.safetensors"), weights(one)
+    for name in expected:
+        torch.testing.assert_close(both[name], expected[name], atol=1e-6, rtol=1e-5, msg=f"several teachers {name}")
     for method in TASKS:
         one = plain_descent(task_trainer(tmp_path / "tasks", method, steps=3, batch_size=2, **PLAIN))
         one.train()

@@ -12,11 +12,11 @@ from typing import Any
 from understudy.files import fingerprint, fingerprint_file, fingerprint_folder, fingerprint_tree
 from understudy.pipeline.kinds import is_shared, reads_of
 from understudy.pipeline.stage import Stage
-from understudy.recipe import LATER_FIELDS, Recipe
+from understudy.recipe import CACHE_FILE, LATER_FIELDS, Recipe
 from understudy.recipe.own_arms import for_arm
 
 FILES = (
-    *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer"),
+    *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer", "cache"),
     *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
@@ -50,7 +50,7 @@ def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *
 
 def _is_in(fields: Mapping[str, Any], path: str) -> bool:
     section, _, name = path.rpartition(".")
-    return path not in LATER_FIELDS or name in fields[section]
+    return path not in LATER_FIELDS or name in (fields[section] if section else fields)
 
 
 def _value_at(fields: Any, path: str) -> Any:
@@ -71,7 +71,7 @@ def _names(path: str, value: Any) -> Iterator[str]:
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    sections = ("data", "teacher", "student", "generate")
+    sections = ("data", "teacher", "teachers", "student", "generate")
     return {name for section in sections for name in _names(section, fields[section])} | set(recipe.extensions)
 
 
@@ -79,7 +79,9 @@ def contents_of(name: str) -> str | None:
     """A fingerprint of the file or folder; None where there is none (a hub id, an embedded model)."""
     path = Path(name).expanduser()
     if path.is_file():
-        return fingerprint_file(path)
+        return fingerprint_folder(path) if path.suffix.lower() == ".gguf" else fingerprint_file(path)
+    if (path / CACHE_FILE).is_file():
+        return fingerprint_file(path / CACHE_FILE)  # Whose it is and what it keeps; rows may come to it.
     if path.is_dir():
         return fingerprint_folder(path) if (path / "config.json").is_file() else fingerprint_tree(path)
     return None

@@ -18,7 +18,7 @@ from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MergedSpans
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import LogProbabilities
+from understudy.losses.sources import Averaged, LogProbabilities
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class SpanMerge:
 
 
 def merged_losses(
-    student: HeadStates, teacher: HeadStates | LogProbabilities, merge: SpanMerge, terms: HeadTerms
+    student: HeadStates, teacher: HeadStates | LogProbabilities | Averaged, merge: SpanMerge, terms: HeadTerms
 ) -> HeadLosses:
     """Σ_groups w_n D(merged student, merged teacher) + Σ_n g_n CE, with D as in `MergedSpans` (GOLD).
 
@@ -120,7 +120,7 @@ def merged_losses(
 
     Args:
         student: hidden states `[N_s, d]` and head.
-        teacher: hidden states `[N_t, D]` and head, or stored log-probabilities; constants.
+        teacher: hidden states `[N_t, D]` and head, stored log-probabilities, or a mean; constants.
         merge: the groups and how they are compared.
         terms: weights and gold; its divergence is not looked at.
     """
@@ -166,7 +166,7 @@ def _others(groups: TokenSpans) -> tuple[Tensor, Tensor]:
     return student_others.nonzero()[:, 0], teacher_others.nonzero()[:, 0]
 
 
-def _offsets(head: HeadStates | LogProbabilities, ids: Tensor, places: Tensor, count: int) -> Tensor:
+def _offsets(head: HeadStates | LogProbabilities | Averaged, ids: Tensor, places: Tensor, count: int) -> Tensor:
     """Log-probability of some target tokens, added up at the pair of their group, `[count]`."""
     exact = torch.promote_types(head.dtype, torch.float32)
     sums = torch.zeros(count, dtype=exact, device=head.device)

@@ -18,7 +18,7 @@ from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import CandidateLogits, LogProbabilities
+from understudy.losses.sources import Averaged, CandidateLogits, LogProbabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ def fused(step: Pass) -> HeadLosses:
     assert isinstance(step.student, HeadStates), "tokens are put side by side under the student's head alone"
     if step.merge is None:
         return paired_losses(step.student, step.teacher, step.pairs, step.terms)
-    assert isinstance(step.teacher, HeadStates | LogProbabilities), "groups are merged over whole distributions"
+    assert isinstance(step.teacher, HeadStates | LogProbabilities | Averaged), (
+        "groups are merged over whole distributions"
+    )
     return merged_losses(step.student, step.teacher, step.merge, step.terms)
 
 

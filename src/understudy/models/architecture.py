@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import AutoConfig, PreTrainedConfig
 
 from understudy.models.kinds import KINDS, ModelKind, kind_named, kind_of
-from understudy.models.sources import revision_of
+from understudy.models.sources import pretrained
 from understudy.recipe import ModelConfig
 
 
@@ -28,7 +28,7 @@ def architecture_of(config: ModelConfig, source: str) -> PreTrainedConfig:
 
     Raises:
         OSError, ValueError, KeyError: there is none that can be read.
+        ModelError: it is a GGUF file's, and what reads one is not installed.
     """
-    return AutoConfig.from_pretrained(
-        source, revision=revision_of(config, source), trust_remote_code=config.trust_remote_code
-    )
+    with pretrained(config, source) as (name, arguments):
+        return AutoConfig.from_pretrained(name, **arguments)

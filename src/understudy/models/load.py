@@ -24,7 +24,8 @@ from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
-from understudy.models.sources import revision_of
+from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
+from understudy.models.sources import pretrained
 from understudy.recipe import DataConfig, ModelConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
@@ -41,7 +42,7 @@ class Loaded:
 
 
 def resolve(name: str) -> str:
-    """Turn `embedded:NAME` into the folder of the shipped weights; leave hub ids and folders alone.
+    """Turn `embedded:NAME` into the folder of the shipped weights; leave hub ids, folders and GGUF files alone.
 
     Raises:
         ModelError: no such embedded model, or a path that looks local and does not exist.
@@ -54,11 +55,18 @@ def resolve(name: str) -> str:
             )
         return str(resources.files("understudy.models") / "embedded" / short)
     path = Path(name).expanduser()
+    if is_gguf(name) and not path.is_dir():
+        if path.is_file() or is_on_hub(name):
+            return str(path) if path.is_file() else name
+        raise ModelError(
+            f"no such GGUF file: {name}", hint="give the path of a file, or org/name:file.gguf for one on the hub"
+        )
     # A hub id has one slash too, but nobody keeps a local folder named like its organisation.
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or ("/" in name and path.parent.is_dir())
     if looks_local and not path.is_dir():
         raise ModelError(
-            f"no such model folder: {name}", hint="give a folder that holds config.json, or a hub id like org/name"
+            f"no such model folder: {name}",
+            hint="give a folder that holds config.json, a GGUF file, or a hub id like org/name",
         )
     return str(path) if path.is_dir() else name
 
@@ -95,11 +103,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def _tokenizer(config: ModelConfig, weights: str | None) -> PreTrainedTokenizerBase:
     source = resolve(config.tokenizer or weights or config.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision_of(config, source), trust_remote_code=config.trust_remote_code
-        )
+        with pretrained(config, source) as (name, arguments):
+            tokenizer = AutoTokenizer.from_pretrained(name, **arguments)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load the tokenizer of {source}: {first_line(error)}", hint=_LOAD_HINT) from error
+    if is_gguf(source):
+        drop_unknown_tokens(tokenizer)
+        tokenizer.name_or_path = source
     if config.chat_template:
         tokenizer.chat_template = config.chat_template
     tokenizer.padding_side = "right"
@@ -134,7 +144,12 @@ _TEMPLATES: dict[tuple, Template] = {}
 
 
 def _contents(folder: Path) -> tuple:
-    """Name and content of all that a folder may say of a tokenizer or an architecture; nothing of a hub id."""
+    """Name and content of all that a folder may say of a tokenizer or an architecture; nothing of a hub id.
+
+    A GGUF file holds the weights too, so its time and size stand for its content.
+    """
+    if folder.is_file():
+        return ((str(folder), folder.stat().st_mtime_ns, folder.stat().st_size),)
     files = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".model", ".txt", ".py"))
     return tuple((path.name, _digest(path, path.stat().st_mtime_ns, path.stat().st_size)) for path in files)
 
@@ -241,24 +256,33 @@ def _check_finite(model: PreTrainedModel, source: str) -> None:
                 )
 
 
-_LOAD_HINT = "give a folder that holds config.json and weights, or the id of a hub model this machine can reach"
+_LOAD_HINT = (
+    "give a folder that holds config.json and weights, a GGUF file, or the id of a hub model this machine can reach"
+)
 
 
 def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, seed: int, quantize: bool) -> PreTrainedModel:
+    if is_gguf(source) and quantize:
+        raise ModelError(
+            f"quantize_4bit takes no GGUF file: {source}",
+            hint="leave out quantize_4bit, or give the folder or hub id that the file was made from",
+        )
     extra: dict[str, Any] = {"quantization_config": quantization(dtype)} if quantize else {}
+    if is_gguf(source):
+        extra = unpacked()
     auto = kind_at(config, source).auto_class(architecture_of(config, source), source)
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with (
+        warnings.catch_warnings(),
+        torch.random.fork_rng(devices=[]),
+        pretrained(config, source) as (name, arguments),
+    ):
         warnings.filterwarnings("ignore", message=".*torch_dtype.*")
         # A head that the weights lack comes out of the seed.
         torch.manual_seed(seed)
-        return auto.from_pretrained(
-            source,
-            dtype=dtype,
-            revision=revision_of(config, source),
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
-            **extra,
-        )
+        model = auto.from_pretrained(name, dtype=dtype, use_safetensors=True, **arguments, **extra)
+    if is_gguf(source):
+        forget_file(model)
+    return model
 
 
 def fresh_model(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:

@@ -55,6 +55,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: s
         _how(recipe, arm),
         "",
         f"- teacher: {_before(recipe.teacher) if recipe.teacher else _elsewhere(recipe)}",
+        *([f"- heard: {recipe.teachers.words()}"] if recipe.teachers else []),
         f"- student: {_before(recipe.student)}",
         f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
         "",

@@ -73,7 +73,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asks = ("method", "divergence", "divergence_parameters")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
-    return (*ENCODE, *models, *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
+    return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
 def _trainings(recipe: Recipe) -> Iterator[str]:
@@ -123,7 +123,9 @@ def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
 def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     """Of the training of an arm."""
     arm = recipe.arm(argument)
-    signal = (*method(recipe), *weights("teacher"), "teacher.cache") if recipe.reads_signal(arm) else STEPS
+    signal: tuple[str, ...] = STEPS
+    if recipe.reads_signal(arm):
+        signal = (*method(recipe), *weights("teacher"), "teacher.cache", "teachers")
     tasks = ("tasks",) if arm.learns == "task_texts" else ()
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 

@@ -36,7 +36,7 @@ def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
             paths.append(name)
     for model in run.notes("pair", PairNotes).models if run.is_done("pair") else ():
-        if Path(model.folder).is_dir() and fingerprint_folder(model.folder) != model.fingerprint:
+        if Path(model.folder).exists() and fingerprint_folder(model.folder) != model.fingerprint:
             paths.append(model.folder)
     for source in run.notes("generate", GenerationNotes).sources if run.is_done("generate") else ():
         if Path(source.name).expanduser().exists() and fingerprint_tree(source.name) != source.fingerprint:

@@ -157,6 +157,8 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             lines.append(cache_sentence(run.notes(stage.name, CacheNotes)))
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
+    if recipe.teachers and (hearing := [name for name in recipe.signal_arms if name in trained]):
+        lines.append(f"{' and '.join(hearing)} learned from several teachers: {recipe.teachers.words()}.")
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     lines += run.notes("data", DataNotes).remarks or ()
     lines += [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in run.notes("pair", PairNotes).warnings]

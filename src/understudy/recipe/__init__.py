@@ -12,7 +12,8 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
-from understudy.recipe.teacher import CacheConfig, TeacherConfig
+from understudy.recipe.teacher import CACHE_FILE, CacheConfig, TeacherConfig
+from understudy.recipe.teachers import OtherTeacherConfig, TeachersConfig
 from understudy.recipe.training import (
     Dtype,
     LoraConfig,
@@ -23,6 +24,7 @@ from understudy.recipe.training import (
 )
 
 __all__ = [
+    "CACHE_FILE",
     "LATER_FIELDS",
     "METHODS",
     "CacheConfig",
@@ -43,6 +45,7 @@ __all__ = [
     "LoraConfig",
     "MethodConfig",
     "ModelConfig",
+    "OtherTeacherConfig",
     "PretrainConfig",
     "Recipe",
     "Section",
@@ -50,6 +53,7 @@ __all__ = [
     "TaskConfig",
     "TaskKind",
     "TeacherConfig",
+    "TeachersConfig",
     "TrainConfig",
     "dump_recipe",
     "is_grid",

@@ -14,7 +14,9 @@ from understudy.recipe.recipe import Recipe
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section inside an annotation such as `TrainConfig | None`."""
+    """The section inside an annotation such as `TrainConfig | None`; a mapping of names to sections is none."""
+    if get_origin(annotation) is dict:
+        return None
     options = (annotation, *get_args(annotation))
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 

@@ -21,6 +21,7 @@ from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig
 from understudy.recipe.teacher import TeacherConfig
+from understudy.recipe.teachers import TeachersConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -45,6 +46,8 @@ class Recipe(Section):
     """Where the examples come from and how they are split."""
     teacher: TeacherConfig | None = TeacherConfig(model="embedded:telecom-teacher", sft=TrainConfig())
     """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
+    teachers: TeachersConfig | None = None
+    """Further teachers of the same vocabulary, heard together with `teacher` by the arms that read its logits."""
     student: ModelConfig = ModelConfig(model="embedded:telecom-student")
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
@@ -221,6 +224,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _heard_together(self) -> Recipe:
+        """Several teachers: a first one, and states of each."""
+        if self.teachers is None:
+            return self
+        if self.teacher is None:
+            raise ValueError("teachers are heard together with `teacher`, and that is null")
+        if self.teacher.cache and self.teacher.cache.targets != "states":
+            raise ValueError(
+                f"a mean of several teachers needs the whole distribution of each: teacher.cache.targets "
+                f"{self.teacher.cache.targets} keeps a part; take states"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         stages: dict[str, TrainConfig | None] = {"distil": self.distil}
         models = {"teacher": self.teacher, "student": self.student}
@@ -241,9 +258,10 @@ class Recipe(Section):
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         for path, default in LATER_FIELDS.items():
-            section, name = path.split(".")
-            if fields[section] and fields[section][name] == default:
-                del fields[section][name]
+            section, _, name = path.rpartition(".")
+            holder = fields[section] if section else fields
+            if holder and holder[name] == default:
+                del holder[name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
@@ -253,6 +271,7 @@ class Recipe(Section):
 
 
 LATER_FIELDS: Mapping[str, Any] = {
+    "teachers": None,
     "teacher.cache": None,
     "data.group_by": "auto",
     "teacher.resize_embeddings": False,

@@ -10,6 +10,9 @@ from understudy import bounds
 from understudy.recipe.endpoint import Section
 from understudy.recipe.training import ModelConfig
 
+CACHE_FILE = "cache.json"
+"""What the folder of a cache says of itself: whose it is, and what it keeps."""
+
 
 class CacheConfig(Section):
     """What the teacher says of the training rows, written to disk once (`understudy docs teachers`)."""

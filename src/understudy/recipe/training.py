@@ -99,9 +99,10 @@ class ModelConfig(Section):
     """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder that points."""
 
     model: str
-    """A hub id, a folder, or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
+    """A hub id, a folder, a GGUF file (`file.gguf`, or `org/name:file.gguf` on the hub; extra
+    `understudy-distil[gguf]`), or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
     tokenizer: str | None = None
-    """A tokenizer of its own, where it does not lie beside the model."""
+    """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
     """`causal`, `seq2seq` or `span` (an encoder that points at its answers); default: what its config tells."""
     init: Literal["pretrained", "fresh"] = "pretrained"

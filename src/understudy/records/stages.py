@@ -60,7 +60,7 @@ class Source(Record):
 
 @dataclass(frozen=True)
 class ModelFolder(Record):
-    """A model folder that a run reads.
+    """A model folder, or GGUF file, that a run reads.
 
     Attributes:
         folder: its path.

@@ -1,20 +1,21 @@
 """What a teacher says of the target tokens of a batch, and the contract of whoever says it.
 
-A signal is one of four, from the strongest to the weakest: states with their head (`models.output.Output`), from
+A signal is one of these, from the strongest to the weakest: states with their head (`models.output.Output`), from
 which all else follows; log-probabilities of every column; those of the likeliest columns, and what the rest has; a
-sample of the columns, right on average.
+sample of the columns, right on average. The mean of several teachers is as strong as log-probabilities.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from understudy.losses.sources import LogProbabilities, SampledProbabilities, TopKProbabilities
-from understudy.models.output import Output
+from understudy.losses.sources import Averaged, LogProbabilities, SampledProbabilities, TopKProbabilities
+from understudy.models.output import Output, VocabularyOutput
 from understudy.types import Batch, Gives
 
 
@@ -99,7 +100,39 @@ class Sampled:
         return SampledProbabilities(self.ids, self.weights, self.entropy, self.temperature)
 
 
-Signal = Output | Logps | TopK | Sampled
+@dataclass(frozen=True)
+class Mean:
+    """What several teachers of one vocabulary say together (`losses.sources.Averaged`).
+
+    Attributes:
+        outputs: of each teacher, over the same target tokens.
+        shares: `[N, T]` what each counts on a token.
+        mean: of probabilities or of log-probabilities.
+        by_confidence: whether exp(−H) weighs them too.
+    """
+
+    outputs: Sequence[VocabularyOutput]
+    shares: Tensor
+    mean: Literal["probabilities", "log_probabilities"] = "probabilities"
+    by_confidence: bool = False
+
+    @property
+    def target_ids(self) -> Tensor:
+        """`[N]` the target tokens in the teachers' vocabulary."""
+        return self.outputs[0].target_ids
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Target tokens of each row."""
+        return self.outputs[0].lengths
+
+    @property
+    def states(self) -> Averaged:
+        """What stands in a pass where a head stands."""
+        return Averaged([output.states for output in self.outputs], self.shares, self.mean, self.by_confidence)
+
+
+Signal = Output | Logps | TopK | Sampled | Mean
 
 
 class Teacher(Protocol):

@@ -19,9 +19,10 @@ from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
-from understudy.recipe import MethodConfig, ModelConfig, Recipe, TrainConfig
+from understudy.recipe import MethodConfig, ModelConfig, OtherTeacherConfig, Recipe, TrainConfig
 from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.cache.cached import CachedTeacher, open_cached
+from understudy.teachers.ensemble import Ensemble, Shares
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
@@ -96,6 +97,7 @@ def train_model(
     *,
     teacher_weights: str | None = None,
     teacher_cache: Path | None = None,
+    shares: Shares | None = None,
 ) -> TrainingNotes:
     """Train a model, and keep it.
 
@@ -105,6 +107,7 @@ def train_model(
         dev: development rows.
         teacher_weights: folder of the teacher's weights, where the job reads its signal.
         teacher_cache: folder of what the teacher says; None: it is loaded and asked.
+        shares: what each of `recipe.teachers` counts on a row; None: there is one teacher.
     """
     recipe, device = session.recipe, session.device
     session.progress(0, 1, "load")
@@ -112,7 +115,7 @@ def train_model(
     template = tokenizer.template
     teacher, teacher_tokenizer, cross_tokenizer = None, None, None
     if job.method is not None:
-        teacher, teacher_tokenizer = teacher_of(recipe, device, teacher_weights, job.method, teacher_cache)
+        teacher, teacher_tokenizer = teacher_of(recipe, device, teacher_weights, job.method, teacher_cache, shares)
         cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
     rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer)
@@ -186,9 +189,44 @@ def fit(
 
 
 def teacher_of(
+    recipe: Recipe,
+    device: torch.device,
+    weights: str | None,
+    method: MethodConfig,
+    cache: Path | None,
+    shares: Shares | None = None,
+) -> tuple[LocalTeacher | CachedTeacher | Ensemble, ExampleTokenizer]:
+    """The recipe's own teacher, loaded or read from disk, and what turns examples into its tokens.
+
+    Args:
+        recipe: of the run.
+        device: where models go.
+        weights: folder of the weights of its own training; None: as it came.
+        method: by which it is read.
+        cache: folder of what it says; None: it is loaded.
+        shares: what each of several teachers counts on a row; None: it is the only one.
+    """
+    first, tokenizer = _own_teacher(recipe, device, weights, method, cache)
+    if shares is None:
+        return first, tokenizer
+    config = recipe.teachers
+    assert config is not None, "shares of no teachers"
+    others = [_other_teacher(other, device, method) for other in config.others.values()]
+    ensemble = Ensemble([first, *others], shares, mean=config.mean, by_confidence=config.by_confidence)
+    return ensemble, tokenizer
+
+
+def _other_teacher(
+    config: OtherTeacherConfig, device: torch.device, method: MethodConfig
+) -> LocalTeacher | CachedTeacher:
+    if config.cache is not None:
+        return open_cached(Path(config.cache).expanduser(), device, method.temperature)
+    return LocalTeacher(load_model(config.loaded_as, device))
+
+
+def _own_teacher(
     recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig, cache: Path | None
 ) -> tuple[LocalTeacher | CachedTeacher, ExampleTokenizer]:
-    """The recipe's own teacher, loaded or read from disk, and what turns examples into its tokens."""
     config = recipe.local_teacher
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
     embeddings = Gives.EMBEDDINGS in method.reads

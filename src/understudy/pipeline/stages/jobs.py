@@ -12,6 +12,7 @@ from understudy.pipeline.stages.context import Context, cache_folder, rows_of, t
 from understudy.recipe import ModelConfig, Recipe, TrainConfig
 from understudy.records import TrainingNotes
 from understudy.run import Run
+from understudy.teachers.ensemble import shares_of
 from understudy.tokens.collate import encode_rows
 from understudy.training.schedule import train_schedule
 from understudy.training.session import Session, TrainingJob, num_processes, train_model
@@ -67,7 +68,11 @@ def run_job(
     if job.method is None:
         return train_model(session, job, rows_of(run, "dev"))
     teacher, cache = teacher_weights(run, recipe), cache_folder(run, recipe)
-    return train_model(session, job, rows_of(run, "dev"), teacher_weights=teacher, teacher_cache=cache)
+    shares = None
+    if recipe.teachers is not None:
+        shares = shares_of(recipe.teachers, [*rows_of(run, "train"), *rows_of(run, "unlabelled")])
+    dev = rows_of(run, "dev")
+    return train_model(session, job, dev, teacher_weights=teacher, teacher_cache=cache, shares=shares)
 
 
 def model_named(recipe: Recipe, name: str) -> ModelConfig:

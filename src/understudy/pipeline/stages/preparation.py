@@ -17,6 +17,7 @@ from understudy.models.architecture import kind_at
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.models.row_lengths import check_positions
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
+from understudy.pipeline.stages.several_teachers import heard_together, other_teachers
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
@@ -107,7 +108,7 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
         gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
         check_cache(recipe, teacher.template)
-        gives = cached_gives(recipe, gives)
+        gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
     warnings = check_positions(recipe, rows, student, teacher)
@@ -149,9 +150,9 @@ def check_rows(
 
 
 def model_folders(recipes: Sequence[Recipe]) -> tuple[ModelFolder, ...]:
-    """The folders that the models come from, with their fingerprints; a model of the hub has none."""
+    """The folders and files that the models come from, with their fingerprints; a model of the hub has none."""
     configs = [config for recipe in recipes for config in (recipe.teacher, recipe.student) if config]
-    folders = {Path(resolve(config.model)) for config in configs}
+    folders = {Path(resolve(config.model)) for config in configs} | other_teachers(recipes[0])
     return tuple(
-        ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.is_dir()
+        ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.exists()
     )

@@ -12,11 +12,11 @@ from understudy.errors import RunError
 from understudy.files import fingerprint, fingerprint_folder, read_json, write_json
 from understudy.models.load import pick_dtype, resolve
 from understudy.models.sources import revision_of
-from understudy.recipe import ModelConfig
+from understudy.recipe import CACHE_FILE, ModelConfig
 from understudy.teachers.cache.formats import SampledFormat, StatesFormat, TargetFormat, TopKFormat
 from understudy.tokens.template import Template
 
-FILE = "cache.json"
+FILE = CACHE_FILE
 VERSION = 1
 
 _FORMATS: dict[str, type[TargetFormat]] = {"topk": TopKFormat, "sampled": SampledFormat, "states": StatesFormat}
@@ -36,18 +36,22 @@ def teacher_identity(
     """
     source = weights or resolve(config.model)
     folder = Path(source)
-    named = fingerprint_folder(folder) if folder.is_dir() else f"{source}@{revision_of(config, source)}"
-    tokenizer = template.tokenizer
-    vocabulary = fingerprint([sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.all_special_tokens))])
+    named = fingerprint_folder(folder) if folder.exists() else f"{source}@{revision_of(config, source)}"
     identity = {
         "weights": named,
         "dtype": str(pick_dtype(config.dtype, device)).removeprefix("torch."),
-        "tokenizer": vocabulary,
-        "chat template": fingerprint(str(tokenizer.chat_template)),
+        **tokenizer_identity(template),
     }
     if config.init == "fresh" and weights is None:
         identity |= {"fresh weights": fingerprint([config.config, config.seed_or(seed)])}
     return identity
+
+
+def tokenizer_identity(template: Template) -> dict[str, str]:
+    """What of a cache's identity is the tokenizer's: its vocabulary and its chat template, as fingerprints."""
+    tokenizer = template.tokenizer
+    vocabulary = fingerprint([sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.all_special_tokens))])
+    return {"tokenizer": vocabulary, "chat template": fingerprint(str(tokenizer.chat_template))}
 
 
 def write_identity(folder: Path, targets: TargetFormat, teacher: Mapping[str, Any]) -> None:

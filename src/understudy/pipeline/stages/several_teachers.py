@@ -1,0 +1,103 @@
+"""The gate of several teachers: one vocabulary, states of each, and a teacher for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from understudy.errors import ConfigError, VocabularyMismatch
+from understudy.files import read_json
+from understudy.models.architecture import kind_at
+from understudy.models.load import load_template, resolve
+from understudy.recipe import OtherTeacherConfig, Recipe
+from understudy.teachers.cache.formats import StatesFormat
+from understudy.teachers.cache.identity import FILE, stored_format, tokenizer_identity
+from understudy.teachers.ensemble import Ensemble, shares_of
+from understudy.tokens.compatibility import compare_vocabularies
+from understudy.tokens.template import Template
+from understudy.types import Example, Gives
+
+
+def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequence[Example]], gives: Gives) -> Gives:
+    """What the teachers of a recipe give together; what the one gives where there is one.
+
+    Args:
+        recipe: of the run.
+        teacher: tokenizer of the recipe's own, which all of them read by.
+        rows: of each role.
+        gives: what the recipe's own gives.
+
+    Raises:
+        ConfigError: one of them gives no states.
+        VocabularyMismatch: one of them has another vocabulary.
+        RunError: no teacher is heard on a row; it is named. Or a folder is no cache.
+    """
+    if recipe.teachers is None:
+        return gives
+    if Gives.STATES not in gives:
+        raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
+    for name, other in recipe.teachers.others.items():
+        check = _check_cached if other.cache is not None else _check_model
+        check(f"teachers.others.{name}", other, teacher)
+    _check_answers(recipe, rows)
+    learned = [example for role in ("train", "unlabelled") for example in rows.get(role, ())]
+    shares_of(recipe.teachers, learned)([example.id for example in learned])
+    return gives & Ensemble.can_give
+
+
+def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> None:
+    """Refuse a cache from elsewhere for answers that `teacher` writes in this run: it cannot hold them."""
+    assert recipe.teachers is not None
+    cached = [name for name, other in recipe.teachers.others.items() if other.cache is not None]
+    arms = [arm.name for arm in recipe.trained_arms if arm.reads_signal and arm.learns == "gold_and_teacher_text"]
+    if cached and arms and rows.get("unlabelled"):
+        raise ConfigError(
+            f"{arms[0]} learns answers that teacher writes in this run, and the cache of teachers.others.{cached[0]} "
+            "holds gold answers",
+            hint="give its model, or train the arm kd_gold alone, or a student on fully labelled data",
+        )
+
+
+def _check_model(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+    config = other.loaded_as
+    if Gives.STATES not in kind_at(config, resolve(config.model)).gives:
+        raise ConfigError(f"{place} points at its answers: it has no distribution over a vocabulary")
+    vocabularies = compare_vocabularies(load_template(config).tokenizer, teacher.tokenizer)
+    if vocabularies.difference:
+        own, first = vocabularies.tokens
+        raise VocabularyMismatch(
+            f"{place} has another vocabulary than teacher: {own:,} and {first:,} tokens, {vocabularies.same:,} of them "
+            "the same under the same id",
+            hint="teachers that are heard together need one vocabulary",
+        )
+
+
+def _check_cached(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+    folder = cache_of(other)
+    assert folder is not None
+    if not isinstance(stored_format(folder), StatesFormat):
+        raise ConfigError(
+            f"{place}: the cache {folder} keeps a part of each distribution, and a mean needs the whole",
+            hint="write it with teacher.cache.targets: states",
+        )
+    bound, own = read_json(folder / FILE)["teacher"], tokenizer_identity(teacher)
+    other_than = [name for name in own if bound.get(name) != own[name]]
+    if other_than:
+        raise VocabularyMismatch(
+            f"{place}: the cache {folder} was written with another {' and '.join(other_than)} than teacher has",
+            hint="teachers that are heard together read the same tokens",
+        )
+
+
+def cache_of(other: OtherTeacherConfig) -> Path | None:
+    """The folder of a teacher that is read from disk."""
+    return Path(other.cache).expanduser() if other.cache is not None else None
+
+
+def other_teachers(recipe: Recipe) -> set[Path]:
+    """Folders and files of the further teachers; of a cache what it is bound to, for rows may come to it."""
+    others = recipe.teachers.others.values() if recipe.teachers else ()
+    return {
+        Path(resolve(other.model)) if other.model is not None else Path(other.cache or "").expanduser() / FILE
+        for other in others
+    }

@@ -1,0 +1,97 @@
+"""Several teachers of one vocabulary that are heard as one: here or from disk, each on the rows that are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from understudy.errors import RunError
+from understudy.models.output import VocabularyOutput
+from understudy.recipe import TeachersConfig
+from understudy.teachers.signals import Mean, Teacher
+from understudy.types import Batch, Example, Gives
+
+Shares = Callable[[Sequence[str]], Tensor]
+"""Ids of rows to `[B, T]` what each teacher counts on each."""
+
+
+class Ensemble:
+    """A teacher that is the mean of several; all of them read the same tokens.
+
+    Args:
+        teachers: T teachers that give hidden states under a head.
+        shares: what each counts on a row.
+        mean: of probabilities (Σ w·p) or of log-probabilities (Σ w·log p, scaled to add up to 1).
+        by_confidence: weigh each on each token by exp(−H), H its entropy at temperature 1, too.
+    """
+
+    can_give: ClassVar[Gives] = Gives.LOGPS
+    """What a mean can give, whoever it is of."""
+
+    def __init__(
+        self,
+        teachers: Sequence[Teacher],
+        shares: Shares,
+        *,
+        mean: Literal["probabilities", "log_probabilities"] = "probabilities",
+        by_confidence: bool = False,
+    ) -> None:
+        self.teachers, self.shares, self.by_confidence = list(teachers), shares, by_confidence
+        self.mean: Literal["probabilities", "log_probabilities"] = mean
+
+    @property
+    def gives(self) -> Gives:
+        """Log-probabilities of every token: a mean has no states."""
+        return self.can_give
+
+    @property
+    def model(self) -> Any:
+        """The first teacher's."""
+        return getattr(self.teachers[0], "model", None)
+
+    def signal(self, batch: Batch) -> Mean:
+        """What they say of the target tokens of a batch; whoever is heard on none of its rows is not asked."""
+        shares = self.shares(batch["ids"])
+        heard = shares.any(0).nonzero()[:, 0].tolist()
+        outputs = [self._output(n, batch) for n in heard]
+        lengths = outputs[0].lengths
+        by_token = shares[:, heard].repeat_interleave(torch.tensor(lengths), dim=0)
+        return Mean(outputs, by_token.to(outputs[0].device), self.mean, self.by_confidence)
+
+    def _output(self, number: int, batch: Batch) -> VocabularyOutput:
+        signal = self.teachers[number].signal(batch)
+        assert isinstance(signal, VocabularyOutput), "the gate lets pass only teachers that give states"
+        return signal
+
+
+def shares_of(config: TeachersConfig, examples: Sequence[Example]) -> Shares:
+    """What each teacher counts on the rows of these examples, by their ids.
+
+    A row made of an example (`id/paraphrase`) goes where the example goes; a row of no example has no fields.
+    """
+    by_id = {example.id: config.shares(dict(example.meta)) for example in examples}
+    without_fields = config.shares({})
+
+    def shares(ids: Sequence[str]) -> Tensor:
+        rows = [_of_row(name, by_id, without_fields) for name in ids]
+        for name, row in zip(ids, rows, strict=True):
+            if not any(row):
+                raise unheard(name)
+        return torch.tensor(rows, dtype=torch.float64)
+
+    return shares
+
+
+def _of_row(name: str, by_id: Mapping[str, tuple[float, ...]], otherwise: tuple[float, ...]) -> tuple[float, ...]:
+    return by_id[name] if name in by_id else by_id.get(name.rpartition("/")[0], otherwise)
+
+
+def unheard(name: str) -> RunError:
+    """The error of a row that no teacher is heard on."""
+    return RunError(
+        f"row {name}: no teacher's `where` fits it",
+        hint="give one of them `where: otherwise`, or leave a `where` out",
+    )
