@@ -230,7 +230,7 @@ class Recipe(Section):
             return self
         if self.teacher is None:
             raise ValueError("teachers are heard together with `teacher`, and that is null")
-        if self.teacher.cache and self.teacher.cache.targets != "states":
+        if self.teachers.others and self.teacher.cache and self.teacher.cache.targets != "states":
             raise ValueError(
                 f"a mean of several teachers needs the whole distribution of each: teacher.cache.targets "
                 f"{self.teacher.cache.targets} keeps a part; take states"

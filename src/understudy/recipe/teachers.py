@@ -70,8 +70,8 @@ class TeachersConfig(Voice):
     `teacher`, which also writes the answers.
     """
 
-    others: dict[str, OtherTeacherConfig] = Field(min_length=1)
-    """The further teachers, each under a name."""
+    others: dict[str, OtherTeacherConfig] = Field(default_factory=dict)
+    """The further teachers, each under a name; without any, `teacher` is heard alone."""
     mean: Literal["probabilities", "log_probabilities"] = "probabilities"
     """Which mean of the distributions is learned: Σ w·p, or Σ w·log p, scaled to add up to 1."""
     by_confidence: bool = False

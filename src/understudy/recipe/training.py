@@ -99,8 +99,7 @@ class ModelConfig(Section):
     """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder that points."""
 
     model: str
-    """A hub id, a folder, a GGUF file (`file.gguf`, or `org/name:file.gguf` on the hub; extra
-    `understudy-distil[gguf]`), or `embedded:NAME` with telecom-teacher, telecom-student or telecom-student-other."""
+    """Hub id, folder, `.gguf` file, or `embedded:` telecom-teacher, telecom-student, telecom-student-other."""
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
