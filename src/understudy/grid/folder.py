@@ -110,7 +110,7 @@ class GridFolder:
         changed = [name for name in names if name in current and recorded.get(name, current[name]) != current[name]]
         if changed:
             raise RunError(
-                f"{listed(changed)} changed since this grid was begun",
+                f"{listed(changed, longest=1000)} changed since this grid was begun",
                 hint=f"give the grid another name, or remove {self.path}",
             )
         if write and current.items() - recorded.items():
