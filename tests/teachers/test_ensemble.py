@@ -147,7 +147,6 @@ def test_a_row_without_a_teacher_is_named() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"others": {}}, "at least 1"),
         ({"others": {"b": {}}}, "one of model and cache"),
         ({"others": {"b": {"model": "m", "cache": "c"}}}, "one of model and cache"),
         ({"others": {"teacher": OTHER}}, "name of the recipe's own"),
@@ -158,3 +157,7 @@ def test_a_row_without_a_teacher_is_named() -> None:
 def test_a_section_that_says_nothing_is_refused(section: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TeachersConfig.model_validate(section)
+
+
+def test_without_others_the_teacher_is_heard_alone() -> None:
+    assert TeachersConfig().shares({"category": "radio"}) == (1.0,)
