@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from understudy.losses import Head, HeadStates, HeadTerms, divergence, head_losses
-from understudy.losses.sources import Averaged, LogProbabilities
+from understudy.losses.averaged import Averaged
+from understudy.losses.sources import LogProbabilities
 
 TOKENS, COLUMNS = 13, 31
 MEANS = ["probabilities", "log_probabilities"]

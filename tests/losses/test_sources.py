@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from understudy.losses import DIVERGENCES, Head, HeadStates, HeadTerms, divergence, head_losses, traits
+from understudy.losses.averaged import Averaged
 from understudy.losses.dense import head_logits
 from understudy.losses.sources import (
-    Averaged,
     CandidateLogits,
     LogProbabilities,
     SampledProbabilities,

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from understudy.losses.averaged import Averaged
 from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.logit_comparisons import MergedSpans
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import Averaged, LogProbabilities
+from understudy.losses.sources import LogProbabilities
 
 
 @dataclass(frozen=True)

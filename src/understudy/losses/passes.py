@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from understudy.losses.averaged import Averaged
 from understudy.losses.crossvocab import AlignedTokens, SpanMerge, merged_losses, paired_losses
 from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import HeadLosses, head_losses
 from understudy.losses.heads import HeadStates
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sides import LogitSource
-from understudy.losses.sources import Averaged, CandidateLogits, LogProbabilities
+from understudy.losses.sources import CandidateLogits, LogProbabilities
 
 
 @dataclass(frozen=True, slots=True)

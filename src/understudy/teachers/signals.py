@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from understudy.losses.sources import Averaged, LogProbabilities, SampledProbabilities, TopKProbabilities
+from understudy.losses.averaged import Averaged
+from understudy.losses.sources import LogProbabilities, SampledProbabilities, TopKProbabilities
 from understudy.models.output import Output, VocabularyOutput
 from understudy.types import Batch, Gives
 
