@@ -1,4 +1,4 @@
-"""What all sections have in common, and the section that names a language model which answers in text."""
+"""What all sections have in common, and the sections of language models that are reached over HTTP."""
 
 from __future__ import annotations
 
@@ -13,26 +13,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-TRANSPORT_FIELDS = (
-    *("base_url", "api_key_env", "concurrency", "timeout", "max_retries"),
-    *("max_calls", "max_total_tokens", "input_price", "output_price", "max_cost"),
-)
-"""Fields of an endpoint that say where it is, how fast it is asked and what may be spent, not what it answers."""
+class TransportConfig(Section):
+    """Where a language model is, how fast it is asked and what may be spent: nothing of what it says."""
 
-
-class EndpointConfig(Section):
-    """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
-
-    model: str
-    """The model's name at the endpoint; without `base_url`, a hub id, a folder or an embedded model."""
     base_url: str | None = None
     """The endpoint, for example http://localhost:8000/v1. Default: load `model` in this process."""
     api_key_env: str = "OPENAI_API_KEY"
     """The environment variable that holds the key; keys never stand in a recipe."""
-    temperature: float = Field(default=0.0, ge=0, le=bounds.TEMPERATURE)
-    """Sampling temperature."""
-    max_tokens: int = Field(default=1024, gt=0, le=bounds.TOKENS)
-    """Longest answer in tokens."""
     concurrency: int = Field(default=8, gt=0, le=bounds.AT_ONCE)
     """Requests under way at once."""
     timeout: float = Field(default=60.0, gt=0, le=bounds.SECONDS)
@@ -49,6 +36,25 @@ class EndpointConfig(Section):
     """Price of a million tokens written."""
     max_cost: float | None = Field(default=None, gt=0, le=bounds.MONEY)
     """Budget in money of a run, its restarts included, by the two prices."""
+
+
+TRANSPORT_FIELDS = tuple(TransportConfig.model_fields)
+"""Fields of an endpoint that cannot change what it answers."""
+
+
+class AnsweringConfig(Section):
+    """Which language model answers in text, and how it is sampled."""
+
+    model: str
+    """The model's name at the endpoint; without `base_url`, a hub id, a folder or an embedded model."""
+    temperature: float = Field(default=0.0, ge=0, le=bounds.TEMPERATURE)
+    """Sampling temperature."""
+    max_tokens: int = Field(default=1024, gt=0, le=bounds.TOKENS)
+    """Longest answer in tokens."""
+
+
+class EndpointConfig(TransportConfig, AnsweringConfig):
+    """A language model that answers in text: behind an OpenAI-compatible endpoint, or in this process."""
 
 
 class JudgeConfig(EndpointConfig):

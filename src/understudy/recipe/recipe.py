@@ -108,8 +108,13 @@ class Recipe(Section):
         return self._loaded
 
     @property
+    def served_teacher(self) -> TeacherConfig | None:
+        """The section of a teacher that is asked over HTTP; None where it is loaded here, or where there is none."""
+        return self.teacher if self.teacher and self.teacher.remote else None
+
+    @property
     def local_teacher(self) -> TeacherConfig:
-        """The section of the teacher that is loaded here.
+        """The section of the teacher whose tokenizer is here, and its weights unless it is on a server.
 
         Raises:
             ConfigError: there is none. A run that needs one is refused when its recipe is read.
@@ -179,6 +184,30 @@ class Recipe(Section):
             return value
         names = (name for name in trained_arms() if name in DEFAULT_ARMS or (with_tasks and _learns_tasks(name)))
         return {**value, "evaluate": {**evaluate, "arms": (*names, *declared)}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_served(cls, value: Any) -> Any:
+        """A server speaks at temperature 1: so does the loss, unless the recipe names another."""
+        if not isinstance(value, dict) or not _is_served(value.get("teacher")):
+            return value
+        distil = value.get("distil", {})
+        distil = distil.model_dump() if isinstance(distil, KdConfig) else distil
+        if not isinstance(distil, dict) or distil.get("loss_temperature") is not None:
+            return value
+        return {**value, "distil": {**distil, "loss_temperature": 1.0}}
+
+    @model_validator(mode="after")
+    def _at_its_temperature(self) -> Recipe:
+        """What a server says at temperature 1 says nothing of the tail's mass at another."""
+        served, temperature = self.served_teacher, self.distil.temperature
+        if served and served.tail == "bucket" and temperature != 1 and self.signal_arms:
+            raise ValueError(
+                f"distil.loss_temperature {temperature:g}: a server gives its likeliest tokens at temperature 1, and what "
+                "the others have together at another does not follow; leave it at 1, or set teacher.tail: renormalise, "
+                "which leaves the others out and is biased"
+            )
+        return self
 
     @model_validator(mode="after")
     def _arms(self) -> Recipe:
@@ -255,8 +284,11 @@ class Recipe(Section):
     def identity(self) -> dict[str, Any]:
         """The fields that can change a result: everything but where, how fast and at what cost it is computed."""
         transport = set(TRANSPORT_FIELDS)
-        nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
+        nested: dict[str, Any] = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
+        nested |= {"teacher": transport} if self.teacher else {}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
+        if self.served_teacher:
+            fields["teacher"]["remote"] = True  # Wherever it stands.
         for path, default in LATER_FIELDS.items():
             section, _, name = path.rpartition(".")
             holder = fields[section] if section else fields
@@ -273,6 +305,8 @@ class Recipe(Section):
 LATER_FIELDS: Mapping[str, Any] = {
     "teachers": None,
     "teacher.cache": None,
+    "teacher.k": 20,
+    "teacher.tail": "bucket",
     "data.group_by": "auto",
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
@@ -286,6 +320,11 @@ LATER_FIELDS: Mapping[str, Any] = {
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
+
+
+def _is_served(teacher: Any) -> bool:
+    """Whether a section `teacher`, checked or as it was written, names a server."""
+    return bool(teacher.get("base_url") if isinstance(teacher, dict) else getattr(teacher, "base_url", None))
 
 
 def _learns_tasks(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The section of the teacher: a model, and what is kept of what it says."""
+"""The section of the teacher: a model here or on a server, and what is kept of what it says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from understudy import bounds
-from understudy.recipe.endpoint import Section
+from understudy.recipe.endpoint import TRANSPORT_FIELDS, EndpointConfig, Section, TransportConfig
 from understudy.recipe.training import ModelConfig
 
 CACHE_FILE = "cache.json"
@@ -53,8 +53,49 @@ class CacheConfig(Section):
         return self
 
 
-class TeacherConfig(ModelConfig):
-    """The large model, and what is done to it before distillation."""
+class TeacherConfig(TransportConfig, ModelConfig):
+    """The large model, and what is done to it before distillation; with `base_url`, one on a server, ready as it is."""
 
+    k: int = Field(default=20, gt=0, le=bounds.TOP_K)
+    """Of a server: log-probabilities of how many tokens it is asked for at each position."""
+    tail: Literal["bucket", "renormalise"] = "bucket"
+    """Of a server: what becomes of the tokens beyond the likeliest `k`. `bucket`: their mass is one further outcome, so
+    the loss temperature is 1. `renormalise`: they are left out and the others scaled to 1, a biased target, at any."""
     cache: CacheConfig | None = None
     """Write what it says of the training rows to disk once, and train from there."""
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        """What a server can be asked for, and what needs one."""
+        if not self.remote:
+            fields = [name for name in (*TRANSPORT_FIELDS, "k", "tail") if getattr(self, name) != _default(name)]
+            if fields:
+                raise ValueError(f"{fields[0]} is of a teacher on a server: it needs base_url")
+            return self
+        if self.tokenizer is None:
+            raise ValueError("a teacher on a server is sent token ids: name its tokenizer, a folder or a hub id")
+        if own := [name for name in _OF_WEIGHTS if getattr(self, name) != _default(name)]:
+            raise ValueError(f"{own[0]} is for a model that is loaded here, and base_url names one on a server")
+        return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is asked over HTTP."""
+        return self.base_url is not None
+
+    @property
+    def described_by(self) -> str:
+        """See the base class: of a model on a server nothing but its tokenizer is here."""
+        return self.tokenizer if self.remote and self.tokenizer else self.model
+
+    @property
+    def endpoint(self) -> EndpointConfig:
+        """The server as whoever answers in text."""
+        return EndpointConfig(model=self.model, **{name: getattr(self, name) for name in TRANSPORT_FIELDS})
+
+
+_OF_WEIGHTS = ("pretrain", "sft", "init", "config", "dtype", "resize_embeddings", "cache")
+
+
+def _default(name: str) -> Any:
+    return TeacherConfig.model_fields[name].get_default(call_default_factory=True)

@@ -135,6 +135,11 @@ class ModelConfig(Section):
                 raise ValueError(f"{name}: no architecture has a number beyond {bounds.ARCHITECTURE:,}")
         return config
 
+    @property
+    def described_by(self) -> str:
+        """Where tokenizer and architecture are read, before any weight is."""
+        return self.model
+
     def seed_or(self, seed: int) -> int:
         """The seed of the model's own training and of its fresh weights: its own, else that of the run."""
         return seed if self.seed is None else self.seed
