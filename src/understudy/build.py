@@ -28,7 +28,7 @@ def check_lengths(recipe: Recipe) -> None:
     """
     data = recipe.data
     for model in (recipe.student, recipe.teacher):
-        if model and not kind_at(model, resolve(model.model)).has_room(data):
+        if model and not kind_at(model, resolve(model.described_by)).has_room(data):
             raise ConfigError(
                 f"data.max_length {data.max_length:,} leaves no room for a prompt: "
                 f"data.max_answer_tokens takes {data.max_answer_tokens:,} of it",

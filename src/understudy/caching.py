@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from understudy.errors import ConfigError
-from understudy.losses.divergences import forward_kl, traits
+from understudy.losses.divergences import Divergence, forward_kl, traits
 from understudy.models.head import head_of
 from understudy.recipe import DivergenceConfig, Recipe
 from understudy.recipe.own_arms import for_arm
@@ -80,14 +82,39 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
         )
     if not isinstance(method, DivergenceConfig):
         return
-    allowed = traits(divergence_of(method))
-    if cache.targets == "topk" and not allowed.takes_tail:
-        raise ConfigError(
-            f"{method.divergence} does not take the tail of a top-k target as one bucket",
-            hint="teacher.cache.targets: states, or another divergence",
-        )
+    if cache.targets == "topk":
+        _check_tail(method, "teacher.cache.targets: states, or another divergence")
     if cache.targets == "sampled":
         _check_sampled(recipe, method)
+
+
+def check_served(recipe: Recipe) -> None:
+    """Refuse a divergence that a server's likeliest tokens are not enough for, before it is asked.
+
+    Raises:
+        ConfigError: it does not take the tail as one bucket; or the tail is left out, and it is then infinite.
+    """
+    served, method = recipe.served_teacher, recipe.distil
+    if served is None or not recipe.signal_arms or not isinstance(method, DivergenceConfig):
+        return
+    if method.reads not in Gives.TOP_K:
+        return
+    _check_tail(method, "another divergence, or a teacher that is loaded here")
+    if served.tail == "renormalise" and not _is_finite_without_tail(divergence_of(method)):
+        raise ConfigError(
+            f"{method.divergence} is infinite where the teacher leaves out what the student holds possible",
+            hint="teacher.tail: bucket, or another divergence",
+        )
+
+
+def _is_finite_without_tail(divergence: Divergence) -> bool:
+    student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0.0]]).log()
+    return bool(divergence(student, teacher).isfinite().all())
+
+
+def _check_tail(method: DivergenceConfig, hint: str) -> None:
+    if not traits(divergence_of(method)).takes_tail:
+        raise ConfigError(f"{method.divergence} does not take the tail of a top-k target as one bucket", hint=hint)
 
 
 def _check_sampled(recipe: Recipe, method: DivergenceConfig) -> None:

@@ -230,16 +230,60 @@ class Batch(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """Token ids in place of a conversation: to be gone on from, or to be scored.
+
+    Attributes:
+        ids: the tokens, as they are sent; a server that counts others is refused.
+        first: place of the first token to be scored, at least 1, for nothing stands before token 0; 0: none is.
+        k: how many of the likeliest tokens are asked for at each place.
+    """
+
+    ids: tuple[int, ...]
+    first: int = 0
+    k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """What a server says of the tokens of a `TokenPrompt` from `first` on; natural log-probabilities at temperature 1.
+
+    Attributes:
+        ids: of each place the k likeliest tokens, the likeliest first.
+        logp: theirs.
+        chosen: of the token that stands there.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    logp: tuple[tuple[float, ...], ...]
+    chosen: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a server writes behind the tokens of a `TokenPrompt`.
+
+    Attributes:
+        text: without special tokens.
+        finished: whether the model stopped by itself.
+    """
+
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to a language model that answers in text.
 
     Attributes:
         id: the caller's own name for it, unique within one call of `Completer.complete`.
-        messages: the conversation.
+        messages: the conversation; empty where `tokens` are asked about.
         schema: JSON schema of the answer; an answer that breaks it is asked for again, then counts as missing.
         sample: which of several answers to the same messages; answers are cached by everything but `id`.
         temperature: sampling temperature; None: the completer's own.
         max_tokens: longest answer; None: the completer's own.
+        tokens: what is asked about in place of a conversation, where the completer's interface takes token ids.
     """
 
     id: str
@@ -248,6 +292,7 @@ class Request:
     sample: int = 0
     temperature: float | None = None
     max_tokens: int | None = None
+    tokens: TokenPrompt | None = None
 
 
 PASSING_FAULTS = ("rate limit", "server", "connection", "timeout", "unreadable")
@@ -266,7 +311,8 @@ class Completion:
     Attributes:
         id: the request's.
         text: the answer; None where there is none.
-        value: the answer parsed and checked, where the request has a schema.
+        value: the answer parsed and checked, where the request has a schema; where it has tokens, their `TokenScores`
+            or their `Continuation`.
         reason: why there is no answer; empty where there is one.
         input_tokens: tokens read, as the endpoint counts them.
         output_tokens: tokens written.

@@ -25,6 +25,8 @@ def most_tokens(request: Request, max_tokens: int) -> int:
     No byte-level tokenizer makes more tokens of a text than it has bytes.
     """
     schema = len(str(dict(request.schema)).encode("utf-8", "replace")) if request.schema else 0
+    if request.tokens is not None:
+        return len(request.tokens.ids) + max_tokens
     around = _TOKENS_AROUND_A_TURN * (len(request.messages) + 1)
     return content_bytes(request.messages) + schema + around + max_tokens
 

@@ -65,7 +65,7 @@ def clean(text: str) -> str:
 
 
 def request_key(model: str, request: Request, *, temperature: float, max_tokens: int) -> str:
-    """The hash of all that can change an answer: model, conversation, schema, sampling, number of the sample.
+    """The hash of all that can change an answer: model, conversation or tokens, schema, sampling, number of the sample.
 
     Args:
         model: the model's name.
@@ -81,6 +81,8 @@ def request_key(model: str, request: Request, *, temperature: float, max_tokens:
         "max_tokens": max_tokens if request.max_tokens is None else request.max_tokens,
         "sample": request.sample,
     }
+    if request.tokens is not None:
+        identity["tokens"] = [list(request.tokens.ids), request.tokens.first, request.tokens.k]
     return fingerprint(identity, length=40)
 
 

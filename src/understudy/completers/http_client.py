@@ -13,11 +13,11 @@ import aiohttp
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient, Omit
 
-from understudy.completers.cache import CachedAnswer, clean
+from understudy.completers.cache import CachedAnswer
 from understudy.completers.faults import EndpointError, Fault, status_fault
+from understudy.completers.interfaces import Interface
 from understudy.completers.redaction import redacted, shown_address
-from understudy.completers.response_parsing import error_message, read_body
-from understudy.completers.usage import Usage
+from understudy.completers.response_parsing import error_message
 from understudy.errors import TeacherError
 from understudy.recipe import EndpointConfig
 from understudy.types import Request
@@ -29,17 +29,19 @@ MAX_REDIRECTS = 3
 class Wire:
     """Sends requests to one endpoint.
 
-    An endpoint that does not know a parameter is asked without it from then on, and the usage says so: not all
-    know `response_format`, some have renamed `max_tokens`, some choose the temperature themselves.
+    Args:
+        client: OpenAI's.
+        config: the endpoint.
+        key: what is sent as key; empty where none is.
+        interface: how a request is put to it, and how its answers are read.
     """
 
-    def __init__(self, client: AsyncOpenAI, config: EndpointConfig, key: str, usage: Usage) -> None:
+    def __init__(self, client: AsyncOpenAI, config: EndpointConfig, key: str, interface: Interface) -> None:
         self._client = client
         self._config = config
         self._key = key
-        self._usage = usage
-        self._unknown: set[str] = set()
-        self._address = "/chat/completions"
+        self._interface = interface
+        self._address = interface.address(config.base_url or "")
         self._headers = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
         if not key:
             self._headers["Authorization"] = Omit()
@@ -53,16 +55,16 @@ class Wire:
         """
         address, left = self._address, []
         while True:
-            body = self._body(request)
+            body = self._interface.body(request)
             try:
-                answer = await self._send(address, body)
+                answer = await self._send(address, body, request)
             except EndpointError as error:
                 if 300 <= error.status < 400:
                     left.append(error.url)
                     address = self._redirected(error, left)
                     continue
                 message = redacted(error.message, self._key)
-                if error.status in (400, 422) and self._learn(body, message):
+                if error.status in (400, 422) and self._interface.learn(body, message):
                     continue
                 raise self._status_fault(error, message) from error
             except Fault as fault:
@@ -71,7 +73,7 @@ class Wire:
             self._address = address
             return answer
 
-    async def _send(self, address: str, body: dict[str, Any]) -> CachedAnswer:
+    async def _send(self, address: str, body: dict[str, Any], request: Request) -> CachedAnswer:
         begin = time.perf_counter()
         try:
             # `chat.completions.create` would walk body and answer field by field, for a third of the time of a call.
@@ -89,7 +91,7 @@ class Wire:
         except APIConnectionError as error:
             raise self._unconnected(error) from error
         try:
-            return read_body(response.content, time.perf_counter() - begin)
+            return self._interface.read(response.content, request, time.perf_counter() - begin)
         except EndpointError as error:
             error.headers = response.headers
             raise
@@ -139,36 +141,9 @@ class Wire:
     def _timeout(self, *, charged: bool) -> Fault:
         return Fault("timeout", f"no answer within {self._config.timeout:g} s", retryable=True, charged=charged)
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        config = self._config
-        longest = config.max_tokens if request.max_tokens is None else request.max_tokens
-        body: dict[str, Any] = {
-            "model": config.model,
-            "messages": [{"role": turn.role, "content": clean(turn.content)} for turn in request.messages],
-            "temperature": config.temperature if request.temperature is None else request.temperature,
-            "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens": longest,
-        }
-        if request.schema is not None:
-            form = {"name": "answer", "schema": dict(request.schema)}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        for name in self._unknown & {"temperature", "response_format"}:
-            body.pop(name, None)
-        return body
-
-    def _learn(self, body: dict[str, Any], message: str) -> bool:
-        """Whether the endpoint complained of a parameter that it can be asked without."""
-        named = {"response_format": ("response_format", "json_schema"), "temperature": ("temperature",)}
-        named["max_tokens"] = ("max_completion_tokens",)
-        for parameter, words in named.items():
-            if parameter in body and any(word in message for word in words):
-                self._unknown.add(parameter)
-                self._usage.note(f"the endpoint does not take {parameter}; it was asked without ({message})")
-                return True
-        return False
-
 
 @asynccontextmanager
-async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIterator[Wire]:
+async def open_wire(config: EndpointConfig, key: str, interface: Interface) -> AsyncIterator[Wire]:
     """A wire that is closed at the end.
 
     Raises:
@@ -192,4 +167,4 @@ async def open_wire(config: EndpointConfig, key: str, usage: Usage) -> AsyncIter
             f"cannot speak to {shown_address(config.base_url or '')}: {error}", hint="check base_url"
         ) from error
     async with client:
-        yield Wire(client, config, key, usage)
+        yield Wire(client, config, key, interface)

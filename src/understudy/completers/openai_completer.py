@@ -22,6 +22,7 @@ from understudy.completers.async_bridge import as_ready
 from understudy.completers.budget import NOTHING, Budget
 from understudy.completers.cache import AnswerCache, CachedAnswer, request_key
 from understudy.completers.faults import Fault
+from understudy.completers.interfaces import Chat, Interface
 from understudy.completers.response_parsing import read_value
 from understudy.completers.usage import Usage
 from understudy.errors import ConfigError, TeacherError
@@ -53,6 +54,7 @@ class ApiCompleter:
         *,
         account: str = "",
         backoff: float = 0.5,
+        interface: Callable[[EndpointConfig, Usage], Interface] = Chat,
     ) -> None:
         """Prepare to ask; nothing is sent yet.
 
@@ -62,6 +64,7 @@ class ApiCompleter:
             account: what the budget is for, such as the name of a run: all completers of that account and that folder
                 spend from it, resumed ones too. Default: this object has a budget of its own.
             backoff: seconds; the n-th wait is drawn from 0 to backoff · 2ⁿ, at most 30 s.
+            interface: how requests are put to it; one is made for each `complete`.
 
         Raises:
             ConfigError: `base_url` is no address, or a budget in money has no prices.
@@ -77,7 +80,7 @@ class ApiCompleter:
         self._account = f"{account}/{config.model}"
         # Refused here, not at the first question.
         Budget(self._ledger, self._account, config)
-        self._backoff = backoff
+        self._backoff, self._interface = backoff, interface
 
     @property
     def name(self) -> str:
@@ -106,8 +109,10 @@ class ApiCompleter:
 
         key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
         budget = Budget(self._ledger, self._account, self.config)
-        async with open_wire(self.config, key, self.usage) as wire:
-            yield _Session(self.config, wire.send, self._cache, budget, self.usage, self._backoff).answer
+        interface = self._interface(self.config, self.usage)
+        async with open_wire(self.config, key, interface) as wire:
+            session = _Session(self.config, wire.send, self._cache, budget, self.usage, self._backoff, interface.value)
+            yield session.answer
 
 
 class _Session:
@@ -121,7 +126,9 @@ class _Session:
         budget: Budget,
         usage: Usage,
         backoff: float,
+        value: Callable[[str, Request], Any],
     ) -> None:
+        self._value_of_tokens = value
         self._config = config
         self._send = send
         self._cache = cache
@@ -151,12 +158,22 @@ class _Session:
 
     def _cached(self, request: Request, key: str) -> CachedAnswer | None:
         answer = self._cache.get(key)
-        if answer is not None and request.schema is not None:
+        if answer is not None:
             try:
-                read_value(answer.text, request.schema)
+                self._value(answer.text, request)
             except Fault:
                 return None
         return answer
+
+    def _value(self, text: str, request: Request) -> Any:
+        """What an answer means beside its text.
+
+        Raises:
+            Fault: it has not the form that was asked for.
+        """
+        if request.schema is not None:
+            return read_value(text, request.schema)
+        return None if request.tokens is None else self._value_of_tokens(text, request)
 
     async def _ask_shared(self, request: Request, key: str) -> CachedAnswer | Fault:
         """Ask, and let identical requests that arrive meanwhile have the same answer."""
@@ -192,8 +209,7 @@ class _Session:
                 try:
                     answer = await self._ask_once(attempted)
                     cost = _sum(cost, answer)
-                    if request.schema is not None:
-                        read_value(answer.text, request.schema)
+                    self._value(answer.text, request)
                 except Fault as fault:
                     self._usage.faults[fault.kind] += 1
                     broken += fault.unusable
@@ -271,7 +287,7 @@ class _Session:
                 request.id, None, reason=str(outcome), input_tokens=input_tokens, output_tokens=output_tokens
             )
         self._usage.answered += 1
-        value: Any = None if request.schema is None else read_value(outcome.text, request.schema)
+        value = self._value(outcome.text, request)
         return Completion(
             request.id,
             outcome.text,

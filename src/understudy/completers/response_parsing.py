@@ -43,14 +43,7 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
         Fault: no chat completion (`unreadable`), no text in it (`empty`), cut short (`unfinished`), broken off
             (`server`) or withheld (`refused`); `tokens` says what it cost all the same.
     """
-    document = _mapping(_document(body))
-    usage = _mapping(document.get("usage"))
-    read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    cost = (read, written) if read + written else None
-    choices = document.get("choices")
-    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-    if error := _error(document, choice):
-        raise EndpointError(*error, tokens=cost)
+    choice, (read, written), cost = first_choice(body)
     message = _mapping(choice.get("message"))
     _check_finish(choice.get("finish_reason"), message, cost)
     text = _text(message.get("content"))
@@ -61,6 +54,33 @@ def read_body(body: bytes, seconds: float) -> CachedAnswer:
     if not text.strip():
         raise Fault("empty", "the endpoint answered without a text", tokens=cost, unusable=True)
     return CachedAnswer(clean(text), read, written, seconds)
+
+
+def first_choice(body: bytes) -> tuple[Mapping[str, Any], tuple[int, int], tuple[int, int] | None]:
+    """The first choice of a completion, the tokens that it read and wrote, and the same as its cost where it counts.
+
+    Raises:
+        EndpointError: it is an error, whatever its status was.
+        Fault: it cannot be read (`unreadable`).
+    """
+    document = document_of(body)
+    usage = _mapping(document.get("usage"))
+    tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    cost = tokens if sum(tokens) else None
+    choices = document.get("choices")
+    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    if error := _error(document, choice):
+        raise EndpointError(*error, tokens=cost)
+    return choice, tokens, cost
+
+
+def document_of(body: bytes) -> Mapping[str, Any]:
+    """The object that a body holds; an empty one where it holds something else.
+
+    Raises:
+        Fault: it is no JSON (`unreadable`).
+    """
+    return _mapping(_document(body))
 
 
 def error_message(body: bytes) -> str:

@@ -125,7 +125,7 @@ def load_template(config: ModelConfig, *, weights: str | None = None) -> Templat
     same files hold the same tokenizer, so the students that several arms have trained share one. The tokenizer is
     shared, the template's notes are not.
     """
-    folders = [Path(resolve(name)) for name in (config.tokenizer, weights, config.model) if name]
+    folders = [Path(resolve(name)) for name in (config.tokenizer, weights, config.described_by) if name]
     # What a folder holds may be written anew; what a hub holds under a revision stays.
     key = (config.model_dump_json(include=set(ModelConfig.model_fields)), *(_contents(folder) for folder in folders))
     if key not in _TEMPLATES:
@@ -161,7 +161,7 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 def _read_template(config: ModelConfig, weights: str | None) -> Template:
     tokenizer = _tokenizer(config, weights)
-    place = weights or resolve(config.model)
+    place = weights or resolve(config.described_by)
     try:
         architecture = architecture_of(config, place)
     except (OSError, ValueError, KeyError):
@@ -181,7 +181,7 @@ def load_example_tokenizer(config: ModelConfig, data: DataConfig, *, weights: st
         data: lengths and what to do with a context that is too long.
         weights: a folder that takes the place of `config.model`.
     """
-    kind = kind_at(config, weights or resolve(config.model))
+    kind = kind_at(config, weights or resolve(config.described_by))
     return kind.example_tokenizer(load_template(config, weights=weights), data)
 
 
@@ -190,7 +190,7 @@ def head_columns(config: ModelConfig) -> int | None:
 
     What counts is its config and what the recipe makes of it (`config`, `resize_embeddings`); no weight is read.
     """
-    source = resolve(config.model)
+    source = resolve(config.described_by)
     try:
         architecture = architecture_of(config, source)
     except (OSError, ValueError, KeyError):

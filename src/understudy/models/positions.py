@@ -53,7 +53,7 @@ def positions_of(config: ModelConfig, longest: int) -> Positions | None:
         config: the recipe's section.
         longest: positions that anybody could want of it; a model that declares more is not built.
     """
-    source = resolve(config.model)
+    source = resolve(config.described_by)
     try:
         text = architecture_of(config, source).get_text_config()
         fields = {**text.to_dict(), **config.config}

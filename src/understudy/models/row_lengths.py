@@ -69,7 +69,7 @@ def check_positions(
         positions = positions_of(config, max(recipe.data.max_length, piece))
         if positions is None:
             continue
-        kind = kind_at(config, resolve(config.model))
+        kind = kind_at(config, resolve(config.described_by))
         found = rows_beyond(positions, kind, tokenizer, _rows_of(recipe, rows, side))
         faults = [_of_rows(side, positions, found, kind, recipe.data)] if found.rows else []
         faults += [_of_pieces(side, positions.read, piece)] if positions.read and piece > positions.read else []

@@ -167,7 +167,8 @@ def _measured_on(plan: Plan, arm: Arm) -> tuple[str, ...]:
 def _speed(plan: Plan) -> StagePlan:
     if not plan.recipe.evaluate.speed:
         return []
-    names = ("teacher", "student") if plan.recipe.teacher else ("student",)
+    here = plan.recipe.teacher is not None and not plan.recipe.teacher.remote
+    names = ("teacher", "student") if here else ("student",)
     before = tuple(stage.name for stage in plan.stages)
     return [(name, before) for name in names]
 

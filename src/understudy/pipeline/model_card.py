@@ -10,7 +10,7 @@ from typing import Any
 from understudy.arms import main_arm
 from understudy.files import atomic, whole_folder
 from understudy.pipeline.kinds import stage_of
-from understudy.recipe import DivergenceConfig, ModelConfig, Recipe
+from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, TeacherConfig
 from understudy.report.formatting import number, scale
 from understudy.report.verdicts import names_of
 from understudy.run import Run
@@ -86,6 +86,8 @@ def _before(model: ModelConfig) -> str:
         name for name, on in (("continued pretraining", model.pretrain), ("supervised fine-tuning", model.sft)) if on
     ]
     fresh = " (fresh weights)" if model.init == "fresh" else ""
+    if isinstance(model, TeacherConfig) and model.remote:
+        return f"`{model.model}` on a server, {model.words}"
     return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
 
 

@@ -31,6 +31,17 @@ def weights(side: str) -> tuple[str, ...]:
     return tuple(f"{side}.{name}" for name in WEIGHTS)
 
 
+def teacher_weights(recipe: Recipe) -> tuple[str, ...]:
+    """The same of the teacher, or what of a teacher on a server can change its answers."""
+    return (*weights("teacher"), "teacher.remote") if recipe.served_teacher else weights("teacher")
+
+
+def said(recipe: Recipe) -> tuple[str, ...]:
+    """What decides on what is learned of the teacher's signal beside its weights."""
+    of_server = ("teacher.k", "teacher.tail") if recipe.served_teacher else ()
+    return (*teacher_weights(recipe), *of_server)
+
+
 def method(recipe: Recipe) -> tuple[str, ...]:
     """All fields of the method of distillation."""
     return tuple(f"distil.{name}" for name in type(recipe.distil).model_fields)
@@ -73,6 +84,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asks = ("method", "divergence", "divergence_parameters")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
+    tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
     return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
@@ -104,12 +116,12 @@ def generate(recipe: Recipe, _: str) -> tuple[str, ...]:
     """Of the texts that a teacher writes."""
     if not recipe.teacher_writes:
         return ("generate",)
-    return ("generate", *fresh_seed(recipe, "teacher"), *weights("teacher"), "evaluate.batch_size")
+    return ("generate", *fresh_seed(recipe, "teacher"), *teacher_weights(recipe), "evaluate.batch_size")
 
 
 def answers(recipe: Recipe, _: str) -> tuple[str, ...]:
     """Of the teacher's own answers."""
-    return (*fresh_seed(recipe, "teacher"), *weights("teacher"), *ENCODE, "seqkd", "evaluate.batch_size")
+    return (*fresh_seed(recipe, "teacher"), *teacher_weights(recipe), *ENCODE, "seqkd", "evaluate.batch_size")
 
 
 def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
@@ -125,7 +137,7 @@ def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     arm = recipe.arm(argument)
     signal: tuple[str, ...] = STEPS
     if recipe.reads_signal(arm):
-        signal = (*method(recipe), *weights("teacher"), "teacher.cache", "teachers")
+        signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers")
     tasks = ("tasks",) if arm.learns == "task_texts" else ()
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 
@@ -150,7 +162,7 @@ def predict(recipe: Recipe, argument: str) -> tuple[str, ...]:
         fresh = ("seed",) if not arm.trained and recipe.student.init == "fresh" else ()
     else:
         fresh = fresh_seed(recipe, side)
-    return (*fresh, *weights(side), *ANSWERS)
+    return (*fresh, *(teacher_weights(recipe) if side == "teacher" else weights(side)), *ANSWERS)
 
 
 def speed(recipe: Recipe, argument: str) -> tuple[str, ...]:

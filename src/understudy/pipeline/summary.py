@@ -157,7 +157,12 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             lines.append(cache_sentence(run.notes(stage.name, CacheNotes)))
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
-    if recipe.teachers and (hearing := [name for name in recipe.signal_arms if name in trained]):
+    hearing = [name for name in recipe.signal_arms if name in trained]
+    if recipe.served_teacher and hearing:
+        lines.append(
+            f"The teacher was asked on a server. {' and '.join(hearing)} learned {recipe.served_teacher.words}."
+        )
+    if recipe.teachers and hearing:
         lines.append(f"{' and '.join(hearing)} learned from several teachers: {recipe.teachers.words()}.")
     unlabelled = run.notes("data", DataNotes).has_unlabelled
     lines += run.notes("data", DataNotes).remarks or ()

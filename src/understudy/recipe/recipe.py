@@ -198,18 +198,6 @@ class Recipe(Section):
         return {**value, "distil": {**distil, "loss_temperature": 1.0}}
 
     @model_validator(mode="after")
-    def _at_its_temperature(self) -> Recipe:
-        """What a server says at temperature 1 says nothing of the tail's mass at another."""
-        served, temperature = self.served_teacher, self.distil.temperature
-        if served and served.tail == "bucket" and temperature != 1 and self.signal_arms:
-            raise ValueError(
-                f"distil.loss_temperature {temperature:g}: a server gives its likeliest tokens at temperature 1, and what "
-                "the others have together at another does not follow; leave it at 1, or set teacher.tail: renormalise, "
-                "which leaves the others out and is biased"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _arms(self) -> Recipe:
         """Arms that exist, of the recipe's own too."""
         for name, fields in self.arms.items():
@@ -250,6 +238,18 @@ class Recipe(Section):
         needing += ["generate without generate.teacher or generate.recorded"] if self.teacher_writes else []
         if needing:
             raise ValueError(f"teacher is null, and {needing[0]} needs one")
+        return self
+
+    @model_validator(mode="after")
+    def _at_its_temperature(self) -> Recipe:
+        """What a server says at temperature 1 says nothing of the tail's mass at another."""
+        served, temperature = self.served_teacher, self.distil.temperature
+        if served and served.tail == "bucket" and temperature != 1 and self.signal_arms:
+            raise ValueError(
+                f"distil.loss_temperature {temperature:g}: a server gives its likeliest tokens at temperature 1, and what "
+                "the others have together at another does not follow; leave it at 1, or set teacher.tail: renormalise, "
+                "which leaves the others out and is biased"
+            )
         return self
 
     @model_validator(mode="after")

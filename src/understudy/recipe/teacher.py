@@ -93,6 +93,13 @@ class TeacherConfig(TransportConfig, ModelConfig):
         """The server as whoever answers in text."""
         return EndpointConfig(model=self.model, **{name: getattr(self, name) for name in TRANSPORT_FIELDS})
 
+    @property
+    def words(self) -> str:
+        """What is learned of a server's log-probabilities, in a sentence's part."""
+        if self.tail == "bucket":
+            return f"its {self.k} likeliest tokens at temperature 1 and the mass of all others"
+        return f"its {self.k} likeliest tokens alone, scaled to 1: a biased target, for all others are left out"
+
 
 _OF_WEIGHTS = ("pretrain", "sft", "init", "config", "dtype", "resize_embeddings", "cache")
 

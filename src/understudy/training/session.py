@@ -24,6 +24,7 @@ from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.cache.cached import CachedTeacher, open_cached
 from understudy.teachers.ensemble import Ensemble, Shares
 from understudy.teachers.local import LocalTeacher
+from understudy.teachers.remote import RemoteTeacher
 from understudy.teachers.signals import Teacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, ExampleTokenizer, move, short_inputs
@@ -31,6 +32,7 @@ from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.base import Objective
+from understudy.training.remote import remote_teacher
 from understudy.training.rows import ListedRows
 from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
@@ -98,6 +100,7 @@ def train_model(
     teacher_weights: str | None = None,
     teacher_cache: Path | None = None,
     shares: Shares | None = None,
+    account: str = "",
 ) -> TrainingNotes:
     """Train a model, and keep it.
 
@@ -108,6 +111,7 @@ def train_model(
         teacher_weights: folder of the teacher's weights, where the job reads its signal.
         teacher_cache: folder of what the teacher says; None: it is loaded and asked.
         shares: what each of `recipe.teachers` counts on a row; None: there is one teacher.
+        account: what the budget of a teacher on a server is for.
     """
     recipe, device = session.recipe, session.device
     session.progress(0, 1, "load")
@@ -115,7 +119,9 @@ def train_model(
     template = tokenizer.template
     teacher, teacher_tokenizer, cross_tokenizer = None, None, None
     if job.method is not None:
-        teacher, teacher_tokenizer = teacher_of(recipe, device, teacher_weights, job.method, teacher_cache, shares)
+        teacher, teacher_tokenizer = teacher_of(
+            recipe, device, teacher_weights, job.method, teacher_cache, shares, account=account
+        )
         cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
     rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer)
@@ -195,8 +201,10 @@ def teacher_of(
     method: MethodConfig,
     cache: Path | None,
     shares: Shares | None = None,
-) -> tuple[LocalTeacher | CachedTeacher | Ensemble, ExampleTokenizer]:
-    """The recipe's own teacher, loaded or read from disk, and what turns examples into its tokens.
+    *,
+    account: str = "",
+) -> tuple[LocalTeacher | CachedTeacher | RemoteTeacher | Ensemble, ExampleTokenizer]:
+    """The recipe's own teacher, loaded, read from disk or asked over HTTP, and what turns examples into its tokens.
 
     Args:
         recipe: of the run.
@@ -205,8 +213,9 @@ def teacher_of(
         method: by which it is read.
         cache: folder of what it says; None: it is loaded.
         shares: what each of several teachers counts on a row; None: it is the only one.
+        account: what the budget of a teacher on a server is for.
     """
-    first, tokenizer = _own_teacher(recipe, device, weights, method, cache)
+    first, tokenizer = _own_teacher(recipe, device, weights, method, cache, account)
     if shares is None:
         return first, tokenizer
     config = recipe.teachers
@@ -225,10 +234,12 @@ def _other_teacher(
 
 
 def _own_teacher(
-    recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig, cache: Path | None
-) -> tuple[LocalTeacher | CachedTeacher, ExampleTokenizer]:
+    recipe: Recipe, device: torch.device, weights: str | None, method: MethodConfig, cache: Path | None, account: str
+) -> tuple[LocalTeacher | CachedTeacher | RemoteTeacher, ExampleTokenizer]:
     config = recipe.local_teacher
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
+    if config.remote:
+        return remote_teacher(config, tokenizer.template, temperature=method.temperature, account=account), tokenizer
     embeddings = Gives.EMBEDDINGS in method.reads
     if cache is not None:
         return open_cached(cache, device, method.temperature, embeddings=embeddings), tokenizer

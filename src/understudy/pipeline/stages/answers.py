@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from understudy.errors import RunError
 from understudy.files import read_jsonl, write_jsonl
+from understudy.models.decoding import Generated
 from understudy.models.generate import answer_examples
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, as_row, from_row, rows_of, teacher_weights
+from understudy.pipeline.stages.served import served_answers
 from understudy.recipe.own_arms import has_own_answers
 from understudy.records import AnswersNotes
 from understudy.tokens.thoughts import without_thought
@@ -24,13 +27,8 @@ def answers(context: Context, _: str) -> AnswersNotes:
     questions = rows_of(run, "unlabelled")
     if not recipe.seqkd.keep_gold:
         questions = rows_of(run, "train") + questions
-    weights = teacher_weights(run, recipe)
-    tokenizer = load_example_tokenizer(recipe.local_teacher, recipe.data, weights=weights)
-    model = load_model(recipe.local_teacher, context.device, weights=weights, seed=recipe.seed)
-    counter = Counter(context.progress, len(questions), "questions")
-    replies = answer_examples(model, tokenizer, questions, batch_size=recipe.evaluate.batch_size, progress=counter)
     kept, dropped = [], {"empty": 0, "unfinished": 0}
-    for example, answer in zip(questions, replies, strict=True):
+    for example, answer in zip(questions, _replies(context, questions), strict=True):
         text = without_thought(answer.text)
         if text is None:
             # There is no answer in it, finished or not.
@@ -51,6 +49,17 @@ def answers(context: Context, _: str) -> AnswersNotes:
             hint="raise data.max_answer_tokens, set seqkd.keep_unfinished, or fine-tune it first (teacher.sft)",
         )
     return AnswersNotes(len(questions), len(kept), dropped)
+
+
+def _replies(context: Context, questions: Sequence[Example]) -> list[Generated]:
+    """What the teacher says to each question, here or over HTTP."""
+    recipe, weights = context.recipe, teacher_weights(context.run, context.recipe)
+    tokenizer = load_example_tokenizer(recipe.local_teacher, recipe.data, weights=weights)
+    if recipe.served_teacher:
+        return served_answers(context, recipe.served_teacher, tokenizer, questions)
+    model = load_model(recipe.local_teacher, context.device, weights=weights, seed=recipe.seed)
+    counter = Counter(context.progress, len(questions), "questions")
+    return answer_examples(model, tokenizer, questions, batch_size=recipe.evaluate.batch_size, progress=counter)
 
 
 def teacher_answers(context: Context) -> list[Example]:

@@ -14,10 +14,11 @@ from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stages.context import Context, Counter, held_out, teacher_weights
 from understudy.pipeline.stages.explained import predict_with_explanations
+from understudy.pipeline.stages.served import served_predictions
 from understudy.pipeline.summary import summarise
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.own_arms import for_arm
-from understudy.records import PredictionNotes, SpeedNotes
+from understudy.records import Prediction, PredictionNotes, SpeedNotes
 from understudy.run import Run
 from understudy.tokens.collate import ExampleTokenizer
 
@@ -41,12 +42,20 @@ def predict(context: Context, arm: str) -> PredictionNotes:
     """Answer the test rows with one arm; one that learned texts explains its answers."""
     if context.recipe.arm(arm).learns == "task_texts":
         return predict_with_explanations(context, arm)
-    model, tokenizer = _arm(context, arm)
-    rows = held_out(context.run, context.recipe)
-    counter = Counter(context.progress, len(rows), "answers")
-    predictions = predict_rows(model, tokenizer, rows, batch_size=context.recipe.evaluate.batch_size, progress=counter)
+    predictions, tokenizer = _predictions(context, arm)
     write_jsonl(context.folder / "predictions.jsonl", [row.to_json() for row in predictions])
     return PredictionNotes(len(predictions), tokenizer.notes)
+
+
+def _predictions(context: Context, arm: str) -> tuple[list[Prediction], ExampleTokenizer]:
+    rows, served = held_out(context.run, context.recipe), context.recipe.served_teacher
+    if served is not None and context.recipe.arm(arm).model == "teacher":
+        tokenizer = load_example_tokenizer(served, context.recipe.data)
+        return served_predictions(context, served, tokenizer, rows), tokenizer
+    model, tokenizer = _arm(context, arm)
+    counter = Counter(context.progress, len(rows), "answers")
+    size = context.recipe.evaluate.batch_size
+    return predict_rows(model, tokenizer, rows, batch_size=size, progress=counter), tokenizer
 
 
 def speed_of(context: Context, which: str) -> SpeedNotes:

@@ -72,7 +72,9 @@ def run_job(
     if recipe.teachers is not None:
         shares = shares_of(recipe.teachers, [*rows_of(run, "train"), *rows_of(run, "unlabelled")])
     dev = rows_of(run, "dev")
-    return train_model(session, job, dev, teacher_weights=teacher, teacher_cache=cache, shares=shares)
+    return train_model(
+        session, job, dev, teacher_weights=teacher, teacher_cache=cache, shares=shares, account=run.folder.name
+    )
 
 
 def model_named(recipe: Recipe, name: str) -> ModelConfig:

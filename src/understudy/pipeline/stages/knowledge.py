@@ -98,10 +98,12 @@ def examples_to_write_about(run: Run, config: GenerateConfig) -> list[Example]:
 
 
 def text_completer(context: Context) -> Completer:
-    """Who writes: the endpoint or model that `generate.teacher` names, else the recipe's own teacher as it is now."""
+    """Who writes: the endpoint or model that `generate.teacher` names, else the recipe's own teacher as it is now, here
+    or on its server.
+    """
     run, recipe = context.run, context.recipe
     assert recipe.generate is not None
-    endpoint = recipe.generate.teacher
+    endpoint = recipe.generate.teacher or (recipe.served_teacher and recipe.served_teacher.endpoint)
     if endpoint is not None:
         return build_completer(endpoint, cache_folder("teacher"), account=run.folder.name)
     teacher = recipe.local_teacher

@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from understudy import build
-from understudy.caching import cached_gives, check_cache
+from understudy.caching import cached_gives, check_cache, check_served
 from understudy.data.load import load_splits
-from understudy.errors import DataError, TooLong
+from understudy.errors import DataError, ModelError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.architecture import kind_at
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.models.row_lengths import check_positions
+from understudy.pipeline.stages import served
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
 from understudy.pipeline.stages.several_teachers import heard_together, other_teachers
-from understudy.recipe import Recipe
+from understudy.recipe import Recipe, TeacherConfig
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
+from understudy.teachers.remote import RemoteTeacher
 from understudy.tokens.collate import Collator, ExampleTokenizer, encode_rows
 from understudy.tokens.misfits import misfit_of, refuse_misfits
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import control_notes
-from understudy.types import Example
+from understudy.types import Example, Gives
 
 
 def data(context: Context, _: str) -> DataNotes:
@@ -59,6 +61,7 @@ def pair(context: Context, _: str) -> PairNotes:
     context.progress(0, 1, "check")
     variants = variants_of(context.recipe)
     checked = [check_variant(recipe, rows) for recipe in variants]
+    served.check_served(context)
     student, teacher = checked[0].student, checked[0].teacher
     tokenizers = {"student tokenizer": student.notes} | ({"teacher tokenizer": teacher.notes} if teacher else {})
     warnings = dict.fromkeys(sentence for pair in checked for sentence in pair.warnings)
@@ -106,8 +109,9 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
     if teacher:
         build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
-        gives = kind_at(recipe.teacher, resolve(recipe.teacher.model)).gives
+        gives = _gives(recipe.teacher)
         check_cache(recipe, teacher.template)
+        check_served(recipe)
         gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
@@ -116,6 +120,23 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         if tokenizer:
             tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
     return CheckedPair(student.template, teacher.template if teacher else None, warnings)
+
+
+def _gives(teacher: TeacherConfig) -> Gives:
+    """What a teacher can say, before it is loaded or asked.
+
+    Raises:
+        ModelError: it is on a server, and no causal model.
+    """
+    kind = kind_at(teacher, resolve(teacher.described_by))
+    if not teacher.remote:
+        return kind.gives
+    if kind.name != "causal":
+        raise ModelError(
+            f"a teacher on a server is a causal model, and teacher.tokenizer is that of {kind.title}",
+            hint="name the tokenizer of the model that is served",
+        )
+    return RemoteTeacher.can_give
 
 
 def check_rows(
@@ -152,7 +173,7 @@ def check_rows(
 def model_folders(recipes: Sequence[Recipe]) -> tuple[ModelFolder, ...]:
     """The folders and files that the models come from, with their fingerprints; a model of the hub has none."""
     configs = [config for recipe in recipes for config in (recipe.teacher, recipe.student) if config]
-    folders = {Path(resolve(config.model)) for config in configs} | other_teachers(recipes[0])
+    folders = {Path(resolve(config.described_by)) for config in configs} | other_teachers(recipes[0])
     return tuple(
         ModelFolder(str(folder.resolve()), fingerprint_folder(folder)) for folder in sorted(folders) if folder.exists()
     )
