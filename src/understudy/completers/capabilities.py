@@ -1,4 +1,4 @@
-"""What a server can do, found out by asking: text, log-probabilities of what it writes, of a given prompt, of all tokens.
+"""What a server can do, found out by asking: text, log-probabilities of what it writes, of a given prompt, in full.
 
 Nobody's word is taken for it, neither a server's name nor its documentation's: each is asked for, on a prompt of a few
 tokens.

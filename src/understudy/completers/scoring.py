@@ -34,7 +34,7 @@ from understudy.types import Continuation, Request, TokenPrompt, TokenScores
 LEAST = -1e4
 """Log-probability of what has none."""
 _MARGIN = 8
-"""So many more tokens are asked for where some may be named by a text that is not theirs alone."""
+"""So many more than twice as many tokens are asked for where some have a text that is not theirs alone."""
 
 Place = tuple[Sequence[tuple[int, float]], float]
 """(token, log-probability) of the likeliest at a place, and the log-probability of the token that stands there."""
@@ -168,7 +168,7 @@ class Echo(_Scoring):
             **_one_token(self.config, request),
             "prompt": clean(self.texts.sent(prompt.ids)),
             "echo": True,
-            "logprobs": prompt.k + _MARGIN,
+            "logprobs": 2 * prompt.k + _MARGIN,
         }
 
     def places(self, content: bytes, prompt: TokenPrompt) -> tuple[list[Place], int, int]:

@@ -246,9 +246,9 @@ class Recipe(Section):
         served, temperature = self.served_teacher, self.distil.temperature
         if served and served.tail == "bucket" and temperature != 1 and self.signal_arms:
             raise ValueError(
-                f"distil.loss_temperature {temperature:g}: a server gives its likeliest tokens at temperature 1, and what "
-                "the others have together at another does not follow; leave it at 1, or set teacher.tail: renormalise, "
-                "which leaves the others out and is biased"
+                f"distil.loss_temperature {temperature:g}: a server gives its likeliest tokens at temperature 1, and "
+                "what the others have together at another does not follow; leave it at 1, or set teacher.tail: "
+                "renormalise, which leaves the others out and is biased"
             )
         return self
 
