@@ -110,7 +110,7 @@ def test_leaving_out_the_tail_is_called_biased(remote: House, command: Command) 
         (["distil.method=dskd"], "this teacher gives log-probabilities of the likeliest tokens"),
         (["distil.divergence=adaptive_kl"], "does not take the tail of a top-k target as one bucket"),
         (["distil.divergence=reverse_kl", "teacher.tail=renormalise"], "infinite where the teacher leaves out"),
-        (["teacher.tokenizer={models}/other"], "compares token by token"),
+        (["teacher.tokenizer={models}/other"], "or take a student of the teacher's family"),
         (["teacher.sft.steps=2"], "sft is for a model that is loaded here"),
         (["teacher.tokenizer=null"], "name its tokenizer"),
         (["teacher.k=5000"], "gave 300 of the 5000 likeliest tokens"),

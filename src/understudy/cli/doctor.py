@@ -11,27 +11,33 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from understudy.inspection.doctor_report import DoctorReport
+    from understudy.inspection.server_report import ServerReport
 
 
 def doctor(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`understudy recipes`).")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="MODEL", help="The weights that a server serves: compute the loss here too."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare vocabularies, special tokens and templates of a pair, and say which methods are sound for it.
 
-    Ends with 1 where the recipe's own method is unsound, or where rows are longer than a model's table of positions.
+    A teacher on a server goes through a conformance test first. Ends with 1 where the recipe's own method is unsound,
+    where rows are longer than a model's table of positions, or where the server says something else than it should.
     """
     from understudy.inspection.doctor import examine
     from understudy.recipe import load_recipe
     from understudy.recipe.shipped import find_recipe
 
-    report = examine(load_recipe(find_recipe(recipe), overrides or ()))
+    report = examine(load_recipe(find_recipe(recipe), overrides or ()), against=against)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
     else:
         print_report(report)
-    if report.unsound or report.refused:
+    if report.unsound or report.refused or (report.server and report.server.bad):
         raise typer.Exit(1)
 
 
@@ -41,6 +47,8 @@ def print_report(report: DoctorReport) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
+    if report.server:
+        _server(console, report.server)
     _sides(console, report)
     for title, lines in (("vocabularies", _vocabularies(report)), ("templates", _templates(report))):
         console.print(Text(title, style="bold"))
@@ -80,6 +88,15 @@ def _table(title: str, *columns: str) -> Any:
     for name in columns:
         table.add_column(_line(name), overflow="fold")
     return table
+
+
+def _server(console: Console, server: ServerReport) -> None:
+    table = _table(f"conformance of {server.model} at {server.address}", "looked at", "verdict", "found")
+    colours = {"good": "green", "note": "yellow", "bad": "red", "not measured": "dim"}
+    table.add_row("can do", "", _line(" · ".join(server.can) or "nothing"))
+    for check in server.checks:
+        table.add_row(_line(check.name), _line(check.verdict, colours[check.verdict]), _line(check.finding))
+    console.print(table)
 
 
 def _sides(console: Console, report: DoctorReport) -> None:

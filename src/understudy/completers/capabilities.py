@@ -182,11 +182,18 @@ def find_out(config: EndpointConfig, texts: TokenTexts, trial: Sequence[int], ks
         reasons[interface.name] = reason
     full = False
     if scoring and most == ks[-1]:
-        named = next(way for way in SCORING if way.name == scoring)
-        found, reason = _most(config, functools.partial(named, texts=texts), trial[:2], [texts.size])
+        opened = open_scoring(Capabilities(scoring=scoring), texts)
+        assert opened is not None
+        found, reason = _most(config, opened, trial[:2], [texts.size])
         full = found == texts.size
         reasons |= {} if full else {"full": reason}
     return Capabilities(**can, scoring=scoring, k=most, full=full, reasons=reasons)
+
+
+def open_scoring(can: Capabilities, texts: TokenTexts) -> Open | None:
+    """The interface by which a server was found to score prompts; None where it does not."""
+    named = [way for way in SCORING if way.name == can.scoring]
+    return functools.partial(named[0], texts=texts) if named else None
 
 
 def _most(config: EndpointConfig, opened: Open, trial: Sequence[int], ks: Sequence[int]) -> tuple[int, str]:

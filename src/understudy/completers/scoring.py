@@ -335,3 +335,40 @@ def _other_tokens() -> TeacherError:
 
 def _not_scored(name: str) -> TeacherError:
     return TeacherError(f"the server gives no log-probabilities of a prompt by {name}")
+
+
+class ReadText:
+    """How many tokens a server makes of a text, and which where it says so (vLLM): to compare its tokenizer with ours.
+
+    Args:
+        config: the endpoint.
+        usage: not needed here.
+    """
+
+    def __init__(self, config: EndpointConfig, usage: Usage) -> None:
+        self.config = config
+
+    def address(self, base_url: str) -> str:
+        """See `Interface`."""
+        return "/completions"
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """See `Interface`: the text is the conversation's one turn."""
+        return {**_one_token(self.config, request), "prompt": clean(request.messages[0].content), "prompt_logprobs": 0}
+
+    def read(self, content: bytes, request: Request, seconds: float) -> CachedAnswer:
+        """See `Interface`: the answer is the count and, from the second on, the ids."""
+        choice, (read, written), _ = first_choice(content)
+        stated = choice.get("prompt_logprobs")
+        places = stated[1:] if isinstance(stated, list) else []
+        ids = [int(next(iter(place))) for place in places if isinstance(place, Mapping) and len(place) == 1]
+        known = ids if len(ids) == len(places) else []
+        return CachedAnswer(json.dumps([read or len(places) + 1, known]), read, written, seconds)
+
+    def value(self, text: str, request: Request) -> None:
+        """See `Interface`."""
+        return
+
+    def learn(self, body: dict[str, Any], message: str) -> bool:
+        """See `Interface`."""
+        return False

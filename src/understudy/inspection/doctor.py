@@ -1,12 +1,13 @@
 """What the vocabulary doctor finds out about a recipe's two tokenizers, by the very functions that `run` uses.
 
-Only tokenizers, templates, configs and rows are read; no weights.
+Only tokenizers, templates, configs and rows are read; no weights, but those a server is compared with.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import DataError, ModelError
+from understudy.inspection.conformance import examine_server
 from understudy.inspection.doctor_report import (
     DoctorReport,
     MethodReport,
@@ -21,6 +23,8 @@ from understudy.inspection.doctor_report import (
     SideReport,
     VocabularyReport,
 )
+from understudy.inspection.server_loss import compare_losses
+from understudy.inspection.server_report import Check, ServerReport
 from understudy.models.load import head_columns, load_template
 from understudy.models.row_lengths import check_positions
 from understudy.recipe import METHODS, Recipe
@@ -48,12 +52,18 @@ _SIDES = ("student", "teacher")
 Encoded = tuple[TokenizedExample, TokenizedExample]
 
 
-def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
-    """Examine the pair of a recipe on rows of its own data, drawn by its seed.
+def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = None) -> DoctorReport:
+    """Examine the pair of a recipe on rows of its own data, drawn by its seed; a teacher on a server is asked too.
+
+    Args:
+        recipe: of the pair.
+        max_rows: how many rows are looked at.
+        against: the weights that a server is said to serve, to compute the loss in this process too.
 
     Raises:
         DataError: there are no training rows with an answer, or one of them is too long.
         ModelError: a tokenizer cannot be loaded.
+        TeacherError: the server cannot be reached.
     """
     student, teacher = load_template(recipe.student), load_template(recipe.local_teacher)
     build.check_writes("doctor", student, teacher)
@@ -78,6 +88,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         length_notes = check_positions(recipe, splits.by_role, *tokenizers)
     except ModelError as error:
         refused = error
+    server = _examine_server(recipe, tokenizers, examples, [row[1] for row in rows], against)
     return DoctorReport(
         method=recipe.distil.method,
         methods={method: _method(method, assess_method(method, pair, shares), shares) for method in METHODS},
@@ -90,7 +101,28 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS) -> DoctorReport:
         notes=[*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes, *_data_notes(splits)],
         refused=refused.message if refused else "",
         refused_hint=refused.hint if refused else "",
+        server=server,
     )
+
+
+def _examine_server(
+    recipe: Recipe,
+    tokenizers: tuple[ExampleTokenizer, ExampleTokenizer],
+    examples: Sequence[Example],
+    rows: Sequence[TokenizedExample],
+    against: str | None,
+) -> ServerReport | None:
+    """The conformance test of a teacher on a server, the loss among it where its weights are here too."""
+    config = recipe.served_teacher
+    if config is None:
+        return None
+    report, interface = examine_server(config, tokenizers[1].template, examples, rows, recipe.data.system)
+    loss = Check(
+        "loss", "not measured", "--against MODEL, the weights that are served, computes it in this process too"
+    )
+    if against is not None and interface is not None:
+        loss = compare_losses(recipe, interface, *tokenizers, examples, against)
+    return replace(report, checks=[*report.checks, loss]) if interface is not None else report
 
 
 def _data_notes(splits: Splits) -> list[str]:

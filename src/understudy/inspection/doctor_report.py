@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.inspection.server_report import ServerReport
 from understudy.records.base import Record, json_value
 from understudy.tokens.compatibility import AlignmentShares
 from understudy.tokens.template_checks import Thinking
@@ -125,6 +126,7 @@ class DoctorReport:
         notes: whatever else has to be known.
         refused: what `run` refuses of the rows whatever the method, in a sentence; empty where nothing.
         refused_hint: what to do then.
+        server: what the conformance test found of a teacher on a server; None where it is here.
     """
 
     method: str
@@ -138,6 +140,7 @@ class DoctorReport:
     notes: Sequence[str]
     refused: str = ""
     refused_hint: str = ""
+    server: ServerReport | None = None
 
     @property
     def unsound(self) -> bool:
@@ -158,4 +161,5 @@ class DoctorReport:
             "notes": list(self.notes),
             "refused": self.refused,
             "refused_hint": self.refused_hint,
+            **({"server": self.server.to_json()} if self.server else {}),
         }
