@@ -86,6 +86,7 @@ class TeacherServer:
         """Status and body of an answer; one at a time, as the model computes them."""
         with self._lock:
             self.asked.append((path, body))
+            self._model = next(self._turn)
             if path == "/v1/chat/completions":
                 turns = [{"role": turn["role"], "content": turn["content"]} for turn in body["messages"]]
                 return self._written(self.template.prompt_ids(turns), body, chat=True)
@@ -114,7 +115,7 @@ class TeacherServer:
     def _logp(self, ids: Sequence[int], body: Mapping[str, Any]) -> torch.Tensor:
         """`[S, V]`: of the token behind each."""
         with torch.no_grad():
-            logits = next(self._turn)(torch.tensor([list(ids)])).logits[0].float()
+            logits = self._model(torch.tensor([list(ids)])).logits[0].float()
         if self.noise:
             logits = logits + self.noise * torch.randn(logits.shape, generator=self._generator)
         own = float(body.get("temperature", 1.0)) or 1.0
@@ -192,26 +193,31 @@ class TeacherServer:
         return status, answer
 
     def _written(self, ids: Sequence[int], body: Mapping[str, Any], *, chat: bool = False) -> tuple[int, Any]:
-        """What the model goes on with, greedy or drawn."""
-        ids, written, reason, told = self._read(ids) if chat else list(ids), [], "length", []
-        ends = {self.template.end_id, *body.get("stop_token_ids", ())}
-        for _ in range(int(body.get("max_tokens", 16))):
-            logp = self._logp([*ids, *written], {})[-1] * self.temperature
-            drawn = float(body.get("temperature", 0.0))
-            weights = (logp / drawn).softmax(-1) if drawn else None
-            token = int(torch.multinomial(weights, 1, generator=self._generator) if drawn else logp.argmax())  # pyright: ignore
-            told.append(float(logp.log_softmax(-1)[token]))
-            written.append(token)
-            if token in ends:
-                reason = "stop"
-                break
-        text = self.template.tokenizer.decode(written, skip_special_tokens=True)
-        usage = {"prompt_tokens": len(ids), "completion_tokens": len(written)}
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        """What the model goes on with, greedy or drawn; several draws of one token each come in one answer."""
+        ids, drawn = self._read(ids) if chat else list(ids), float(body.get("temperature", 0.0))
+        ends, longest = {self.template.end_id, *body.get("stop_token_ids", ())}, int(body.get("max_tokens", 16))
+        number = int(body.get("n", 1))
+        assert number == 1 or (longest == 1 and drawn)
+        rows: list[list[int]] = [[] for _ in range(number)]
+        told = []
+        while len(rows[0]) < longest and not ends & {*rows[0]}:
+            logp = self._logp([*ids, *rows[0]], {})[-1] * self.temperature
+            best = logp.argmax()[None]
+            if drawn:
+                best = torch.multinomial((logp / drawn).softmax(-1), number, True, generator=self._generator)
+            for row, token in zip(rows, best.tolist(), strict=True):
+                row.append(token)
+            told.append(float(logp.log_softmax(-1)[rows[0][-1]]))
+        choices = [self._choice(place, row, ends, chat) for place, row in enumerate(rows)]
         if body.get("logprobs") and not body.get("echo"):
-            choice["logprobs"] = {"tokens": [text], "token_logprobs": told}
-        return 200, {"model": body.get("model"), "choices": [choice], "usage": usage}
+            choices[0]["logprobs"] = {"tokens": [""], "token_logprobs": told}
+        usage = {"prompt_tokens": len(ids), "completion_tokens": sum(map(len, rows))}
+        return 200, {"model": body.get("model"), "choices": choices, "usage": usage}
+
+    def _choice(self, place: int, tokens: Sequence[int], ends: set[int], chat: bool) -> dict[str, Any]:
+        text = self.template.tokenizer.decode(tokens, skip_special_tokens=True)
+        written = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        return {"index": place, "finish_reason": "stop" if ends & {*tokens} else "length", **written}
 
 
 def _handler(server: TeacherServer) -> type[BaseHTTPRequestHandler]:

@@ -254,6 +254,37 @@ class Written:
         return True
 
 
+class Drawn(Written):
+    """Several texts behind one prompt, drawn independently; the answer is a list of them.
+
+    Args:
+        config: the endpoint.
+        usage: what was done otherwise than asked is noted there.
+        number: how many; a server may give fewer.
+    """
+
+    def __init__(self, config: EndpointConfig, usage: Usage, number: int) -> None:
+        super().__init__(config, usage)
+        self.number = number
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """See `Interface`."""
+        return {**super().body(request), "n": self.number}
+
+    def read(self, content: bytes, request: Request, seconds: float) -> CachedAnswer:
+        """See `Interface`."""
+        _, (read, written), _ = first_choice(content)
+        choices = document_of(content).get("choices") or []
+        texts = [choice.get("text") for choice in choices if isinstance(choice, Mapping)]
+        return CachedAnswer(
+            json.dumps([clean(text) for text in texts if isinstance(text, str)]), read, written, seconds
+        )
+
+    def value(self, text: str, request: Request) -> Any:
+        """See `Interface`."""
+        return
+
+
 def packed(places: Sequence[Place]) -> str:
     """Scores as the text of an answer: base64 of ids `[n, k]` int32, their log-probabilities and those of the tokens
     that stand there, float32.

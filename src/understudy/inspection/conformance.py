@@ -16,7 +16,9 @@ Every question is sent anew; nothing comes from the disk.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +29,11 @@ from understudy.completers.capabilities import Capabilities, Open, find_out, ope
 from understudy.completers.interfaces import Chat
 from understudy.completers.openai_completer import ApiCompleter
 from understudy.completers.redaction import shown_address
-from understudy.completers.scoring import ReadText, Written
+from understudy.completers.scoring import Drawn, ReadText
 from understudy.completers.token_texts import TokenTexts
 from understudy.errors import TeacherError
 from understudy.inspection.server_report import Check, ServerReport
-from understudy.inspection.temperature import Draw, fit_temperature, spread
+from understudy.inspection.temperature import Place, fit_temperature, spread
 from understudy.recipe import TeacherConfig
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import messages
@@ -42,7 +44,7 @@ from understudy.types import Completion, Example, Message, Request, TokenPrompt,
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 """Numbers of likeliest tokens that are tried on the way to the recipe's."""
 REPEATS = 24
-PLACES, DRAWS = 8, 32
+PLACES, DRAWS = 8, 128
 """At so many places so many tokens are drawn."""
 SAME = 1e-3
 """Nats: kernels that add up in another order, and no more."""
@@ -200,8 +202,8 @@ def _template(server: Server, example: Example, system: str) -> Check:
     return Check(
         "template",
         "note",
-        f"a conversation is {completion.input_tokens} tokens there and {ours} here. Signals and answers go by ours, for "
-        "token ids are sent; texts of `generate` go by the server's",
+        f"a conversation is {completion.input_tokens} tokens there and {ours} here. Signals and answers go by ours, "
+        "for token ids are sent; texts of `generate` go by the server's",
     )
 
 
@@ -259,9 +261,10 @@ def _temperature(server: Server, rows: Sequence[TokenizedExample], can: Capabili
     request = "; they follow the temperature of the request, which is always 1" if follows else ""
     if not can.continues:
         return [Check("temperature", "not measured", f"it draws nothing behind token ids{request}")]
-    draws = _drawn(server, rows, can.k)
-    fitted, error = fit_temperature(draws) if draws else (1.0, float("inf"))
-    figures = f"temperature {fitted:.2f} ± {error:.2f} by {len(draws)} tokens drawn at 1{request}"
+    drawn = _drawn(server, rows, can.k)
+    fitted, error = fit_temperature(drawn)
+    number = sum(sum(counts) for _, counts in drawn)
+    figures = f"temperature {fitted:.2f} ± {error:.2f} by {number:,} tokens drawn at 1{request}"
     if abs(fitted - 1) > max(LEAST_ERROR, 4 * error):
         return [Check("temperature", "bad", f"the log-probabilities stand at {figures}")]
     if error > LEAST_ERROR:
@@ -269,7 +272,7 @@ def _temperature(server: Server, rows: Sequence[TokenizedExample], can: Capabili
     return [Check("temperature", "note" if follows else "good", f"the log-probabilities stand at {figures}")]
 
 
-def _drawn(server: Server, rows: Sequence[TokenizedExample], k: int) -> list[Draw]:
+def _drawn(server: Server, rows: Sequence[TokenizedExample], k: int) -> list[Place]:
     """What the server draws at the places that tell most of the temperature, among tokens that their texts name."""
     places = []
     for row in rows[:PLACES]:
@@ -280,18 +283,28 @@ def _drawn(server: Server, rows: Sequence[TokenizedExample], k: int) -> list[Dra
             if len(named) > 1:
                 places.append((spread(list(named.values())), prefix, named))
     places.sort(key=lambda place: -place[0])
-    draws: list[Draw] = []
+    drawn: list[Place] = []
     for _, prefix, named in places[:PLACES]:
+        counts = Counter(_texts_drawn(server, prefix))
+        drawn.append((list(named.values()), [counts[text] for text in named]))
+    return drawn
+
+
+def _texts_drawn(server: Server, prefix: Sequence[int]) -> list[str]:
+    """One token behind a prefix, drawn at temperature 1 so many times; all in one answer where a server gives several.
+
+    Raises:
+        TeacherError: the server draws nothing.
+    """
+    texts: list[str] = []
+    for number in (1, DRAWS):
         requests = [
             Request(str(n), (), sample=n, temperature=1.0, max_tokens=1, tokens=TokenPrompt(tuple(prefix)))
-            for n in range(DRAWS)
+            for n in range(0 if len(texts) >= DRAWS else number)
         ]
-        names, logp = list(named), list(named.values())
-        for completion in server.ask(requests, Written):
-            text = completion.value.text if completion.value is not None else ""
-            if text in named:
-                draws.append((logp, names.index(text)))
-    return draws
+        answers = server.ask(requests, functools.partial(Drawn, number=DRAWS)) if requests else []
+        texts += [text for answer in answers if answer.text for text in json.loads(answer.text)]
+    return texts[:DRAWS]
 
 
 def _named(template: Template, prefix: Sequence[int], ids: Sequence[int], logp: Sequence[float]) -> dict[str, float]:

@@ -16,38 +16,37 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Draw = tuple[Sequence[float], int]
-"""Log-probabilities of the tokens that are looked at, and which of them was drawn."""
+Place = tuple[Sequence[float], Sequence[int]]
+"""Log-probabilities of the tokens that are looked at, and how often each was drawn."""
 
 _LARGEST = 20.0
+_HALVINGS = 40
 
 
-def fit_temperature(draws: Sequence[Draw]) -> tuple[float, float]:
+def fit_temperature(places: Sequence[Place]) -> tuple[float, float]:
     """The most likely temperature, and its standard error; an infinite one where the draws tell nothing."""
     low, high = 0.0, _LARGEST
-    for _ in range(60):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        slope, _ = _slope(draws, middle)
-        low, high = (middle, high) if slope > 0 else (low, middle)
-    fitted = (low + high) / 2
+        low, high = (middle, high) if _derivatives(places, middle)[0] > 0 else (low, middle)
     # At 1, which is what is asked about: at a wild estimate of a few draws the variance may vanish.
-    information = _slope(draws, 1.0)[1]
-    return fitted, 1 / math.sqrt(information) if information > 0 else math.inf
+    information = _derivatives(places, 1.0)[1]
+    return (low + high) / 2, 1 / math.sqrt(information) if information > 0 else math.inf
 
 
 def spread(logp: Sequence[float]) -> float:
     """Variance of the log-probabilities under their own distribution: how much a draw tells of the temperature."""
-    return _slope([(logp, 0)], 1.0)[1]
+    return _derivatives([(logp, [1] + [0] * (len(logp) - 1))], 1.0)[1]
 
 
-def _slope(draws: Sequence[Draw], exponent: float) -> tuple[float, float]:
+def _derivatives(places: Sequence[Place], exponent: float) -> tuple[float, float]:
     """First derivative of the log-likelihood, and minus its second."""
     first = second = 0.0
-    for logp, drawn in draws:
-        values = np.asarray(logp, np.float64)
-        weights = np.exp(exponent * values - (exponent * values).max())
+    for logp, drawn in places:
+        values, counts = np.asarray(logp, np.float64), np.asarray(drawn, np.float64)
+        weights = np.exp(exponent * (values - values.max()))
         weights /= weights.sum()
         mean = float(weights @ values)
-        first += float(values[drawn]) - mean
-        second += float(weights @ (values - mean) ** 2)
+        first += float(counts @ (values - mean))
+        second += float(counts.sum() * (weights @ (values - mean) ** 2))
     return first, second
