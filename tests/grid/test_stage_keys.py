@@ -21,6 +21,7 @@ from understudy.grid.units import missing, units
 from understudy.pipeline.kinds import is_shared, reads_of, stage_of, stages
 from understudy.pipeline.stages import run_stage
 from understudy.recipe import METHODS, Recipe, fields, parse_grid, parse_recipe
+from understudy.recipe.endpoint import TRANSPORT_FIELDS
 from understudy.recipe.methods import options
 from understudy.run import Run
 
@@ -45,10 +46,12 @@ EXPLAINED: dict[str, Any] = parse_recipe(
 # Where and how fast: no part of any identity.
 NEUTRAL = {"output", "workers", "report_to", "device"}
 ASKED = ("evaluate.judge.", "generate.teacher.")
+# Of a teacher on a server, which has no training of its own; those that say where it is and what may be spent.
+SERVED = {f"teacher.{name}" for name in (*TRANSPORT_FIELDS, "k", "tail")}
 # Options of other methods than the one that is chosen.
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
-LEAVES = [path for path in LEAVES if path not in FOREIGN and not path.startswith("teachers.")]
+LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith("teachers.")]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted(
     {*LEAVES, "evaluate.judge", "teachers"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"}
@@ -257,6 +260,28 @@ def test_a_teacher_with_a_seed_of_its_own_is_shared_by_runs_of_all_seeds() -> No
             assert one[stage] == other[stage], stage
             assert one[stage] != keys_of(start)[stage], stage
         assert one["student_sft"] != other["student_sft"]
+
+
+def test_of_a_server_counts_what_it_says_and_not_where_it_stands() -> None:
+    base: dict[str, Any] = {
+        **BASE,
+        "teacher": {"base_url": "http://a/v1", "model": "t", "tokenizer": "tok"},
+        "distil": {**TRAIN, "method": "kd"},
+        "arms": {},
+    }
+    before = keys_of(base)
+    elsewhere = keys_of(fields.put(base, "teacher.base_url", "http://b/v1"))
+    elsewhere_and_slow = keys_of(fields.put(fields.put(base, "teacher.concurrency", 2), "teacher.max_calls", 9))
+    assert before == elsewhere == elsewhere_and_slow
+    assert parse_recipe(base).fingerprint() == parse_recipe(fields.put(base, "teacher.timeout", 5.0)).fingerprint()
+    for path, value in (("teacher.k", 5), ("teacher.tail", "renormalise")):
+        after = keys_of(fields.put(base, path, value))
+        assert {name for name in before if before[name] != after[name]} == {
+            *("pair", "train-kd_gold", "train-distilled", "predict-kd_gold", "predict-distilled")
+        }
+    here = keys_of({**base, "teacher": {"model": "t", "tokenizer": "tok"}})
+    assert here["answers"] != before["answers"]
+    assert here["train-sft"] == before["train-sft"]
 
 
 def test_files_and_processes_are_part_of_it() -> None:

@@ -39,12 +39,12 @@ from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import messages
 from understudy.tokens.template import Template
 from understudy.training.remote import trial_ids
-from understudy.types import Completion, Example, Message, Request, TokenPrompt, TokenScores
+from understudy.types import Completion, Example, Message, Request, TokenPrompt, TokenScores, is_passing
 
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 """Numbers of likeliest tokens that are tried on the way to the recipe's."""
-REPEATS = 24
-PLACES, DRAWS = 8, 128
+REPEATS = 16
+PLACES, DRAWS = 8, 32
 """At so many places so many tokens are drawn."""
 SAME = 1e-3
 """Nats: kernels that add up in another order, and no more."""
@@ -93,7 +93,9 @@ class Server:
         completions = self.ask(requests, self.scoring)
         for completion in completions:
             if completion.value is None:
-                raise TeacherError(f"the server says nothing of a row: {completion.reason}")
+                raise TeacherError(
+                    f"the server says nothing of a row: {completion.reason}", retryable=is_passing(completion.reason)
+                )
         return [completion.value for completion in completions]
 
 
@@ -137,7 +139,7 @@ def _guarded(name: str, check: Any) -> list[Check]:
     try:
         return check()
     except TeacherError as error:
-        return [Check(name, "bad", error.message)]
+        return [Check(name, "not measured" if error.retryable else "bad", error.message)]
 
 
 def _scoring(can: Capabilities) -> Check:

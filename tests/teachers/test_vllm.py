@@ -1,0 +1,116 @@
+"""A real vLLM as teacher: the same log-probabilities, the same loss, the same student as the model in this process.
+
+Slow, and only where a vLLM can be started: `UNDERSTUDY_VLLM=FOLDER` names the environment that `vllm_cpu.sh` sets up
+(or has set up), and `UNDERSTUDY_VLLM_MODEL` the model folder that it serves. `UNDERSTUDY_VLLM_URL` names one that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from support.house import House
+from understudy.files import read_json, read_jsonl
+from understudy.inspection.doctor import examine
+from understudy.recipe import parse_recipe
+from understudy.run import Run
+
+SCRIPT = Path(__file__).resolve().parents[2] / ".." / "shared" / "tools" / "vllm_cpu.sh"
+MODEL = os.environ.get("UNDERSTUDY_VLLM_MODEL", "")
+K = 20
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(MODEL).is_dir(), reason="UNDERSTUDY_VLLM_MODEL names no model folder"),
+]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a vLLM that serves the model; one of our own is ended at the end."""
+    if running := os.environ.get("UNDERSTUDY_VLLM_URL"):
+        yield running
+        return
+    environment = os.environ.get("UNDERSTUDY_VLLM")
+    if not environment or not SCRIPT.is_file():
+        pytest.skip("UNDERSTUDY_VLLM names no environment, or there is no script that starts a vLLM")
+    process = subprocess.Popen(["bash", str(SCRIPT), environment, MODEL, "8813"], start_new_session=True)
+    try:
+        _await("http://127.0.0.1:8813/health", process)
+        yield "http://127.0.0.1:8813/v1"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _await(url: str, process: subprocess.Popen) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "vLLM ended"
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except OSError:
+            time.sleep(2)
+    pytest.fail("vLLM did not start within twenty minutes")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """Facts, and a student of random weights with the teacher's tokenizer."""
+    house = House(tmp_path, Path(MODEL).parent)
+    house.write_data(36)
+    small = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    student = {"model": MODEL, "init": "fresh", "config": {**small, "num_key_value_heads": 2}}
+    house.recipe |= {"student": student, "data": {**house.recipe["data"], "gold_share": 1.0, "max_length": 128}}
+    house.recipe["distil"] |= {"steps": 8, "learning_rate": 1e-3, "eval_every": 8, "gold_weight": 0.0}
+    house.recipe["evaluate"] |= {"arms": ["kd_gold"], "speed": False, "rows": 8, "metrics": ["chrf", "rougeL"]}
+    return house
+
+
+def served(address: str) -> dict[str, Any]:
+    name = Path(MODEL).name
+    return {"base_url": address, "model": name, "tokenizer": MODEL, "k": K, "api_key_env": "", "timeout": 600}
+
+
+def test_it_conforms_and_says_what_the_model_says(house: House, address: str) -> None:
+    """Largest difference of the log-probabilities and both losses are printed with `-s`."""
+    report = examine(parse_recipe({**house.recipe, "teacher": served(address)}), against=MODEL).server
+    assert report is not None
+    for check in report.checks:
+        print(f"{check.name}: {check.verdict}: {check.finding}")
+    assert report.bad == []
+    found = {check.name: check for check in report.checks}
+    assert found["loss"].verdict == "good"
+    apart = float(found["loss"].finding.rpartition("within ")[2].split()[0])
+    assert apart < 1e-3
+
+
+def test_students_of_the_server_and_of_the_model_are_alike(house: House, address: str) -> None:
+    """On the same likeliest tokens, three seeds: first losses within 1e-3, scores within the noise of the seeds."""
+    local = {"model": MODEL, "cache": {"k": K, "bits": 32, "temperatures": [1.0], "folder": str(house.folder / "kept")}}
+    house.recipe["distil"] |= {"loss_temperature": 1.0}
+    first: dict[str, list[float]] = {"server": [], "here": []}
+    scores: dict[str, list[float]] = {"server": [], "here": []}
+    for name, teacher in (("server", served(address)), ("here", local)):
+        for seed in (0, 1, 2):
+            house.recipe |= {"teacher": teacher, "name": f"{name}-{seed}", "seed": seed}
+            done = house.call("run", str(house.write_recipe()), timeout=3600)
+            assert done.returncode == 0, done.stderr
+            [folder] = (house.folder / "runs").glob(f"{name}-{seed}-*")
+            rows = read_jsonl(Run.open(folder).stage("train-kd_gold") / "training" / "metrics.jsonl")
+            first[name].append(next(row["divergence"] for row in rows if "divergence" in row))
+            table = read_json(folder / "scores.json")["overall"]["table"]["kd_gold"]
+            scores[name].append(table["chrf"]["value"])
+    print(json.dumps({"first divergence": first, "chrF": scores}))
+    torch.testing.assert_close(first["server"], first["here"], atol=1e-3, rtol=0)
+    noise = max(statistics.stdev(scores["here"]), 0.5)
+    assert abs(statistics.mean(scores["server"]) - statistics.mean(scores["here"])) <= 2 * noise
