@@ -14,7 +14,7 @@ import numpy as np
 
 from understudy import build
 from understudy.data.load import load_splits
-from understudy.errors import DataError, ModelError
+from understudy.errors import ConfigError, DataError, ModelError, listed
 from understudy.inspection.conformance import examine_server
 from understudy.inspection.doctor_report import (
     DoctorReport,
@@ -28,6 +28,7 @@ from understudy.inspection.server_report import Check, ServerReport
 from understudy.models.load import head_columns, load_template
 from understudy.models.row_lengths import check_positions
 from understudy.recipe import METHODS, Recipe
+from understudy.teachers.remote import RemoteTeacher
 from understudy.tokens.align import CrossTokenizer, by_position
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.compatibility import (
@@ -86,7 +87,9 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = N
     refused, length_notes = None, []
     try:
         length_notes = check_positions(recipe, splits.by_role, *tokenizers)
-    except ModelError as error:
+        if recipe.served_teacher and recipe.signal_arms:
+            build.check_signal(recipe.distil, RemoteTeacher.can_give)
+    except (ModelError, ConfigError) as error:
         refused = error
     server = _examine_server(recipe, tokenizers, examples, [row[1] for row in rows], against)
     return DoctorReport(
@@ -98,7 +101,14 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = N
         templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
-        notes=[*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes, *_data_notes(splits)],
+        notes=[
+            *extras(pair),
+            *_notes(pair, templates),
+            *misfit_notes,
+            *length_notes,
+            *_data_notes(splits),
+            *_served_notes(recipe),
+        ],
         refused=refused.message if refused else "",
         refused_hint=refused.hint if refused else "",
         server=server,
@@ -123,6 +133,14 @@ def _examine_server(
     if against is not None and interface is not None:
         loss = compare_losses(recipe, interface, *tokenizers, examples, against)
     return replace(report, checks=[*report.checks, loss]) if interface is not None else report
+
+
+def _served_notes(recipe: Recipe) -> list[str]:
+    """Which methods can learn from a server at all, whatever the vocabularies."""
+    if recipe.served_teacher is None:
+        return []
+    methods = [name for name, method in METHODS.items() if method.reads in RemoteTeacher.can_give]
+    return [f"a server gives {RemoteTeacher.can_give.words}: of the methods below, {listed(methods)} can learn from it"]
 
 
 def _data_notes(splits: Splits) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 
 from understudy import build
@@ -52,6 +53,8 @@ def compare_losses(
         TeacherError: the server says nothing of a row.
         ModelError: the weights cannot be loaded.
     """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     config, method, device = recipe.local_teacher, recipe.distil, pick_device(recipe.device)
     if method.reads not in Gives.TOP_K:
         return Check("loss", "not measured", f"distil.method {method.method} reads {method.reads.words}")
