@@ -41,8 +41,7 @@ def fields() -> str:
         if section not in done:
             done.add(section)
             tables.append(table(section))
-            if parent := extends(section):
-                waiting.append(parent)
+            waiting += extends(section)
             waiting += [inner for field in section.model_fields.values() if (inner := section_of(field.annotation))]
             waiting += METHODS.values() if section is MethodConfig else ()
     return "\n".join(tables)
@@ -60,9 +59,10 @@ def table(section: type[BaseModel]) -> str:
         description = " ".join((field.description or "").split()).replace("|", "\\|")
         cells = [f"`{name}`", kind(field), default(field), description]
         lines.append("| " + " | ".join(cells) + " |")
-    if parent := extends(section):
+    if parents := extends(section):
         lines += [""] if own else []
-        lines += [f"{'And all' if own else 'All'} fields of [{parent.__name__}](#{parent.__name__.lower()})."]
+        names = " and ".join(f"[{parent.__name__}](#{parent.__name__.lower()})" for parent in parents)
+        lines += [f"{'And all' if own else 'All'} fields of {names}."]
     return "\n".join(lines) + "\n"
 
 
@@ -85,16 +85,15 @@ def paths(root: type[BaseModel], wanted: type[BaseModel], prefix: str = "") -> l
     return found
 
 
-def extends(section: type[BaseModel]) -> type[BaseModel] | None:
-    """The section whose fields this one takes over, if any; a method lists all that not every method has."""
-    parent = MethodConfig if section in METHODS.values() else section.__mro__[1]
-    return parent if getattr(parent, "model_fields", None) else None
+def extends(section: type[BaseModel]) -> list[type[BaseModel]]:
+    """The sections whose fields this one takes over; a method lists all that not every method has."""
+    parents = (MethodConfig,) if section in METHODS.values() else reversed(section.__bases__)
+    return [parent for parent in parents if getattr(parent, "model_fields", None)]
 
 
 def own_fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields that a section adds to the one it extends."""
-    parent = extends(section)
-    inherited = parent.model_fields if parent else {}
+    inherited = {name for parent in extends(section) for name in parent.model_fields}
     return {
         name: field for name, field in fields_of(section).items() if name in section.model_fields.keys() - inherited
     }
