@@ -127,6 +127,12 @@ def test_what_does_not_go_together_is_one_line(
     assert "Traceback" not in outcome.err
 
 
+def test_there_are_no_weights_to_inspect(remote: House, command: Command) -> None:
+    outcome = command("inspect", str(remote.write_recipe()))
+    assert outcome.code != 0
+    assert "this one is on a server" in outcome.err
+
+
 def test_the_server_writes_texts_too(remote: House, server: TeacherServer, command: Command) -> None:
     remote.write_data(12)
     texts = {"steps": ["explain"], "max_tokens": {"explain": 4}}

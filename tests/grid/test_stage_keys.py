@@ -277,7 +277,7 @@ def test_of_a_server_counts_what_it_says_and_not_where_it_stands() -> None:
     for path, value in (("teacher.k", 5), ("teacher.tail", "renormalise")):
         after = keys_of(fields.put(base, path, value))
         assert {name for name in before if before[name] != after[name]} == {
-            *("pair", "train-kd_gold", "train-distilled", "predict-kd_gold", "predict-distilled")
+            *("pair", "train-kd_gold", "train-distilled", "predict-kd_gold", "predict-distilled", "speed-student")
         }
     here = keys_of({**base, "teacher": {"model": "t", "tokenizer": "tok"}})
     assert here["answers"] != before["answers"]

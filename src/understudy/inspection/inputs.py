@@ -16,7 +16,7 @@ import torch
 
 from understudy import build
 from understudy.data.load import load_splits
-from understudy.errors import DataError
+from understudy.errors import ConfigError, DataError
 from understudy.models.load import load_example_tokenizer, load_model, pick_device
 from understudy.models.row_lengths import check_positions
 from understudy.recipe import MethodConfig, Recipe, TrainConfig
@@ -93,7 +93,13 @@ def load_inputs(recipe: Recipe) -> Inputs:
 
     Raises:
         UnderstudyError: whatever `run` would refuse of them.
+        ConfigError: the teacher is on a server, so there are no weights to inspect.
     """
+    if recipe.served_teacher:
+        raise ConfigError(
+            "inspect computes every loss from the teacher's weights, and this one is on a server",
+            hint="`understudy doctor` asks the server; with its weights here, leave out teacher.base_url",
+        )
     build.check_lengths(recipe)
     build.check_adapters(recipe)
     student = load_example_tokenizer(recipe.student, recipe.data)
