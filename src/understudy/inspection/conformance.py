@@ -44,7 +44,7 @@ from understudy.types import Completion, Example, Message, Request, TokenPrompt,
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 """Numbers of likeliest tokens that are tried on the way to the recipe's."""
 REPEATS = 16
-PLACES, DRAWS = 8, 32
+PLACES, DRAWS = 8, 64
 """At so many places so many tokens are drawn."""
 SAME = 1e-3
 """Nats: kernels that add up in another order, and no more."""
@@ -283,7 +283,8 @@ def _drawn(server: Server, rows: Sequence[TokenizedExample], k: int) -> list[Pla
             prefix = row.ids[: len(row.prompt_ids) + number]
             named = _named(server.template, prefix, ids, logp)
             if len(named) > 1:
-                places.append((spread(list(named.values())), prefix, named))
+                mass = float(np.exp(list(named.values())).sum())
+                places.append((mass * spread(list(named.values())), prefix, named))
     places.sort(key=lambda place: -place[0])
     drawn: list[Place] = []
     for _, prefix, named in places[:PLACES]:

@@ -26,9 +26,11 @@ from understudy.types import Batch, Example, Gives
 
 ROWS = 8
 CLOSE = 1e-3
-"""Of a loss in nats: a model of the same weights in the same precision."""
-FAR = 0.05
+"""Nats: a model of the same weights in the same precision."""
+FAR_LOSS = 0.05
 """A share of the loss beyond which it is another model, or another precision than one would learn from knowingly."""
+FAR_TARGET = 0.02
+"""Nats of KL between the two targets beyond which the same holds."""
 
 
 def compare_losses(
@@ -66,24 +68,37 @@ def compare_losses(
     served = RemoteTeacher(asked, config.k, tail=config.tail, temperature=method.temperature).signal(batch)
     whole = _log_probabilities(weights, batch)
     here = _likeliest(whole, served, config.tail)
-    apart = float((whole.gather(1, served.ids) - _untouched(served, whole)).abs().max())
+    own, said = whole.gather(1, served.ids), _untouched(served, whole)
     model, _ = trainable(recipe.student, method, device, None, recipe.seed)
     # Gold would hide what the teacher says.
     alone = method.model_copy(update={"gold_weight": 0.0})
     module = DistillationModule(model, build.objective(alone, model, weights, between).to(device))
     losses = [_loss(module, batch, signal) for signal in (served, here)]
-    return _verdict(*losses, apart, served.logp.numel())
+    return _verdict(*losses, own, said)
 
 
-def _verdict(served: float, here: float, apart: float, count: int) -> Check:
-    difference = abs(served - here)
+def _verdict(served: float, here: float, own: Tensor, said: Tensor) -> Check:
+    """By the losses, and by how far the targets themselves lie apart: of a poor student's loss both may be large."""
+    difference, divergence = abs(served - here), _divergence(own, said)
     finding = (
-        f"{served:.5f} through the server, {here:.5f} in this process ({difference:.1e} apart); {count:,} "
-        f"log-probabilities within {apart:.1e} nats"
+        f"{served:.5f} through the server, {here:.5f} in this process ({difference:.1e} apart); KL {divergence:.1e} "
+        f"nats between the targets, {own.numel():,} log-probabilities within {float((own - said).abs().max()):.1e} nats"
     )
-    if difference <= CLOSE:
+    if difference <= CLOSE and divergence <= CLOSE:
         return Check("loss", "good", finding)
-    return Check("loss", "bad" if difference > FAR * max(abs(here), CLOSE) else "note", finding)
+    far = difference > FAR_LOSS * max(abs(here), CLOSE) or divergence > FAR_TARGET
+    return Check("loss", "bad" if far else "note", finding)
+
+
+def _divergence(own: Tensor, said: Tensor) -> float:
+    """KL of what the model here says from what the server says, over the named tokens and the bucket of all others."""
+    p, q = (_with_rest(logp.double().exp()) for logp in (own, said))
+    return float((p * (p / q).clamp_min(1e-30).log()).sum(-1).mean())
+
+
+def _with_rest(probabilities: Tensor) -> Tensor:
+    rest = (1 - probabilities.sum(-1, keepdim=True)).clamp_min(1e-9)
+    return torch.cat([probabilities.clamp_min(1e-30), rest], -1)
 
 
 def _log_probabilities(weights: Any, batch: Batch) -> Tensor:
