@@ -63,6 +63,10 @@ class _Scoring:
         """See `Interface`: nothing can be left out."""
         return False
 
+    def body(self, request: Request) -> dict[str, Any]:
+        """See `Interface`."""
+        raise NotImplementedError
+
     def read(self, content: bytes, request: Request, seconds: float) -> CachedAnswer:
         """See `Interface`.
 
@@ -73,7 +77,7 @@ class _Scoring:
         places, read, written = self.places(content, prompt)
         return CachedAnswer(packed(_best(places, prompt.k)), read, written, seconds)
 
-    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[list[Place], int, int]:
+    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[Sequence[Place], int, int]:
         """What a body says of each place from `first` on, and the tokens read and written."""
         raise NotImplementedError
 
@@ -93,7 +97,7 @@ class Vllm(_Scoring):
         prompt = _prompt_of(request)
         return {**_one_token(self.config, request), "prompt": list(prompt.ids), "prompt_logprobs": prompt.k}
 
-    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[list[Place], int, int]:
+    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[Sequence[Place], int, int]:
         """See the base class: the token that stands at a place is among its entries, the others by rank."""
         choice, tokens, _ = first_choice(content)
         stated = choice.get("prompt_logprobs")
@@ -136,7 +140,7 @@ class Sglang(_Scoring):
             "logprob_start_len": prompt.first - 1,
         }
 
-    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[list[Place], int, int]:
+    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[Sequence[Place], int, int]:
         """See the base class: entries are (log-probability, token, text)."""
         document = document_of(content)
         facts = document.get("meta_info")
@@ -171,12 +175,12 @@ class Echo(_Scoring):
             "logprobs": 2 * prompt.k + _MARGIN,
         }
 
-    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[list[Place], int, int]:
+    def places(self, content: bytes, prompt: TokenPrompt) -> tuple[Sequence[Place], int, int]:
         """See the base class: tokens are named by their texts."""
         choice, (read, written), _ = first_choice(content)
         facts = choice.get("logprobs")
         names = ("tokens", "token_logprobs", "top_logprobs")
-        lists = [facts.get(name) for name in names] if isinstance(facts, Mapping) else [None]
+        lists: list[Any] = [facts.get(name) for name in names] if isinstance(facts, Mapping) else [None]
         if any(not isinstance(values, list) for values in lists):
             raise _not_scored(self.name)
         tokens, chosen, likeliest = lists
@@ -314,7 +318,7 @@ def unpacked(text: str, count: int, k: int) -> TokenScores:
     )
 
 
-def _best(places: Sequence[Place], k: int) -> list[Place]:
+def _best(places: Sequence[Place], k: int) -> Sequence[Place]:
     """Each place with its k likeliest.
 
     Raises:

@@ -73,8 +73,7 @@ def compare_losses(
     # Gold would hide what the teacher says.
     alone = method.model_copy(update={"gold_weight": 0.0})
     module = DistillationModule(model, build.objective(alone, model, weights, between).to(device))
-    losses = [_loss(module, batch, signal) for signal in (served, here)]
-    return _verdict(*losses, own, said)
+    return _verdict(_loss(module, batch, served), _loss(module, batch, here), own, said)
 
 
 def _verdict(served: float, here: float, own: Tensor, said: Tensor) -> Check:
