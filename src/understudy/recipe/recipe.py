@@ -19,7 +19,7 @@ from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
-from understudy.recipe.methods import DistilConfig, KdConfig
+from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig
 from understudy.recipe.teacher import TeacherConfig
 from understudy.recipe.teachers import TeachersConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
@@ -192,7 +192,7 @@ class Recipe(Section):
         if not isinstance(value, dict) or not _is_served(value.get("teacher")):
             return value
         distil = value.get("distil", {})
-        distil = distil.model_dump() if isinstance(distil, KdConfig) else distil
+        distil = distil.model_dump() if isinstance(distil, MethodConfig) else distil
         if not isinstance(distil, dict) or distil.get("loss_temperature") is not None:
             return value
         return {**value, "distil": {**distil, "loss_temperature": 1.0}}
