@@ -28,7 +28,8 @@ EXPLAINED_FIELDS = ("tasks", "evaluate.simulatability", "evaluate.judge", "evalu
 
 def weights(side: str) -> tuple[str, ...]:
     """Which weights a model has before its own training."""
-    return tuple(f"{side}.{name}" for name in WEIGHTS)
+    shape = ("student.from_teacher",) if side == "student" else ()
+    return (*(f"{side}.{name}" for name in WEIGHTS), *shape)
 
 
 def method(recipe: Recipe) -> tuple[str, ...]:
@@ -73,6 +74,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asks = ("method", "divergence", "divergence_parameters")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
+    models += ("student.from_teacher",)
     return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
@@ -84,6 +86,11 @@ def _trainings(recipe: Recipe) -> Iterator[str]:
                 if section == "pretrain":
                     yield f"{side}.pretrain.max_length"
     yield "distil.lora"
+
+
+def cut(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of a student that is cut from its teacher."""
+    return ("student.from_teacher", *fresh_seed(recipe, "teacher"), *weights("teacher"), *ENCODE)
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:
