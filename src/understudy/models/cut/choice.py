@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from understudy.errors import ConfigError
 from understudy.models.cut.importance import Rows, influence, least_felt_blocks, least_felt_run, mean_activations
@@ -60,6 +61,26 @@ def choose(model: Any, config: CutConfig, rows: Rows) -> Kept:
         _heads(model, left, config.heads, rows) if config.heads else [],
         _neurons(model, left, config.mlp, rows) if config.mlp else [],
     )
+
+
+def check_shape(config: CutConfig, architecture: PreTrainedConfig) -> None:
+    """Refuse what is larger than the teacher, by its config alone.
+
+    Raises:
+        ConfigError: more is to stay than there is.
+    """
+    layers = config.layers
+    wanted = {
+        "layers": layers[-1] + 1 if isinstance(layers, tuple) else layers,
+        "width": config.width,
+        "heads": config.heads,
+        "mlp": config.mlp,
+    }
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    for (part, size), name in zip(wanted.items(), names, strict=True):
+        there = getattr(architecture, name, None)
+        if size is not None and there is not None and size > there:
+            raise ConfigError(f"from_teacher.{part}: the teacher's {name} is {there}, less than {size}")
 
 
 def _blocks(model: Any, stack: Stack, config: CutConfig, rows: Rows) -> tuple[int, ...]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from understudy.models.cut import Kept, choose, cut_model, start_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
+from understudy.recipe import CutConfig
 from understudy.records import CutNotes
 from understudy.tokens.collate import ExampleTokenizer, encode_rows, move
 from understudy.training.session import save_model
@@ -23,13 +26,11 @@ def cut(context: Context, _: str) -> CutNotes:
     weights = teacher_weights(context.run, recipe)
     teacher = load_model(config, context.device, weights=weights, seed=config.seed_or(recipe.seed)).eval()
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
-    train = rows_of(context.run, "train")
-    measured = train[: shape.rows]
-    others = rows_of(context.run, "dev") or train[shape.rows :] or measured
+    measured, others = rows_to_measure(shape, rows_of(context.run, "train"), rows_of(context.run, "dev"))
     context.progress(0, 1, "measure")
-    kept = choose(teacher, shape, single_rows(context, tokenizer, measured))
+    kept = choose(teacher, shape, single_rows(tokenizer, measured, context.device))
     student = cut_model(teacher, kept)
-    start = start_of(student, teacher, single_rows(context, tokenizer, others[: shape.rows]))
+    start = start_of(student, teacher, single_rows(tokenizer, others, context.device))
     save_model(student, tokenizer.template, context.folder / "model")
     return CutNotes(
         kept.blocks,
@@ -43,11 +44,19 @@ def cut(context: Context, _: str) -> CutNotes:
     )
 
 
-def single_rows(context: Context, tokenizer: ExampleTokenizer, examples: Sequence[Example]) -> list[Tokens]:
+def rows_to_measure(
+    shape: CutConfig, train: Sequence[Example], dev: Sequence[Example]
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Rows on which importance is measured, and others to judge the student by, as far as there are others."""
+    measured = train[: shape.rows]
+    return measured, (dev or train[shape.rows :] or measured)[: shape.rows]
+
+
+def single_rows(tokenizer: ExampleTokenizer, examples: Sequence[Example], device: torch.device) -> list[Tokens]:
     """What the teacher eats of each row by itself."""
     pad: Any = tokenizer.template.tokenizer.pad_token_id
     rows = [row.student for row in encode_rows(examples, tokenizer)]
-    return [move(type(row).batched([row], pad), context.device) for row in rows]
+    return [move(type(row).batched([row], pad), device) for row in rows]
 
 
 def sizes_of(kept: Kept) -> dict[str, int]:
