@@ -51,7 +51,8 @@ SERVED = {f"teacher.{name}" for name in (*TRANSPORT_FIELDS, "k", "tail")}
 # Options of other methods than the one that is chosen.
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
-LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith("teachers.")]
+ELSEWHERE = ("teachers.", "student.from_teacher.")
+LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith(ELSEWHERE)]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted(
     {*LEAVES, "evaluate.judge", "teachers"} - NEUTRAL - set(TEXTS) - {"evaluate.simulatability", "extensions"}
@@ -239,6 +240,21 @@ def test_whether_data_and_models_fit_is_checked_anew_only_for_what_it_asks() -> 
     assert keys_of({**BASE, "teacher": {**BASE["teacher"], "sft": None}})["pair"] != plain
     assert keys_of(fields.put(EXPLAINED, "tasks.logits", True))["pair"] != explained
     assert keys_of(fields.put(EXPLAINED, "tasks.predict_weight", 0.25))["pair"] == explained
+
+
+def test_a_cut_student_goes_by_its_cut_and_by_its_teacher() -> None:
+    start = parse_recipe({**BASE, "student": {"from_teacher": {"layers": 1}, "sft": TRAIN}}).model_dump(mode="json")
+    before = keys_of(start)
+    shape = {"layers": [1, 2], "width": 8, "heads": 1, "mlp": 8, "by": "loss", "rows": 5}
+    changes = {f"student.from_teacher.{name}": value for name, value in shape.items()}
+    for path, value in {**changes, "teacher.sft.steps": 7, "teacher.model": "t2"}.items():
+        after = keys_of(fields.put(start, path, value))
+        for stage in ("student_cut", "student_sft", "train-sft", "predict-base_student"):
+            assert after[stage] != before[stage], (path, stage)
+        assert after["data"] == before["data"]
+        assert (after["teacher_sft"] != before["teacher_sft"]) == path.startswith("teacher"), path
+    for path, value in {"distil.steps": 9, "student.sft.steps": 9, "seqkd.keep_gold": False}.items():
+        assert keys_of(fields.put(start, path, value))["student_cut"] == before["student_cut"], path
 
 
 def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> None:

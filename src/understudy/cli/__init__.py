@@ -8,7 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import cache, compare, docs, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.cli import (
+    cache,
+    compare,
+    docs,
+    doctor,
+    evaluate,
+    generate,
+    grid,
+    init,
+    init_student,
+    inspect,
+    recipes,
+    report,
+    run,
+)
 from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError, shortened
 
@@ -27,6 +41,7 @@ app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
+app.command("init-student")(init_student.init_student)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

@@ -47,6 +47,8 @@ LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(trained_arms())}
 
 # What stands at a field that has no default, in sections that are off.
 EXAMPLES = {"source": "documents", "model": "judge"}
+# The same of a section whose fields all have one, and that says nothing with these alone.
+OFF_EXAMPLES = {"student.from_teacher.layers": 10}
 
 
 def init(
@@ -140,7 +142,8 @@ def _section(section: type[BaseModel], defaults: BaseModel | None, prefix: str, 
             missing = field.is_required() and defaults is None
             value = EXAMPLES.get(name) if missing else value
             field_mark = f"{indent}#" if path in LEFT_OUT else mark
-            lines.append(f"{field_mark}{name}: {_inline({**SUGGESTED, **LEFT_OUT}.get(path, value))}")
+            shown = {**SUGGESTED, **LEFT_OUT, **(OFF_EXAMPLES if off else {})}.get(path, value)
+            lines.append(f"{field_mark}{name}: {_inline(shown)}")
         if not prefix:
             lines.append("")
     return lines

@@ -24,9 +24,10 @@ from understudy.distribution import install_command
 from understudy.errors import ModelError
 from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
+from understudy.models.cut import choose, cut_model, cut_shape
 from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
 from understudy.models.sources import pretrained
-from understudy.recipe import DataConfig, ModelConfig
+from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
@@ -227,7 +228,9 @@ def load_model(
     source = weights or resolve(config.model)
     dtype = pick_dtype(config.dtype, device)
     try:
-        if config.init == "fresh" and weights is None:
+        if isinstance(config, StudentConfig) and config.from_teacher and weights is None:
+            model = _cut_unmeasured(config, source, dtype, seed)
+        elif config.init == "fresh" and weights is None:
             model = fresh_model(config, source, seed)
         else:
             model = _pretrained(config, source, dtype, seed, quantize)
@@ -283,6 +286,16 @@ def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, seed: int,
     if is_gguf(source):
         forget_file(model)
     return model
+
+
+def _cut_unmeasured(config: StudentConfig, source: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+    """A student cut from its teacher without a row to measure on: of the right shape, for whoever needs no more."""
+    assert config.from_teacher is not None
+    if config.init == "fresh":
+        teacher = fresh_model(config, source, seed)
+        return cut_shape(teacher, choose(teacher, config.from_teacher, ()), seed)
+    teacher = _pretrained(config, source, dtype, seed, quantize=False)
+    return cut_model(teacher, choose(teacher, config.from_teacher, ()))
 
 
 def fresh_model(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:

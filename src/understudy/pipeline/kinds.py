@@ -1,7 +1,7 @@
 """The stages of a run, each kind declared once: when there is one, what it needs, reads, runs, and is called.
 
 ```text
-SIDE_pretrain ─┐
+SIDE_pretrain ─┐   teacher_sft ── student_cut ── student_pretrain, student_sft …
 data ─┬─ pair  │
       ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
       ├─ student_sft ─┤ └─ cache ─┴─ train-distilled┤                   ├─ report
@@ -22,6 +22,7 @@ from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.knowledge import learned_steps
 from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student
+from understudy.recipe.student import is_cut
 from understudy.report.labels import label_of
 
 StagePlan = Sequence[tuple[str, tuple[str, ...]]]
@@ -75,8 +76,16 @@ def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
     return [*models, ("student", recipe.student), *students_of_arms]
 
 
+def _cut(plan: Plan) -> StagePlan:
+    """A cut waits for the teacher's own training, and the student's own training for the cut."""
+    teacher = plan.recipe.teacher
+    trained = "" if teacher is None else "sft" if teacher.sft else "pretrain" if teacher.pretrain else ""
+    before = ("data", KINDS[trained].name_of("teacher")) if trained else ("data",)
+    return [(name, before) for name, model in _models(plan) if is_cut(model)]
+
+
 def _pretrain(plan: Plan) -> StagePlan:
-    return [(name, ()) for name, model in _models(plan) if model.pretrain]
+    return [(name, plan.named_of("cut", name)) for name, model in _models(plan) if model.pretrain]
 
 
 def _sft(plan: Plan) -> StagePlan:
@@ -87,7 +96,7 @@ def _before(plan: Plan, name: str) -> tuple[str, ...]:
     """What has to be done before a model can be used."""
     if plan.has("sft", name):
         return (KINDS["sft"].name_of(name),)
-    return ("data", KINDS["pretrain"].name_of(name)) if plan.has("pretrain", name) else ("data",)
+    return ("data", *(plan.named_of("pretrain", name) or plan.named_of("cut", name)))
 
 
 def _student(plan: Plan, arm: str) -> tuple[str, ...]:
@@ -153,7 +162,7 @@ def _predict(plan: Plan) -> StagePlan:
     recipe = plan.recipe
     teacher = [("teacher", _before(plan, "teacher"))] if recipe.teacher else []
     arms = [(arm.name, _measured_on(plan, arm)) for arm in arms_of(plan)]
-    return [*teacher, ("base_student", ("data",)), *arms]
+    return [*teacher, ("base_student", ("data", *plan.named_of("cut", "student"))), *arms]
 
 
 def _measured_on(plan: Plan, arm: Arm) -> tuple[str, ...]:
@@ -193,6 +202,10 @@ def _sft_title(argument: str) -> str:
     return titles.get(argument, f"fine-tune the student of {argument} first")
 
 
+def _cut_title(argument: str) -> str:
+    return f"cut the student{'' if argument == 'student' else f' of {argument}'} from the teacher"
+
+
 def _pretrain_title(argument: str) -> str:
     return f"pretrain the {argument if argument == 'teacher' else 'student'} on raw text"
 
@@ -213,6 +226,14 @@ KINDS: dict[str, StageKind] = {
             lambda plan: [("", ("data",))],
             reads=reads.pair,
             title="check that data and models fit",
+        ),
+        StageKind(
+            "cut",
+            f"{_STAGES}.cutting:cut",
+            _cut,
+            reads=reads.cut,
+            title=_cut_title,
+            label=lambda argument: f"{argument}_cut",
         ),
         StageKind(
             "pretrain",
@@ -325,7 +346,19 @@ def stages(recipe: Recipe, *, unlabelled: bool) -> list[Stage]:
         plan = Plan(recipe, unlabelled, planned)
         # A kind sees its own earlier stages, but not those it is just laying out.
         planned += tuple(kind.stage(argument, needs) for argument, needs in kind.plan(plan))
-    return list(planned)
+    return _in_order(planned)
+
+
+def _in_order(planned: Sequence[Stage]) -> list[Stage]:
+    """Each behind what it needs, otherwise as planned: only a student's own training can need a later kind's stage."""
+    ordered: list[Stage] = []
+    waiting = list(planned)
+    while waiting:
+        done = {stage.name for stage in ordered}
+        ready = next(stage for stage in waiting if done.issuperset(stage.needs))
+        waiting.remove(ready)
+        ordered.append(ready)
+    return ordered
 
 
 def left_out(recipe: Recipe, *, unlabelled: bool) -> list[str]:

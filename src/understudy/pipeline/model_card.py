@@ -11,6 +11,7 @@ from understudy.arms import main_arm
 from understudy.files import atomic, whole_folder
 from understudy.pipeline.kinds import stage_of
 from understudy.recipe import DivergenceConfig, ModelConfig, Recipe, TeacherConfig
+from understudy.recipe.student import is_cut
 from understudy.report.formatting import number, scale
 from understudy.report.verdicts import names_of
 from understudy.run import Run
@@ -85,9 +86,9 @@ def _before(model: ModelConfig) -> str:
     steps = [
         name for name, on in (("continued pretraining", model.pretrain), ("supervised fine-tuning", model.sft)) if on
     ]
-    fresh = " (fresh weights)" if model.init == "fresh" else ""
     if isinstance(model, TeacherConfig) and model.remote:
         return f"`{model.model}` on a server, {model.words}"
+    fresh = " (fresh weights)" if model.init == "fresh" else ", cut from the teacher" if is_cut(model) else ""
     return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
 
 

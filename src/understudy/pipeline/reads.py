@@ -28,7 +28,8 @@ EXPLAINED_FIELDS = ("tasks", "evaluate.simulatability", "evaluate.judge", "evalu
 
 def weights(side: str) -> tuple[str, ...]:
     """Which weights a model has before its own training."""
-    return tuple(f"{side}.{name}" for name in WEIGHTS)
+    shape = ("student.from_teacher",) if side == "student" else ()
+    return (*(f"{side}.{name}" for name in WEIGHTS), *shape)
 
 
 def teacher_weights(recipe: Recipe) -> tuple[str, ...]:
@@ -85,6 +86,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
+    models += ("student.from_teacher",)
     return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
@@ -96,6 +98,11 @@ def _trainings(recipe: Recipe) -> Iterator[str]:
                 if section == "pretrain":
                     yield f"{side}.pretrain.max_length"
     yield "distil.lora"
+
+
+def cut(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of a student that is cut from its teacher."""
+    return ("student.from_teacher", *fresh_seed(recipe, "teacher"), *weights("teacher"), *ENCODE)
 
 
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:

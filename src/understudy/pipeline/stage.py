@@ -57,6 +57,10 @@ class Plan:
         """The names of the planned stages of a kind."""
         return tuple(stage.name for stage in self.stages if stage.kind == kind)
 
+    def named_of(self, kind: str, argument: str) -> tuple[str, ...]:
+        """The name of a planned stage, if there is one of this kind and argument."""
+        return tuple(stage.name for stage in self.stages if (stage.kind, stage.argument) == (kind, argument))
+
     def has(self, kind: str, argument: str = "") -> bool:
         """Whether a stage is planned."""
         return any(stage.kind == kind and stage.argument == argument for stage in self.stages)

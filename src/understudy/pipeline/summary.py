@@ -23,6 +23,7 @@ from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
     AnswersNotes,
     CacheNotes,
+    CutNotes,
     DataNotes,
     Environment,
     ModelSpeed,
@@ -153,6 +154,8 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
                 f"Before anything else the {who} read raw text: {notes.documents:,} documents of "
                 f"{notes.target_tokens:,} tokens, {notes.plan.steps:,} optimiser steps."
             )
+        if stage.kind == "cut":
+            lines.append(cut_sentence(run.notes(stage.name, CutNotes), stage.argument))
         if stage.kind == "cache":
             lines.append(cache_sentence(run.notes(stage.name, CacheNotes)))
         if stage.kind == "answers":
@@ -172,6 +175,19 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     if DISTILLED.name in trained and not unlabelled:
         lines.append("There were no unlabelled questions: distillation saw the gold rows alone.")
     return lines
+
+
+def cut_sentence(notes: CutNotes, argument: str) -> str:
+    """What of the teacher a student is, and how it began."""
+    who = "The student" if argument == "student" else f"The student of {argument}"
+    blocks = " and ".join(", ".join(map(str, kept)) for kept in notes.blocks.values())
+    sizes = "".join(f", {name} {size:,}" for name, size in notes.shape.items())
+    return (
+        f"{who} was cut from the teacher: blocks {blocks}{sizes}; {notes.num_parameters:,} of "
+        f"{notes.teacher_parameters:,} parameters. Before any training of its own its perplexity was "
+        f"{notes.perplexity:.3g}, the teacher's {notes.teacher_perplexity:.3g}; both found the same token likeliest at "
+        f"{notes.agreement:.0%} of {notes.target_tokens:,} target tokens."
+    )
 
 
 def cache_sentence(notes: CacheNotes) -> str:

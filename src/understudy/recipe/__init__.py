@@ -12,6 +12,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
+from understudy.recipe.student import CutConfig, StudentConfig
 from understudy.recipe.teacher import CACHE_FILE, CacheConfig, TeacherConfig
 from understudy.recipe.teachers import OtherTeacherConfig, TeachersConfig
 from understudy.recipe.training import (
@@ -30,6 +31,7 @@ __all__ = [
     "CacheConfig",
     "Cell",
     "ContextOverflow",
+    "CutConfig",
     "DataConfig",
     "Device",
     "DivergenceConfig",
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Section",
     "SeqkdConfig",
+    "StudentConfig",
     "TaskConfig",
     "TaskKind",
     "TeacherConfig",

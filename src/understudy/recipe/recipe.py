@@ -20,11 +20,14 @@ from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig
+from understudy.recipe.student import TAKEN, StudentConfig
 from understudy.recipe.teacher import TeacherConfig
 from understudy.recipe.teachers import TeachersConfig
-from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
+from understudy.recipe.training import SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+DEFAULT_TEACHER, DEFAULT_STUDENT = "embedded:telecom-teacher", "embedded:telecom-student"
 
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
@@ -44,11 +47,11 @@ class Recipe(Section):
     """Seed of the weights, the order of the rows and the dropout."""
     data: DataConfig = DataConfig()
     """Where the examples come from and how they are split."""
-    teacher: TeacherConfig | None = TeacherConfig(model="embedded:telecom-teacher", sft=TrainConfig())
+    teacher: TeacherConfig | None = TeacherConfig(model=DEFAULT_TEACHER, sft=TrainConfig())
     """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
     teachers: TeachersConfig | None = None
     """Further teachers of the same vocabulary, heard together with `teacher` by the arms that read its logits."""
-    student: ModelConfig = ModelConfig(model="embedded:telecom-student")
+    student: StudentConfig = StudentConfig(model=DEFAULT_STUDENT)
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
     """How the teacher's own answers are used."""
@@ -197,6 +200,22 @@ class Recipe(Section):
             return value
         return {**value, "distil": {**distil, "loss_temperature": 1.0}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _cut_from_the_teacher(cls, value: Any) -> Any:
+        """A student that is cut from its teacher has its model, tokenizer and template from there."""
+        student = value.get("student") if isinstance(value, dict) else None
+        if not isinstance(student, dict) or not student.get("from_teacher"):
+            return value
+        teacher = value.get("teacher", {"model": DEFAULT_TEACHER})
+        if isinstance(teacher, TeacherConfig):
+            teacher = teacher.model_dump(mode="json")
+        if not isinstance(teacher, dict) or _is_served(teacher):
+            raise ValueError("student.from_teacher needs a teacher that is loaded here")
+        own = {name: field for name, field in student.items() if name not in TAKEN}
+        taken = {name: teacher[name] for name in TAKEN if teacher.get(name) is not None}
+        return {**value, "student": {**own, **taken}}
+
     @model_validator(mode="after")
     def _arms(self) -> Recipe:
         """Arms that exist, of the recipe's own too."""
@@ -308,6 +327,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teacher.k": 20,
     "teacher.tail": "bucket",
     "data.group_by": "auto",
+    "student.from_teacher": None,
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,

@@ -5,6 +5,7 @@ from understudy.records.predictions import ExplainedPrediction, FigureLine, Pred
 from understudy.records.stages import (
     AnswersNotes,
     CacheNotes,
+    CutNotes,
     DataNotes,
     Environment,
     ModelFolder,
@@ -26,6 +27,7 @@ __all__ = [
     "AnswersNotes",
     "CacheNotes",
     "Contest",
+    "CutNotes",
     "DataNotes",
     "Environment",
     "ExplainedPrediction",

@@ -108,6 +108,31 @@ class PairNotes(Record):
 
 
 @dataclass(frozen=True)
+class CutNotes(Record):
+    """Of the stage that cuts a student from its teacher.
+
+    Attributes:
+        blocks: of each stack, numbers of the teacher's blocks that stay.
+        shape: width, heads and neurons that stay, where they were cut.
+        num_parameters: of the student.
+        teacher_parameters: of the teacher.
+        perplexity: of the student on the target tokens of rows that importance was not measured on.
+        teacher_perplexity: the teacher's on the same.
+        agreement: share of these tokens at which both find the same token likeliest.
+        target_tokens: that were looked at.
+    """
+
+    blocks: Mapping[str, Sequence[int]]
+    shape: Mapping[str, int]
+    num_parameters: int
+    teacher_parameters: int
+    perplexity: float
+    teacher_perplexity: float
+    agreement: float
+    target_tokens: int
+
+
+@dataclass(frozen=True)
 class CacheNotes(Record):
     """Of the stage that writes down what the teacher says.
 

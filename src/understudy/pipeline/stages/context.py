@@ -15,6 +15,7 @@ from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.stage import Stage
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.own_arms import has_own_student
+from understudy.recipe.student import is_cut
 from understudy.run import Run
 from understudy.types import Example, Message
 
@@ -104,8 +105,13 @@ def student_weights(context: Context) -> str | None:
 
 
 def _weights(run: Run, model: ModelConfig, name: str) -> str | None:
-    kind = "sft" if model.sft else "pretrain" if model.pretrain else ""
+    kind = "sft" if model.sft else "pretrain" if model.pretrain else "cut" if is_cut(model) else ""
     return str(run.stage(stage_of(kind, name).name) / "model") if kind else None
+
+
+def untrained_weights(run: Run, model: ModelConfig, name: str) -> str | None:
+    """The folder of a student that was cut from its teacher, before any training, or None where it is as it came."""
+    return _weights(run, model.model_copy(update={"sft": None, "pretrain": None}), name)
 
 
 def pretrained_weights(run: Run, model: ModelConfig, name: str) -> str | None:

@@ -12,7 +12,7 @@ from understudy.evaluation.predict import speed
 from understudy.files import write_jsonl
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
-from understudy.pipeline.stages.context import Context, Counter, held_out, teacher_weights
+from understudy.pipeline.stages.context import Context, Counter, held_out, teacher_weights, untrained_weights
 from understudy.pipeline.stages.explained import predict_with_explanations
 from understudy.pipeline.stages.served import served_predictions
 from understudy.pipeline.summary import summarise
@@ -28,8 +28,10 @@ def arm_model(run: Run, recipe: Recipe, name: str) -> tuple[ModelConfig, str | N
     arm = recipe.arm(name)
     if arm.model == "teacher":
         return recipe.local_teacher, teacher_weights(run, recipe)
-    weights = str(run.stage(stage_of("train", name).name) / "model") if arm.trained else None
-    return for_arm(recipe, name).student, weights
+    student = for_arm(recipe, name).student
+    if arm.trained:
+        return student, str(run.stage(stage_of("train", name).name) / "model")
+    return student, untrained_weights(run, student, "student")
 
 
 def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:

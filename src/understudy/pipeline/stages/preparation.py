@@ -13,7 +13,8 @@ from understudy.caching import cached_gives, check_cache, check_served
 from understudy.data.load import load_splits
 from understudy.errors import DataError, ModelError, TooLong
 from understudy.files import fingerprint_folder, write_json, write_jsonl
-from understudy.models.architecture import kind_at
+from understudy.models.architecture import architecture_of, kind_at
+from understudy.models.cut import check_shape
 from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.models.row_lengths import check_positions
 from understudy.pipeline.stages import served
@@ -101,6 +102,8 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         ModelError: see `check_positions`.
     """
     build.check_adapters(recipe)
+    if recipe.student.from_teacher and recipe.teacher:
+        check_shape(recipe.student.from_teacher, architecture_of(recipe.teacher, resolve(recipe.teacher.model)))
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)

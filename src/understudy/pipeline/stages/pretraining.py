@@ -10,7 +10,7 @@ from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.errors import DataError, ModelError
 from understudy.models.architecture import kind_at
 from understudy.models.load import load_template, resolve
-from understudy.pipeline.stages.context import Context
+from understudy.pipeline.stages.context import Context, untrained_weights
 from understudy.pipeline.stages.jobs import model_named, session_of
 from understudy.records import PretrainingNotes, Source
 from understudy.tokens.collate import Collator, EncodedRow
@@ -39,10 +39,11 @@ def pretrain(context: Context, name: str) -> PretrainingNotes:
     if not rows:
         raise DataError(f"{pretrain.source}: the documents hold no text", hint="check pretrain.text_field")
     pad: Any = template.tokenizer.pad_token_id
-    model, autocast = trainable(config, pretrain, context.device, None, recipe.seed)
+    weights = untrained_weights(context.run, config, name)
+    model, autocast = trainable(config, pretrain, context.device, weights, recipe.seed)
     module = DistillationModule(model, build.gold_objective().to(context.device))
     # No question is answered here, so nothing is evaluated on the way: the last weights are the ones that stay.
-    session = session_of(context, config, None, pretrain)
+    session = session_of(context, config, weights, pretrain)
     figures, saves = fit(session, module, rows, Collator(pad), autocast=autocast)
     if saves:
         save_student(session, module, template)
