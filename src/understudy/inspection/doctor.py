@@ -15,7 +15,6 @@ import numpy as np
 from understudy import build
 from understudy.data.load import load_splits
 from understudy.errors import ConfigError, DataError, ModelError, listed
-from understudy.inspection.conformance import examine_server
 from understudy.inspection.doctor_report import (
     DoctorReport,
     MethodReport,
@@ -23,7 +22,6 @@ from understudy.inspection.doctor_report import (
     SideReport,
     VocabularyReport,
 )
-from understudy.inspection.server_loss import compare_losses
 from understudy.inspection.server_report import Check, ServerReport
 from understudy.models.load import head_columns, load_template
 from understudy.models.row_lengths import check_positions
@@ -126,6 +124,10 @@ def _examine_server(
     config = recipe.served_teacher
     if config is None:
         return None
+    # Only now, for they load what trains: a pair of tokenizers needs none of it.
+    from understudy.inspection.conformance import examine_server
+    from understudy.inspection.server_loss import compare_losses
+
     report, interface = examine_server(config, tokenizers[1].template, examples, rows, recipe.data.system)
     loss = Check(
         "loss", "not measured", "--against MODEL, the weights that are served, computes it in this process too"
