@@ -55,7 +55,7 @@ def data(recipe: Recipe, _: str) -> tuple[str, ...]:
     if recipe.data.on_bad_row != "quarantine":
         return ROWS
     kinds = ("teacher.kind", "student.kind") if recipe.teacher else ("student.kind",)
-    return (*ROWS, *ENCODE, *templates(recipe), *kinds, "evaluate.arms", "arms")
+    return (*ROWS, *ENCODE, *templates(recipe), *kinds, "teachers", "evaluate.arms", "arms")
 
 
 def templates(recipe: Recipe) -> tuple[str, ...]:

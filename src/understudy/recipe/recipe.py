@@ -19,9 +19,9 @@ from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
-from understudy.recipe.methods import DistilConfig, KdConfig
+from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
 from understudy.recipe.teacher import TeacherConfig
-from understudy.recipe.teachers import TeachersConfig
+from understudy.recipe.teachers import FIRST, TeachersConfig
 from understudy.recipe.training import ModelConfig, SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -47,7 +47,7 @@ class Recipe(Section):
     teacher: TeacherConfig | None = TeacherConfig(model="embedded:telecom-teacher", sft=TrainConfig())
     """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
     teachers: TeachersConfig | None = None
-    """Further teachers of the same vocabulary, heard together with `teacher` by the arms that read its logits."""
+    """Further teachers, heard together with `teacher` by the arms that read its logits."""
     student: ModelConfig = ModelConfig(model="embedded:telecom-student")
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
@@ -162,6 +162,33 @@ class Recipe(Section):
         """The arms of `evaluate.arms` that read the teacher's logits or states."""
         return tuple(arm.name for arm in self.trained_arms if self.reads_signal(arm))
 
+    @property
+    def methods(self) -> dict[str, MethodConfig]:
+        """The methods whose losses are added up, by the teacher that each is of."""
+        return {FIRST: self.distil, **(self.teachers.methods(self.distil) if self.teachers else {})}
+
+    def taught_by(self, name: str) -> Recipe:
+        """The recipe in which a teacher whose loss is added is the only one, as checks of a pair look at it.
+
+        Args:
+            name: of `teachers.added`.
+        """
+        assert self.teachers is not None, "nobody is added to no teachers"
+        other = self.teachers.added[name]
+        only = TeacherConfig.model_validate(other.loaded_as.model_dump())
+        return self.model_copy(update={"teacher": only, "teachers": None, "distil": other.read_by(self.distil)})
+
+    @property
+    def objective_learning_rate(self) -> float | None:
+        """Learning rate of what the objective itself learns; None: that of the student."""
+        return next(iter(self._projector_rates), self.distil.objective_learning_rate)
+
+    @property
+    def _projector_rates(self) -> list[float]:
+        """The learning rates that methods with projectors name, each once."""
+        methods = (method for method in self.methods.values() if isinstance(method, ProjectorConfig))
+        return sorted({method.projector_learning_rate for method in methods})
+
     @model_validator(mode="before")
     @classmethod
     def _arms_by_default(cls, value: Any) -> Any:
@@ -230,7 +257,12 @@ class Recipe(Section):
             return self
         if self.teacher is None:
             raise ValueError("teachers are heard together with `teacher`, and that is null")
-        if self.teachers.others and self.teacher.cache and self.teacher.cache.targets != "states":
+        if len(rates := self._projector_rates) > 1:
+            raise ValueError(
+                "teachers: projectors are trained at one rate; give all methods the same projector_learning_rate, not "
+                f"{' and '.join(f'{rate:g}' for rate in rates)}"
+            )
+        if self.teachers.averaged and self.teacher.cache and self.teacher.cache.targets != "states":
             raise ValueError(
                 f"a mean of several teachers needs the whole distribution of each: teacher.cache.targets "
                 f"{self.teacher.cache.targets} keeps a part; take states"

@@ -67,6 +67,22 @@ class Ensemble:
         return signal
 
 
+def shares_of_parts(shares: Shares, parts: Sequence[Sequence[int]]) -> Shares:
+    """What each part counts on the rows: what its teachers count together, `[B, P]`."""
+    return lambda ids: torch.stack([shares(ids)[:, list(part)].sum(-1) for part in parts], -1)
+
+
+def shares_within(shares: Shares, part: Sequence[int]) -> Shares:
+    """What each teacher of a part counts there; on rows of other parts, which weigh nothing, as on its own rows."""
+
+    def within(ids: Sequence[str]) -> Tensor:
+        own = shares(ids)[:, list(part)]
+        silent = own.sum(-1, keepdim=True) == 0
+        return torch.where(silent, own.sum(0), own)
+
+    return within
+
+
 def shares_of(config: TeachersConfig, examples: Sequence[Example]) -> Shares:
     """What each teacher counts on the rows of these examples, by their ids.
 

@@ -7,7 +7,7 @@ sample of the columns, right on average. The mean of several teachers is as stro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -134,6 +134,19 @@ class Mean:
 
 
 Signal = Output | Logps | TopK | Sampled | Mean
+
+
+@dataclass(frozen=True)
+class Several:
+    """What teachers say whose losses are added: no side of one pass, but a signal for each part of a sum.
+
+    Attributes:
+        signals: by part; None: nobody of it is heard on a row of the batch, so nobody was asked.
+        shares: `[B, P]` what each part counts on a row; those of a row add up to 1.
+    """
+
+    signals: Mapping[str, Signal | None]
+    shares: Tensor
 
 
 class Teacher(Protocol):

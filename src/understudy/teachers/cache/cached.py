@@ -126,10 +126,19 @@ def open_cached(folder: Path, device: torch.device, temperature: float, *, embed
     targets = stored_format(folder)
     if isinstance(targets, StatesFormat):
         return CachedStates(folder, targets, load_bare(folder, device), embeddings=embeddings)
-    if temperature not in targets.temperatures:
+    check_temperature(folder, targets, temperature)
+    return CachedTeacher(folder, targets, temperature)
+
+
+def check_temperature(folder: Path, targets: TargetFormat, temperature: float) -> None:
+    """Refuse a cache that cannot be read at a temperature; hidden states can at any.
+
+    Raises:
+        RunError: it does not hold this temperature.
+    """
+    if not isinstance(targets, StatesFormat) and temperature not in targets.temperatures:
         held = ", ".join(f"{value:g}" for value in targets.temperatures)
         raise RunError(
             f"the cache {folder} holds targets at temperature {held}, and {temperature:g} is asked for",
             hint="set distil.loss_temperature to one that it holds, or write a cache with this one",
         )
-    return CachedTeacher(folder, targets, temperature)
