@@ -14,6 +14,7 @@ from support.stopping import StopAt
 from support.tiny_summed import BY_ROW, METHODS_OF_SECOND, Trio
 from understudy.models.forward import forward
 from understudy.recipe import METHODS, TeachersConfig, parse_recipe
+from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import Signal
 from understudy.teachers.summed import batch_of
 from understudy.training.checkpoints import last_checkpoint
@@ -37,7 +38,7 @@ def test_value_and_gradient_are_the_weighted_sum_of_each_alone(method: str) -> N
     output = forward(trio.student, batch["student"], embeddings=objective.embeddings)
     signal = trio.teacher(weight=3).signal(batch)
     result = objective(output, signal, batch)
-    total, expected = result.total, output.hidden.new_zeros(())
+    total, expected = result.total, torch.zeros((), dtype=torch.float64)
     terms = {}
     for share, name, part in zip((0.75, 0.25), objective.names, objective.parts, strict=True):
         alone = part(output, signal.signals[name], batch_of(batch, name))
@@ -52,11 +53,24 @@ def test_value_and_gradient_are_the_weighted_sum_of_each_alone(method: str) -> N
     assert result.sums["tokens"] == terms["teacher"].sums["tokens"]
 
 
+def test_one_teacher_twice_by_one_method_is_that_teacher() -> None:
+    trio = Trio("kd", double=True)
+    trio.second, trio.other = trio.first, trio.template
+    batch = trio.collator(trio.rows())
+    objective = trio.objective()
+    output = forward(trio.student, batch["student"])
+    twice = objective(output, trio.teacher(weight=3).signal(batch), batch).total
+    alone = objective.parts[0](output, LocalTeacher(trio.first).signal(batch), batch).total
+    torch.testing.assert_close(twice, alone, rtol=1e-7, atol=0)
+    for one, other in zip(gradients(twice, trio.student), gradients(alone, trio.student), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-6)
+
+
 def test_what_the_log_says_of_each_is_what_enters_the_loss() -> None:
     trio = Trio("uld")
     batch = trio.collator(trio.rows())
     objective = trio.objective()
-    output = forward(trio.student, batch["student"])
+    output: Any = forward(trio.student, batch["student"])
     result = objective(output, trio.teacher(weight=3).signal(batch), batch)
     gold = torch.nn.functional.cross_entropy(
         output.states.head.logits(output.hidden), output.target_ids, reduction="none"
@@ -146,6 +160,11 @@ def test_each_learns_by_its_own_options_and_the_arms_numbers() -> None:
     assert recipe.teachers.words() == "teacher (1); added to it the losses of llama (1) by min_edit"
     again = parse_recipe(recipe.model_dump(mode="json"))
     assert again.fingerprint() == recipe.fingerprint()
+
+
+def test_a_recipe_from_before_there_were_sums_keeps_its_name() -> None:
+    others = {"b": {"model": "m", "where": {"a": 1}}, "c": {"cache": "x"}}
+    assert parse_recipe({"teachers": {"others": others}}).fingerprint() == "77c4ee38"
 
 
 def test_projectors_of_an_added_method_have_their_rate() -> None:

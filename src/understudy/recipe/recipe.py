@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -290,10 +290,10 @@ class Recipe(Section):
         nested = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         for path, default in LATER_FIELDS.items():
-            section, _, name = path.rpartition(".")
-            holder = fields[section] if section else fields
-            if holder and holder[name] == default:
-                del holder[name]
+            *sections, name = path.split(".")
+            for holder in _at(fields, sections):
+                if holder[name] == default:
+                    del holder[name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
@@ -304,6 +304,8 @@ class Recipe(Section):
 
 LATER_FIELDS: Mapping[str, Any] = {
     "teachers": None,
+    "teachers.others.*.distil": None,
+    "teachers.others.*.tokenizer": None,
     "teacher.cache": None,
     "data.group_by": "auto",
     "teacher.resize_embeddings": False,
@@ -314,10 +316,19 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
 }
-"""Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
+"""Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
+
+
+def _at(fields: Any, sections: Sequence[str]) -> list[dict[str, Any]]:
+    """The mappings that stand at some keys; none where a section is off."""
+    if not sections or not fields:
+        return [fields] if fields else []
+    first, *rest = sections
+    inner = fields.values() if first == "*" else (fields.get(first),)
+    return [holder for value in inner for holder in _at(value, rest)]
 
 
 def _learns_tasks(name: str) -> bool:
