@@ -78,6 +78,12 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
             "keeps those of a few tokens",
             hint="teacher.cache.targets: states keeps what every method needs",
         )
+    if cache.targets == "sampled" and method.not_linear:
+        raise ConfigError(
+            f"distil.method {method.method} {method.not_linear}, which is not linear in its probabilities, so sampled "
+            "targets are wrong for it on average too",
+            hint="teacher.cache.targets: topk takes the tail as one bucket",
+        )
     if not isinstance(method, DivergenceConfig):
         return
     allowed = traits(divergence_of(method))

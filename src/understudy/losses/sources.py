@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.divergences import forward_kl, traits
-from understudy.losses.logit_comparisons import Bucketed, Sampled
+from understudy.losses.divergences import forward_kl
+from understudy.losses.logit_comparisons import LogitComparison
 from understudy.losses.sides import LogitSide, Report, floor
+from understudy.losses.tail_comparisons import Sampled, with_tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class LogProbabilities:
         """See `LogitSource`."""
         return _StoredSide(self.logp.detach(), columns, exact, report)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> None:
         """See `LogitSource`: columns are compared one by one."""
         return
 
@@ -127,7 +128,7 @@ class CandidateLogits:
         lowest = floor(exact) * min(1.0, temperature)
         return _StoredSide(self.masked().detach(), columns, exact, report, lowest)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> None:
         """See `LogitSource`: candidates are compared one by one."""
         return
 
@@ -185,15 +186,13 @@ class TopKProbabilities:
         # Of the whole vocabulary neither entropy nor likeliest token is known; the pass then has no such figures.
         return _TemperedSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, Report())
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Bucketed:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> LogitComparison:
         """See `LogitSource`.
 
         Raises:
-            ValueError: the divergence does not take a tail as one bucket.
+            ValueError: the divergence, or the comparison of two vocabularies, does not take a tail as one bucket.
         """
-        if not traits(divergence).takes_tail:
-            raise ValueError("this divergence does not take the tail of a top-k teacher as one bucket")
-        return Bucketed(divergence, self.ids)
+        return with_tail(divergence, self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ class SampledProbabilities:
         _check_stored(self.temperature, temperature, report)
         return _TemperedSide(self.weights.detach().log(), columns, exact, Report())
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Sampled:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> Sampled:
         """See `LogitSource`.
 
         Raises:

@@ -316,7 +316,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
 }
-"""Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep their fingerprints."""
+"""Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
+their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
