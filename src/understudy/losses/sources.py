@@ -146,12 +146,15 @@ class TopKProbabilities:
         logp: `[N, K]` their log-probabilities at `temperature`.
         tail: `[N]` log-probability of all others together; −∞: none.
         temperature: what the logits had been divided by.
+        present: `[N, K]` bool, which of the tokens stand for themselves, where not all do: the others belong to the
+            tail, and those that stand for themselves need not be the likeliest.
     """
 
     ids: Tensor
     logp: Tensor
     tail: Tensor
     temperature: float = 1.0
+    present: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -170,7 +173,8 @@ class TopKProbabilities:
 
     def rows(self, which: Tensor) -> TopKProbabilities:
         """The same over some of the tokens."""
-        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which], self.temperature)
+        present = None if self.present is None else self.present[which]
+        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which], self.temperature, present)
 
     def constant(self) -> TopKProbabilities:
         """The same; it never has a gradient."""
@@ -192,7 +196,7 @@ class TopKProbabilities:
         Raises:
             ValueError: the divergence, or the comparison of two vocabularies, does not take a tail as one bucket.
         """
-        return with_tail(divergence, self.ids)
+        return with_tail(divergence, self.ids, self.present)
 
 
 @dataclass(frozen=True, slots=True)

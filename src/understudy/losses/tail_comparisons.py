@@ -17,19 +17,30 @@ from understudy.losses.logit_comparisons import ByColumn, LogitComparison, Mappe
 from understudy.losses.sides import floor
 
 
-def with_tail(compared: Callable[[Tensor, Tensor], Tensor] | LogitComparison, ids: Tensor) -> LogitComparison:
+def with_tail(
+    compared: Callable[[Tensor, Tensor], Tensor] | LogitComparison, ids: Tensor, present: Tensor | None = None
+) -> LogitComparison:
     """A comparison with the whole teacher as one with the tokens `ids` `[N, K]` and the sum of all others.
 
+    Args:
+        compared: with the whole teacher.
+        ids: `[N, K]`, each once in a row.
+        present: `[N, K]` bool, which of them stand for themselves; the others are part of the sum, and those that do
+            need not be the likeliest. None: all of them do, and are.
+
     Raises:
-        ValueError: the divergence does not take a tail as one bucket, or each column of the teacher is needed.
+        ValueError: the divergence does not take a tail as one bucket, each column of the teacher is needed, or the
+            likeliest are.
     """
+    if isinstance(compared, LogitComparison) and present is not None:
+        raise ValueError("this comparison needs the likeliest tokens, and which they are is not known")
     if isinstance(compared, SortedL1):
         return SortedHead()
     if isinstance(compared, LogitComparison) and not isinstance(compared, MappedColumns):
         raise ValueError("this comparison needs each column of a teacher: a tail cannot be one bucket")
     if not traits(compared.divergence if isinstance(compared, MappedColumns) else compared).takes_tail:
         raise ValueError("this divergence does not take the tail of a top-k teacher as one bucket")
-    return MappedHead(compared, ids) if isinstance(compared, MappedColumns) else Bucketed(compared, ids)
+    return MappedHead(compared, ids) if isinstance(compared, MappedColumns) else Bucketed(compared, ids, present)
 
 
 class Bucketed(LogitComparison):
@@ -42,30 +53,36 @@ class Bucketed(LogitComparison):
     Args:
         divergence: `(student_logp, teacher_logp) -> [N]`; see `divergences.traits`.
         ids: `[N, K]` the tokens of each row, each once; the teacher's logits are theirs and, last, that of the bucket.
+        present: `[N, K]` bool, which of them have a bucket of their own; None: all.
     """
 
-    def __init__(self, divergence: Callable[[Tensor, Tensor], Tensor], ids: Tensor) -> None:
-        self.buckets, self.ids = ByColumn(divergence), ids
+    def __init__(
+        self, divergence: Callable[[Tensor, Tensor], Tensor], ids: Tensor, present: Tensor | None = None
+    ) -> None:
+        self.buckets, self.ids, self.present = ByColumn(divergence), ids, present
         self.factor = self.buckets.factor
 
     def run(self, rows: slice, block: Block) -> Tensor:
         """See the base class."""
         ids, q = self.ids[rows], block.q
+        present = torch.ones_like(ids, dtype=torch.bool) if self.present is None else self.present[rows]
         q_head = q.gather(1, ids)
         # A sum over the others alone: 1 − Σ Q_k would lose them where the K tokens have nearly everything.
-        q_rest = q.scatter_(1, ids, 0.0).sum(-1, keepdim=True)
+        q_rest = q.scatter_(1, ids, q_head.masked_fill(present, 0.0)).sum(-1, keepdim=True)
         q.scatter_(1, ids, q_head)
-        head = block.student.gather(1, ids).sub_(block.student_lse[:, None])
+        head = block.student.gather(1, ids)
         log_rest = q_rest.log()
         faint = (q_rest[:, 0] < _FAINT).nonzero()[:, 0]
         if len(faint):
-            others = block.student[faint].scatter_(1, ids[faint], -torch.inf)
+            without = head[faint].masked_fill(present[faint], -torch.inf)
+            others = block.student[faint].scatter_(1, ids[faint], without)
             log_rest[faint] = others.logsumexp(-1, keepdim=True) - block.student_lse[faint, None]
+        head = head.sub_(block.student_lse[:, None]).masked_fill_(~present, -torch.inf)
         student = torch.cat([head, log_rest], -1).clamp_min_(floor(q.dtype))
         buckets = Block(
             student=student,
             teacher=block.teacher.sub_(block.teacher_lse[:, None]),
-            q=torch.cat([q_head, q_rest], -1),
+            q=torch.cat([q_head.masked_fill(~present, 0.0), q_rest], -1),
             p=block.p,
             student_lse=torch.zeros_like(block.student_lse),
             teacher_lse=torch.zeros_like(block.teacher_lse),
@@ -77,11 +94,12 @@ class Bucketed(LogitComparison):
             slopes = buckets.student
             shares = slopes[:, -1:] / q_rest.clamp_min(_FAINT)
             if len(faint):
-                others = block.student[faint].scatter_(1, ids[faint], -torch.inf).softmax(-1).nan_to_num_(0.0)
+                without = block.student[faint].gather(1, ids[faint]).masked_fill(present[faint], -torch.inf)
+                others = block.student[faint].scatter_(1, ids[faint], without).softmax(-1).nan_to_num_(0.0)
             torch.mul(q, shares, out=block.student)
             if len(faint):
                 block.student[faint] = others.mul_(slopes[faint, -1:])
-            block.student.scatter_(1, ids, slopes[:, :-1])
+            block.student.scatter_(1, ids, torch.where(present, slopes[:, :-1], block.student.gather(1, ids)))
         return value
 
 

@@ -252,7 +252,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _heard_together(self) -> Recipe:
-        """Several teachers: a first one, and states of each."""
+        """Several teachers: a first one, a rate for their projectors, and targets that have a mean."""
         if self.teachers is None:
             return self
         if self.teacher is None:
@@ -262,11 +262,8 @@ class Recipe(Section):
                 "teachers: projectors are trained at one rate; give all methods the same projector_learning_rate, not "
                 f"{' and '.join(f'{rate:g}' for rate in rates)}"
             )
-        if self.teachers.averaged and self.teacher.cache and self.teacher.cache.targets != "states":
-            raise ValueError(
-                f"a mean of several teachers needs the whole distribution of each: teacher.cache.targets "
-                f"{self.teacher.cache.targets} keeps a part; take states"
-            )
+        if self.teachers.averaged and self.teacher.cache and (why := self.teachers.why_not(self.teacher.cache.targets)):
+            raise ValueError(f"teacher.cache.targets {self.teacher.cache.targets}: {why}")
         return self
 
     @model_validator(mode="after")

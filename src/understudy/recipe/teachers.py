@@ -183,6 +183,26 @@ class TeachersConfig(Voice):
         whole = sum(weights)
         return tuple(weight / whole if whole else 0.0 for weight in weights)
 
+    def why_not(self, targets: str) -> str:
+        """Why what a cache or a server keeps of a teacher has no place in this mean; empty where it has one.
+
+        Args:
+            targets: `states`, `topk` or `sampled`.
+        """
+        if targets == "sampled":
+            return "a sample has no entropy of a mean, which its loss is counted from; take topk or states"
+        if targets == "topk" and self.mean == "log_probabilities":
+            return (
+                "the mean of log-probabilities needs the probability of each token, and of all but the likeliest only "
+                "their sum is known; take teachers.mean: probabilities, or states"
+            )
+        if targets == "topk" and self.by_confidence:
+            return (
+                "teachers.by_confidence needs the entropy of each teacher, and that of all but its likeliest tokens is "
+                "not known; leave it out, or take states"
+            )
+        return ""
+
     def words(self) -> str:
         """Who is heard, with which weights and by which methods, in a sentence's part."""
         named = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from understudy.errors import RunError
 from understudy.models.output import VocabularyOutput
 from understudy.recipe import TeachersConfig
-from understudy.teachers.signals import Mean, Teacher
+from understudy.teachers.signals import Mean, Teacher, TopK
 from understudy.types import Batch, Example, Gives
 
 Shares = Callable[[Sequence[str]], Tensor]
@@ -22,7 +22,7 @@ class Ensemble:
     """A teacher that is the mean of several; all of them read the same tokens.
 
     Args:
-        teachers: T teachers that give hidden states under a head.
+        teachers: T teachers that give hidden states under a head, or their likeliest tokens with a tail.
         shares: what each counts on a row.
         mean: of probabilities (Σ w·p) or of log-probabilities (Σ w·log p, scaled to add up to 1).
         by_confidence: weigh each on each token by exp(−H), H its entropy at temperature 1, too.
@@ -44,8 +44,11 @@ class Ensemble:
 
     @property
     def gives(self) -> Gives:
-        """Log-probabilities of every token: a mean has no states."""
-        return self.can_give
+        """What each of them gives, but no states: a mean has none."""
+        gives = self.can_give
+        for teacher in self.teachers:
+            gives &= teacher.gives
+        return gives
 
     @property
     def model(self) -> Any:
@@ -59,11 +62,13 @@ class Ensemble:
         outputs = [self._output(n, batch) for n in heard]
         lengths = outputs[0].lengths
         by_token = shares[:, heard].repeat_interleave(torch.tensor(lengths), dim=0)
-        return Mean(outputs, by_token.to(outputs[0].device), self.mean, self.by_confidence)
+        device = outputs[0].target_ids.device
+        partial = Gives.EVERY_COLUMN not in self.gives
+        return Mean(outputs, by_token.to(device), self.mean, self.by_confidence, partial)
 
-    def _output(self, number: int, batch: Batch) -> VocabularyOutput:
+    def _output(self, number: int, batch: Batch) -> VocabularyOutput | TopK:
         signal = self.teachers[number].signal(batch)
-        assert isinstance(signal, VocabularyOutput), "the gate lets pass only teachers that give states"
+        assert isinstance(signal, VocabularyOutput | TopK), "the gate lets pass no other teachers"
         return signal
 
 

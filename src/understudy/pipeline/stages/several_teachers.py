@@ -9,10 +9,10 @@ from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.files import read_json
 from understudy.models.architecture import kind_at
 from understudy.models.load import load_template, resolve
-from understudy.recipe import OtherTeacherConfig, Recipe
+from understudy.recipe import KdConfig, OtherTeacherConfig, Recipe
 from understudy.recipe.teacher import CacheConfig
+from understudy.recipe.teachers import FIRST
 from understudy.teachers.cache.cached import check_temperature
-from understudy.teachers.cache.formats import StatesFormat
 from understudy.teachers.cache.identity import FILE, stored_format, tokenizer_identity
 from understudy.teachers.ensemble import Ensemble, shares_of
 from understudy.tokens.compatibility import compare_vocabularies
@@ -30,7 +30,7 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
         gives: what the recipe's own gives.
 
     Raises:
-        ConfigError: one of them gives no states.
+        ConfigError: one of them gives no distribution over a vocabulary, or less of it than this mean needs.
         VocabularyMismatch: one of them has another vocabulary.
         RunError: no teacher is heard on a row; it is named. Or a folder is no cache.
     """
@@ -41,12 +41,34 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
     shares_of(recipe.teachers, learned)([example.id for example in learned])
     if not recipe.teachers.averaged:
         return gives
-    if Gives.STATES not in gives:
+    if teacher.candidates == "positions":
         raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
+    each = {FIRST: gives}
     for name, other in recipe.teachers.averaged.items():
         check = _check_cached if other.cache is not None else _check_model
-        check(f"teachers.others.{name}", other, teacher)
+        each[name] = check(recipe, f"teachers.others.{name}", other, teacher)
+    partial = [name for name, own in each.items() if Gives.EVERY_COLUMN not in own]
+    if partial:
+        _check_partial(recipe, partial[0])
+        return Gives.TOP_K
     return gives & Ensemble.can_give
+
+
+def _check_partial(recipe: Recipe, name: str) -> None:
+    """Refuse methods and temperatures by which a mean cannot be read of which one teacher tells a part."""
+    method, gives = recipe.distil, f"teachers: {name} gives its likeliest tokens and the mass of all others"
+    if method.method != KdConfig.model_fields["method"].default:
+        raise ConfigError(
+            f"{gives}; which tokens of the mean are the likeliest is not known, and distil.method {method.method} "
+            "needs to know",
+            hint="take distil.method: kd, or states of every teacher",
+        )
+    if method.temperature != 1:
+        raise ConfigError(
+            f"{gives} at temperature 1, where the mean is taken; what lies in its tail at {method.temperature:g} does "
+            "not follow",
+            hint="take distil.loss_temperature: 1, or states of every teacher",
+        )
 
 
 def heard_alone(recipe: Recipe, name: str) -> tuple[Recipe, Gives]:
@@ -86,9 +108,10 @@ def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Non
         )
 
 
-def _check_model(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+def _check_model(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
     config = other.loaded_as
-    if Gives.STATES not in kind_at(config, resolve(config.model)).gives:
+    gives = kind_at(config, resolve(config.model)).gives
+    if Gives.STATES not in gives:
         raise ConfigError(f"{place} points at its answers: it has no distribution over a vocabulary")
     vocabularies = compare_vocabularies(load_template(config).tokenizer, teacher.tokenizer)
     if vocabularies.difference:
@@ -96,19 +119,21 @@ def _check_model(place: str, other: OtherTeacherConfig, teacher: Template) -> No
         raise VocabularyMismatch(
             f"{place} has another vocabulary than teacher: {own:,} and {first:,} tokens, {vocabularies.same:,} of them "
             "the same under the same id",
-            hint="teachers that are heard together need one vocabulary",
+            hint="a mean needs one vocabulary; with a method of its own (`distil`) the teacher's loss is added",
         )
+    return gives
 
 
-def _check_cached(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+def _check_cached(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
     folder = cache_of(other)
     assert folder is not None
-    if not isinstance(stored_format(folder), StatesFormat):
-        raise ConfigError(
-            f"{place}: the cache {folder} keeps a part of each distribution, and a mean needs the whole",
-            hint="write it with teacher.cache.targets: states",
-        )
+    assert recipe.teachers is not None
+    targets = stored_format(folder)
+    if why := recipe.teachers.why_not(targets.kind):
+        raise ConfigError(f"{place}: the cache {folder} keeps targets {targets.kind}: {why}")
     _check_tokenizer(f"{place}: the cache {folder}", folder, teacher, "teacher")
+    check_temperature(folder, targets, 1.0)
+    return targets.gives
 
 
 def _check_tokenizer(place: str, folder: Path, template: Template, whose: str) -> None:
