@@ -93,15 +93,10 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
             hint="teacher.cache.targets: states, or another divergence",
         )
     if cache.targets == "sampled":
-        _check_sampled(recipe, method)
+        _check_sampled(method)
 
 
-def _check_sampled(recipe: Recipe, method: DivergenceConfig) -> None:
-    if len(loss_temperatures(recipe)) > 1:
-        raise ConfigError(
-            "sampled targets are drawn at one temperature, and the arms of this recipe compare at several",
-            hint="teacher.cache.targets: topk keeps the tail's mass for each",
-        )
+def _check_sampled(method: DivergenceConfig) -> None:
     divergence = divergence_of(method)
     if divergence is not forward_kl:
         raise ConfigError(
