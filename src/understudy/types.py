@@ -230,6 +230,8 @@ class Batch(TypedDict, total=False):
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
         others: what further teachers read that have tokens of their own, by their names.
+        heard: `[B]` bool; the rows on which the teacher that is asked counts; absent where it counts on all. What it
+            says of others has no weight.
     """
 
     student: Required[Tokens]
@@ -241,6 +243,7 @@ class Batch(TypedDict, total=False):
     use_teacher: Tensor
     ids: Required[list[str]]
     others: dict[str, TeacherTokens]
+    heard: Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,6 +305,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teachers.others.*.tokenizer": None,
     "teacher.cache": None,
     "data.group_by": "auto",
+    "data.sources": {},
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,

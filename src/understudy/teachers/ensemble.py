@@ -59,7 +59,8 @@ class Ensemble:
         """What they say of the target tokens of a batch; whoever is heard on none of its rows is not asked."""
         shares = self.shares(batch["ids"])
         heard = shares.any(0).nonzero()[:, 0].tolist()
-        outputs = [self._output(n, batch) for n in heard]
+        counts = batch["heard"] if "heard" in batch else torch.ones(len(shares), dtype=torch.bool)
+        outputs = [self._output(n, {**batch, "heard": counts & (shares[:, n] > 0)}) for n in heard]
         lengths = outputs[0].lengths
         by_token = shares[:, heard].repeat_interleave(torch.tensor(lengths), dim=0)
         device = outputs[0].target_ids.device

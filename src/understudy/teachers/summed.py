@@ -33,11 +33,11 @@ class SummedTeachers:
 
     def signal(self, batch: Batch) -> Several:
         """What each says of a batch; who counts on none of its rows is not asked."""
-        shares = self.shares(batch["ids"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        heard = dict(zip(self.parts, shares.any(0).tolist(), strict=True))
-        signals: dict[str, Signal | None] = {
-            name: teacher.signal(batch_of(batch, name)) if heard[name] else None for name, teacher in self.parts.items()
-        }
+        shares = self.shares(batch["ids"])
+        signals: dict[str, Signal | None] = {}
+        for (name, teacher), own in zip(self.parts.items(), shares.unbind(-1), strict=True):
+            heard = own > 0
+            signals[name] = teacher.signal({**batch_of(batch, name), "heard": heard}) if heard.any() else None
         return Several(signals, shares)
 
 

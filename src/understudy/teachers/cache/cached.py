@@ -53,8 +53,16 @@ class CachedTeacher:
         """
         tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         lengths = tuple(tokens["target_mask"].sum(1).tolist())
-        keys = zip(batch["ids"], row_keys(batch), strict=True)
-        return self.decoded(np.concatenate([self._records(name, key) for name, key in keys]), batch, lengths)
+        heard = batch["heard"].tolist() if "heard" in batch else [True] * len(lengths)
+        keys = zip(batch["ids"], row_keys(batch), heard, strict=True)
+        found = [self._records(name, key) if counts else None for name, key, counts in keys]
+        # Where it has no weight a token of another row stands in: such rows need not be in the cache.
+        any_token = next(records[:1] for records in found if records is not None)
+        filled = [
+            np.repeat(any_token, length, axis=0) if records is None else records
+            for records, length in zip(found, lengths, strict=True)
+        ]
+        return self.decoded(np.concatenate(filled), batch, lengths)
 
     def decoded(self, records: Records, batch: Batch, lengths: tuple[int, ...]) -> Signal:
         """The signal that the records of a batch stand for."""
