@@ -204,7 +204,7 @@ class SampledProbabilities:
     """A few weighted tokens of each position whose expectation is the teacher's distribution.
 
     Only forward KL has then the right gradient on average: it alone is linear in the teacher up to H(p), which is
-    stored (`logit_comparisons.Sampled`).
+    stored (`tail_comparisons.Sampled`).
 
     Args:
         ids: `[N, K]` tokens; one that was drawn twice stands there twice.
