@@ -55,8 +55,11 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
 
 
 def _check_partial(recipe: Recipe, name: str) -> None:
-    """Refuse methods and temperatures by which a mean cannot be read of which one teacher tells a part."""
+    """Refuse means, methods and temperatures where one teacher tells a part, wherever it stands."""
     method, gives = recipe.distil, f"teachers: {name} gives its likeliest tokens and the mass of all others"
+    assert recipe.teachers is not None
+    if why := recipe.teachers.why_not("topk"):
+        raise ConfigError(f"{gives}, and {why}")
     if method.method != KdConfig.model_fields["method"].default:
         raise ConfigError(
             f"{gives}; which tokens of the mean are the likeliest is not known, and distil.method {method.method} "
