@@ -80,8 +80,9 @@ def paths(root: type[BaseModel], wanted: type[BaseModel], prefix: str = "") -> l
     found = []
     for name, field in root.model_fields.items():
         if inner := section_of(field.annotation):
-            found += [f"{prefix}{name}"] if inner is wanted else []
-            found += paths(inner, wanted, f"{prefix}{name}.")
+            place = f"{prefix}{name}.NAME" if get_origin(field.annotation) is dict else f"{prefix}{name}"
+            found += [place] if inner is wanted else []
+            found += paths(inner, wanted, f"{place}.")
     return found
 
 
@@ -124,7 +125,7 @@ def words(annotation: Any) -> str:
     if origin in (list, tuple):
         return f"list of {words(inside[0])}"
     if origin is dict:
-        return "mapping"
+        return f"names, each with {words(inside[1])}" if section_of(annotation) else "mapping"
     if origin is Annotated:
         limits = bounds(getattr(inside[1], "metadata", inside[1:]))
         return f"{words(inside[0])} {limits}".rstrip()
@@ -149,7 +150,9 @@ def default(field: FieldInfo) -> str:
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section inside an annotation such as `TrainConfig | None`."""
+    """The section inside an annotation such as `TrainConfig | None` or `dict[str, OtherTeacherConfig]`."""
+    if get_origin(annotation) is dict:
+        return section_of(get_args(annotation)[1])
     options = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 

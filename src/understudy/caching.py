@@ -80,12 +80,18 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
             "keeps those of a few tokens",
             hint="teacher.cache.targets: states keeps what every method needs",
         )
+    if cache.targets == "sampled" and method.not_linear:
+        raise ConfigError(
+            f"distil.method {method.method} {method.not_linear}, which is not linear in its probabilities, so sampled "
+            "targets are wrong for it on average too",
+            hint="teacher.cache.targets: topk takes the tail as one bucket",
+        )
     if not isinstance(method, DivergenceConfig):
         return
     if cache.targets == "topk":
         _check_tail(method, "teacher.cache.targets: states, or another divergence")
     if cache.targets == "sampled":
-        _check_sampled(recipe, method)
+        _check_sampled(method)
 
 
 def check_served(recipe: Recipe) -> None:
@@ -117,12 +123,7 @@ def _check_tail(method: DivergenceConfig, hint: str) -> None:
         raise ConfigError(f"{method.divergence} does not take the tail of a top-k target as one bucket", hint=hint)
 
 
-def _check_sampled(recipe: Recipe, method: DivergenceConfig) -> None:
-    if len(loss_temperatures(recipe)) > 1:
-        raise ConfigError(
-            "sampled targets are drawn at one temperature, and the arms of this recipe compare at several",
-            hint="teacher.cache.targets: topk keeps the tail's mass for each",
-        )
+def _check_sampled(method: DivergenceConfig) -> None:
     divergence = divergence_of(method)
     if divergence is not forward_kl:
         raise ConfigError(

@@ -204,6 +204,18 @@ class Alignment(TypedDict, total=False):
     teacher_groups: Tensor
 
 
+class TeacherTokens(TypedDict, total=False):
+    """What a further teacher reads, and which of its target tokens belong to which of the student's.
+
+    Attributes:
+        tokens: as `Batch.teacher`.
+        alignment: as `Batch.alignment`.
+    """
+
+    tokens: Required[Tokens]
+    alignment: Alignment
+
+
 class Batch(TypedDict, total=False):
     """One batch for student and teacher.
 
@@ -217,6 +229,9 @@ class Batch(TypedDict, total=False):
         use_teacher: `[B]` bool; whether the teacher is in the loss of a row; absent where it is in that of all.
         ids: the example ids, for messages.
         alignment: which target tokens belong together, where the method asks for it.
+        others: what further teachers read that have tokens of their own, by their names.
+        heard: `[B]` bool; the rows on which the teacher that is asked counts; absent where it counts on all. What it
+            says of others has no weight.
     """
 
     student: Required[Tokens]
@@ -227,6 +242,8 @@ class Batch(TypedDict, total=False):
     tasks: list[str]
     use_teacher: Tensor
     ids: Required[list[str]]
+    others: dict[str, TeacherTokens]
+    heard: Tensor
 
 
 @dataclass(frozen=True, slots=True)

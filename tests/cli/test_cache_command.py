@@ -116,7 +116,9 @@ def test_a_kill_while_it_is_written_costs_what_was_not_on_the_disk_yet(cached: H
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (["distil.method=uld"], "distil.method uld reads log-probabilities of every token"),
+        (["distil.method=byte_aligned"], "distil.method byte_aligned reads log-probabilities of every token"),
+        (["distil.method=uld", "teacher.cache.targets=sampled"], "uld sorts the teacher's probabilities"),
+        (["distil.method=min_edit", "teacher.cache.targets=sampled"], "min_edit takes the largest of the teacher's"),
         (["distil.divergence=adaptive_kl"], "adaptive_kl does not take the tail of a top-k target as one bucket"),
         (["teacher.cache.targets=sampled", "distil.divergence=js"], "js is not linear in the teacher's probabilities"),
         (["teacher.cache.temperatures=[2]"], "teacher.cache.temperatures lacks 1, the temperature of the loss"),

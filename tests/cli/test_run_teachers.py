@@ -100,7 +100,20 @@ def test_states_from_disk_teach_what_the_model_teaches(teachers: House, command:
     [
         (["distil.method=dskd"], "this teacher gives log-probabilities of every token"),
         (["teachers.others.radio.model={models}/other"], "teachers.others.radio has another vocabulary than teacher"),
-        (["teacher.cache.targets=topk"], "a mean of several teachers needs the whole distribution"),
+        (["teacher.cache.targets=topk"], "the mean of log-probabilities needs the probability of each token"),
+        (["teacher.cache.targets=sampled"], "a sample has no entropy of a mean"),
+        (
+            ["teacher.cache.targets=topk", "teachers.mean=probabilities", "teachers.by_confidence=true"],
+            "teachers.by_confidence needs the entropy of each teacher",
+        ),
+        (
+            ["teacher.cache.targets=topk", "teachers.mean=probabilities", "distil.method=uld"],
+            "which tokens of the mean are the likeliest is not known, and distil.method uld needs to know",
+        ),
+        (
+            ["teacher.cache.targets=topk", "teachers.mean=probabilities", "distil.loss_temperature=2"],
+            "what lies in its tail at 2 does not follow",
+        ),
         (["teachers.where.category=nothing"], "no teacher's `where` fits it"),
         (["teachers.others.radio.cache=nowhere"], "give one of model and cache"),
     ],

@@ -20,7 +20,7 @@ from understudy.grid import GridFolder, cell_runs, cell_stages, stage_keys
 from understudy.grid.units import missing, units
 from understudy.pipeline.kinds import is_shared, reads_of, stage_of, stages
 from understudy.pipeline.stages import run_stage
-from understudy.recipe import METHODS, Recipe, fields, parse_grid, parse_recipe
+from understudy.recipe import METHODS, DataConfig, Recipe, fields, parse_grid, parse_recipe
 from understudy.recipe.endpoint import TRANSPORT_FIELDS
 from understudy.recipe.methods import options
 from understudy.run import Run
@@ -81,6 +81,7 @@ SPECIAL: dict[str, Any] = {
     "data.format": "qa",
     "evaluate.slices": ["category"],
     "data.columns": {"question": "q"},
+    "data.sources": {"radio": "radio.jsonl"},
     "data.context_overflow": "refuse",
 }
 
@@ -122,6 +123,8 @@ def changed(base: dict[str, Any], path: str) -> dict[str, Any]:
     """A recipe's mapping with one field changed, and whatever the recipe then insists on."""
     if path.endswith(".config"):
         base = fields.put(base, path.replace(".config", ".init"), "fresh")
+    if path == "data.sources":
+        base = fields.put(base, "data.source", DataConfig().source)
     if path in ("generate.teacher", "generate.recorded"):
         base = fields.put(base, "generate.teach", False)
     if path in WRITTEN:

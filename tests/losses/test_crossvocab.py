@@ -6,13 +6,15 @@ import math
 import pytest
 import torch
 
-from understudy.losses import Head, HeadStates, divergence, head_losses
+from understudy.losses import DIVERGENCES, Head, HeadStates, divergence, head_losses, traits
 from understudy.losses.crossvocab import AlignedTokens, SpanMerge, TokenSpans, merged_losses, paired_losses
 from understudy.losses.dense import head_logits
 from understudy.losses.divergences import forward_kl
-from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, SortedL1
+from understudy.losses.logit_comparisons import ColumnMap, MappedColumns, MergedSpans, SortedL1
 from understudy.losses.requests import HeadTerms
 from understudy.losses.sorting import sorted_gap
+from understudy.losses.sources import SampledProbabilities, TopKProbabilities
+from understudy.recipe.methods import MinEditConfig
 
 STUDENT, TEACHER = 13, 17
 # Nine of the student's tokens and eight of the teacher's; the first three and the last stand side by side.
@@ -163,6 +165,158 @@ def test_signs_by_value_are_signs_by_rank(widths, threads):
     torch.testing.assert_close(value, expected.detach())
     if widths[0]:
         torch.testing.assert_close(sign, torch.autograd.grad(expected.sum(), leaf)[0])
+
+
+def top(case, k, tau):
+    """The k likeliest tokens of the teacher at τ, shuffled, and what the others have."""
+    logp = (case.logits()[1] / tau).log_softmax(-1)
+    ids = logp.topk(k).indices.flip(-1)
+    return TopKProbabilities(ids, logp.gather(1, ids), logp.scatter(1, ids, -torch.inf).logsumexp(-1), tau)
+
+
+def mapped_terms(case, tau, name, chunk=None, nearest=NEAREST):
+    pairs = AlignedTokens.of(PARTNERS)
+    columns, gold = ColumnMap(nearest, STUDENT), pairs.arranged(case.gold_ids)
+    compared = MappedColumns(divergence(name), columns, gold, temperature=tau)
+    return case.terms(divergence=compared, temperature=tau, chunk_tokens=chunk)
+
+
+MAPPED = [n for n in DIVERGENCES if n not in MinEditConfig.forbids and traits(divergence(n)).takes_tail]
+TAUS = [1.0, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=["plain", "capped", "biased"])
+@pytest.mark.parametrize("tau", TAUS)
+@pytest.mark.parametrize("name", MAPPED)
+def test_every_token_in_the_top_k_is_min_edit_itself(name, tau, head):
+    case, pairs = Case(**head), AlignedTokens.of(PARTNERS)
+    whole = paired_losses(case.student, case.teacher, pairs, mapped_terms(case, tau, name))
+    for chunk in (None, 3):
+        losses = paired_losses(case.student, top(case, TEACHER, tau), pairs, mapped_terms(case, tau, name, chunk))
+        case.assert_same(losses, whole.total)
+
+
+@pytest.mark.parametrize("columns", [(STUDENT, TEACHER), (TEACHER, STUDENT)], ids=["narrower", "wider"])
+@pytest.mark.parametrize("head", HEADS, ids=["plain", "capped", "biased"])
+@pytest.mark.parametrize("tau", TAUS)
+def test_every_token_in_the_top_k_is_the_sorted_distance_itself(columns, head, tau):
+    case, pairs = Case(columns=columns, **head), AlignedTokens.of(PARTNERS)
+    terms = case.terms(divergence=SortedL1(), temperature=tau)
+    whole = paired_losses(case.student, case.teacher, pairs, terms)
+    for chunk in (None, 2):
+        terms = case.terms(divergence=SortedL1(), temperature=tau, chunk_tokens=chunk)
+        case.assert_same(paired_losses(case.student, top(case, columns[1], tau), pairs, terms), whole.total)
+
+
+@pytest.mark.parametrize("columns", [(STUDENT, TEACHER), (TEACHER, STUDENT)], ids=["narrower", "wider"])
+@pytest.mark.parametrize("tau", TAUS)
+def test_sorted_probabilities_with_a_tail_are_their_formula(columns, tau):
+    case, pairs = Case(columns=columns), AlignedTokens.of(PARTNERS)
+    q, p = ((x / tau).softmax(-1).sort(-1, descending=True).values for x in case.logits())
+    bound = []
+    for k in range(1, columns[1] + 1):
+        expected, values = case.gold(case.logits()[0]), []
+        for n, partner in enumerate(PARTNERS.tolist()):
+            if partner >= 0:
+                value = sum(abs(q[n, i] - p[partner, i]) for i in range(min(k, STUDENT, TEACHER)))
+                value = value + p[partner, min(k, columns[0]) : k].sum()
+                value = value + abs(q[n, k:].sum() - p[partner, k:].sum())
+                values.append(value.item())
+                expected = expected + case.weights[n] * value
+        terms = case.terms(divergence=SortedL1(), temperature=tau)
+        losses = paired_losses(case.student, top(case, k, tau), pairs, terms)
+        case.assert_same(losses, expected)
+        bound.append(
+            (values, [2 * min(q[n, k:].sum().item(), p[m, k:].sum().item()) for n, m in zip(*pairs_of(), strict=True)])
+        )
+    # It grows with k up to the distance itself, and never lies further below than the bound.
+    for (few, most), (more, _) in itertools.pairwise(bound):
+        assert all(a <= b + 1e-12 for a, b in zip(few, more, strict=True))
+        assert all(w - a <= m + 1e-12 for a, w, m in zip(few, bound[-1][0], most, strict=True))
+
+
+def pairs_of():
+    pairs = AlignedTokens.of(PARTNERS)
+    return pairs.student.tolist(), pairs.teacher.tolist()
+
+
+def mapped_by_hand(p, q, k, nearest):
+    """Both sides in buckets: the columns of the k likeliest, the rest that something maps to, each of the others."""
+    order = sorted(range(len(p)), key=lambda v: -float(p[v]))
+    known = {}
+    for token in order[:k]:
+        column = int(nearest[token])
+        if column >= 0:
+            known[column] = max(known.get(column, 0.0), float(p[token]))
+    rest = sorted({int(v) for v in nearest if v >= 0} - known.keys())
+    none = [v for v in range(STUDENT) if v not in known and v not in rest]
+    tail = sum(float(p[token]) for token in order[k:]) if rest else 0.0
+    whole = sum(known.values()) + tail
+    teacher = [value / whole for value in known.values()] + [tail / whole] + [0.0] * len(none)
+    student = [q[v] for v in known] + [q[rest].sum()] + [q[v] for v in none]
+    return torch.stack(student), torch.tensor(teacher, dtype=q.dtype)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9, TEACHER - 1])
+@pytest.mark.parametrize("tau", TAUS)
+@pytest.mark.parametrize("name", MAPPED)
+def test_min_edit_with_a_tail_is_its_formula(name, tau, k):
+    """In float64 and by hand: P on the columns of what is known, t on the rest, the student summed over the same."""
+    case, pairs = Case(), AlignedTokens.of(PARTNERS)
+    q, p = case.logits()
+    expected = case.gold(q)
+    for n, partner in enumerate(PARTNERS.tolist()):
+        own = (q[n] / tau).softmax(-1)
+        if partner < 0:
+            target = torch.zeros(STUDENT, dtype=q.dtype)
+            target[case.gold_ids[n]] = 1.0
+        else:
+            own, target = mapped_by_hand((p[partner] / tau).softmax(-1), own, k, NEAREST)
+        expected = expected + case.weights[n] * divergence(name)(own.log()[None], target.log()[None])[0]
+    for chunk in (None, 3):
+        losses = paired_losses(case.student, top(case, k, tau), pairs, mapped_terms(case, tau, name, chunk))
+        case.assert_same(losses, expected)
+
+
+@pytest.mark.parametrize("k", [1, 3, 6, 12])
+def test_a_mapped_tail_lies_within_its_bucket_of_the_whole(k):
+    """Total variation between the buckets of P and those of the whole mapped teacher, token by token."""
+    _, logits = Case().logits()
+    for row in logits:
+        p = row.softmax(-1)
+        whole = mapped(row, STUDENT, NEAREST).softmax(-1)
+        buckets, with_tail = mapped_by_hand(p, whole, k, NEAREST)
+        away = (buckets - with_tail).abs() / 2
+        kept = len({int(NEAREST[v]) for v in p.topk(k).indices if NEAREST[v] >= 0})
+        assert float(away.sum()) <= float(with_tail[kept]) + 1e-12
+
+
+def test_where_no_column_is_left_the_tail_is_nowhere():
+    """Every token maps to one column, or to none: whatever the others have is covered by the likelier ones."""
+    case, pairs = Case(), AlignedTokens.of(PARTNERS)
+    nearest = torch.full((TEACHER,), 5)
+    whole = paired_losses(case.student, case.teacher, pairs, mapped_terms(case, 1.0, "forward_kl", nearest=nearest))
+    terms = mapped_terms(case, 1.0, "forward_kl", nearest=nearest)
+    case.assert_same(paired_losses(case.student, top(case, 2, 1.0), pairs, terms), whole.total)
+
+
+def test_what_needs_every_column_is_refused():
+    case, pairs = Case(), AlignedTokens.of(PARTNERS)
+    with pytest.raises(ValueError, match="one bucket"):
+        paired_losses(case.student, top(case, 3, 1.0), pairs, mapped_terms(case, 1.0, "adaptive_kl"))
+    merged = MergedSpans(SHARED, (STUDENT, TEACHER), (torch.zeros(5), torch.zeros(5)))
+    with pytest.raises(ValueError, match="needs each column"):
+        paired_losses(case.student, top(case, 3, 1.0), pairs, case.terms(divergence=merged))
+
+
+@pytest.mark.parametrize("compared", ["sorted", "mapped"])
+def test_a_sample_is_no_teacher_of_what_is_not_linear(compared):
+    case, pairs = Case(), AlignedTokens.of(PARTNERS)
+    ids = torch.zeros(8, 2, dtype=torch.long)
+    sampled = SampledProbabilities(ids, torch.full((8, 2), 0.5), torch.zeros(8))
+    terms = case.terms(divergence=SortedL1()) if compared == "sorted" else mapped_terms(case, 1.0, "forward_kl")
+    with pytest.raises(ValueError, match="forward KL alone"):
+        paired_losses(case.student, sampled, pairs, terms)
 
 
 # Student's tokens 0 | 1 2 | 3 4 5 | 6 | 7 8 beside the teacher's 0 | 1 | 2 3 | 4 5 6 | (7); the last group has none.

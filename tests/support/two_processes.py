@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support import tiny_summed
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 from support.tiny_teachers import ensemble
@@ -39,6 +40,14 @@ def main(folder: Path) -> None:
     run.train()
     if run.args.process_index == 0:
         save_file(weights(run), folder / "several.safetensors")
+    # A row at a time: each process passes batches that are all of one teacher.
+    run = tiny_summed.trainer(folder / "summed", "dskd_cma", steps=2, batch_size=6, micro_batch_size=1, **PLAIN)
+    run.optimizer = torch.optim.SGD([p for p in run.module.parameters() if p.requires_grad], lr=0.05)
+    run.train()
+    if run.args.process_index == 0:
+        save_file(weights(run), folder / "summed.safetensors")
+        lines = [row for row in run.state.log_history if "loss" in row]
+        (folder / "summed.json").write_text(json.dumps(lines))
     for method in TASKS:
         # One example a process: in some steps only one of the two meets a counterfactual.
         run = task_trainer(folder / f"tasks-{method}", method, steps=3, batch_size=1, **PLAIN)

@@ -93,14 +93,16 @@ def test_a_row_is_drawn_the_same_whatever_stands_beside_it() -> None:
     assert not (targets.encode(alone, [3]) == together[-4:]).all()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_sampled_targets_are_right_on_average(temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("temperatures", "temperature"), [((1.0,), 1.0), ((2.0,), 2.0), ((0.5, 2.0), 0.5), ((0.5, 2.0), 2.0)]
+)
+def test_sampled_targets_are_right_on_average(temperatures: tuple[float, ...], temperature: float) -> None:
     """Mean of 10,000 draws against p, column by column: 3 standard errors, of 400 columns one in a hundred may miss."""
     output = said()
     one = VocabularyOutput(
         output.target_ids[:1].repeat(10_000), (10_000,), output.hidden[:1].repeat(10_000, 1), output.head
     )
-    targets = SampledFormat(VOCABULARY, (temperature,), 3, 8, 32)
+    targets = SampledFormat(VOCABULARY, temperatures, 3, 8, 32)
     signal = targets.decode(targets.encode(one, [7]), one.target_ids, one.lengths, temperature, CPU)
     assert isinstance(signal, Sampled)
     drawn = torch.zeros(10_000, VOCABULARY, dtype=torch.float64).scatter_add_(1, signal.ids, signal.weights.double())
@@ -112,6 +114,15 @@ def test_sampled_targets_are_right_on_average(temperature: float) -> None:
     assert far.double().mean() < 0.01
     entropy = -(expected * expected.log()).sum()
     torch.testing.assert_close(signal.entropy.double(), entropy.expand(10_000), atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_drawn_at_one_temperature_is_drawn_whatever_others_are_kept() -> None:
+    output = said()
+    alone, beside = (kept(SampledFormat(VOCABULARY, t, 4, 9, 32), output) for t in ((1.0,), (1.0, 2.0)))
+    assert isinstance(alone, Sampled)
+    assert isinstance(beside, Sampled)
+    assert torch.equal(alone.ids, beside.ids)
+    torch.testing.assert_close(alone.weights, beside.weights)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("bfloat16", 2**-7), ("int8", 1 / 127)])

@@ -97,6 +97,37 @@ def test_every_token_kept_as_it_is_is_the_teacher_itself(tmp_path: Path, name: s
     assert_same(trained(tmp_path / "cached", made, "kd", cached, **fields), live, 2e-5)
 
 
+@pytest.mark.parametrize("method", ["uld", "min_edit"])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_every_token_kept_teaches_another_vocabulary_what_the_teacher_does(
+    tmp_path: Path, method: str, temperature: float
+) -> None:
+    """K = V of another vocabulary, at float32 values; nothing of the teacher's model is there."""
+    live = trained(tmp_path / "live", doubled(method), method, None, loss_temperature=temperature)
+    made = doubled(method)
+    columns = width_of(made)[0]
+    written(tmp_path / "cache", made, TopKFormat(columns, (temperature,), columns, 32), made.rows(method))
+    cached = open_cached(tmp_path / "cache", CPU, temperature)
+    assert METHODS[method].reads in cached.gives
+    made = dataclasses.replace(made, teacher=cached.model)
+    same = trained(tmp_path / "cached", made, method, cached, loss_temperature=temperature)
+    assert_same(same, live, 1e-3 if method == "uld" else 2e-5)
+
+
+@pytest.mark.parametrize("method", ["uld", "min_edit"])
+def test_a_few_tokens_of_another_vocabulary_are_cut_by_no_batch(tmp_path: Path, method: str) -> None:
+    plain = {"schedule": "constant", "warmup": 0.0}
+    found = []
+    for micro in (4, 1):
+        made = doubled(method)
+        folder = tmp_path / str(micro)
+        written(folder, made, TopKFormat(width_of(made)[0], (1.0,), 12, 8), made.rows(method))
+        cached = open_cached(folder, CPU, 1.0)
+        fields = {"loss_temperature": 1.0, "micro_batch_size": micro, **plain}
+        found.append(trained(folder / "run", made, method, cached, **fields))
+    assert_same(found[1], found[0])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_states_teach_every_method_what_the_teacher_itself_does(tmp_path: Path, method: str) -> None:
     live = trained(tmp_path / "live", doubled(method), method, None)

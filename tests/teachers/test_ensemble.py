@@ -16,7 +16,7 @@ from understudy.errors import RunError
 from understudy.recipe import METHODS, TeachersConfig
 from understudy.teachers.ensemble import Ensemble, shares_of
 from understudy.teachers.local import LocalTeacher
-from understudy.teachers.signals import Logps
+from understudy.teachers.signals import Logps, TopK
 from understudy.training.checkpoints import last_checkpoint
 from understudy.types import Batch, Example, Gives
 
@@ -116,6 +116,54 @@ def test_four_steps_are_two_and_two(tmp_path: Path) -> None:
     ours = tiny.weights(rest)
     for name, value in tiny.weights(unbroken).items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-7)
+
+
+class Few:
+    """A local teacher that tells of its likeliest tokens and the mass of all others."""
+
+    gives = Gives.TOP_K
+
+    def __init__(self, model: Any, k: int) -> None:
+        self.local, self.k = LocalTeacher(model), k
+
+    def signal(self, batch: Batch) -> TopK:
+        output: Any = self.local.signal(batch)
+        logp = output.states.head.logits(output.states.hidden).log_softmax(-1)
+        top = logp.topk(self.k)
+        rest = logp.scatter(1, top.indices, -torch.inf).logsumexp(-1)
+        return TopK(top.indices, top.values, output.target_ids, output.lengths, rest)
+
+
+def mixed(made: tiny.Pair, k: int, **fields: Any) -> Ensemble:
+    """One of this process, one that tells of `k` tokens; odd rows hear both, even ones the first."""
+    whole = ensemble(made, second(made).double(), mean="probabilities", by_confidence=False, **fields)
+    few = Few(whole.teachers[1].model, k)  # pyright: ignore[reportAttributeAccessIssue]
+    return Ensemble([whole.teachers[0], few], whole.shares)
+
+
+def test_all_the_tokens_of_one_that_tells_of_few_are_the_mean(tmp_path: Path) -> None:
+    both: dict[str, Any] = {"others": {"second": OTHER}}
+
+    def whole(made: tiny.Pair) -> Ensemble:
+        return ensemble(made, second(made).double(), mean="probabilities", by_confidence=False, **both)
+
+    expected = trained(tmp_path / "whole", "kd", whole)
+    columns = len(tiny.pair("kd").template.tokenizer)  # pyright: ignore
+    assert_same(trained(tmp_path / "every", "kd", lambda made: mixed(made, columns, **both)), expected)
+    assert trained(tmp_path / "few", "kd", lambda made: mixed(made, 8, **both))[0] < expected[0]
+
+
+def test_a_mean_of_few_tokens_is_cut_by_no_batch(tmp_path: Path) -> None:
+    """Batches in which nobody tells of few tokens are of the same buckets as those in which somebody does."""
+    plain = {"schedule": "constant", "warmup": 0.0}
+    whole = trained(tmp_path / "whole", "kd", lambda made: mixed(made, 8), **plain)
+    assert_same(whole, trained(tmp_path / "cut", "kd", lambda made: mixed(made, 8), micro_batch_size=1, **plain))
+
+
+def test_a_mean_gives_what_the_weakest_of_it_gives() -> None:
+    made = tiny.pair("kd", lora=False)
+    assert ensemble(made).gives == Gives.LOGPS
+    assert mixed(made, 3).gives == Gives.TOP_K
 
 
 @pytest.mark.parametrize(

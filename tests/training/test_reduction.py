@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support import tiny_summed
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 from support.tiny_teachers import ensemble
@@ -87,6 +88,16 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path):
     both, expected = load_file(tmp_path / "several.safetensors"), weights(one)
     for name in expected:
         torch.testing.assert_close(both[name], expected[name], atol=1e-6, rtol=1e-5, msg=f"several teachers {name}")
+    one = plain_descent(tiny_summed.trainer(tmp_path / "summed", "dskd_cma", steps=2, batch_size=12, **PLAIN))
+    one.train()
+    both, expected = load_file(tmp_path / "summed.safetensors"), weights(one)
+    assert both.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(both[name], expected[name], atol=1e-6, rtol=1e-5, msg=f"a sum {name}")
+    lines = json.loads((tmp_path / "summed.json").read_text())
+    for ours, theirs in zip(lines, [row for row in one.state.log_history if "loss" in row], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert {"gold", "teacher_loss", "second_loss"} <= ours.keys()
     for method in TASKS:
         one = plain_descent(task_trainer(tmp_path / "tasks", method, steps=3, batch_size=2, **PLAIN))
         one.train()

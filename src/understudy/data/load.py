@@ -32,6 +32,8 @@ from understudy.files import atomic
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
 
+SOURCE = "source"
+"""The field of a row that says which of `data.sources` it comes from."""
 MAX_CHARACTERS = 1_000_000
 """Longest question, answer, option or turn: no model reads it, and to count its tokens takes seconds."""
 MAX_CONTEXT_CHARACTERS = 5_000_000
@@ -97,18 +99,16 @@ def load_splits(
             split made by hand shares questions with training.
         ConfigError: an unknown format, embedded set, column name or `group_by`.
     """
-    if config.source.startswith(PREFIX):
+    if not config.sources and config.source.startswith(PREFIX):
         return _with_sizes(load_embedded(config))
-    sources = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
-    sources |= {"unlabelled": config.unlabelled_source}
     readings = {
         role: read_examples(config, name, labelled=role != "unlabelled", role=role, misfit=misfit)
-        for role, name in sources.items()
-        if name
+        for role, name in config.files.items()
     }
     _handle_faults(config, readings, quarantine_path)
-    readings, prefixed = _distinct_ids(readings)
-    rows = {role: reading.examples for role, reading in readings.items()}
+    readings, prefixed = _distinct_ids(_with_names(config, readings))
+    rows = {"source": tuple(example for name in config.training_files for example in readings[name].examples)}
+    rows |= {role: reading.examples for role, reading in readings.items() if role not in config.training_files}
     shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
     everything = [example for examples in rows.values() for example in examples]
     grouping = grouping_of(config.group_by, everything)
@@ -126,6 +126,24 @@ def load_splits(
     train, unlabelled, dev, test = (tuple(map(grouping.with_name, part)) for part in parts)
     normalised.cache_clear()
     return _with_sizes(Splits(train, unlabelled, dev, test, notes))
+
+
+def _with_names(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Reading]:
+    """The readings, the rows of each of `data.sources` with its name as their field `source`.
+
+    Raises:
+        DataError: one of these files has such a field already.
+    """
+    named = {}
+    for name in config.sources:
+        if any(SOURCE in example.meta for example in readings[name].examples):
+            raise DataError(
+                f"{config.sources[name]} has a field {SOURCE!r} of its own, and data.sources names its rows so",
+                hint="rename that column in the file",
+            )
+        rows = (replace(example, meta={**example.meta, SOURCE: name}) for example in readings[name].examples)
+        named[name] = replace(readings[name], examples=tuple(rows))
+    return {**readings, **named}
 
 
 def _with_sizes(splits: Splits) -> Splits:
@@ -288,8 +306,7 @@ def _column_notes(readings: Mapping[str, Reading]) -> dict[str, str]:
 
 
 def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any]:
-    names = {"source": config.source, "dev": config.dev_source, "test": config.test_source}
-    names |= {"unlabelled": config.unlabelled_source}
+    names = config.files
     faults = [fault for reading in readings.values() for fault in reading.faults]
     examples = [example for reading in readings.values() for example in reading.examples]
     blemishes: Counter[str] = Counter()

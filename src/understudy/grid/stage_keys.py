@@ -64,7 +64,7 @@ def _names(path: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _names(f"{path}.{name}", inner)
-    elif path.rpartition(".")[2] in FILES:
+    elif path.rpartition(".")[2] in FILES or path.startswith("data.sources."):
         yield from [value] if isinstance(value, str) else value if isinstance(value, list) else ()
 
 

@@ -100,12 +100,9 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = N
         shares=shares,
         gold_rows=len(gold),
         notes=[
-            *extras(pair),
-            *_notes(pair, templates),
-            *misfit_notes,
-            *length_notes,
-            *_data_notes(splits),
+            *(*extras(pair), *_notes(pair, templates), *misfit_notes, *length_notes, *_data_notes(splits)),
             *_served_notes(recipe),
+            *_of_other_teachers(recipe, max_rows),
         ],
         refused=refused.message if refused else "",
         refused_hint=refused.hint if refused else "",
@@ -143,6 +140,23 @@ def _served_notes(recipe: Recipe) -> list[str]:
         return []
     methods = [name for name, method in METHODS.items() if method.reads in RemoteTeacher.can_give]
     return [f"a server gives {RemoteTeacher.can_give.words}: of the methods below, {listed(methods)} can learn from it"]
+
+
+def _of_other_teachers(recipe: Recipe, max_rows: int) -> list[str]:
+    """What is to be known of the further teachers: of each whose loss is added, whether its method suits it."""
+    if recipe.teachers is None or not recipe.teachers.others:
+        return []
+    notes = [
+        f"{name} is part of a mean with `teacher`, whose vocabulary it must have and whose tokens it reads; the run "
+        "compares them before it loads a weight"
+        for name in recipe.teachers.averaged
+    ]
+    for name in recipe.teachers.added:
+        alone = examine(recipe.taught_by(name), max_rows=max_rows)
+        own = alone.methods[alone.method]
+        notes.append(f"{name}: {alone.method} is {own.verdict}: {own.why}" + (f" ({own.hint})" if own.hint else ""))
+        notes += [f"{name}: {alone.refused}"] if alone.refused else []
+    return notes
 
 
 def _data_notes(splits: Splits) -> list[str]:

@@ -48,6 +48,14 @@ def of_recipe(recipe: Recipe, summary: DataSummary, beyond: Sequence[str] = ()) 
     findings = [warning(sentence) for sentence in beyond]
     if not summary.sound:
         findings.append(warning(summary.soundness))
+    if recipe.teachers and recipe.teachers.others:
+        names = ", ".join(recipe.teachers.others)
+        findings.append(
+            note(
+                f"these readings are of `teacher` alone: the run hears {names} too; `understudy inspect RECIPE "
+                "teachers=null teacher.model=…` with its own method looks at another"
+            )
+        )
     if recipe.local_teacher.sft:
         findings.append(note("teacher.sft is planned: these readings are of the teacher as it came, before that"))
     if recipe.student.sft:

@@ -66,7 +66,7 @@ def table(*columns: str) -> Table:
 def show_data_summary(summary: DataSummary, recipe: Any) -> RenderableType:
     """Data sizes, notes, tokenizers."""
     sizes = ", ".join(f"{count:,} {role}" for role, count in summary.sizes.items())
-    rows: list[tuple[str, RenderableType]] = [("data", f"{recipe.data.source}: {sizes}")]
+    rows: list[tuple[str, RenderableType]] = [("data", f"{recipe.data.title}: {sizes}")]
     for name, value in summary.notes.items():
         text = note_text(value)
         if name not in ("sizes", "rows_read") and text:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class Averaged:
         shares = shares / shares.sum(-1, keepdim=True)
         return _AveragedSide(self, sides, shares, columns, exact, report)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Any) -> None:
         """See `LogitSource`: columns are compared one by one."""
         return
 

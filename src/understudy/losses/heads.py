@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ class HeadStates:
         """See `LogitSource`."""
         return HeadSide(self, columns, temperature, exact, report)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Any) -> None:
         """See `LogitSource`: columns are compared one by one."""
         return
 

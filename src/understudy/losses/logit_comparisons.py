@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from understudy.losses.kernels import Block, Kernel, kernel_of
-from understudy.losses.sides import floor
 from understudy.losses.sorting import sorted_gap
 
 
@@ -137,7 +136,7 @@ class ColumnMap:
     """
 
     def __init__(self, nearest: Tensor, student_columns: int) -> None:
-        self.nearest = nearest
+        self.nearest, self.student_columns = nearest, student_columns
         places = nearest.masked_fill(nearest >= student_columns, -1)
         teacher = (places >= 0).nonzero()[:, 0]
         own, order = places[teacher].sort(stable=True)
@@ -153,7 +152,8 @@ class ColumnMap:
     def to(self, device: torch.device) -> ColumnMap:
         """The same on another device."""
         for name, value in vars(self).items():
-            setattr(self, name, value.to(device))
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
         return self
 
     def carry(self, teacher: Tensor, out: Tensor, absent: float) -> Tensor:
@@ -163,88 +163,6 @@ class ColumnMap:
             others = teacher.index_select(1, self.more)
             out.scatter_reduce_(1, self.more_own.expand(len(out), -1), others, "amax")
         return out.index_fill_(1, self.absent, absent)
-
-
-class Bucketed(LogitComparison):
-    """A divergence over K tokens of each row and one bucket for all others, in which both sides are put.
-
-    With Q_k = q(id_k) and Q_rest = Σ q over the others, D(Q, P) is computed on `[R, K + 1]`. Its gradient with respect
-    to log Q goes to the logits of the K tokens as it is, and to those of the others by their shares q / Q_rest, so
-    that of width V nothing is kept beside the softmax.
-
-    Args:
-        divergence: `(student_logp, teacher_logp) -> [N]`; see `divergences.traits`.
-        ids: `[N, K]` the tokens of each row, each once; the teacher's logits are theirs and, last, that of the bucket.
-    """
-
-    def __init__(self, divergence: Callable[[Tensor, Tensor], Tensor], ids: Tensor) -> None:
-        self.buckets, self.ids = ByColumn(divergence), ids
-        self.factor = self.buckets.factor
-
-    def run(self, rows: slice, block: Block) -> Tensor:
-        """See the base class."""
-        ids, q = self.ids[rows], block.q
-        q_head = q.gather(1, ids)
-        # A sum over the others alone: 1 − Σ Q_k would lose them where the K tokens have nearly everything.
-        q_rest = q.scatter_(1, ids, 0.0).sum(-1, keepdim=True)
-        q.scatter_(1, ids, q_head)
-        head = block.student.gather(1, ids).sub_(block.student_lse[:, None])
-        log_rest = q_rest.log()
-        faint = (q_rest[:, 0] < _FAINT).nonzero()[:, 0]
-        if len(faint):
-            others = block.student[faint].scatter_(1, ids[faint], -torch.inf)
-            log_rest[faint] = others.logsumexp(-1, keepdim=True) - block.student_lse[faint, None]
-        student = torch.cat([head, log_rest], -1).clamp_min_(floor(q.dtype))
-        buckets = Block(
-            student=student,
-            teacher=block.teacher.sub_(block.teacher_lse[:, None]),
-            q=torch.cat([q_head, q_rest], -1),
-            p=block.p,
-            student_lse=torch.zeros_like(block.student_lse),
-            teacher_lse=torch.zeros_like(block.teacher_lse),
-            spare=torch.empty_like(student),
-            wants_gradient=block.wants_gradient,
-        )
-        value = self.buckets.run(rows, buckets)
-        if block.wants_gradient:
-            slopes = buckets.student
-            shares = slopes[:, -1:] / q_rest.clamp_min(_FAINT)
-            if len(faint):
-                others = block.student[faint].scatter_(1, ids[faint], -torch.inf).softmax(-1).nan_to_num_(0.0)
-            torch.mul(q, shares, out=block.student)
-            if len(faint):
-                block.student[faint] = others.mul_(slopes[faint, -1:])
-            block.student.scatter_(1, ids, slopes[:, :-1])
-        return value
-
-
-class Sampled(LogitComparison):
-    """Cross-entropy with a few weighted tokens of each row, and forward KL by the teacher's entropy H(p).
-
-    D = −H(p) − Σ_j w_j log q(id_j). Where E Σ_j w_j δ(id_j) = p, its expectation is KL(p‖q) and that of its gradient
-    q Σ w − Σ_j w_j δ(id_j) is q − p (arXiv 2503.16870). A single value may be negative; it is left as it is.
-
-    Args:
-        ids: `[N, K]` tokens; one that was drawn twice stands there twice.
-        weights: `[N, K]` w.
-        entropy: `[N]` H(p) in nats, at the temperature.
-    """
-
-    def __init__(self, ids: Tensor, weights: Tensor, entropy: Tensor) -> None:
-        self.ids, self.weights, self.entropy = ids, weights, entropy
-
-    def run(self, rows: slice, block: Block) -> Tensor:
-        """See the base class."""
-        ids, weights = self.ids[rows], self.weights[rows].to(block.student.dtype)
-        logq = block.student.gather(1, ids).sub_(block.student_lse[:, None])
-        if block.wants_gradient:
-            torch.mul(block.q, weights.sum(-1, keepdim=True), out=block.student)
-            block.student.scatter_add_(1, ids, -weights)
-        return -self.entropy[rows].to(logq.dtype) - (weights * logq).sum(-1)
-
-
-_FAINT = 1e-30
-"""Below this a sum of float32 probabilities has lost digits or is 0; it is then taken from the logits."""
 
 
 class SortedL1(LogitComparison):

@@ -126,10 +126,10 @@ def plan_pass(terms: HeadTerms, student: LearningSource, teacher: LogitSource | 
 
 
 def _comparison(terms: HeadTerms, teacher: LogitSource | None) -> LogitComparison:
-    if isinstance(terms.divergence, LogitComparison):
-        return terms.divergence
     comparison = None if teacher is None else teacher.comparison(terms.divergence)
-    return ByColumn(terms.divergence) if comparison is None else comparison
+    if comparison is not None:
+        return comparison
+    return terms.divergence if isinstance(terms.divergence, LogitComparison) else ByColumn(terms.divergence)
 
 
 def _weights(

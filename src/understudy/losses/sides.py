@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,8 +76,12 @@ class LogitSource(Protocol):
         """What gives the logits of its first `columns` columns, chunk by chunk, in `exact`."""
         ...
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Any:
-        """The `LogitComparison` that such logits ask for; None: column by column."""
+    def comparison(self, divergence: Any) -> Any:
+        """The `LogitComparison` that such logits ask for; None: column by column, or by that of two vocabularies.
+
+        Args:
+            divergence: of log-probabilities, or a `LogitComparison`.
+        """
         ...
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.losses.divergences import forward_kl, traits
-from understudy.losses.logit_comparisons import Bucketed, Sampled
+from understudy.losses.divergences import forward_kl
+from understudy.losses.logit_comparisons import LogitComparison
 from understudy.losses.sides import LogitSide, Report, floor
+from understudy.losses.tail_comparisons import Sampled, with_tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class LogProbabilities:
         """See `LogitSource`."""
         return _StoredSide(self.logp.detach(), columns, exact, report)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> None:
         """See `LogitSource`: columns are compared one by one."""
         return
 
@@ -127,7 +128,7 @@ class CandidateLogits:
         lowest = floor(exact) * min(1.0, temperature)
         return _StoredSide(self.masked().detach(), columns, exact, report, lowest)
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> None:
         """See `LogitSource`: candidates are compared one by one."""
         return
 
@@ -145,12 +146,15 @@ class TopKProbabilities:
         logp: `[N, K]` their log-probabilities at `temperature`.
         tail: `[N]` log-probability of all others together; −∞: none.
         temperature: what the logits had been divided by.
+        present: `[N, K]` bool, which of the tokens stand for themselves, where not all do: the others belong to the
+            tail, and those that stand for themselves need not be the likeliest.
     """
 
     ids: Tensor
     logp: Tensor
     tail: Tensor
     temperature: float = 1.0
+    present: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -169,7 +173,8 @@ class TopKProbabilities:
 
     def rows(self, which: Tensor) -> TopKProbabilities:
         """The same over some of the tokens."""
-        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which], self.temperature)
+        present = None if self.present is None else self.present[which]
+        return TopKProbabilities(self.ids[which], self.logp[which], self.tail[which], self.temperature, present)
 
     def constant(self) -> TopKProbabilities:
         """The same; it never has a gradient."""
@@ -185,15 +190,13 @@ class TopKProbabilities:
         # Of the whole vocabulary neither entropy nor likeliest token is known; the pass then has no such figures.
         return _TemperedSide(torch.cat([self.logp, self.tail[:, None]], -1).detach(), columns, exact, Report())
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Bucketed:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> LogitComparison:
         """See `LogitSource`.
 
         Raises:
-            ValueError: the divergence does not take a tail as one bucket.
+            ValueError: the divergence, or the comparison of two vocabularies, does not take a tail as one bucket.
         """
-        if not traits(divergence).takes_tail:
-            raise ValueError("this divergence does not take the tail of a top-k teacher as one bucket")
-        return Bucketed(divergence, self.ids)
+        return with_tail(divergence, self.ids, self.present)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ class SampledProbabilities:
     """A few weighted tokens of each position whose expectation is the teacher's distribution.
 
     Only forward KL has then the right gradient on average: it alone is linear in the teacher up to H(p), which is
-    stored (`logit_comparisons.Sampled`).
+    stored (`tail_comparisons.Sampled`).
 
     Args:
         ids: `[N, K]` tokens; one that was drawn twice stands there twice.
@@ -247,7 +250,7 @@ class SampledProbabilities:
         _check_stored(self.temperature, temperature, report)
         return _TemperedSide(self.weights.detach().log(), columns, exact, Report())
 
-    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Sampled:
+    def comparison(self, divergence: Callable[[Tensor, Tensor], Tensor] | LogitComparison) -> Sampled:
         """See `LogitSource`.
 
         Raises:

@@ -58,7 +58,7 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: s
         f"- teacher: {_before(recipe.teacher) if recipe.teacher else _elsewhere(recipe)}",
         *([f"- heard: {recipe.teachers.words()}"] if recipe.teachers else []),
         f"- student: {_before(recipe.student)}",
-        f"- data: `{recipe.data.source}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
+        f"- data: `{recipe.data.title}`, seed {recipe.seed}, recipe {recipe.fingerprint()}",
         "",
         "Held-out items, 0 to 100, with bootstrap intervals:",
         "",

@@ -67,7 +67,7 @@ def data(recipe: Recipe, _: str) -> tuple[str, ...]:
     if recipe.data.on_bad_row != "quarantine":
         return ROWS
     kinds = ("teacher.kind", "student.kind") if recipe.teacher else ("student.kind",)
-    return (*ROWS, *ENCODE, *templates(recipe), *kinds, "evaluate.arms", "arms")
+    return (*ROWS, *ENCODE, *templates(recipe), *kinds, *_teachers(recipe), "evaluate.arms", "arms")
 
 
 def templates(recipe: Recipe) -> tuple[str, ...]:
@@ -136,7 +136,13 @@ def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
     fields = ("teacher.cache", "evaluate.arms", "arms", "tasks", "seqkd.keep_gold", "distil.loss_temperature")
     student = (f"student.{name}" for name in TEMPLATE)
     fresh = fresh_seed(recipe, "teacher")
-    return (*fields, "distil.method", *fresh, *weights("teacher"), *student, "student.kind", *ENCODE)
+    more = ("distil.method", *_teachers(recipe), *fresh)
+    return (*fields, *more, *weights("teacher"), *student, "student.kind", *ENCODE)
+
+
+def _teachers(recipe: Recipe) -> tuple[str, ...]:
+    """Several teachers, where there are any: who is heard on which rows, and whose tokens rows have to fit."""
+    return ("teachers",) if recipe.teachers else ()
 
 
 def train(recipe: Recipe, argument: str) -> tuple[str, ...]:

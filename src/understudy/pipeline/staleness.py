@@ -27,10 +27,7 @@ def _is_as_run(run: Run, path: Path) -> bool:
 
 
 def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
-    data = recipe.data
-    names = {"source": data.source, "dev": data.dev_source, "test": data.test_source}
-    names |= {"unlabelled": data.unlabelled_source}
-    paths = []
+    names, paths = recipe.data.files, []
     for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
         name = names.get(source.get("role"))
         if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:

@@ -21,9 +21,12 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """In place of `source` several files, each under a name that its rows get as their field `source`, for
+    `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
     """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
-    gsm8k; or one for each of source, dev, test and unlabelled: `{test: squad}`, the others auto."""
+    gsm8k; or one for each of source, dev, test, unlabelled and the names of `sources`: `{test: squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
     `{question: Query, test: {question: Frage}}`."""
@@ -63,8 +66,24 @@ class DataConfig(Section):
     system: str = ""
     """A system prompt put before every question."""
 
+    @property
+    def training_files(self) -> dict[str, str]:
+        """The files that rows are cut from, by the names that they have: `source`, or those of `sources`."""
+        return self.sources or {"source": self.source}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Every file that the section names, by what `format` and `columns` call it."""
+        others = {"dev": self.dev_source, "test": self.test_source, "unlabelled": self.unlabelled_source}
+        return self.training_files | {role: name for role, name in others.items() if name}
+
+    @property
+    def title(self) -> str:
+        """What the rows come from, in words."""
+        return ", ".join(self.training_files.values())
+
     def format_of(self, role: str) -> str:
-        """The layout of one source: of `source`, `dev`, `test` or `unlabelled`."""
+        """The layout of one source: of `source` or a name of `sources`, of `dev`, `test` or `unlabelled`."""
         return self.format if isinstance(self.format, str) else self.format.get(role, "auto")
 
     def columns_of(self, role: str) -> dict[str, str]:
@@ -75,11 +94,16 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _known_sources(self) -> DataConfig:
-        """Sources that `format` and `columns` may speak of."""
+        """Sources that `format` and `columns` may speak of, and one place for the training rows."""
+        if self.sources and self.source != type(self).model_fields["source"].default:
+            raise ValueError("sources stands in place of source: give one of the two")
+        if taken := [name for name in self.sources if name in SOURCES]:
+            raise ValueError(f"sources: {taken[0]} is a name that data has already: give it another")
+        known = (*SOURCES, *self.sources)
         named = [("format", self.format)] if isinstance(self.format, dict) else []
         named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
         for field, names in named:
             for name in names:
-                if name not in SOURCES:
-                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, SOURCES)}")
+                if name not in known:
+                    raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, known)}")
         return self

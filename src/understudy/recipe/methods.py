@@ -37,6 +37,9 @@ class MethodConfig(TrainConfig):
     """Which share of aligned tokens tells how much of a pair it can use; None where there is no such share."""
     share_means: ClassVar[str] = ""
     """What is said of that share."""
+    not_linear: ClassVar[str] = ""
+    """Why, whatever its divergence, it is not linear in the teacher's probabilities, behind its name; empty where that
+    is for the divergence to say. Sampled targets are wrong for it on average."""
     needs_partners: ClassVar[bool] = True
     """Whether it is of no use where no token has a partner."""
     without: ClassVar[Mapping[str, str]] = {}
@@ -159,8 +162,9 @@ class DskdV2Config(ProjectorConfig):
 class MinEditConfig(LogitsConfig):
     """Divergence from the teacher's logits carried to the student's vocabulary by edit distance (MinED)."""
 
-    # A tail has no place in the other vocabulary: each column is carried to one of its own.
-    reads: ClassVar[Gives] = Gives.LOGPS
+    # Where a likely token is carried to is known; the columns that only others are carried to are one bucket.
+    reads: ClassVar[Gives] = Gives.TOP_K
+    not_linear: ClassVar[str] = "takes the largest of the teacher's tokens that meet on one of the student's"
     alignment: ClassVar[AlignmentKind | None] = "min_edit"
     share: ClassVar[Share | None] = "min_edit"
     share_means: ClassVar[str] = "of the answer tokens have a partner; the others learn their gold token"
@@ -174,8 +178,9 @@ class MinEditConfig(LogitsConfig):
 class UldConfig(MethodConfig):
     """Universal logit distillation: distance of the sorted probabilities (ULD, arXiv 2402.12030)."""
 
-    # The tail is most of what is sorted.
-    reads: ClassVar[Gives] = Gives.LOGPS
+    # The likeliest tokens have their ranks; what is behind them is one bucket on both sides.
+    reads: ClassVar[Gives] = Gives.TOP_K
+    not_linear: ClassVar[str] = "sorts the teacher's probabilities"
     published_temperature: ClassVar[float] = 1.0
     alignment: ClassVar[AlignmentKind | None] = "start"
     share: ClassVar[Share | None] = "by_position"
@@ -203,7 +208,7 @@ class ByteAlignedConfig(DivergenceConfig):
     """β of the generalised Jensen–Shannon divergence that each name stands for."""
 
     published_temperature: ClassVar[float] = 1.0
-    # Any column may be the next token of a group.
+    # Any column may be the next token of a group, so its own probability must be known.
     reads: ClassVar[Gives] = Gives.LOGPS
     alignment: ClassVar[AlignmentKind | None] = "groups"
     share: ClassVar[Share | None] = "groups"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,10 +19,10 @@ from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
-from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig
+from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
 from understudy.recipe.student import TAKEN, StudentConfig
 from understudy.recipe.teacher import TeacherConfig
-from understudy.recipe.teachers import TeachersConfig
+from understudy.recipe.teachers import FIRST, TeachersConfig
 from understudy.recipe.training import SeqkdConfig, TrainConfig
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -50,7 +50,7 @@ class Recipe(Section):
     teacher: TeacherConfig | None = TeacherConfig(model=DEFAULT_TEACHER, sft=TrainConfig())
     """The large model; null where it is only reached through an endpoint (`generate.teacher`) or recorded texts."""
     teachers: TeachersConfig | None = None
-    """Further teachers of the same vocabulary, heard together with `teacher` by the arms that read its logits."""
+    """Further teachers, heard together with `teacher` by the arms that read its logits."""
     student: StudentConfig = StudentConfig(model=DEFAULT_STUDENT)
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
@@ -170,6 +170,33 @@ class Recipe(Section):
         """The arms of `evaluate.arms` that read the teacher's logits or states."""
         return tuple(arm.name for arm in self.trained_arms if self.reads_signal(arm))
 
+    @property
+    def methods(self) -> dict[str, MethodConfig]:
+        """The methods whose losses are added up, by the teacher that each is of."""
+        return {FIRST: self.distil, **(self.teachers.methods(self.distil) if self.teachers else {})}
+
+    def taught_by(self, name: str) -> Recipe:
+        """The recipe in which a teacher whose loss is added is the only one, as checks of a pair look at it.
+
+        Args:
+            name: of `teachers.added`.
+        """
+        assert self.teachers is not None, "nobody is added to no teachers"
+        other = self.teachers.added[name]
+        only = TeacherConfig.model_validate(other.loaded_as.model_dump())
+        return self.model_copy(update={"teacher": only, "teachers": None, "distil": other.read_by(self.distil)})
+
+    @property
+    def objective_learning_rate(self) -> float | None:
+        """Learning rate of what the objective itself learns; None: that of the student."""
+        return next(iter(self._projector_rates), self.distil.objective_learning_rate)
+
+    @property
+    def _projector_rates(self) -> list[float]:
+        """The learning rates that methods with projectors name, each once."""
+        methods = (method for method in self.methods.values() if isinstance(method, ProjectorConfig))
+        return sorted({method.projector_learning_rate for method in methods})
+
     @model_validator(mode="before")
     @classmethod
     def _arms_by_default(cls, value: Any) -> Any:
@@ -273,16 +300,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _heard_together(self) -> Recipe:
-        """Several teachers: a first one, and states of each."""
+        """Several teachers: a first one, a rate for their projectors, and targets that have a mean."""
         if self.teachers is None:
             return self
         if self.teacher is None:
             raise ValueError("teachers are heard together with `teacher`, and that is null")
-        if self.teachers.others and self.teacher.cache and self.teacher.cache.targets != "states":
+        if len(rates := self._projector_rates) > 1:
             raise ValueError(
-                f"a mean of several teachers needs the whole distribution of each: teacher.cache.targets "
-                f"{self.teacher.cache.targets} keeps a part; take states"
+                "teachers: projectors are trained at one rate; give all methods the same projector_learning_rate, not "
+                f"{' and '.join(f'{rate:g}' for rate in rates)}"
             )
+        if self.teachers.averaged and self.teacher.cache and (why := self.teachers.why_not(self.teacher.cache.targets)):
+            raise ValueError(f"teacher.cache.targets {self.teacher.cache.targets}: {why}")
         return self
 
     @model_validator(mode="after")
@@ -309,10 +338,10 @@ class Recipe(Section):
         if self.served_teacher:
             fields["teacher"]["remote"] = True  # Wherever it stands.
         for path, default in LATER_FIELDS.items():
-            section, _, name = path.rpartition(".")
-            holder = fields[section] if section else fields
-            if holder and holder[name] == default:
-                del holder[name]
+            *sections, name = path.split(".")
+            for holder in _at(fields, sections):
+                if holder[name] == default:
+                    del holder[name]
         # What a file says, not where it stands; without any, the recipe is the one it was before there were extensions.
         return fields | ({"extensions": [extension.fingerprint for extension in self._loaded]} if self._loaded else {})
 
@@ -323,11 +352,14 @@ class Recipe(Section):
 
 LATER_FIELDS: Mapping[str, Any] = {
     "teachers": None,
+    "teachers.others.*.distil": None,
+    "teachers.others.*.tokenizer": None,
     "teacher.cache": None,
     "teacher.k": 20,
     "teacher.tail": "bucket",
     "data.group_by": "auto",
     "student.from_teacher": None,
+    "data.sources": {},
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
@@ -336,7 +368,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
 }
-"""Fields that an identity leaves out at this default: recipes of before there were these keep their fingerprints."""
+"""Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
+their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
@@ -345,6 +378,15 @@ _RESERVED = ("student", "observer")
 def _is_served(teacher: Any) -> bool:
     """Whether a section `teacher`, checked or as it was written, names a server."""
     return bool(teacher.get("base_url") if isinstance(teacher, dict) else getattr(teacher, "base_url", None))
+
+
+def _at(fields: Any, sections: Sequence[str]) -> list[dict[str, Any]]:
+    """The mappings that stand at some keys; none where a section is off."""
+    if not sections or not fields:
+        return [fields] if fields else []
+    first, *rest = sections
+    inner = fields.values() if first == "*" else (fields.get(first),)
+    return [holder for value in inner for holder in _at(value, rest)]
 
 
 def _learns_tasks(name: str) -> bool:

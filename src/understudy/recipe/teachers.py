@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from understudy import bounds
 from understudy.recipe.endpoint import Section
-from understudy.recipe.training import Dtype, ModelConfig
+from understudy.recipe.methods import METHODS, MethodConfig, why_foreign
+from understudy.recipe.training import Dtype, ModelConfig, TrainConfig
 
 FIRST = "teacher"
 """What the recipe's own teacher is called among the others."""
@@ -36,12 +37,19 @@ class Voice(Section):
 
 
 class OtherTeacherConfig(Voice):
-    """A further teacher, ready as it is: of the vocabulary of `teacher`, and reading the same tokens."""
+    """A further teacher, ready as it is. Without `distil` it has the vocabulary of `teacher`, reads the same tokens
+    and is part of the mean; with it, it may have any, reads tokens of its own, and its loss is added.
+    """
 
     model: str | None = None
     """A hub id, a folder or a GGUF file."""
     cache: str | None = None
-    """In place of a model: a folder of hidden states that `understudy cache` wrote of a teacher."""
+    """In place of a model: a folder that `understudy cache` wrote of a teacher."""
+    distil: dict[str, Any] | None = None
+    """By which method the student learns from it, with that method's options: `{method: uld, loss_temperature: 1}`.
+    Steps, rates and `gold_weight` are those of the recipe's own `distil`."""
+    tokenizer: str | None = None
+    """With `distil`: a tokenizer that does not lie beside the model; a cache has none."""
     dtype: Dtype = "auto"
     """Floating-point type of its weights."""
     revision: str | None = None
@@ -56,18 +64,60 @@ class OtherTeacherConfig(Voice):
             raise ValueError("give one of model and cache")
         return self
 
+    @model_validator(mode="after")
+    def _own_tokens(self) -> Self:
+        """A tokenizer where it reads tokens of its own, and only there."""
+        if self.distil is None and self.tokenizer is not None:
+            raise ValueError("tokenizer: a teacher that is part of the mean reads the tokens of `teacher`")
+        if self.distil is not None and self.cache is not None and self.tokenizer is None:
+            raise ValueError("a cache with a method of its own needs the tokenizer that it was written with")
+        return self
+
+    @field_validator("distil")
+    @classmethod
+    def _method_of_its_own(cls, section: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A method, and nothing but its options."""
+        if section is None:
+            return None
+        method = section.get("method")
+        if method not in METHODS:
+            raise ValueError(f"distil.method: one of {', '.join(METHODS)}")
+        for name in section:
+            if name in TrainConfig.model_fields or name == "gold_weight":
+                raise ValueError(f"distil.{name} is that of the recipe's own section distil")
+            if name not in METHODS[method].model_fields and (reason := why_foreign(method, name)):
+                raise ValueError(f"distil.{name} {reason}")
+        try:
+            METHODS[method].model_validate(section)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(str(part) for part in fault["loc"])
+            raise ValueError(f"distil.{place}: {fault['msg']}") from error
+        return section
+
+    def read_by(self, distil: MethodConfig) -> MethodConfig:
+        """The method by which the student learns from it: its own options, all else as the arm's own section says."""
+        assert self.distil is not None, "it is part of the mean"
+        common = {name: getattr(distil, name) for name in (*TrainConfig.model_fields, "gold_weight")}
+        return METHODS[self.distil["method"]].model_validate({**common, **self.distil})
+
     @property
     def loaded_as(self) -> ModelConfig:
-        """The section of its model; it has one."""
-        assert self.model is not None
+        """The section of its model; of a cache, that of its tokenizer alone."""
+        model = self.model if self.model is not None else self.tokenizer
+        assert model is not None
         return ModelConfig(
-            model=self.model, dtype=self.dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
+            model=model,
+            tokenizer=self.tokenizer if self.model is not None else None,
+            dtype=self.dtype,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
         )
 
 
 class TeachersConfig(Voice):
-    """Several teachers of one vocabulary, heard as one (`understudy docs teachers`). `weight` and `where` are those of
-    `teacher`, which also writes the answers.
+    """Several teachers, of one vocabulary heard as one, of others by a loss of their own (`understudy docs teachers`).
+    `weight` and `where` are those of `teacher`, which also writes the answers.
     """
 
     others: dict[str, OtherTeacherConfig] = Field(default_factory=dict)
@@ -90,6 +140,33 @@ class TeachersConfig(Voice):
         """Every teacher by name, the recipe's own first."""
         return {FIRST: self, **self.others}
 
+    @property
+    def averaged(self) -> dict[str, OtherTeacherConfig]:
+        """The further teachers that are part of the mean."""
+        return {name: other for name, other in self.others.items() if other.distil is None}
+
+    @property
+    def added(self) -> dict[str, OtherTeacherConfig]:
+        """The further teachers whose loss is added."""
+        return {name: other for name, other in self.others.items() if other.distil is not None}
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """The parts of the loss: what is learned of `teacher` and its mean, then of each that is added; places in
+        `voices`.
+        """
+        places = {name: place for place, name in enumerate(self.voices)}
+        first = (places[FIRST], *(places[name] for name in self.averaged))
+        return {FIRST: first, **{name: (places[name],) for name in self.added}}
+
+    def methods(self, distil: MethodConfig) -> dict[str, MethodConfig]:
+        """By which method each that is added is read.
+
+        Args:
+            distil: the section of the arm.
+        """
+        return {name: other.read_by(distil) for name, other in self.added.items()}
+
     def shares(self, fields: dict[str, Any]) -> tuple[float, ...]:
         """What each of `voices` counts on a row of these fields; they add up to 1, or are all 0: nobody is heard.
 
@@ -106,12 +183,37 @@ class TeachersConfig(Voice):
         whole = sum(weights)
         return tuple(weight / whole if whole else 0.0 for weight in weights)
 
+    def why_not(self, targets: str) -> str:
+        """Why what a cache or a server keeps of a teacher has no place in this mean; empty where it has one.
+
+        Args:
+            targets: `states`, `topk` or `sampled`.
+        """
+        if targets == "sampled":
+            return "a sample has no entropy of a mean, which its loss is counted from; take topk or states"
+        if targets == "topk" and self.mean == "log_probabilities":
+            return (
+                "the mean of log-probabilities needs the probability of each token, and of all but the likeliest only "
+                "their sum is known; take teachers.mean: probabilities, or states"
+            )
+        if targets == "topk" and self.by_confidence:
+            return (
+                "teachers.by_confidence needs the entropy of each teacher, and that of all but its likeliest tokens is "
+                "not known; leave it out, or take states"
+            )
+        return ""
+
     def words(self) -> str:
-        """Who is heard, with which weights, in a sentence's part."""
-        parts = [f"{name} ({voice.weight:g}{_where_in_words(voice.where)})" for name, voice in self.voices.items()]
+        """Who is heard, with which weights and by which methods, in a sentence's part."""
+        named = {
+            name: f"{name} ({voice.weight:g}{_where_in_words(voice.where)})" for name, voice in self.voices.items()
+        }
+        parts = [named[name] for name in (FIRST, *self.averaged)]
         mean = "probabilities" if self.mean == "probabilities" else "log-probabilities"
         confidence = ", each weighed by exp(−entropy) token by token" if self.by_confidence else ""
-        return f"the mean of the {mean} of {', '.join(parts)}{confidence}"
+        first = f"the mean of the {mean} of {', '.join(parts)}{confidence}" if self.averaged else parts[0]
+        added = [f"{named[name]} by {(other.distil or {})['method']}" for name, other in self.added.items()]
+        return "; added to it the losses of ".join([first, *([", ".join(added)] if added else [])])
 
 
 def _fits(where: dict[str, Any], fields: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from understudy.errors import RunError
 from understudy.models.output import VocabularyOutput
 from understudy.recipe import TeachersConfig
-from understudy.teachers.signals import Mean, Teacher
+from understudy.teachers.signals import Mean, Teacher, TopK
 from understudy.types import Batch, Example, Gives
 
 Shares = Callable[[Sequence[str]], Tensor]
@@ -22,7 +22,7 @@ class Ensemble:
     """A teacher that is the mean of several; all of them read the same tokens.
 
     Args:
-        teachers: T teachers that give hidden states under a head.
+        teachers: T teachers that give hidden states under a head, or their likeliest tokens with a tail.
         shares: what each counts on a row.
         mean: of probabilities (Σ w·p) or of log-probabilities (Σ w·log p, scaled to add up to 1).
         by_confidence: weigh each on each token by exp(−H), H its entropy at temperature 1, too.
@@ -44,8 +44,11 @@ class Ensemble:
 
     @property
     def gives(self) -> Gives:
-        """Log-probabilities of every token: a mean has no states."""
-        return self.can_give
+        """What each of them gives, but no states: a mean has none."""
+        gives = self.can_give
+        for teacher in self.teachers:
+            gives &= teacher.gives
+        return gives
 
     @property
     def model(self) -> Any:
@@ -56,15 +59,34 @@ class Ensemble:
         """What they say of the target tokens of a batch; whoever is heard on none of its rows is not asked."""
         shares = self.shares(batch["ids"])
         heard = shares.any(0).nonzero()[:, 0].tolist()
-        outputs = [self._output(n, batch) for n in heard]
+        counts = batch["heard"] if "heard" in batch else torch.ones(len(shares), dtype=torch.bool)
+        outputs = [self._output(n, {**batch, "heard": counts & (shares[:, n] > 0)}) for n in heard]
         lengths = outputs[0].lengths
         by_token = shares[:, heard].repeat_interleave(torch.tensor(lengths), dim=0)
-        return Mean(outputs, by_token.to(outputs[0].device), self.mean, self.by_confidence)
+        device = outputs[0].target_ids.device
+        partial = Gives.EVERY_COLUMN not in self.gives
+        return Mean(outputs, by_token.to(device), self.mean, self.by_confidence, partial)
 
-    def _output(self, number: int, batch: Batch) -> VocabularyOutput:
+    def _output(self, number: int, batch: Batch) -> VocabularyOutput | TopK:
         signal = self.teachers[number].signal(batch)
-        assert isinstance(signal, VocabularyOutput), "the gate lets pass only teachers that give states"
+        assert isinstance(signal, VocabularyOutput | TopK), "the gate lets pass no other teachers"
         return signal
+
+
+def shares_of_parts(shares: Shares, parts: Sequence[Sequence[int]]) -> Shares:
+    """What each part counts on the rows: what its teachers count together, `[B, P]`."""
+    return lambda ids: torch.stack([shares(ids)[:, list(part)].sum(-1) for part in parts], -1)
+
+
+def shares_within(shares: Shares, part: Sequence[int]) -> Shares:
+    """What each teacher of a part counts there; on rows of other parts, which weigh nothing, as on its own rows."""
+
+    def within(ids: Sequence[str]) -> Tensor:
+        own = shares(ids)[:, list(part)]
+        silent = own.sum(-1, keepdim=True) == 0
+        return torch.where(silent, own.sum(0), own)
+
+    return within
 
 
 def shares_of(config: TeachersConfig, examples: Sequence[Example]) -> Shares:

@@ -2,12 +2,13 @@
 
 A signal is one of these, from the strongest to the weakest: states with their head (`models.output.Output`), from
 which all else follows; log-probabilities of every column; those of the likeliest columns, and what the rest has; a
-sample of the columns, right on average. The mean of several teachers is as strong as log-probabilities.
+sample of the columns, right on average. The mean of several teachers is as strong as log-probabilities, or as the
+likeliest columns where one of them tells no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from understudy.losses.averaged import Averaged
+from understudy.losses.partial_mean import partial_mean
 from understudy.losses.sources import LogProbabilities, SampledProbabilities, TopKProbabilities
 from understudy.models.output import Output, VocabularyOutput
 from understudy.types import Batch, Gives
@@ -103,19 +105,22 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Mean:
-    """What several teachers of one vocabulary say together (`losses.sources.Averaged`).
+    """What several teachers of one vocabulary say together (`losses.averaged`; `losses.partial_mean` where some tell of
+    their likeliest tokens alone).
 
     Attributes:
         outputs: of each teacher, over the same target tokens.
         shares: `[N, T]` what each counts on a token.
         mean: of probabilities or of log-probabilities.
         by_confidence: whether exp(−H) weighs them too.
+        partial: whether one of the teachers, heard here or not, tells of its likeliest tokens alone.
     """
 
-    outputs: Sequence[VocabularyOutput]
+    outputs: Sequence[VocabularyOutput | TopK]
     shares: Tensor
     mean: Literal["probabilities", "log_probabilities"] = "probabilities"
     by_confidence: bool = False
+    partial: bool = False
 
     @property
     def target_ids(self) -> Tensor:
@@ -128,12 +133,30 @@ class Mean:
         return self.outputs[0].lengths
 
     @property
-    def states(self) -> Averaged:
+    def states(self) -> Averaged | TopKProbabilities:
         """What stands in a pass where a head stands."""
-        return Averaged([output.states for output in self.outputs], self.shares, self.mean, self.by_confidence)
+        if not self.partial:
+            whole = [output.states for output in self.outputs if isinstance(output, VocabularyOutput)]
+            return Averaged(whole, self.shares, self.mean, self.by_confidence)
+        assert self.mean == "probabilities", "the gate lets pass no other mean of a few tokens"
+        assert not self.by_confidence, "the gate lets pass no entropy of a few tokens"
+        return partial_mean([output.states for output in self.outputs], self.shares)
 
 
 Signal = Output | Logps | TopK | Sampled | Mean
+
+
+@dataclass(frozen=True)
+class Several:
+    """What teachers say whose losses are added: no side of one pass, but a signal for each part of a sum.
+
+    Attributes:
+        signals: by part; None: nobody of it is heard on a row of the batch, so nobody was asked.
+        shares: `[B, P]` what each part counts on a row; those of a row add up to 1.
+    """
+
+    signals: Mapping[str, Signal | None]
+    shares: Tensor
 
 
 class Teacher(Protocol):

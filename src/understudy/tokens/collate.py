@@ -12,8 +12,8 @@ An encoder–decoder reads p0 p1 p2 with its tokenizer; `decoder_input_ids` are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,28 @@ from understudy.tokens.align import CrossTokenizer, RowAlignment
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.types import Alignment, Batch, Example, Tokens
+from understudy.types import Alignment, Batch, Example, TeacherTokens, Tokens
+
+
+@dataclass(frozen=True)
+class TeacherSide:
+    """What turns examples into a teacher's tokens, and what lies between these and the student's.
+
+    Attributes:
+        tokenizer: the teacher's.
+        cross_tokenizer: between the two tokenizers, where its method needs answers to be aligned.
+    """
+
+    tokenizer: ExampleTokenizer
+    cross_tokenizer: CrossTokenizer | None = None
+
+
+@dataclass(frozen=True)
+class TeacherRow:
+    """One row as a teacher reads it, and which of its answer tokens belong to which of the student's."""
+
+    tokens: TokenizedExample
+    alignment: RowAlignment | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +53,7 @@ class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
-    theirs, with its weight in the loss, and whether they use the teacher.
+    theirs, with its weight in the loss, and whether they use the teacher. `others` are further teachers by name.
     """
 
     id: str
@@ -43,6 +64,7 @@ class EncodedRow:
     task: str = ""
     weight: float = 1.0
     use_teacher: bool = True
+    others: Mapping[str, TeacherRow] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -50,9 +72,15 @@ class EncodedRow:
         return (self,)
 
     @property
+    def sides(self) -> tuple[TokenizedExample, ...]:
+        """What each model reads, the student first."""
+        others = (row.tokens for row in self.others.values())
+        return (self.student, *([self.teacher] if self.teacher else []), *others)
+
+    @property
     def length(self) -> int:
-        """Tokens of the longer side, prompt and answer."""
-        return max(len(side.ids) for side in (self.student, self.teacher) if side)
+        """Tokens of the longest side, prompt and answer."""
+        return max(len(side.ids) for side in self.sides)
 
 
 def encode_rows(
@@ -60,6 +88,7 @@ def encode_rows(
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
     cross_tokenizer: CrossTokenizer | None = None,
+    others: Mapping[str, TeacherSide] | None = None,
 ) -> list[EncodedRow]:
     """Encode examples, and align them where two vocabularies meet, once, before training.
 
@@ -68,6 +97,7 @@ def encode_rows(
         student: the student's tokenizer.
         teacher: the teacher's, where the method needs its logits or states.
         cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
+        others: further teachers that read tokens of their own, by name.
 
     Raises:
         DataError: a teacher wrote all answers, and the student can give none of them.
@@ -78,7 +108,7 @@ def encode_rows(
         if example.origin == "teacher" and not student.can_learn(example):
             student.add_note("the teacher's answers that the student cannot give: left out")
         else:
-            rows.append(encode_row(example, student, teacher, cross_tokenizer))
+            rows.append(encode_row(example, student, teacher, cross_tokenizer, others))
     if examples and not rows:
         raise DataError(
             "the student can give none of the teacher's answers: not one stands in its context",
@@ -92,21 +122,34 @@ def encode_row(
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
     cross_tokenizer: CrossTokenizer | None = None,
+    others: Mapping[str, TeacherSide] | None = None,
     *,
     num_forced_chars: int = 0,
 ) -> EncodedRow:
     """One row of `encode_rows`; an answer whose first `num_forced_chars` characters are forced is not aligned."""
-    token_ends = cross_tokenizer is not None and cross_tokenizer.kind != "start" and not num_forced_chars
-    student_tokens = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
-    teacher_tokens = (
-        teacher.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars) if teacher else None
+    further = others or {}
+    between = [cross_tokenizer, *(side.cross_tokenizer for side in further.values())]
+    token_ends = any(cross is not None and cross.kind != "start" for cross in between) and not num_forced_chars
+    tokens = student.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+
+    def read(side: TeacherSide) -> TeacherRow:
+        own = side.tokenizer.encode(example, token_ends=token_ends, num_forced_chars=num_forced_chars)
+        if side.cross_tokenizer is None:
+            return TeacherRow(own)
+        if num_forced_chars:
+            lengths = len(tokens.learned_ids), len(own.learned_ids)
+            return TeacherRow(own, side.cross_tokenizer.without_partners(*lengths))
+        return TeacherRow(own, side.cross_tokenizer.align(tokens, own, answer_text(example)))
+
+    first = read(TeacherSide(teacher, cross_tokenizer)) if teacher else None
+    return EncodedRow(
+        example.id,
+        tokens,
+        first and first.tokens,
+        example.origin == "gold",
+        first and first.alignment,
+        others={name: read(side) for name, side in further.items()},
     )
-    aligned = None
-    if cross_tokenizer and teacher_tokens and num_forced_chars:
-        aligned = cross_tokenizer.without_partners(len(student_tokens.learned_ids), len(teacher_tokens.learned_ids))
-    elif cross_tokenizer and teacher_tokens:
-        aligned = cross_tokenizer.align(student_tokens, teacher_tokens, answer_text(example))
-    return EncodedRow(example.id, student_tokens, teacher_tokens, example.origin == "gold", aligned)
 
 
 @dataclass(frozen=True)
@@ -122,6 +165,19 @@ class ExampleRows:
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How a further teacher's rows are padded.
+
+    Attributes:
+        pad: its pad id.
+        same_targets: whether its method compares position by position, so that both must learn the same ids.
+    """
+
+    pad: int
+    same_targets: bool
+
+
+@dataclass(frozen=True)
 class Collator:
     """Pads rows into a `Batch`; the teacher's tokens are the student's own object where both read the same ids.
 
@@ -129,11 +185,13 @@ class Collator:
         student_pad: pad id of the student.
         teacher_pad: pad id of the teacher; None without a teacher.
         same_targets: whether the method compares position by position, so that both must learn the same ids.
+        others: the same of further teachers, by name.
     """
 
     student_pad: int
     teacher_pad: int | None = None
     same_targets: bool = True
+    others: Mapping[str, Padding] = field(default_factory=dict)
 
     def __call__(self, items: Sequence[EncodedRow | ExampleRows]) -> Batch:
         """Pad rows, and the rows of groups, on the right.
@@ -154,26 +212,38 @@ class Collator:
             batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
         if self.teacher_pad is None:
             return batch
-        teacher_rows = [row.teacher for row in rows]
-        assert all(teacher_rows), "rows were encoded without a teacher"
-        aligned = [row.alignment for row in rows if row.alignment is not None]
-        if len(aligned) == len(rows):
-            lengths = [[len(side.learned_ids) for side in sides if side] for sides in _both(rows)]
-            batch["alignment"] = _alignment(aligned, *lengths)
-        if all(row.teacher is not None and row.teacher.reads_as(row.student) for row in rows):
-            batch["teacher"] = student
-            return batch
-        batch["teacher"] = _tokens([side for side in teacher_rows if side is not None], self.teacher_pad)
-        if self.same_targets and not torch.equal(student["target_ids"], batch["teacher"]["target_ids"]):
-            raise ModelError(
-                "teacher and student cut the same answer into different tokens, though their vocabularies agree",
-                hint="give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma",
-            )
+        first = [TeacherRow(row.teacher, row.alignment) for row in rows if row.teacher is not None]
+        assert len(first) == len(rows), "rows were encoded without a teacher"
+        read = _read(first, rows, student, Padding(self.teacher_pad, self.same_targets))
+        batch["teacher"] = read["tokens"]
+        if "alignment" in read:
+            batch["alignment"] = read["alignment"]
+        if self.others:
+            batch["others"] = {
+                name: _read([row.others[name] for row in rows], rows, student, padding)
+                for name, padding in self.others.items()
+            }
         return batch
 
 
-def _both(rows: Sequence[EncodedRow]) -> tuple[list[TokenizedExample], list[TokenizedExample | None]]:
-    return [row.student for row in rows], [row.teacher for row in rows]
+def _read(read: Sequence[TeacherRow], rows: Sequence[EncodedRow], student: Tokens, padding: Padding) -> TeacherTokens:
+    """What a teacher reads of a batch, padded.
+
+    Raises:
+        ModelError: see `Collator.__call__`.
+    """
+    same = all(own.tokens.reads_as(row.student) for own, row in zip(read, rows, strict=True))
+    side: TeacherTokens = {"tokens": student if same else _tokens([own.tokens for own in read], padding.pad)}
+    aligned = [own.alignment for own in read if own.alignment is not None]
+    if len(aligned) == len(rows):
+        lengths = [len(row.student.learned_ids) for row in rows], [len(own.tokens.learned_ids) for own in read]
+        side["alignment"] = _alignment(aligned, *lengths)
+    if padding.same_targets and not same and not torch.equal(student["target_ids"], side["tokens"]["target_ids"]):
+        raise ModelError(
+            "teacher and student cut the same answer into different tokens, though their vocabularies agree",
+            hint="give both the same chat_template in the recipe, or use method: dskd_v2 or dskd_cma",
+        )
+    return side
 
 
 def _alignment(rows: Sequence[RowAlignment], student: list[int], teacher: list[int]) -> Alignment:

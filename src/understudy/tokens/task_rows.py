@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from understudy.data.tasks import COUNTERFACTUAL, TaskRow
 from understudy.errors import DataError
 from understudy.tokens.align import CrossTokenizer
-from understudy.tokens.collate import EncodedRow, ExampleRows, ExampleTokenizer, encode_row
+from understudy.tokens.collate import EncodedRow, ExampleRows, ExampleTokenizer, TeacherSide, encode_row
 
 
 def encode_groups(
@@ -16,6 +17,7 @@ def encode_groups(
     student: ExampleTokenizer,
     teacher: ExampleTokenizer | None = None,
     cross_tokenizer: CrossTokenizer | None = None,
+    others: Mapping[str, TeacherSide] | None = None,
 ) -> list[ExampleRows]:
     """Encode the texts of examples; what has no token to learn is left out and counted in the tokenizer's notes.
 
@@ -24,14 +26,15 @@ def encode_groups(
         student: the student's tokenizer.
         teacher: the teacher's, where the method needs its logits or states; it reads the same texts.
         cross_tokenizer: between the two tokenizers, where the method needs answers to be aligned.
+        others: further teachers that read tokens of their own, by name.
 
     Raises:
         DataError: nothing is left to learn.
     """
     example_rows = []
     for group in groups:
-        rows = [_encoded(row, student, teacher, cross_tokenizer) for row in group]
-        learnable = tuple(row for row in rows if all(side.learned_ids for side in (row.student, row.teacher) if side))
+        rows = [_encoded(row, student, teacher, cross_tokenizer, others) for row in group]
+        learnable = tuple(row for row in rows if all(side.learned_ids for side in row.sides))
         for _ in range(len(rows) - len(learnable)):
             student.add_note("texts left out: what is given fills max_answer_tokens")
         if learnable:
@@ -43,8 +46,6 @@ def encode_groups(
     return example_rows
 
 
-def _encoded(
-    row: TaskRow, student: ExampleTokenizer, teacher: ExampleTokenizer | None, cross_tokenizer: CrossTokenizer | None
-) -> EncodedRow:
-    encoded = encode_row(row.example, student, teacher, cross_tokenizer, num_forced_chars=row.num_forced_chars)
+def _encoded(row: TaskRow, student: ExampleTokenizer, *sides: Any) -> EncodedRow:
+    encoded = encode_row(row.example, student, *sides, num_forced_chars=row.num_forced_chars)
     return dataclasses.replace(encoded, task=row.task, weight=row.weight, use_teacher=row.task != COUNTERFACTUAL)

@@ -12,7 +12,7 @@ from torch import nn
 from understudy.errors import RunError
 from understudy.models.forward import forward
 from understudy.models.head import base_model
-from understudy.teachers.signals import Signal
+from understudy.teachers.signals import Several, Signal
 from understudy.training.objectives.base import Objective, Result
 from understudy.types import Batch
 
@@ -35,7 +35,7 @@ class DistillationModule(nn.Module):
         self.student = student
         self.objective = objective
 
-    def forward(self, batch: Batch, signal: Signal | None = None) -> Result:
+    def forward(self, batch: Batch, signal: Signal | Several | None = None) -> Result:
         """One pass: the sum of the losses over the target tokens of this batch, term by term."""
         tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         output = forward(self.student, tokens, embeddings=self.objective.embeddings)

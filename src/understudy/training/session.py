@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,53 @@ from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, OtherTeacherConfig, Recipe, TrainConfig
+from understudy.recipe.teachers import FIRST
 from understudy.records import TrainingFigures, TrainingNotes
 from understudy.teachers.cache.cached import CachedTeacher, open_cached
-from understudy.teachers.ensemble import Ensemble, Shares
+from understudy.teachers.ensemble import Ensemble, Shares, shares_of_parts, shares_within
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.remote import RemoteTeacher
 from understudy.teachers.signals import Teacher
+from understudy.teachers.summed import SummedTeachers
 from understudy.tokens.align import CrossTokenizer
-from understudy.tokens.collate import Collator, EncodedRow, ExampleRows, ExampleTokenizer, move, short_inputs
+from understudy.tokens.collate import (
+    Collator,
+    EncodedRow,
+    ExampleRows,
+    ExampleTokenizer,
+    Padding,
+    TeacherSide,
+    move,
+    short_inputs,
+)
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.base import Objective
+from understudy.training.objectives.summed import SummedObjective
 from understudy.training.remote import remote_teacher
 from understudy.training.rows import ListedRows
 from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
 from understudy.types import Example, Gives
+
+MakeObjective = Callable[[Any, Any, CrossTokenizer | None], Objective]
+Align = Callable[[Template, Template], CrossTokenizer | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a further teacher is read whose loss is added.
+
+    Attributes:
+        method: by which it is read.
+        objective: of the student's model, the teacher's and what lies between their tokenizers.
+        align: what lies between two tokenizers; None where nothing has to be aligned.
+    """
+
+    method: MethodConfig
+    objective: MakeObjective
+    align: Align
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +75,22 @@ class TrainingJob:
 
     Attributes:
         num_examples: how many examples it comes from.
-        encode: rows for a student, and for a teacher with what lies between their tokenizers, where there is one.
+        encode: rows for a student, and for a teacher with what lies between their tokenizers, where there is one; last
+            the sides of further teachers, by name.
         objective: of the student's model, the teacher's and what lies between; the last two may be None.
         method: by which a teacher is read; None where none is.
         align: what lies between two tokenizers; None where nothing has to be aligned.
         dev_score: of a tokenizer and the development rows; None: nothing is scored on the way.
+        others: how further teachers are read whose losses are added, by name.
     """
 
     num_examples: int
-    encode: Callable[
-        [ExampleTokenizer, ExampleTokenizer | None, CrossTokenizer | None], Sequence[EncodedRow | ExampleRows]
-    ]
-    objective: Callable[[Any, Any, CrossTokenizer | None], Objective]
+    encode: Callable[..., Sequence[EncodedRow | ExampleRows]]
+    objective: MakeObjective
     method: MethodConfig | None = None
-    align: Callable[[Template, Template], CrossTokenizer | None] | None = None
+    align: Align | None = None
     dev_score: Callable[[ExampleTokenizer, Sequence[Example]], DevScore] | None = None
+    others: Mapping[str, Reading] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,20 +149,26 @@ def train_model(
     tokenizer = load_example_tokenizer(session.config, recipe.data, weights=session.weights)
     template = tokenizer.template
     teacher, teacher_tokenizer, cross_tokenizer = None, None, None
+    added: dict[str, AddedTeacher] = {}
     if job.method is not None:
         teacher, teacher_tokenizer = teacher_of(
             recipe, device, teacher_weights, job.method, teacher_cache, shares, account=account
         )
         cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
+        added = {name: added_teacher(recipe, name, how, template, device) for name, how in job.others.items()}
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
-    rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer)
+    sides = [{name: other.side for name, other in added.items()}] if added else []
+    rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer, *sides)
     objective = job.objective(model, teacher.model if teacher else None, cross_tokenizer)
+    if teacher is not None and shares is not None and added:
+        objective = SummedObjective({FIRST: objective, **{name: o.objective(model) for name, o in added.items()}})
+        teacher = summed_teachers(recipe, teacher, {name: other.teacher for name, other in added.items()}, shares)
     module = DistillationModule(model, objective.to(device))
     figures, saves = fit(
         session,
         module,
         rows,
-        collator(template, teacher_tokenizer, job.method),
+        collator(template, teacher_tokenizer, job.method, {name: other.padding for name, other in added.items()}),
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
         autocast=autocast,
@@ -147,7 +184,7 @@ def fit(
     rows: Sequence[EncodedRow | ExampleRows],
     collator: Collator,
     *,
-    teacher: Teacher | None = None,
+    teacher: Teacher | SummedTeachers | None = None,
     dev_score: DevScore | None = None,
     autocast: bool = False,
 ) -> tuple[TrainingFigures, bool]:
@@ -178,7 +215,7 @@ def fit(
         collator,
         teacher=teacher,
         dev_score=dev_score,
-        objective_learning_rate=recipe.distil.objective_learning_rate,
+        objective_learning_rate=recipe.objective_learning_rate,
         progress=session.progress,
     )
     checkpoint = last_checkpoint(folder)
@@ -216,21 +253,71 @@ def teacher_of(
         account: what the budget of a teacher on a server is for.
     """
     first, tokenizer = _own_teacher(recipe, device, weights, method, cache, account)
-    if shares is None:
-        return first, tokenizer
     config = recipe.teachers
-    assert config is not None, "shares of no teachers"
-    others = [_other_teacher(other, device, method) for other in config.others.values()]
-    ensemble = Ensemble([first, *others], shares, mean=config.mean, by_confidence=config.by_confidence)
+    if shares is None or config is None or not config.averaged:
+        return first, tokenizer
+    others = [_other_teacher(other, device, method) for other in config.averaged.values()]
+    within = shares_within(shares, config.parts[FIRST])
+    ensemble = Ensemble([first, *others], within, mean=config.mean, by_confidence=config.by_confidence)
     return ensemble, tokenizer
 
 
 def _other_teacher(
     config: OtherTeacherConfig, device: torch.device, method: MethodConfig
 ) -> LocalTeacher | CachedTeacher:
+    embeddings = Gives.EMBEDDINGS in method.reads
     if config.cache is not None:
-        return open_cached(Path(config.cache).expanduser(), device, method.temperature)
-    return LocalTeacher(load_model(config.loaded_as, device))
+        return open_cached(Path(config.cache).expanduser(), device, method.temperature, embeddings=embeddings)
+    return LocalTeacher(load_model(config.loaded_as, device), embeddings=embeddings)
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedTeacher:
+    """A further teacher whose loss is added, ready to be heard.
+
+    Attributes:
+        teacher: gives the signal.
+        side: turns examples into its tokens.
+        reading: how it is read.
+    """
+
+    teacher: LocalTeacher | CachedTeacher
+    side: TeacherSide
+    reading: Reading
+
+    @property
+    def padding(self) -> Padding:
+        """How its rows are padded."""
+        pad: Any = self.side.tokenizer.template.tokenizer.pad_token_id
+        return Padding(pad, self.reading.method.one_vocabulary)
+
+    def objective(self, student: Any) -> Objective:
+        """The part of the sum that is its own."""
+        return self.reading.objective(student, self.teacher.model, self.side.cross_tokenizer)
+
+
+def added_teacher(recipe: Recipe, name: str, reading: Reading, student: Template, device: torch.device) -> AddedTeacher:
+    """One of `recipe.teachers.added`, loaded or read from disk, with its own tokenizer.
+
+    Args:
+        recipe: of the run.
+        name: of the teacher.
+        reading: how it is read.
+        student: the student's tokenizer.
+        device: where models go.
+    """
+    assert recipe.teachers is not None, "nobody is added to no teachers"
+    config = recipe.teachers.added[name]
+    tokenizer = load_example_tokenizer(config.loaded_as, recipe.data)
+    side = TeacherSide(tokenizer, reading.align(student, tokenizer.template))
+    return AddedTeacher(_other_teacher(config, device, reading.method), side, reading)
+
+
+def summed_teachers(recipe: Recipe, first: Teacher, added: Mapping[str, Teacher], shares: Shares) -> SummedTeachers:
+    """All teachers of a recipe whose losses are added, the first with its mean."""
+    assert recipe.teachers is not None, "shares of no teachers"
+    parts = recipe.teachers.parts
+    return SummedTeachers({FIRST: first, **added}, shares_of_parts(shares, list(parts.values())))
 
 
 def _own_teacher(
@@ -261,11 +348,16 @@ def trainable(
     return model, full and dtype == torch.bfloat16
 
 
-def collator(template: Template, teacher: ExampleTokenizer | None, method: MethodConfig | None) -> Collator:
-    """What pads the rows for a student and, where there is one, its teacher."""
+def collator(
+    template: Template,
+    teacher: ExampleTokenizer | None,
+    method: MethodConfig | None,
+    others: Mapping[str, Padding] | None = None,
+) -> Collator:
+    """What pads the rows for a student and, where there is one, its teacher; for further teachers too."""
     pad: Any = template.tokenizer.pad_token_id
     teacher_pad: Any = teacher.template.tokenizer.pad_token_id if teacher else None
-    return Collator(pad, teacher_pad, same_targets=method is not None and method.one_vocabulary)
+    return Collator(pad, teacher_pad, method is not None and method.one_vocabulary, others or {})
 
 
 def num_processes() -> int:

@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from understudy.errors import RunError, listed
 from understudy.files import write_jsonl
 from understudy.teachers.signals import Teacher
+from understudy.teachers.summed import SummedTeachers
 from understudy.tokens.collate import Collator, move
 from understudy.training.checkpoints import mark_whole, writing
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
@@ -55,7 +56,7 @@ class DistillationTrainer(Trainer):
         rows: RowSource,
         collator: Collator,
         *,
-        teacher: Teacher | None = None,
+        teacher: Teacher | SummedTeachers | None = None,
         dev_score: DevScore | None = None,
         objective_learning_rate: float | None = None,
         progress: Progress | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 from understudy.caching import cache_targets
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import stage_of
-from understudy.pipeline.stages.context import Context, cache_folder, teacher_weights
+from understudy.pipeline.stages.context import Context, cache_folder, rows_of, teacher_weights
 from understudy.pipeline.stages.training import job_of
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
@@ -17,7 +17,9 @@ from understudy.run import Run
 from understudy.teachers.cache.identity import FILE, check_identity, stored_format, teacher_identity, write_identity
 from understudy.teachers.cache.store import Index, is_whole, repair
 from understudy.teachers.cache.write import Row, fill, rows_to_read, time_costs
+from understudy.teachers.ensemble import shares_of
 from understudy.teachers.local import LocalTeacher
+from understudy.tokens.collate import EncodedRow
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 
 
@@ -82,4 +84,13 @@ def training_rows(context: Context, teacher: ExampleTokenizer, pad_id: int) -> l
         student = load_example_tokenizer(recipe.student, recipe.data)
         job = job_of(own, recipe.arm(name))
         rows += [row for item in job.encode(student, teacher, None) for row in item.rows]
-    return rows_to_read(rows, pad_id)
+    return rows_to_read(_heard(context, rows), pad_id)
+
+
+def _heard(context: Context, rows: list[EncodedRow]) -> list[EncodedRow]:
+    """The rows on which `teacher` counts among several."""
+    teachers, run = context.run_recipe.teachers, context.run
+    if teachers is None:
+        return rows
+    shares = shares_of(teachers, [*rows_of(run, "train"), *rows_of(run, "unlabelled")])([row.id for row in rows])
+    return [row for row, own in zip(rows, shares[:, 0].tolist(), strict=True) if own > 0]

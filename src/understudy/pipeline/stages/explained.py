@@ -28,7 +28,7 @@ from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.kinds import reads_texts, stage_of
 from understudy.pipeline.knowledge_report import STAGE
 from understudy.pipeline.stages.context import Context, Counter, held_out, rows_of, student_weights
-from understudy.pipeline.stages.jobs import gold_job, run_job
+from understudy.pipeline.stages.jobs import gold_job, readings_of, run_job
 from understudy.recipe import Recipe, TaskConfig
 from understudy.recipe.knowledge import OF_DATA
 from understudy.records import FigureLine, PredictionNotes, TrainingNotes
@@ -78,6 +78,7 @@ def explained_job(context: Context) -> TrainingJob:
         method=recipe.distil if tasks.logits else None,
         align=functools.partial(build.cross_tokenizer, recipe.distil) if tasks.logits else None,
         dev_score=dev_score,
+        others=readings_of(recipe) if tasks.logits else {},
     )
 
 

@@ -15,7 +15,7 @@ from understudy.run import Run
 from understudy.teachers.ensemble import shares_of
 from understudy.tokens.collate import encode_rows
 from understudy.training.schedule import train_schedule
-from understudy.training.session import Session, TrainingJob, num_processes, train_model
+from understudy.training.session import Reading, Session, TrainingJob, num_processes, train_model
 from understudy.types import Example
 
 
@@ -38,7 +38,19 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         method=recipe.distil,
         align=functools.partial(build.cross_tokenizer, recipe.distil),
         dev_score=_dev_score(recipe),
+        others=readings_of(recipe),
     )
+
+
+def readings_of(recipe: Recipe) -> dict[str, Reading]:
+    """How the further teachers of a recipe are read whose losses are added."""
+    methods = recipe.teachers.methods(recipe.distil) if recipe.teachers else {}
+    return {
+        name: Reading(
+            method, functools.partial(build.objective, method), functools.partial(build.cross_tokenizer, method)
+        )
+        for name, method in methods.items()
+    }
 
 
 def _dev_score(recipe: Recipe) -> Any:

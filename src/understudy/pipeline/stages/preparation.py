@@ -11,7 +11,7 @@ from typing import Any
 from understudy import build
 from understudy.caching import cached_gives, check_cache, check_served
 from understudy.data.load import load_splits
-from understudy.errors import DataError, ModelError, TooLong
+from understudy.errors import DataError, ModelError, TooLong, UnderstudyError
 from understudy.files import fingerprint_folder, write_json, write_jsonl
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.cut import check_shape
@@ -19,7 +19,7 @@ from understudy.models.load import head_columns, load_example_tokenizer, resolve
 from understudy.models.row_lengths import check_positions
 from understudy.pipeline.stages import served
 from understudy.pipeline.stages.context import ROLES, Context, as_row, rows_of
-from understudy.pipeline.stages.several_teachers import heard_together, other_teachers
+from understudy.pipeline.stages.several_teachers import heard_alone, heard_together, other_teachers
 from understudy.recipe import Recipe, TeacherConfig
 from understudy.recipe.own_arms import for_arm
 from understudy.records import DataNotes, ModelFolder, PairNotes
@@ -51,7 +51,11 @@ def data(context: Context, _: str) -> DataNotes:
 
 def tokenizers_of(recipe: Recipe) -> list[ExampleTokenizer]:
     """One for each model that reads the rows: those of the run, and of arms that differ in their student."""
-    models = [recipe.teacher, *(variant.student for variant in variants_of(recipe))]
+    added = recipe.teachers.added.values() if recipe.teachers else ()
+    models = [
+        *(recipe.teacher, *(other.loaded_as for other in added)),
+        *(variant.student for variant in variants_of(recipe)),
+    ]
     distinct = [model for n, model in enumerate(models) if model is not None and model not in models[:n]]
     return [load_example_tokenizer(model, recipe.data) for model in distinct]
 
@@ -119,6 +123,8 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
     check_rows(recipe, rows, student, teacher)
     warnings = check_positions(recipe, rows, student, teacher)
+    if teacher and recipe.teachers and build.learns_from_signal(recipe):
+        warnings += [line for name in recipe.teachers.added for line in check_added(recipe, name, rows, student)]
     for tokenizer in (student, teacher):
         if tokenizer:
             tokenizer.template.notes += control_notes(tokenizer.template, itertools.chain(*rows.values()))
@@ -140,6 +146,31 @@ def _gives(teacher: TeacherConfig) -> Gives:
             hint="name the tokenizer of the model that is served",
         )
     return RemoteTeacher.can_give
+
+
+def check_added(
+    recipe: Recipe, name: str, rows: Mapping[str, Sequence[Example]], student: ExampleTokenizer
+) -> list[str]:
+    """Check a teacher whose loss is added as if it were the only one.
+
+    Returns:
+        What can be run, and should be known before it is.
+
+    Raises:
+        UnderstudyError: as `check_variant`; the message begins with its name.
+    """
+    try:
+        alone, gives = heard_alone(recipe, name)
+        teacher = load_example_tokenizer(alone.local_teacher, recipe.data)
+        columns = head_columns(recipe.student), head_columns(alone.local_teacher)
+        build.check_embeddings("teacher", teacher.template, columns[1])
+        check_cache(alone, teacher.template)
+        build.check_pair(alone, student.template, teacher.template, columns, gives=cached_gives(alone, gives))
+        check_rows(alone, rows, student, teacher)
+        return [f"{name}: {line}" for line in check_positions(alone, rows, student, teacher)]
+    except UnderstudyError as error:
+        error.message = f"teachers.others.{name}: {error.message}"
+        raise
 
 
 def check_rows(

@@ -1,4 +1,4 @@
-"""The gate of several teachers: one vocabulary, states of each, and a teacher for every row."""
+"""The gate of several teachers: what each gives and reads, and a teacher for every row."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from understudy.errors import ConfigError, VocabularyMismatch
 from understudy.files import read_json
 from understudy.models.architecture import kind_at
 from understudy.models.load import load_template, resolve
-from understudy.recipe import OtherTeacherConfig, Recipe
-from understudy.teachers.cache.formats import StatesFormat
+from understudy.recipe import KdConfig, OtherTeacherConfig, Recipe
+from understudy.recipe.teacher import CacheConfig
+from understudy.recipe.teachers import FIRST
+from understudy.teachers.cache.cached import check_temperature
 from understudy.teachers.cache.identity import FILE, stored_format, tokenizer_identity
 from understudy.teachers.ensemble import Ensemble, shares_of
 from understudy.tokens.compatibility import compare_vocabularies
@@ -19,7 +21,7 @@ from understudy.types import Example, Gives
 
 
 def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequence[Example]], gives: Gives) -> Gives:
-    """What the teachers of a recipe give together; what the one gives where there is one.
+    """What `teacher` gives with those that are part of its mean; what it gives itself where nobody is.
 
     Args:
         recipe: of the run.
@@ -28,21 +30,72 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
         gives: what the recipe's own gives.
 
     Raises:
-        ConfigError: one of them gives no states.
+        ConfigError: one of them gives no distribution over a vocabulary, or less of it than this mean needs.
         VocabularyMismatch: one of them has another vocabulary.
         RunError: no teacher is heard on a row; it is named. Or a folder is no cache.
     """
     if recipe.teachers is None:
         return gives
-    if Gives.STATES not in gives:
-        raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
-    for name, other in recipe.teachers.others.items():
-        check = _check_cached if other.cache is not None else _check_model
-        check(f"teachers.others.{name}", other, teacher)
     _check_answers(recipe, rows)
     learned = [example for role in ("train", "unlabelled") for example in rows.get(role, ())]
     shares_of(recipe.teachers, learned)([example.id for example in learned])
+    if not recipe.teachers.averaged:
+        return gives
+    if teacher.candidates == "positions":
+        raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
+    each = {FIRST: gives}
+    for name, other in recipe.teachers.averaged.items():
+        check = _check_cached if other.cache is not None else _check_model
+        each[name] = check(recipe, f"teachers.others.{name}", other, teacher)
+    partial = [name for name, own in each.items() if Gives.EVERY_COLUMN not in own]
+    if partial:
+        _check_partial(recipe, partial[0])
+        return Gives.TOP_K
     return gives & Ensemble.can_give
+
+
+def _check_partial(recipe: Recipe, name: str) -> None:
+    """Refuse means, methods and temperatures where one teacher tells a part, wherever it stands."""
+    method, gives = recipe.distil, f"teachers: {name} gives its likeliest tokens and the mass of all others"
+    assert recipe.teachers is not None
+    if why := recipe.teachers.why_not("topk"):
+        raise ConfigError(f"{gives}, and {why}")
+    if method.method != KdConfig.model_fields["method"].default:
+        raise ConfigError(
+            f"{gives}; which tokens of the mean are the likeliest is not known, and distil.method {method.method} "
+            "needs to know",
+            hint="take distil.method: kd, or states of every teacher",
+        )
+    if method.temperature != 1:
+        raise ConfigError(
+            f"{gives} at temperature 1, where the mean is taken; what lies in its tail at {method.temperature:g} does "
+            "not follow",
+            hint="take distil.loss_temperature: 1, or states of every teacher",
+        )
+
+
+def heard_alone(recipe: Recipe, name: str) -> tuple[Recipe, Gives]:
+    """The recipe in which a teacher whose loss is added is the only one, and what that one gives.
+
+    Args:
+        recipe: of the run.
+        name: of `recipe.teachers.added`.
+
+    Raises:
+        RunError: its folder is no cache, or has not the temperature of its method.
+        VocabularyMismatch: its folder was written with another tokenizer.
+    """
+    assert recipe.teachers is not None
+    other, alone = recipe.teachers.added[name], recipe.taught_by(name)
+    teacher = alone.local_teacher
+    folder = cache_of(other)
+    if folder is None:
+        return alone, kind_at(teacher, resolve(teacher.model)).gives
+    targets = stored_format(folder)
+    _check_tokenizer(f"the cache {folder}", folder, load_template(teacher), "its tokenizer")
+    check_temperature(folder, targets, alone.distil.temperature)
+    cache = CacheConfig.model_validate({"targets": targets.kind})
+    return alone.model_copy(update={"teacher": teacher.model_copy(update={"cache": cache})}), targets.gives
 
 
 def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> None:
@@ -58,9 +111,10 @@ def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Non
         )
 
 
-def _check_model(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+def _check_model(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
     config = other.loaded_as
-    if Gives.STATES not in kind_at(config, resolve(config.model)).gives:
+    gives = kind_at(config, resolve(config.model)).gives
+    if Gives.STATES not in gives:
         raise ConfigError(f"{place} points at its answers: it has no distribution over a vocabulary")
     vocabularies = compare_vocabularies(load_template(config).tokenizer, teacher.tokenizer)
     if vocabularies.difference:
@@ -68,24 +122,30 @@ def _check_model(place: str, other: OtherTeacherConfig, teacher: Template) -> No
         raise VocabularyMismatch(
             f"{place} has another vocabulary than teacher: {own:,} and {first:,} tokens, {vocabularies.same:,} of them "
             "the same under the same id",
-            hint="teachers that are heard together need one vocabulary",
+            hint="a mean needs one vocabulary; with a method of its own (`distil`) the teacher's loss is added",
         )
+    return gives
 
 
-def _check_cached(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+def _check_cached(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
     folder = cache_of(other)
     assert folder is not None
-    if not isinstance(stored_format(folder), StatesFormat):
-        raise ConfigError(
-            f"{place}: the cache {folder} keeps a part of each distribution, and a mean needs the whole",
-            hint="write it with teacher.cache.targets: states",
-        )
-    bound, own = read_json(folder / FILE)["teacher"], tokenizer_identity(teacher)
+    assert recipe.teachers is not None
+    targets = stored_format(folder)
+    if why := recipe.teachers.why_not(targets.kind):
+        raise ConfigError(f"{place}: the cache {folder} keeps targets {targets.kind}: {why}")
+    _check_tokenizer(f"{place}: the cache {folder}", folder, teacher, "teacher")
+    check_temperature(folder, targets, 1.0)
+    return targets.gives
+
+
+def _check_tokenizer(place: str, folder: Path, template: Template, whose: str) -> None:
+    bound, own = read_json(folder / FILE)["teacher"], tokenizer_identity(template)
     other_than = [name for name in own if bound.get(name) != own[name]]
     if other_than:
         raise VocabularyMismatch(
-            f"{place}: the cache {folder} was written with another {' and '.join(other_than)} than teacher has",
-            hint="teachers that are heard together read the same tokens",
+            f"{place} was written with another {' and '.join(other_than)} than {whose} has",
+            hint="a cache is found by the tokens that its teacher read",
         )
 
 
@@ -96,8 +156,6 @@ def cache_of(other: OtherTeacherConfig) -> Path | None:
 
 def other_teachers(recipe: Recipe) -> set[Path]:
     """Folders and files of the further teachers; of a cache what it is bound to, for rows may come to it."""
-    others = recipe.teachers.others.values() if recipe.teachers else ()
-    return {
-        Path(resolve(other.model)) if other.model is not None else Path(other.cache or "").expanduser() / FILE
-        for other in others
-    }
+    others = list(recipe.teachers.others.values()) if recipe.teachers else []
+    models = {Path(resolve(name)) for other in others for name in (other.model, other.tokenizer) if name is not None}
+    return models | {folder / FILE for other in others if (folder := cache_of(other)) is not None}

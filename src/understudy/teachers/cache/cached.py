@@ -53,8 +53,16 @@ class CachedTeacher:
         """
         tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         lengths = tuple(tokens["target_mask"].sum(1).tolist())
-        keys = zip(batch["ids"], row_keys(batch), strict=True)
-        return self.decoded(np.concatenate([self._records(name, key) for name, key in keys]), batch, lengths)
+        heard = batch["heard"].tolist() if "heard" in batch else [True] * len(lengths)
+        keys = zip(batch["ids"], row_keys(batch), heard, strict=True)
+        found = [self._records(name, key) if counts else None for name, key, counts in keys]
+        # Where it has no weight a token of another row stands in: such rows need not be in the cache.
+        any_token = next(records[:1] for records in found if records is not None)
+        filled = [
+            np.repeat(any_token, length, axis=0) if records is None else records
+            for records, length in zip(found, lengths, strict=True)
+        ]
+        return self.decoded(np.concatenate(filled), batch, lengths)
 
     def decoded(self, records: Records, batch: Batch, lengths: tuple[int, ...]) -> Signal:
         """The signal that the records of a batch stand for."""
@@ -126,10 +134,19 @@ def open_cached(folder: Path, device: torch.device, temperature: float, *, embed
     targets = stored_format(folder)
     if isinstance(targets, StatesFormat):
         return CachedStates(folder, targets, load_bare(folder, device), embeddings=embeddings)
-    if temperature not in targets.temperatures:
+    check_temperature(folder, targets, temperature)
+    return CachedTeacher(folder, targets, temperature)
+
+
+def check_temperature(folder: Path, targets: TargetFormat, temperature: float) -> None:
+    """Refuse a cache that cannot be read at a temperature; hidden states can at any.
+
+    Raises:
+        RunError: it does not hold this temperature.
+    """
+    if not isinstance(targets, StatesFormat) and temperature not in targets.temperatures:
         held = ", ".join(f"{value:g}" for value in targets.temperatures)
         raise RunError(
             f"the cache {folder} holds targets at temperature {held}, and {temperature:g} is asked for",
             hint="set distil.loss_temperature to one that it holds, or write a cache with this one",
         )
-    return CachedTeacher(folder, targets, temperature)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -89,27 +89,35 @@ class _Head:
         gaps: `[N, K]` nats below the likeliest token of the row, at temperature 1.
         tails: for each τ `[N]` log-probability of all other tokens.
         entropies: for each τ `[N]`.
-        others: `[N, V]` e^(z/τ) of all other tokens at the last τ, up to a factor a row; 0 for the K tokens.
+        drawn: for each τ what `draw` gives of e^(z/τ) `[N, V]` of all other tokens, 0 for the K tokens; empty without.
     """
 
-    def __init__(self, logits: Tensor, count: int, temperatures: Sequence[float], *, entropies: bool = False) -> None:
+    def __init__(
+        self,
+        logits: Tensor,
+        count: int,
+        temperatures: Sequence[float],
+        draw: Callable[[int, Tensor], NDArray[np.int64]] | None = None,
+    ) -> None:
         top, ids = logits.topk(count, dim=-1)
         self.ids, order = ids.sort(dim=-1)
         peak = top[:, :1]
         self.gaps = (peak - top.gather(1, order)).clamp_(0.0, DEEPEST)
         shifted = logits.sub_(peak)
-        self.tails, self.entropies = [], []
-        for temperature in temperatures:
+        self.tails, self.entropies, self.drawn = [], [], []
+        for place, temperature in enumerate(temperatures):
             tempered = shifted if temperature == 1 else shifted / temperature
-            self.others = tempered.exp()
-            whole = self.others.sum(-1)
-            if entropies:
+            others = tempered.exp()
+            whole = others.sum(-1)
+            if draw is not None:
                 # Σ e^z z: 0 · −∞ of a column without probability is 0.
-                weighed = self.others.mul(tempered.masked_fill(self.others == 0, 0.0)).sum(-1)
+                weighed = others.mul(tempered.masked_fill(others == 0, 0.0)).sum(-1)
                 self.entropies.append(whole.log() - weighed / whole)
             # A sum over the others alone: 1 − Σ p_k would lose them where the K tokens have nearly everything.
-            rest = self.others.scatter_(1, ids, 0.0).sum(-1)
+            rest = others.scatter_(1, ids, 0.0).sum(-1)
             self.tails.append((rest / whole).log())
+            if draw is not None:
+                self.drawn.append(draw(place, others))
 
 
 def _chunks(states: HeadStates) -> Any:
@@ -226,10 +234,11 @@ def _with_tail(logits: NDArray[np.float64], tail: NDArray[np.float64]) -> NDArra
 class SampledFormat(TargetFormat):
     """The K likeliest tokens as they are, and a sample of the others that is right on average (arXiv 2503.16870).
 
-    `draws` tokens are drawn from the tail at the one temperature of the cache; each stands for 1/`draws` of its mass.
-    One is drawn from each of as many equal slices of that mass, which leaves the expectation as it is and makes the
-    variance smaller than that of independent draws. The head, the tail and the entropy H(p) are stored as `TopKFormat`
-    stores them, so with `bits` 32 the target is unbiased, and with fewer it is so of a rounded head.
+    `draws` tokens are drawn from the tail, anew for each temperature, whose tail has other proportions; each stands for
+    1/`draws` of its mass. One is drawn from each of as many equal slices of that mass, which leaves the expectation as
+    it is and makes the variance smaller than that of independent draws. The head, the tails and the entropies H(p) are
+    stored as `TopKFormat` stores them, so with `bits` 32 the target is unbiased, and with fewer it is so of a rounded
+    head. The likeliest tokens are the same at every temperature and stand there once.
 
     Attributes:
         count: K.
@@ -254,7 +263,12 @@ class SampledFormat(TargetFormat):
     @property
     def record_bytes(self) -> int:
         """See the base class."""
-        return self.head.record_bytes + -(-self._ids.num_bits // 8) + 4
+        return self.head.record_bytes + len(self.temperatures) * self._sample_bytes
+
+    @property
+    def _sample_bytes(self) -> int:
+        """Of what was drawn at one temperature, and of the entropy there."""
+        return -(-self._ids.num_bits // 8) + 4
 
     def describe(self) -> dict[str, Any]:
         """See the base class."""
@@ -263,19 +277,23 @@ class SampledFormat(TargetFormat):
     def encode(self, output: VocabularyOutput, seeds: Sequence[int]) -> Records:
         """See the base class."""
         sizes = zip(seeds, output.lengths, strict=True)
-        uniform = [np.random.default_rng(seed).random((length, self.draws)) for seed, length in sizes]
+        shapes = [(seed, (len(self.temperatures), length, self.draws)) for seed, length in sizes]
+        uniform = np.concatenate([np.random.default_rng(seed).random(shape) for seed, shape in shapes], axis=1)
         pieces, start = [], 0
         for logits in _chunks(output.states):
-            pieces.append(self._encode(logits, np.concatenate(uniform)[start : start + len(logits)]))
+            pieces.append(self._encode(logits, uniform[:, start : start + len(logits)]))
             start += len(logits)
         return np.concatenate(pieces) if pieces else np.zeros((0, self.record_bytes), np.uint8)
 
     def _encode(self, logits: Tensor, uniform: NDArray[np.float64]) -> Records:
-        head = _Head(logits, self.count, self.temperatures, entropies=True)
-        drawn = draw_tail(head.others, uniform)
-        packed = np.packbits(self._ids.encode(drawn), axis=1)
-        entropy = head.entropies[0].float().cpu().numpy()[:, None].view(np.uint8)
-        return np.concatenate([self.head._encode(head), packed, entropy], axis=1)
+        head = _Head(
+            logits, self.count, self.temperatures, draw=lambda place, others: draw_tail(others, uniform[place])
+        )
+        pieces = [self.head._encode(head)]
+        for drawn, entropy in zip(head.drawn, head.entropies, strict=True):
+            pieces.append(np.packbits(self._ids.encode(drawn), axis=1))
+            pieces.append(entropy.float().cpu().numpy()[:, None].view(np.uint8))
+        return np.concatenate(pieces, axis=1)
 
     def decode(
         self, records: Records, target_ids: Tensor, lengths: tuple[int, ...], temperature: float, device: torch.device
@@ -283,8 +301,10 @@ class SampledFormat(TargetFormat):
         """See the base class."""
         size = self.head.record_bytes
         head = self.head.decode(records[:, :size], target_ids, lengths, temperature, device)
-        drawn = self._ids.decode(np.unpackbits(records[:, size:-4], axis=1)[:, : self._ids.num_bits])
-        entropy = torch.from_numpy(np.ascontiguousarray(records[:, -4:]).view(np.float32)[:, 0].copy()).to(device)
+        start = size + self.place_of(temperature) * self._sample_bytes
+        sample = records[:, start : start + self._sample_bytes]
+        drawn = self._ids.decode(np.unpackbits(sample[:, :-4], axis=1)[:, : self._ids.num_bits])
+        entropy = torch.from_numpy(np.ascontiguousarray(sample[:, -4:]).view(np.float32)[:, 0].copy()).to(device)
         share = (head.log_tail.exp() / self.draws)[:, None].expand(-1, self.draws)
         ids = torch.cat([head.ids, torch.from_numpy(drawn).to(device)], -1)
         return Sampled(ids, torch.cat([head.logp.exp(), share], -1), entropy, target_ids, lengths, temperature)

@@ -124,8 +124,9 @@ class MinEdit(AlignedObjective):
     @classmethod
     def build(cls, config: MinEditConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
-        student_head, teacher_head = head_of(student), head_of(teacher)
-        nearest = torch.from_numpy(_between(cross_tokenizer).nearest)[: len(teacher_head.weight)]
+        student_head, teacher_head = head_of(student), _head_of(teacher)
+        nearest = torch.from_numpy(_between(cross_tokenizer).nearest)
+        nearest = nearest if teacher_head is None else nearest[: len(teacher_head.weight)]
         return cls(
             divergence_of(config),
             nearest,
@@ -156,7 +157,7 @@ class SortedProbabilities(AlignedObjective):
     @classmethod
     def build(cls, config: UldConfig, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None) -> Self:
         """See the base class."""
-        exact = _exact(cross_tokenizer, head_of(student), head_of(teacher))
+        exact = _exact(cross_tokenizer, head_of(student), _head_of(teacher))
         return cls(exact, temperature=config.temperature, gold_weight=config.gold_weight)
 
     def compared(self, student: Output, signal: Signal, alignment: Alignment, terms: HeadTerms) -> Pass:
@@ -272,11 +273,17 @@ def _between(cross_tokenizer: CrossTokenizer | None) -> VocabularyMap:
     return cross_tokenizer.vocabulary
 
 
-def _exact(cross_tokenizer: CrossTokenizer | None, student: Head, teacher: Head) -> Tensor:
+def _head_of(teacher: Any) -> Head | None:
+    """The teacher's head; None of a teacher that tells of its likeliest tokens alone, wherever they come from."""
+    return None if teacher is None else head_of(teacher)
+
+
+def _exact(cross_tokenizer: CrossTokenizer | None, student: Head, teacher: Head | None) -> Tensor:
     """`[V_t]` the student's id of each of the teacher's, for the columns that the two heads have."""
     exact = torch.from_numpy(_between(cross_tokenizer).exact)
     # A tokenizer may know more tokens than the model has columns.
-    return exact.masked_fill(exact >= len(student.weight), -1)[: len(teacher.weight)]
+    exact = exact.masked_fill(exact >= len(student.weight), -1)
+    return exact if teacher is None else exact[: len(teacher.weight)]
 
 
 def shared_columns(exact: Tensor) -> Tensor:
