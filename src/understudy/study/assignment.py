@@ -431,15 +431,16 @@ def _alternate(count: int, edges: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def _repair(methods: np.ndarray, places: Places, num_methods: int, rng: np.random.Generator) -> np.ndarray:
     """Sharing out anew what an item cut in two has too much and too little of, kept where it makes nothing worse."""
+    excess = _excess(places.item, methods, num_methods)
     for _ in range(_REPAIRS):
-        excess = _excess(places.item, methods, num_methods)
         failed = np.flatnonzero(excess)
         if not len(failed):
             break
         pairs = _worst_pairs(methods[failed], places.item, num_methods, rng)
         tried = _share_out(methods[failed], pairs, _families(places, len(failed)), rng)
-        better = _excess(places.item, tried, num_methods) <= excess[failed]
-        methods[failed[better]] = tried[better]
+        new = _excess(places.item, tried, num_methods)
+        better = new <= excess[failed]
+        methods[failed[better]], excess[failed[better]] = tried[better], new[better]
     return methods
 
 
