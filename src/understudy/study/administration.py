@@ -213,7 +213,7 @@ def _cells(
     """Counts by row and column."""
     there, wanted = Counter(map(place, answered)), Counter(map(place, planned))
     rows = tuple(dict.fromkeys(row for row, _ in sorted(wanted, key=_natural)))
-    columns = tuple(dict.fromkeys(column for _, column in sorted(wanted, key=lambda key: _natural(key[::-1]))))
+    columns = tuple(dict.fromkeys(column for _, column in sorted(wanted, key=lambda key: _natural((key[1], key[0])))))
     cells = tuple(tuple((there[row, column], wanted[row, column]) for column in columns) for row in rows)
     return Cells(rows, columns, cells)
 

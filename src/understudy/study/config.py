@@ -30,6 +30,17 @@ def _checked_name(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_checked_name)]
 
+_METHOD = re.compile(r"[A-Za-z][A-Za-z0-9 _.+()-]{0,59}")
+
+
+def _checked_method(name: str) -> str:
+    if not _METHOD.fullmatch(name):
+        raise ValueError("a method's name begins with a letter and has up to 60 letters, digits, blanks and _ . + ( ) -")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_checked_method)]
+
 
 class MethodConfig(Section):
     """Whose explanations are rated."""
@@ -111,7 +122,7 @@ class StudyConfig(Section):
     """Made at random when the study is created; a database holds one study."""
     title: Text
     """What raters read at the head of each page."""
-    methods: Mapping[Name, MethodConfig] = Field(min_length=1)
+    methods: Mapping[MethodName, MethodConfig] = Field(min_length=1)
     """Name, which no rater sees -> where the texts come from."""
     constructs: tuple[ConstructConfig, ...] = Field(min_length=1, max_length=20)
     """What is rated."""

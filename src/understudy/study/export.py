@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -98,7 +98,8 @@ def _raters(connection: Connection, store: Store) -> tuple[tuple[str, ...], Rows
     }
     rows = []
     for rater in connection.execute(select(RATERS).order_by(RATERS.c.id)).mappings():
-        row = {name: rater[name] for name in ("slot", "status", "excluded", "reason", "started", "finished", "consent")}
+        row = {name: rater[name] for name in ("slot", "status", "excluded", "reason", "consent")}
+        row |= {name: _moment(rater[name]) for name in ("started", "finished")}
         row |= {"rater": named(rater["id"]), "comprehension_tries": rater["tries"], "language": rater["language"]}
         row |= {"attention_passed": checks.get((rater["id"], True), 0)}
         row |= {"attention_failed": checks.get((rater["id"], False), 0)}
@@ -109,6 +110,11 @@ def _raters(connection: Connection, store: Store) -> tuple[tuple[str, ...], Rows
         rows.append(row)
     columns = (*_RATERS, *panel, *(f"about_{name}" for name in about))
     return columns, [{name: row[name] for name in columns} for row in rows]
+
+
+def _moment(seconds: float | None) -> str:
+    """A moment in UTC; empty where there was none."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 TABLES: Mapping[str, Callable[[Connection, Store], tuple[tuple[str, ...], Rows]]] = {
@@ -150,7 +156,9 @@ def as_parquet(columns: Sequence[str], rows: Rows) -> bytes:
 
     out = io.BytesIO()
     data = {name: [row[name] for row in rows] for name in columns}
-    parquet.write_table(pa.table(data) if rows else pa.table({name: pa.array([], pa.string()) for name in columns}), out)
+    parquet.write_table(
+        pa.table(data) if rows else pa.table({name: pa.array([], pa.string()) for name in columns}), out
+    )
     return out.getvalue()
 
 
@@ -168,7 +176,12 @@ def _rating_tasks(store: Store) -> list[dict[str, Any]]:
     for row in table(store, "ratings")[1]:
         item = store.study.items[row["item"]]
         text = item.methods[row["method"]]
-        data = {"item": item.id, "method": row["method"], "question": item.question, "choices": " | ".join(item.choices)}
+        data = {
+            "item": item.id,
+            "method": row["method"],
+            "question": item.question,
+            "choices": " | ".join(item.choices),
+        }
         task = tasks.setdefault((item.id, row["method"]), {"data": {**data, "answer": text.answer, "text": text.text}})
         result = results.setdefault((item.id, row["method"], row["rater"]), [])
         if not result:
@@ -207,7 +220,9 @@ def label_studio_config(store: Store) -> str:
         fields += '    <Choice value="first"/>\n    <Choice value="second"/>\n  </Choices>\n'
         return f'<View>\n  <Header value="$question"/>\n{fields}</View>\n'
     language = config.languages[0]
-    head = '  <Header value="$question"/>\n  <Text name="answer" value="$answer"/>\n  <Text name="text" value="$text"/>\n'
+    head = (
+        '  <Header value="$question"/>\n  <Text name="answer" value="$answer"/>\n  <Text name="text" value="$text"/>\n'
+    )
     ratings = "".join(
         f"  <Header value={quoteattr(construct.statement[language])}/>\n"
         f'  <Rating name="{construct.name}" toName="text" maxRating="{HIGHEST}"/>\n'
@@ -244,8 +259,3 @@ def _write(path: Path, columns: Sequence[str], rows: Rows) -> Path:
     with atomic(path, "wb") as handle:
         handle.write(as_parquet(columns, rows) if parquet else as_csv(columns, rows).encode())
     return path
-
-
-def as_json(value: Any) -> str:
-    """JSON as it goes over the wire."""
-    return json.dumps(value, ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +101,10 @@ def _explanations(run: Run, arm: str) -> list[ExplainedPrediction]:
 
 
 def _of_arm(run: Run, name: str, arm: str, rows: Sequence[ExplainedPrediction], finished_only: bool) -> MethodTexts:
-    explained, left_out = {}, dict.fromkeys(("no text", "no answer", "cut at the longest length"), 0)
-    for row in rows:
-        if reason := _unfit(row, finished_only):
-            left_out[reason] += 1
-        else:
-            explained[row.id] = _explained(row)
+    reasons = {row.id: _unfit(row, finished_only) for row in rows}
+    explained = {row.id: _explained(row) for row in rows if not reasons[row.id]}
     config = MethodConfig(source=str(run.folder), arm=arm, fingerprint=fingerprint_file(run.predictions_path(arm)))
-    return MethodTexts(name, config, explained, {reason: count for reason, count in left_out.items() if count})
+    return MethodTexts(name, config, explained, Counter(reason for reason in reasons.values() if reason))
 
 
 def _unfit(row: ExplainedPrediction, finished_only: bool) -> str:

@@ -159,7 +159,7 @@ class Store:
         row = {"slot": slot, "created": self.clock(), "seen": seen, "language": self.study.config.languages[0]}
         row |= {"panel_id": panel_id, "panel": dict(panel), "about": {}}
         result = connection.execute(RATERS.insert().values(row))
-        return self._link(connection, result.inserted_primary_key[0], slot, 0)
+        return self._link(connection, _key_of(result), slot, 0)
 
     def _link(self, connection: Connection, rater: int, slot: int, first_page: int) -> Link:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -327,6 +327,10 @@ def _visitor(row: Mapping[Any, Any]) -> Visitor:
         row["tries"],
         row["code"],
     )
+
+
+def _key_of(result: Any) -> int:
+    return result.inserted_primary_key[0]
 
 
 def _serialise(connection: Connection) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Request
@@ -10,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from understudy.data.option_mentions import folded
 from understudy.study import wording
-from understudy.study.config import HIGHEST, LOWEST, Language
+from understudy.study.config import HIGHEST, LOWEST, Language, QuestionConfig
 from understudy.study.pages import Page
 from understudy.study.store import OPEN, Store, Visitor
 from understudy.study.web.forms import (
@@ -36,6 +37,25 @@ Answer = Visitor | set[str]
 """What became of a form: the rater after it, or the fields that lack an answer."""
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A form that was sent.
+
+    Attributes:
+        visitor: by whom.
+        index: from which page.
+        page: that page.
+        form: its fields.
+        seconds: since the page was shown; None where the clock went backwards.
+    """
+
+    visitor: Visitor
+    index: int
+    page: Page
+    form: Mapping[str, str]
+    seconds: float | None
+
+
 class RaterPages:
     """The pages of raters.
 
@@ -50,7 +70,7 @@ class RaterPages:
         self._by_link = RateLimiter(Limit(per_second=5, burst=60))
         self._strangers = RateLimiter(Limit(per_second=0.5, burst=40))
         self._arrivals = RateLimiter(Limit(per_second=5, burst=300))
-        self._take: dict[str, Callable[[Visitor, int, Page, Mapping[str, str], float | None], Answer]] = {
+        self._take: dict[str, Callable[[Sent], Answer]] = {
             "consent": self._take_consent,
             "about": self._take_about,
             "practice": self._take_practice,
@@ -96,7 +116,13 @@ class RaterPages:
         response = RedirectResponse(f"/r/{link.token}{suffix}", 303)
         # Lax: a panel's page leads here, and the cookie has to come along.
         response.set_cookie(
-            COOKIE, link.token, max_age=_COOKIE_SECONDS, httponly=True, samesite="lax", secure=self._secure, path="/join"
+            COOKIE,
+            link.token,
+            max_age=_COOKIE_SECONDS,
+            httponly=True,
+            samesite="lax",
+            secure=self._secure,
+            path="/join",
         )
         return response
 
@@ -196,14 +222,18 @@ class RaterPages:
         """What one kind of page has besides."""
         config, language = self._study.config, visitor.language
         constructs = [(c.name, wording.in_language(c.statement, language)) for c in config.constructs]
-        base: dict[str, Any] = {"constructs": constructs, "scale": range(LOWEST, HIGHEST + 1), "comments": config.comments}
+        base: dict[str, Any] = {
+            "constructs": constructs,
+            "scale": range(LOWEST, HIGHEST + 1),
+            "comments": config.comments,
+        }
         if current.kind == "consent":
             return {"paragraphs": wording.in_language(config.consent.text, language).strip().split("\n\n")}
         if current.kind in ("about", "check"):
             asked = config.demographics if current.kind == "about" else config.comprehension
             return {"questions": [_question(question, language) for question in asked], "tries": self._tries(visitor)}
         if current.kind == "practice":
-            return base | wording.practice(language) | {"context": None}
+            return {**base, **wording.practice(language)} | {"context": None}
         if current.kind == "attention":
             text = wording.pages(language)["attention_text"].format(rating=current.wanted)
             return base | {"question": "", "choices": (), "answer": "", "text": text, "context": None}
@@ -212,7 +242,7 @@ class RaterPages:
     def _of_item(self, current: Page) -> dict[str, Any]:
         seat: Any = current.seat
         item = self._study.items[seat.item]
-        view = {"question": item.question, "choices": item.choices, "context": item.context}
+        view: dict[str, Any] = {"question": item.question, "choices": item.choices, "context": item.context}
         view["items"] = len(self._study.slots[seat.rater])
         if current.kind == "pair":
             texts = [item.methods[method] for method in (seat.first, seat.second)]
@@ -244,7 +274,7 @@ class RaterPages:
         try:
             shown = self._seal.shown(form.get("seal", ""), visitor.rater, number)
             seconds = seconds_between(shown, self._store.clock())
-            after = self._take[pages[number].kind](visitor, number, pages[number], form, seconds)
+            after = self._take[pages[number].kind](Sent(visitor, number, pages[number], form, seconds))
         except BadForm:
             return self._end("stale", visitor.language, 400)
         except LookupError:
@@ -254,62 +284,69 @@ class RaterPages:
             return _to(token, visitor.page) if closed else self._page(token, visitor, number, after, form)
         return _to(token, min(number + 1, after.page) if after.page > number else after.page)
 
-    def _take_consent(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        if "decline" in form:
-            return self._store.decline(visitor)
-        return self._store.consent(visitor) if form.get("agree") == "yes" else {"agree"}
+    def _take_consent(self, sent: Sent) -> Answer:
+        if "decline" in sent.form:
+            return self._store.decline(sent.visitor)
+        return self._store.consent(sent.visitor) if sent.form.get("agree") == "yes" else {"agree"}
 
-    def _take_about(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        asked = {q.name: chosen(form, f"ask-{q.name}", len(q.options)) for q in self._study.config.demographics}
-        return self._store.about(visitor, index, {name: place for name, place in asked.items() if place is not None})
+    def _take_about(self, sent: Sent) -> Answer:
+        given = _options_chosen(sent.form, self._study.config.demographics)
+        answered = {name: place for name, place in given.items() if place is not None}
+        return self._store.about(sent.visitor, sent.index, answered)
 
-    def _take_practice(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        _, missing = self._rated(form)
-        return missing or self._store.pass_by(visitor, index)
+    def _take_practice(self, sent: Sent) -> Answer:
+        _, missing = self._rated(sent.form)
+        return missing or self._store.pass_by(sent.visitor, sent.index)
 
-    def _take_check(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
+    def _take_check(self, sent: Sent) -> Answer:
         asked = self._study.config.comprehension
-        given = {question.name: chosen(form, f"ask-{question.name}", len(question.options)) for question in asked}
+        given = _options_chosen(sent.form, asked)
         if missing := {name for name, place in given.items() if place is None}:
             return missing
-        attempt = chosen(form, "attempt", self._study.config.comprehension_tries)
+        attempt = chosen(sent.form, "attempt", self._study.config.comprehension_tries)
         if attempt is None:
             raise BadForm("no such try")
         right = all(given[question.name] == question.right for question in asked)
-        return self._store.check(visitor, index, right, attempt)
+        return self._store.check(sent.visitor, sent.index, right, attempt)
 
-    def _take_item(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        given, missing = self._rated(form)
-        return missing or self._store.rate(visitor, index, given, free_text(form, "comment"), seconds)
+    def _take_item(self, sent: Sent) -> Answer:
+        given, missing = self._rated(sent.form)
+        comment = free_text(sent.form, "comment")
+        return missing or self._store.rate(sent.visitor, sent.index, given, comment, sent.seconds)
 
-    def _take_attention(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        given, missing = self._rated(form)
-        return missing or self._store.attention(visitor, index, given)
+    def _take_attention(self, sent: Sent) -> Answer:
+        given, missing = self._rated(sent.form)
+        return missing or self._store.attention(sent.visitor, sent.index, given)
 
     def _rated(self, form: Mapping[str, str]) -> tuple[dict[str, int], set[str]]:
         names = [construct.name for construct in self._study.config.constructs]
         given = ratings(form, names)
         return given, set(names) - set(given)
 
-    def _take_pair(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        side, seat = form.get("preferred"), cast(Any, current.seat)
+    def _take_pair(self, sent: Sent) -> Answer:
+        side, seat = sent.form.get("preferred"), cast(Any, sent.page.seat)
         if side not in ("first", "second"):
             return {"preferred"}
         preferred = seat.first if side == "first" else seat.second
-        return self._store.prefer(visitor, index, preferred, free_text(form, "comment"), seconds)
+        return self._store.prefer(sent.visitor, sent.index, preferred, free_text(sent.form, "comment"), sent.seconds)
 
-    def _take_foresee(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        seat = cast(Any, current.seat)
+    def _take_foresee(self, sent: Sent) -> Answer:
+        seat = cast(Any, sent.page.seat)
         item = self._study.items[seat.item]
-        place = chosen(form, "predicted", len(item.choices)) if item.choices else None
-        predicted = item.choices[place] if place is not None else "" if item.choices else free_text(form, "predicted")
+        place = chosen(sent.form, "predicted", len(item.choices))
+        written = "" if item.choices else free_text(sent.form, "predicted")
+        predicted = written if place is None else item.choices[place]
         if not predicted:
             return {"predicted"}
         correct = folded(predicted) == folded(item.methods[seat.method].answer)
-        return self._store.foresee(visitor, index, predicted, correct, seconds)
+        return self._store.foresee(sent.visitor, sent.index, predicted, correct, sent.seconds)
 
-    def _take_final(self, visitor: Visitor, index: int, current: Page, form: Mapping[str, str], seconds: Any) -> Answer:
-        return self._store.finish(visitor, index, free_text(form, "comment"))
+    def _take_final(self, sent: Sent) -> Answer:
+        return self._store.finish(sent.visitor, sent.index, free_text(sent.form, "comment"))
+
+
+def _options_chosen(form: Mapping[str, str], questions: Sequence[QuestionConfig]) -> dict[str, int | None]:
+    return {question.name: chosen(form, f"ask-{question.name}", len(question.options)) for question in questions}
 
 
 def _question(question: Any, language: Language) -> tuple[str, str, list[str]]:
