@@ -20,8 +20,8 @@ PAIR_DRAWS = 4000
 """Draws of the permutation tests of two methods, unless another number is asked for."""
 
 _LATER = (
-    "Differences between kinds of items, raters' free text and anything else that is looked at later is exploratory and "
-    "will be called so."
+    "Differences between kinds of items, raters' free text and anything else that is looked at later is exploratory "
+    "and will be called so."
 )
 _STRATA = {
     "right": "every method's answer is right",
@@ -128,10 +128,10 @@ def _sample(config: StudyConfig, items: Sequence[StudyItem]) -> str:
     total = config.raters * config.per_rater
     kind = "choices" if config.pairwise else "rated explanations"
     return (
-        f"{config.raters} raters, {total:,} {kind} in all, {total / max(1, len(items)):.1f} an item. Who leaves early or "
-        "is excluded while the study runs is replaced. Data collection ends when every place is finished, or on [date]. "
-        "Nobody looks at results before.\n\n[State the smallest difference that would matter, and the power for it: "
-        "`understudy study plan` computes it.]"
+        f"{config.raters} raters, {total:,} {kind} in all, {total / max(1, len(items)):.1f} an item. Who leaves early "
+        "or is excluded while the study runs is replaced. Data collection ends when every place is finished, or on "
+        "[date]. Nobody looks at results before.\n\n[State the smallest difference that would matter, and the power "
+        "for it: `understudy study plan` computes it.]"
     )
 
 
@@ -165,16 +165,17 @@ def _analysis(config: StudyConfig) -> str:
     several = len(config.constructs) > 1
     outcomes = len(config.constructs) + several
     steps = [
-        "For each outcome and each two methods, a permutation test by the design's own assignment: ratings are freed of "
-        "rater and item (least squares), and the seats of the two methods are shared out between them anew, as the "
+        "For each outcome and each two methods, a permutation test by the design's own assignment: ratings are freed "
+        "of rater and item (least squares), and the seats of the two methods are shared out between them anew, as the "
         f"design drew them, {PAIR_DRAWS:,} times; statistic: difference of the means. Holm's correction over "
         f"{outcomes} outcome(s) × {pairs} pair(s) = {outcomes * pairs} tests, level 5%. This is the confirmatory "
         "analysis.",
         "The same with ranks in place of ratings, for those to whom a rating is only an order.",
-        "A linear mixed model (restricted likelihood; rater and item as crossed random effects, method and the length of "
-        "the explanation as fixed effects): 95% intervals of the differences with and without length.",
-        "As published elsewhere, for comparison only: Kruskal–Wallis for each construct, Dunn's test with Bonferroni's "
-        "and with Holm's correction, Vargha and Delaney's A. It takes ratings of one person as independent.",
+        "A linear mixed model (restricted likelihood; rater and item as crossed random effects, method and the length "
+        "of the explanation as fixed effects): 95% intervals of the differences with and without length.",
+        "As published elsewhere, for comparison only: Kruskal–Wallis for each construct, Dunn's test with "
+        "Bonferroni's and with Holm's correction, Vargha and Delaney's A. It takes ratings of one person as "
+        "independent.",
         "Agreement: Krippendorff's alpha (ordinal) and ICC(1) for each construct.",
     ]
     if config.simulation:

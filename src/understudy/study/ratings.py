@@ -204,7 +204,7 @@ def read_table(
     """
     rows = renamed(read_source(str(path)).rows, columns or {})
     for row in rows:
-        if row.fault is not None or not isinstance(row.value, Mapping):
+        if row.fault or not isinstance(row.value, Mapping):
             raise DataError(f"{row.where}: {row.fault or 'no row of a table'}", hint="mend the row, or leave it out")
     present = dict.fromkeys(name for row in rows for name in row.value)
     missing = [name for name in needed if name not in present]
