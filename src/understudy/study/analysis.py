@@ -15,6 +15,7 @@ from understudy.study.attention import Attention, inattentive
 from understudy.study.findings import Findings, JudgeFindings, Settings, StudyAnalysis
 from understudy.study.folder import PREREGISTRATION, Study
 from understudy.study.options import AnalysisOptions
+from understudy.study.permutation import DesignDraws
 from understudy.study.preference_findings import preference_findings
 from understudy.study.rating_findings import findings
 from understudy.study.ratings import Preference, Ratings
@@ -35,7 +36,8 @@ def analyse(
     """
     how = options or AnalysisOptions()
     attention = _attention(answers)
-    design = None if answers.study is None or answers.study.config.pairwise else seats_of(answers.study)
+    seats = seats_of(answers.study)
+    design = DesignDraws(seats, how.seed) if seats and isinstance(seats[0], Seat) else None
     main, other = _both(answers, answers.ratings, attention, design, how)
     foresight = _kept(answers.foresight, attention)
     study = answers.study
@@ -90,7 +92,7 @@ def _both(
     answers: Answers,
     ratings: Ratings | None,
     attention: Attention,
-    design: tuple[Seat, ...] | None,
+    design: DesignDraws | None,
     how: AnalysisOptions,
 ) -> tuple[Findings | None, Findings | None]:
     if ratings is None:

@@ -24,12 +24,14 @@ class MethodMean(Result):
         mean: over its ratings; the interval is a bootstrap's over raters.
         weighted: the same with the items' sampling weights, which speaks of the questions that items were drawn from;
             None where all weigh the same.
+        counts: rating -> how often it was given; of quality empty.
     """
 
     method: str
     outcome: str
     mean: Interval
     weighted: Interval | None
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ permuted among what the rater rated. The same on ranks, for those to whom a rati
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
@@ -35,13 +35,37 @@ class Mechanism(Protocol):
         """What it is called."""
         ...
 
-    def redraws(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    def redraws(self, count: int) -> np.ndarray:
         """`[count, n]` numbers of methods, all of them drawn anew."""
         ...
 
-    def exchanges(self, pair: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
+    def exchanges(self, pair: tuple[int, int], count: int) -> np.ndarray:
         """`[count, n]` numbers of methods, those of two of them shared out anew."""
         ...
+
+
+class DesignDraws:
+    """The draws of a study's own design, each made once: ratings with and without a rater are tested on the same."""
+
+    def __init__(self, seats: Sequence[Seat], seed: int) -> None:
+        self.seats = seats
+        self.names = sorted({seat.method for seat in seats})
+        self._seed = seed
+        self._made: dict[tuple[int, ...], np.ndarray] = {}
+
+    def redraws(self, count: int) -> np.ndarray:
+        """`[count, seats]` numbers into `names`."""
+        return self._once((count,), lambda rng: redraws(self.seats, count, rng)[1])
+
+    def exchanges(self, pair: tuple[str, str], count: int) -> np.ndarray:
+        """The same, two methods only."""
+        key = (count, self.names.index(pair[0]), self.names.index(pair[1]))
+        return self._once(key, lambda rng: exchanges(self.seats, pair, count, rng)[1])
+
+    def _once(self, key: tuple[int, ...], make: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
+        if key not in self._made:
+            self._made[key] = make(np.random.default_rng([self._seed, 4, *key])).astype(np.int8)
+        return self._made[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,27 +73,27 @@ class DesignMechanism:
     """The study's own draw.
 
     Attributes:
-        seats: of the whole design.
+        draws: of the whole design.
         methods: names, in the order of their numbers.
         rows: `[n]` the seat of each row.
     """
 
-    seats: Sequence[Seat]
+    draws: DesignDraws
     methods: tuple[str, ...]
     rows: np.ndarray
     name: str = "design"
 
-    def redraws(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    def redraws(self, count: int) -> np.ndarray:
         """All methods, as `assign` drew them."""
-        return self._numbered(*redraws(self.seats, count, rng))
+        return self._numbered(self.draws.redraws(count))
 
-    def exchanges(self, pair: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
+    def exchanges(self, pair: tuple[int, int], count: int) -> np.ndarray:
         """Two of them."""
-        return self._numbered(*exchanges(self.seats, (self.methods[pair[0]], self.methods[pair[1]]), count, rng))
+        return self._numbered(self.draws.exchanges((self.methods[pair[0]], self.methods[pair[1]]), count))
 
-    def _numbered(self, names: list[str], drawn: np.ndarray) -> np.ndarray:
-        numbers = np.array([self.methods.index(name) if name in self.methods else -1 for name in names])
-        return numbers[drawn[:, self.rows]]
+    def _numbered(self, drawn: np.ndarray) -> np.ndarray:
+        numbers = [self.methods.index(name) if name in self.methods else -1 for name in self.draws.names]
+        return np.array(numbers)[drawn[:, self.rows]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,21 +103,24 @@ class WithinRaters:
     Attributes:
         rater: `[n]` numbers of raters.
         method: `[n]` numbers of methods.
+        seed: of the permutations.
     """
 
     rater: np.ndarray
     method: np.ndarray
+    seed: int
     name: str = "within raters"
 
-    def redraws(self, count: int, rng: np.random.Generator) -> np.ndarray:
+    def redraws(self, count: int) -> np.ndarray:
         """All methods of each rater."""
-        return self._permuted(np.arange(len(self.rater)), count, rng)
+        return self._permuted(np.arange(len(self.rater)), count, (0,))
 
-    def exchanges(self, pair: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
+    def exchanges(self, pair: tuple[int, int], count: int) -> np.ndarray:
         """Those rows of each rater that have one of the two."""
-        return self._permuted(np.flatnonzero(np.isin(self.method, pair)), count, rng)
+        return self._permuted(np.flatnonzero(np.isin(self.method, pair)), count, (1, *pair))
 
-    def _permuted(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    def _permuted(self, rows: np.ndarray, count: int, key: tuple[int, ...]) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, 9, *key])
         drawn = np.tile(self.method, (count, 1))
         in_order = rows[np.argsort(self.rater[rows], kind="stable")]
         shuffled = np.argsort(self.rater[in_order] + rng.random((count, len(rows))), axis=1)
@@ -116,21 +143,23 @@ class PermutationTests:
     pairs: Mapping[tuple[str, str], tuple[float, float, float]]
 
 
-def mechanism_of(ratings: Ratings, seats: Sequence[Seat] | None, slots: Mapping[str, int]) -> Mechanism:
+def mechanism_of(ratings: Ratings, design: DesignDraws | None, slots: Mapping[str, int], *, seed: int = 0) -> Mechanism:
     """How the methods of these rows were drawn.
 
     Args:
         ratings: the rows.
-        seats: the study's assignment; None where there is none.
+        design: draws of the study's assignment; None where there is none.
         slots: rater -> row of the assignment.
+        seed: of the permutations within raters.
 
     Raises:
         DataError: a row is of no seat, or its method is not the one that the assignment has there.
     """
     names = ratings.methods
-    if seats is None:
+    if design is None:
         rater = np.unique(ratings.rater.astype(str), return_inverse=True)[1]
-        return WithinRaters(rater, np.array([names.index(method) for method in ratings.method]))
+        return WithinRaters(rater, np.array([names.index(method) for method in ratings.method]), seed)
+    seats = design.seats
     numbers = {(seat.rater, seat.item): number for number, seat in enumerate(seats)}
     rows = []
     for rater, item, method in zip(ratings.rater, ratings.item, ratings.method, strict=True):
@@ -143,21 +172,17 @@ def mechanism_of(ratings: Ratings, seats: Sequence[Seat] | None, slots: Mapping[
                 "understudy study analyse ratings.csv",
             )
         rows.append(number)
-    return DesignMechanism(seats, names, np.array(rows))
+    return DesignMechanism(design, names, np.array(rows))
 
 
-def permutation_tests(
-    ratings: Ratings, mechanism: Mechanism, *, draws: int, seed: int = 0
-) -> dict[str, PermutationTests]:
+def permutation_tests(ratings: Ratings, mechanism: Mechanism, *, draws: int) -> dict[str, PermutationTests]:
     """Both tests of every outcome, all of them on the same draws.
 
     Args:
         ratings: rows in the mechanism's order.
         mechanism: how methods are drawn anew.
         draws: for the pairs; a quarter of them (at least 999) for all methods together.
-        seed: of the draws.
     """
-    rng = np.random.default_rng([seed, 4])
     names, outcomes = ratings.methods, ratings.outcomes
     method = np.array([names.index(name) for name in ratings.method])
     residuals = np.stack(
@@ -166,12 +191,12 @@ def permutation_tests(
     there = ~np.isnan(residuals)
     filled = np.where(there, residuals, 0.0)
     weights = there.astype(np.float64)
-    redrawn = np.concatenate([method[None], mechanism.redraws(max(999, draws // 4), rng)])
+    redrawn = np.concatenate([method[None], mechanism.redraws(max(999, draws // 4))])
     between = sum(_sums(redrawn == m, filled) ** 2 / _counts(redrawn == m, weights) for m in range(len(names)))
     overall = _share_as_far(np.asarray(between))
     pairs: dict[tuple[str, str], np.ndarray] = {}
     for a, b in combinations(range(len(names)), 2):
-        drawn = np.concatenate([method[None], mechanism.exchanges((a, b), draws, rng)])
+        drawn = np.concatenate([method[None], mechanism.exchanges((a, b), draws)])
         means = [_sums(drawn == m, filled) / _counts(drawn == m, weights) for m in (a, b)]
         difference = means[0] - means[1]
         pairs[names[a], names[b]] = np.stack([difference[0], _share_as_far(np.abs(difference))])

@@ -16,18 +16,17 @@ from understudy.metrics.significance.multiple_testing import adjusted as correct
 from understudy.metrics.significance.rank_tests import dunn_test, kruskal_wallis, vargha_delaney
 from understudy.metrics.significance.resampling import Resampling
 from understudy.study.answers import Answers
-from understudy.study.assignment import Seat
 from understudy.study.findings import Findings, MethodMean, OutcomeFinding, PairFinding
 from understudy.study.folder import Study
 from understudy.study.options import AnalysisOptions
-from understudy.study.permutation import PermutationTests, mechanism_of, permutation_tests
+from understudy.study.permutation import DesignDraws, PermutationTests, mechanism_of, permutation_tests
 from understudy.study.ratings import Ratings
 
 _PER = 100  # characters that the effect of length is of
 _NAN = float("nan")
 
 
-def findings(ratings: Ratings, answers: Answers, design: tuple[Seat, ...] | None, options: AnalysisOptions) -> Findings:
+def findings(ratings: Ratings, answers: Answers, design: DesignDraws | None, options: AnalysisOptions) -> Findings:
     """All that a set of ratings shows.
 
     Raises:
@@ -38,8 +37,8 @@ def findings(ratings: Ratings, answers: Answers, design: tuple[Seat, ...] | None
             f"ratings of {len(ratings.methods)} method(s) by {ratings.num_raters} rater(s) compare nothing",
             hint="at least two of each are needed",
         )
-    mechanism = mechanism_of(ratings, design, answers.slots)
-    tests = permutation_tests(ratings, mechanism, draws=options.draws, seed=options.seed)
+    mechanism = mechanism_of(ratings, design, answers.slots, seed=options.seed)
+    tests = permutation_tests(ratings, mechanism, draws=options.draws)
     notes: list[str] = []
     models = {name: _models(ratings, name, notes) for name in ratings.outcomes}
     per_rater = np.unique(ratings.rater.astype(str), return_counts=True)[1]
@@ -76,7 +75,8 @@ def _means(ratings: Ratings, study: Study | None, resampling: Resampling) -> tup
             raters = ratings.rater[chosen].tolist()
             plain = _mean(values[chosen], np.ones(int(chosen.sum())), raters, resampling)
             weighted = _mean(values[chosen], weights[chosen], raters, resampling) if uneven else None
-            rows.append(MethodMean(method, outcome, plain, weighted))
+            counts = {} if outcome not in ratings.constructs else _counts(values[chosen])
+            rows.append(MethodMean(method, outcome, plain, weighted, counts))
     return tuple(rows)
 
 
@@ -89,6 +89,11 @@ def _mean(values: np.ndarray, weights: np.ndarray, raters: Sequence[str], resamp
     )
     bounds = figure.bounds(resampling.confidence, count_clusters(len(values), raters))
     return Interval(figure.value, *bounds, len(values))
+
+
+def _counts(values: np.ndarray) -> dict[str, int]:
+    found = zip(*np.unique(values, return_counts=True), strict=True)
+    return {f"{value:g}": int(count) for value, count in found}
 
 
 def ratio(totals: np.ndarray) -> np.ndarray:
