@@ -137,13 +137,12 @@ def analyse(
     from understudy.files import write_json
     from understudy.study.analysis import analyse as analyse_answers
     from understudy.study.answers import read_answers
-    from understudy.study.judging import saved_judge
     from understudy.study.options import AnalysisOptions
     from understudy.study.page import render_study
 
     answers = read_answers(source, simulated=simulated, columns=_columns(columns))
     options = AnalysisOptions(draws=draws, confidence=confidence, seed=seed)
-    analysis = analyse_answers(answers, options, judge=saved_judge(answers))
+    analysis = analyse_answers(answers, options)
     page = out or (answers.source if answers.source.is_dir() else answers.source.parent) / "analysis.html"
     render_study(analysis, page)
     write_json(page.with_suffix(".json"), analysis.to_dict())
@@ -179,17 +178,18 @@ def judge(
         list[str] | None,
         typer.Option("--judge", metavar="KEY=VALUE", help="Any other field of the judge: max_calls=5000 …"),
     ] = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="Beside simulated raters.")] = False,
 ) -> None:
-    """Have a language model rate the same explanations, and say how far it agrees with people."""
-    from understudy.study.answers import read_answers
-    from understudy.study.judging import judge_study, opened_judge, save_judge
+    """Have a language model rate a study's explanations; the next report sets it beside people."""
+    from understudy.cli.comparison_options import ScoreOptions
+    from understudy.evaluation.metric_models import metric_models_of
+    from understudy.study.folder import open_study
+    from understudy.study.judging import judge_study, save_judge
 
-    answers = read_answers(study, simulated=simulated)
-    with opened_judge(judge_model, judge_url, fields or [], study) as completer:
-        found = judge_study(answers, completer)
-    path = save_judge(answers, found)
-    for row in found.constructs:
-        value = "–" if row.spearman is None else f"{row.spearman:.2f}"
-        typer.echo(f"{row.construct}: rank correlation {value} over {row.texts} explanations")
-    typer.echo(f"judge: {path}; it stands in the next report of `understudy study analyse`")
+    opened = open_study(study)
+    config = ScoreOptions(judge_url=judge_url, judge_model=judge_model, judge=fields).config([])
+    models = metric_models_of(config, account=opened.config.id)
+    assert models.judge is not None
+    said = judge_study(opened, models.judge, repeats=models.judge_repeats)
+    path = save_judge(opened, said)
+    typer.echo(f"{said.judge} rated {len(said.ratings)} explanations, {said.missing} have no verdict: {path}")
+    typer.echo(f"beside people: understudy study analyse {study}")

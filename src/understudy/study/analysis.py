@@ -14,6 +14,7 @@ from understudy.study.assignment import Seat
 from understudy.study.attention import Attention, inattentive
 from understudy.study.findings import Findings, JudgeFindings, Settings, StudyAnalysis
 from understudy.study.folder import PREREGISTRATION, Study
+from understudy.study.judging import beside_people, saved_judge
 from understudy.study.options import AnalysisOptions
 from understudy.study.permutation import DesignDraws
 from understudy.study.preference_findings import preference_findings
@@ -21,15 +22,12 @@ from understudy.study.rating_findings import findings
 from understudy.study.ratings import Preference, Ratings
 
 
-def analyse(
-    answers: Answers, options: AnalysisOptions | None = None, *, judge: JudgeFindings | None = None
-) -> StudyAnalysis:
+def analyse(answers: Answers, options: AnalysisOptions | None = None) -> StudyAnalysis:
     """Analyse a study's answers.
 
     Args:
         answers: what was said.
         options: draws, levels, seed.
-        judge: what a judge says of the same texts, where it was asked.
 
     Raises:
         DataError: fewer than two methods, or ratings that are not of the study's assignment.
@@ -61,7 +59,7 @@ def analyse(
         foresight=None if foresight is None else findings(foresight, answers, design, how),
         preferences=preference_findings(_choices(answers, attention), answers, how),
         accuracies=() if study is None else accuracies(study, how.resampling),
-        judge=judge,
+        judge=_judge(answers, attention),
         registered="" if study is None else _registered(study, answers),
     )
 
@@ -116,6 +114,11 @@ def _methods(answers: Answers) -> tuple[str, ...]:
     found = [name for source in (answers.ratings, answers.foresight) if source is not None for name in source.methods]
     found += [name for choice in answers.preferences for name in (choice.first, choice.second)]
     return tuple(sorted(set(found)))
+
+
+def _judge(answers: Answers, attention: Attention) -> JudgeFindings | None:
+    said, ratings = saved_judge(answers.study), _kept(answers.ratings, attention)
+    return None if said is None or ratings is None else beside_people(said, ratings)
 
 
 def _statements(answers: Answers) -> dict[str, str]:

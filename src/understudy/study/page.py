@@ -87,7 +87,8 @@ def _tiles(analysis: StudyAnalysis) -> dict[str, Any]:
         if (row.method, row.outcome) == (method, outcome)
     ]
     people = "simulated raters" if analysis.simulated else "raters"
-    note = f"Mean {outcome_label(outcome).lower()} of {found.explanations:,} rated explanations by {found.raters} {people}."
+    of = f"{found.explanations:,} rated explanations by {found.raters} {people}"
+    note = f"Mean {outcome_label(outcome).lower()} of {of}."
     return {"tiles": tiles, "tile_note": note}
 
 
@@ -191,7 +192,7 @@ def _coefficient(figure: RaterAgreement) -> dict[str, str]:
     return {"value": number(figure.value, 2), "bounds": interval}
 
 
-# Preferences, foresight, accuracy, judge --------------------------------------------------------------------------------
+# Preferences, foresight, accuracy, judge ------------------------------------------------------------------------------
 
 
 def _preferences(found: PreferenceFindings) -> list[dict[str, str]]:
