@@ -35,7 +35,7 @@ _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9 _.+()-]{0,59}")
 
 def _checked_method(name: str) -> str:
     if not _METHOD.fullmatch(name):
-        raise ValueError("a method's name begins with a letter and has up to 60 letters, digits, blanks and _ . + ( ) -")
+        raise ValueError("a method is called by a letter and up to 59 letters, digits, blanks, _ . + ( ) -")
     return name
 
 
