@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -11,16 +12,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from understudy.study.folder import Study, create_study
 from understudy.study.sources import read_methods
+from understudy.study.store import Store
 
 METHODS = ("CF", "MT", "MT+CF", "MT+CF revised")
 HOSTILE = "<script>document.title='owned'</script><b>& \"quoted\"</b>"
@@ -47,6 +52,75 @@ def make_study(folder: Path, *, texts: int = 40, hostile: bool = False, **settin
     source = write_texts(folder / "texts.jsonl", texts, hostile=hostile)
     chosen = {"items": min(texts, 20), "raters": 6, "per_rater": 4, **settings}
     return create_study(folder / "study", read_methods([str(source)]), chosen)
+
+
+@dataclass
+class Answer:
+    """What the server said to one request."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    def seal(self) -> str:
+        """The token of the form on the page."""
+        return self.text.split('name="seal" value="')[1].split('"')[0]
+
+
+@dataclass
+class Client:
+    """A browser without eyes: one request at a time, cookies kept, redirects told and not followed."""
+
+    url: str
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Read a page."""
+        return self._ask("GET", path, None, headers)
+
+    def post(self, path: str, form: dict[str, str] | bytes, **headers: str) -> Answer:
+        """Send a form."""
+        body = form if isinstance(form, bytes) else urlencode(form).encode()
+        kind = {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.url}
+        return self._ask("POST", path, body, {**kind, **{name.replace("_", "-"): v for name, v in headers.items()}})
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+        cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        sent = {name: value for name, value in {**cookie, **headers}.items() if value}
+        connection.request(method, path.removeprefix(self.url), body, sent)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        for value in answer.headers.get_all("set-cookie") or ():
+            name, _, rest = value.partition("=")
+            self.cookies[name] = rest.split(";")[0]
+        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, text)
+
+
+ADMIN_TOKEN = "a-token-of-the-admin-page"
+
+
+@contextmanager
+def in_thread(store: Store) -> Iterator[str]:
+    """The same application on a real port, in a thread of this process; gives its address."""
+    import uvicorn
+
+    from understudy.study.web.app import study_app
+    from understudy.study.web.server import hosts_of, listen
+
+    app = study_app(store, ADMIN_TOKEN, hosts=hosts_of("127.0.0.1", ""))
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 class StudyServer:

@@ -242,7 +242,8 @@ class RaterPages:
             return {"paragraphs": wording.in_language(config.consent.text, language).strip().split("\n\n")}
         if current.kind in ("about", "check"):
             asked = config.demographics if current.kind == "about" else config.comprehension
-            return {"questions": [_question(question, language) for question in asked], "tries": self._tries(visitor)}
+            questions = [_question(question, language) for question in asked]
+            return {"questions": questions, "tries": self._tries(visitor), "scaled": not config.pairwise}
         if current.kind == "practice":
             return {**base, **wording.practice(language)} | {"context": None}
         if current.kind == "attention":
