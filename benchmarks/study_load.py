@@ -145,7 +145,7 @@ def _compared(folder: Path, crowd: list[SimulatedRater], kills: int, database: s
 @contextlib.contextmanager
 def _database(kind: str) -> Iterator[str]:
     if kind == "postgres":
-        with postgres() as url:
+        with postgres(durable=True) as url:
             yield url
     else:
         yield ""

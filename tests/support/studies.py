@@ -108,11 +108,11 @@ def in_thread(store: Store) -> Iterator[str]:
     import uvicorn
 
     from understudy.study.web.app import study_app
-    from understudy.study.web.server import hosts_of, listen
+    from understudy.study.web.server import hosts_of, listen, settings
 
     app = study_app(store, ADMIN_TOKEN, hosts=hosts_of("127.0.0.1", ""))
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    server = uvicorn.Server(settings(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -199,8 +199,12 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL server of an unprivileged user, reached by a socket alone; gives the URL of an empty database."""
+def postgres(*, durable: bool = False) -> Iterator[str]:
+    """A PostgreSQL server of an unprivileged user, reached by a socket alone; gives the URL of an empty database.
+
+    Args:
+        durable: whether a commit waits for the disk, as it does outside of tests.
+    """
     programs = postgres_programs()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="understudy-postgres-"))
@@ -215,6 +219,7 @@ def postgres() -> Iterator[str]:
         **own,
     )
     command = [programs / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses="]
+    command += [] if durable else ["-c", "fsync=off"]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **own)
     try:
@@ -225,6 +230,6 @@ def postgres() -> Iterator[str]:
             time.sleep(0.1)
         yield f"postgresql://study@/postgres?host={folder}"
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.send_signal(signal.SIGQUIT)  # at once: nobody wants the data
+        process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,11 +8,16 @@ import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from understudy.errors import ConfigError, RunError
 from understudy.files import unwritable
 from understudy.study.store import Store
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 TOKEN_VARIABLE, TOKEN_FILE = "UNDERSTUDY_STUDY_TOKEN", "admin-token"
 _SHORTEST_TOKEN = 16
@@ -79,6 +84,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         raise RunError(
@@ -102,8 +108,19 @@ def serve(store: Store, token: str, listener: socket.socket, *, public_url: str,
     from understudy.study.web.app import study_app
 
     app = study_app(store, token, public_url=public_url, hosts=hosts_of(listener.getsockname()[0], public_url))
-    # No log of requests: an address holds a rater's key.
-    config = uvicorn.Config(
+    uvicorn.Server(settings(app, proxy)).run(sockets=[listener])
+
+
+def settings(app: ASGIApp, proxy: str = "") -> uvicorn.Config:
+    """How the application is served: without a log of requests, for an address holds a rater's key.
+
+    Args:
+        app: the application.
+        proxy: address of a proxy whose word on who asks is taken; empty: nobody's.
+    """
+    import uvicorn
+
+    return uvicorn.Config(
         app,
         log_level=logging.WARNING,
         access_log=False,
@@ -113,4 +130,3 @@ def serve(store: Store, token: str, listener: socket.socket, *, public_url: str,
         timeout_graceful_shutdown=10,
         lifespan="off",
     )
-    uvicorn.Server(config).run(sockets=[listener])
