@@ -127,6 +127,7 @@ def settings(app: ASGIApp, proxy: str = "") -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(proxy),
         forwarded_allow_ips=proxy or "127.0.0.1",
+        timeout_keep_alive=75,  # longer than people read, or a form meets a connection that is just being closed
         timeout_graceful_shutdown=10,
         lifespan="off",
     )
