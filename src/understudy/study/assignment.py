@@ -38,6 +38,7 @@ _SWEEPS = 2
 _REPAIRS = 60
 _DEALS = 12
 _LAYOUTS = 20
+_SIDE_BY_SIDE = 1 << 16  # seats of designs that are drawn in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,11 @@ def assign(items: Sequence[str], methods: Sequence[str], raters: int, per_rater:
         ConfigError: a name twice, no method, more explanations a rater than items, or none.
     """
     _check(items, methods, 1, raters, per_rater)
-    seats = []
+    seats, names = [], list(methods)
     for number, wave in enumerate(_waves(raters, wave_size(len(items), len(methods), per_rater))):
         places, drawn = _wave(len(items), len(methods), len(wave), per_rater, (seed, number))
         seats += [
-            Seat(wave[rater], position, items[item], methods[method])
+            Seat(wave[rater], position, items[item], names[method])
             for rater, position, item, method in zip(*places.columns(), drawn.tolist(), strict=True)
         ]
     return tuple(seats)
@@ -138,17 +139,48 @@ def redraw(seats: Sequence[Seat], rng: np.random.Generator) -> list[str]:
 
 def redraws(seats: Sequence[Seat], count: int, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
     """Many redraws: the methods' names, sorted, and `[count, seats]` numbers into them."""
-    names = sorted({seat.method for seat in seats})
-    columns = [np.array([getattr(seat, name) for seat in seats]) for name in ("rater", "position", "item")]
-    rater, position, item = (np.unique(column, return_inverse=True)[1] for column in columns)
-    size = wave_size(int(item.max()) + 1, len(names), int(position.max()) + 1)
+    names, _, waves = _design(seats)
     drawn = np.zeros((count, len(seats)), dtype=np.int16)
+    for chosen, places in waves:
+        for rows in _chunks(count, len(chosen)):
+            several = draw(places, len(names), rng, count=len(rows), deals=_DEALS * _LAYOUTS)
+            drawn[rows.start : rows.stop, chosen] = several
+    return names, drawn
+
+
+def exchanges(
+    seats: Sequence[Seat], pair: tuple[str, str], count: int, rng: np.random.Generator
+) -> tuple[list[str], np.ndarray]:
+    """As `redraws`, two methods only: their seats shared out between them, those of all others as they are."""
+    names, methods, waves = _design(seats)
+    numbers = names.index(pair[0]), names.index(pair[1])
+    drawn = np.zeros((count, len(seats)), dtype=np.int16)
+    for chosen, places in waves:
+        for rows in _chunks(count, len(chosen)):
+            shared = exchange(places, methods[chosen], numbers, rng, count=len(rows))
+            drawn[rows.start : rows.stop, chosen] = shared
+    return names, drawn
+
+
+def _design(seats: Sequence[Seat]) -> tuple[list[str], np.ndarray, list[tuple[np.ndarray, Places]]]:
+    """Names of the methods, each seat's number of them, and the waves: which seats, and their places."""
+    rater, position, item, methods = (
+        np.unique(np.array([getattr(seat, name) for seat in seats]), return_inverse=True)[1]
+        for name in ("rater", "position", "item", "method")
+    )
+    names = sorted({seat.method for seat in seats})
+    size = wave_size(int(item.max()) + 1, len(names), int(position.max()) + 1)
+    waves = []
     for wave in _waves(int(rater.max()) + 1, size):
         chosen = np.flatnonzero((rater >= wave.start) & (rater < wave.stop))
-        places = Places(rater[chosen] - wave.start, position[chosen], item[chosen])
-        for row in drawn:
-            row[chosen] = draw(places, len(names), rng, deals=_DEALS * _LAYOUTS)
-    return names, drawn
+        waves.append((chosen, Places(rater[chosen] - wave.start, position[chosen], item[chosen])))
+    return names, methods, waves
+
+
+def _chunks(count: int, seats: int) -> list[range]:
+    """Designs drawn side by side: as many as fit into some megabytes."""
+    size = max(1, _SIDE_BY_SIDE // seats)
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def redraw_pairs(seats: Sequence[PairSeat], rng: np.random.Generator) -> list[bool]:
@@ -177,8 +209,8 @@ def _wave(
         places = _places(num_items, num_methods, raters, per_rater, np.random.default_rng([*seed, attempt, 0]))
         methods = draw(places, num_methods, np.random.default_rng([*seed, attempt, 1]))
         attempt += 1
-        if attempt == _LAYOUTS or not _excess(places.item, methods, num_methods):
-            return places, methods
+        if attempt == _LAYOUTS or not _excess(places.item, methods, num_methods).any():
+            return places, methods[0]
 
 
 def _waves(raters: int, size: int) -> list[range]:
@@ -271,73 +303,112 @@ def _fitting(pieces: list[list[int]], room: int) -> list[int]:
 
 # Methods --------------------------------------------------------------------------------------------------------------
 
+Families = tuple[tuple[np.ndarray, ...], ...]
+"""Two laminar families, each as levels from its smallest sets to its largest: numbers of sets, one a seat."""
 
-def draw(places: Places, num_methods: int, rng: np.random.Generator, *, deals: int = _DEALS) -> np.ndarray:
-    """`[S]` methods: dealt at random, then each two of them shared out anew until all sets are equitable.
+
+def draw(
+    places: Places, num_methods: int, rng: np.random.Generator, *, count: int = 1, deals: int = _DEALS
+) -> np.ndarray:
+    """`[count, S]` methods: dealt at random, then each two of them shared out anew until all sets are equitable.
 
     To share out two methods, their seats are paired at random within each set, smallest sets first. Every seat has at
     most one partner in each family, so pairs join into paths and even cycles; along each, methods alternate. No set
     then has more than one seat without its counterpart. Σ counts² over sets falls with each sharing that changes the
-    balance of a set by more than one, so this ends.
+    balance of a set by more than one, so this ends. At last the methods' names are dealt anew, so that none of them is
+    treated unlike another. Designs are drawn side by side and know nothing of each other.
     """
-    families = _families(places)
-    pairs = list(combinations(range(num_methods), 2))
+    seats = len(places.item)
     if num_methods == 1:
-        return np.zeros(len(places.item), dtype=np.int64)
-    methods = np.zeros(len(places.item), dtype=np.int64)
-    for _ in range(deals):
-        methods = rng.permutation(np.arange(len(places.item)) % num_methods)
-        sweeps = 0
-        while sweeps < _SWEEPS or any(_excess(group, methods, num_methods) for family in families for group in family):
-            for number in rng.permutation(len(pairs)):
-                methods = _share_out(methods, pairs[number], families, rng)
-            sweeps += 1
-        methods, excess = _repair(methods, places.item, families, num_methods, rng)
-        if not excess:
-            break
-    return methods
+        return np.zeros((count, seats), dtype=np.int64)
+    methods = np.argsort(rng.random((count, seats)), axis=1) % num_methods
+    families = _families(places, count)
+    sweeps = 0
+    while sweeps < _SWEEPS or _unbalanced(families, methods, num_methods):
+        for pair in combinations(range(num_methods), 2):
+            methods = _share_out(methods, np.tile(pair, (count, 1)), families, rng)
+        sweeps += 1
+    methods = _repair(methods, places, num_methods, rng)
+    failed = np.flatnonzero(_excess(places.item, methods, num_methods))
+    if len(failed) and deals > 1:
+        methods[failed] = draw(places, num_methods, rng, count=len(failed), deals=deals - 1)
+    names = np.argsort(rng.random((count, num_methods)), axis=1)
+    return np.take_along_axis(names, methods, axis=1)
 
 
-def _families(places: Places) -> tuple[tuple[np.ndarray, ...], ...]:
-    """Two laminar families, each as levels from its smallest sets to its largest: `[S]` numbers of sets."""
-    pieces = np.unique(places.item * (int(places.position.max()) + 1) + places.position, return_inverse=True)[1]
-    return (places.rater,), (pieces, places.position, np.zeros_like(pieces))
-
-
-def _excess(sets: np.ndarray, methods: np.ndarray, num_methods: int) -> int:
-    """By how much the counts of methods in sets differ beyond one, summed."""
-    counts = np.bincount(sets * num_methods + methods, minlength=(int(sets.max()) + 1) * num_methods)
-    spread = np.ptp(counts.reshape(-1, num_methods), axis=1)
-    return int(np.maximum(spread - 1, 0).sum())
-
-
-def _share_out(
+def exchange(
+    places: Places,
     methods: np.ndarray,
     pair: tuple[int, int],
-    families: tuple[tuple[np.ndarray, ...], ...],
     rng: np.random.Generator,
+    *,
+    count: int,
+    tries: int = 20,
 ) -> np.ndarray:
-    """The seats of two methods shared out anew between them."""
-    seats = np.flatnonzero((methods == pair[0]) | (methods == pair[1]))
+    """`[count, S]` designs in which the seats of two methods are shared out between them anew, all others as they are.
+
+    Args:
+        places: of the design.
+        methods: `[S]` the design's methods.
+        pair: the two.
+        rng: source of the draw.
+        count: how many.
+        tries: how often an item that a position's end cuts in two is drawn again for its balance.
+    """
+    tiled, allowed = np.tile(methods, (count, 1)), int(_excess(places.item, methods[None], int(methods.max()) + 1)[0])
+    shared = _share_out(tiled, np.tile(pair, (count, 1)), _families(places, count), rng)
+    failed = np.flatnonzero(_excess(places.item, shared, int(methods.max()) + 1) > allowed)
+    if len(failed) and tries > 1:
+        shared[failed] = exchange(places, methods, pair, rng, count=len(failed), tries=tries - 1)
+    return shared
+
+
+def _families(places: Places, count: int) -> Families:
+    """Raters; and an item's seats at a position, positions, all: each of `count` designs with sets of its own."""
+    pieces = np.unique(places.item * (int(places.position.max()) + 1) + places.position, return_inverse=True)[1]
+    levels = (places.rater,), (pieces, places.position, np.zeros_like(pieces))
+    return tuple(tuple(_side_by_side_sets(level, count) for level in family) for family in levels)
+
+
+def _side_by_side_sets(sets: np.ndarray, count: int) -> np.ndarray:
+    return (sets + (int(sets.max()) + 1) * np.arange(count)[:, None]).ravel()
+
+
+def _unbalanced(families: Families, methods: np.ndarray, num_methods: int) -> bool:
+    flat = methods.reshape(1, -1)
+    return any(_excess(level, flat, num_methods).any() for family in families for level in family)
+
+
+def _excess(sets: np.ndarray, methods: np.ndarray, num_methods: int) -> np.ndarray:
+    """`[designs]` by how much the counts of methods in sets differ beyond one, summed over the sets."""
+    num_sets = int(sets.max()) + 1
+    cells = (np.arange(len(methods))[:, None] * num_sets + sets) * num_methods + methods
+    counts = np.bincount(cells.ravel(), minlength=len(methods) * num_sets * num_methods)
+    spread = np.ptp(counts.reshape(len(methods), num_sets, num_methods), axis=2)
+    return np.maximum(spread - 1, 0).sum(axis=1)
+
+
+def _share_out(methods: np.ndarray, pairs: np.ndarray, families: Families, rng: np.random.Generator) -> np.ndarray:
+    """`[designs, S]` with the seats of two methods, `pairs` `[designs, 2]`, shared out anew between them."""
+    seats = np.flatnonzero((methods == pairs[:, :1]) | (methods == pairs[:, 1:]))
     edges = [_partners([level[seats] for level in family], rng) for family in families]
     shared = methods.copy()
-    shared[seats] = np.array(pair)[_alternate(len(seats), np.concatenate(edges), rng)]
+    shared.ravel()[seats] = pairs[seats // methods.shape[1], _alternate(len(seats), np.concatenate(edges), rng)]
     return shared
 
 
 def _partners(levels: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """`[E, 2]` random pairs of seats, within the smallest sets first; a set leaves at most one seat to the next."""
-    alone = rng.permutation(len(levels[0]))
+    alone = np.arange(len(levels[0]))
     found = []
     for level in levels:
+        alone = alone[np.argsort(level[alone] + rng.random(len(alone)))]
         sets = level[alone]
-        alone, sets = (column[np.argsort(sets, kind="stable")] for column in (alone, sets))
         begins = np.diff(sets, prepend=-1) != 0
         rank = np.arange(len(sets)) - np.maximum.accumulate(np.where(begins, np.arange(len(sets)), 0))
         second = np.flatnonzero(rank % 2 == 1)
         found.append(np.stack([alone[second - 1], alone[second]], axis=1))
         alone = np.delete(alone, np.concatenate([second - 1, second]))
-        alone = alone[rng.permutation(len(alone))]
     return np.concatenate(found)
 
 
@@ -358,29 +429,29 @@ def _alternate(count: int, edges: np.ndarray, rng: np.random.Generator) -> np.nd
     return ((one < other) ^ coins[np.minimum(one, other)]).astype(np.int64)
 
 
-def _repair(
-    methods: np.ndarray,
-    items: np.ndarray,
-    families: tuple[tuple[np.ndarray, ...], ...],
-    num_methods: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, int]:
+def _repair(methods: np.ndarray, places: Places, num_methods: int, rng: np.random.Generator) -> np.ndarray:
     """Sharing out anew what an item cut in two has too much and too little of, kept where it makes nothing worse."""
-    excess = _excess(items, methods, num_methods)
+    excess = _excess(places.item, methods, num_methods)
     for _ in range(_REPAIRS):
-        if not excess:
+        failed = np.flatnonzero(excess)
+        if not len(failed):
             break
-        tried = _share_out(methods, _worst_pair(methods, items, num_methods, rng), families, rng)
-        if (now := _excess(items, tried, num_methods)) <= excess:
-            methods, excess = tried, now
-    return methods, excess
+        pairs = _worst_pairs(methods[failed], places.item, num_methods, rng)
+        tried = _share_out(methods[failed], pairs, _families(places, len(failed)), rng)
+        new = _excess(places.item, tried, num_methods)
+        better = new <= excess[failed]
+        methods[failed[better]], excess[failed[better]] = tried[better], new[better]
+    return methods
 
 
-def _worst_pair(methods: np.ndarray, items: np.ndarray, num_methods: int, rng: np.random.Generator) -> tuple[int, int]:
-    counts = np.bincount(items * num_methods + methods, minlength=(int(items.max()) + 1) * num_methods)
-    table = counts.reshape(-1, num_methods) + rng.random((1, num_methods)) / 2
-    worst = table[np.argmax(np.ptp(table, axis=1))]
-    return int(np.argmax(worst)), int(np.argmin(worst))
+def _worst_pairs(methods: np.ndarray, items: np.ndarray, num_methods: int, rng: np.random.Generator) -> np.ndarray:
+    """`[designs, 2]` the methods that the item of largest spread has most and least of; equals by chance."""
+    num_items, designs = int(items.max()) + 1, np.arange(len(methods))
+    cells = (designs[:, None] * num_items + items) * num_methods + methods
+    counts = np.bincount(cells.ravel(), minlength=len(methods) * num_items * num_methods)
+    table = counts.reshape(len(methods), num_items, num_methods) + rng.random((len(methods), 1, num_methods)) / 2
+    worst = table[designs, np.argmax(np.ptp(table, axis=2), axis=1)]
+    return np.stack([np.argmax(worst, axis=1), np.argmin(worst, axis=1)], axis=1)
 
 
 # Sides ----------------------------------------------------------------------------------------------------------------
@@ -394,4 +465,4 @@ def _orientation(seats: Sequence[Seat], rng: np.random.Generator) -> np.ndarray:
     )
     cells = np.unique(item * (int(kind.max()) + 1) + kind, return_inverse=True)[1]
     families = ((rater,), (cells, kind, np.zeros_like(kind)))
-    return _share_out(np.zeros(len(seats), dtype=np.int64), (0, 1), families, rng)
+    return _share_out(np.zeros((1, len(seats)), dtype=np.int64), np.array([[0, 1]]), families, rng)[0]

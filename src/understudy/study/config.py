@@ -35,7 +35,9 @@ _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9 _.+()-]{0,59}")
 
 def _checked_method(name: str) -> str:
     if not _METHOD.fullmatch(name):
-        raise ValueError("a method is called by a letter and up to 59 letters, digits, blanks, _ . + ( ) -")
+        raise ValueError(
+            "a method's name begins with a letter and has up to 60 letters, digits, blanks and _ . + ( ) -"
+        )
     return name
 
 
@@ -145,7 +147,7 @@ class StudyConfig(Section):
     attention_checks: int = Field(default=2, ge=0, le=20)
     """Pages that ask for a certain rating, at places drawn for each rater."""
     practice: bool = True
-    """An item to practise on, whose ratings are not kept; of pairs there is none."""
+    """An item to practise on, whose ratings are not kept."""
     comprehension: tuple[CheckConfig, ...] = ()
     """Questions about the task; whoever answers them wrongly too often does not take part."""
     comprehension_tries: int = Field(default=2, ge=1, le=10)
