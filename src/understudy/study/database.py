@@ -128,7 +128,7 @@ def _begin(connection: Connection) -> None:
 
 def _claim(connection: Connection, study: Study) -> None:
     """Write down whose database it is, or compare."""
-    known = dict(connection.execute(select(META.c.key, META.c.value)).tuples().all())
+    known = dict(connection.execute(select(META.c.key, META.c.value)).all())
     if "study" not in known:
         values = {"study": study.config.id, "design": study.design(), "secret": secrets.token_hex(32), "paused": ""}
         connection.execute(META.insert(), [{"key": key, "value": value} for key, value in values.items()])

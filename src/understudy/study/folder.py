@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from understudy.errors import ConfigError, RunError, listed
+from understudy.errors import ConfigError, RunError, listed, unknown
 from understudy.files import atomic, fingerprint, read_jsonl, whole_folder, write_jsonl
 from understudy.recipe.reading import describe, load_yaml
 from understudy.study import wording
@@ -93,14 +93,17 @@ def create_study(folder: Path, methods: Sequence[MethodTexts], settings: Mapping
 
 def _config(settings: Mapping[str, Any], methods: Sequence[MethodTexts]) -> StudyConfig:
     languages = settings.get("languages", wording.LANGUAGES)
+    if strange := [name for name in languages if name not in wording.LANGUAGES]:
+        raise unknown("language", strange[0], wording.LANGUAGES)
+    pairwise = bool(settings.get("pairwise"))
     defaults = {
         "id": secrets.token_hex(8),
         "title": wording.default_title(languages),
         "methods": {method.name: method.config.model_dump() for method in methods},
         "constructs": wording.default_constructs(languages),
-        "consent": wording.default_consent(languages),
+        "consent": wording.default_consent(languages, pairwise=pairwise),
         "demographics": wording.default_demographics(languages),
-        "comprehension": wording.default_comprehension(languages),
+        "comprehension": wording.default_comprehension(languages, pairwise=pairwise),
     }
     return checked({**defaults, **settings}, "study")
 

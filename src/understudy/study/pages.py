@@ -40,7 +40,7 @@ def pages_of(config: StudyConfig, seats: Sequence[Seat | PairSeat], slot: int) -
     """
     before = [Page("consent")]
     before += [Page("about")] if config.demographics else []
-    before += [Page("practice")] if config.practice else []
+    before += [Page("practice")] if config.practice and not config.pairwise else []
     before += [Page("check")] if config.comprehension else []
     return (*before, *_with_attention(config, seats, slot), Page("final"))
 

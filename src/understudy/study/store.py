@@ -357,7 +357,7 @@ def _set(connection: Connection, rater: int, **values: Any) -> None:
 def _given_ratings(connection: Connection, rater: int, page: Page) -> dict[str, Any]:
     item = page.seat.item if page.seat else ""
     wanted = select(RATINGS.c.construct, RATINGS.c.rating).where(RATINGS.c.rater == rater, RATINGS.c.item == item)
-    given: dict[str, Any] = dict(connection.execute(wanted).tuples().all())
+    given: dict[str, Any] = dict(connection.execute(wanted).all())
     comment = select(VISITS.c.comment).where(VISITS.c.rater == rater, VISITS.c.item == item)
     return given | {"comment": connection.execute(comment).scalar() or ""} if given else {}
 
@@ -397,4 +397,4 @@ _GIVEN: Mapping[str, Callable[[Connection, int, Page], dict[str, Any]]] = {
 def statuses(connection: Connection) -> dict[str, int]:
     """Status -> number of raters."""
     wanted = select(RATERS.c.status, func.count()).group_by(RATERS.c.status)
-    return dict(connection.execute(wanted).tuples().all())
+    return dict(connection.execute(wanted).all())

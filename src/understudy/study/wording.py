@@ -51,9 +51,10 @@ def default_constructs(languages: Sequence[Language]) -> tuple[ConstructConfig, 
     )
 
 
-def default_consent(languages: Sequence[Language]) -> ConsentConfig:
+def default_consent(languages: Sequence[Language], *, pairwise: bool = False) -> ConsentConfig:
     """The consent text of a study that was given none."""
-    return ConsentConfig(text=_in_each(languages, lambda file: file["consent"]))
+    invitation = "invitation_pairs" if pairwise else "invitation"
+    return ConsentConfig(text=_in_each(languages, lambda file: f"{file[invitation]}\n\n{file['consent']}"))
 
 
 def default_demographics(languages: Sequence[Language]) -> tuple[QuestionConfig, ...]:
@@ -61,9 +62,10 @@ def default_demographics(languages: Sequence[Language]) -> tuple[QuestionConfig,
     return tuple(QuestionConfig(**parts) for parts in _questions("demographics", languages))
 
 
-def default_comprehension(languages: Sequence[Language]) -> tuple[CheckConfig, ...]:
-    """Questions about the task."""
-    return tuple(CheckConfig(**parts, right=_RIGHT[parts["name"]]) for parts in _questions("comprehension", languages))
+def default_comprehension(languages: Sequence[Language], *, pairwise: bool = False) -> tuple[CheckConfig, ...]:
+    """Questions about the task; of pairs none about a scale."""
+    asked = [parts for parts in _questions("comprehension", languages) if not (pairwise and parts["name"] == "scale")]
+    return tuple(CheckConfig(**parts, right=_RIGHT[parts["name"]]) for parts in asked)
 
 
 def _questions(section: str, languages: Sequence[Language]) -> list[dict[str, Any]]:

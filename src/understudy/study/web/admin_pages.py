@@ -67,11 +67,11 @@ class AdminPages:
         administration: of the study.
         sessions: of the admin page.
         secure: whether cookies are for https alone.
-        join: the open address, to show; empty where there is none.
+        public_url: the address under which raters reach the study; empty: the one that was asked.
     """
 
-    def __init__(self, administration: Administration, sessions: Sessions, *, secure: bool, join: str) -> None:
-        self._admin, self._sessions, self._secure, self._join = administration, sessions, secure, join
+    def __init__(self, administration: Administration, sessions: Sessions, *, secure: bool, public_url: str) -> None:
+        self._admin, self._sessions, self._secure, self._public_url = administration, sessions, secure, public_url
         self._logins = RateLimiter(Limit(per_second=0.2, burst=10))
         self._all_logins = RateLimiter(Limit(per_second=1, burst=30))
         self._actions: Mapping[str, Callable[[Mapping[str, str]], str]] = {
@@ -120,7 +120,7 @@ class AdminPages:
         cookie = self._session(request)
         if not cookie:
             return page("login", problem="")
-        return self._overview(cookie, request.query_params.get("said", "") and "Done.")
+        return self._overview(request, cookie, request.query_params.get("said", "") and "Done.")
 
     def progress(self, request: Request) -> Response:
         """The part of the page that changes by itself."""
@@ -128,8 +128,8 @@ class AdminPages:
             return Response(status_code=403)
         return page("progress", progress=self._admin.progress())
 
-    def _overview(self, cookie: str, said: str = "", problem: str = "") -> Response:
-        store = self._admin.store
+    def _overview(self, request: Request, cookie: str, said: str = "", problem: str = "") -> Response:
+        store, address = self._admin.store, self._public_url or str(request.base_url).rstrip("/")
         view = {
             "title": next(iter(store.study.config.title.values())),
             "progress": self._admin.progress(),
@@ -138,7 +138,7 @@ class AdminPages:
             "events": [(_moment(at), what, detail) for at, what, detail in self._admin.events()],
             "tables": export.tables_of(store),
             "form_token": self._sessions.form_token(cookie),
-            "join": self._join,
+            "join": f"{address}/join" if store.study.config.open_recruitment else "",
             "said": said,
             "problem": problem,
         }
@@ -160,7 +160,9 @@ class AdminPages:
             problem = self._actions[action](form)
         except UnderstudyError as error:
             problem = error.message
-        return self._overview(cookie, problem=problem) if problem else RedirectResponse("/admin?said=done", 303)
+        return (
+            self._overview(request, cookie, problem=problem) if problem else RedirectResponse("/admin?said=done", 303)
+        )
 
     def _pause(self, paused: bool) -> str:
         self._admin.pause(paused)

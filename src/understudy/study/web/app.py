@@ -35,9 +35,10 @@ def study_app(store: Store, admin_token: str, *, public_url: str = "", hosts: Co
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     secure = public_url.startswith("https://")
     seal = Seal(store.database.meta("secret") or "")
-    join = f"{public_url}/join" if store.study.config.open_recruitment else ""
+    sessions = Sessions(admin_token)
     app.include_router(RaterPages(store, seal, secure=secure).router())
-    app.include_router(AdminPages(Administration(store), Sessions(admin_token), secure=secure, join=join).router())
+    admin = AdminPages(Administration(store), sessions, secure=secure, public_url=public_url)
+    app.include_router(admin.router())
     app.add_api_route("/static/{name}", _static, methods=["GET"], response_model=None)
     app.add_api_route("/favicon.ico", lambda: Response(status_code=204), methods=["GET"], response_model=None)
     _handle_faults(app, store)

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from understudy.data.option_mentions import folded
 from understudy.study import wording
+from understudy.study.administration import named
 from understudy.study.config import HIGHEST, LOWEST, Language, QuestionConfig
 from understudy.study.pages import Page
 from understudy.study.store import OPEN, Store, Visitor
@@ -85,7 +86,8 @@ class RaterPages:
     def router(self) -> APIRouter:
         """The addresses."""
         router = APIRouter()
-        router.add_api_route("/join", self.join, methods=["GET"], response_model=None)
+        router.add_api_route("/join", self.door, methods=["GET"], response_model=None)
+        router.add_api_route("/join", self.join, methods=["POST"], response_model=None)
         router.add_api_route("/r/{token}", self.current, methods=["GET"], response_model=None)
         router.add_api_route("/r/{token}/{index}", self.show, methods=["GET"], response_model=None)
         router.add_api_route("/r/{token}/{index}", self.take, methods=["POST"], response_model=None)
@@ -93,37 +95,45 @@ class RaterPages:
 
     # Coming in -------------------------------------------------------------------------------------------------------
 
-    def join(self, request: Request) -> Response:
-        """A place for whoever comes by the open address."""
-        config, language = self._study.config, self._asked_language(request)
+    def door(self, request: Request) -> Response:
+        """The open address. Opening it takes no place: programs that look through links would fill the study."""
+        language = self._asked_language(request)
+        closed = self._closed(request, language)
+        return closed or page("join", **self._frame(language), action=f"/join?{request.url.query}")
+
+    def _closed(self, request: Request, language: Language) -> Response | None:
+        """The page that says why nobody comes in; None where the way is free."""
+        config = self._study.config
         if not self._arrivals.allows(client(request.scope)):
             return self._end("busy", language, 429)
         if not config.open_recruitment:
             return self._end("link", language, 404)
-        panel_id, parameters = None, {}
-        if config.panel is not None:
-            panel_id = request.query_params.get(config.panel.id, "").strip()
-            names = config.panel.parameters
-            parameters = {name: request.query_params.get(name, "")[:_LONGEST_PARAMETER] for name in names}
-            if not panel_id or len(panel_id) > _LONGEST_PARAMETER or not panel_id.isprintable():
-                return self._end("panel", language, 400)
-        if self._store.paused:
-            return self._end("paused", language, 503)
-        link = self._store.join(panel_id, parameters, own=request.cookies.get(COOKIE, ""))
+        if config.panel is not None and not self._panel_id(request):
+            return self._end("panel", language, 400)
+        return self._end("paused", language, 503) if self._store.paused else None
+
+    def _panel_id(self, request: Request) -> str:
+        """What the panel calls the rater; empty where it says nothing that could be a name."""
+        panel = self._study.config.panel
+        value = request.query_params.get(panel.id, "").strip() if panel else ""
+        return value if value.isprintable() and len(value) <= _LONGEST_PARAMETER else ""
+
+    def join(self, request: Request) -> Response:
+        """A place for whoever comes by the open address."""
+        language = self._asked_language(request)
+        if closed := self._closed(request, language):
+            return closed
+        names = self._study.config.panel.parameters if self._study.config.panel else ()
+        parameters = {name: request.query_params.get(name, "")[:_LONGEST_PARAMETER] for name in names}
+        parameters = {name: "".join(filter(str.isprintable, value)) for name, value in parameters.items()}
+        link = self._store.join(self._panel_id(request) or None, parameters, own=request.cookies.get(COOKIE, ""))
         if link is None:
             return self._end("full", language)
-        suffix = f"?language={language}" if language != config.languages[0] else ""
+        suffix = f"?language={language}" if "language" in request.query_params else ""
         response = RedirectResponse(f"/r/{link.token}{suffix}", 303)
         # Lax: a panel's page leads here, and the cookie has to come along.
-        response.set_cookie(
-            COOKIE,
-            link.token,
-            max_age=_COOKIE_SECONDS,
-            httponly=True,
-            samesite="lax",
-            secure=self._secure,
-            path="/join",
-        )
+        kept = {"max_age": _COOKIE_SECONDS, "path": "/join"}
+        response.set_cookie(COOKIE, link.token, httponly=True, samesite="lax", secure=self._secure, **kept)
         return response
 
     def _visitor(self, request: Request, token: str) -> Visitor | Response:
@@ -182,6 +192,7 @@ class RaterPages:
         given = self._given(visitor, current) if form is None else _as_given(form)
         view = {
             **self._frame(visitor.language),
+            "participant": named(visitor.rater),
             **self._content(current, visitor),
             "given": given,
             "missing": missing,
@@ -231,7 +242,8 @@ class RaterPages:
             return {"paragraphs": wording.in_language(config.consent.text, language).strip().split("\n\n")}
         if current.kind in ("about", "check"):
             asked = config.demographics if current.kind == "about" else config.comprehension
-            return {"questions": [_question(question, language) for question in asked], "tries": self._tries(visitor)}
+            questions = [_question(question, language) for question in asked]
+            return {"questions": questions, "tries": self._tries(visitor), "scaled": not config.pairwise}
         if current.kind == "practice":
             return {**base, **wording.practice(language)} | {"context": None}
         if current.kind == "attention":

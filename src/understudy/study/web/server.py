@@ -8,11 +8,16 @@ import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from understudy.errors import ConfigError, RunError
 from understudy.files import unwritable
 from understudy.study.store import Store
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 TOKEN_VARIABLE, TOKEN_FILE = "UNDERSTUDY_STUDY_TOKEN", "admin-token"
 _SHORTEST_TOKEN = 16
@@ -74,10 +79,12 @@ def listen(host: str, port: int) -> socket.socket:
         RunError: the port is taken, or the address is none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Of TCP by name: only then does asyncio turn off Nagle, which would hold back each answer for 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         raise RunError(
@@ -101,15 +108,26 @@ def serve(store: Store, token: str, listener: socket.socket, *, public_url: str,
     from understudy.study.web.app import study_app
 
     app = study_app(store, token, public_url=public_url, hosts=hosts_of(listener.getsockname()[0], public_url))
-    # No log of requests: an address holds a rater's key.
-    config = uvicorn.Config(
+    uvicorn.Server(settings(app, proxy)).run(sockets=[listener])
+
+
+def settings(app: ASGIApp, proxy: str = "") -> uvicorn.Config:
+    """How the application is served: without a log of requests, for an address holds a rater's key.
+
+    Args:
+        app: the application.
+        proxy: address of a proxy whose word on who asks is taken; empty: nobody's.
+    """
+    import uvicorn
+
+    return uvicorn.Config(
         app,
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
         proxy_headers=bool(proxy),
         forwarded_allow_ips=proxy or "127.0.0.1",
+        timeout_keep_alive=75,  # longer than people read, or a form meets a connection that is just being closed
         timeout_graceful_shutdown=10,
         lifespan="off",
     )
-    uvicorn.Server(config).run(sockets=[listener])
