@@ -121,6 +121,16 @@ def simulate(
 def analyse(
     source: Source,
     simulated: Annotated[bool, typer.Option("--simulated", help="The answers of simulated raters.")] = False,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            envvar="UNDERSTUDY_STUDY_DATABASE",
+            show_envvar=False,
+            help="Where the answers are, as for `serve`. Default: STUDY/study.db, or what was exported.",
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(metavar="FIELD=COLUMN,...", help="Columns of a table of another tool: rater=Participant,…"),
@@ -136,10 +146,12 @@ def analyse(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from understudy.files import write_json
     from understudy.study.analysis import analyse as analyse_answers
-    from understudy.study.answers import read_answers
+    from understudy.study.answers import read_answers, refresh
     from understudy.study.options import AnalysisOptions
     from understudy.study.page import render_study
 
+    if not simulated:
+        refresh(source, database)
     answers = read_answers(source, simulated=simulated, columns=_columns(columns))
     options = AnalysisOptions(draws=draws, confidence=confidence, seed=seed)
     analysis = analyse_answers(answers, options)

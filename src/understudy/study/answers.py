@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import DataError
+from understudy.errors import ConfigError, DataError
 from understudy.study.attention import RaterRow
-from understudy.study.folder import CONFIG, Study, open_study
+from understudy.study.folder import CONFIG, DATABASE, Study, open_study
 from understudy.study.ratings import (
     SUFFIXES,
     Preference,
@@ -76,6 +76,38 @@ def read_answers(path: Path, *, simulated: bool = False, columns: Mapping[str, s
         command = "simulate" if simulated else "export"
         return _of_folder(folder, study, f"understudy study {command} {path}")
     return _of_folder(path, None, f"{path} holds neither {CONFIG} nor ratings.csv")
+
+
+def refresh(folder: Path, database: str | None = None) -> bool:
+    """Export what a study's database holds into its folder `export`; nothing where there is no database.
+
+    Args:
+        folder: of the study.
+        database: its URL; None: the one beside the study.
+
+    Returns:
+        Whether there was a database.
+
+    Raises:
+        ConfigError: the packages for databases are not installed, or the URL is wrong.
+    """
+    if not (folder / CONFIG).is_file() or (database is None and not (folder / DATABASE).is_file()):
+        return False
+    try:
+        from understudy.study.database import open_database
+        from understudy.study.export import export
+        from understudy.study.store import Store
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the study needs the package {error.name}", hint="pip install 'understudy-distil[study]'"
+        ) from error
+    study = open_study(folder)
+    base = open_database(study, database)
+    try:
+        export(Store(study, base), folder / EXPORT, "csv")
+    finally:
+        base.close()
+    return True
 
 
 def _of_folder(folder: Path, study: Study | None, hint: str) -> Answers:

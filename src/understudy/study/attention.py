@@ -114,7 +114,8 @@ def in_words(rules: ExclusionConfig) -> list[str]:
     """The rules, one a sentence without its full stop."""
     words = ["whoever the study's staff excluded, with a reason that does not look at methods"]
     if rules.attention_failed is not None:
-        words.append(f"whoever failed {rules.attention_failed} attention check(s) or more")
+        checks = "attention check" if rules.attention_failed == 1 else "attention checks"
+        words.append(f"whoever failed {rules.attention_failed} {checks} or more")
     if rules.same_rating_share is not None:
         words.append(f"whoever gave one and the same value in {rules.same_rating_share:.0%} of the ratings or more")
     if rules.median_seconds is not None:

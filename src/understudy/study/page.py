@@ -161,7 +161,7 @@ def _pair(pair: PairFinding) -> dict[str, str]:
 
 def _p(value: float) -> str:
     """A p-value without its letter."""
-    return p_text(value).removeprefix("p ").removeprefix("= ")
+    return p_text(value).removeprefix("p ").removeprefix("= ").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _dunn(pairs: Sequence[DunnPair], alpha: float) -> str:
@@ -255,7 +255,7 @@ def _accuracies(analysis: StudyAnalysis) -> list[dict[str, str]]:
 
 def _accuracy_note(analysis: StudyAnalysis) -> str:
     whole = all(row.source == "run" for row in analysis.accuracies)
-    where = "all test items of each method's run" if whole else "the study's items, by their sampling weights"
+    where = "all items of each method's run or file" if whole else "the study's items, by their sampling weights"
     return f"Accuracy is that on {where}; ratings are those of the explanations shown."
 
 

@@ -155,7 +155,7 @@ def methods_text(analysis: StudyAnalysis) -> list[str]:
 def _who(analysis: StudyAnalysis) -> str:
     attention, found = analysis.attention, analysis.main
     kept = attention.raters - len(attention.left_out)
-    text = f"{attention.raters} people took part"
+    text = f"{attention.raters} {'simulated raters' if analysis.simulated else 'people'} took part"
     if analysis.planned:
         text += f" ({analysis.planned[0]} places of {analysis.planned[1]} each were planned)"
     if attention.left_out:
