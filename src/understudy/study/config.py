@@ -147,7 +147,7 @@ class StudyConfig(Section):
     attention_checks: int = Field(default=2, ge=0, le=20)
     """Pages that ask for a certain rating, at places drawn for each rater."""
     practice: bool = True
-    """An item to practise on, whose ratings are not kept."""
+    """An item to practise on, whose ratings are not kept; of pairs there is none."""
     comprehension: tuple[CheckConfig, ...] = ()
     """Questions about the task; whoever answers them wrongly too often does not take part."""
     comprehension_tries: int = Field(default=2, ge=1, le=10)

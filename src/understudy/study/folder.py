@@ -28,6 +28,7 @@ from understudy.study import wording
 from understudy.study.assignment import PairSeat, Seat, assign, assign_pairs
 from understudy.study.config import StudyConfig, dump_config
 from understudy.study.items import StudyItem
+from understudy.study.preregistration import preregistration
 from understudy.study.selection import candidates, draw, matched_in_length
 from understudy.study.sources import MethodTexts
 
@@ -148,6 +149,8 @@ def _by_slot(seats: Sequence[Any]) -> dict[int, tuple[Any, ...]]:
 
 
 def _write(folder: Path, study: Study) -> None:
+    with atomic(folder / PREREGISTRATION) as handle:
+        handle.write(preregistration(study.config, list(study.items.values())))
     with atomic(folder / CONFIG) as handle:
         handle.write(dump_config(study.config))
     write_jsonl(folder / ITEMS, [item.to_json() for item in study.items.values()])
