@@ -17,7 +17,7 @@ and then asks the simulation whether that is enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -282,25 +282,27 @@ def power_of_design(
         null: draw them without any difference between methods: the share of rejections is then the error.
     """
     rng = np.random.default_rng([seed, 6])
-    take_off = _without_raters_and_items(design)
+    take_off = without_raters_and_items(design)
     rejected = np.zeros(2)
     for start in range(0, simulations, 250):
         count = min(250, simulations - start)
         values = model.draw(design.rater, design.drawn[0], count, rng, null=null)
-        permutation = _permutation_p(take_off(values), design)
+        permutation = permutation_p(take_off(values), design)
         classical = _kruskal_p(values, design) if design.pair is None else _dunn_p(values, design)
         rejected += (permutation <= level).sum(), (classical <= level).sum()
     permutation, classical = (rejected / simulations).tolist()
     return Rejections(permutation, classical, simulations)
 
 
-def _without_raters_and_items(design: DrawnDesign):
+def without_raters_and_items(design: DrawnDesign) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the least-squares fit of raters and items off `[n, count]` ratings of many studies."""
     columns = np.concatenate([np.eye(int(c.max()) + 1)[c] for c in (design.rater, design.item)], axis=1)
     projection = np.linalg.pinv(columns.T @ columns, rcond=1e-10, hermitian=True)
     return lambda values: values - columns @ (projection @ (columns.T @ values))
 
 
-def _permutation_p(residuals: np.ndarray, design: DrawnDesign) -> np.ndarray:
+def permutation_p(residuals: np.ndarray, design: DrawnDesign) -> np.ndarray:
+    """`[count]` p-values of `[n, count]` residuals; `permutation` says how."""
     means = {}
     for method in range(len(design.methods)) if design.pair is None else design.pair:
         mask = (design.drawn == method).astype(np.float32)
