@@ -206,6 +206,7 @@ def fill_in_by_keyboard(page: Any) -> None:
     raise AssertionError("no button can be reached")
 
 
+@pytest.mark.slow
 def test_going_back_two_tabs_double_submit_and_reload_lose_and_double_nothing(server, store, visit) -> None:
     page = visit(**LOOKS["desktop"])
     page.goto(f"{server.url}/join?PROLIFIC_PID=back")
