@@ -22,7 +22,16 @@ import numpy as np
 
 from understudy.files import write_json
 from understudy.study.assignment import assign
-from understudy.study.planning import RatingModel, drawn_design, power_of_design, published, raters_needed
+from understudy.study.planning import (
+    DrawnDesign,
+    RatingModel,
+    drawn_design,
+    permutation_p,
+    power_of_design,
+    published,
+    raters_needed,
+    without_raters_and_items,
+)
 
 RATERS, PLACES, ITEMS, RATINGS, FEWEST = 117, 12, 40, 1114, 2
 PAIR = ("MT+CF revised", "CF")
@@ -31,19 +40,20 @@ PAIR = ("MT+CF revised", "CF")
 def main() -> None:
     """Simulate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=8000, help="studies a row, over all designs")
-    parser.add_argument("--designs", type=int, default=80)
-    parser.add_argument("--draws", type=int, default=199, help="of each permutation test")
+    parser.add_argument("--simulations", type=int, default=4000, help="studies a row, over all designs")
+    parser.add_argument("--designs", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=1999, help="of each permutation test")
+    parser.add_argument("--calibration", type=int, default=200, help="designs on which the error is looked at")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     start = time.time()
     rows = power_rows(arguments.simulations, arguments.designs, arguments.draws)
-    plans = plan_rows(arguments.simulations)
-    for row in (*rows, *plans):
+    plans, errors = plan_rows(arguments.simulations), calibration_rows(arguments.calibration)
+    for row in (*rows, *plans, *errors):
         print(row)
     print(f"{time.time() - start:.0f} s")
     if arguments.out:
-        write_json(arguments.out, document(rows, plans, vars(arguments)))
+        write_json(arguments.out, document(rows, plans, errors, vars(arguments)))
 
 
 def power_rows(simulations: int, designs: int, draws: int) -> list[dict[str, Any]]:
@@ -56,9 +66,8 @@ def power_rows(simulations: int, designs: int, draws: int) -> list[dict[str, Any
         kept = taken(number)
         for place, pair in enumerate((None, PAIR)):
             design = drawn_design(seats, methods, draws=draws, seed=number, pair=pair, kept=kept)
-            for column, (name, model) in enumerate(models.items()):
-                seed = 100 * number + 10 * place + column
-                totals[name][4 * place : 4 * place + 4] += _shares(model, design, simulations // designs, seed)
+            for name, model in models.items():
+                totals[name][4 * place : 4 * place + 4] += _shares(model, design, simulations // designs, number)
     keys = [
         f"{question}_{quantity}_{test}"
         for question in ("any", "pair")
@@ -73,7 +82,7 @@ def power_rows(simulations: int, designs: int, draws: int) -> list[dict[str, Any
 def _shares(model: RatingModel, design: Any, simulations: int, seed: int) -> list[float]:
     shares = []
     for null in (False, True):
-        found = power_of_design(model, design, simulations=simulations, seed=2 * seed + null, null=null)
+        found = power_of_design(model, design, simulations=simulations, seed=seed, null=null)
         shares += [found.permutation, found.classical]
     return shares
 
@@ -89,13 +98,49 @@ def taken(seed: int) -> np.ndarray:
     return (np.arange(PLACES) < counts[:, None]).ravel()
 
 
+def calibration_rows(designs: int, studies: int = 50, draws: int = 199) -> list[dict[str, Any]]:
+    """How often the permutation tests reject at 5% where nothing differs: many designs, few studies on each.
+
+    30 raters of 12 ratings, plausibility. In the second row the two methods that are compared do not differ, but the
+    two others lie 1 and ½ points of the latent scale of a rating above them.
+    """
+    model, shares = published()["plausibility"], {"two methods": [], "two methods, others differ": [], "any method": []}
+    for number in range(designs):
+        seats = assign([str(item) for item in range(ITEMS)], model.methods, 30, PLACES, seed=1000 + number)
+        pair = drawn_design(seats, model.methods, draws=draws, seed=number, pair=("MT", "CF"))
+        rng = np.random.default_rng([number, 77])
+        values = model.draw(pair.rater, pair.drawn[0], studies, rng, null=True)
+        shares["two methods"].append(rejected(values, pair))
+        lifted = (pair.drawn[0] == 3) * 1.0 + (pair.drawn[0] == 2) * 0.5
+        shares["two methods, others differ"].append(rejected(values + lifted[:, None], pair))
+        if number % 4 == 0:
+            overall = drawn_design(seats, model.methods, draws=draws, seed=number)
+            values = model.draw(pair.rater, pair.drawn[0], studies, rng, null=True)
+            shares["any method"].append(rejected(values, overall))
+    return [
+        {
+            "question": name,
+            "designs": len(found),
+            "studies": len(found) * studies,
+            "error": float(np.mean(found)),
+            "standard_error": float(np.std(found) / np.sqrt(len(found))),
+        }
+        for name, found in shares.items()
+    ]
+
+
+def rejected(values: np.ndarray, design: DrawnDesign) -> float:
+    """Share of studies that the permutation test rejects at 5%."""
+    return float((permutation_p(without_raters_and_items(design)(values), design) <= 0.05).mean())
+
+
 def plan_rows(simulations: int) -> list[dict[str, Any]]:
     """Raters for 80% power to tell the two methods furthest apart, with the power of that many in fresh studies."""
     rows = []
     for name, model in published().items():
         plan = raters_needed(model, items=ITEMS, per_rater=PLACES, simulations=1000, draws=499)
         seats = assign([str(item) for item in range(ITEMS)], model.methods, plan.raters, PLACES, seed=99)
-        design = drawn_design(seats, model.methods, draws=1999, seed=99, pair=plan.pair)
+        design = drawn_design(seats, model.methods, draws=999, seed=99, pair=plan.pair)
         again = power_of_design(model, design, simulations=simulations, seed=99)
         rows.append(
             {
@@ -133,9 +178,20 @@ PLAN_COLUMNS = (
 )
 
 
-def document(rows: list[dict[str, Any]], plans: list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The data of both tables of docs/results.md."""
-    tables = {"power": (POWER_COLUMNS, rows), "raters": (PLAN_COLUMNS, plans)}
+ERROR_COLUMNS = (
+    ("question", "{question}"),
+    ("designs", "{designs}"),
+    ("studies", "{studies:,}"),
+    ("rejected at 5%", "{error:.2%}"),
+    ("standard error", "{standard_error:.2%}"),
+)
+
+
+def document(
+    rows: list[dict[str, Any]], plans: list[dict[str, Any]], errors: list[dict[str, Any]], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """The data of the tables of docs/results.md."""
+    tables = {"power": (POWER_COLUMNS, rows), "raters": (PLAN_COLUMNS, plans), "error": (ERROR_COLUMNS, errors)}
     return {
         "made_by": "python benchmarks/study_power.py --out docs/results/study_power.json",
         "settings": {name: value for name, value in arguments.items() if name != "out"},

@@ -181,7 +181,7 @@ def permutation_tests(ratings: Ratings, mechanism: Mechanism, *, draws: int) -> 
     Args:
         ratings: rows in the mechanism's order.
         mechanism: how methods are drawn anew.
-        draws: for the pairs; a quarter of them (at least 999) for all methods together.
+        draws: for the pairs; a quarter of them for all methods together.
     """
     names, outcomes = ratings.methods, ratings.outcomes
     method = np.array([names.index(name) for name in ratings.method])
@@ -191,7 +191,7 @@ def permutation_tests(ratings: Ratings, mechanism: Mechanism, *, draws: int) -> 
     there = ~np.isnan(residuals)
     filled = np.where(there, residuals, 0.0)
     weights = there.astype(np.float64)
-    redrawn = np.concatenate([method[None], mechanism.redraws(max(999, draws // 4))])
+    redrawn = np.concatenate([method[None], mechanism.redraws(draws // 4)])
     between = sum(_sums(redrawn == m, filled) ** 2 / _counts(redrawn == m, weights) for m in range(len(names)))
     overall = _share_as_far(np.asarray(between))
     pairs: dict[tuple[str, str], np.ndarray] = {}

@@ -17,7 +17,7 @@ and then asks the simulation whether that is enough.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -31,6 +31,9 @@ from understudy.study.config import HIGHEST, LOWEST
 
 Question = Literal["any", "pair"]
 _NODES = 60
+_LEAST_SHARE, _MOST_SHARE = 1e-9, 0.995
+_SPACINGS = (-6.0, 3.0)  # logarithms of the least and the most that cut points lie apart
+_NEAR = 1e-3  # of a bound of the variance, where cut points run to infinity
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,13 +121,14 @@ def rating_model(
     # Two neighbouring steps alone give the least spread, the two ends the most.
     part = grand - np.floor(grand)
     least, most = part * (1 - part), (grand - lowest) * (highest - grand)
-    if not least < within < most:
+    cuts = None
+    if least + _NEAR < within < most - _NEAR:
+        cuts = _cut_points(grand, float(np.sqrt(within)), lowest, highest - lowest)
+    if cuts is None:
         raise ConfigError(
             f"ratings from {lowest} to {highest} with mean {grand:.2f} cannot have a standard deviation of {sd:g}",
-            hint=f"between {np.sqrt(least + values.var()):.2f} and {np.sqrt(most + values.var()):.2f}",
+            hint=f"well between {np.sqrt(least + values.var()):.2f} and {np.sqrt(most + values.var()):.2f}",
         )
-    steps = highest - lowest
-    cuts = _cut_points(grand, float(np.sqrt(within)), lowest, steps)
     shifts = np.array([_shift(cuts, mean, lowest) for mean in values])
     return RatingModel(names, cuts, shifts, _latent_share(cuts, rater_share, lowest), values, sd, rater_share, lowest)
 
@@ -141,8 +145,8 @@ def _moments(cuts: np.ndarray, lowest: int, centre: np.ndarray | float = 0.0, sd
     return np.stack([mean, square])
 
 
-def _cut_points(mean: float, sd: float, lowest: int, steps: int) -> np.ndarray:
-    """Equally spaced cut points that give mean and standard deviation; nested bisection, both are monotone."""
+def _cut_points(mean: float, sd: float, lowest: int, steps: int) -> np.ndarray | None:
+    """Equally spaced cut points that give mean and standard deviation, by nested bisection; None where none do."""
     from scipy.optimize import brentq
 
     offsets = np.arange(steps) - (steps - 1) / 2
@@ -157,7 +161,9 @@ def _cut_points(mean: float, sd: float, lowest: int, steps: int) -> np.ndarray:
         first, second = _moments(centred(log_spacing), lowest)
         return float(second - first**2 - sd**2)
 
-    return centred(float(brentq(excess, -6.0, 4.0)))  # pyright: ignore[reportArgumentType]
+    if excess(_SPACINGS[0]) <= 0 or excess(_SPACINGS[1]) >= 0:
+        return None
+    return centred(float(brentq(excess, *_SPACINGS)))  # pyright: ignore[reportArgumentType]
 
 
 def _shift(cuts: np.ndarray, mean: float, lowest: int) -> float:
@@ -182,7 +188,14 @@ def _latent_share(cuts: np.ndarray, rater_share: float, lowest: int) -> float:
         conditional = _moments(cuts, lowest, np.sqrt(rho) * nodes, float(np.sqrt(1 - rho)))[0]
         return float((weights * (conditional - mean) ** 2).sum() / variance - rater_share)
 
-    return float(brentq(excess, 1e-9, 0.999))  # pyright: ignore[reportArgumentType]
+    if excess(_LEAST_SHARE) >= 0:
+        return 0.0
+    if excess(_MOST_SHARE) <= 0:
+        raise ConfigError(
+            f"ratings in whole steps cannot have {rater_share:.0%} of their variance between raters",
+            hint="state a smaller share",
+        )
+    return float(brentq(excess, _LEAST_SHARE, _MOST_SHARE))  # pyright: ignore[reportArgumentType]
 
 
 # Power ----------------------------------------------------------------------------------------------------------------
@@ -269,25 +282,27 @@ def power_of_design(
         null: draw them without any difference between methods: the share of rejections is then the error.
     """
     rng = np.random.default_rng([seed, 6])
-    take_off = _without_raters_and_items(design)
+    take_off = without_raters_and_items(design)
     rejected = np.zeros(2)
     for start in range(0, simulations, 250):
         count = min(250, simulations - start)
         values = model.draw(design.rater, design.drawn[0], count, rng, null=null)
-        permutation = _permutation_p(take_off(values), design)
+        permutation = permutation_p(take_off(values), design)
         classical = _kruskal_p(values, design) if design.pair is None else _dunn_p(values, design)
         rejected += (permutation <= level).sum(), (classical <= level).sum()
     permutation, classical = (rejected / simulations).tolist()
     return Rejections(permutation, classical, simulations)
 
 
-def _without_raters_and_items(design: DrawnDesign):
+def without_raters_and_items(design: DrawnDesign) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the least-squares fit of raters and items off `[n, count]` ratings of many studies."""
     columns = np.concatenate([np.eye(int(c.max()) + 1)[c] for c in (design.rater, design.item)], axis=1)
     projection = np.linalg.pinv(columns.T @ columns, rcond=1e-10, hermitian=True)
     return lambda values: values - columns @ (projection @ (columns.T @ values))
 
 
-def _permutation_p(residuals: np.ndarray, design: DrawnDesign) -> np.ndarray:
+def permutation_p(residuals: np.ndarray, design: DrawnDesign) -> np.ndarray:
+    """`[count]` p-values of `[n, count]` residuals; `permutation` says how."""
     means = {}
     for method in range(len(design.methods)) if design.pair is None else design.pair:
         mask = (design.drawn == method).astype(np.float32)
