@@ -144,9 +144,10 @@ def test_a_rater_comes_to_the_code_and_every_page_is_sound(look: str, server, st
         seen.append(page.locator("h1").inner_text())
         assert page.evaluate(FAULTS) == [], seen[-1]
         assert is_blind_and_harmless(page, store), seen[-1]
-        results = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
-        assert results.violations_count == 0, (seen[-1], results.generate_report())
-        page.screenshot(path=tmp_path / f"{len(seen):02d}.png", full_page=True)
+        if kind_of(seen[-1]) not in map(kind_of, seen[:-1]):
+            results = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+            assert results.violations_count == 0, (seen[-1], results.generate_report())
+            page.screenshot(path=tmp_path / f"{len(seen):02d}.png", full_page=True)
         by_mouse(page)
     assert len(seen) == 4 + 4 + 2 + 1  # consent, about, practice, questions · items · attention checks · last words
     assert axe.run(page).violations_count == 0
@@ -155,6 +156,11 @@ def test_a_rater_comes_to_the_code_and_every_page_is_sound(look: str, server, st
     assert {row["rating"] for row in rows} == {4}
     person = [row for row in table(store, "raters")[1] if row["PROLIFIC_PID"] == panel_id]
     assert [(row["status"], row["attention_passed"], row["attention_failed"]) for row in person] == [("finished", 2, 0)]
+
+
+def kind_of(heading: str) -> str:
+    """A heading without its numbers."""
+    return "".join(c for c in heading if not c.isdigit())
 
 
 def is_blind_and_harmless(page: Any, store: Store) -> bool:
@@ -206,6 +212,7 @@ def fill_in_by_keyboard(page: Any) -> None:
     raise AssertionError("no button can be reached")
 
 
+@pytest.mark.slow
 def test_going_back_two_tabs_double_submit_and_reload_lose_and_double_nothing(server, store, visit) -> None:
     page = visit(**LOOKS["desktop"])
     page.goto(f"{server.url}/join?PROLIFIC_PID=back")

@@ -41,7 +41,21 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+ON_BOTH = (
+    *("beginning_to_end", "counts_once", "same_moment", "one_panel_id", "many_posts"),
+    *("second_study", "older_database", "forgotten", "out_of_range", "declines"),
+)
+"""Tests of what the two databases do differently; the others are run on PostgreSQL in the slow tier."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "new_database" in metafunc.fixturenames:
+        both = any(words in metafunc.function.__name__ for words in ON_BOTH)
+        postgres = pytest.param("postgres", marks=() if both else pytest.mark.slow)
+        metafunc.parametrize("new_database", ["sqlite", postgres], indirect=True)
+
+
+@pytest.fixture
 def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str | None]]:
     """Gives the URL of a database that nobody has used; None is the file beside the study."""
     if request.param == "sqlite":

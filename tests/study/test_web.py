@@ -12,6 +12,7 @@ import pytest
 from support.studies import ADMIN_TOKEN, METHODS, Answer, Client, in_thread, make_study
 from understudy.study.database import open_database
 from understudy.study.export import as_csv, table
+from understudy.study.folder import open_study
 from understudy.study.store import Store
 from understudy.study.web.forms import BadForm, Seal, free_text
 from understudy.study.web.protection import HEADERS, LONGEST_BODY, Limit, RateLimiter
@@ -265,6 +266,41 @@ def test_a_hostile_panel_id_is_a_text(tmp_path: Path) -> None:
         log_in(client)
         assert "<script>alert" not in client.get("/admin").text
     assert [row["PROLIFIC_PID"] for row in table(store, "raters")[1]] == ["<script>alert(1)</script>';--"]
+    database.close()
+
+
+def test_the_way_back_to_the_panel_has_the_code_in_its_address(tmp_path: Path) -> None:
+    settings = {"completion_code": "A&B C", "completion_url": "https://panel.example/done?cc={code}"}
+    study = make_study(tmp_path, per_rater=1, attention_checks=0, demographics=(), practice=False, **settings)
+    database = open_database(study)
+    store = Store(study, database)
+    with in_thread(store) as url:
+        client, path = Client(url), rater(store)
+        page, answer = to_item(client, path)
+        client.post(page, {"seal": answer.seal(), **RATES})
+        assert "panel.example" not in client.get(f"{path}/3").text
+        client.post(f"{path}/3", {"seal": client.get(f"{path}/3").seal()})
+        end = client.get(path + "/3").text
+        assert 'href="https://panel.example/done?cc=A%26B%20C"' in end
+        assert ">A&amp;B C<" in end
+        # The same link again, and a form that comes late: the end stays the end.
+        late = client.post(page, {"seal": answer.seal(), **RATES, "rate-satisfaction": "1"})
+        assert client.get(late.headers["location"]).text == end
+    assert {row["rating"] for row in table(store, "ratings")[1]} == {4}
+    database.close()
+
+
+def test_a_language_that_was_taken_out_gives_way_to_the_first(store: Store, client: Client, tmp_path: Path) -> None:
+    path = rater(store)
+    assert client.get(f"{path}/0?language=zh").status == 303
+    assert '<html lang="zh">' in client.get(f"{path}/0").text
+    config = store.study.folder / "study.yaml"
+    config.write_text(config.read_text().replace("languages:\n- en\n- zh\n", "languages:\n- en\n"), encoding="utf-8")
+    changed = open_study(store.study.folder)
+    assert changed.config.languages == ("en",)
+    database = open_database(changed)
+    with in_thread(Store(changed, database, Clock())) as url:
+        assert '<html lang="en">' in Client(url).get(f"{path}/0").text
     database.close()
 
 

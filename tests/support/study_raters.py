@@ -37,6 +37,10 @@ class SimulatedRater:
         name: the panel's id; it draws what is answered.
         pause: shortest and longest seconds before a page is sent.
         twice: share of forms that are sent twice.
+        stored: page -> ratings that the server said it has stored.
+        seconds: of each request that was answered, when it was sent and how long it took.
+        failures: attempts that nobody answered.
+        code: of completion; empty before the end.
     """
 
     url: str
@@ -44,10 +48,9 @@ class SimulatedRater:
     pause: tuple[float, float] = (0.0, 0.0)
     twice: float = 0.1
     stored: dict[int, dict[str, int]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[tuple[float, float]] = field(default_factory=list)
     failures: int = 0
     code: str = ""
-    token: str = ""
 
     def __post_init__(self) -> None:
         """Draws of its own."""
@@ -109,7 +112,7 @@ class SimulatedRater:
                 begun = time.perf_counter()
                 reply = await asyncio.wait_for(self._once(method, path, form), 20)
                 if reply.status < 500:
-                    self.seconds.append(time.perf_counter() - begun)
+                    self.seconds.append((begun, time.perf_counter() - begun))
                     return reply
                 self.failures += 1
             except (OSError, asyncio.IncompleteReadError, ValueError, IndexError, TimeoutError):

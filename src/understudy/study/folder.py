@@ -60,7 +60,8 @@ class Study:
         names = [construct.name for construct in self.config.constructs]
         items = [item.to_json() for item in self.items.values()]
         seats = [asdict(seat) for seats in self.slots.values() for seat in seats]
-        about = [question.name for question in (*self.config.comprehension, *self.config.demographics)]
+        questions = (*self.config.comprehension, *self.config.demographics)
+        about = [[question.name, len(question.options)] for question in questions]
         return fingerprint([asked, names, items, seats, about])
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, cast
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -142,9 +143,10 @@ class RaterPages:
         if visitor is None:
             busy = not self._strangers.allows(client(request.scope))
             return self._end("busy" if busy else "link", self._asked_language(request), 429 if busy else 404)
-        if not self._by_link.allows(str(visitor.rater)):
-            return self._end("busy", visitor.language, 429)
-        return visitor
+        known = self._study.config.languages
+        if visitor.language not in known:  # taken out of the study since
+            visitor = replace(visitor, language=known[0])
+        return visitor if self._by_link.allows(str(visitor.rater)) else self._end("busy", visitor.language, 429)
 
     def _asked_language(self, request: Request) -> Language:
         known = self._study.config.languages
@@ -269,7 +271,7 @@ class RaterPages:
     def _end(self, name: str, language: Language, status: int = 200, *, code: str = "") -> HTMLResponse:
         say, url = wording.pages(language), self._study.config.completion_url
         frame = self._frame(language)
-        back = url.replace("{code}", code) if url and code else ""
+        back = url.replace("{code}", quote(code, safe="")) if url and code else ""
         view = {"heading": say[f"{name}_title"], "message": say[f"{name}_text"], "code": code, "back_to": back}
         return page("end", status, **frame, **view)
 
