@@ -22,6 +22,7 @@ from understudy.cli import (
     recipes,
     report,
     run,
+    study,
 )
 from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError, shortened
@@ -46,6 +47,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
+app.add_typer(study.app, name="study")
 
 
 def _version(requested: bool) -> None:
