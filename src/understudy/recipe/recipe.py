@@ -274,6 +274,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teachers": None,
     "teacher.cache": None,
     "data.group_by": "auto",
+    "data.catalogue": None,
+    "data.published_split": True,
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
