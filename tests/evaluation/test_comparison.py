@@ -221,7 +221,7 @@ def test_names_of_metrics() -> None:
     assert metric_names("rougeL, bleu,rougeL") == ("rougeL", "bleu")
     with pytest.raises(ConfigError) as caught:
         metric_names("rougel")
-    assert caught.value.hint.startswith("did you mean `rougeL`? known: all, text, exact_match,")
+    assert caught.value.hint.startswith("did you mean `rougeL`? known: all, text, bundles, exact_match,")
     with pytest.raises(ConfigError, match="no metric asked for"):
         metric_names("")
 

@@ -8,7 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import cache, compare, docs, doctor, evaluate, generate, grid, init, inspect, recipes, report, run
+from understudy.cli import (
+    cache,
+    compare,
+    docs,
+    doctor,
+    evaluate,
+    generate,
+    grid,
+    init,
+    inspect,
+    recipes,
+    report,
+    run,
+    sessions,
+)
 from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError, shortened
 
@@ -31,6 +45,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
+app.add_typer(sessions.app, name="sessions")
 
 
 def _version(requested: bool) -> None:

@@ -90,6 +90,20 @@ def example_of(session: Session, more: Mapping[str, Any] | None = None) -> Examp
     return Example(session.id, question_of(session), answers, meta=meta | dict(more or {}))
 
 
+def row_of(session: Session) -> dict[str, Any]:
+    """A session as a row of layout `session`, JSON-able; read again it is the same session."""
+    items = [
+        {"item": item.id, "title": item.title} | ({"category": item.category} if item.category else {})
+        for item in session.items
+    ]
+    bundles = [
+        {"items": [item.id for item in session.items_of(bundle)]} | ({"intent": bundle.intent} if bundle.intent else {})
+        for bundle in session.bundles
+    ]
+    row = {"session": session.id, "items": items, "bundles": bundles}
+    return row | ({"domain": session.domain} if session.domain else {})
+
+
 def question_of(session: Session) -> str:
     """The items, a line each, and what is asked of them."""
     lines = (
