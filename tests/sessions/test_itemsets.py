@@ -72,7 +72,8 @@ def test_a_few_very_long_sessions_change_neither_result_nor_time_much() -> None:
     long = frequent_itemsets(zipf(10_000, 5_000, long=30), support=0.002)
     assert time.perf_counter() - start < 30
     missing = plain.itemsets.keys() - long.itemsets.keys()
-    assert len(missing) <= 0.02 * len(plain.itemsets)  # those at the very edge: 30 baskets more raise the least count
+    # With 30 baskets more an itemset has to stand in 21 instead of 20.
+    assert all(plain.itemsets[items] < long.min_count == plain.min_count + 1 for items in missing)
     assert all(long.itemsets[items] >= plain.itemsets[items] for items in plain.itemsets.keys() - missing)
 
 
