@@ -76,6 +76,17 @@ def test_a_mapping_sets_what_it_names_and_leaves_the_rest() -> None:
     assert (few.recipe.teacher.sft.steps, few.recipe.teacher.sft.lora is None) == (2, False)
 
 
+def test_an_axis_reaches_into_a_section_that_is_off_by_default() -> None:
+    means = {"one": {}, "two": {"teachers.mean": "log_probabilities", "teachers.others": {"other": {"model": "c"}}}}
+    one, two = (cell.recipe for cell in grid({"heard": means}).cells)
+    assert one.teachers is None
+    assert two.teachers is not None
+    assert (two.teachers.mean, list(two.teachers.others)) == ("log_probabilities", ["other"])
+    [taught] = grid({"generate.seed": [5]}).cells
+    assert taught.recipe.generate is not None
+    assert taught.recipe.generate.seed == 5
+
+
 def test_pretraining_of_either_side_both_or_none() -> None:
     raw = {"source": "documents", "steps": 3}
     base = {**BASE, "teacher": {**BASE["teacher"], "pretrain": raw}, "student": {**BASE["student"], "pretrain": raw}}

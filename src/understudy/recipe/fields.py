@@ -109,8 +109,10 @@ def get(value: dict[str, Any], path: str) -> Any:
 
 
 def _written_out(value: dict[str, Any], path: str) -> dict[str, Any]:
-    """A copy in which the first section of a path is there: what a recipe leaves out is what the default recipe has."""
+    """A copy in which the first section of a path is there: what a recipe leaves out is what the default recipe has.
+
+    A section that is off by default (`generate`, `teachers`) stays left out.
+    """
     first = path.partition(".")[0]
-    if first in value or section_at(first) is None:
-        return dict(value)
-    return {**value, first: getattr(Recipe(), first).model_dump(mode="json")}
+    default = getattr(Recipe(), first) if first not in value and section_at(first) is not None else None
+    return {**value, first: default.model_dump(mode="json")} if default is not None else dict(value)
