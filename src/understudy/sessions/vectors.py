@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,7 +47,7 @@ def encoder_of(how: str, texts: Sequence[str], model: str = "auto") -> Encode:
     if how == "words":
         return WordVectors(texts)
     if how == "embedding":
-        return SentenceVectors(model)
+        return _kept(model)
     raise unknown("way to make vectors", how, get_args(How))
 
 
@@ -66,6 +67,9 @@ class SentenceVectors:
         new = sorted(set(texts) - self._known.keys())
         self._known |= zip(new, sentence_embeddings(new, self._model).astype(np.float32), strict=True) if new else ()
         return np.stack([self._known[text] for text in texts]) if texts else np.zeros((0, 0), dtype=np.float32)
+
+
+_kept = lru_cache(maxsize=2)(SentenceVectors)  # neighbours and clusters encode the same titles
 
 
 class WordVectors:
