@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from understudy.bundle_answers import write_answer
 from understudy.data.load import load_splits
 from understudy.data.sessions import Session, session_of
-from understudy.metrics import Score, bootstrap_interval, mean_score, paired_bootstrap, score
+from understudy.metrics import Score, bootstrap_interval, paired_bootstrap, score
 from understudy.metrics.significance.pairing import pair
 from understudy.metrics.significance.power import minimal_detectable, standard_error
 from understudy.recipe import DataConfig
@@ -31,35 +32,40 @@ DRAWS = 20
 AGAINST = "all in one bundle"
 
 
-def systems(train: Sequence[Session], test: Sequence[Session]) -> dict[str, list[list[str]]]:
+def systems(train: Sequence[Session], test: Sequence[Session], ways: Sequence[str]) -> dict[str, list[list[str]]]:
     """Name -> answers of each draw."""
+    names = {"words": "words", "embedding": "vectors"}
     answers = {
         "random": [baseline("random", train, test, seed=seed) for seed in range(DRAWS)],
         AGAINST: [baseline("all_in_one", train, test)],
-        "nearest session, by words": [baseline("nearest", train, test)],
-        "nearest session, by vectors": [baseline("nearest", train, test, how="embedding")],
     }
-    for how, name in (("words", "words"), ("embedding", "vectors")):
+    answers |= {f"nearest session, by {names[how]}": [baseline("nearest", train, test, how=how)] for how in ways}
+    for how in ways:
         known, unknown = train, test
         if not all(item.category for session in train for item in session.items):
             clusters = TitleClusters.fit(train, how=how)
             known, unknown = clusters.categorised(train), clusters.categorised(test)
-        answers[f"patterns of title clusters, by {name}"] = [baseline("patterns", known, unknown)]
+        answers[f"patterns of title clusters, by {names[how]}"] = [baseline("patterns", known, unknown)]
     return {name: [[write_answer(bundles) for bundles in draw] for draw in draws] for name, draws in answers.items()}
 
 
 def measured(draws: Sequence[Sequence[str]], test: Sequence[Example]) -> dict[str, Score]:
-    """The scores of a system; of several draws each item's mean."""
+    """The scores of a system; of several draws the totals of each item are their mean."""
     names = [f"bundle_{name}" for name in (*SOUND, *PUBLISHED)]
     references, questions = [row.answers for row in test], [row.question for row in test]
     scores = [score(list(draw), references, questions=questions, metrics=names) for draw in draws]
     if len(scores) == 1:
         return scores[0]
-    pooled = {}
-    for name in names:
-        values = np.nanmean([each[name].per_example for each in scores], axis=0)
-        pooled[name] = mean_score(name, values, scores[0][name].signature)
-    return pooled
+    return {name: _pooled([each[name] for each in scores]) for name in names}
+
+
+def _pooled(draws: Sequence[Score]) -> Score:
+    statistics = np.mean([draw.statistics for draw in draws], axis=0)
+    values = np.array([draw.per_example for draw in draws])
+    counted = (~np.isnan(values)).sum(axis=0)
+    means = np.where(counted, np.nansum(values, axis=0) / np.maximum(counted, 1), np.nan)
+    value = float(draws[0].from_totals(statistics.sum(axis=0)))
+    return replace(draws[0], value=value, per_example=tuple(means.tolist()), statistics=statistics)
 
 
 def figures(scores: Mapping[str, Score], names: Sequence[str]) -> dict[str, float]:
@@ -93,10 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("--keep", required=True)
+    parser.add_argument("--vectors", nargs="+", default=["words", "embedding"], choices=["words", "embedding"])
     arguments = parser.parse_args()
     splits = load_splits(DataConfig(source=arguments.source))
-    train, test = map(session_of, splits.train), map(session_of, splits.test)
-    scores = {name: measured(draws, splits.test) for name, draws in systems(list(train), list(test)).items()}
+    train, test = list(map(session_of, splits.train)), list(map(session_of, splits.test))
+    answers = systems(train, test, arguments.vectors)
+    scores = {name: measured(draws, splits.test) for name, draws in answers.items()}
     titles = {
         "precision": "precision",
         "recall": "recall",

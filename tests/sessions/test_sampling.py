@@ -12,13 +12,13 @@ from understudy.bundle_answers import Bundle, write_answer
 from understudy.data.embedded.bundles import planted_sessions
 from understudy.data.sessions import Item, Session
 from understudy.errors import ConfigError, DataError
+from understudy.sessions.neighbours import session_vectors, titles_of
 from understudy.sessions.sampling import SAMPLERS, difficulty_of, farthest_first, order_of, taken
 from understudy.sessions.vectors import encoder_of
 
 SESSIONS = planted_sessions("office", count=200)
-TEXTS = [session.text for session in SESSIONS]
 GIVEN = {
-    "vectors": encoder_of("words", TEXTS)(TEXTS),
+    "vectors": session_vectors(SESSIONS, encoder_of("words", titles_of(SESSIONS))),
     "difficulty": {session.id: len(session.items) / 10 for session in SESSIONS},
 }
 

@@ -74,17 +74,17 @@ def sample(
     """
     from understudy.data.sessions import row_of, session_of
     from understudy.files import write_jsonl
+    from understudy.sessions.neighbours import session_vectors, titles_of
     from understudy.sessions.sampling import difficulty_of, order_of, taken
     from understudy.sessions.vectors import encoder_of
 
     splits = _splits(recipe, overrides)
     train = _train_sessions(splits)
-    texts = [session.text for session in train]
     order = order_of(
         sampler,
         train,
         seed=seed,
-        vectors=encoder_of(vectors, texts)(texts) if sampler == "diversity" else None,
+        vectors=session_vectors(train, encoder_of(vectors, titles_of(train))) if sampler == "diversity" else None,
         difficulty=difficulty_of(_answers(answers), train) if answers else None,
     )
     chosen = [train[place] for place in taken(order, ratio)]

@@ -51,11 +51,6 @@ class Session:
     bundles: tuple[Bundle, ...] = ()
     domain: str = ""
 
-    @property
-    def text(self) -> str:
-        """Its titles, a line each: what nearness of sessions is measured on."""
-        return "\n".join(item.title for item in self.items)
-
     def items_of(self, bundle: Bundle) -> tuple[Item, ...]:
         """The items that a bundle of this session names, unknown numbers left out."""
         return tuple(self.items[number - 1] for number in bundle.items if 0 < number <= len(self.items))

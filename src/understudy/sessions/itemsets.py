@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from understudy.distribution import install_command
 from understudy.errors import ConfigError, ModelError
@@ -41,8 +41,8 @@ class FrequentItemsets:
         cut: how many baskets were cut to that.
     """
 
-    itemsets: dict[frozenset, int]
-    singles: dict[Hashable, int]
+    itemsets: Mapping[frozenset, int]
+    singles: Mapping[Any, int]
     baskets: int
     min_count: int
     longest: int | None = None
@@ -126,5 +126,6 @@ def _mine(rows: Sequence[tuple], min_count: int, largest: int) -> dict[frozenset
     if len(rows) < min_count:
         return {}
     # The library compares shares; half a basket less keeps rounding from costing an itemset.
+    found: Any
     found, _ = itemsets_from_transactions(rows, min_support=(min_count - 0.5) / len(rows), max_length=largest)
     return {frozenset(items): count for size, sets in found.items() if size > 1 for items, count in sets.items()}

@@ -1,4 +1,4 @@
-"""The training sessions nearest to a session, by the cosine of their titles' vectors."""
+"""The training sessions nearest to a session, by the cosine of the means of their titles' vectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ import numpy as np
 
 from understudy.data.sessions import Session
 from understudy.sessions.vectors import Encode, encoder_of
+
+
+def titles_of(sessions: Sequence[Session]) -> list[str]:
+    """The different titles of sessions, sorted."""
+    return sorted({item.title for session in sessions for item in session.items})
+
+
+def session_vectors(sessions: Sequence[Session], encode: Encode) -> np.ndarray:
+    """`[n, d]` unit vectors: v(session) in proportion to Σ over its items of v(title)."""
+    titles = titles_of(sessions)
+    place = {title: number for number, title in enumerate(titles)}
+    vectors = encode(titles)
+    sums = np.zeros((len(sessions), vectors.shape[1]), dtype=np.float32)
+    for row, session in zip(sums, sessions, strict=True):
+        row += vectors[[place[item.title] for item in session.items]].sum(axis=0)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.where(norms > 0, norms, 1)
+
 
 _AT_ONCE = 256  # queries whose similarities to all sessions are in memory together
 
@@ -33,13 +51,12 @@ class Neighbours:
             ModelError: the sentence model is not there.
         """
         self.sessions = tuple(sessions)
-        texts = [session.text for session in self.sessions]
-        self.encode: Encode = encoder_of(how, texts, model)
-        self._vectors = self.encode(texts)
+        self.encode: Encode = encoder_of(how, titles_of(self.sessions), model)
+        self._vectors = session_vectors(self.sessions, self.encode)
 
     def nearest(self, queries: Sequence[Session], count: int = 1) -> list[list[Session]]:
         """Of each query the nearest sessions, the nearest first; a session itself is never its own neighbour."""
-        vectors = self.encode([session.text for session in queries])
+        vectors = session_vectors(queries, self.encode)
         found: list[list[Session]] = []
         for start in range(0, len(queries), _AT_ONCE):
             similarities = vectors[start : start + _AT_ONCE] @ self._vectors.T

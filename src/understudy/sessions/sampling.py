@@ -57,7 +57,9 @@ def order_of(
         return _by_length(sessions, chance.tolist())
     if sampler == "diversity":
         if vectors is None:
-            raise ConfigError("diversity needs a vector of each session", hint="sessions.vectors makes them")
+            raise ConfigError(
+                "diversity needs a vector of each session", hint="sessions.neighbours.session_vectors makes them"
+            )
         return farthest_first(vectors, first=int(chance[0]) if len(sessions) else 0)
     if sampler == "difficulty":
         if difficulty is None:

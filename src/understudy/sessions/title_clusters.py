@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,8 @@ def _kmeans(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise ModelError(
             "clusters of titles need scikit-learn, which is not installed", hint=install_command("bundles")
         ) from error
-    fitted = MiniBatchKMeans(count, random_state=0, n_init=3, batch_size=1024).fit(vectors)
+    options: dict[str, Any] = {"n_init": 3, "batch_size": 1024, "random_state": 0}
+    fitted = MiniBatchKMeans(count, **options).fit(vectors)
     return np.asarray(fitted.labels_), np.asarray(fitted.cluster_centers_)
 
 
