@@ -11,12 +11,12 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "understudy"
 # First part of a module's path under `understudy` → its floor; each entry of a floor is a room of its own.
 FLOORS = [
     ["bounds", "errors", "types", "strict_json", "normal_form", "distribution"],
-    ["files", "records"],
+    ["files", "records", "bundle_answers"],
     ["extensions"],
     ["arms"],
     ["recipe"],
     ["run", "data", "losses", "metrics"],
-    ["tokens"],
+    ["tokens", "sessions"],
     ["models"],
     ["completers", "teachers"],
     ["knowledge", "training", "evaluation"],

@@ -22,6 +22,7 @@ from understudy.cli import (
     recipes,
     report,
     run,
+    sessions,
     study,
 )
 from understudy.distribution import namesake_note
@@ -48,6 +49,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
 app.add_typer(study.app, name="study")
+app.add_typer(sessions.app, name="sessions")
 
 
 def _version(requested: bool) -> None:

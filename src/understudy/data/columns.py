@@ -20,6 +20,9 @@ GUESSES: dict[str, tuple[str, ...]] = {
     ),
     "completion": ("response", "reply", "answer", "output", "target", "chosen"),
     "context": ("input", "passage", "document", "contexts"),
+    "session": ("session_id", "sessionid", "basket", "basket_id", "order_id"),
+    "item": ("item_id", "itemid", "asin", "product", "product_id", "sku"),
+    "bundle": ("bundle_id", "bundleid"),
 }
 """Our field -> what others call it, the likeliest first; looked at only where a column of our name is absent."""
 

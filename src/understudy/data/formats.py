@@ -24,6 +24,8 @@ from understudy.data.benchmark_formats import (
 )
 from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa, sharegpt
 from understudy.data.rows import Row
+from understudy.data.sessions import FIELDS as SESSION_FIELDS
+from understudy.data.sessions import Item, gather_log, session, with_catalogue
 from understudy.errors import ConfigError
 from understudy.extensions import claim
 from understudy.types import Example
@@ -40,6 +42,8 @@ class Format:
         answer: the fields that a labelled row needs besides, in the same way.
         matches: whether a raw row looks like this format.
         expand: one raw row into several (an article of SQuAD into its questions).
+        gather: all raw rows into others, with the catalogue of `data.catalogue`; None: each stands for itself, and
+            there is no catalogue to read.
     """
 
     adapt: Callable[[Row, bool], Example]
@@ -48,10 +52,19 @@ class Format:
     answer: tuple[str, ...]
     matches: Callable[[Any], bool]
     expand: Callable[[Row], Iterator[Row]] = lambda row: iter((row,))
+    gather: Callable[[Sequence[Row], Mapping[str, Item]], list[Row]] | None = None
 
 
 def _has(*names: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, Mapping) and {str(key).strip().lower() for key in value} >= set(names)
+
+
+def _looks_session(value: Any) -> bool:
+    return _has("session", "items")(value) and isinstance(value.get("items"), list)
+
+
+def _looks_session_log(value: Any) -> bool:
+    return _has("session", "item")(value) and not _has("question")(value)
 
 
 def _looks_squad(value: Any) -> bool:
@@ -114,6 +127,17 @@ FORMATS: dict[str, Format] = {
         ("Question", "Option 1", "Option 2"),
         ("Answer",),
         _has("question", "option 1", "option 4", "answer"),
+    ),
+    "session": Format(
+        session, SESSION_FIELDS, ("session", "items"), ("bundles",), _looks_session, gather=with_catalogue
+    ),
+    "session_log": Format(
+        session,
+        ("session", "item", "bundle", "intent", "title", "category", "domain", "split"),
+        ("session", "item"),
+        ("bundle",),
+        _looks_session_log,
+        gather=gather_log,
     ),
     "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
 }

@@ -17,18 +17,28 @@ from understudy.data.columns import (
     column_names,
     column_notes,
     guessed,
+    no_column,
     own_name,
     rename,
     renamed,
 )
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
-from understudy.data.groups import cut_by_groups, group_notes, grouping_of, sharing_remarks
+from understudy.data.groups import (
+    GroupedCut,
+    Grouping,
+    cut_by_groups,
+    group_notes,
+    grouping_of,
+    sharing_remarks,
+)
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
+from understudy.data.session_split import all_sessions, cut_sessions
+from understudy.data.sessions import Item, catalogue_items
 from understudy.data.split import count_duplicates, normalised, refuse_leaks, unlabel, withhold
 from understudy.errors import DataError, listed, shortened, unknown
-from understudy.files import atomic
+from understudy.files import atomic, fingerprint_tree
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
 
@@ -112,7 +122,7 @@ def load_splits(
     shares = {"dev": 0.0 if "dev" in rows else config.dev, "test": 0.0 if "test" in rows else config.test}
     everything = [example for examples in rows.values() for example in examples]
     grouping = grouping_of(config.group_by, everything)
-    (train, dev, test), remarks = cut_by_groups(rows["source"], grouping, seed=config.seed, **shares)
+    (train, dev, test), remarks = _cut(config, rows, grouping, shares)
     held_out = {"dev": rows.get("dev", dev), "test": rows.get("test", test)}
     questions = rows.get("unlabelled", ())
     if len(rows) > 1:
@@ -144,6 +154,16 @@ def _with_names(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str
         rows = (replace(example, meta={**example.meta, SOURCE: name}) for example in readings[name].examples)
         named[name] = replace(readings[name], examples=tuple(rows))
     return {**readings, **named}
+
+
+def _cut(
+    config: DataConfig, rows: Mapping[str, Sequence[Example]], grouping: Grouping, shares: Mapping[str, float]
+) -> GroupedCut:
+    """The rows of `source` in their roles: sessions as published or by length, all others by their groups."""
+    if grouping.kind == "question" and all_sessions(rows["source"]):
+        published = config.published_split and rows.keys().isdisjoint({"dev", "test"})
+        return cut_sessions(rows["source"], seed=config.seed, published=published, **shares)
+    return cut_by_groups(rows["source"], grouping, seed=config.seed, **shares)
 
 
 def _with_sizes(splits: Splits) -> Splits:
@@ -181,6 +201,8 @@ def read_examples(
     rows, columns = renamed(rows, guesses), columns | guesses
     form = FORMATS[format_name]
     check_columns(source, rows, form, columns, labelled)
+    if form.gather:
+        rows = form.gather(rows, read_catalogue(config))
     expanded = [part for row in rows for part in (form.expand(row) if not row.fault else (row,))]
     examples: list[Example] = []
     sound: list[Row] = []
@@ -217,6 +239,40 @@ def read_examples(
     )
 
 
+def read_catalogue(config: DataConfig) -> dict[str, Item]:
+    """Item id -> title and category, out of the file that `data.catalogue` names; nothing without one.
+
+    Raises:
+        DataError: the file is absent or empty, lacks a column, has a bad row, or describes one item in two ways.
+    """
+    if config.catalogue is None:
+        return {}
+    source = read_source(config.catalogue)
+    own = config.columns.get("catalogue", {})
+    there = column_names(source.rows)
+    columns = {
+        field: column
+        for field, column in config.columns_of("catalogue").items()
+        if field in own or (field in _OF_CATALOGUE and column in there)  # Others are of the log.
+    }
+    rows = rename(source, columns)
+    present = {name.strip().lower() for name in column_names(rows)}
+    absent = next((name for name in ("item", "title") if present and name not in present), None)
+    if absent:
+        raise no_column(source, columns.get(absent, absent), there, " (the catalogue)")
+    items: dict[str, Item] = {}
+    try:
+        for row, item in catalogue_items(rows):
+            if items.setdefault(item.id, item) != item:
+                raise BadRow("", f"{row.where}: item {shortened(item.id)!r} is described in two ways")
+    except BadRow as bad:
+        raise DataError(f"catalogue: {bad}", hint="a row of a catalogue needs item and title") from bad
+    return items
+
+
+_OF_CATALOGUE = ("item", "title", "category")
+
+
 def _adapt(form: Format, row: Row, labelled: bool) -> Example:
     if row.fault:
         raise BadRow("", row.fault)
@@ -248,6 +304,8 @@ def _format_name(wanted: str, source: Source, rows: Sequence[Row], labelled: boo
         return layout, guessed(rows, FORMATS[layout], labelled)
     if guesses := guessed(rows, FORMATS["qa"], labelled):
         return "qa", guesses
+    if guesses := guessed(rows, FORMATS["session_log"], labelled):
+        return "session_log", guesses
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
     names = column_names(sound)
@@ -312,6 +370,7 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
     blemishes: Counter[str] = Counter()
     for reading in readings.values():
         blemishes.update(reading.blemishes)
+    catalogue = [_catalogue_note(config.catalogue)] if config.catalogue else []
     return {
         **({"blemishes": dict(blemishes)} if blemishes else {}),
         **_column_notes(readings),
@@ -329,5 +388,10 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
                 "fingerprint": reading.fingerprint,
             }
             for role, reading in readings.items()
-        ],
+        ]
+        + catalogue,
     }
+
+
+def _catalogue_note(name: str) -> dict[str, Any]:
+    return {"role": "catalogue", "name": PurePosixPath(name).name, "fingerprint": fingerprint_tree(name)}

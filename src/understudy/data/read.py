@@ -11,9 +11,10 @@ from typing import Any
 from understudy.data.archive import read_zip
 from understudy.data.json_rows import Item, from_document, from_lines
 from understudy.data.rows import Row, jsonable
+from understudy.data.session_folder import is_session_folder, read_session_folder
 from understudy.data.table_rows import comma_separated, tab_separated
 from understudy.errors import DataError, listed
-from understudy.files import fingerprint, fingerprint_file
+from understudy.files import fingerprint, fingerprint_file, fingerprint_tree
 
 SUFFIXES = frozenset({".jsonl", ".json", ".txt", ".csv", ".tsv", ".parquet"})
 """What a data file's name ends in; `.txt` holds JSON (TeleQnA is published so)."""
@@ -36,7 +37,8 @@ def read_source(
     """Read every row of a file, of a `datasets` folder or of a hub data set.
 
     Args:
-        source: a path (.jsonl, .json, .txt, .csv, .tsv, .parquet, .zip, a folder) or a hub id.
+        source: a path (.jsonl, .json, .txt, .csv, .tsv, .parquet, .zip, a folder of `datasets` or of sessions) or a
+            hub id.
         password_env: environment variable with the password of an encrypted zip.
         hub_split: which split of a folder or hub data set.
         hub_config: which configuration of a hub data set.
@@ -49,6 +51,9 @@ def read_source(
     if path.is_file():
         rows = _file_rows(path, password_env)
         digest = fingerprint_file(path)
+    elif is_session_folder(path):
+        rows = read_session_folder(path)
+        digest = fingerprint_tree(path)
     elif path.is_dir() or _names_hub(source):
         rows = _hub_rows(source, hub_split, hub_config)
         digest = fingerprint([jsonable(row.value) for row in rows])

@@ -17,11 +17,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from understudy.data.sessions import session_key
 from understudy.errors import DataError, listed
 from understudy.normal_form import plain_numbers
 from understudy.types import Example
 
-OF_THE_ANSWER = ("answer_index", "answer_indices", "answer_start", "impossible", "plausible_answers")
+OF_THE_ANSWER = (
+    *("answer_index", "answer_indices", "answer_start", "impossible", "plausible_answers"),
+    "true_bundles",
+)
 """What `meta` says of the answer; it goes where the answer goes."""
 
 _LIGHT = str.maketrans(dict.fromkeys(".,;:!?¿¡…\"'`´‘’“”«»()[]{}", " "))
@@ -34,7 +38,10 @@ def question_key(example: Example) -> str:
 
     Choices do not count: the same question with other options is still the same question. Marks of punctuation become
     blanks, so `3.5` is `3, 5` but not `35`; to err to the same question is the safe side. Signs of numbers stay.
+    Of a session it is its items, in whatever order.
     """
+    if (key := session_key(example)) is not None:
+        return key
     turns = [turn.content for turn in example.history if turn.role != "system"]
     return "\x1f".join(normalised(text) for text in (*turns, example.context or "", example.question))
 

@@ -7,19 +7,20 @@ from pathlib import Path
 
 from understudy.errors import ConfigError, unknown
 from understudy.files import cache_folder
-from understudy.metrics import METRICS, TEXT_METRICS, MetricModels
+from understudy.metrics import BUNDLE, BUNDLE_PUBLISHED, METRICS, TEXT_METRICS, MetricModels
 from understudy.metrics.registry import NGRAM
 from understudy.recipe import EvaluateConfig
 
 # Right or wrong of an option chosen from a list; `choice_accuracy` is measured wherever rows carry likelihoods.
 _OF_CHOICES = ("accuracy",)
+_OF_BUNDLES = (*BUNDLE, *BUNDLE_PUBLISHED)
 
 
 def metric_names(requested: str | Iterable[str]) -> tuple[str, ...]:
-    """The metrics that a word stands for: `all`, `text` (those that need no model), or names, which are checked.
+    """The metrics that a word stands for: `all` of texts, `text` (those that need no model), `bundles`, or names.
 
     Args:
-        requested: `all`, `text`, names with commas between them, or a sequence of these.
+        requested: `all`, `text`, `bundles`, names with commas between them, or a sequence of these.
 
     Raises:
         ConfigError: no metric of that name; the nearest one is named.
@@ -28,15 +29,17 @@ def metric_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     names: list[str] = []
     for entry in filter(None, (entry.strip() for entry in entries)):
         if entry == "all":
-            names += [name for name in METRICS if name not in _OF_CHOICES]
+            names += [name for name in METRICS if name not in (*_OF_CHOICES, *_OF_BUNDLES)]
+        elif entry == "bundles":
+            names += _OF_BUNDLES
         elif entry == "text":
             names += [name for name in METRICS if name in TEXT_METRICS or name in NGRAM]
         elif entry in METRICS:
             names.append(entry)
         else:
-            raise unknown("metric", entry, ("all", "text", *METRICS))
+            raise unknown("metric", entry, ("all", "text", "bundles", *METRICS))
     if not names:
-        raise ConfigError("no metric asked for", hint=f"there are: all, text, {', '.join(METRICS)}")
+        raise ConfigError("no metric asked for", hint=f"there are: all, text, bundles, {', '.join(METRICS)}")
     return tuple(dict.fromkeys(names))
 
 

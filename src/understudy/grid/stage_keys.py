@@ -16,7 +16,7 @@ from understudy.recipe import CACHE_FILE, LATER_FIELDS, Recipe
 from understudy.recipe.own_arms import for_arm
 
 FILES = (
-    *("source", "dev_source", "test_source", "unlabelled_source", "model", "tokenizer", "cache"),
+    *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "model", "tokenizer", "cache"),
     *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""

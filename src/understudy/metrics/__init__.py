@@ -1,6 +1,8 @@
 """How good a text is, and how sure that is. Imports neither torch nor a model."""
 
 from understudy.metrics.registry import (
+    BUNDLE,
+    BUNDLE_PUBLISHED,
     EMBEDDING,
     JUDGED,
     METRICS,
@@ -15,6 +17,8 @@ from understudy.metrics.scores import MetricInputs, MetricModels, Score, mean_sc
 from understudy.metrics.significance import Difference, Interval, bootstrap_interval, paired_bootstrap
 
 __all__ = [
+    "BUNDLE",
+    "BUNDLE_PUBLISHED",
     "EMBEDDING",
     "JUDGED",
     "METRICS",

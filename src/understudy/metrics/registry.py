@@ -8,7 +8,7 @@ from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim
-from understudy.metrics import corpus, embedding, meteor, ngram
+from understudy.metrics import bundle, corpus, embedding, meteor, ngram
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
 Metric = Callable[[MetricInputs], Score]
@@ -27,6 +27,17 @@ JUDGED: tuple[str, ...] = (
     "answer_correctness",
 )
 """Metrics that a language model decides; they need a judge."""
+
+BUNDLE: tuple[str, ...] = (
+    *("bundle_precision", "bundle_recall", "bundle_f1", "bundle_coverage", "bundle_exact"),
+    *("bundle_intent_f1", "bundle_intent_similarity"),
+)
+"""Metrics of answers that are bundles of a session's items."""
+
+BUNDLE_PUBLISHED: tuple[str, ...] = (
+    *("bundle_precision_published", "bundle_recall_published", "bundle_coverage_published"),
+)
+"""The same by the conventions of published figures, faults and all."""
 
 STUDY_METRICS: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
 """The fourteen of the telecom study, family by family."""
@@ -54,6 +65,7 @@ METRICS: dict[str, Metric] = {
     "bertscore_f1": embedding.bertscore_f1,
     "answer_similarity": embedding.answer_similarity,
     **{name: partial(_judged, name) for name in JUDGED},
+    **{name: getattr(bundle, name) for name in (*BUNDLE, *BUNDLE_PUBLISHED)},
 }
 """Name -> metric. Add your own with `register`, or replace one: `METRICS["bleu"] = my_bleu`."""
 

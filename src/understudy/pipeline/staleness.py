@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from understudy.data.documents import fingerprint_documents
+from understudy.data.session_folder import is_session_folder
 from understudy.files import fingerprint_file, fingerprint_folder, fingerprint_tree, read_json
 from understudy.pipeline.kinds import stages
 from understudy.recipe import GenerateConfig, Recipe
@@ -27,10 +28,11 @@ def _is_as_run(run: Run, path: Path) -> bool:
 
 
 def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
-    names, paths = recipe.data.files, []
+    names = {**recipe.data.files, "catalogue": recipe.data.catalogue}
+    paths = []
     for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
         name = names.get(source.get("role"))
-        if name and Path(name).is_file() and fingerprint_file(name) != source["fingerprint"]:
+        if name and _is_other(Path(name), source["fingerprint"]):
             paths.append(name)
     for model in run.notes("pair", PairNotes).models if run.is_done("pair") else ():
         if Path(model.folder).exists() and fingerprint_folder(model.folder) != model.fingerprint:
@@ -44,6 +46,12 @@ def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
             if Path(source.name).exists() and fingerprint_documents(source.name) != source.fingerprint:
                 paths.append(source.name)
     return paths
+
+
+def _is_other(path: Path, fingerprint: str) -> bool:
+    if path.is_file():
+        return fingerprint_file(path) != fingerprint
+    return is_session_folder(path) and fingerprint_tree(path) != fingerprint
 
 
 def text_sources(config: GenerateConfig) -> tuple[Source, ...]:

@@ -13,20 +13,22 @@ from understudy.recipe.endpoint import Section
 ContextOverflow = Literal["window", "refuse", "truncate"]
 
 SOURCES = ("source", "dev", "test", "unlabelled")
-"""The files that `data` may name, as its `format` and `columns` call them."""
+"""The files that `data` may name, as its `format` and `columns` call them; `columns` knows `catalogue` besides."""
 
 
 class DataConfig(Section):
     """Where the examples come from and how they are split."""
 
     source: str = "embedded:telecom"
-    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), hub id, `embedded:telecom` or `embedded:telecom-choices`."""
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, `embedded:telecom`,
+    `embedded:telecom-choices` or `embedded:bundles`."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
     """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
-    gsm8k; or one for each of source, dev, test, unlabelled and the names of `sources`: `{test: squad}`, others auto."""
+    gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the names of `sources`: `{test:
+    squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
     `{question: Query, test: {question: Frage}}`."""
@@ -42,6 +44,11 @@ class DataConfig(Section):
     """A file of your own for the test split; `test` is then not cut from `source`."""
     unlabelled_source: str | None = None
     """A file of questions without answers; the teacher answers them for the student."""
+    catalogue: str | None = None
+    """Of sessions: a file with a row for each item (`item`, `title`, and `category` where there is one)."""
+    published_split: bool = True
+    """Of sessions that come with a split (`split`, or the files of a folder): keep it. `dev`, `test` and `seed`
+    do nothing then."""
     dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows for development: whatever is looked at while training."""
     test: float = Field(default=0.1, ge=0, lt=1)
@@ -97,12 +104,13 @@ class DataConfig(Section):
         """Sources that `format` and `columns` may speak of, and one place for the training rows."""
         if self.sources and self.source != type(self).model_fields["source"].default:
             raise ValueError("sources stands in place of source: give one of the two")
-        if taken := [name for name in self.sources if name in SOURCES]:
+        if taken := [name for name in self.sources if name in (*SOURCES, "catalogue")]:
             raise ValueError(f"sources: {taken[0]} is a name that data has already: give it another")
-        known = (*SOURCES, *self.sources)
-        named = [("format", self.format)] if isinstance(self.format, dict) else []
-        named += [("columns", {name for name, value in self.columns.items() if isinstance(value, dict)})]
-        for field, names in named:
+        places = (*SOURCES, *self.sources)
+        own_columns = {name for name, value in self.columns.items() if isinstance(value, dict)}
+        named = [("format", self.format, places)] if isinstance(self.format, dict) else []
+        named += [("columns", own_columns, (*places, "catalogue"))]
+        for field, names, known in named:
             for name in names:
                 if name not in known:
                     raise ValueError(f"{field}: there is no source {name!r}: {did_you_mean(name, known)}")

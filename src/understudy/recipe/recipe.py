@@ -360,6 +360,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "data.group_by": "auto",
     "student.from_teacher": None,
     "data.sources": {},
+    "data.catalogue": None,
+    "data.published_split": True,
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,

@@ -25,6 +25,16 @@ METRICS = {
     "factual_correctness": "Factual correctness",
     "answer_correctness": "Answer correctness",
     "choice_accuracy": "Choice accuracy",
+    "bundle_precision": "Bundle precision",
+    "bundle_recall": "Bundle recall",
+    "bundle_f1": "Bundle F1",
+    "bundle_coverage": "Bundle coverage",
+    "bundle_exact": "Exact bundles F1",
+    "bundle_intent_f1": "Intent token F1",
+    "bundle_intent_similarity": "Intent similarity",
+    "bundle_precision_published": "Bundle precision (published conventions)",
+    "bundle_recall_published": "Bundle recall (published conventions)",
+    "bundle_coverage_published": "Bundle coverage (published conventions)",
 }
 _MINUS, _DASH = "\N{MINUS SIGN}", "–"
 

@@ -4,16 +4,23 @@
 |----------------------------|----------------------------------------------------------------------|
 | `embedded:telecom`         | questions of four kinds, few with answers                            |
 | `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
+| `embedded:bundles`         | sessions of two invented shops, with bundles                         |
+| `embedded:bundles-office`  | those of the one                                                     |
+| `embedded:bundles-outdoor` | those of the other                                                   |
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 from understudy.errors import ConfigError
 from understudy.recipe import DataConfig
 from understudy.types import Splits
 
 PREFIX = "embedded:"
-NAMES = ("telecom", "telecom-choices")
+NAMES = ("telecom", "telecom-choices", "bundles", "bundles-office", "bundles-outdoor")
+_FIELDS = ("dev", "test", "format", "group_by", "catalogue", "published_split")
 
 
 def load_embedded(config: DataConfig) -> Splits:
@@ -27,16 +34,14 @@ def load_embedded(config: DataConfig) -> Splits:
         known = ", ".join(f"{PREFIX}{name_of_set}" for name_of_set in NAMES)
         raise ConfigError(f"unknown embedded data set {config.source!r}", hint=f"known: {known}")
     own = DataConfig()
-    moved = [field for field in ("dev", "test", "format", "group_by") if getattr(config, field) != getattr(own, field)]
+    moved = [field for field in _FIELDS if getattr(config, field) != getattr(own, field)]
     moved += [f"{role}_source" for role in ("dev", "test", "unlabelled") if getattr(config, f"{role}_source")]
     if moved:
         raise ConfigError(
             f"{config.source} has its own splits; data.{moved[0]} does not apply to it",
             hint="leave the field out, or bring your own data.source",
         )
-    from understudy.data.embedded.telecom import generate, generate_choices
-
-    make = generate if name == "telecom" else generate_choices
+    make = _generator(name)
     # Each generator has a gold share of its own, made for its facts; the recipe's default would override it.
     share = config.gold_share
     splits = make(seed=config.seed) if share is None else make(gold_share=share, seed=config.seed)
@@ -46,3 +51,15 @@ def load_embedded(config: DataConfig) -> Splits:
     return Splits(
         splits.train[:limit], splits.unlabelled[:limit], splits.dev[:limit], splits.test[:limit], splits.notes
     )
+
+
+def _generator(name: str) -> Callable[..., Splits]:
+    """What makes a set of this name out of `gold_share` and `seed`."""
+    if name.startswith("bundles"):
+        from understudy.data.embedded import bundles
+
+        shop = name.removeprefix("bundles").removeprefix("-")
+        return partial(bundles.generate, domains=(shop,)) if shop else bundles.generate
+    from understudy.data.embedded.telecom import generate, generate_choices
+
+    return generate if name == "telecom" else generate_choices
