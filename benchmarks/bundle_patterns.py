@@ -1,8 +1,7 @@
 """Libraries of frequent itemsets side by side: seconds and memory on sessions of a shop, each in a process of its own.
 
-    python benchmarks/bundle_patterns.py                          # 100,000 sessions, plain and with 30 very long ones
-    python benchmarks/bundle_patterns.py --sessions 25000 50000   # how cost grows
-    python benchmarks/bundle_patterns.py --only ours mlxtend      # some of them
+    python benchmarks/bundle_patterns.py                 # 100,000 sessions, all short and with 30 very long ones
+    python benchmarks/bundle_patterns.py --only ours     # ours alone, at several sizes
 
 Sessions have 2 to 10 items out of 50,000, drawn by Zipf's law; support 0.001, itemsets of 2 to 5. `ours` is
 `understudy.sessions.itemsets`. A library that is not installed is passed over; PAMI is not among the project's own
@@ -17,8 +16,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -119,9 +119,10 @@ def measure(name: str, sessions: int, long: int) -> dict[str, float]:
     return {"itemsets": itemsets, "seconds": seconds, "cpu": cpu, "mib": mib}
 
 
-def in_a_process(name: str, sessions: int, long: int, limit: float) -> dict[str, object]:
+def in_a_process(name: str, sessions: int, long: int, limit: float) -> dict[str, Any]:
     """`measure` in a process that ends after `limit` seconds."""
-    row: dict[str, object] = {"library": name, "sessions": sessions, "long": long}
+    what = f"{long} of them very long" if long else "all short"
+    row: dict[str, Any] = {"library": name, "sessions": sessions, "what": what}
     command = [sys.executable, __file__, "--measure", name, str(sessions), str(long)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
@@ -134,29 +135,58 @@ def in_a_process(name: str, sessions: int, long: int, limit: float) -> dict[str,
     return row | json.loads(done.stdout.splitlines()[-1])
 
 
+FIGURES = (
+    ("itemsets", ["{itemsets:,}", ""]),
+    ("seconds of the processor", ["{cpu:.1f}", "{fault}"]),
+    ("of the clock", ["{seconds:.1f}", ""]),
+    ("MiB", ["{mib:,.0f}", ""]),
+)
+"""Columns of both tables: title, and what a cell may be."""
+
+
+def tables(rows: Sequence[Mapping[str, Any]], sessions: int) -> dict[str, object]:
+    """The rows as the tables of docs/results.md: libraries at one size, ours at all sizes."""
+    figures = [{"title": title, "cell": cell} for title, cell in FIGURES]
+    libraries = [{"title": f"{sessions:,} sessions", "cell": ["{what}"]}, {"title": "library", "cell": ["{library}"]}]
+    sizes = [{"title": "ours, sessions", "cell": ["{sessions:,}"]}, {"title": "", "cell": ["{what}"]}]
+    ours = sorted((row for row in rows if row["library"] == "ours"), key=lambda row: (row["what"], row["sessions"]))
+    of_libraries = [_without(row, "sessions") for row in rows if row["sessions"] == sessions]
+    return {
+        "libraries": {"columns": [*libraries, *figures], "rows": of_libraries},
+        "sessions": {"columns": [*sizes, *figures], "rows": [_without(row, "library") for row in ours]},
+    }
+
+
+def _without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
+
+
 def main() -> None:
     """Measure, and print a row each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--sessions", type=int, default=100_000, help="for every library")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[25_000, 50_000, 200_000], help="for ours besides")
     parser.add_argument("--only", nargs="+", default=list(LIBRARIES), choices=LIBRARIES)
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds for one library")
-    parser.add_argument("--keep", help="file for the rows as JSON")
+    parser.add_argument("--limit", type=float, default=200.0, help="seconds for one library")
+    parser.add_argument("--keep", help="file for the tables as JSON")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         name, sessions, long = arguments.measure
         print(json.dumps(measure(name, int(sessions), int(long))))
         return
+    wanted = [(name, arguments.sessions) for name in arguments.only if find_spec(LIBRARIES[name][1])]
+    wanted += [("ours", size) for size in arguments.sizes if "ours" in arguments.only]
     rows = []
-    for sessions in arguments.sessions:
-        for long in (0, LONG):
-            for name in arguments.only:
-                if find_spec(LIBRARIES[name][1]):
-                    rows.append(in_a_process(name, sessions, long, arguments.limit))
-                    print(json.dumps(rows[-1]), flush=True)
+    for long in (0, LONG):
+        for name, sessions in wanted:
+            rows.append(in_a_process(name, sessions, long, arguments.limit))
+            print(json.dumps(rows[-1]), flush=True)
     if arguments.keep:
+        made_by = "python benchmarks/bundle_patterns.py"
         with open(arguments.keep, "w", encoding="utf-8") as handle:
-            json.dump(rows, handle, indent=1)
+            json.dump({"made_by": made_by, "tables": tables(rows, arguments.sessions)}, handle, indent=1)
+            handle.write("\n")
 
 
 if __name__ == "__main__":

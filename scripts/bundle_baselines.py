@@ -111,6 +111,7 @@ def main() -> None:
         "f1": "F1",
         "coverage": "coverage",
         "exact": "exact bundles",
+        "intent_f1": "intents",
     }
     published = {"precision_published": "precision", "recall_published": "recall", "coverage_published": "coverage"}
     cell = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
