@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from support.house import House, Outcome
 from support.teacher_server import TeacherServer
+from support.tiny import FACTS
 from understudy.completers import openai_completer
 from understudy.files import read_json, read_jsonl
 from understudy.models.generate import answer_examples
@@ -154,3 +156,55 @@ def test_a_teacher_that_only_writes_needs_no_section() -> None:
         }
     )
     assert recipe.served_teacher is None
+
+
+@pytest.mark.parametrize("distil", [None, {"method": "uld"}], ids=["in a mean", "by its own loss"])
+def test_a_further_teacher_on_a_server_is_asked_for_its_own_rows_alone(
+    remote: House, server: TeacherServer, command: Command, distil: Any
+) -> None:
+    """`teacher` is loaded here, the other stands on a server and is heard on one category."""
+    asked = [(f"{question} ({n})", answer) for n in range(4) for question, answer in FACTS]
+    rows = [
+        {"id": f"q{n}", "question": question, "answer": answer, "category": ("radio", "core")[n % 2]}
+        for n, (question, answer) in enumerate(asked)
+    ]
+    (remote.folder / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    other = {**remote.recipe["teacher"], "where": {"category": "radio"}} | ({"distil": distil} if distil else {})
+    remote.recipe["teacher"] = {"model": str(remote.models / "teacher")}
+    remote.recipe["teachers"] = {"others": {"radio": other}}
+    remote.recipe["data"]["gold_share"] = 1.0
+    remote.recipe["distil"]["loss_temperature"] = 1.0
+    remote.recipe["evaluate"] |= {"arms": ["kd_gold"], "rows": 4}
+    outcome = command("run", str(remote.write_recipe()))
+    assert outcome.code == 0, outcome.err
+    run = Run.open(remote.run_folder())
+    template = load_template(ModelConfig(model=str(remote.models / "teacher")))
+    tokenizer = ExampleTokenizer(template, parse_recipe(remote.recipe).data)
+    learned = {row.meta["category"]: set() for row in rows_of(run, "train")}
+    for row in rows_of(run, "train"):
+        learned[row.meta["category"]].add(tuple(tokenizer.encode(row).ids))
+    sent = {tuple(ids) for ids in server.scored}
+    assert sent & learned["radio"]
+    assert not sent & learned["core"]
+    assert "radio" in run.report.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tokenizer": None}, "needs model, its name there, and tokenizer"),
+        ({"tail": "renormalise"}, "a mean is of what teachers say"),
+        ({"base_url": None}, "of a teacher on a server: it needs base_url"),
+        ({"dtype": "bfloat16"}, "dtype is for a model that is loaded here"),
+    ],
+)
+def test_what_a_further_teacher_on_a_server_needs_is_said_in_a_line(
+    remote: House, command: Command, change: dict[str, Any], words: str
+) -> None:
+    other = {**remote.recipe["teacher"], **change}
+    remote.recipe["teacher"] = {"model": str(remote.models / "teacher")}
+    remote.recipe["teachers"] = {"others": {"radio": {name: value for name, value in other.items() if value is not None}}}
+    outcome = command("run", str(remote.write_recipe()))
+    assert outcome.code == 1
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err

@@ -183,7 +183,7 @@ class Recipe(Section):
         """
         assert self.teachers is not None, "nobody is added to no teachers"
         other = self.teachers.added[name]
-        only = TeacherConfig.model_validate(other.loaded_as.model_dump())
+        only = TeacherConfig.model_validate(other.as_first)
         return self.model_copy(update={"teacher": only, "teachers": None, "distil": other.read_by(self.distil)})
 
     @property
@@ -334,9 +334,12 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested: dict[str, Any] = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         nested |= {"teacher": transport} if self.teacher else {}
+        nested |= {"teachers": {"others": {"__all__": transport}}} if self.teachers else {}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         if self.served_teacher:
             fields["teacher"]["remote"] = True  # Wherever it stands.
+        for name, other in self.teachers.others.items() if self.teachers else ():
+            fields["teachers"]["others"][name] |= {"remote": True} if other.remote else {}
         for path, default in LATER_FIELDS.items():
             *sections, name = path.split(".")
             for holder in _at(fields, sections):
@@ -354,6 +357,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teachers": None,
     "teachers.others.*.distil": None,
     "teachers.others.*.tokenizer": None,
+    "teachers.others.*.k": 20,
+    "teachers.others.*.tail": "bucket",
     "teacher.cache": None,
     "teacher.k": 20,
     "teacher.tail": "bucket",

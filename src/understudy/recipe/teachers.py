@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from understudy import bounds
-from understudy.recipe.endpoint import Section
+from understudy.recipe.endpoint import TRANSPORT_FIELDS, EndpointConfig, Section, TransportConfig
 from understudy.recipe.methods import METHODS, MethodConfig, why_foreign
 from understudy.recipe.training import Dtype, ModelConfig, TrainConfig
 
@@ -36,7 +36,7 @@ class Voice(Section):
         return where
 
 
-class OtherTeacherConfig(Voice):
+class OtherTeacherConfig(TransportConfig, Voice):
     """A further teacher, ready as it is. Without `distil` it has the vocabulary of `teacher`, reads the same tokens
     and is part of the mean; with it, it may have any, reads tokens of its own, and its loss is added.
     """
@@ -49,7 +49,11 @@ class OtherTeacherConfig(Voice):
     """By which method the student learns from it, with that method's options: `{method: uld, loss_temperature: 1}`.
     Steps, rates and `gold_weight` are those of the recipe's own `distil`."""
     tokenizer: str | None = None
-    """With `distil`: a tokenizer that does not lie beside the model; a cache has none."""
+    """With `distil`: a tokenizer that does not lie beside the model; a cache has none. With `base_url` it is needed."""
+    k: int = Field(default=20, gt=0, le=bounds.TOP_K)
+    """Of a server: log-probabilities of how many tokens it is asked for at each position."""
+    tail: Literal["bucket", "renormalise"] = "bucket"
+    """Of a server: as `teacher.tail`; in a mean it is `bucket`."""
     dtype: Dtype = "auto"
     """Floating-point type of its weights."""
     revision: str | None = None
@@ -65,9 +69,25 @@ class OtherTeacherConfig(Voice):
         return self
 
     @model_validator(mode="after")
+    def _served(self) -> Self:
+        """What a server can be asked for, and what needs one."""
+        fields = [name for name in (*TRANSPORT_FIELDS, "k", "tail") if name in self.model_fields_set]
+        if not self.remote:
+            if changed := [name for name in fields if getattr(self, name) != _default(name)]:
+                raise ValueError(f"{changed[0]} is of a teacher on a server: it needs base_url")
+            return self
+        if self.model is None or self.tokenizer is None:
+            raise ValueError("a teacher on a server needs model, its name there, and tokenizer, a folder or a hub id")
+        if self.dtype != "auto":
+            raise ValueError("dtype is for a model that is loaded here, and base_url names one on a server")
+        if self.distil is None and self.tail != "bucket":
+            raise ValueError("tail: renormalise changes what a teacher says, and a mean is of what teachers say")
+        return self
+
+    @model_validator(mode="after")
     def _own_tokens(self) -> Self:
         """A tokenizer where it reads tokens of its own, and only there."""
-        if self.distil is None and self.tokenizer is not None:
+        if self.distil is None and self.tokenizer is not None and not self.remote:
             raise ValueError("tokenizer: a teacher that is part of the mean reads the tokens of `teacher`")
         if self.distil is not None and self.cache is not None and self.tokenizer is None:
             raise ValueError("a cache with a method of its own needs the tokenizer that it was written with")
@@ -99,16 +119,36 @@ class OtherTeacherConfig(Voice):
         """The method by which the student learns from it: its own options, all else as the arm's own section says."""
         assert self.distil is not None, "it is part of the mean"
         common = {name: getattr(distil, name) for name in (*TrainConfig.model_fields, "gold_weight")}
+        # A server speaks at temperature 1: so does the loss, unless the recipe names another.
+        common |= {"loss_temperature": 1.0} if self.remote else {}
         return METHODS[self.distil["method"]].model_validate({**common, **self.distil})
 
     @property
+    def remote(self) -> bool:
+        """Whether it is asked over HTTP."""
+        return self.base_url is not None
+
+    @property
+    def endpoint(self) -> EndpointConfig:
+        """The server as whoever answers in text."""
+        assert self.model is not None
+        return EndpointConfig(model=self.model, **{name: getattr(self, name) for name in TRANSPORT_FIELDS})
+
+    @property
+    def as_first(self) -> dict[str, Any]:
+        """The section `teacher` in which it would be the only one."""
+        if not self.remote:
+            return self.loaded_as.model_dump()
+        return self.model_dump(include={"model", "tokenizer", "k", "tail", *TRANSPORT_FIELDS})
+
+    @property
     def loaded_as(self) -> ModelConfig:
-        """The section of its model; of a cache, that of its tokenizer alone."""
-        model = self.model if self.model is not None else self.tokenizer
+        """The section of its model; of a cache or a server, that of its tokenizer alone."""
+        model = self.model if self.model is not None and not self.remote else self.tokenizer
         assert model is not None
         return ModelConfig(
             model=model,
-            tokenizer=self.tokenizer if self.model is not None else None,
+            tokenizer=self.tokenizer if self.model is not None and not self.remote else None,
             dtype=self.dtype,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
@@ -232,3 +272,7 @@ def _where_in_words(where: Where) -> str:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _default(name: str) -> Any:
+    return OtherTeacherConfig.model_fields[name].get_default(call_default_factory=True)

@@ -55,17 +55,23 @@ class RemoteTeacher:
         """
         tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         places = [row.nonzero()[:, 0].tolist() for row in tokens["target_mask"].cpu()]
+        heard = batch["heard"].tolist() if "heard" in batch else [True] * len(places)
         requests = [
             Request(name, (), tokens=TokenPrompt(ids, own[0] + 1, self.k))
-            for name, ids, own in zip(batch["ids"], whole_rows(batch), places, strict=True)
+            for name, ids, own, counts in zip(batch["ids"], whole_rows(batch), places, heard, strict=True)
+            if counts
         ]
-        scores = scored(self.scorer, requests)
+        scores = iter(scored(self.scorer, requests))
         # Rows of a batch may be one row twice, and places of a row may lie apart (what is forced).
-        picked = [
-            (score.ids[place - own[0]], score.logp[place - own[0]])
-            for own, score in zip(places, scores, strict=True)
-            for place in own
+        said = [
+            [(score.ids[place - own[0]], score.logp[place - own[0]]) for place in own]
+            if counts and (score := next(scores))
+            else None
+            for own, counts in zip(places, heard, strict=True)
         ]
+        # Where it has no weight a token of another row stands in: nobody pays for what is not learned.
+        any_token = next(row[0] for row in said if row)
+        picked = [token for own, row in zip(places, said, strict=True) for token in row or [any_token] * len(own)]
         device = tokens["target_ids"].device
         ids = torch.tensor([ids for ids, _ in picked], device=device).view(-1, self.k)
         logp = torch.tensor([logp for _, logp in picked], dtype=torch.float32, device=device).view(-1, self.k)

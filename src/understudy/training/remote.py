@@ -6,7 +6,7 @@ from understudy.completers.capabilities import scorer
 from understudy.completers.openai_completer import ApiCompleter
 from understudy.completers.token_texts import TokenTexts
 from understudy.files import cache_folder
-from understudy.recipe import TeacherConfig
+from understudy.recipe import OtherTeacherConfig, TeacherConfig
 from understudy.teachers.remote import RemoteTeacher
 from understudy.tokens.template import Template
 
@@ -14,7 +14,7 @@ CACHE = "teacher"
 """The folder of what teachers behind endpoints have said, texts of `generate.teacher` among it."""
 
 
-def prompt_scorer(config: TeacherConfig, template: Template, *, account: str = "") -> ApiCompleter:
+def prompt_scorer(config: TeacherConfig | OtherTeacherConfig, template: Template, *, account: str = "") -> ApiCompleter:
     """Whoever scores prompts of the recipe's server; what it has said is kept, whichever run it was for.
 
     Args:
@@ -30,7 +30,7 @@ def prompt_scorer(config: TeacherConfig, template: Template, *, account: str = "
 
 
 def remote_teacher(
-    config: TeacherConfig, template: Template, *, temperature: float = 1.0, account: str = ""
+    config: TeacherConfig | OtherTeacherConfig, template: Template, *, temperature: float = 1.0, account: str = ""
 ) -> RemoteTeacher:
     """The teacher that says what the recipe's server says; arguments as `prompt_scorer` has them.
 

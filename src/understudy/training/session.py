@@ -155,7 +155,10 @@ def train_model(
             recipe, device, teacher_weights, job.method, teacher_cache, shares, account=account
         )
         cross_tokenizer = job.align(template, teacher_tokenizer.template) if job.align else None
-        added = {name: added_teacher(recipe, name, how, template, device) for name, how in job.others.items()}
+        added = {
+            name: added_teacher(recipe, name, how, template, device, account=account)
+            for name, how in job.others.items()
+        }
     model, autocast = trainable(session.config, session.training, device, session.weights, recipe.seed)
     sides = [{name: other.side for name, other in added.items()}] if added else []
     rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer, *sides)
@@ -256,15 +259,19 @@ def teacher_of(
     config = recipe.teachers
     if shares is None or config is None or not config.averaged:
         return first, tokenizer
-    others = [_other_teacher(other, device, method) for other in config.averaged.values()]
+    template = tokenizer.template
+    others = [_other_teacher(other, device, method, template, account) for other in config.averaged.values()]
     within = shares_within(shares, config.parts[FIRST])
     ensemble = Ensemble([first, *others], within, mean=config.mean, by_confidence=config.by_confidence)
     return ensemble, tokenizer
 
 
 def _other_teacher(
-    config: OtherTeacherConfig, device: torch.device, method: MethodConfig
-) -> LocalTeacher | CachedTeacher:
+    config: OtherTeacherConfig, device: torch.device, method: MethodConfig, template: Template, account: str
+) -> LocalTeacher | CachedTeacher | RemoteTeacher:
+    """A further teacher; `template` turns rows into the tokens that it reads."""
+    if config.remote:
+        return remote_teacher(config, template, temperature=method.temperature, account=account)
     embeddings = Gives.EMBEDDINGS in method.reads
     if config.cache is not None:
         return open_cached(Path(config.cache).expanduser(), device, method.temperature, embeddings=embeddings)
@@ -281,7 +288,7 @@ class AddedTeacher:
         reading: how it is read.
     """
 
-    teacher: LocalTeacher | CachedTeacher
+    teacher: LocalTeacher | CachedTeacher | RemoteTeacher
     side: TeacherSide
     reading: Reading
 
@@ -296,7 +303,9 @@ class AddedTeacher:
         return self.reading.objective(student, self.teacher.model, self.side.cross_tokenizer)
 
 
-def added_teacher(recipe: Recipe, name: str, reading: Reading, student: Template, device: torch.device) -> AddedTeacher:
+def added_teacher(
+    recipe: Recipe, name: str, reading: Reading, student: Template, device: torch.device, *, account: str = ""
+) -> AddedTeacher:
     """One of `recipe.teachers.added`, loaded or read from disk, with its own tokenizer.
 
     Args:
@@ -305,12 +314,14 @@ def added_teacher(recipe: Recipe, name: str, reading: Reading, student: Template
         reading: how it is read.
         student: the student's tokenizer.
         device: where models go.
+        account: what the budget of a teacher on a server is for.
     """
     assert recipe.teachers is not None, "nobody is added to no teachers"
     config = recipe.teachers.added[name]
     tokenizer = load_example_tokenizer(config.loaded_as, recipe.data)
     side = TeacherSide(tokenizer, reading.align(student, tokenizer.template))
-    return AddedTeacher(_other_teacher(config, device, reading.method), side, reading)
+    teacher = _other_teacher(config, device, reading.method, tokenizer.template, account)
+    return AddedTeacher(teacher, side, reading)
 
 
 def summed_teachers(recipe: Recipe, first: Teacher, added: Mapping[str, Teacher], shares: Shares) -> SummedTeachers:

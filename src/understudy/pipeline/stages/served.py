@@ -9,7 +9,7 @@ from understudy.errors import TeacherError
 from understudy.evaluation.predict import answers_alone, row_of
 from understudy.files import cache_folder
 from understudy.models.decoding import Generated
-from understudy.models.load import load_example_tokenizer
+from understudy.models.load import load_example_tokenizer, load_template
 from understudy.pipeline.stages.context import Context, Counter
 from understudy.recipe import TeacherConfig
 from understudy.records import Prediction
@@ -23,7 +23,7 @@ UNSCORED = "questions whose choices have no likelihood, for the server scores no
 
 
 def check_served(context: Context) -> None:
-    """Find out whether the server says what the arms of a run read, before anything is trained.
+    """Find out whether each server says what the arms of a run read, before anything is trained.
 
     Raises:
         TeacherError: it scores no prompts, gives too few tokens, or cannot be reached.
@@ -32,6 +32,9 @@ def check_served(context: Context) -> None:
     if config is not None and recipe.signal_arms:
         template = load_example_tokenizer(config, recipe.data).template
         prompt_scorer(config, template, account=context.run.folder.name)
+    for other in recipe.teachers.others.values() if recipe.teachers and recipe.signal_arms else ():
+        if other.remote:
+            prompt_scorer(other, load_template(other.loaded_as), account=context.run.folder.name)
 
 
 def served_answers(

@@ -15,6 +15,7 @@ from understudy.recipe.teachers import FIRST
 from understudy.teachers.cache.cached import check_temperature
 from understudy.teachers.cache.identity import FILE, stored_format, tokenizer_identity
 from understudy.teachers.ensemble import Ensemble, shares_of
+from understudy.teachers.remote import RemoteTeacher
 from understudy.tokens.compatibility import compare_vocabularies
 from understudy.tokens.template import Template
 from understudy.types import Example, Gives
@@ -45,7 +46,7 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
         raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
     each = {FIRST: gives}
     for name, other in recipe.teachers.averaged.items():
-        check = _check_cached if other.cache is not None else _check_model
+        check = _check_cached if other.cache is not None else _check_served if other.remote else _check_model
         each[name] = check(recipe, f"teachers.others.{name}", other, teacher)
     partial = [name for name, own in each.items() if Gives.EVERY_COLUMN not in own]
     if partial:
@@ -88,6 +89,9 @@ def heard_alone(recipe: Recipe, name: str) -> tuple[Recipe, Gives]:
     assert recipe.teachers is not None
     other, alone = recipe.teachers.added[name], recipe.taught_by(name)
     teacher = alone.local_teacher
+    if other.remote:
+        _check_temperature_of_server(name, other, alone)
+        return alone, RemoteTeacher.can_give
     folder = cache_of(other)
     if folder is None:
         return alone, kind_at(teacher, resolve(teacher.model)).gives
@@ -96,6 +100,15 @@ def heard_alone(recipe: Recipe, name: str) -> tuple[Recipe, Gives]:
     check_temperature(folder, targets, alone.distil.temperature)
     cache = CacheConfig.model_validate({"targets": targets.kind})
     return alone.model_copy(update={"teacher": teacher.model_copy(update={"cache": cache})}), targets.gives
+
+
+def _check_temperature_of_server(name: str, other: OtherTeacherConfig, alone: Recipe) -> None:
+    if other.tail == "bucket" and alone.distil.temperature != 1:
+        raise ConfigError(
+            f"distil.loss_temperature {alone.distil.temperature:g}: the server of teachers.others.{name} gives its "
+            "likeliest tokens at temperature 1, and what the others have together at another does not follow",
+            hint="leave it at 1, or set tail: renormalise, which leaves the others out and is biased",
+        )
 
 
 def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> None:
@@ -112,10 +125,23 @@ def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Non
 
 
 def _check_model(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
-    config = other.loaded_as
-    gives = kind_at(config, resolve(config.model)).gives
+    gives = kind_at(other.loaded_as, resolve(other.loaded_as.model)).gives
     if Gives.STATES not in gives:
         raise ConfigError(f"{place} points at its answers: it has no distribution over a vocabulary")
+    _check_vocabulary(place, other, teacher)
+    return gives
+
+
+def _check_served(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
+    assert recipe.teachers is not None
+    if why := recipe.teachers.why_not("topk"):
+        raise ConfigError(f"{place}: a server gives its likeliest tokens: {why}")
+    _check_vocabulary(place, other, teacher)
+    return RemoteTeacher.can_give
+
+
+def _check_vocabulary(place: str, other: OtherTeacherConfig, teacher: Template) -> None:
+    config = other.loaded_as
     vocabularies = compare_vocabularies(load_template(config).tokenizer, teacher.tokenizer)
     if vocabularies.difference:
         own, first = vocabularies.tokens
@@ -124,7 +150,6 @@ def _check_model(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher:
             "the same under the same id",
             hint="a mean needs one vocabulary; with a method of its own (`distil`) the teacher's loss is added",
         )
-    return gives
 
 
 def _check_cached(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
@@ -157,5 +182,6 @@ def cache_of(other: OtherTeacherConfig) -> Path | None:
 def other_teachers(recipe: Recipe) -> set[Path]:
     """Folders and files of the further teachers; of a cache what it is bound to, for rows may come to it."""
     others = list(recipe.teachers.others.values()) if recipe.teachers else []
-    models = {Path(resolve(name)) for other in others for name in (other.model, other.tokenizer) if name is not None}
+    names = [name for o in others for name in (None if o.remote else o.model, o.tokenizer) if name is not None]
+    models = {Path(resolve(name)) for name in names}
     return models | {folder / FILE for other in others if (folder := cache_of(other)) is not None}
