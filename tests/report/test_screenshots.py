@@ -12,6 +12,7 @@ import pytest
 
 from support.arms import compare_arms
 from support.embedded_answers import NAMES, embedded_answers
+from support.studies import write_texts
 from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
 from understudy.evaluation.systems import System
@@ -22,6 +23,14 @@ from understudy.report import ReportInputs, render_report
 from understudy.report.comparison_page import render_comparison
 from understudy.report.grid_page import render_grid
 from understudy.report.grid_reading import grid_analysis
+from understudy.study.analysis import analyse
+from understudy.study.answers import SIMULATED, read_answers
+from understudy.study.findings import StudyAnalysis
+from understudy.study.folder import create_study
+from understudy.study.options import AnalysisOptions
+from understudy.study.page import render_study
+from understudy.study.simulated import Bias, parse_effects, simulate
+from understudy.study.sources import read_methods
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -107,7 +116,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     study = parse_json((RESULTS / "telecom_study.json").read_bytes())
     render_grid(grid_analysis(study), folder / "grid.html")
     render_report(run_inputs(), folder / "run.html")
+    render_study(study_of_people(folder), folder / "study.html")
     return {path.stem: path for path in folder.glob("*.html")}
+
+
+def study_of_people(folder: Path) -> StudyAnalysis:
+    """A study of four methods, one of a long name, rated by simulated raters, some of whom do not attend."""
+    texts = write_texts(folder / "texts.jsonl", 12, methods=("CF", "MT", "MT+CF revised", LONG[:40]))
+    settings = {"items": 12, "raters": 12, "per_rater": 8, "simulation": True, "selection": "disagreement"}
+    study = create_study(folder / "people", read_methods([str(texts)]), settings)
+    simulate(study, Bias(parse_effects(["MT+CF revised=0.8"], study), inattentive=0.2), 1, study.folder / SIMULATED)
+    return analyse(read_answers(study.folder, simulated=True), AnalysisOptions(draws=200, resamples=100))
 
 
 def run_inputs() -> ReportInputs:
@@ -134,7 +153,7 @@ def test_a_best_cell_lies_inside_the_box_of_a_telephone(browser: Any, pages: dic
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid"])
+@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid", "study"])
 def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()

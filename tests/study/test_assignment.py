@@ -142,7 +142,7 @@ def test_pairs_are_balanced_in_kind_and_side() -> None:
         sides = Counter((s.first, s.second) for s in seats if kind[s] == (one, other))
         assert abs(sides[one, other] - sides[other, one]) <= 1
     assert seats == assign_pairs(ITEMS, METHODS, 30, 12, seed=3)
-    turned = redraw_pairs(seats, np.random.default_rng(0))
+    [turned] = redraw_pairs(seats, 1, np.random.default_rng(0))
     again = [
         PairSeat(s.rater, s.position, s.item, *((s.second, s.first) if t else (s.first, s.second)))
         for s, t in zip(seats, turned, strict=True)

@@ -115,7 +115,7 @@ def assign_pairs(
     kinds = list(combinations(methods, 2))
     labels = [str(number) for number in range(len(kinds))]
     seats = assign(items, labels, raters, per_rater, seed)
-    turned = _orientation(seats, np.random.default_rng([seed, 2]))
+    turned = _orientation(seats, np.random.default_rng([seed, 2]))[0]
     return tuple(_side_by_side(seat, kinds, bool(turn)) for seat, turn in zip(seats, turned, strict=True))
 
 
@@ -183,13 +183,14 @@ def _chunks(count: int, seats: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def redraw_pairs(seats: Sequence[PairSeat], rng: np.random.Generator) -> list[bool]:
-    """Which pairs stand the other way round in a further draw of sides."""
+def redraw_pairs(seats: Sequence[PairSeat], count: int, rng: np.random.Generator) -> np.ndarray:
+    """`[count, seats]` which pairs stand the other way round in further draws of sides."""
     as_seats = [
         Seat(seat.rater, seat.position, seat.item, "|".join(sorted((seat.first, seat.second)))) for seat in seats
     ]
-    new = _orientation(as_seats, rng)
-    return [bool(turn) != (seat.first > seat.second) for seat, turn in zip(seats, new, strict=True)]
+    stands = np.array([seat.first > seat.second for seat in seats])
+    drawn = [_orientation(as_seats, rng, len(rows)) for rows in _chunks(count, len(seats))]
+    return np.concatenate(drawn).astype(bool) != stands
 
 
 def wave_size(items: int, methods: int, per_rater: int) -> int:
@@ -457,12 +458,14 @@ def _worst_pairs(methods: np.ndarray, items: np.ndarray, num_methods: int, rng: 
 # Sides ----------------------------------------------------------------------------------------------------------------
 
 
-def _orientation(seats: Sequence[Seat], rng: np.random.Generator) -> np.ndarray:
-    """`[S]` which pairs are turned round: of each rater's, of each kind at an item, of each kind half, within one."""
+def _orientation(seats: Sequence[Seat], rng: np.random.Generator, count: int = 1) -> np.ndarray:
+    """`[count, S]` which pairs are turned round: of each rater's, of each kind at an item, of each kind half."""
     rater, kind, item = (
         np.unique([str(getattr(seat, name)) for seat in seats], return_inverse=True)[1]
         for name in ("rater", "method", "item")
     )
     cells = np.unique(item * (int(kind.max()) + 1) + kind, return_inverse=True)[1]
-    families = ((rater,), (cells, kind, np.zeros_like(kind)))
-    return _share_out(np.zeros((1, len(seats)), dtype=np.int64), np.array([[0, 1]]), families, rng)[0]
+    levels = (rater,), (cells, kind, np.zeros_like(kind))
+    families = tuple(tuple(_side_by_side_sets(level, count) for level in family) for family in levels)
+    blank = np.zeros((count, len(seats)), dtype=np.int64)
+    return _share_out(blank, np.tile([0, 1], (count, 1)), families, rng)

@@ -78,7 +78,7 @@ def _turns(chosen: Sequence[Preference], answers: Answers, seed: int) -> np.ndar
         if row is not None
     ):
         raise DataError("a preference is of no place of the assignment", hint="the preferences are of another study")
-    return np.array([redraw_pairs(seats, rng) for _ in range(_SIDE_DRAWS)])[:, np.array(rows)]
+    return redraw_pairs(seats, _SIDE_DRAWS, rng)[:, np.array(rows)]
 
 
 def _side_test(chosen: Sequence[Preference], kind: tuple[str, str], turned: np.ndarray) -> float:
