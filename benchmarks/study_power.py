@@ -102,7 +102,7 @@ def calibration_rows(designs: int, studies: int = 50, draws: int = 199) -> list[
     """How often the permutation tests reject at 5% where nothing differs: many designs, few studies on each.
 
     30 raters of 12 ratings, plausibility. In the second row the two methods that are compared do not differ, but the
-    two others lie 1 and ½ points of the latent scale of a rating above them.
+    two others are rated 1 and ½ points higher.
     """
     model, shares = published()["plausibility"], {"two methods": [], "two methods, others differ": [], "any method": []}
     for number in range(designs):

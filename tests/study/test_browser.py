@@ -147,6 +147,7 @@ def test_a_rater_comes_to_the_code_and_every_page_is_sound(look: str, server, st
         if kind_of(seen[-1]) not in map(kind_of, seen[:-1]):
             results = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
             assert results.violations_count == 0, (seen[-1], results.generate_report())
+            assert len(results.response["passes"]) > 10
             page.screenshot(path=tmp_path / f"{len(seen):02d}.png", full_page=True)
         by_mouse(page)
     assert len(seen) == 4 + 4 + 2 + 1  # consent, about, practice, questions · items · attention checks · last words

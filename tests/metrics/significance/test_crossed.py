@@ -37,7 +37,14 @@ def test_the_fit_is_that_of_statsmodels() -> None:
     fit = crossed_model(value, columns, random)
     assert fit.converged
     assert fit.coefficients == pytest.approx(expected.fe_params.to_numpy(), abs=1e-4)
-    assert np.sqrt(np.diag(fit.covariance)) == pytest.approx(expected.bse_fe.to_numpy(), abs=1e-4)
+    # statsmodels' own standard errors come from the joint Hessian with the variances; lme4's, and ours, are the
+    # generalised least-squares ones, (X'V⁻¹X)⁻¹, here at statsmodels' variances.
+    design, total = np.stack(list(columns.values()), axis=1), expected.scale * np.eye(len(value))
+    for variance, name in zip(expected.vcomp, ("item", "rater"), strict=True):
+        levels = np.eye(int(random[name].max()) + 1)[random[name]]
+        total += variance * levels @ levels.T
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ np.linalg.solve(total, design))))
+    assert np.sqrt(np.diag(fit.covariance)) == pytest.approx(errors, abs=1e-5)
     assert fit.variances["noise"] == pytest.approx(expected.scale, rel=1e-3)
     assert [fit.variances["item"], fit.variances["rater"]] == pytest.approx(expected.vcomp.tolist(), rel=5e-3)
     assert fit.deviance == pytest.approx(-2 * expected.llf, abs=1e-3)
