@@ -180,10 +180,10 @@ def test_a_further_teacher_on_a_server_is_asked_for_its_own_rows_alone(
     run = Run.open(remote.run_folder())
     template = load_template(ModelConfig(model=str(remote.models / "teacher")))
     tokenizer = ExampleTokenizer(template, parse_recipe(remote.recipe).data)
-    learned = {row.meta["category"]: set() for row in rows_of(run, "train")}
+    learned: dict[str, set[tuple[int, ...]]] = {"radio": set(), "core": set()}
     for row in rows_of(run, "train"):
         learned[row.meta["category"]].add(tuple(tokenizer.encode(row).ids))
-    sent = {tuple(ids) for ids in server.scored}
+    sent = {tuple(body["prompt"]) for _, body in server.asked if isinstance(body.get("prompt"), list)}
     assert sent & learned["radio"]
     assert not sent & learned["core"]
     assert "radio" in run.report.read_text(encoding="utf-8")
@@ -203,7 +203,8 @@ def test_what_a_further_teacher_on_a_server_needs_is_said_in_a_line(
 ) -> None:
     other = {**remote.recipe["teacher"], **change}
     remote.recipe["teacher"] = {"model": str(remote.models / "teacher")}
-    remote.recipe["teachers"] = {"others": {"radio": {name: value for name, value in other.items() if value is not None}}}
+    named = {name: value for name, value in other.items() if value is not None}
+    remote.recipe["teachers"] = {"others": {"radio": named}}
     outcome = command("run", str(remote.write_recipe()))
     assert outcome.code == 1
     assert words in outcome.err
