@@ -179,7 +179,7 @@ def _power(noncentrality: float, degrees_of_freedom: int, alpha: float) -> float
     critical_t = float(stdtrit(degrees_of_freedom, 1 - alpha / 2))
     if degrees_of_freedom > 100_000:
         return float(ndtr(noncentrality - critical_t) + ndtr(-noncentrality - critical_t))
-    wrong_side = (
-        nctdtr(degrees_of_freedom, noncentrality, -critical_t) if noncentrality < 5 else 0.0
-    )  # below 1e-6 there, and scipy loses it
+    # Below 1e-6 from 5 on; below 1e-9 where scipy has no value for it.
+    wrong_side = nctdtr(degrees_of_freedom, noncentrality, -critical_t) if noncentrality < 5 else 0.0
+    wrong_side = 0.0 if math.isnan(wrong_side) else wrong_side
     return float(1 - nctdtr(degrees_of_freedom, noncentrality, critical_t) + wrong_side)
