@@ -155,9 +155,47 @@ def cached_targets(document: Mapping[str, Any], _: str) -> list[str]:
     return markdown(titles, rows)
 
 
+TARGETS = {
+    "live": "one teacher, asked in every step",
+    "topk50": "cache, k = 50",
+    "topk16": "cache, k = 16",
+    "topk4": "cache, k = 4",
+    "topk1": "cache, k = 1",
+    "sampled": "cache, 4 likeliest and 12 drawn",
+    "two_probabilities": "two teachers, mean of probabilities",
+    "two_log_probabilities": "two teachers, mean of log-probabilities",
+}
+"""What the students of `teacher_targets.json` learned from, in the order of the page."""
+
+
+def teacher_targets(document: Mapping[str, Any], _: str) -> list[str]:
+    """Students by what they learned from, each beside those of the one live teacher."""
+    cells = {cell["target"]: cell["metrics"] for cell in document["cells"]}
+    tests = {test["level_a"]: test for test in document["tests"] if test["metric"] == "exact_match"}
+    rows = []
+    for name, label in TARGETS.items():
+        means = [f"{100 * cells[name][m]['mean']:.1f} ± {100 * cells[name][m]['sd']:.1f}" for m in TEXT_METRICS]
+        test = tests.get(name)
+        beside = ["", ""]
+        if test is not None:
+            difference, low, high = (_signed(100 * test[key]) for key in ("difference", "low", "high"))
+            beside = [f"{difference} [{low}, {high}]", f"{test['p_value']:.2g}"]
+        rows.append([label, *means, *beside])
+    titles = ["learned from", "exact match", "token F1", "ROUGE-L", "exact match against the first", "p, alone"]
+    return markdown(titles, rows)
+
+
+TEXT_METRICS = ("exact_match", "token_f1", "rougeL")
+
+
+def _signed(figure: float) -> str:
+    return f"{figure:+.1f}".replace("-", "−")
+
+
 COMPUTED: Mapping[str, Callable[[Any, str], list[str]]] = {
     "telecom_qa_seeds.json": seeds,
     "cache_targets.json": cached_targets,
+    "teacher_targets.json": teacher_targets,
     "telecom_study.json": lambda document, name: {"cells": study_cells, "findings": study_findings}[name](document),
     "commonsense_explain.json": lambda document, _: commonsense_cells(document),
 }
