@@ -31,7 +31,7 @@ def docs(
 def pages() -> dict[str, Path]:
     """Name to file of every page. The folder is a link to docs/ in the clone, and a copy of it in a wheel."""
     folder = Path(str(resources.files("understudy") / "docs"))
-    return {path.stem: path for path in sorted(folder.glob("*.md"))}
+    return {path.stem: path for path in sorted(folder.glob("*.md"), key=lambda path: path.stem)}
 
 
 def title(page: Path) -> str:

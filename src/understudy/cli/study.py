@@ -38,7 +38,7 @@ Address = "http://127.0.0.1:8000"
 def create(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Run folders, NAME=RUN, or files of texts (see docs/study.md)."),
+        typer.Argument(metavar="RUN...", help="Run folders, NAME=RUN, or files of texts (`understudy docs study`)."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the study goes.")],
     items: Annotated[int, typer.Option(min=1, max=bounds.ROWS, help="Items.")] = 40,

@@ -81,5 +81,7 @@ def _object(file: Path) -> dict[str, Any]:
     except JsonFault as fault:
         raise DataError(fault.at(file)) from fault
     if not isinstance(value, dict):
-        raise DataError(f"{file} is no JSON object", hint="docs/bundles.md says what each file of the folder holds")
+        raise DataError(
+            f"{file} is no JSON object", hint="`understudy docs bundles` says what each file of the folder holds"
+        )
     return value

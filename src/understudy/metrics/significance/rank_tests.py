@@ -2,7 +2,7 @@
 
 All of them take every value as evidence of its own. Where one person gives several, as in a study, they are not: the
 person's habits enter every group alike, the groups differ less by chance than the formulas suppose, and the tests find
-too little (`docs/statistics.md`).
+too little (`understudy docs statistics`).
 """
 
 from __future__ import annotations
