@@ -209,3 +209,19 @@ def test_what_a_further_teacher_on_a_server_needs_is_said_in_a_line(
     assert outcome.code == 1
     assert words in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(("method", "tail"), [("uld", "bucket"), ("min_edit", "renormalise")])
+def test_methods_of_two_vocabularies_learn_from_a_server_too(
+    remote: House, command: Command, method: str, tail: str
+) -> None:
+    remote.recipe["teacher"]["tail"] = tail
+    remote.recipe["distil"] |= {"method": method}
+    remote.recipe["evaluate"] |= {"arms": ["kd_gold"], "rows": 4}
+    outcome = command("run", str(remote.write_recipe()))
+    assert outcome.code == 0, outcome.err
+    run = Run.open(remote.run_folder())
+    rows = read_jsonl(run.stage("train-kd_gold") / "training" / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses
+    assert all(0 < loss < 100 for loss in losses)
