@@ -25,6 +25,16 @@ VARIABLES = {
     "sentences": {"question": "q", "sentences": ["s"]},
     "compared": {"question": "q", "answer": ["x"], "reference": ["y"]},
     "pairwise": {"question": "q", "context": None, "reference": "r", "first": "f", "second": "s"},
+    "rating": {
+        "question": "q",
+        "context": None,
+        "choices": ["x", "y"],
+        "answer": "a",
+        "text": "t",
+        "statements": {"plausibility": "It could be so."},
+        "lowest": 1,
+        "highest": 5,
+    },
 }
 
 

@@ -74,7 +74,7 @@ def test_what_a_server_says_is_what_the_model_says(made: tiny.Pair, dialect: str
             if dialect != "echo":  # By their texts not every token can be named.
                 assert torch.equal(signal.ids, logp.topk(K).indices)
             else:
-                texts = TokenTexts(made.teacher_template.tokenizer)
+                texts = TokenTexts(made.teacher_template)
                 named = torch.tensor(sorted(texts.ids.values()))
                 assert torch.equal(signal.ids, named[logp[:, named].topk(K).indices])
 
@@ -180,7 +180,7 @@ def test_renormalised_tokens_are_a_target_at_any_temperature(made: tiny.Pair) ->
 def test_what_a_server_can_do_is_found_out(made: tiny.Pair, dialect: str, words: str) -> None:
     template = made.teacher_template
     with TeacherServer(made.teacher, template, dialect=dialect, ids=dialect != "echo") as server:
-        found = find_out(section(server).endpoint, TokenTexts(template.tokenizer), trial_ids(template), [1, 4, K])
+        found = find_out(section(server).endpoint, TokenTexts(template), trial_ids(template), [1, 4, K])
     assert found.chat
     assert found.continues is found.written is (dialect != "echo")
     assert found.full is (dialect in ("vllm", "sglang"))
@@ -194,7 +194,7 @@ def test_what_a_server_can_do_is_found_out(made: tiny.Pair, dialect: str, words:
 def test_the_largest_k_is_found_where_a_server_crashes(made: tiny.Pair) -> None:
     template = made.teacher_template
     with TeacherServer(made.teacher, template, crash=10) as server:
-        found = find_out(section(server).endpoint, TokenTexts(template.tokenizer), trial_ids(template), [1, 5, 10, 20])
+        found = find_out(section(server).endpoint, TokenTexts(template), trial_ids(template), [1, 5, 10, 20])
     assert found.k == 5
     assert "k = 10: server: 500: CUDA error" in found.reasons["k"]
 

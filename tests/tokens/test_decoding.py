@@ -118,4 +118,4 @@ def test_nothing_else_decodes_ids():
         if isinstance(node, ast.Attribute) and node.attr in ("decode", "batch_decode")
         if "tokenizer" in ast.unparse(node.value)
     ]
-    assert calls == ["tokens/template.py"]
+    assert set(calls) == {"tokens/template.py"}

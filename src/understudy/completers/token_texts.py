@@ -5,20 +5,19 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from understudy.tokens.template import Template
 
 
 class TokenTexts:
     """What each token of a tokenizer writes by itself, and which texts only one of them writes.
 
     Args:
-        tokenizer: the teacher's.
+        template: the teacher's.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer: Any = tokenizer
+    def __init__(self, template: Template) -> None:
+        self._template, self._tokenizer = template, template.tokenizer
 
     @property
     def size(self) -> int:
@@ -27,7 +26,7 @@ class TokenTexts:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones written out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self._template.spelled(ids)
 
     def sent(self, ids: Sequence[int]) -> str:
         """The text that stands for tokens with a server that puts the first token of a sequence there itself."""

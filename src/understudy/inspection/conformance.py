@@ -118,7 +118,7 @@ def examine_server(
     Raises:
         TeacherError: the server cannot be reached.
     """
-    texts = TokenTexts(template.tokenizer)
+    texts = TokenTexts(template)
     steps = sorted({*(k for k in STEPS if k < config.k), config.k})
     can = find_out(config.endpoint, texts, trial_ids(template), steps)
     server = Server(config, template, open_scoring(can, texts))
@@ -312,7 +312,7 @@ def _texts_drawn(server: Server, prefix: Sequence[int]) -> list[str]:
 
 def _named(template: Template, prefix: Sequence[int], ids: Sequence[int], logp: Sequence[float]) -> dict[str, float]:
     """Text → log-probability of the tokens that a text behind the prefix names, and it alone."""
-    texts = TokenTexts(template.tokenizer)
+    texts = TokenTexts(template)
     before = texts.text(prefix)
     special = set(template.tokenizer.all_special_ids)
     found: dict[str, list[float]] = {}

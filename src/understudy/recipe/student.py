@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,7 +16,7 @@ By = Literal["position", "influence", "block", "loss"]
 class CutConfig(Section):
     """How a student is cut from its teacher (`understudy docs students`)."""
 
-    layers: int | tuple[int, ...] | None = None
+    layers: Annotated[int, Field(gt=0, le=bounds.ARCHITECTURE)] | tuple[int, ...] | None = None
     """How many blocks stay (of an encoder–decoder on either side), or which: a list, counted from 0."""
     width: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
     """Channels of the hidden state that stay."""
@@ -34,8 +34,6 @@ class CutConfig(Section):
     @classmethod
     def _some(cls, layers: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
         """At least one block, in the teacher's order, each once."""
-        if isinstance(layers, int) and not 0 < layers <= bounds.ARCHITECTURE:
-            raise ValueError("layers: keep at least one block")
         if isinstance(layers, tuple) and (not layers or list(layers) != sorted({n for n in layers if n >= 0})):
             raise ValueError("layers: name blocks from 0 on, in ascending order, each once")
         return layers

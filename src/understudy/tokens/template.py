@@ -10,6 +10,7 @@ ends an answer or opens a turn.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -130,7 +131,7 @@ class Template:
         return self._end
 
     def decode(self, ids: list[int]) -> str:
-        """Ids as text, the one way there is to read them: for answers, what is learned of them, and what is looked at.
+        """Ids as text, the way to read them: for answers, what is learned of them, and what is looked at.
 
         Special tokens are left out, but for tags of thoughts, by which a thought is known. No space is taken away: the
         clean-up that some tokenizers ask for makes `x!= y?` of `x != y ?`, which nobody wrote.
@@ -140,6 +141,11 @@ class Template:
         tokenizer: Any = self.tokenizer
         text = tokenizer.decode(kept, skip_special_tokens=silent is None, clean_up_tokenization_spaces=False)
         return text.strip()
+
+    def spelled(self, ids: Sequence[int]) -> str:
+        """Ids as text with special tokens written out and nothing taken away: what a server is sent, and names."""
+        tokenizer: Any = self.tokenizer
+        return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @functools.cached_property
     def _silent_ids(self) -> set[int] | None:

@@ -25,7 +25,7 @@ def prompt_scorer(config: TeacherConfig | OtherTeacherConfig, template: Template
     Raises:
         TeacherError: the server scores no prompts, gives fewer than `k` tokens, or cannot be reached.
     """
-    texts = TokenTexts(template.tokenizer)
+    texts = TokenTexts(template)
     return scorer(config.endpoint, texts, trial_ids(template), config.k, cache_folder(CACHE), account=account)
 
 
