@@ -84,16 +84,17 @@ def measure(
     crowd = [SimulatedRater(server.url, f"panel{number:03d}", pause) for number in range(raters)]
     away: list[tuple[float, float]] = []
     try:
-        asyncio.run(_run(server, crowd, kills, away))
+        asyncio.run(_run(server, crowd, kills, per_rater, away))
     finally:
         server.stop()
     return _compared(study.folder, crowd, away, database)
 
 
-async def _run(server: StudyServer, crowd: list[SimulatedRater], kills: int, away: list[tuple[float, float]]) -> None:
-    pages = crowd[0].pause[1] * 18 or 6.0
+async def _run(
+    server: StudyServer, crowd: list[SimulatedRater], kills: int, per_rater: int, away: list[tuple[float, float]]
+) -> None:
     work = [asyncio.create_task(_arrive(rater)) for rater in crowd]
-    killer = asyncio.create_task(_kill(server, kills, pages / (kills + 2), away))
+    killer = asyncio.create_task(_kill(server, crowd, kills, len(crowd) * per_rater, away))
     await asyncio.gather(*work)
     killer.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -106,9 +107,13 @@ async def _arrive(rater: SimulatedRater) -> None:
     await rater.run()
 
 
-async def _kill(server: StudyServer, kills: int, every: float, away: list[tuple[float, float]]) -> None:
-    for _ in range(kills):
-        await asyncio.sleep(every)
+async def _kill(
+    server: StudyServer, crowd: list[SimulatedRater], kills: int, pages: int, away: list[tuple[float, float]]
+) -> None:
+    """Kill the server at even shares of the pages that are answered: how fast the machine is says when that is."""
+    for number in range(kills):
+        while sum(len(rater.stored) for rater in crowd) < pages * (number + 1) / (kills + 2):
+            await asyncio.sleep(0.005)
         begun = time.perf_counter()
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
