@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from understudy import bounds
-from understudy.cli import study_analysis
 
 if TYPE_CHECKING:
     from understudy.study.sources import MethodTexts
@@ -219,28 +217,8 @@ def forget(
     typer.echo(f"{named(who)}: {rows} rows deleted; exports that were written before still have them")
 
 
-@contextmanager
-def _store(study: Path, database: str | None) -> Iterator[Store]:
+def _store(study: Path, database: str | None) -> AbstractContextManager[Store]:
     """The raters of a study, with its database open."""
-    from understudy.errors import ConfigError
-    from understudy.study.folder import open_study
+    from understudy.study.opening import open_store
 
-    try:
-        from understudy.study.database import open_database
-        from understudy.study.store import Store
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the study needs the package {error.name}", hint="pip install 'understudy-distil[study]'"
-        ) from error
-    opened = open_study(study)
-    base = open_database(opened, database)
-    try:
-        yield Store(opened, base)
-    finally:
-        base.close()
-
-
-app.command("plan")(study_analysis.plan)
-app.command("simulate")(study_analysis.simulate)
-app.command("judge")(study_analysis.judge)
-app.command("analyse")(study_analysis.analyse)
+    return open_store(study, database)

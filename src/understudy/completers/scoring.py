@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import urljoin
@@ -40,7 +41,7 @@ Place = tuple[Sequence[tuple[int, float]], float]
 """(token, log-probability) of the likeliest at a place, and the log-probability of the token that stands there."""
 
 
-class _Scoring:
+class _Scoring(ABC):
     """What the interfaces that score have in common.
 
     Args:
@@ -63,9 +64,9 @@ class _Scoring:
         """See `Interface`: nothing can be left out."""
         return False
 
+    @abstractmethod
     def body(self, request: Request) -> dict[str, Any]:
         """See `Interface`."""
-        raise NotImplementedError
 
     def read(self, content: bytes, request: Request, seconds: float) -> CachedAnswer:
         """See `Interface`.
@@ -77,9 +78,9 @@ class _Scoring:
         places, read, written = self.places(content, prompt)
         return CachedAnswer(packed(_best(places, prompt.k)), read, written, seconds)
 
+    @abstractmethod
     def places(self, content: bytes, prompt: TokenPrompt) -> tuple[Sequence[Place], int, int]:
         """What a body says of each place from `first` on, and the tokens read and written."""
-        raise NotImplementedError
 
     def value(self, text: str, request: Request) -> TokenScores:
         """See `Interface`."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import ConfigError, DataError
+from understudy.errors import DataError
 from understudy.study.attention import RaterRow
 from understudy.study.folder import CONFIG, DATABASE, Study, open_study
+from understudy.study.opening import open_store
 from understudy.study.ratings import (
     SUFFIXES,
     Preference,
@@ -93,20 +94,10 @@ def refresh(folder: Path, database: str | None = None) -> bool:
     """
     if not (folder / CONFIG).is_file() or (database is None and not (folder / DATABASE).is_file()):
         return False
-    try:
-        from understudy.study.database import open_database
-        from understudy.study.export import export
-        from understudy.study.store import Store
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the study needs the package {error.name}", hint="pip install 'understudy-distil[study]'"
-        ) from error
-    study = open_study(folder)
-    base = open_database(study, database)
-    try:
-        export(Store(study, base), folder / EXPORT, "csv")
-    finally:
-        base.close()
+    with open_store(folder, database) as store:
+        from understudy.study.export import export  # Only where there is a database, for it needs the extra.
+
+        export(store, folder / EXPORT, "csv")
     return True
 
 
