@@ -24,14 +24,13 @@ from understudy.files import write_json
 from understudy.study.assignment import assign
 from understudy.study.planning import (
     DrawnDesign,
-    RatingModel,
     drawn_design,
     permutation_p,
     power_of_design,
-    published,
     raters_needed,
     without_raters_and_items,
 )
+from understudy.study.rating_model import RatingModel, published
 
 RATERS, PLACES, ITEMS, RATINGS, FEWEST = 117, 12, 40, 1114, 2
 PAIR = ("MT+CF revised", "CF")

@@ -15,10 +15,9 @@ from understudy.study.planning import (
     drawn_design,
     expected_power,
     power_of_design,
-    published,
     raters_needed,
-    rating_model,
 )
+from understudy.study.rating_model import published, rating_model
 
 
 @pytest.mark.parametrize("construct", list(published()))

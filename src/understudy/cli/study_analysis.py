@@ -52,7 +52,8 @@ def plan(
 ) -> None:
     """How many raters a study needs, by formula and then by simulated raters on a real design."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from understudy.study.planning import raters_needed, rating_model
+    from understudy.study.planning import raters_needed
+    from understudy.study.rating_model import rating_model
 
     model = rating_model(_expected(means, difference, methods), sd, rater_share)
     found = raters_needed(

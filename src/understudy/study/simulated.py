@@ -20,7 +20,7 @@ from understudy.errors import ConfigError, listed
 from understudy.files import atomic, whole_folder
 from understudy.study.config import HIGHEST, LOWEST
 from understudy.study.folder import Study
-from understudy.study.planning import RatingModel, rating_model
+from understudy.study.rating_model import RatingModel, rating_model
 
 _MEAN, _SD, _RATER_SHARE = 3.9, 1.0, 0.33
 _COMMON = 0.6
