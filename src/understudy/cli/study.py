@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from understudy import bounds
+from understudy.cli import study_analysis
 
 if TYPE_CHECKING:
     from understudy.study.sources import MethodTexts
@@ -222,3 +223,9 @@ def _store(study: Path, database: str | None) -> AbstractContextManager[Store]:
     from understudy.study.opening import open_store
 
     return open_store(study, database)
+
+
+app.command("plan")(study_analysis.plan)
+app.command("simulate")(study_analysis.simulate)
+app.command("judge")(study_analysis.judge)
+app.command("analyse")(study_analysis.analyse)
