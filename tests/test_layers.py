@@ -24,6 +24,7 @@ FLOORS = [
     ["report"],
     ["pipeline", "study", "serve"],
     ["grid", "inspection", "api"],
+    ["tuning"],
     ["cli"],
     ["__main__"],
 ]

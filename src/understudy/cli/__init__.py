@@ -24,6 +24,7 @@ from understudy.cli import (
     run,
     sessions,
     study,
+    tune,
 )
 from understudy.distribution import namesake_note
 from understudy.errors import UnderstudyError, shortened
@@ -44,6 +45,7 @@ app.command("doctor")(doctor.doctor)
 app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
