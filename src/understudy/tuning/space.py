@@ -100,7 +100,7 @@ def _range(path: str, text: str) -> Range:
         raise ConfigError(f"--over {path}={text}: {error}", hint=f"write {path}=LOW..HIGH in numbers") from error
     if scale not in ("", "log") or not math.isfinite(axis.low + axis.high) or axis.low >= axis.high:
         raise ConfigError(
-            f"--over {path}={text}: the first number has to be below the second, with `:log` or nothing behind"
+            f"--over {path}={text}: write LOW..HIGH, the first below the second, with `:log` or nothing behind"
         )
     if axis.log and axis.low <= 0:
         raise ConfigError(f"--over {path}={text}: a logarithm needs ends above 0")
