@@ -8,10 +8,10 @@ adjust      the bundles by these intents
 intents     again, where bundles changed
 ```
 
-Where the true bundles of a session are known, feedback names the types of the differences to them (`discrepancies`), not the
-truth itself. Where they are not, feedback is only what can be told without truth: an answer that cannot be read, unknown
-items, single items, a bundle twice (`faults`). So a session that is to be judged never hears anything of its truth; what it
-has of feedback by type is the demonstration, which shows how the nearest training session was corrected.
+Where the true bundles of a session are known, feedback names the types of the differences to them (`discrepancies`),
+not the truth itself. Where they are not, feedback is only what can be told without truth: an answer that cannot be
+read, unknown items, single items, a bundle twice (`faults`). So a session that is to be judged never hears anything of
+its truth; what it has of feedback by type is the demonstration: how the nearest training session was corrected.
 
 After Sun et al., Adaptive In-Context Learning with Large Language Models for Bundle Generation (SIGIR 2024), whose
 demonstration is one long conversation; here each question is one turn behind one demonstrated turn, so that a small
@@ -159,12 +159,16 @@ class AdaptiveLoop:
             states,
             "adjust_bundles",
             lambda state: self._prompts.adjust(state.session, state.shown, state.left),
-            lambda lesson: lesson.feedback and self._prompts.adjust(lesson.session, lesson.first, lesson.feedback),
+            self._correction,
         )
         for state in states:
             state.rounds += 1
             # The same question has the same answer: there is no use in asking once more.
             state.stuck = not self._take(state, replies.get(state.session.id))
+
+    def _correction(self, lesson: Lesson) -> Messages:
+        """How a lesson was corrected; nothing where it was right at once."""
+        return self._prompts.adjust(lesson.session, lesson.first, lesson.feedback) if lesson.feedback else ()
 
     def _take(self, state: _State, reply: str | None) -> bool:
         """Bundles in place of those there are, unless there is more wrong with them; whether anything changed."""
@@ -211,10 +215,9 @@ class AdaptiveLoop:
         questions = {}
         for state in states:
             shown = demonstrated(state.lesson) if state.lesson else ()
-            answer = (
-                (Message("assistant", write_answer(state.lesson.session.bundles)),) if state.lesson and shown else ()
-            )
-            questions[state.session.id] = (*shown, *answer, *asked(state))
+            if state.lesson and shown:
+                shown = (*shown, Message("assistant", write_answer(state.lesson.session.bundles)))
+            questions[state.session.id] = (*shown, *asked(state))
         return self._ask(questions, prompt) if questions else {}
 
 

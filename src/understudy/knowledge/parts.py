@@ -1,7 +1,7 @@
-"""The parts of a plan one after the other: steps that go by examples in one stream, each step of the data set by itself.
+"""The parts of a plan in their order: steps that go by examples in one stream, each step of the data set by itself.
 
-A step of the data set waits until the part before it is through all examples. Whatever of that was left for another time
-does not hold it up; but then it is done again when the rest has come.
+A step of the data set waits until the part before it is through all examples. Whatever of that was left for another
+time does not hold it up; but then it is done again when the rest has come.
 """
 
 from __future__ import annotations

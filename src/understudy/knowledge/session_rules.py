@@ -1,12 +1,12 @@
-"""Rules by self-reflection: a teacher bundles training sessions, is told where it was wrong, says why, and states rules.
+"""Rules by self-reflection: a teacher bundles training sessions, is told its errors, says why, and states rules.
 
 ```text
 writing sessions     detect → differences to the truth, by type → why → rule → near-duplicates merged
 validation sessions  gain(rule) = mean over them of F1(with the rule in context) − F1(without); 0 where it does not fit
 ```
 
-Kept are rules of a gain above 0, the largest first. Both figures are of the same session, asked at the same settings. The
-validation sessions wrote no rule; but the rules are chosen by them, so what the kept ones gain together is to be
+Kept are rules of a gain above 0, the largest first. Both figures are of the same session, asked at the same settings.
+The validation sessions wrote no rule; but the rules are chosen by them, so what the kept ones gain together is to be
 measured elsewhere. A rule fits a session that holds all categories it names.
 """
 
@@ -165,7 +165,7 @@ class RuleWriter:
     # Choosing ---------------------------------------------------------------------------------------------------------
 
     def gains(self, rules: Sequence[Rule], sessions: Sequence[Session]) -> dict[str, Gain | None]:
-        """What each rule is worth, by its text; None of one that was not measured: nothing fits, or no call was left."""
+        """What each rule is worth, by its text; None of one that was not measured: nothing fits, or no call is left."""
         fitting = {rule.text: [session for session in sessions if fits(rule, session)] for rule in rules}
         needed = {session.id for fitted in fitting.values() for session in fitted}
         most = _share(self._data.calls_left, WRITING_SHARE)

@@ -5,7 +5,7 @@
 | `patterns` | nobody | categories, items and words of intents that are found together, as sentences |
 | `rules` | why answers to some sessions are wrong | rules that help on other sessions (`session_rules.py`) |
 | `thoughts` | why the true bundles of each session are what they are | that, where it names their items |
-| `adaptive` | for the bundles of each session, with feedback by type | the last answer, the first one in its details (`adaptive.py`) |
+| `adaptive` | for the bundles of each session, with feedback by type | the last answer (`adaptive.py`) |
 
 They are the three formats of knowledge of arXiv 2504.17220, extracted one after the other, and the loop of its
 predecessor. Sessions whose bundles are not known are of use to `patterns` alone.
@@ -60,7 +60,7 @@ def _sessions(data: DataSet, *, bundled: bool = True) -> list[Session]:
 
 @step("patterns", scope="dataset")
 def patterns(data: DataSet) -> Iterator[Learned]:
-    """What is found together, of each domain by itself; clusters of titles stand in for categories that are not there."""
+    """What is found together, of each domain by itself; clusters of titles stand in where no item has a category."""
     config, by_domain = _settings(data), defaultdict(list)
     for session in with_categories(_sessions(data, bundled=False), how=config.vectors)[0]:
         by_domain[session.domain].append(session)

@@ -1,4 +1,4 @@
-"""What a step of generation is, the table of all steps, and steps of your own.
+r"""What a step of generation is, the table of all steps, and steps of your own.
 
 A step says what to ask about an example and how to read what comes back. In one file of your own:
 
@@ -7,24 +7,24 @@ from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
-    \"\"\"The explanation in one sentence.\"\"\"
+    '''The explanation in one sentence.'''
     yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 ```
 
 A class with a method `asks` of these arguments (without a first argument, as `self`) may have `read` beside it, which
 turns the teacher's text into the one that is kept.
 
-A step whose scope is the data set sees all examples at once, and what earlier steps wrote about them. It may ask as often
-as it likes, or nobody at all:
+A step whose scope is the data set sees all examples at once, and what earlier steps wrote about them. It may ask as
+often as it likes, or nobody at all:
 
 ```python
 from understudy.knowledge.step import Learned, Question, step
 
 @step("common_words", scope="dataset")
 def common_words(data):
-    \"\"\"What half of the questions are about.\"\"\"
-    shown = "\\n".join(example.question for example in data.examples)
-    answers = data.ask({"all": Question.of(f"What do these have in common?\\n{shown}")})
+    '''What half of the questions are about.'''
+    shown = "\n".join(example.question for example in data.examples)
+    answers = data.ask({"all": Question.of(f"What do these have in common?\n{shown}")})
     for text in answers.values():
         yield Learned(text)
 ```

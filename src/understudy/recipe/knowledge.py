@@ -30,7 +30,7 @@ class FilterConfig(Section):
 
 
 class SessionsConfig(Section):
-    """Which sessions of items are written about, and how the steps patterns, rules, thoughts and adaptive go about it."""
+    """Which sessions of items are written about, and how patterns, rules, thoughts and adaptive go about it."""
 
     sampler: Literal["random", "length", "diversity", "difficulty"] = "random"
     """Which sessions come first; the sessions of a smaller ratio are among those of a larger one at the same seed."""
@@ -62,8 +62,8 @@ class GenerateConfig(Section):
     """What a teacher writes about the examples, step by step."""
 
     steps: tuple[str, ...] = ("explain", "critique", "revise", "counterfactual")
-    """explain, explain_blind, critique, revise, counterfactual, answer, paraphrase, new_questions; of sessions patterns,
-    rules, thoughts, adaptive (see `understudy docs bundles`); or your own."""
+    """explain, explain_blind, critique, revise, counterfactual, answer, paraphrase, new_questions; of sessions
+    patterns, rules, thoughts, adaptive (see `understudy docs bundles`); or your own."""
     teacher: EndpointConfig | None = None
     """Who writes: an endpoint, or a model in this process. Default: the recipe's teacher, fine-tuned where it is."""
     recorded: str | None = None
