@@ -74,19 +74,12 @@ def sample(
     """
     from understudy.data.sessions import row_of, session_of
     from understudy.files import write_jsonl
-    from understudy.sessions.neighbours import session_vectors, titles_of
-    from understudy.sessions.sampling import difficulty_of, order_of, taken
-    from understudy.sessions.vectors import encoder_of
+    from understudy.knowledge.session_sample import session_order
+    from understudy.sessions.sampling import taken
 
     splits = _splits(recipe, overrides)
     train = _train_sessions(splits)
-    order = order_of(
-        sampler,
-        train,
-        seed=seed,
-        vectors=session_vectors(train, encoder_of(vectors, titles_of(train))) if sampler == "diversity" else None,
-        difficulty=difficulty_of(_answers(answers), train) if answers else None,
-    )
+    order = session_order(train, sampler, seed=seed, vectors=vectors, answers=answers)
     chosen = [train[place] for place in taken(order, ratio)]
     parts = {"train": chosen, "dev": map(session_of, splits.dev), "test": map(session_of, splits.test)}
     for name, sessions in parts.items():
@@ -163,24 +156,6 @@ def _with_categories(
     if clusters:
         typer.echo(f"no item has a category: {len(clusters.names)} clusters of titles stand in")
     return train, others
-
-
-def _answers(path: Path) -> dict[str, list[str]]:
-    """Id -> the answers of a file of predictions."""
-    from understudy.data.read import read_source
-    from understudy.data.rows import BadRow, lowered, required
-    from understudy.errors import DataError
-
-    answers: dict[str, list[str]] = {}
-    for row in read_source(str(path)).rows:
-        try:
-            if row.fault:
-                raise BadRow("", row.fault)
-            fields = lowered(row)
-            answers.setdefault(required(fields, "id"), []).append(str(fields.get("prediction") or ""))
-        except BadRow as bad:
-            raise DataError(f"{row.where}: {bad}", hint="a row needs id and prediction") from bad
-    return answers
 
 
 # Showing --------------------------------------------------------------------------------------------------------------
