@@ -56,7 +56,7 @@ def test_rules_that_help_are_kept_and_planted_useless_ones_are_pruned(tmp_path: 
     tent = next(statement for statement in statements if "tent" in statement.text)
     assert (tent.kind, tent.about, tent.members) == ("rule", "category", ("mat", "tent"))
     assert tent.weight > 0
-    writing, validation = split_validation([session(n) for n in range(24)], 0.4, 0)
+    writing, _ = split_validation([session(n) for n in range(24)], 0.4, 0)
     assert set(tent.sessions) <= {s.id for s in writing}
 
 

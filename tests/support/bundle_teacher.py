@@ -1,7 +1,7 @@
 """A teacher of bundles behind a real HTTP server: what it answers follows from the prompt by rules of its own.
 
-It takes all items of a session for one bundle, unless a rule in its context tells it better. What it says of its errors is
-right, useless or harmful by the type of the error; only a measurement on other sessions tells these apart.
+It takes all items of a session for one bundle, unless a rule in its context tells it better. What it says of its errors
+is right, useless or harmful by the type of the error; only a measurement on other sessions tells these apart.
 """
 
 from __future__ import annotations

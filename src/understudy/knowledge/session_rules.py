@@ -214,9 +214,8 @@ class RuleWriter:
         if gain is None:
             return ("unmeasured: no validation session holds its categories, or no call was left",)
         if gain.gain <= 0:
-            return (
-                f"useless: {self._config.metric} {gain.gain:+.4f} on the validation sessions, {gain.measured} of them asked",
-            )
+            asked = f"{gain.measured} of the validation sessions asked"
+            return (f"useless: {self._config.metric} {gain.gain:+.4f}, {asked}",)
         if place >= self._config.max_rules:
             return (f"surplus: {self._config.max_rules} rules gain more",)
         return ()

@@ -203,7 +203,7 @@ class KnowledgeStore:
             raise unwritable(self.folder, error) from error
 
     def _open(self, step: str) -> IO[bytes]:
-        self._files[step] = open(self._path(step), "ab", buffering=0)
+        self._files[step] = open(self._path(step), "ab", buffering=0)  # noqa: SIM115  (closed in __exit__)
         return self._files[step]
 
     def _set_aside(self, identity: dict[str, Any]) -> None:
