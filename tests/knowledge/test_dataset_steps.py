@@ -222,7 +222,7 @@ KINDS = ("stove gas tent mat lamp", "tent mat pen ink", "stove gas lamp tent mat
 
 def work(url: str, folder: Path) -> dict:
     """What the process does that is killed; without a cache, so that the folder alone knows what was answered."""
-    sessions = [example_of(session(number, KINDS[number % 4])) for number in range(40)]
+    sessions = [example_of(session(number, KINDS[number % 4])) for number in range(24)]
     config = GenerateConfig(steps=("rules", "thoughts", "adaptive"), sessions=SessionsConfig(validation_share=0.4))
     return generate(sessions, config, completer(url, concurrency=AT_ONCE), folder)  # pyright: ignore
 
@@ -234,12 +234,12 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(tmp_path: Path) ->
         needed = Counter(call.key for call in server.calls)
         assert set(needed.values()) == {1}, "no question twice"
         server.calls.clear()
-        for _ in range(3):
-            _kill(server, tmp_path / "killed", chance.uniform(0.2, 0.9))
+        for _ in range(2):
+            _kill(server, tmp_path / "killed", chance.uniform(0.1, 0.6))
         record = work(server.base_url, tmp_path / "killed")
         again = Counter(call.key for call in server.calls)
     assert set(again) == set(needed)
-    assert again.total() - needed.total() <= 3 * AT_ONCE, "twice only what was under way"
+    assert again.total() - needed.total() <= 2 * AT_ONCE, "twice only what was under way"
     assert record.steps["rules"] == whole.steps["rules"]  # pyright: ignore
     for step in ("rules", "thoughts", "adaptive"):
         assert rows(tmp_path / "killed", step) == rows(tmp_path / "whole", step)
