@@ -17,6 +17,7 @@ from understudy.errors import DataError
 from understudy.knowledge.pipeline import generate
 from understudy.knowledge.session_rules import split_validation
 from understudy.knowledge.store import read_step
+from understudy.knowledge.text_statistics import figures
 from understudy.recipe.knowledge import GenerateConfig, SessionsConfig
 from understudy.sessions.knowledge import SessionKnowledge
 from understudy.types import Example, Knowledge
@@ -180,3 +181,16 @@ def test_steps_of_both_scopes_stand_in_one_plan(tmp_path: Path) -> None:
     knowledge = SessionKnowledge.read(tmp_path / "sessions")
     assert {statement.kind for statement in knowledge.statements} == {"pattern", "rule"}
     assert knowledge.thoughts
+
+
+def test_texts_of_all_sessions_are_counted_for_the_report(tmp_path: Path) -> None:
+    with Server(answer) as server:
+        generate(examples(), config("patterns", "rules", "thoughts"), completer(server), tmp_path)
+    written = {step: rows(tmp_path, step) for step in ("patterns", "rules", "thoughts")}
+    counted = figures([row for texts in written.values() for row in texts], examples())
+    for step, texts in written.items():
+        assert (counted[step].rows, counted[step].kept) == (len(texts), sum(row.kept for row in texts))
+        assert counted[step].words_mean
+    assert counted["rules"].reasons["useless"] == 2
+    assert counted["rules"].names_answer is None, "a rule is about no example"
+    assert counted["thoughts"].restates_mean is not None
