@@ -40,8 +40,13 @@ def job_of(context: Context, arm: Arm) -> TrainingJob:
         return explained_job(context)
     rows = {"gold": gold_rows, "teacher_text": seqkd_rows, "gold_and_teacher_text": distilled_rows}
     assert arm.learns is not None, f"nothing is trained for the arm {arm.name}"
-    make = distillation_job if arm.reads_signal else gold_job
-    return make(context.recipe, rows[arm.learns](context))
+    learned = rows[arm.learns](context)
+    if not arm.reads_signal:
+        return gold_job(context.recipe, learned)
+    asked = (
+        rows_of(context.run, "train") + rows_of(context.run, "unlabelled") if context.recipe.distil.on_policy else []
+    )
+    return distillation_job(context.recipe, learned, asked)
 
 
 def gold_rows(context: Context) -> list[Example]:
