@@ -311,7 +311,7 @@ class DistillationTrainer(Trainer):
 
 
 def _looked_at_means(sums: dict[str, Any]) -> dict[str, float]:
-    """Take the terms of the student's own answers and of weighed rows out of `sums`; their means, and counts as such."""
+    """Take the terms of the student's own answers and of weighed rows out of `sums`; means, and counts as such."""
     names = [
         name for name in sums if name.startswith(("rollout_", "filtered_")) or name in ("row_weight", "weighed_rows")
     ]

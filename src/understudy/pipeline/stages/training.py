@@ -43,10 +43,12 @@ def job_of(context: Context, arm: Arm) -> TrainingJob:
     learned = rows[arm.learns](context)
     if not arm.reads_signal:
         return gold_job(context.recipe, learned)
-    asked = (
-        rows_of(context.run, "train") + rows_of(context.run, "unlabelled") if context.recipe.distil.on_policy else []
-    )
-    return distillation_job(context.recipe, learned, asked)
+    return distillation_job(context.recipe, learned, prompts(context) if context.recipe.distil.on_policy else ())
+
+
+def prompts(context: Context) -> list[Example]:
+    """What a student is asked that learns its own answers: questions with a gold answer, and those without."""
+    return rows_of(context.run, "train") + rows_of(context.run, "unlabelled")
 
 
 def gold_rows(context: Context) -> list[Example]:
