@@ -61,7 +61,9 @@ class Taid:
             change = (self.loss - loss) / (abs(self.loss) + 1e-15)
             self.drop = config.momentum * self.drop + (1 - config.momentum) * change
         self.loss = loss
-        ahead = self.t + config.rate / (1 + math.exp(-self.drop)) * (1 - self.t)
+        # Beyond ±60 a sigmoid is 0 or 1 in float64; a loss of next to nothing makes any change look endless.
+        sigmoid = 1 / (1 + math.exp(-min(60.0, max(-60.0, self.drop))))
+        ahead = self.t + config.rate * sigmoid * (1 - self.t)
         line = config.start + (config.end - config.start) * step / steps
         self.t = min(config.end, max(line, ahead if config.rate else line))
 
@@ -111,10 +113,9 @@ class Adaptive(Objective):
         """Set what the schedules say, see the base class."""
         for leaf in leaves(self.objective):
             if self.config.temperature:
-                squared = getattr(leaf, "scale", 1.0) != 1.0 or getattr(leaf, "scales", False)
                 leaf.temperature = ramp(self.config.temperature, step, steps)  # pyright: ignore
-                if squared:
-                    leaf.scales, leaf.scale = True, leaf.temperature**2  # pyright: ignore
+                if leaf.squared:
+                    leaf.scale = leaf.temperature**2  # pyright: ignore
             if self.config.gold_weight:
                 leaf.gold_weight = ramp(self.config.gold_weight, step, steps)
         super().begin_step(step, steps)

@@ -44,12 +44,14 @@ class Objective(nn.Module):
         embeddings: whether it reads the token embeddings of both models beside their states.
         follows_loss: whether a schedule of it depends on the loss of the steps before.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
+        squared: whether the divergence is multiplied by τ².
         gold_weight: g, the share of cross-entropy on gold tokens.
     """
 
     embeddings: ClassVar[bool] = False
     follows_loss: bool = False
     statistics: bool = False
+    squared: bool = False
     gold_weight: float = 1.0
 
     @classmethod
