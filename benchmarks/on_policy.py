@@ -48,9 +48,8 @@ def main() -> None:
     figures = {side: _median(runs) for side, runs in results.items()}
     ours, theirs = figures["understudy"], figures["trl"]
     for side, row in figures.items():
-        print(
-            f"{side:11} {row['tokens_per_second']:9.0f} tokens/s   peak {row['peak_mib']:8.0f} MiB   loss {row['loss']:.6f}"
-        )
+        speed, peak = row["tokens_per_second"], row["peak_mib"]
+        print(f"{side:11} {speed:9.0f} tokens/s   peak {peak:8.0f} MiB   loss {row['loss']:.6f}")
     speed, memory = ours["tokens_per_second"] / theirs["tokens_per_second"], ours["peak_mib"] / theirs["peak_mib"]
     above = (ours["peak_mib"] - ours["idle_mib"]) / (theirs["peak_mib"] - theirs["idle_mib"])
     print(f"tokens per second {speed:.2f} x, peak memory {memory:.2f} x, above the loaded models {above:.2f} x")
