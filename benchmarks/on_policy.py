@@ -1,9 +1,9 @@
 """Training on the student's own answers, against TRL's `DistillationTrainer` on the same models, prompts and lengths.
 
 ```sh
-python -m venv /tmp/trl && /tmp/trl/bin/pip install trl        # 1.x; any environment that has it
-python benchmarks/on_policy.py --trl /tmp/trl/bin/python       # two threads
-python benchmarks/on_policy.py --trl /tmp/trl/bin/python --gpu # larger shapes, bfloat16, on a CUDA device
+python -m venv trl-env && trl-env/bin/pip install trl        # 1.x; any environment that has it
+python benchmarks/on_policy.py --trl trl-env/bin/python       # two threads
+python benchmarks/on_policy.py --trl trl-env/bin/python --gpu # larger shapes, bfloat16, on a CUDA device
 ```
 
 Both sides train one student on the reverse KL of answers that it has just drawn at temperature 1, every step with new
@@ -52,6 +52,8 @@ def main() -> None:
         print(f"{side:11} {speed:9.0f} tokens/s   peak {peak:8.0f} MiB   loss {row['loss']:.6f}")
     speed, memory = ours["tokens_per_second"] / theirs["tokens_per_second"], ours["peak_mib"] / theirs["peak_mib"]
     above = (ours["peak_mib"] - ours["idle_mib"]) / (theirs["peak_mib"] - theirs["idle_mib"])
+    busy = ours["tokens_per_processor_second"] / theirs["tokens_per_processor_second"]
+    print(f"tokens per processor second {busy:.2f} x (what a busy machine can tell)")
     print(f"tokens per second {speed:.2f} x, peak memory {memory:.2f} x, above the loaded models {above:.2f} x")
     assert abs(ours["loss"] - theirs["loss"]) <= 2e-3 * abs(theirs["loss"]), "the two do not compute the same loss"
     if arguments.json:
@@ -174,7 +176,7 @@ class _Clock:
     """Time and memory of the steps behind the first."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.gpu, self.steps, self.times = arguments.gpu, arguments.steps, []
+        self.gpu, self.times, self.processor = arguments.gpu, [], []
         self.idle = self.peak()
 
     def tick(self) -> None:
@@ -183,6 +185,7 @@ class _Clock:
         if self.gpu:
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
+        self.processor.append(time.process_time())
 
     def peak(self) -> float:
         import torch
@@ -195,6 +198,7 @@ class _Clock:
         seconds = self.times[-1] - self.times[0]
         return {
             "tokens_per_second": tokens / seconds,
+            "tokens_per_processor_second": tokens / (self.processor[-1] - self.processor[0]),
             "seconds_per_step": seconds / (len(self.times) - 1),
             "peak_mib": self.peak(),
             "idle_mib": self.idle,
@@ -243,10 +247,10 @@ def _understudy(arguments: argparse.Namespace) -> dict:
     drawn: list[int] = []
     draw_answers = drawing_by(_steered(arguments, student), tokenizer, drawing)
 
-    def draw(examples, seeds):
-        rollouts = draw_answers(examples, seeds)
+    def draw(examples, seeds, step):
+        rollouts, weights = draw_answers(examples, seeds, step)
         drawn.append(sum(len(rollout.ids) for rollout in rollouts))
-        return rollouts
+        return rollouts, weights
 
     objective = learns_as_it_goes(config, build.objective(config, student, teacher))
     module, heard = DistillationModule(student, objective), LocalTeacher(teacher)

@@ -104,6 +104,11 @@ def check_learns_as_it_goes(config: MethodConfig, student: Template, gives: Give
     chooses = isinstance(config, DivergenceConfig) and config.divergences is None
     if rollouts and student.candidates == "positions":
         raise ConfigError("distil.on_policy needs a student that writes, and this one points", hint="leave it out")
+    if rollouts and (engine := rollouts.engine):
+        lacking = [name for name in ("model", "base_url", "folder") if not getattr(engine, name)]
+        if lacking or rollouts.teacher_mixed:
+            what = f"lacks {' and '.join(lacking)}" if lacking else "draws from the student alone, not teacher_mixed"
+            raise ConfigError(f"distil.on_policy.engine {what}", hint="`understudy docs on-policy` has an example")
     if rollouts and rollouts.teacher_mixed and not config.one_vocabulary:
         hint = f"use {' or '.join(name for name, kind in METHODS.items() if kind.one_vocabulary)}, or leave it at 0"
         raise ConfigError("distil.on_policy.teacher_mixed draws from two models of one vocabulary", hint=hint)

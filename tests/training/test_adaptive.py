@@ -144,7 +144,7 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize("adapt", SCHEDULES)
-@pytest.mark.parametrize("method", ["kd", "dskd_v2"])
+@pytest.mark.parametrize("method", ["kd", pytest.param("dskd_v2", marks=pytest.mark.slow)])
 def test_a_schedule_goes_on_where_it_was(adapt, method, tmp_path):
     options = {"save_every": 1, "adapt": adapt, "lora": method == "dskd_v2", **OWN}
     unbroken = on_policy_trainer(tmp_path / "whole", method, **options)

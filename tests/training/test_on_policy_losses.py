@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 
+from support import tiny_summed
 from support.tiny import examples, method_config, pair
 from support.tiny_on_policy import SHORT
+from support.tiny_summed import Trio
+from support.tiny_teachers import ensemble
 from understudy import build
 from understudy.losses.divergences import forward_kl, reverse_kl, skew_forward_kl, skew_reverse_kl
 from understudy.models.rollout import Rollout
 from understudy.recipe import METHODS
 from understudy.teachers.local import LocalTeacher
 from understudy.teachers.signals import TopK
-from understudy.tokens.collate import ExampleTokenizer
+from understudy.tokens.collate import ExampleTokenizer, TeacherSide
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.adaptive import learns_as_it_goes
 from understudy.training.objectives.on_policy import (
@@ -301,6 +304,55 @@ def test_every_method_learns_the_students_answers(method):
     assert torch.isfinite(result.total)
     assert any(value.abs().max() > 0 for value in grads.values())
     assert result.sums["rollout_rows"].item() == 3
+
+
+def top_of(made: Any, batch: Any, k: int) -> TopK:
+    """What a server would say of a batch."""
+    signal = LocalTeacher(made.teacher).signal(batch)
+    logp, ids = signal.head.logits(signal.hidden).log_softmax(-1).topk(k, -1)
+    return TopK(ids, logp, signal.target_ids, signal.lengths)
+
+
+@pytest.mark.parametrize("loss", ["divergence", "policy_gradient"])
+def test_a_teacher_that_tells_its_likeliest_tokens_judges_them_too(loss):
+    made = pair("kd", lora=False)
+    batch = batch_of(made, "kd")
+    config = method_config("kd", on_policy={"loss": loss, "divergence": "reverse_kl"})
+    objective = learns_as_it_goes(config, build.objective(config, made.student, None))
+    objective.statistics = True
+    module = DistillationModule(made.student, objective)
+    whole = module(batch, LocalTeacher(made.teacher).signal(batch))
+    # With all columns but one, the tail is that one: nothing is lost.
+    most = module(batch, top_of(made, batch, made.student.config.vocab_size - 1))
+    torch.testing.assert_close(most.total, whole.total, rtol=1e-3, atol=1e-3)
+    few = module(batch, top_of(made, batch, 8))
+    assert torch.isfinite(few.total)
+    assert few.sums["rollout_overlap"].item() == pytest.approx(whole.sums["rollout_overlap"].item())
+    assert few.sums["rollout_teacher_logp"] <= 0
+
+
+def test_the_likelihood_by_a_mean_of_teachers():
+    made = pair("kd", lora=False)
+    batch = batch_of(made, "kd")
+    signal = ensemble(made, mean="probabilities", by_confidence=False).signal(batch)
+    p = torch.stack([output.head.logits(output.hidden).softmax(-1) for output in signal.outputs], 1)
+    mean = (signal.shares.to(p)[:, :, None] * p).sum(1)
+    expected = mean.gather(1, signal.target_ids[:, None])[:, 0].log()
+    torch.testing.assert_close(teacher_logp(signal), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_teachers_of_two_vocabularies_judge_one_answer():
+    trio = Trio("min_edit")
+    own = ExampleTokenizer(trio.template, SHORT)
+    side = TeacherSide(ExampleTokenizer(trio.other, SHORT), trio.cross_tokenizer)
+    encode = RolloutEncoder(own, own, None, {"second": side}, same_ids=True)
+    batch = trio.collator([encode(e, r, 0) for e, r in zip(tiny_summed.examples()[:3], FIXED, strict=True)])
+    assert "rollouts" in batch
+    objective = learns_as_it_goes(method_config("kd", on_policy={"divergence": "js"}), trio.objective())
+    with torch.no_grad():
+        result = DistillationModule(trio.student, objective)(batch, trio.teacher().signal(batch))
+    assert torch.isfinite(result.total)
+    assert {"rollout_teacher_loss", "rollout_second_loss"} <= result.sums.keys()
 
 
 def test_likely_tokens_of_equal_models_are_the_same():

@@ -7,7 +7,18 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from understudy import bounds
-from understudy.recipe.endpoint import Section
+from understudy.recipe.endpoint import Section, TransportConfig
+
+
+class EngineConfig(TransportConfig):
+    """A server that writes the student's answers, such as vLLM; give `model`, `base_url` and `folder`."""
+
+    model: str = ""
+    """The student's name at the endpoint."""
+    folder: str = ""
+    """The folder that the server was started on; the student's weights are written there, and it is asked to reload."""
+    every: int = Field(default=8, gt=0, le=bounds.ROWS)
+    """Optimiser steps between two weights; drawn answers are as old as those that the server has."""
 
 
 class OnPolicyConfig(Section):
@@ -51,6 +62,8 @@ class OnPolicyConfig(Section):
     first order."""
     batch_size: int = Field(default=64, gt=0, le=bounds.AT_ONCE)
     """Prompts that are answered at once."""
+    engine: EngineConfig | None = None
+    """A server that writes the student's answers; default: the student writes them in this process."""
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:

@@ -34,7 +34,10 @@ from understudy.tokens.collate import (
 from understudy.tokens.encoded import TokenizedExample
 from understudy.types import Example
 
-Draw = Callable[[Sequence[Example], Sequence[tuple[int, ...]]], list[Rollout]]
+Drawn = tuple[list[Rollout], int]
+"""Answers, and how many optimiser steps were done when the weights stood that drew them."""
+Draw = Callable[[Sequence[Example], Sequence[tuple[int, ...]], int], Drawn]
+"""Asks the student some questions, with a seed each, at an optimiser step."""
 
 
 @dataclass(frozen=True)
@@ -282,8 +285,9 @@ class OnPolicyRows(IterableDataset):
         numbers = range(number, number + self.config.buffer)
         asked = [self._places(self._prompt_order, n) for n in numbers]
         seeds = [self._seed(n, place) for n, rows in zip(numbers, asked, strict=True) for place in range(len(rows))]
-        drawn = iter(self.draw([self.prompts[n] for rows in asked for n in rows], seeds))
-        self._held = {n: Held(step, [next(drawn) for _ in rows]) for n, rows in zip(numbers, asked, strict=True)}
+        rollouts, weights = self.draw([self.prompts[n] for rows in asked for n in rows], seeds, step)
+        drawn = iter(rollouts)
+        self._held = {n: Held(weights, [next(drawn) for _ in rows]) for n, rows in zip(numbers, asked, strict=True)}
 
     def _seed(self, number: int, place: int) -> tuple[int, ...]:
         """Of an answer: the same however many processes there are."""
@@ -329,11 +333,11 @@ def drawing_by(
         teacher: a model that is drawn from too, its tokenizer and its share.
     """
 
-    def draw(examples: Sequence[Example], seeds: Sequence[tuple[int, ...]]) -> list[Rollout]:
+    def draw(examples: Sequence[Example], seeds: Sequence[tuple[int, ...]], step: int) -> Drawn:
         prompts, mixture = [tokenizer.prompt_ids(example) for example in examples], None
         if teacher:
             model, own, share = teacher
             mixture = Mixture(model, own.template, [own.prompt_ids(example) for example in examples], share)
-        return roll_out(student, tokenizer.template, prompts, seeds, drawing, mixture)
+        return roll_out(student, tokenizer.template, prompts, seeds, drawing, mixture), step
 
     return draw

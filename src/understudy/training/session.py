@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from understudy.errors import ConfigError
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
@@ -42,6 +43,7 @@ from understudy.tokens.collate import (
 )
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
+from understudy.training.engine import Engine, saving
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.adaptive import learns_as_it_goes
 from understudy.training.objectives.base import Objective
@@ -317,6 +319,15 @@ def drawing_of(
         batch_size=config.batch_size,
         autocast=autocast,
     )
+    if config.engine:
+        writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if Path(config.engine.folder).expanduser().resolve() == Path(session.config.model).expanduser().resolve():
+            raise ConfigError(
+                "distil.on_policy.engine.folder is the student itself, which would be overwritten",
+                hint="start the server on a copy of it, and name that",
+            )
+        save = saving(model, tokenizer.template)
+        return Engine(config.engine, tokenizer, drawing, save, session.folder / "engine", first=writes)
     mixed = (teacher[0].model, teacher[1], config.teacher_mixed) if config.teacher_mixed else None
     return drawing_by(model, tokenizer, drawing, mixed)
 
