@@ -10,6 +10,7 @@ from support.tiny import method_config, pair, weights
 from support.tiny_on_policy import trainer as on_policy_trainer
 from support.tiny_teachers import ensemble
 from understudy import build
+from understudy.caching import check_new_answers
 from understudy.errors import ConfigError
 from understudy.losses.divergences import forward_kl, reverse_kl
 from understudy.models.forward import forward
@@ -209,12 +210,9 @@ def test_both_need_development_rows(tmp_path):
 @pytest.mark.parametrize(
     ("distil", "words"),
     [
-        ({"adapt": {"taid": {"start": 0.9, "end": 0.5}}}, "start 0.9 lies above end 0.5"),
         ({"adapt": {"temperature": {"start": 0, "end": 1}}}, "a temperature is above 0"),
         ({"adapt": {"gold_weight": {"start": 2, "end": 1}}}, "a share lies between 0 and 1"),
-        ({"adapt": {"min_teacher_agreement": 0.5}}, "needs several teachers"),
         ({"on_policy": {"top_k": 5, "divergence": "js"}}, "top_k is of reverse KL, not of js"),
-        ({"on_policy": {"loss": "contrastive"}, "batch_size": 3}, "must be even"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(distil, words):
@@ -222,12 +220,37 @@ def test_what_cannot_be_meant_is_refused(distil, words):
         parse_recipe({"distil": distil})
 
 
-def test_a_cache_is_refused_with_new_answers():
-    recipe = {"teacher": {"model": "t", "cache": {}}, "distil": {"on_policy": {}}}
-    with pytest.raises(ConfigError, match="new each time"):
-        parse_recipe(recipe)
-    with pytest.raises(ConfigError, match="at one temperature alone"):
-        parse_recipe({**recipe, "distil": {"adapt": {"temperature": {"start": 2, "end": 1}}}})
+SECOND = {"others": {"second": {"model": "t2"}}}
+ADDED = {"others": {"second": {"model": "t2", "distil": {"method": "uld"}}}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"teacher": {"model": "t", "cache": {}}, "distil": {"on_policy": {}}}, "new each time, and teacher is read"),
+        (
+            {"teacher": {"model": "t", "cache": {}}, "distil": {"adapt": {"temperature": {"start": 2, "end": 1}}}},
+            "at one temperature alone",
+        ),
+        ({"distil": {"adapt": {"min_teacher_agreement": 0.5}}}, "needs several teachers"),
+        ({"distil": {"adapt": {"taid": {"start": 0.9, "end": 0.5}}}}, "start 0.9 lies above end 0.5"),
+        ({"distil": {"on_policy": {"loss": "contrastive"}, "batch_size": 3}}, "learns pairs"),
+        ({"teachers": SECOND, "distil": {"on_policy": {"teacher_mixed": 0.2}}}, "draws from one teacher"),
+        ({"teachers": ADDED, "distil": {"on_policy": {"loss": "policy_gradient"}}}, "losses are added here"),
+        ({"teachers": ADDED, "distil": {"adapt": {"by_difficulty": 1.0}}}, "losses are added here"),
+    ],
+)
+def test_what_cannot_be_together_is_refused_before_anything_is_loaded(recipe, words):
+    with pytest.raises(ConfigError, match=words):
+        check_new_answers(parse_recipe(recipe))
+
+
+def test_what_can_be_together_is_not_refused():
+    check_new_answers(parse_recipe({"distil": {"on_policy": {"loss": "contrastive"}}}))
+    check_new_answers(parse_recipe({"teachers": SECOND, "distil": {"adapt": {"min_teacher_agreement": 0.5}}}))
+    # An arm that reads no teacher may stand beside a cache.
+    recipe = {"teacher": {"model": "t", "cache": {}}, "distil": {"on_policy": {}}, "evaluate": {"arms": ["sft"]}}
+    check_new_answers(parse_recipe(recipe))
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ class OnPolicyConfig(Section):
 class RampConfig(Section):
     """A number that changes over the optimiser steps."""
 
-    start: float = Field(ge=0, le=bounds.TEMPERATURE)
+    start: float = Field(default=1.0, ge=0, le=bounds.TEMPERATURE)
     """At the first step."""
-    end: float = Field(ge=0, le=bounds.TEMPERATURE)
+    end: float = Field(default=1.0, ge=0, le=bounds.TEMPERATURE)
     """At the last step."""
     shape: Literal["linear", "cosine"] = "linear"
     """In between: a straight line, or half a cosine, flat at both ends."""
@@ -101,13 +101,6 @@ class TaidConfig(Section):
     """How far t may run ahead of the straight line in a step; 0: it keeps to the line."""
     momentum: float = Field(default=0.99, ge=0, lt=1)
     """Of the relative change of the divergence, by which t moves."""
-
-    @model_validator(mode="after")
-    def _ascends(self) -> Self:
-        """From the student towards the teacher."""
-        if self.start > self.end:
-            raise ValueError(f"adapt.taid: start {self.start:g} lies above end {self.end:g}")
-        return self
 
 
 class AdaptConfig(Section):

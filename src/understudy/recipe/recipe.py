@@ -299,43 +299,6 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _learns_as_it_goes(self) -> Recipe:
-        """What rollouts of the student and schedules ask of the teacher."""
-        adapt, on_policy = self.distil.adapt, self.distil.on_policy
-        cached = [name for name, other in (self.teachers.others if self.teachers else {}).items() if other.cache]
-        if self.teacher and self.teacher.cache and self.signal_arms:
-            cached.append(FIRST)
-        if on_policy and cached:
-            raise ValueError(
-                f"distil.on_policy: the student's answers are new each time, and {cached[0]} is read from a cache of "
-                "given ones; leave the cache out"
-            )
-        if on_policy and any(arm.learns == "task_texts" and self.reads_signal(arm) for arm in self.trained_arms):
-            raise ValueError("distil.on_policy: texts of tasks are given ones; set tasks.logits: false")
-        micro = self.distil.micro_batch_size or 1
-        if (
-            on_policy
-            and on_policy.loss == "contrastive"
-            and self.distil.batch_size % (2 * micro)
-            and (self.distil.batch_size % 2 or micro != self.distil.batch_size)
-        ):
-            raise ValueError(
-                "distil.on_policy.loss contrastive learns pairs: batch_size must be even, and twice micro_batch_size "
-                "must divide it"
-            )
-        if on_policy and on_policy.loss == "policy_gradient" and self.teachers and self.teachers.added:
-            raise ValueError("distil.on_policy.loss policy_gradient takes one teacher or a mean, and losses are added")
-        if on_policy and on_policy.teacher_mixed and (self.served_teacher or self.teachers):
-            raise ValueError("distil.on_policy.teacher_mixed draws from one teacher that is loaded here")
-        if adapt and adapt.temperature and self.signal_arms and (cached or self.served_teacher):
-            raise ValueError("distil.adapt.temperature: what a cache or a server gives holds at one temperature alone")
-        if adapt and adapt.weighs and self.teachers and self.teachers.added:
-            raise ValueError("distil.adapt weighs rows by one teacher or a mean of several, and losses are added here")
-        if adapt and adapt.min_teacher_agreement and not (self.teachers and self.teachers.averaged):
-            raise ValueError("distil.adapt.min_teacher_agreement needs several teachers that are averaged (`teachers`)")
-        return self
-
-    @model_validator(mode="after")
     def _heard_together(self) -> Recipe:
         """Several teachers: a first one, a rate for their projectors, and targets that have a mean."""
         if self.teachers is None:
