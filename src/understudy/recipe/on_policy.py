@@ -51,7 +51,7 @@ class OnPolicyConfig(Section):
     importance: Literal["none", "token", "prefix"] = "none"
     """Weigh stale or mixed answers by q_now / q_then: of the token itself (MiniLLM), or of the tokens before it, which
     is right on average."""
-    importance_cap: float = Field(default=2.0, ge=1, le=bounds.FACTOR)
+    importance_cap: float = Field(default=2.0, gt=0, le=bounds.FACTOR)
     """Largest such weight."""
     length_normalised: bool = True
     """`policy_gradient`: mean of the rewards that follow a token, not their sum (MiniLLM)."""
