@@ -6,12 +6,13 @@ python benchmarks/on_policy.py --trl trl-env/bin/python       # two threads
 python benchmarks/on_policy.py --trl trl-env/bin/python --gpu # larger shapes, bfloat16, on a CUDA device
 ```
 
-Both sides train one student on the reverse KL of answers that it has just drawn at temperature 1, every step with new
-answers, AdamW, no gradient checkpointing. The models are random and never write their stop token, so every answer has
-its full length and both sides draw, read and learn as many tokens; with `--ending`, the stop token has a chance of one
-in sixteen at every token, and answers end where they end. Each side runs in a process of its own, in turns. Tokens per
-second are drawn tokens by the time of the steps behind the first; memory is the peak of the process (CPU) or of the
-allocator (GPU). Beforehand both compute the loss of the same fixed answers, which must agree.
+Both sides train one student on the reverse KL of answers that it has just drawn at temperature 1, AdamW, no gradient
+checkpointing. The models are random and never write their stop token, so every answer has its full length and both
+sides draw, read and learn as many tokens; with `--ending`, the stop token has a chance of one in sixteen at every
+token, and answers end where they end. With `--buffer n` our side draws the answers of n steps at once, as
+`distil.on_policy.buffer` does (take a multiple of n steps). Each side runs in a process of its own, in turns. Tokens
+per second are learned tokens by the time of the steps behind the first; memory is the peak of the process (CPU) or of
+the allocator (GPU). Beforehand both compute the loss of the same fixed answers, which must agree.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4, help="measured steps of a process (default 4)")
     parser.add_argument("--repeats", type=int, default=3, help="processes of each side (default 3)")
+    parser.add_argument("--buffer", type=int, default=1, help="of our side: answers of so many steps drawn at once")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--small", action="store_true", help="tiny shapes: whether it runs at all")
     parser.add_argument("--ending", action="store_true", help="answers end by chance")
@@ -87,7 +89,7 @@ def _shape(arguments: argparse.Namespace) -> dict:
 
 def _measured(arguments: argparse.Namespace, python: str, side: str, folder: str) -> dict:
     command = [python, __file__, "--side", side, "--folder", folder, "--threads", str(arguments.threads)]
-    command += ["--steps", str(arguments.steps), *["--gpu"] * arguments.gpu]
+    command += ["--steps", str(arguments.steps), "--buffer", str(arguments.buffer), *["--gpu"] * arguments.gpu]
     command += [*["--small"] * arguments.small, *["--ending"] * arguments.ending]
     variables = os.environ | {"OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -233,7 +235,8 @@ def _understudy(arguments: argparse.Namespace) -> dict:
     template = Template(AutoTokenizer.from_pretrained(Path(arguments.folder) / "student"))
     data = DataConfig(max_length=shape["prompt"] + shape["answer"], max_answer_tokens=shape["answer"])
     tokenizer = ExampleTokenizer(template, data)
-    own = {"share": 1.0, "divergence": "reverse_kl", "batch_size": shape["rows"]}
+    at_once = shape["rows"] * arguments.buffer
+    own = {"share": 1.0, "divergence": "reverse_kl", "batch_size": at_once, "buffer": arguments.buffer}
     section = {"steps": arguments.steps + 1, "batch_size": shape["rows"], "learning_rate": 1e-6, "warmup": 0.0}
     section |= {"micro_batch_size": min(shape["rows"], (arguments.gpu and 16) or 4), "on_policy": own}
     config = parse_recipe({"distil": section}).distil
@@ -243,14 +246,15 @@ def _understudy(arguments: argparse.Namespace) -> dict:
         for n, ids in enumerate(_ids(arguments, 4 * shape["rows"], shape["prompt"], 1))
     ]
     encode = RolloutEncoder(tokenizer, tokenizer, same_ids=True)
-    drawing = Drawing(1.0, shape["answer"], shape["vocabulary"], shape["rows"], autocast=arguments.gpu)
-    drawn: list[int] = []
-    draw_answers = drawing_by(_steered(arguments, student), tokenizer, drawing)
+    drawing = Drawing(1.0, shape["answer"], shape["vocabulary"], at_once, autocast=arguments.gpu)
+    draw = drawing_by(_steered(arguments, student), tokenizer, drawing)
+    learned: list[int] = []
 
-    def draw(examples, seeds, step):
-        rollouts, weights = draw_answers(examples, seeds, step)
-        drawn.append(sum(len(rollout.ids) for rollout in rollouts))
-        return rollouts, weights
+    class Counted(OnPolicyRows):
+        def step_rows(self, step):
+            pieces = super().step_rows(step)
+            learned.append(sum(len(row.student.answer_ids) for rows in pieces for row in rows))
+            return pieces
 
     objective = learns_as_it_goes(config, build.objective(config, student, teacher))
     module, heard = DistillationModule(student, objective), LocalTeacher(teacher)
@@ -258,7 +262,7 @@ def _understudy(arguments: argparse.Namespace) -> dict:
     collator = Collator(0, 0)
     device = student.device
     loss = _fixed_loss(module, heard, collator([encode(e, r, 0) for e, r in zip(prompts, fixed, strict=False)]), device)
-    rows = OnPolicyRows(config.on_policy, [], prompts, encode, draw, Shape(shape["rows"], config.micro_batch_size, 0))
+    rows = Counted(config.on_policy, [], prompts, encode, draw, Shape(shape["rows"], config.micro_batch_size, 0))
     clock = _Clock(arguments)
 
     class Ticks(TrainerCallback):
@@ -275,7 +279,7 @@ def _understudy(arguments: argparse.Namespace) -> dict:
         trainer = DistillationTrainer(module, settings, rows, collator, teacher=heard)
         trainer.add_callback(Ticks())
         trainer.train()
-    return clock.figures(sum(drawn[1:]), loss)
+    return clock.figures(sum(learned[1:]), loss)
 
 
 def _fixed_loss(module, teacher, batch, device) -> float:

@@ -67,6 +67,11 @@ def check_new_answers(recipe: Recipe) -> None:
             "ones",
             hint="leave the cache out",
         )
+    fixed = {"contrastive": "skew_reverse_kl"}.get(rollouts.loss) if rollouts else None
+    only = "reverse_kl" if rollouts and rollouts.top_k else fixed
+    if rollouts and only and (rollouts.divergence not in (None, only) or (rollouts.top_k and fixed)):
+        why = "top_k is of reverse KL" if rollouts.top_k else "contrastive compares by skew_reverse_kl"
+        raise ConfigError(f"distil.on_policy: {why}", hint="leave out divergence or top_k, or take loss: divergence")
     if rollouts and any(arm.learns == "task_texts" and recipe.reads_signal(arm) for arm in recipe.trained_arms):
         raise ConfigError("distil.on_policy: texts of tasks are given ones", hint="set tasks.logits: false")
     if rollouts and rollouts.loss == "contrastive" and _uneven(distil):

@@ -212,7 +212,6 @@ def test_both_need_development_rows(tmp_path):
     [
         ({"adapt": {"temperature": {"start": 0, "end": 1}}}, "a temperature is above 0"),
         ({"adapt": {"gold_weight": {"start": 2, "end": 1}}}, "a share lies between 0 and 1"),
-        ({"on_policy": {"top_k": 5, "divergence": "js"}}, "top_k is of reverse KL, not of js"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(distil, words):
@@ -235,6 +234,9 @@ ADDED = {"others": {"second": {"model": "t2", "distil": {"method": "uld"}}}}
         ({"distil": {"adapt": {"min_teacher_agreement": 0.5}}}, "needs several teachers"),
         ({"distil": {"adapt": {"taid": {"start": 0.9, "end": 0.5}}}}, "start 0.9 lies above end 0.5"),
         ({"distil": {"on_policy": {"loss": "contrastive"}, "batch_size": 3}}, "learns pairs"),
+        ({"distil": {"on_policy": {"top_k": 5, "divergence": "js"}}}, "top_k is of reverse KL"),
+        ({"distil": {"on_policy": {"top_k": 5, "loss": "contrastive"}}}, "top_k is of reverse KL"),
+        ({"distil": {"on_policy": {"loss": "contrastive", "divergence": "js"}}}, "compares by skew_reverse_kl"),
         ({"teachers": SECOND, "distil": {"on_policy": {"teacher_mixed": 0.2}}}, "draws from one teacher"),
         ({"teachers": ADDED, "distil": {"on_policy": {"loss": "policy_gradient"}}}, "losses are added here"),
         ({"teachers": ADDED, "distil": {"adapt": {"by_difficulty": 1.0}}}, "losses are added here"),

@@ -65,19 +65,6 @@ class OnPolicyConfig(Section):
     engine: EngineConfig | None = None
     """A server that writes the student's answers; default: the student writes them in this process."""
 
-    @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        """Options that have no meaning together."""
-        if self.top_k and self.divergence not in (None, "reverse_kl"):
-            raise ValueError(f"on_policy.top_k is of reverse KL, not of {self.divergence}: leave out one of the two")
-        if self.top_k and self.loss == "contrastive":
-            raise ValueError(
-                "on_policy.top_k is of reverse KL, and that of contrastive is skewed: leave out one of them"
-            )
-        if self.loss == "contrastive" and self.divergence not in (None, "skew_reverse_kl"):
-            raise ValueError("on_policy.divergence: contrastive is skew_reverse_kl on what the student wrote")
-        return self
-
 
 class RampConfig(Section):
     """A number that changes over the optimiser steps."""
