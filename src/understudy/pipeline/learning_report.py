@@ -28,8 +28,11 @@ def learning_sentences(arm: str, notes: TrainingNotes, recipe: Recipe) -> list[s
             "gold": "it disagreed with gold",
             "teachers": "teachers disagreed with each other",
         }
-        counts = ", ".join(f"{reasons[why]}: {count:,}" for why, count in notes.filtered.items())
-        lines.append(f"{arm} did not hear the teacher on rows where it was no guide ({counts}; each time it was read).")
+        counts = ", ".join(f"{reasons[why]}: {count:,}" for why, count in notes.filtered.items() if count)
+        where = (
+            f"on rows where it was no guide ({counts}; each time it was read)" if counts else "on no row by its filters"
+        )
+        lines.append(f"{arm} went without the teacher {where}.")
     if notes.stopped_at is not None:
         lines.append(f"{arm} stopped after {notes.stopped_at:,} steps: its development score rose no more.")
     return lines
