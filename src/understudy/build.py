@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.errors import ConfigError, ModelError, VocabularyMismatch
+from understudy.losses.divergences import divergence, traits
 from understudy.models.adapters import check_lora
 from understudy.models.architecture import kind_at
 from understudy.models.load import resolve
 from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
+from understudy.recipe.on_policy import OnPolicyConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, assess_method
@@ -90,6 +92,58 @@ def objective(
     """
     check_divergence(config)
     return OBJECTIVES[config.method].build(config, student, teacher, cross_tokenizer)
+
+
+def check_learns_as_it_goes(config: MethodConfig, student: Template, gives: Gives) -> None:
+    """Refuse rollouts and schedules that a method, a student or a teacher has no use for.
+
+    Raises:
+        ConfigError: what cannot be, and what to write instead.
+    """
+    rollouts, adapt = config.on_policy, config.adapt
+    chooses = isinstance(config, DivergenceConfig) and config.divergences is None
+    if rollouts and student.candidates == "positions":
+        raise ConfigError("distil.on_policy needs a student that writes, and this one points", hint="leave it out")
+    if rollouts and (engine := rollouts.engine):
+        lacking = [name for name in ("model", "base_url", "folder") if not getattr(engine, name)]
+        if lacking or rollouts.teacher_mixed:
+            what = f"lacks {' and '.join(lacking)}" if lacking else "draws from the student alone, not teacher_mixed"
+            raise ConfigError(f"distil.on_policy.engine {what}", hint="`understudy docs on-policy` has an example")
+    if rollouts and rollouts.teacher_mixed and not config.one_vocabulary:
+        hint = f"use {' or '.join(name for name, kind in METHODS.items() if kind.one_vocabulary)}, or leave it at 0"
+        raise ConfigError("distil.on_policy.teacher_mixed draws from two models of one vocabulary", hint=hint)
+    if rollouts and not chooses and (rollouts.loss != "divergence" or rollouts.divergence or rollouts.top_k):
+        hint = "leave distil.on_policy at loss: divergence, without divergence and top_k, or take another method"
+        raise ConfigError(f"distil.method {config.method} has a comparison of its own, also on rollouts", hint=hint)
+    if rollouts and isinstance(config, DivergenceConfig):
+        for name in _of_rollouts(rollouts):
+            divergence(name)
+            if not config.takes(name):
+                raise ConfigError(f"{config.method} {config.refusal.format(name)}", hint=config.instead)
+            if Gives.LOGPS not in gives and not traits(divergence(name)).takes_tail:
+                raise ConfigError(
+                    f"distil.on_policy compares by {name}, and this teacher gives {gives.words}",
+                    hint="take forward_kl, reverse_kl, js, a skewed one or total_variation",
+                )
+    if rollouts and rollouts.top_k and Gives.LOGPS not in gives:
+        raise ConfigError(
+            f"distil.on_policy.top_k picks the student's likeliest tokens, and this teacher gives {gives.words}",
+            hint="leave it out: reverse_kl then takes the tail as one token on both sides, which is no biased sum",
+        )
+    if adapt and adapt.taid and (not chooses or Gives.LOGPS not in gives):
+        raise ConfigError(
+            f"distil.adapt.taid interpolates two whole distributions; {config.method} with a teacher that gives "
+            f"{gives.words} has none",
+            hint="take a method with a divergence of its choice, and a teacher that is loaded here",
+        )
+
+
+def _of_rollouts(config: OnPolicyConfig) -> list[str]:
+    """The divergences by which rollouts are compared, beside the method's own."""
+    if config.loss == "contrastive":
+        return ["skew_forward_kl", "skew_reverse_kl"]
+    name = config.divergence or ("reverse_kl" if config.loss == "policy_gradient" else None)
+    return [name] if name else []
 
 
 def explained_objective(
@@ -254,6 +308,7 @@ def check_pair(
         return  # One writes where the other points, and only texts go from one to the other.
     check_candidates(recipe.distil, student, teacher)
     check_signal(recipe.distil, gives)
+    check_learns_as_it_goes(recipe.distil, student, gives)
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)

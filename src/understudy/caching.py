@@ -9,8 +9,9 @@ import torch
 from understudy.errors import ConfigError
 from understudy.losses.divergences import Divergence, forward_kl, traits
 from understudy.models.head import head_of
-from understudy.recipe import DivergenceConfig, Recipe
+from understudy.recipe import DivergenceConfig, MethodConfig, Recipe
 from understudy.recipe.own_arms import for_arm
+from understudy.recipe.teachers import FIRST
 from understudy.teachers.cache.formats import SampledFormat, StatesFormat, TargetFormat, TopKFormat
 from understudy.tokens.template import Template
 from understudy.training.objectives.base import divergence_of
@@ -46,6 +47,74 @@ def cached_gives(recipe: Recipe, gives: Gives) -> Gives:
     """What a teacher gives that is read from the recipe's cache, where it has one."""
     cache = recipe.teacher.cache if recipe.teacher else None
     return gives & (StatesFormat.gives if cache is None or cache.targets == "states" else TopKFormat.gives)
+
+
+def check_new_answers(recipe: Recipe) -> None:
+    """Refuse rollouts of the student and schedules that a recipe's teachers, texts or batches have no place for.
+
+    Raises:
+        ConfigError: names what cannot be together, and what to write instead.
+    """
+    distil, teachers = recipe.distil, recipe.teachers
+    adapt, rollouts = distil.adapt, distil.on_policy
+    if not recipe.signal_arms or not (adapt or rollouts):
+        return
+    cached = [name for name, other in (teachers.others if teachers else {}).items() if other.cache]
+    cached += [FIRST] if recipe.teacher and recipe.teacher.cache else []
+    if rollouts and cached:
+        raise ConfigError(
+            f"distil.on_policy: the student's answers are new each time, and {cached[0]} is read from a cache of given "
+            "ones",
+            hint="leave the cache out",
+        )
+    fixed = {"contrastive": "skew_reverse_kl"}.get(rollouts.loss) if rollouts else None
+    only = "reverse_kl" if rollouts and rollouts.top_k else fixed
+    if rollouts and only and (rollouts.divergence not in (None, only) or (rollouts.top_k and fixed)):
+        why = "top_k is of reverse KL" if rollouts.top_k else "contrastive compares by skew_reverse_kl"
+        raise ConfigError(f"distil.on_policy: {why}", hint="leave out divergence or top_k, or take loss: divergence")
+    if rollouts and any(arm.learns == "task_texts" and recipe.reads_signal(arm) for arm in recipe.trained_arms):
+        raise ConfigError("distil.on_policy: texts of tasks are given ones", hint="set tasks.logits: false")
+    if rollouts and rollouts.loss == "contrastive" and _uneven(distil):
+        raise ConfigError(
+            "distil.on_policy.loss contrastive learns pairs",
+            hint="batch_size must be even, and twice micro_batch_size must divide it",
+        )
+    if rollouts and rollouts.loss == "policy_gradient" and teachers and teachers.added:
+        raise ConfigError(
+            "distil.on_policy.loss policy_gradient takes one teacher or a mean, and losses are added here",
+            hint="take loss: divergence",
+        )
+    if rollouts and rollouts.teacher_mixed and (recipe.served_teacher or teachers):
+        raise ConfigError(
+            "distil.on_policy.teacher_mixed draws from one teacher that is loaded here", hint="set it to 0"
+        )
+    if adapt and adapt.taid and adapt.taid.start > adapt.taid.end:
+        raise ConfigError(
+            f"distil.adapt.taid: start {adapt.taid.start:g} lies above end {adapt.taid.end:g}",
+            hint="t runs from the student towards the teacher",
+        )
+    if adapt and adapt.temperature and (cached or recipe.served_teacher):
+        raise ConfigError(
+            "distil.adapt.temperature: what a cache or a server gives holds at one temperature alone",
+            hint="leave the schedule out, or load the teacher here",
+        )
+    if adapt and adapt.weighs and teachers and teachers.added:
+        raise ConfigError(
+            "distil.adapt weighs rows by one teacher or a mean of several, and losses are added here",
+            hint="average the teachers, or leave the weights and filters out",
+        )
+    if adapt and adapt.min_teacher_agreement and not (teachers and teachers.averaged):
+        raise ConfigError(
+            "distil.adapt.min_teacher_agreement needs several teachers that are averaged",
+            hint="name them in `teachers.others`, or leave it out",
+        )
+
+
+def _uneven(distil: MethodConfig) -> bool:
+    """Whether a step cannot be cut into two halves of equal micro-batches."""
+    micro = distil.micro_batch_size or distil.batch_size
+    pairs = min(micro, distil.batch_size // 2)
+    return bool(distil.batch_size % 2 or not pairs or distil.batch_size % (2 * pairs))
 
 
 def check_cache(recipe: Recipe, teacher: Template) -> None:

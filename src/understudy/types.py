@@ -70,7 +70,7 @@ class Example:
         choices: the options of a multiple-choice question; the right one stands in `answers`.
         history: the turns before the question (system prompt, earlier turns).
         rationales: explanations of the answer.
-        origin: who wrote `answers`: `gold` (the data set) or `teacher`.
+        origin: who wrote `answers`: `gold` (the data set), `teacher`, or `student` while it is trained.
         meta: whatever else the row carries (kind, category, specification …), JSON-able.
         group: what it shares with others where `data.group_by` says so; they are resampled together.
     """
@@ -218,6 +218,26 @@ class TeacherTokens(TypedDict, total=False):
     alignment: Alignment
 
 
+class RolloutTokens(TypedDict, total=False):
+    """What is known of a batch of answers that the student wrote.
+
+    Attributes:
+        logp: `[N]` log-probability of each target token when it was drawn; NaN where that is not known.
+        stale: `[B]` bool; whether the row was not drawn from the student as it stands.
+        age: `[B]` optimiser steps since the weights that drew it.
+        finished: `[B]` bool; whether it ends with a stop token.
+        repetition: `[B]` share of its trigrams that it had before.
+        credit: `[N_t]` the student's target token at whose end each of the teacher's counts, where the two differ.
+    """
+
+    logp: Required[Tensor]
+    stale: Required[Tensor]
+    age: Required[Tensor]
+    finished: Required[Tensor]
+    repetition: Required[Tensor]
+    credit: Tensor
+
+
 class Batch(TypedDict, total=False):
     """One batch for student and teacher.
 
@@ -234,6 +254,9 @@ class Batch(TypedDict, total=False):
         others: what further teachers read that have tokens of their own, by their names.
         heard: `[B]` bool; the rows on which the teacher that is asked counts; absent where it counts on all. What it
             says of others has no weight.
+        token_weights: `[N]` weight of each of the student's target tokens beside that of its row.
+        teacher_weights: `[B]` what the teacher's part of a row's loss is multiplied by.
+        rollouts: what is known of the answers, where the student wrote them; a batch holds only such, or none.
     """
 
     student: Required[Tokens]
@@ -246,6 +269,9 @@ class Batch(TypedDict, total=False):
     ids: Required[list[str]]
     others: dict[str, TeacherTokens]
     heard: Tensor
+    token_weights: Tensor
+    teacher_weights: Tensor
+    rollouts: RolloutTokens
 
 
 @dataclass(frozen=True, slots=True)

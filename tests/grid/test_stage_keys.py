@@ -69,6 +69,8 @@ SPECIAL: dict[str, Any] = {
     # A method with the same options as kd, so that all of them can be changed beside it.
     "distil.method": "min_edit",
     "distil.divergence": "reverse_kl",
+    "distil.on_policy": {"share": 0.25},
+    "distil.adapt": {"taid": {}},
     "evaluate.simulatability": False,
     "generate.teacher": {"model": "writer"},
     "generate.steps": ["explain", "counterfactual"],

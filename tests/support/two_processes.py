@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support import tiny_summed
+from support import tiny_on_policy, tiny_summed
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 from support.tiny_teachers import ensemble
 
 TASKS = ["sft", "kd"]
+OWN = ["kd", "min_edit"]
+OWN_FIELDS = {"steps": 4, "micro_batch_size": 2, "on_policy": {"share": 0.5, "buffer": 2}, "adapt": {"taid": {}}}
 PLAIN = {"schedule": "constant", "warmup": 0.0, "weight_decay": 0.0, "max_grad_norm": 1e9}
 
 
@@ -57,6 +59,22 @@ def main(folder: Path) -> None:
             save_file(weights(run), folder / f"tasks-{method}.safetensors")
             lines = [row for row in run.state.log_history if "loss" in row]
             (folder / f"tasks-{method}.json").write_text(json.dumps(lines))
+    for method in OWN:
+        run = tiny_on_policy.trainer(
+            folder / f"own-{method}",
+            method,
+            batch_size=4,
+            process=run.args.process_index,
+            processes=2,
+            **OWN_FIELDS,
+            **PLAIN,
+        )
+        run.optimizer = torch.optim.SGD([p for p in run.module.parameters() if p.requires_grad], lr=0.05)
+        run.train()
+        if run.args.process_index == 0:
+            save_file(weights(run), folder / f"own-{method}.safetensors")
+            lines = [row for row in run.state.log_history if "loss" in row]
+            (folder / f"own-{method}.json").write_text(json.dumps(lines))
     torch.distributed.barrier()
     # Torch tears its group down with the interpreter's lock in hand; a gloo thread that frees a tensor waits for it.
     os._exit(0)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from support import tiny_summed
+from support import tiny_on_policy, tiny_summed
 from support.tiny import EVERY, pair, trainer, weights
 from support.tiny_tasks import task_trainer
 from support.tiny_teachers import ensemble
+from support.two_processes import OWN, OWN_FIELDS
 
 TASKS = ["sft", "kd"]
 # With plain descent instead of Adam, which would hide a wrong factor of the gradient.
@@ -98,6 +99,15 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path):
     for ours, theirs in zip(lines, [row for row in one.state.log_history if "loss" in row], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
         assert {"gold", "teacher_loss", "second_loss"} <= ours.keys()
+    for method in OWN:
+        one = plain_descent(tiny_on_policy.trainer(tmp_path / "own", method, batch_size=8, **OWN_FIELDS, **PLAIN))
+        one.train()
+        both, expected = load_file(tmp_path / f"own-{method}.safetensors"), weights(one)
+        for name in expected:
+            torch.testing.assert_close(both[name], expected[name], atol=1e-5, rtol=1e-4, msg=f"own {method} {name}")
+        lines = json.loads((tmp_path / f"own-{method}.json").read_text())
+        for ours, theirs in zip(lines, [row for row in one.state.log_history if "loss" in row], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
     for method in TASKS:
         one = plain_descent(task_trainer(tmp_path / "tasks", method, steps=3, batch_size=2, **PLAIN))
         one.train()

@@ -51,6 +51,8 @@ def same_arms(plan: Plan) -> dict[str, str]:
 
 def uses_answers(arm: Arm, plan: Plan) -> bool:
     """Whether an arm learns what the teacher answered: with gold for every question, only in the gold's place."""
+    if arm.reads_signal and for_arm(plan.recipe, arm.name).distil.writes_alone:
+        return False
     learns = arm.learns in ("teacher_text", "gold_and_teacher_text")
     return learns and (plan.unlabelled or _replaces_gold(arm, plan))
 

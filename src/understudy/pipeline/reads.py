@@ -82,7 +82,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     models = (*templates(recipe), *(f"{side}.{name}" for side in sides for name in ("kind", "config")))
     taught = ("teacher.sft?",) if recipe.teacher else ()
     taught += tuple(_trainings(recipe))
-    asks = ("method", "divergence", "divergence_parameters")
+    asks = ("method", "divergence", "divergence_parameters", "on_policy", "adapt")
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()

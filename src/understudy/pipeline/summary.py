@@ -16,6 +16,7 @@ from understudy.files import read_json, read_jsonl, write_json
 from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import left_out, stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
+from understudy.pipeline.learning_report import learning_sentences
 from understudy.pipeline.model_card import TABLE, export_student
 from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
@@ -146,6 +147,8 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     if recipe.distil.learning_rate is None and rates:
         peaks = " and ".join(f"{rate:g}" for rate in sorted(rates))
         lines.append(f"The peak learning rate of the students was chosen by their size: {peaks}.")
+    for name, notes in trained.items():
+        lines += learning_sentences(name, notes, recipe)
     for stage in done:
         if stage.kind == "pretrain":
             who = stage.argument if stage.argument in ("teacher", "student") else f"student of {stage.argument}"

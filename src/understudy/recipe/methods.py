@@ -16,6 +16,7 @@ from pydantic_core import InitErrorDetails
 from understudy import bounds
 from understudy.errors import ConfigError
 from understudy.extensions import claim
+from understudy.recipe.on_policy import AdaptConfig, OnPolicyConfig
 from understudy.recipe.training import TrainConfig
 from understudy.types import AlignmentKind, Gives
 
@@ -51,11 +52,20 @@ class MethodConfig(TrainConfig):
     """Divides the logits of both sides before they are compared; default: what the method is published with."""
     gold_weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the gold cross-entropy, the divergence gets the rest; text the teacher wrote gets divergence only."""
+    on_policy: OnPolicyConfig | None = None
+    """Train on the student's own answers too, with the teacher's judgement of them (`understudy docs on-policy`)."""
+    adapt: AdaptConfig | None = None
+    """Schedules, an interpolated teacher, weights and filters of rows (`understudy docs on-policy`)."""
 
     @property
     def temperature(self) -> float:
         """`loss_temperature`, or the one the method is published with."""
         return self.loss_temperature or self.published_temperature
+
+    @property
+    def writes_alone(self) -> bool:
+        """Whether the student learns its own answers alone, so that nobody has to answer for it."""
+        return self.on_policy is not None and self.on_policy.share == 1 and self.on_policy.loss != "contrastive"
 
     @property
     def objective_learning_rate(self) -> float | None:

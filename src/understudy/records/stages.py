@@ -185,6 +185,10 @@ class TrainingFigures(Record):
         best_rougeL: of the weights that were kept; None where nothing was evaluated on the way.
         best_step: whose weights they are.
         train_seconds: without loading and saving; of a resumed training, since it was resumed.
+        stopped_at: the step at which patience was over; None: all steps were taken, and absent from the file.
+        rollouts: means over the training of what the student wrote itself, by their names in the log; None: it learned
+            given answers alone, and absent from the file.
+        filtered: why the teacher was not heard → on how many rows, each as often as it was read.
     """
 
     plan: TrainSchedule = field(metadata=parsed_by(TrainSchedule.from_json))
@@ -192,6 +196,9 @@ class TrainingFigures(Record):
     best_rougeL: float | None
     best_step: int | None
     train_seconds: float
+    stopped_at: int | None = field(default=None, metadata=parsed_by(int, omit=True), kw_only=True)
+    rollouts: Mapping[str, float] | None = field(default=None, metadata=parsed_by(dict, omit=True), kw_only=True)
+    filtered: Mapping[str, int] | None = field(default=None, metadata=parsed_by(dict, omit=True), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,17 @@ from understudy.report.svg import GRID, NARROW, legend, style, svg
 from understudy.report.svg import panels as side_by_side
 from understudy.report.verdicts import names_of
 
-_TERMS = {"gold": "Gold cross-entropy"}
+_TERMS = {
+    "gold": "Gold cross-entropy",
+    "rollout_length": "Own answers: length, tokens",
+    "rollout_finished": "Own answers: finished, share",
+    "rollout_repetition": "Own answers: repeated trigrams, share",
+    "rollout_overlap": "Own answers: likeliest 8 tokens in common with the teacher, share",
+    "rollout_teacher_logp": "Own answers: log-probability by the teacher, nats a token",
+    "rollout_age": "Own answers: age, optimiser steps",
+    "rollout_reward": "Own answers: reward, nats a token",
+    "taid_t": "Share of the teacher in what is learned (TAID)",
+}
 _STATISTICS = {
     "step",
     "epoch",

@@ -24,7 +24,7 @@ from understudy.tokens.align import CrossTokenizer, RowAlignment
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.types import Alignment, Batch, Example, TeacherTokens, Tokens
+from understudy.types import Alignment, Batch, Example, RolloutTokens, TeacherTokens, Tokens
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,33 @@ class TeacherRow:
 
 
 @dataclass(frozen=True)
+class DrawnRow:
+    """What is known of an answer that the student wrote.
+
+    Attributes:
+        logp: log-probability of each of its tokens when it was drawn; empty where they were cut anew since.
+        age: optimiser steps since the weights that drew it.
+        finished: whether it ends with a stop token.
+        repetition: share of its trigrams that it had before.
+        mixed: whether a teacher was drawn from too.
+        credit: the student's token at whose end each of the teacher's counts; empty where both are the same.
+    """
+
+    logp: tuple[float, ...]
+    age: int
+    finished: bool
+    repetition: float
+    mixed: bool = False
+    credit: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class EncodedRow:
     """One row, ready to be padded: ids for the student and, where a teacher reads along, for the teacher.
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
-    theirs, with its weight in the loss, and whether they use the teacher. `others` are further teachers by name.
+    theirs, with its weight in the loss, and whether they use the teacher. `others` are further teachers by name;
+    `drawn` says of an answer that the student wrote how it came about.
     """
 
     id: str
@@ -65,6 +87,7 @@ class EncodedRow:
     weight: float = 1.0
     use_teacher: bool = True
     others: Mapping[str, TeacherRow] = field(default_factory=dict)
+    drawn: DrawnRow | None = None
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -210,6 +233,8 @@ class Collator:
             batch["tasks"] = [row.task for row in rows]
             batch["weights"] = torch.tensor([row.weight for row in rows])
             batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
+        if rows[0].drawn is not None:
+            batch["rollouts"] = _rollouts(rows)
         if self.teacher_pad is None:
             return batch
         first = [TeacherRow(row.teacher, row.alignment) for row in rows if row.teacher is not None]
@@ -224,6 +249,26 @@ class Collator:
                 for name, padding in self.others.items()
             }
         return batch
+
+
+def _rollouts(rows: Sequence[EncodedRow]) -> RolloutTokens:
+    """What is known of answers that the student wrote."""
+    drawn = [row.drawn for row in rows if row.drawn is not None]
+    assert len(drawn) == len(rows), "a batch holds answers of the student or given ones, not both"
+    lengths = [len(row.student.learned_ids) for row in rows]
+    logp = [own.logp or (float("nan"),) * length for own, length in zip(drawn, lengths, strict=True)]
+    facts: RolloutTokens = {
+        "logp": torch.tensor([value for row in logp for value in row]),
+        "stale": torch.tensor([own.mixed or own.age > 0 for own in drawn]),
+        "age": torch.tensor([own.age for own in drawn]),
+        "finished": torch.tensor([own.finished for own in drawn]),
+        "repetition": torch.tensor([own.repetition for own in drawn]),
+    }
+    if any(own.credit for own in drawn):
+        starts = np.cumsum([0, *lengths[:-1]])
+        credit = [np.asarray(own.credit) + start for own, start in zip(drawn, starts, strict=True)]
+        facts["credit"] = torch.from_numpy(np.concatenate(credit))
+    return facts
 
 
 def _read(read: Sequence[TeacherRow], rows: Sequence[EncodedRow], student: Tokens, padding: Padding) -> TeacherTokens:

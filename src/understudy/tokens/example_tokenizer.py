@@ -68,8 +68,8 @@ class ExampleTokenizer:
                 f"{example.id}: the prompt has no tokens, so nothing could predict the answer's first",
                 hint="give the row a question, or the model a chat_template that says something",
             )
-        if example.origin == "teacher" and example.meta.get("unfinished") and len(encoded.answer_ids) > 1:
-            # The teacher did not stop here, so the student must not learn to.
+        if example.origin != "gold" and example.meta.get("unfinished") and len(encoded.answer_ids) > 1:
+            # Whoever wrote it did not stop here, so the student must not learn to.
             encoded = encoded.first(len(encoded.answer_ids) - 1)
         limit = self.data.max_answer_tokens
         if len(encoded.answer_ids) > limit:

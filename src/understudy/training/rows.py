@@ -20,6 +20,10 @@ Item = EncodedRow | ExampleRows
 class RowSource(Protocol):
     """Rows to train on: a torch `Dataset` where their number is known, an `IterableDataset` where it is not.
 
+    One that has `step_rows(step)` (`training.onpolicy.RowsOfStep`) is asked for the rows of a step when the step
+    begins, never ahead, so that it may make them by the weights of that moment; what it gives as a dataset is only
+    counted, and `state` and `load_state` go into checkpoints.
+
     Attributes:
         tasks: names of the tasks that rows may have, sorted; empty where there are none.
         lengths: length in tokens of each item, by which a step's items are ordered; None where it is not known

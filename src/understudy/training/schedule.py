@@ -58,8 +58,19 @@ def training_arguments(
     autocast: bool = False,
     evaluate: bool = True,
 ) -> TrainingArguments:
-    """The Trainer's arguments for a stage that has its learning rate (`TrainConfig.with_learning_rate`)."""
+    """The Trainer's arguments for a stage that has its learning rate (`TrainConfig.with_learning_rate`).
+
+    Raises:
+        ConfigError: learning rate or end depend on scores of development rows, and none are scored.
+    """
     assert config.learning_rate is not None
+    plateau = config.schedule == "plateau"
+    if not evaluate and (plateau or config.patience):
+        raise ConfigError(
+            f"{name or 'this stage'}: schedule: plateau and patience go by the scores of development rows, and there "
+            "are none here",
+            hint="raise data.dev, or take another schedule",
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         arguments = TrainingArguments(
@@ -68,8 +79,9 @@ def training_arguments(
             per_device_train_batch_size=schedule.micro_batch_size,
             gradient_accumulation_steps=schedule.accumulation,
             learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
-            warmup_steps=schedule.warmup_steps,
+            lr_scheduler_type="reduce_lr_on_plateau" if plateau else config.schedule,
+            lr_scheduler_kwargs={"mode": "max", "factor": 0.5, "patience": 1} if plateau else {},
+            warmup_steps=0 if plateau else schedule.warmup_steps,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
             gradient_checkpointing=config.gradient_checkpointing,

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 
+from understudy.errors import ConfigError
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
 from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
+from understudy.models.rollout import Drawing
 from understudy.recipe import MethodConfig, ModelConfig, OtherTeacherConfig, Recipe, TrainConfig
 from understudy.recipe.teachers import FIRST
 from understudy.records import TrainingFigures, TrainingNotes
@@ -41,11 +43,14 @@ from understudy.tokens.collate import (
 )
 from understudy.tokens.template import Template
 from understudy.training.checkpoints import last_checkpoint
+from understudy.training.engine import Engine, saving
 from understudy.training.module import DistillationModule
+from understudy.training.objectives.adaptive import learns_as_it_goes
 from understudy.training.objectives.base import Objective
 from understudy.training.objectives.summed import SummedObjective
+from understudy.training.onpolicy import Draw, OnPolicyRows, RolloutEncoder, Shape, drawing_by
 from understudy.training.remote import remote_teacher
-from understudy.training.rows import ListedRows
+from understudy.training.rows import ListedRows, RowSource
 from understudy.training.schedule import train_schedule, training_arguments
 from understudy.training.trainer import DevScore, DistillationTrainer, Progress
 from understudy.types import Example, Gives
@@ -82,6 +87,7 @@ class TrainingJob:
         align: what lies between two tokenizers; None where nothing has to be aligned.
         dev_score: of a tokenizer and the development rows; None: nothing is scored on the way.
         others: how further teachers are read whose losses are added, by name.
+        prompts: what the student is asked, where it learns its own answers.
     """
 
     num_examples: int
@@ -91,6 +97,7 @@ class TrainingJob:
     align: Align | None = None
     dev_score: Callable[[ExampleTokenizer, Sequence[Example]], DevScore] | None = None
     others: Mapping[str, Reading] = dataclasses.field(default_factory=dict)
+    prompts: Sequence[Example] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +152,8 @@ def train_model(
         account: what the budget of a teacher on a server is for.
     """
     recipe, device = session.recipe, session.device
+    if job.method is not None and job.method.on_policy and job.method.on_policy.loss == "contrastive":
+        session = dataclasses.replace(session, training=in_pairs(session.training))
     session.progress(0, 1, "load")
     tokenizer = load_example_tokenizer(session.config, recipe.data, weights=session.weights)
     template = tokenizer.template
@@ -166,7 +175,15 @@ def train_model(
     if teacher is not None and shares is not None and added:
         objective = SummedObjective({FIRST: objective, **{name: o.objective(model) for name, o in added.items()}})
         teacher = summed_teachers(recipe, teacher, {name: other.teacher for name, other in added.items()}, shares)
+    if job.method is not None:
+        objective = learns_as_it_goes(job.method, objective)
     module = DistillationModule(model, objective.to(device))
+    source = None
+    if job.method is not None and job.method.on_policy and teacher_tokenizer is not None:
+        sides_of = {name: other.side for name, other in added.items()}
+        encode = rollout_encoder(job.method, tokenizer, teacher_tokenizer, cross_tokenizer, sides_of)
+        draw = drawing_of(session, job.method, model, tokenizer, (teacher, teacher_tokenizer), autocast=autocast)
+        source = on_policy_rows(session, job, rows, encode, draw)
     figures, saves = fit(
         session,
         module,
@@ -175,6 +192,7 @@ def train_model(
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
         autocast=autocast,
+        source=source,
     )
     if saves:
         save_student(session, module, template)
@@ -190,6 +208,7 @@ def fit(
     teacher: Teacher | SummedTeachers | None = None,
     dev_score: DevScore | None = None,
     autocast: bool = False,
+    source: RowSource | None = None,
 ) -> tuple[TrainingFigures, bool]:
     """Train to the end, from the last checkpoint where there is one; the best weights are in the module afterwards.
 
@@ -214,12 +233,13 @@ def fit(
             autocast=autocast,
             evaluate=dev_score is not None,
         ),
-        ListedRows(rows),
+        source or ListedRows(rows),
         collator,
         teacher=teacher,
         dev_score=dev_score,
         objective_learning_rate=recipe.objective_learning_rate,
         progress=session.progress,
+        patience=training.patience,
     )
     checkpoint = last_checkpoint(folder)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -230,8 +250,104 @@ def fit(
         best_rougeL=trainer.state.best_metric,
         best_step=trainer.state.best_global_step,
         train_seconds=result.metrics["train_runtime"],
+        stopped_at=trainer.state.global_step if trainer.state.global_step < schedule.steps else None,
+        rollouts=rollout_means(trainer.state.log_history),
+        filtered=filtered_counts(trainer.state.log_history),
     )
     return figures, trainer.args.should_save
+
+
+def in_pairs(training: TrainConfig) -> TrainConfig:
+    """A stage whose steps have given answers in one half of their micro-batches, the student's in the other."""
+    micro = training.micro_batch_size or training.batch_size
+    return training.model_copy(update={"micro_batch_size": min(micro, training.batch_size // 2)})
+
+
+def rollout_means(history: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """The mean over the lines of a log of each figure of the student's own answers, and its first value."""
+    means: dict[str, float] = {}
+    for name in sorted({name for line in history for name in line if name.startswith("rollout_")}):
+        values = [line[name] for line in history if name in line]
+        means |= {name: sum(values) / len(values), f"{name}_first": values[0], f"{name}_last": values[-1]}
+    return means or None
+
+
+def filtered_counts(history: Sequence[Mapping[str, float]]) -> dict[str, int] | None:
+    """On how many rows of a log the teacher was not heard, by reason."""
+    names = sorted({name for line in history for name in line if name.startswith("filtered_")})
+    counts = {name.removeprefix("filtered_"): sum(line.get(name, 0) for line in history) for name in names}
+    return {name: round(count) for name, count in counts.items()} or None
+
+
+def rollout_encoder(
+    method: MethodConfig,
+    student: ExampleTokenizer,
+    teacher: ExampleTokenizer,
+    cross_tokenizer: CrossTokenizer | None,
+    others: Mapping[str, TeacherSide],
+) -> RolloutEncoder:
+    """What turns answers of the student into rows for a method."""
+    config = method.on_policy
+    assert config is not None
+    credited = config.loss == "policy_gradient" and not method.one_vocabulary
+    mixed = config.teacher_mixed > 0
+    return RolloutEncoder(
+        student, teacher, cross_tokenizer, others, same_ids=method.one_vocabulary, credited=credited, mixed=mixed
+    )
+
+
+def drawing_of(
+    session: Session,
+    method: MethodConfig,
+    model: Any,
+    tokenizer: ExampleTokenizer,
+    teacher: tuple[Any, ExampleTokenizer],
+    *,
+    autocast: bool,
+) -> Draw:
+    """Asks the student that is trained, as it stands."""
+    config = method.on_policy
+    assert config is not None
+    columns = [len(tokenizer.template.tokenizer)]  # pyright: ignore[reportArgumentType]
+    if method.one_vocabulary:
+        # A column that the teacher lacks is nothing that it could judge.
+        columns.append(len(teacher[1].template.tokenizer))  # pyright: ignore[reportArgumentType]
+    drawing = Drawing(
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens or session.recipe.data.max_answer_tokens,
+        columns=min(columns),
+        batch_size=config.batch_size,
+        autocast=autocast,
+    )
+    if config.engine:
+        writes = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if Path(config.engine.folder).expanduser().resolve() == Path(session.config.model).expanduser().resolve():
+            raise ConfigError(
+                "distil.on_policy.engine.folder is the student itself, which would be overwritten",
+                hint="start the server on a copy of it, and name that",
+            )
+        save = saving(model, tokenizer.template)
+        return Engine(config.engine, tokenizer, drawing, save, session.folder / "engine", first=writes)
+    mixed = (teacher[0].model, teacher[1], config.teacher_mixed) if config.teacher_mixed else None
+    return drawing_by(model, tokenizer, drawing, mixed)
+
+
+def on_policy_rows(
+    session: Session, job: TrainingJob, rows: Sequence[EncodedRow | ExampleRows], encode: RolloutEncoder, draw: Draw
+) -> OnPolicyRows:
+    """Given rows and answers of the student, for this process."""
+    assert job.method is not None
+    assert job.method.on_policy is not None
+    training = session.training
+    shape = Shape(
+        training.batch_size,
+        training.micro_batch_size or training.batch_size,
+        session.recipe.seed,
+        torch.distributed.get_rank() if torch.distributed.is_initialized() else 0,
+        num_processes(),
+    )
+    given = [row for item in rows for row in item.rows]
+    return OnPolicyRows(job.method.on_policy, given, job.prompts, encode, draw, shape)
 
 
 def teacher_of(

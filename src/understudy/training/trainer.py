@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from understudy.errors import RunError, listed
-from understudy.files import write_jsonl
+from understudy.files import read_json, write_json, write_jsonl
 from understudy.teachers.signals import Teacher
 from understudy.teachers.summed import SummedTeachers
 from understudy.tokens.collate import Collator, move
@@ -47,6 +47,7 @@ class DistillationTrainer(Trainer):
         dev_score: answers the development rows and returns their scores, `rougeL` among them.
         objective_learning_rate: learning rate of the objective's own parameters; None: that of the student.
         progress: called with (step, steps, a short note) after each step.
+        patience: stop when so many evaluations in a row have brought no better ROUGE-L; None: never.
     """
 
     def __init__(
@@ -60,11 +61,17 @@ class DistillationTrainer(Trainer):
         dev_score: DevScore | None = None,
         objective_learning_rate: float | None = None,
         progress: Progress | None = None,
+        patience: int | None = None,
     ) -> None:
         self.teacher = teacher
         self.dev_score = dev_score
         self.objective_learning_rate = objective_learning_rate or arguments.learning_rate
+        self.patience = patience
         self.tasks = rows.tasks
+        # Whoever makes its rows when a step begins: the loader then gives nothing but the beat.
+        self.maker: Any = rows if hasattr(rows, "step_rows") else None
+        self.rows_collator = collator
+        self._step_loss: Any = 0.0
         self._sums: dict[str, torch.Tensor] = {}
         self._seen: tuple[int, list[str]] = (0, [])
         super().__init__(
@@ -72,8 +79,8 @@ class DistillationTrainer(Trainer):
             args=arguments,
             train_dataset=rows,  # pyright: ignore[reportArgumentType]
             eval_dataset=ListedRows(()) if dev_score else None,
-            data_collator=collator,  # pyright: ignore[reportArgumentType]
-            callbacks=[_ProgressCallback(progress)] if progress else None,
+            data_collator=list if self.maker else collator,  # pyright: ignore[reportArgumentType]
+            callbacks=[_StepCallback(self), *([_ProgressCallback(progress)] if progress else [])],
         )
         self.remove_callback(PrinterCallback)
 
@@ -89,9 +96,20 @@ class DistillationTrainer(Trainer):
 
     # -- one step ------------------------------------------------------------------------------------------------
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of a step and its target tokens; rows that are made as a step begins are made here."""
+        step = self.state.global_step
+        self.module.objective.begin_step(step, self.state.max_steps)
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.maker is None:
+            return batches, count
+        made = [self.rows_collator(rows) for rows in self.maker.step_rows(step)]
+        assert len(made) == num_batches, "a step has as many micro-batches as the Trainer accumulates"
+        return made, self.step_tokens(made, device)
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """The Trainer's hook: it divides the step's loss by this."""
-        return self.step_tokens(batch_samples, device)
+        return None if self.maker else self.step_tokens(batch_samples, device)
 
     def step_tokens(self, batches: list, device: torch.device) -> torch.Tensor:
         """Target tokens of the whole accumulated step, over all processes; weighs the rows of tasks on the way.
@@ -150,8 +168,16 @@ class DistillationTrainer(Trainer):
             self._sums[name] = torch.zeros((), dtype=exact, device=self.args.device)
         for name, value in result.sums.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach().to(exact)
+        self._step_loss = self._step_loss + result.total.detach().to(exact) / num_items_in_batch
         # DDP averages gradients over processes; the count already runs over all of them.
         return result.total * self.args.world_size / num_items_in_batch
+
+    def finish_step(self) -> None:
+        """Tell the objective the loss of the step that was just done, where its schedule follows it."""
+        loss, self._step_loss = self._step_loss, 0.0
+        if self.module.objective.follows_loss:
+            whole: Any = self.accelerator.reduce(torch.as_tensor(loss), "sum")
+            self.module.objective.end_step(float(whole), self.state.global_step, self.state.max_steps)
 
     def _clip_grad_norm(self, model: Any) -> Any:
         """Stop before a gradient that is no finite number reaches the weights: then no later batch takes the blame."""
@@ -199,7 +225,16 @@ class DistillationTrainer(Trainer):
             self.state.best_global_step = self.state.global_step
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control.should_training_stop |= self.patience_is_over
         return metrics
+
+    @property
+    def patience_is_over(self) -> bool:
+        """Whether the last `patience` evaluations have brought no better ROUGE-L than there was before them."""
+        scores = [line["eval_rougeL"] for line in self.state.log_history if "eval_rougeL" in line]
+        if self.patience is None or len(scores) <= self.patience:
+            return False
+        return max(scores[-self.patience :]) <= max(scores[: -self.patience])
 
     def _keep_best(self) -> None:
         if not self.args.should_save:
@@ -224,11 +259,13 @@ class DistillationTrainer(Trainer):
         """Add the mean of each loss term since the last line; keep `metrics.jsonl` equal to the Trainer's history."""
         if "loss" in logs and self._sums:
             sums: dict[str, Any] = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
-            tokens = sums.pop("tokens")
-            measured = sums.pop("measured_tokens", tokens).clamp_min(1)
-            logs |= _task_means(sums, self.tasks)
-            for name, value in sums.items():
-                logs[name] = (value / (measured if name in STATISTICS else tokens)).item()
+            logs |= _looked_at_means(sums) | self.module.objective.scheduled
+            if "tokens" in sums:
+                tokens = sums.pop("tokens")
+                measured = sums.pop("measured_tokens", tokens).clamp_min(1)
+                logs |= _task_means(sums, self.tasks)
+                for name, value in sums.items():
+                    logs[name] = (value / (measured if name in STATISTICS else tokens)).item()
             self._sums = {}
         super().log(logs, start_time)
         if self.args.should_save:
@@ -243,15 +280,63 @@ class DistillationTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.module.load_trainable(resume_from_checkpoint)
+        path = Path(resume_from_checkpoint) / self._progress_file
+        if path.is_file():
+            state = read_json(path)
+            self.module.objective.load_progress_state(state["objective"])
+            if self.maker:
+                self.maker.load_state(state["rows"])
+
+    @property
+    def _progress_file(self) -> str:
+        """What a checkpoint holds of this process beside weights: schedules that follow the loss, rows that wait."""
+        return f"progress-{self.args.process_index}.json"
+
+    def _save_progress(self, folder: Path) -> None:
+        objective = self.module.objective.progress_state()
+        if objective or self.maker:
+            write_json(
+                folder / self._progress_file, {"objective": objective, "rows": self.maker and self.maker.state()}
+            )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir or ".") / f"checkpoint-{self.state.global_step}"
         with writing(folder):
             super()._save_checkpoint(model, trial)
+            self._save_progress(folder)
         # Every process writes the state of its own random generators.
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             mark_whole(folder, self.state.global_step)
+
+
+def _looked_at_means(sums: dict[str, Any]) -> dict[str, float]:
+    """Take the terms of the student's own answers and of weighed rows out of `sums`; means, and counts as such."""
+    names = [
+        name for name in sums if name.startswith(("rollout_", "filtered_")) or name in ("row_weight", "weighed_rows")
+    ]
+    own = {name: float(sums.pop(name)) for name in names}
+    means = {name: value / own[unit] for name, value in own.items() if own.get(unit := _unit(name), 0)}
+    return means | {name: value for name, value in own.items() if name.startswith("filtered_")}
+
+
+def _unit(name: str) -> str:
+    """What a term is the mean over; empty for what counts, and is no mean."""
+    if name in _ROLLOUT_UNITS.values():
+        return ""
+    statistics = "rollout_measured_tokens" if name.removeprefix("rollout_") in STATISTICS else "rollout_tokens"
+    return _ROLLOUT_UNITS.get(name, statistics)
+
+
+_ROLLOUT_UNITS = {
+    **dict.fromkeys(("rollout_length", "rollout_finished", "rollout_repetition", "rollout_age"), "rollout_rows"),
+    "rollout_overlap": "rollout_compared_tokens",
+    "rollout_teacher_logp": "rollout_heard_tokens",
+    "rollout_agreement": "rollout_measured_tokens",
+    "rollout_divergence": "rollout_tokens",
+    "row_weight": "weighed_rows",
+    **{f"filtered_{why}": "" for why in ("entropy", "gold", "teachers")},
+}
 
 
 def _task_terms(tasks: Sequence[str]) -> list[str]:
@@ -275,6 +360,14 @@ def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
 
 
 STATISTICS = ("agreement", "student_entropy", "teacher_entropy", "mapped_mass")
+
+
+class _StepCallback(TrainerCallback):
+    def __init__(self, trainer: DistillationTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.finish_step()
 
 
 class _ProgressCallback(TrainerCallback):

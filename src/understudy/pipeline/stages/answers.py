@@ -72,9 +72,12 @@ def teacher_answers(context: Context) -> list[Example]:
 def distilled_rows(context: Context) -> list[Example]:
     """What the distilled student reads: gold rows, and the unlabelled questions with the teacher's answers.
 
-    Without unlabelled questions it reads the gold rows alone.
+    Without unlabelled questions it reads the gold rows alone, and where it learns its own answers alone, these are only
+    what its figures are counted from.
     """
     gold = rows_of(context.run, "train")
+    if context.recipe.distil.writes_alone and context.recipe.arm(context.stage.argument).reads_signal:
+        return gold
     gold_ids = {example.id for example in gold}
     return gold + [example for example in teacher_answers(context) if example.id not in gold_ids]
 

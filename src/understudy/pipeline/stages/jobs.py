@@ -29,8 +29,8 @@ def gold_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
     )
 
 
-def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
-    """Answers with what the teacher's logits or states say of them."""
+def distillation_job(recipe: Recipe, rows: Sequence[Example], prompts: Sequence[Example] = ()) -> TrainingJob:
+    """Answers with what the teacher's logits or states say of them; `prompts` are what the student itself is asked."""
     return TrainingJob(
         len(rows),
         encode=lambda *sides: encode_rows(rows, *sides),
@@ -39,6 +39,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         align=functools.partial(build.cross_tokenizer, recipe.distil),
         dev_score=_dev_score(recipe),
         others=readings_of(recipe),
+        prompts=prompts or rows,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import build
-from understudy.caching import cached_gives, check_cache, check_served
+from understudy.caching import cached_gives, check_cache, check_new_answers, check_served
 from understudy.data.load import load_splits
 from understudy.errors import DataError, ModelError, TooLong, UnderstudyError
 from understudy.files import fingerprint_folder, write_json, write_jsonl
@@ -117,6 +117,7 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         build.check_embeddings("teacher", teacher.template, columns[1])
     if teacher and recipe.teacher and build.learns_from_signal(recipe):
         gives = _gives(recipe.teacher)
+        check_new_answers(recipe)
         check_cache(recipe, teacher.template)
         check_served(recipe)
         gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))

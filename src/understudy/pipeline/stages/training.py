@@ -40,8 +40,15 @@ def job_of(context: Context, arm: Arm) -> TrainingJob:
         return explained_job(context)
     rows = {"gold": gold_rows, "teacher_text": seqkd_rows, "gold_and_teacher_text": distilled_rows}
     assert arm.learns is not None, f"nothing is trained for the arm {arm.name}"
-    make = distillation_job if arm.reads_signal else gold_job
-    return make(context.recipe, rows[arm.learns](context))
+    learned = rows[arm.learns](context)
+    if not arm.reads_signal:
+        return gold_job(context.recipe, learned)
+    return distillation_job(context.recipe, learned, prompts(context) if context.recipe.distil.on_policy else ())
+
+
+def prompts(context: Context) -> list[Example]:
+    """What a student is asked that learns its own answers: questions with a gold answer, and those without."""
+    return rows_of(context.run, "train") + rows_of(context.run, "unlabelled")
 
 
 def gold_rows(context: Context) -> list[Example]:

@@ -6,7 +6,7 @@ So neither accumulation nor the number of processes can change a value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -42,12 +42,16 @@ class Objective(nn.Module):
 
     Attributes:
         embeddings: whether it reads the token embeddings of both models beside their states.
+        follows_loss: whether a schedule of it depends on the loss of the steps before.
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
+        squared: whether the divergence is multiplied by τ².
         gold_weight: g, the share of cross-entropy on gold tokens.
     """
 
     embeddings: ClassVar[bool] = False
+    follows_loss: bool = False
     statistics: bool = False
+    squared: bool = False
     gold_weight: float = 1.0
 
     @classmethod
@@ -69,6 +73,31 @@ class Objective(nn.Module):
         for _, losses in steps[1:]:
             total = total + losses.total
         return Result(total, self.sums(steps, student, batch))
+
+    @property
+    def inner(self) -> tuple[Objective, ...]:
+        """The objectives that it is made of, where it only weighs or chooses among others."""
+        return ()
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Get ready for an optimiser step, counted from 0 of `steps`."""
+        for objective in self.inner:
+            objective.begin_step(step, steps)
+
+    def end_step(self, loss: float, step: int, steps: int) -> None:
+        """Take note of the loss of the step that was just done, counted from 1; over all processes."""
+
+    @property
+    def scheduled(self) -> dict[str, float]:
+        """What schedules have set for this step, by its name in the log."""
+        return {}
+
+    def progress_state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of it beside its parameters, JSON-able; empty: nothing."""
+        return {}
+
+    def load_progress_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `progress_state`."""
 
     def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """What is added up: each pass with its states, weights and the names of its terms.
@@ -111,16 +140,33 @@ def gold_weights(weight: float, output: Output, batch: Batch) -> Tensor:
 
 
 def row_weights(output: Output, batch: Batch) -> Tensor | None:
-    """`[N]`: the weight of each target token's row; None where all weigh 1."""
-    weights = batch.get("weights")
-    return None if weights is None else _by_token(weights, output)
+    """`[N]`: the weight of each target token's row, times its own where tokens have one; None where all weigh 1."""
+    weights, own = batch.get("weights"), batch.get("token_weights")
+    by_row = None if weights is None else _by_token(weights, output)
+    if own is None:
+        return by_row
+    by_token = _of_side(own, output, batch)
+    return by_token if by_row is None else by_row * by_token
+
+
+def _of_side(weights: Tensor, output: Output, batch: Batch) -> Tensor:
+    """`[N_s]` weights of the student's tokens; on tokens of another side the mean of the row stands for each."""
+    lengths = batch["student"]["target_mask"].sum(1).tolist()
+    if tuple(lengths) == tuple(output.lengths):
+        return weights.to(output.device)
+    return _by_token(torch.stack([row.mean() for row in weights.split(lengths)]), output)
 
 
 def loss_weights(weight: float, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Weights of cross-entropy and of the teacher's terms, `[N]` each: w·g and w·(1 − g), with w of the token's row."""
+    """Weights of cross-entropy and of the teacher's terms, `[N]` each: w·g and w·(1 − g)·c, with w of the token and its
+    row, and c of the trust in the teacher, 1 where nothing is said of it.
+    """
     gold = gold_weights(weight, output, batch)
+    teacher, trust = 1.0 - gold, batch.get("teacher_weights")
+    if trust is not None:
+        teacher = teacher * _by_token(trust, output)
     weights = row_weights(output, batch)
-    return (gold, 1.0 - gold) if weights is None else (weights * gold, weights * (1.0 - gold))
+    return (gold, teacher) if weights is None else (weights * gold, weights * teacher)
 
 
 def task_sums(gold: Tensor, output: Output, batch: Batch) -> dict[str, Tensor]:

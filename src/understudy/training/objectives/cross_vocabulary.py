@@ -119,6 +119,7 @@ class MinEdit(AlignedObjective):
         super().__init__(exact, temperature=temperature, gold_weight=gold_weight)
         self.divergence = divergence
         self.columns = ColumnMap(nearest, student_columns)
+        self.squared = scale_by_temperature_squared
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
     @classmethod

@@ -50,6 +50,7 @@ class OutputDivergence(Objective):
         self.divergence = divergence
         self.temperature = temperature
         self.gold_weight = gold_weight
+        self.squared = scale_by_temperature_squared
         self.scale = temperature**2 if scale_by_temperature_squared else 1.0
 
     @classmethod
