@@ -17,7 +17,7 @@ from understudy.recipe.own_arms import for_arm
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "model", "tokenizer", "cache"),
-    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
+    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps", "difficulty_from"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 

@@ -18,7 +18,7 @@ from understudy.files import fingerprint
 from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
-from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
+from understudy.recipe.knowledge import GenerateConfig, TaskConfig, asks_teacher, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
 from understudy.recipe.session_knowledge import KnowledgeConfig
 from understudy.recipe.student import TAKEN, StudentConfig
@@ -132,7 +132,7 @@ class Recipe(Section):
     @property
     def teacher_writes(self) -> bool:
         """Whether the texts of `generate` come from the recipe's own teacher."""
-        return bool(self.generate and self.generate.teacher is None and self.generate.recorded is None)
+        return bool(self.generate and self.generate.teacher is None and asks_teacher(self.generate))
 
     def arm(self, name: str) -> Arm:
         """An arm by name, declared by the project or by this recipe.
@@ -403,6 +403,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
+    "generate.sessions": None,
     "tasks.paraphrases": False,
     "tasks.new_questions": False,
     "evaluate.normalise": "numbers",
