@@ -62,7 +62,7 @@ def curve_plot(question: StudyQuestion) -> str:
     }
     levels = sorted({point.x for point in question.curve})
     with style("quantity"):
-        figure = Figure(figsize=(NARROW, 2.9), layout="constrained")
+        figure = Figure(figsize=(NARROW - 0.5, 2.8), layout="constrained")
         axes = figure.subplots()
         for number, line in enumerate(lines):
             points = sorted((point for point in question.curve if point.line == line), key=lambda point: point.x)

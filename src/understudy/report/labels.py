@@ -44,7 +44,7 @@ LABELS: dict[str, Label] = {
     ),
     "informed": Label(
         "Informed",
-        "#0e9aa7",
+        "#6f8f2f",
         "h",
         title="train on sessions with what is known of them",
         student="student that knows of sessions",
