@@ -158,7 +158,9 @@ def answered(folder: Path, name: str, right: int, **levels: str) -> TableRow:
     question, truth = "Items of a session:\n1. a\n2. b\n3. c", '{"bundles": [{"items": [1, 2], "intent": "x"}]}'
     wrong = '{"bundles": [{"items": [2, 3], "intent": "x"}]}'
     rows = [
-        Prediction(str(n), group=str(n), question=question, references=(truth,), prediction=truth if n < right else wrong)
+        Prediction(
+            str(n), group=str(n), question=question, references=(truth,), prediction=truth if n < right else wrong
+        )
         for n in range(24)
     ]
     path.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8")

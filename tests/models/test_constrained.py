@@ -52,7 +52,9 @@ def draws(model, template: Template, lengths: list[int], seed: int, *, most: int
 
 def check(answer: Generated, length: int) -> None:
     """A finished answer is JSON of bundles of the session's items; one cut short names no others."""
-    numbers = [int(number) for items in re.findall(r'"items": \[([\d, ]*)', answer.text) for number in items.split(", ")[:-1]]
+    numbers = [
+        int(number) for items in re.findall(r'"items": \[([\d, ]*)', answer.text) for number in items.split(", ")[:-1]
+    ]
     assert all(1 <= number <= length for number in numbers)
     if not answer.finished:
         return

@@ -34,7 +34,9 @@ def cost(number: int, levels: dict[str, str]) -> CostFigures:
     quality = {"bundle_f1": 0.2 + 0.05 * number, "bundle_recall": 0.3}
     read, written = 300.0 + 20 * number, 40.0
     operations = 6e5 * trained + 2e5 * 180 * (read + written)
-    return CostFigures("informed", levels, 2, quality, trained, read, written, operations, 0.02 * (number + 1), 90.0, None)
+    return CostFigures(
+        "informed", levels, 2, quality, trained, read, written, operations, 0.02 * (number + 1), 90.0, None
+    )
 
 
 COST = [cost(number, levels) for number, levels in enumerate(CELLS)]

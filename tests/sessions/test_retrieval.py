@@ -85,7 +85,11 @@ def test_a_session_of_another_shop_may_have_a_test_sessions_name() -> None:
 def test_a_statement_fits_where_the_session_holds_all_its_members() -> None:
     twice = Session("two", (Item("1", "a", "cable"), Item("2", "b", "cable"), Item("3", "c", "tent")))
     fit = statement("two cables", "cable", "cable ×2"), statement("one item", "3", about="item")
-    unfit = statement("a mat", "mat"), statement("two tents", "tent", "tent ×2"), statement("another", "9", about="item")
+    unfit = (
+        statement("a mat", "mat"),
+        statement("two tents", "tent", "tent ×2"),
+        statement("another", "9", about="item"),
+    )
     assert set(lines(twice, *fit, *unfit)) == {"two cables", "one item"}
 
 

@@ -137,9 +137,7 @@ def _in_words(rows: Sequence[LevelTest]) -> str:
     return f"Significant in F1 of bundles, {len(clear)} of {len(told)} pairs: {'; '.join(parts)}"
 
 
-def curve_of(
-    rows: Sequence[TableRow], axis: str, answers: _Answers, resampling: Resampling
-) -> tuple[CurvePoint, ...]:
+def curve_of(rows: Sequence[TableRow], axis: str, answers: _Answers, resampling: Resampling) -> tuple[CurvePoint, ...]:
     """F1 by level where all levels are numbers, a line for each use of knowledge; only runs that have every level."""
     labels = list(dict.fromkeys(row.levels[axis] for row in rows))
     if axis not in QUANTITIES or not all(_number(label) is not None for label in labels):

@@ -4,9 +4,9 @@
 FLOPs = Σ over trainings of 6 · parameters · tokens trained on  +  2 · parameters · (tokens read + tokens written)
 ```
 
-Two operations a parameter and token for a forward pass, four more for the backward one (Kaplan et al., 2020,
-arXiv 2001.08361, §2.1); attention, which grows with the square of the length, is left out. A training counts all that is
-read and written over all of its steps, that of the student before the arm among them. Of adapters it is an upper bound.
+Two operations a parameter and token for a forward pass, four more for the backward one (Kaplan et al., 2020, arXiv
+2001.08361, §2.1); attention, which grows with the square of the length, is left out. A training counts all that is read
+and written over all of its steps, that of the student before the arm among them. Of adapters it is an upper bound.
 """
 
 from __future__ import annotations

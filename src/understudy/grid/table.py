@@ -17,7 +17,6 @@ from understudy.grid.folder import GridFolder
 from understudy.grid.records import PlannedCell
 from understudy.run import Run
 
-
 COST_COLUMNS = ("training_tokens", "input_tokens", "output_tokens", "flops")
 """Columns of sessions: tokens trained on, read and written in all answers, operations of both."""
 

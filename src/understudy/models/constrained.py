@@ -149,7 +149,6 @@ class GrammarMask(LogitsProcessor):
         self._begun = True
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
 
-
     def _allowed(self, matcher: Any, last: int | None, columns: int) -> np.ndarray:
         """`[V]` what may follow the last token; the end alone where the grammar is at its own."""
         if last is not None:

@@ -57,9 +57,7 @@ def curve_plot(question: StudyQuestion) -> str:
         question: with a curve, of a metric from 0 to 1.
     """
     lines = list(dict.fromkeys(point.line for point in question.curve))
-    inks = {
-        line: Label(line, _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]) for n, line in enumerate(lines)
-    }
+    inks = {line: Label(line, _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]) for n, line in enumerate(lines)}
     levels = sorted({point.x for point in question.curve})
     with style("quantity"):
         figure = Figure(figsize=(NARROW - 0.5, 2.8), layout="constrained")

@@ -22,8 +22,8 @@ COSTS = {
 """What a cost may be counted in."""
 FORMULA = (
     "FLOPs = 6 × parameters × tokens trained on, over all steps and the student's own fine-tuning, "
-    "+ 2 × parameters × tokens read and written in answering all test sessions; attention is left out, of adapters it is "
-    "an upper bound, and what a teacher spent on writing the knowledge is not in it"
+    "+ 2 × parameters × tokens read and written in answering all test sessions; attention is left out, of adapters it "
+    "is an upper bound, and what a teacher spent on writing the knowledge is not in it"
 )
 _COLOURS = ("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#7c8594")
 _MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -249,5 +249,3 @@ def _served_cost(endpoint: EndpointConfig, done: Sequence[Completion]) -> Answer
 def _config(context: Context) -> KnowledgeConfig:
     assert context.recipe.knowledge is not None, "the recipe has no section `knowledge`"
     return context.recipe.knowledge
-
-
