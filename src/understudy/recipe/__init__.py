@@ -12,6 +12,7 @@ from understudy.recipe.knowledge import FilterConfig, GenerateConfig, SessionsCo
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
+from understudy.recipe.session_knowledge import KnowledgeConfig
 from understudy.recipe.student import CutConfig, StudentConfig
 from understudy.recipe.teacher import CACHE_FILE, CacheConfig, TeacherConfig
 from understudy.recipe.teachers import OtherTeacherConfig, TeachersConfig
@@ -44,6 +45,7 @@ __all__ = [
     "GridConfig",
     "JudgeConfig",
     "KdConfig",
+    "KnowledgeConfig",
     "LoraConfig",
     "MethodConfig",
     "ModelConfig",

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from understudy.errors import ConfigError
+from understudy.data.sessions import BUNDLE_F1, chosen_by
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
@@ -23,7 +24,7 @@ from understudy.models.load import load_example_tokenizer, load_model, num_param
 from understudy.models.rollout import Drawing
 from understudy.recipe import MethodConfig, ModelConfig, OtherTeacherConfig, Recipe, TrainConfig
 from understudy.recipe.teachers import FIRST
-from understudy.records import TrainingFigures, TrainingNotes
+from understudy.records import TrainingFigures, TrainingNotes, TrainSchedule
 from understudy.teachers.cache.cached import CachedTeacher, open_cached
 from understudy.teachers.ensemble import Ensemble, Shares, shares_of_parts, shares_within
 from understudy.teachers.local import LocalTeacher
@@ -191,6 +192,7 @@ def train_model(
         collator(template, teacher_tokenizer, job.method, {name: other.padding for name, other in added.items()}),
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
+        best=chosen_by(dev),
         autocast=autocast,
         source=source,
     )
@@ -207,6 +209,7 @@ def fit(
     *,
     teacher: Teacher | SummedTeachers | None = None,
     dev_score: DevScore | None = None,
+    best: str = "rougeL",
     autocast: bool = False,
     source: RowSource | None = None,
 ) -> tuple[TrainingFigures, bool]:
@@ -232,6 +235,7 @@ def fit(
             name=f"{recipe.name}-{session.name}",
             autocast=autocast,
             evaluate=dev_score is not None,
+            best=best,
         ),
         source or ListedRows(rows),
         collator,
@@ -244,10 +248,14 @@ def fit(
     checkpoint = last_checkpoint(folder)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.load_best()
+    kept = trainer.state.best_metric
     figures = TrainingFigures(
         plan=schedule,
         target_tokens=sum(len(row.student.learned_ids) for item in rows for row in item.rows),
-        best_rougeL=trainer.state.best_metric,
+        trained_tokens=_trained_tokens(rows, schedule),
+        parameters=num_parameters(module.student),
+        best_rougeL=kept if best == "rougeL" else None,
+        best_bundle_f1=kept if best == BUNDLE_F1 else None,
         best_step=trainer.state.best_global_step,
         train_seconds=result.metrics["train_runtime"],
         stopped_at=trainer.state.global_step if trainer.state.global_step < schedule.steps else None,
@@ -348,6 +356,11 @@ def on_policy_rows(
     )
     given = [row for item in rows for row in item.rows]
     return OnPolicyRows(job.method.on_policy, given, job.prompts, encode, draw, shape)
+def _trained_tokens(rows: Sequence[EncodedRow | ExampleRows], schedule: TrainSchedule) -> int:
+    """Tokens of one pass over the rows, times the passes that the steps come to."""
+    read = sum(len(row.student.prompt_ids) + len(row.student.answer_ids) for item in rows for row in item.rows)
+    at_once = schedule.micro_batch_size * schedule.accumulation * num_processes()
+    return round(read * schedule.steps * at_once / len(rows))
 
 
 def teacher_of(
