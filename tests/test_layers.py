@@ -21,7 +21,7 @@ FLOORS = [
     ["completers", "teachers"],
     ["knowledge", "training", "evaluation"],
     ["build", "caching"],
-    ["report"],
+    ["report", "web"],
     ["pipeline", "study", "serve"],
     ["grid", "inspection", "api"],
     ["cli"],
