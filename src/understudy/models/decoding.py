@@ -113,7 +113,7 @@ def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> 
 
 
 # Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
-_PLAIN: dict[str, Any] = {
+PLAIN: dict[str, Any] = {
     # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
     "do_sample": False,
     "temperature": None,
@@ -133,6 +133,7 @@ _PLAIN: dict[str, Any] = {
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
 }
+"""Arguments of `generate` by which a model writes its likeliest token, whatever its own config says."""
 
 
 def _batch(
@@ -154,7 +155,7 @@ def _batch(
         input_ids=ids,
         attention_mask=mask,
         **written,
-        **_PLAIN,
+        **PLAIN,
         max_new_tokens=max_new_tokens,
         logits_processor=LogitsProcessorList([GumbelNoise(samplings)] if samplings else []),
         pad_token_id=pad,
