@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "understudy"
 # First part of a module's path under `understudy` → its floor; each entry of a floor is a room of its own.
 FLOORS = [
     ["bounds", "errors", "types", "strict_json", "normal_form", "distribution"],
-    ["files", "records", "bundle_answers"],
+    ["files", "records", "bundle_answers", "database"],
     ["extensions"],
     ["arms"],
     ["recipe"],
@@ -24,6 +24,7 @@ FLOORS = [
     ["report", "web"],
     ["pipeline", "study"],
     ["serve", "deployment"],
+    ["monitor"],
     ["grid", "inspection", "api"],
     ["cli"],
     ["__main__"],

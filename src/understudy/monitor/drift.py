@@ -92,7 +92,9 @@ def _detectors(reference: Reference, every: float, seed: int) -> Iterator[tuple[
     samples = calibrated(reference)
     for number, (rule, (first, second)) in enumerate(samples.items()):
         threshold = threshold_of(rule, list(samples), every)
-        detector = ShiftDetector(edges_of(first), second, direction=rule.direction, threshold=threshold, seed=seed + number)
+        detector = ShiftDetector(
+            edges_of(first), second, direction=rule.direction, threshold=threshold, seed=seed + number
+        )
         yield rule, detector
 
 

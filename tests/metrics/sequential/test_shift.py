@@ -48,10 +48,7 @@ def test_restarts_are_the_sum_over_all_beginnings() -> None:
     for value in p:
         detector.update([value])
     by_hand = np.mean(
-        [
-            sum(np.prod([beta.pdf(value, a, b) for value in p[start:]]) for start in range(12))
-            for a, b in BOTH[:5]
-        ]
+        [sum(np.prod([beta.pdf(value, a, b) for value in p[start:]]) for start in range(12)) for a, b in BOTH[:5]]
     )
     assert np.exp(detector.log_evidence[0]) == pytest.approx(by_hand)
 

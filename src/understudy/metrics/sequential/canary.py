@@ -129,9 +129,7 @@ class UnpairedCanary:
         self._least, self._min_share = min_probability, min_share
         self._sum, self._n = 0.5, 1.0
 
-    def update(
-        self, value: float, *, candidate: bool, share: float, probability: float | None = None
-    ) -> CanaryResult:
+    def update(self, value: float, *, candidate: bool, share: float, probability: float | None = None) -> CanaryResult:
         """One sampled request.
 
         Args:

@@ -101,12 +101,12 @@ class HedgedCapital:
 
     @property
     def log_capital(self) -> Array:
-        """log ½ max(K⁺, K⁻): where it is log(1/α) or more, the candidate is rejected."""
+        """Log ½ max(K⁺, K⁻): where it is log(1/α) or more, the candidate is rejected."""
         return np.maximum(self.up, self.down) + math.log(0.5)
 
     @property
     def log_evidence(self) -> Array:
-        """log ½ (K⁺ + K⁻), a little more than `log_capital` and as valid: an e-process for each candidate."""
+        """Log ½ (K⁺ + K⁻), a little more than `log_capital` and as valid: an e-process for each candidate."""
         return np.logaddexp(self.up, self.down) + math.log(0.5)
 
 

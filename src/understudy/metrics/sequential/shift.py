@@ -116,12 +116,12 @@ class EDetector:
 
     @property
     def log_evidence(self) -> Array:
-        """log M of each stream."""
+        """Log M of each stream."""
         return logsumexp(self._log, axis=1) - math.log(self._log.shape[1])
 
     @property
     def level(self) -> float:
-        """log M over log c of the first stream, in [0, 1]: how near an alarm is."""
+        """Log M over log c of the first stream, in [0, 1]: how near an alarm is."""
         return float(np.clip(self.log_evidence[0] / math.log(self.threshold), 0, 1))
 
 
