@@ -1,8 +1,8 @@
-"""Thumbs as rows of a file that a later run can learn from: `data.source: feedback.jsonl`.
+"""Thumbs as rows of files that a later run can learn from.
 
-An answer that was found good is a gold answer. One that was found bad leaves its question without an answer, so that
-the teacher gives one, unless the user has said what is right. What was rejected stands beside it, and is learned by
-nobody.
+An answer that was found good, or that the user has put right, is a gold answer: `data.source: feedback.jsonl`. One that
+was found bad leaves a question without an answer, which the teacher of the next run gives:
+`data.unlabelled_source: feedback.unlabelled.jsonl`. What was rejected stands beside it, and is learned by nobody.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def row_of(thumb: Thumb) -> dict[str, Any]:
     """A thumb as a row with the keys of the layout `qa`."""
     right = thumb.answer if thumb.verdict == "up" else thumb.correction
     row: dict[str, Any] = {"id": f"feedback-{uuid.uuid4().hex[:12]}", "question": thumb.question}
-    row |= {"answers": [right]} if right else {"answers": []}
+    row |= {"answers": [right]} if right else {}
     row |= {"context": thumb.context} if thumb.context else {}
     row |= {"choices": list(thumb.choices)} if thumb.choices else {}
     row |= {"verdict": thumb.verdict, "model": thumb.model, "time": round(time.time(), 3)}
@@ -34,12 +34,20 @@ def row_of(thumb: Thumb) -> dict[str, Any]:
 
 
 def write_thumb(path: Path, thumb: Thumb) -> dict[str, Any]:
-    """Add a thumb to a file, whole and on the disk when this returns; the row.
+    """Add a thumb to a file, whole and on the disk when this returns.
+
+    Args:
+        path: of rows with answers; rows without go to `NAME.unlabelled.jsonl` beside it.
+        thumb: what was thought of an answer.
+
+    Returns:
+        The row.
 
     Raises:
         RunError: the file cannot be written.
     """
     row = row_of(thumb)
+    path = path if "answers" in row else unlabelled(path)
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,3 +62,8 @@ def write_thumb(path: Path, thumb: Thumb) -> dict[str, Any]:
     except OSError as error:
         raise unwritable(path, error) from error
     return row
+
+
+def unlabelled(path: Path) -> Path:
+    """Where the questions without an answer go, beside a file of those with one."""
+    return path.with_name(f"{path.stem}.unlabelled{path.suffix}")
