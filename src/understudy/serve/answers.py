@@ -228,8 +228,6 @@ def parting(answer: str, other: str) -> Parting | None:
     return None
 
 
-def example_of(
-    question: str, context: str | None = None, choices: Sequence[str] = (), **fields: Any
-) -> Example:
+def example_of(question: str, context: str | None = None, choices: Sequence[str] = (), **fields: Any) -> Example:
     """A question of a user as a row."""
     return Example("question", question, context=context or None, choices=tuple(choices), **fields)

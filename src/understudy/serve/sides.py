@@ -231,9 +231,7 @@ def _stranger(recipe: Recipe, upstream: Upstream) -> Side:
     engine = _engine(dataclasses.replace(upstream, renders=True), (), ())
     title = f"{upstream.model} at {upstream.base_url}"
     data = recipe.data
-    return Side(
-        TEACHER_SIDE, "", title, None, engine, system=data.system, max_answer_tokens=data.max_answer_tokens
-    )
+    return Side(TEACHER_SIDE, "", title, None, engine, system=data.system, max_answer_tokens=data.max_answer_tokens)
 
 
 def _engine(upstream: Upstream, stop_ids: Sequence[int], stop_texts: Sequence[str]) -> UpstreamEngine:

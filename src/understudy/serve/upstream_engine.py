@@ -114,7 +114,9 @@ class UpstreamEngine:
             await answer.close()  # Whoever leaves early ends the writing there too.
         if finish is None:
             raise EngineFault(f"{self.model} broke off in the middle of an answer")
-        yield Piece(stream.advance(text, last=True), (), finish, *(counts if any(counts) else (len(work.prompt), written)))
+        yield Piece(
+            stream.advance(text, last=True), (), finish, *(counts if any(counts) else (len(work.prompt), written))
+        )
 
     async def _ask(self, work: Work, *, stream: bool) -> Any:
         sampling = work.sampling
