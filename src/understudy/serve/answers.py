@@ -183,7 +183,8 @@ async def answer_with(
 
 
 async def _chosen(side: Side, example: Example, calibration: Calibration | None, begin: float) -> Answer:
-    assert side.pointer is not None and side.tokenizer is not None
+    assert side.pointer is not None
+    assert side.tokenizer is not None
     side.tokenizer.check(example, learned=False)
     outcome = await side.pointer.answer(example)
     measures = outcome.confidence or Confidence()

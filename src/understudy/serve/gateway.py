@@ -1,4 +1,4 @@
-"""The gateway: which model is asked, how much is let in, who is told. The same before every engine, and no HTTP in it."""
+"""The gateway: which model is asked, how much is let in, who is told; the same before every engine, without HTTP."""
 
 from __future__ import annotations
 

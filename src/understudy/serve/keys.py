@@ -81,7 +81,7 @@ class KeyFile:
         self._seen: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
 
-    def keys(self) -> list[Key]:
+    def all(self) -> list[Key]:
         """All keys, revoked ones too, in the order in which they were made.
 
         Raises:
@@ -120,9 +120,9 @@ class KeyFile:
             ConfigError: there is no key of that id.
             RunError: the file cannot be written.
         """
-        named = [key for key in self.keys() if key.id == id or key.name == id]
+        named = [key for key in self.all() if key.id == id or key.name == id]
         if not named:
-            raise ConfigError(f"there is no key {id!r}", hint=f"there are: {listed(k.id for k in self.keys())}")
+            raise ConfigError(f"there is no key {id!r}", hint=f"there are: {listed(k.id for k in self.all())}")
         if len(named) > 1:
             raise ConfigError(f"{len(named)} keys are called {id!r}", hint=f"give an id: {listed(k.id for k in named)}")
         revoked = replace(named[0], revoked=named[0].revoked or round(time.time(), 3))
@@ -134,7 +134,7 @@ class KeyFile:
         busy = RunError(f"another process is changing {self.path}", hint="try again")
         with locked(self.path.with_name(f".{self.path.name}.lock"), busy):
             self._seen = None
-            rows = [key.to_json() for key in change(self.keys())]
+            rows = [key.to_json() for key in change(self.all())]
             with atomic(self.path) as handle:
                 os.fchmod(handle.fileno(), 0o600)
                 handle.write(json.dumps({"keys": rows}, indent=1, ensure_ascii=False) + "\n")

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import transformers
+
 from understudy.arms import BASE_STUDENT, TEACHER, main_arm
 from understudy.data.tasks import prompt_example, split_answer
 from understudy.errors import ConfigError, RunError, listed
@@ -168,6 +170,7 @@ def open_side(run: Run, name: str, opening: Opening | None = None) -> Side:
         ModelError: it cannot be loaded.
     """
     opening = opening or Opening()
+    transformers.utils.logging.disable_progress_bar()
     upstream = opening.upstream.get(name)
     if name == TEACHER_SIDE and upstream is not None and run.recipe.teacher is None:
         return _stranger(run.recipe, upstream)

@@ -146,7 +146,7 @@ class UpstreamEngine:
         return (getattr(choice, "delta", None) or choice.message).content or ""
 
     def _tokens(self, facts: Any, work: Work, finish: str | None) -> tuple[Token, ...]:
-        """Tokens with their log-probabilities, in the form of chat or of completions; none where the server gives none."""
+        """Tokens with their log-probabilities, in the form of chat or of completions; none where there are none."""
         if facts is None:
             return ()
         if getattr(facts, "content", None):

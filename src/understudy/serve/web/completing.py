@@ -98,7 +98,7 @@ class Call:
             self._take(*first)
             await self._within(request, self._rest(pieces))
         except BaseException as error:
-            await pieces.aclose()
+            await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue]
             raise self._over(error) from error
         self._finish(200)
         return Json(self.envelope.whole(self.choices), 200, headers(self.choices[0].verdict, self.envelope.id))

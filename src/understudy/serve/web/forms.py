@@ -1,4 +1,4 @@
-"""What may be sent: the fields of OpenAI's requests that a student can honour, and a clear refusal of those it cannot."""
+"""What may be sent: the fields of OpenAI's requests that a student can honour; what it cannot is refused by name."""
 
 from __future__ import annotations
 
