@@ -1,5 +1,6 @@
 """Measures of confidence, the maps that make probabilities of them, and what is found wrong with these."""
 
+import itertools
 import math
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_a_map_never_turns_the_order_round_and_gives_probabilities(rows):
         curve = fitted(values, right, kind)
         probabilities = [curve(value) for value in sorted([*values, -100.0, 100.0])]
         assert all(0 <= p <= 1 for p in probabilities)
-        assert all(a <= b + 1e-12 for a, b in zip(probabilities, probabilities[1:], strict=False))
+        assert all(a <= b + 1e-12 for a, b in itertools.pairwise(probabilities))
 
 
 def test_ece_of_equal_width_is_that_of_torchmetrics():

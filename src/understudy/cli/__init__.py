@@ -9,6 +9,7 @@ import typer
 
 from understudy import __version__
 from understudy.cli import (
+    ask,
     cache,
     compare,
     docs,
@@ -22,6 +23,7 @@ from understudy.cli import (
     recipes,
     report,
     run,
+    serve,
     sessions,
     study,
 )
@@ -47,6 +49,8 @@ app.command("init-student")(init_student.init_student)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("ask")(ask.ask)
+app.add_typer(serve.app, name="serve")
 app.add_typer(grid.app, name="grid")
 app.add_typer(study.app, name="study")
 app.add_typer(sessions.app, name="sessions")

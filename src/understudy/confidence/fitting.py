@@ -68,7 +68,8 @@ def _known(value: float | None) -> float:
 
 
 def _best_map(x: np.ndarray, right: np.ndarray, clusters: np.ndarray, kind: MapKind | None) -> ProbabilityMap:
-    briers = {name: held_out_brier(x, right, clusters, name) for name in ([kind] if kind else MAP_KINDS)}
+    kinds: Sequence[MapKind] = [kind] if kind else MAP_KINDS
+    briers = {name: held_out_brier(x, right, clusters, name) for name in kinds}
     best = min(briers, key=lambda name: briers[name])
     return replace(fitted(x.tolist(), right.tolist(), best), auroc=auroc(x, right), brier=briers[best])
 

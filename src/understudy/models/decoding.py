@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 from transformers import LogitsProcessorList
 
+from understudy.confidence import Confidence
 from understudy.models.head import base_model
 from understudy.models.sampling import GumbelNoise, Sampling
+from understudy.models.token_logps import TokenLogps
 from understudy.tokens.encoded import padded
 from understudy.tokens.template import Template
 
@@ -26,12 +28,14 @@ class Generated:
         tokens: how many tokens it took, the stop token included.
         finished: whether the model stopped by itself.
         seconds: its share of the batch's wall time.
+        confidence: how sure the model is of it; None where that was not asked for.
     """
 
     text: str
     tokens: int
     finished: bool
     seconds: float
+    confidence: Confidence | None = None
 
 
 class Layout(Protocol):
@@ -66,6 +70,7 @@ def decode(
     samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
 
@@ -79,6 +84,7 @@ def decode(
         samplings: how each answer is drawn, one a prompt; default: greedily.
         prefixes: token ids with which each answer begins; what is returned goes on behind them.
         progress: called with the number of prompts just answered.
+        confidence: note how sure the model is of each answer.
 
     Returns:
         One answer a prompt, in the order of the prompts.
@@ -92,7 +98,8 @@ def decode(
         for chosen in _batches(read, begun, batch_size):
             sampling = [samplings[i] for i in chosen] if samplings else []
             texts = [read[i] for i in chosen], [begun[i] for i in chosen]
-            batch = _batch(kind, model, template, *texts, max_new_tokens, sampling)
+            noted = TokenLogps() if confidence else None
+            batch = _batch(kind, model, template, *texts, max_new_tokens, sampling, noted)
             answers |= zip(chosen, batch, strict=True)
             if progress:
                 progress(len(chosen))
@@ -144,12 +151,14 @@ def _batch(
     begun: list[list[int]],
     max_new_tokens: int,
     samplings: list[Sampling],
+    noted: TokenLogps | None,
 ) -> list[Generated]:
     base = base_model(model)
     pad: Any = template.tokenizer.pad_token_id
     ids, mask = (side.to(base.device) for side in padded(prompts, pad, left=kind.pads_left))
     width = len(begun[0]) or ids.shape[1]
     written = kind.decoder_arguments(template, begun, base.device)
+    noise = [GumbelNoise(samplings)] if samplings else []
     begin = time.perf_counter()
     out = base.generate(
         input_ids=ids,
@@ -157,15 +166,27 @@ def _batch(
         **written,
         **PLAIN,
         max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([GumbelNoise(samplings)] if samplings else []),
+        logits_processor=LogitsProcessorList([*([noted] if noted else []), *noise]),
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )
     seconds = (time.perf_counter() - begin) / len(prompts)
-    return [_answer(template, row, seconds) for row in out[:, width:].tolist()]
+    rows = out[:, width:].tolist()
+    answers = [_answer(template, row, seconds) for row in rows]
+    return _with_confidence(answers, *noted.finish(out)) if noted else answers
 
 
 def _answer(template: Template, row: list[int], seconds: float) -> Generated:
     end = next((i for i, token in enumerate(row) if token in template.stop_ids), None)
     kept = row if end is None else row[:end]
     return Generated(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
+
+
+def _with_confidence(
+    answers: Sequence[Generated], logps: Sequence[Sequence[float]], margins: Sequence[float]
+) -> list[Generated]:
+    """Answers with the measures of their tokens, the stop token and what pads behind it left out."""
+    return [
+        replace(answer, confidence=Confidence.of_tokens(row[: answer.tokens - answer.finished], first_margin=margin))
+        for answer, row, margin in zip(answers, logps, margins, strict=True)
+    ]

@@ -32,6 +32,7 @@ def generate(
     samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer prompts; arguments and what is returned are those of `models.decoding.decode`.
 
@@ -48,6 +49,7 @@ def generate(
         samplings=samplings,
         prefixes=prefixes,
         progress=progress,
+        confidence=confidence,
     )
 
 
@@ -70,6 +72,7 @@ def answer_examples(
     *,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer examples as the kind of the model does: by writing, or by pointing.
 
@@ -79,9 +82,10 @@ def answer_examples(
         examples: what is asked.
         batch_size: rows at once.
         progress: called with the number of rows just answered.
+        confidence: note how sure the model is of each answer.
     """
     kind = kind_of(base_model(model).config)
-    return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+    return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress, confidence=confidence)
 
 
 Choice = TokenizedExample | tuple[list[int], list[int]]
