@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from understudy.confidence import Calibration
@@ -148,7 +148,7 @@ class Gateway:
         verdict.source, verdict.decision, verdict.student_answer = TEACHER_SIDE, "asked", answer.answer
         verdict.teacher_tokens = taught.prompt_tokens + taught.completion_tokens
         verdict.student_tokens = answer.prompt_tokens + answer.completion_tokens
-        return taught, verdict
+        return replace(taught, seconds=answer.seconds + taught.seconds), verdict
 
     def tell(self, exchange: Exchange) -> None:
         """Tell everybody who watches that a request is over."""

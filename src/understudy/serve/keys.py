@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -136,8 +135,8 @@ class KeyFile:
             self._seen = None
             rows = [key.to_json() for key in change(self.all())]
             with atomic(self.path) as handle:
-                os.fchmod(handle.fileno(), 0o600)
                 handle.write(json.dumps({"keys": rows}, indent=1, ensure_ascii=False) + "\n")
+            self.path.chmod(0o600)
         self._seen = None
 
     def _refresh(self) -> None:

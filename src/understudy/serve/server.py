@@ -48,14 +48,14 @@ def serve(
         proxy,
         timeout_graceful_shutdown=drain_seconds,
         limit_concurrency=most_connections,
-        http=_Impatient,
+        http=Impatient,
         timeout_keep_alive=30,
     )
-    server = _Server(config, gateway)
+    server = GatewayServer(config, gateway)
     server.run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class GatewayServer(uvicorn.Server):
     """Tells the gateway that the end has begun, and closes its engines when the last answer is out."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
@@ -72,9 +72,11 @@ class _Server(uvicorn.Server):
         self._gateway.draining = True
         await super().shutdown(sockets)
         await self._gateway.close()
+        # It has been heeded: raised once more, it would end the process as if something had gone wrong.
+        self._captured_signals.clear()
 
 
-class _Impatient(H11Protocol):
+class Impatient(H11Protocol):
     """Hangs up on a connection that does not come to say what it wants."""
 
     _hangup: asyncio.TimerHandle | None = None

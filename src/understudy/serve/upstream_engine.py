@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import httpx2
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient
 
 from understudy.completers.redaction import redacted
@@ -44,8 +45,6 @@ class UpstreamEngine:
         stop_texts: Sequence[str] = (),
         connections: int = 256,
     ) -> None:
-        import httpx2
-
         self.model, self._key, self._renders = model, key, renders
         self._stop_ids, self._stop_texts = list(stop_ids), tuple(stop_texts)
         limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -68,7 +67,9 @@ class UpstreamEngine:
             else:
                 yield await self._whole(work)
         except APITimeoutError as error:
-            raise EngineFault(f"{self.model} did not answer in time") from error
+            # The transport calls it a timeout too where nobody listens.
+            absent = isinstance(error.__cause__, httpx2.ConnectTimeout)
+            raise EngineFault(f"{self.model} {'cannot be reached' if absent else 'did not answer in time'}") from error
         except APIConnectionError as error:
             raise EngineFault(f"{self.model} cannot be reached", wait=5) from error
         except APIStatusError as error:
