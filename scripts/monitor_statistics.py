@@ -2,9 +2,9 @@
 
     python scripts/monitor_statistics.py --out docs/results/monitor_statistics.json [--small]
 
-Coverage, errors and power are of drawn numbers; run lengths and delays of real questions, drawn with replacement from a
-pool: the embedded telecom questions, or with --pool a CSV with columns `Question` and `Candidate Answer 1`; with --other a
-file of another domain (JSON lines, the question first). The detectors are those of the product, many streams at once.
+Coverage, errors and power are of drawn numbers; run lengths and delays of real questions, drawn with replacement from
+a pool: the embedded telecom questions, or with --pool a CSV with columns `Question` and `Candidate Answer 1`; with
+--other a file of another domain (JSON lines, the question first). The detectors are those of the product.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def test_requests_shadows_and_thumbs_come_back(database: str) -> None:
     store = MonitorStore(database)
-    turns = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "What?"}]})
+    parts = [{"type": "text", "text": "What?"}]
+    turns = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": parts})
     told = exchange("a", "", confidence=0.4, choices=("x", "y"), key="k1")
     told = type(told).from_json({**told.to_json(), "messages": turns})
     store.write([told, told], [Shadow("a", 0.05, "teacher", "this", 0.25)])

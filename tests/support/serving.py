@@ -29,10 +29,10 @@ from understudy.types import Example
 from understudy.web.listening import hosts_of, listen, settings
 
 
-def causal_run(folder: Path, **fields: Any) -> Run:
+def causal_run(folder: Path, *, seed: int = 3, **fields: Any) -> Run:
     """Student, teacher and undistilled student are three Llamas of random weights and one tokenizer."""
     tokens = tiny.tokenizer()
-    seeds = {"teacher": 1, "start": 2, "student": 3}
+    seeds = {"teacher": 1, "start": 2, "student": seed}
     models = {name: tiny.llama(len(tokens), width=24, seed=seed) for name, seed in seeds.items()}
     return _run(folder, models, tokens, tiny.examples(), {"max_length": 128, "max_answer_tokens": 16}, fields)
 
@@ -137,6 +137,22 @@ def serving(run: Run, plan: Plan | None = None, *, origins: Sequence[str] = ()) 
     thread.start()
     try:
         yield Served(gateway, notebook, listener, server)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@contextmanager
+def serve_for_a_test(gateway: Gateway) -> Iterator[str]:
+    """Serve a gateway that somebody else has opened; gives its address without `/v1`."""
+    listener = listen("127.0.0.1", 0)
+    app = serve_app(gateway, hosts=hosts_of("127.0.0.1", ""))
+    server = GatewayServer(settings(app, http=Impatient, timeout_graceful_shutdown=20), gateway)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

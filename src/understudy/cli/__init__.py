@@ -17,9 +17,11 @@ from understudy.cli import (
     evaluate,
     generate,
     grid,
+    harvest,
     init,
     init_student,
     inspect,
+    monitor,
     recipes,
     report,
     run,
@@ -52,6 +54,8 @@ app.command("report")(report.report)
 app.command("ask")(ask.ask)
 app.add_typer(serve.app, name="serve")
 app.add_typer(grid.app, name="grid")
+app.add_typer(monitor.app, name="monitor")
+app.add_typer(harvest.app, name="harvest")
 app.add_typer(study.app, name="study")
 app.add_typer(sessions.app, name="sessions")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +13,10 @@ from typer.core import TyperGroup
 from understudy import bounds
 
 if TYPE_CHECKING:
+    from understudy.monitor.live import Watching
     from understudy.run import Run
     from understudy.serve.keys import KeyFile
+    from understudy.serve.opening import Plan
     from understudy.serve.sides import Upstream
 
 
@@ -114,11 +117,23 @@ def run(
     ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="No page at `/`.")] = False,
     drain: Annotated[int, typer.Option(min=0, max=86_400, help="Seconds for what is under way at the end.")] = 30,
+    monitor: Annotated[
+        str | None,
+        typer.Option("--monitor", metavar="DB", help="Watch it, and write requests to a file or postgresql://…."),
+    ] = None,
+    monitor_settings: Annotated[
+        Path | None, typer.Option("--monitor-settings", metavar="FILE", help="monitor.yaml. Default: all defaults.")
+    ] = None,
+    monitor_port: Annotated[
+        int, typer.Option("--monitor-port", min=0, max=65535, help="Port of dashboard and /metrics, on this machine.")
+    ] = 8001,
 ) -> None:
     """Serve the student of a run until Ctrl-C; `understudy docs serving` says what an operator must know."""
     from understudy.run import Run
 
-    opened = Run.open(folder)
+    pointer = folder if folder.is_file() else None
+    opened = Run.open(_pointed(folder) if pointer else folder)
+    folder = opened.folder
     key_file = _key_file(opened, keys, host=host, no_keys=no_keys)
     servers = _servers(upstream, upstream_model, upstream_key_env, upstream_renders, timeout)
     servers |= _teacher_server(teacher_url, teacher_model, teacher_key_env, timeout)
@@ -142,7 +157,8 @@ def run(
     )
     # The port first: whoever cannot have it need not wait for the models.
     listener = listen(host, port)
-    gateway = open_gateway(opened, plan)
+    watching = _watching(opened, plan, pointer, monitor, monitor_settings) if monitor or pointer else None
+    gateway = watching.gateway if watching else open_gateway(opened, plan)
     for name, side in gateway.sides.items():
         typer.echo(f"{name}: {side.title}")
     if gateway.cascade:
@@ -150,15 +166,30 @@ def run(
     address = public_url.rstrip("/") or f"http://{host}:{listener.getsockname()[1]}"
     typer.echo(f"keys: {key_file}" if key_file else "keys: none needed")
     typer.echo(f"serving {opened.folder.name} at {address}/v1")
-    serve(
-        gateway,
-        listener,
-        public_url=public_url,
-        proxy=proxy,
-        origins=cors or (),
-        page=not no_page,
-        drain_seconds=drain,
-    )
+    with watching.page(monitor_port, typer.echo) if watching else nullcontext():
+        serve(
+            gateway,
+            listener,
+            public_url=public_url,
+            proxy=proxy,
+            origins=cors or (),
+            page=not no_page,
+            drain_seconds=drain,
+        )
+
+
+def _pointed(pointer: Path) -> Path:
+    from understudy.monitor.pointer import PointerFile
+
+    return Path(PointerFile(pointer).read().current)
+
+
+def _watching(run: Run, plan: Plan, pointer: Path | None, database: str | None, settings: Path | None) -> Watching:
+    """The gateway with whoever watches it, and with the pointer that it follows."""
+    from understudy.monitor.config import read_config
+    from understudy.monitor.live import open_watching
+
+    return open_watching(run, plan, pointer, database, read_config(settings))
 
 
 def _check_packages() -> None:

@@ -89,10 +89,14 @@ class MonitorConfig(Section):
     """Share of the questions that is never harvested and stays a test set."""
     keep_texts: bool = True
     """Off: questions and answers are looked at and not kept; there is nothing to harvest then."""
+    reference: Literal["evaluation", "live"] = "evaluation"
+    """What drift is measured against: the answers of the run's evaluation, or the first requests of this database –
+    with their confidence – where those asked for in use were never like the evaluation set."""
+    reference_rows: int = Field(default=1000, ge=100, le=100_000)
+    """How many requests `live` takes; until there are so many, drift is not looked for."""
     shadow: ShadowConfig = ShadowConfig()
     alerts: AlertConfig = AlertConfig()
     canary: CanaryConfig = CanaryConfig()
-    log_level: Literal["info", "warning"] = "info"
 
 
 def read_config(path: Path | None) -> MonitorConfig:

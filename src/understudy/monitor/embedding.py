@@ -35,9 +35,8 @@ class HashedEmbedding:
             raise ConfigError(
                 f"watching for drift needs the package {error.name}", hint="install understudy-distil[monitor]"
             ) from error
-        self._hashed: Any = HashingVectorizer(
-            analyzer="char_wb", ngram_range=_LENGTHS, n_features=_FEATURES, alternate_sign=False, norm=None
-        )
+        counted: dict[str, Any] = {"alternate_sign": False, "norm": None}
+        self._hashed: Any = HashingVectorizer(analyzer="char_wb", ngram_range=_LENGTHS, n_features=_FEATURES, **counted)
         self._rarity: Any = TfidfTransformer(sublinear_tf=True).fit(self._hashed.transform(texts))
         self._projection = np.random.default_rng(0).standard_normal((_FEATURES, WIDTH)) / np.sqrt(WIDTH)
 

@@ -1,8 +1,8 @@
 """From what the student could not do to rows that the next one learns from.
 
 A row needs a reason (the teacher said otherwise, the student was unsure, a user put a thumb down) and the *teacher's*
-answer: what a user wrote as the right one is shown to whoever reviews, and learned by nobody. What one client can do to the
-rows is bounded: a share of them by key, one of each group of near-duplicates, and nothing near a held-out question.
+answer: what a user wrote as the right one is shown to whoever reviews, and learned by nobody. What one client can do to
+the rows is bounded: a share of them by key, one of each group of near-duplicates, and nothing near a held-out question.
 """
 
 from __future__ import annotations
@@ -188,7 +188,10 @@ def _most_of_a_key(keys: Mapping[Any, int], share: float) -> int:
 
 def _row(row: Mapping[str, Any], reasons: Sequence[str], rules: HarvestRules) -> dict[str, Any]:
     """A row of the layout that `data.source` reads, its provenance beside it."""
-    value: dict[str, Any] = {"id": f"live-{fingerprint([row['question'], row['context']])}", "question": row["question"]}
+    value: dict[str, Any] = {
+        "id": f"live-{fingerprint([row['question'], row['context']])}",
+        "question": row["question"],
+    }
     value |= {"answers": [row["taught"]]} if row["taught"] else {}
     value |= {"context": row["context"]} if row["context"] else {}
     value |= {"choices": row["choices"]} if row["choices"] else {}

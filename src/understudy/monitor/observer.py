@@ -17,7 +17,7 @@ from understudy.monitor.config import MonitorConfig
 from understudy.monitor.drift import DriftWatch
 from understudy.monitor.figures import Figures
 from understudy.monitor.reference import Reference
-from understudy.monitor.shadow import Asked, LiveAgreement, ShadowSample, ShadowWorker, agreement_from
+from understudy.monitor.shadow import Asked, LiveAgreement, Pair, ShadowSample, ShadowWorker, agreement_from
 from understudy.monitor.signals import Observation
 from understudy.monitor.store import MonitorStore, Shadow, question_of
 from understudy.serve.exchange import Exchange, Thumb
@@ -30,15 +30,14 @@ _STATE_SECONDS, _FORGET_SECONDS = 2.0, 3600.0
 class Monitor:
     """Watches finished requests.
 
-    `finished` costs the gateway a queue's lock. A thread writes what waits in one transaction, then looks at it; another
-    asks the teacher. A request that is in the database is there after a kill; the last few that wait in memory are not.
+    `finished` costs the gateway a queue's lock. A thread writes what waits in one transaction, then looks at it;
+    another asks the teacher. A request that is in the database is there after a kill; the last few that wait in memory are not.
 
     Args:
         store: where requests go.
         config: what is kept and looked for.
         reference: what is usual; None: drift is not looked for.
         teacher: answers sampled requests; None: no shadow.
-        candidate: answers them too, as the candidate of a canary.
         names: of the student in use and the candidate, as the database calls them.
         seed: of the coins; None: nobody can foresee them.
     """
@@ -50,7 +49,6 @@ class Monitor:
         *,
         reference: Reference | None = None,
         teacher: Asked | None = None,
-        candidate: Asked | None = None,
         names: tuple[str, str] = ("student", ""),
         seed: int | None = None,
     ) -> None:
@@ -58,27 +56,32 @@ class Monitor:
         self.alerts, self._thresholds = Alerts(store, config.alerts.webhook), Thresholds(config.alerts)
         self._drift = DriftWatch(reference, every=config.alerts.false_alarm_every) if reference else None
         self._sample, self._coin = ShadowSample(config, seed=seed), random.Random(seed)
-        least, alpha = self._sample.min_probability, config.canary.alpha
-        self.agreement: LiveAgreement = agreement_from(store.shadows(), least, alpha, *names)
         self._lock = threading.Lock()
-        self._shadow = self._shadow_worker(teacher, candidate, names)
+        self._shadow = self._shadow_worker(teacher)
+        self.begin(names)
         self._queue: Queue[Exchange | Callable[[], None] | None] = Queue(_WAITING)
         self._said = self._forgotten = 0.0
         self._thread = threading.Thread(target=self._work, name="monitor", daemon=True)
         self._thread.start()
 
-    def _shadow_worker(self, teacher: Asked | None, candidate: Asked | None, names: tuple[str, str]) -> Any:
+    def _shadow_worker(self, teacher: Asked | None) -> ShadowWorker | None:
         if teacher is None:
             return None
-        return ShadowWorker(
-            teacher,
-            self.store,
-            waiting=self.config.shadow.waiting,
-            told=self._shadowed,
-            current_name=names[0],
-            candidate=candidate,
-            candidate_name=names[1] or "candidate",
-        )
+        return ShadowWorker(teacher, self.store, waiting=self.config.shadow.waiting, told=self._shadowed)
+
+    def begin(self, names: tuple[str, str], current: Asked | None = None, candidate: Asked | None = None) -> None:
+        """Compare these two from here on; what the database knows of them already counts.
+
+        Args:
+            names: of the student in use, and of the candidate or empty.
+            current: asks the student in use.
+            candidate: asks the candidate.
+        """
+        known = agreement_from(self.store.shadows(), self._sample.min_probability, self.config.canary.alpha, *names)
+        with self._lock:
+            self.agreement: LiveAgreement = known
+            if self._shadow is not None:
+                self._shadow.pair = Pair(names, current, candidate)
 
     def finished(self, exchange: Exchange) -> None:
         """A request is over; returns at once."""
@@ -124,7 +127,7 @@ class Monitor:
     def _look_at(self, exchange: Exchange, probability: float) -> None:
         try:
             self.figures.count(exchange)
-            if probability:
+            if probability and self._shadow is not None:
                 outcome = "asked" if self._shadow.put(exchange, probability) else "passed over"
                 self.figures.shadow.labels(outcome).inc()
             for rule, message in self._thresholds.update(exchange):
@@ -148,6 +151,8 @@ class Monitor:
             self.figures.shadow.labels("failed").inc()
             return
         with self._lock:
+            if self._shadow is None or (shadow.current, shadow.candidate) != self._shadow.pair.names:
+                return  # of the students before the last change: in the database, and of no more interest
             self.agreement.update(shadow)
             interval, canary = self.agreement.sequence.interval, self.agreement.canary.result
         for bound in ("estimate", "lower", "upper"):

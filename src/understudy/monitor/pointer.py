@@ -121,5 +121,3 @@ def _rolled_back(now: Pointer) -> Pointer:
     if now.previous is None:
         raise RunError("there is nothing to roll back to")
     return Pointer(current=now.previous, previous=now.current)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,8 @@ def _centres(vectors: Array) -> Array:
     """Centres of topics, by k-means."""
     from sklearn.cluster import KMeans
 
-    centres = KMeans(min(_TOPICS, len(vectors) // 8), n_init=2, random_state=0).fit(vectors).cluster_centers_
+    settings: dict[str, Any] = {"n_init": 2, "random_state": 0}
+    centres = KMeans(min(_TOPICS, len(vectors) // 8), **settings).fit(vectors).cluster_centers_
     return centres / np.linalg.norm(centres, axis=1, keepdims=True)
 
 

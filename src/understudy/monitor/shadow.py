@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -90,6 +90,21 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in values.items()}
 
 
+@dataclass(frozen=True)
+class Pair:
+    """The students that are compared with the teacher.
+
+    Attributes:
+        names: of the student in use and the candidate, empty without one.
+        current: asks the student in use, for requests that the candidate has answered.
+        candidate: asks the candidate; None without one.
+    """
+
+    names: tuple[str, str] = ("student", "")
+    current: Asked | None = None
+    candidate: Asked | None = None
+
+
 class ShadowWorker:
     """Asks the teacher, and the candidate where there is one, in a thread; what does not fit into its queue is lost.
 
@@ -100,10 +115,8 @@ class ShadowWorker:
         teacher: answers a request.
         store: where shadows go.
         waiting: requests that may wait.
-        told: gets each shadow when it is on the disk.
+        told: gets each shadow when it is on the disk, or None where there was none.
         name: of the teacher.
-        candidate: answers a request as the candidate of a canary; None without one.
-        candidate_name: of the candidate.
         compare: how far two answers agree, in [0, 1].
     """
 
@@ -115,19 +128,10 @@ class ShadowWorker:
         waiting: int,
         told: Callable[[Shadow | None], None],
         name: str = "teacher",
-        current_name: str = "student",
-        candidate: Asked | None = None,
-        candidate_name: str = "candidate",
         compare: Agreement = agreement,
     ) -> None:
-        self._teacher, self._candidate, self._store, self._told, self._compare = (
-            teacher,
-            candidate,
-            store,
-            told,
-            compare,
-        )
-        self._names = (name, current_name, candidate_name if candidate else "")
+        self._teacher, self._store, self._told, self._compare, self._name = teacher, store, told, compare, name
+        self.pair = Pair()
         self._queue: Queue[tuple[Exchange, float]] = Queue(waiting)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
@@ -164,21 +168,24 @@ class ShadowWorker:
                 self._queue.task_done()
 
     def shadow_of(self, exchange: Exchange, probability: float) -> Shadow:
-        """Ask and compare."""
+        """Ask whoever has not answered yet, and compare both students with the teacher."""
+        pair = self.pair
         taught = exchange.decision == "asked" and exchange.student_answer is not None
-        answer = (exchange.answer or "") if taught else self._teacher(exchange)
-        student = (exchange.student_answer if taught else exchange.answer) or ""
-        other = self._candidate(exchange) if self._candidate else None
+        teacher = (exchange.answer or "") if taught else self._teacher(exchange)
+        said = (exchange.student_answer if taught else exchange.answer) or ""
+        tried = exchange.source == "candidate"
+        current = pair.current(exchange) if tried and pair.current else said
+        candidate = said if tried else pair.candidate(exchange) if pair.candidate else None
         return Shadow(
             exchange.id,
             probability,
-            self._names[0],
-            answer,
-            self._compare(student, answer),
-            self._names[1],
-            self._names[2],
-            other,
-            None if other is None else self._compare(other, answer),
+            self._name,
+            teacher,
+            self._compare(current, teacher),
+            pair.names[0],
+            pair.names[1],
+            candidate,
+            None if candidate is None else self._compare(candidate, teacher),
         )
 
     def drain(self) -> None:

@@ -11,7 +11,8 @@ _WORD = re.compile(r"\w+")
 _SIZE = 3
 # Only openings: an answer that quotes a refusal is none.
 _REFUSAL = re.compile(
-    r"^\W*(?:i(?:'|’)?m sorry|i am sorry|sorry,|i can(?:not|'t|’t)|i am (?:not able|unable)|i(?:'|’)m (?:not able|unable)|"
+    r"^\W*(?:i(?:'|’)?m sorry|i am sorry|sorry,|i can(?:not|'t|’t)|i am (?:not able|unable)|"
+    r"i(?:'|’)m (?:not able|unable)|"
     r"i do(?: not|n't|n’t) know|as an ai\b|unable to\b|no answer\b|unanswerable|"
     r"抱歉|对不起|我不知道|我无法|es tut mir leid|ich (?:weiß|kann) (?:es )?nicht|lo siento|je suis désolé)",
     re.IGNORECASE,

@@ -138,7 +138,7 @@ class MonitorStore:
             }
         names = ("id", "endpoint", "key", "model", "source", "confidence", "threshold", "decision", "prompt_tokens")
         names += ("completion_tokens", "seconds", "first_seconds", "streamed", "status")
-        row = {name: getattr(exchange, name) for name in names} | {"at": exchange.time}
+        row: dict[str, Any] = {name: getattr(exchange, name) for name in names} | {"at": exchange.time}
         row |= {name: self._redact(value) for name, value in texts.items()}
         row |= {"error": self._redact(exchange.error)[:500], "model": self._redact(exchange.model)[:200]}
         row["refused"] = exchange.status < 400 and is_refusal(exchange.answer or "")
@@ -166,7 +166,8 @@ class MonitorStore:
             result = connection.execute(
                 ALERTS.insert().values(at=at or time.time(), rule=rule, message=self._redact(message), told=False)
             )
-            return int(result.inserted_primary_key[0])
+            key: Any = result.inserted_primary_key
+            return int(key[0])
 
     def mark_told(self, alert: int) -> None:
         """The webhook took the alert."""

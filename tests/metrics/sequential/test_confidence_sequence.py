@@ -16,7 +16,7 @@ from understudy.metrics.sequential.confidence_sequence import (
 
 
 def test_bounds_are_those_of_confseq() -> None:
-    """Computed once with gostevehoward/confseq @ 70b1ef30 (`hedged_cs`, alpha 0.05, 1000 breaks) on the same numbers."""
+    """Computed once with gostevehoward/confseq @ 70b1ef30 (`hedged_cs`, alpha 0.05, 1000 breaks)."""
     theirs = {5: (0.259, 1.0), 20: (0.564, 0.880), 50: (0.682, 0.843), 100: (0.747, 0.839), 200: (0.778, 0.833)}
     _same(np.random.default_rng(7).beta(8, 2, size=200), theirs)
     theirs = {5: (0.196, 1.0), 20: (0.658, 1.0), 50: (0.777, 0.997), 100: (0.847, 0.984), 300: (0.864, 0.958)}

@@ -5,9 +5,9 @@ The difference of two values in [0, 1] is bounded, so it is a mean of the kind t
 test errs with probability α at most if it is looked at after every request, for as long as one likes
 (Waudby-Smith, Ramdas 2020, arXiv 2010.09686; e-processes: Ramdas et al. 2023, arXiv 2210.01948).
 
-Two designs. *Paired*: both students and the teacher answer the sampled request, d = y_B − y_A. *Unpaired*: each request
-goes to one student, to the candidate with a known share ρ, and d = (y − g)(1_B/ρ − 1_A/(1 − ρ)) with g foreseen from before;
-its mean is that of y_B − y_A whatever g is (Waudby-Smith et al. 2022, arXiv 2210.10768).
+Two designs. *Paired*: both students and the teacher answer the sampled request, d = y_B − y_A. *Unpaired*: each
+request goes to one student, to the candidate with a known share ρ, and d = (y − g)(1_B/ρ − 1_A/(1 − ρ)) with g foreseen
+from before; its mean is that of y_B − y_A whatever g is (Waudby-Smith et al. 2022, arXiv 2210.10768).
 """
 
 from __future__ import annotations

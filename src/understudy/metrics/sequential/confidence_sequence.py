@@ -1,16 +1,17 @@
 """An interval for a mean that holds at all times at once, however often it is looked at.
 
-Each candidate mean m has two bettors who start with capital 1 and bet that the observations are larger, or smaller, than m:
+Each candidate mean m has two bettors who start with capital 1 and bet that the observations are larger, or smaller:
 
     K⁺(m) = ∏ (1 + λ⁺ v (x − m)),    K⁻(m) = ∏ (1 − λ⁻ v (x − m)),
 
 where v > 0 is the observation's weight. If m is the mean, neither can be expected to win, and by Ville's inequality
-P(∃t: ½ max(K⁺, K⁻) ≥ 1/α) ≤ α. The interval is the set of all m under which nobody has won that much. That is the hedged
-capital of Waudby-Smith and Ramdas (2020, arXiv 2010.09686), with their predictable bets; on weights of 1 it is theirs.
+P(∃t: ½ max(K⁺, K⁻) ≥ 1/α) ≤ α. The interval is the set of all m under which nobody has won that much. That is the
+hedged capital of Waudby-Smith and Ramdas (2020, arXiv 2010.09686) with their predictable bets; on weights of 1 it is
+theirs.
 
 *Weights.* Where request i is looked at with a probability π_i that may depend on the request and on all before,
-E[ξ_i/π_i (x_i − m)] = 0 for the mean m over *all* requests, looked at or not: those not looked at have a factor of 1, and
-the others count by 1/π_i. Weights are scaled by the least probability, v = π_min/π ≤ 1, so that a sample of one
+E[ξ_i/π_i (x_i − m)] = 0 for the mean m over *all* requests, looked at or not: those not looked at have a factor of 1,
+and the others count by 1/π_i. Weights are scaled by the least probability, v = π_min/π ≤ 1, so that a sample of one
 probability is an unweighted one. (Off-policy: Waudby-Smith et al. 2022, arXiv 2210.10768; theirs weights x, not x − m.)
 
 The target is a mean that stays the same. Where it moves, `RunningMeanSequence` holds for the average so far.
@@ -183,8 +184,8 @@ class RunningMeanSequence:
 
     Of each request, sampled (ξ = 1) or not, enters g + ξ/π (x − g), where g is the mean foreseen from what was sampled
     before: unbiased whatever g is. Its sum strays from that of the conditional means by no more than a curve of the sum
-    of squared surprises V (empirical Bernstein; Howard et al. 2021, theorem 4, arXiv 1810.08240), stitched with η = 2 and
-    s = 1.4 for sub-gamma processes of scale c = 1/π_min. Wider than `ConfidenceSequence`.
+    of squared surprises V (empirical Bernstein; Howard et al. 2021, theorem 4, arXiv 1810.08240), stitched with η = 2
+    and s = 1.4 for sub-gamma processes of scale c = 1/π_min. Wider than `ConfidenceSequence`.
 
     Args:
         alpha: two-sided level.

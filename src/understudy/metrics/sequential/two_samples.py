@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,7 +86,7 @@ class KernelDistance:
         self.bandwidth = math.sqrt(float(np.median(apart)) or 1.0)
         self._within = float(self._kernel(apart).mean())
 
-    def _kernel(self, squares: Array) -> Array:
+    def _kernel(self, squares: NDArray[Any]) -> Array:
         return np.exp(-squares / (2 * self.bandwidth**2))
 
     def closeness(self, vectors: ArrayLike) -> Array:

@@ -100,7 +100,15 @@ def _thumb(store: MonitorStore, body: ThumbBody) -> Response:
         return JSONResponse({"error": "no request of that id is kept"}, 404)
     answer = request.student_answer or request.answer or ""
     store.write_thumb(
-        Thumb(body.verdict, request.question, answer, request.model, correction=body.correction, id=body.id, key=request.key)
+        Thumb(
+            body.verdict,
+            request.question,
+            answer,
+            request.model,
+            correction=body.correction,
+            id=body.id,
+            key=request.key,
+        )
     )
     return JSONResponse({"kept": True}, 201)
 
