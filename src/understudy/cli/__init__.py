@@ -10,6 +10,7 @@ import typer
 from understudy import __version__
 from understudy.cli import (
     cache,
+    calibrate,
     compare,
     docs,
     doctor,
@@ -45,6 +46,7 @@ app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
