@@ -15,6 +15,7 @@ from understudy.cli import (
     docs,
     doctor,
     evaluate,
+    export,
     generate,
     grid,
     init,
@@ -47,6 +48,7 @@ app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.add_typer(grid.app, name="grid")
