@@ -94,6 +94,26 @@ def test_a_model_that_points_is_asked_with_a_context(command: Callable[..., Outc
     assert (row.context or "")[answer["start"] : answer["end"]] == row.prediction
 
 
+def test_a_calibration_of_these_weights_makes_confidence_a_probability(tmp_path: Path) -> None:
+    from understudy.confidence import Calibration, ProbabilityMap
+    from understudy.errors import RunError
+    from understudy.files import fingerprint_folder
+    from understudy.serve.asking import Panel
+
+    run = causal_run(tmp_path)
+    weights = run.stage("train-distilled") / "model"
+    flat = {"mean_logp": ProbabilityMap("isotonic", (-9.0, 0.0), (0.25, 0.25), auroc=0.5)}
+    facts = {"run": run.recipe.fingerprint(), "student": fingerprint_folder(weights), "arm": "distilled"}
+    calibration = Calibration(**facts, right="", measure="mean_logp", early_measure=None, maps=flat)
+    calibration.write(run.folder / "calibration")
+    with Panel.open(run, ["student", "teacher"]) as panel:
+        student, teacher = panel.ask("Who charges?").answers
+    assert (student.confidence, student.calibrated, teacher.calibrated) == (0.25, True, False)
+    (weights / "generation_config.json").write_text("{}")
+    with pytest.raises(RunError, match="another student"), Panel.open(run, ["student"]):
+        pass
+
+
 def test_keys_are_made_listed_and_revoked(command: Callable[..., Outcome], run: Run, tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     made = command("serve", "keys", "add", str(run.folder), "alice", "--rpm", "60", "--keys", str(keys))

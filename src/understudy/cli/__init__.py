@@ -11,10 +11,12 @@ from understudy import __version__
 from understudy.cli import (
     ask,
     cache,
+    calibrate,
     compare,
     docs,
     doctor,
     evaluate,
+    export,
     generate,
     grid,
     harvest,
@@ -49,6 +51,8 @@ app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("ask")(ask.ask)

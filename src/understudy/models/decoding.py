@@ -29,6 +29,7 @@ class Generated:
         finished: whether the model stopped by itself.
         seconds: its share of the batch's wall time.
         confidence: how sure the model is of it; None where that was not asked for.
+        start: where it begins in the context, in characters, where the model points at it.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Generated:
     finished: bool
     seconds: float
     confidence: Confidence | None = None
+    start: int | None = None
 
 
 class Layout(Protocol):

@@ -190,7 +190,7 @@ async def _chosen(side: Side, example: Example, calibration: Calibration | None,
     measures = outcome.confidence or Confidence()
     read, _ = side.pointer.row_size(example)
     text = "" if outcome.text == UNANSWERABLE else outcome.text
-    start = (example.context or "").find(text) if text and side.tokenizer.template.candidates == "positions" else -1
+    start = outcome.start if text else None
     return Answer(
         side.name,
         text,
@@ -200,8 +200,8 @@ async def _chosen(side: Side, example: Example, calibration: Calibration | None,
         read,
         outcome.tokens,
         time.perf_counter() - begin,
-        start=None if start < 0 else start,
-        end=None if start < 0 else start + len(text),
+        start=start,
+        end=None if start is None else start + len(text),
         measures=measures,
     )
 

@@ -76,7 +76,13 @@ class Verdict:
 
 
 async def cascaded(
-    cascade: Cascade, student: Engine, work: Work, teacher: Engine, teacher_work: Work, verdict: Verdict, name: str
+    cascade: Cascade,
+    student: Engine,
+    work: Work,
+    teacher: Engine | None,
+    teacher_work: Work | None,
+    verdict: Verdict,
+    name: str,
 ) -> AsyncIterator[Piece]:
     """The pieces of an answer: the student's, or the teacher's where the student is unsure.
 
@@ -84,8 +90,8 @@ async def cascaded(
         cascade: the rule.
         student: asked first.
         work: what it is asked.
-        teacher: asked where the student is unsure.
-        teacher_work: the same for the teacher.
+        teacher: asked where the student is unsure; None where it does not write.
+        teacher_work: the same for the teacher; None where the question does not fit into it.
         verdict: what became of it; filled before the first piece.
         name: of the teacher, as a source.
 
@@ -133,15 +139,21 @@ async def _until_decided(pieces: AsyncIterator[Piece], early: bool) -> tuple[lis
     return held, tokens
 
 
-async def _teacher(cascade: Cascade, teacher: Engine, work: Work, verdict: Verdict) -> AsyncIterator[Piece]:
+async def _teacher(
+    cascade: Cascade, teacher: Engine | None, work: Work | None, verdict: Verdict
+) -> AsyncIterator[Piece]:
     """The teacher's pieces; none, with the reason in the verdict, where its first does not come.
 
     Raises:
         EngineFault: it broke off after its first piece.
     """
+    if teacher is None or work is None:
+        verdict.teacher_fault = "the teacher cannot be asked this question"
+        return
     pieces = aiter(teacher.write(work))
     try:
-        first = await asyncio.wait_for(anext(pieces), cascade.patience)
+        async with asyncio.timeout(cascade.patience):
+            first = await anext(pieces)
     except (EngineFault, StopAsyncIteration, TimeoutError) as error:
         timeout = isinstance(error, TimeoutError)
         verdict.teacher_fault = f"no answer in {cascade.patience:g} s" if timeout else str(error) or "no answer"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from understudy.confidence import Calibration
-from understudy.errors import ConfigError, unknown
+from understudy.errors import ConfigError, DataError, unknown
 from understudy.run import Run
 from understudy.serve.answers import Answer, Manner, answer_with, work_of
 from understudy.serve.cascade import Cascade, Verdict, cascaded
@@ -108,18 +108,19 @@ class Gateway:
         """One answer, as it is written."""
         verdict = Verdict(side.name)
         assert side.engine is not None
-        if cascade is None or teacher_work is None:
+        if cascade is None:
             return Writing(verdict, side.engine.write(work))
-        teacher = self.sides[TEACHER_SIDE]
-        assert teacher.engine is not None
-        stream = cascaded(cascade, side.engine, work, teacher.engine, teacher_work, verdict, TEACHER_SIDE)
+        teacher = self.sides[TEACHER_SIDE].engine
+        stream = cascaded(cascade, side.engine, work, teacher, teacher_work, verdict, TEACHER_SIDE)
         return Writing(verdict, stream)
 
     def teacher_work(self, cascade: Cascade | None, example: Example, manner: Manner) -> Work | None:
-        """What the teacher would be asked; None without a cascade, or where the question does not fit into it."""
+        """What the teacher would be asked; None without a cascade, or where it cannot be asked this question."""
         if cascade is None or not self.sides[TEACHER_SIDE].writes:
             return None
-        return work_of(self.sides[TEACHER_SIDE], example, manner)
+        with contextlib.suppress(DataError):
+            return work_of(self.sides[TEACHER_SIDE], example, manner)
+        return None
 
     async def answer(
         self, side: Side, cascade: Cascade | None, example: Example, manner: Manner
@@ -142,7 +143,7 @@ class Gateway:
             return answer, verdict
         try:
             taught = await answer_with(self.sides[TEACHER_SIDE], example, manner)
-        except EngineFault as fault:
+        except (EngineFault, DataError) as fault:
             verdict.decision, verdict.teacher_fault = "unavailable", fault.message
             return answer, verdict
         verdict.source, verdict.decision, verdict.student_answer = TEACHER_SIDE, "asked", answer.answer

@@ -10,6 +10,8 @@ from pathlib import Path
 from understudy.confidence import Calibration, read_calibration
 from understudy.confidence.calibration import CALIBRATION
 from understudy.errors import ConfigError, RunError
+from understudy.files import fingerprint_folder
+from understudy.pipeline.stages.evaluation import arm_model
 from understudy.run import Run
 from understudy.serve.cascade import Cascade, Mode
 from understudy.serve.exchange import Observer
@@ -91,13 +93,17 @@ def calibration_of(run: Run) -> Calibration | None:
     """The calibration of a run's student; None where there is none yet.
 
     Raises:
-        RunError: it is of another run.
+        RunError: it is of another run, or of other weights than the run has now.
         DataError: it cannot be read.
     """
-    folder = run.folder / CALIBRATION_FOLDER
+    folder, recipe = run.folder / CALIBRATION_FOLDER, run.recipe
     if not (folder / CALIBRATION).is_file():
         return None
-    return read_calibration(folder, run=run.recipe.fingerprint())
+    calibration = read_calibration(folder, run=recipe.fingerprint())
+    _, weights = arm_model(run, recipe, calibration.arm)
+    if weights is None or not Path(weights).is_dir():
+        return calibration
+    return read_calibration(folder, student=fingerprint_folder(weights))
 
 
 def cascade_of(plan: Plan, calibration: Calibration | None) -> Cascade | None:

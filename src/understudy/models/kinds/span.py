@@ -169,7 +169,10 @@ def _answer_chunk(
         for example, group in zip(examples, windows, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(examples)
-    return [Generated(span.text, span.tokens, True, seconds, Confidence(span_logp=span.logp)) for span in spans]
+    return [
+        Generated(span.text, span.tokens, True, seconds, Confidence(span_logp=span.logp), start=span.start)
+        for span in spans
+    ]
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,13 @@ class LikeliestSpan:
         tokens: its length; 1 of no answer.
         logp: log-probability of it among all spans that are allowed, and no answer; a span that two windows share
             counts in both.
+        start: where it begins in the context, in characters; None of no answer.
     """
 
     text: str
     tokens: int
     logp: float
+    start: int | None = None
 
 
 def likeliest_span(
@@ -204,6 +209,7 @@ def likeliest_span(
     """
     no_answer = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
     best, text, length, total = no_answer, UNANSWERABLE, 1, torch.tensor(no_answer, dtype=torch.float64)
+    begin: int | None = None
     for window, scores in zip(windows, logits, strict=True):
         start, end = (side[slice(*window.context)] for side in scores)
         if not len(start):
@@ -216,8 +222,10 @@ def likeliest_span(
         first, last = divmod(place, len(start))
         if float(sums[first, last]) > best:
             best, length = float(sums[first, last]), last - first + 1
-            text = context[window.offsets[first][0] : window.offsets[last][1]].strip()
-    return LikeliestSpan(text, length, min(0.0, best - float(total)))
+            begin, end_of_span = window.offsets[first][0], window.offsets[last][1]
+            text = context[begin:end_of_span].strip()
+            begin += len(context[begin:end_of_span]) - len(context[begin:end_of_span].lstrip())
+    return LikeliestSpan(text, length, min(0.0, best - float(total)), begin)
 
 
 def best_span(

@@ -37,6 +37,8 @@ from understudy.serve.work import Work
 from understudy.types import Message
 from understudy.web.protection import Limit, RateLimiter, client
 
+SLOW_READER = 30.0
+"""Seconds beyond those of an answer in which a client has to have read it."""
 _STATIC = {"style.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 _bearer = HTTPBearer(auto_error=False, description="A key made by `understudy serve keys add`.")
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -73,7 +75,14 @@ def serve_app(
         _add_page(app)
     _handle_faults(app)
     bounds = gateway.bounds
-    guarded: ASGIApp = ApiGuard(app, hosts=hosts, origins=origins, longest=bounds.body, patience=bounds.body_seconds)
+    guarded: ASGIApp = ApiGuard(
+        app,
+        hosts=hosts,
+        origins=origins,
+        longest=bounds.body,
+        patience=bounds.body_seconds,
+        whole=bounds.seconds + SLOW_READER,
+    )
     if origins:
         guarded = CORSMiddleware(
             guarded,

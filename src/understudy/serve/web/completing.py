@@ -172,7 +172,9 @@ class Call:
             while True:
                 left = max(0.0, self._deadline - time.monotonic())
                 try:
-                    choice, piece = await asyncio.wait_for(anext(pieces), left)
+                    # In this very task: a client that leaves cancels it, and then nothing may go on reading.
+                    async with asyncio.timeout(left):
+                        choice, piece = await anext(pieces)
                 except StopAsyncIteration:
                     break
                 yield self._event(choice, piece, begun)
@@ -186,8 +188,10 @@ class Call:
             yield event(refusal.body)
             yield DONE
         finally:
-            await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue]
-            self._finish(status, fault)
+            try:
+                await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            finally:
+                self._finish(status, fault)
 
     def _event(self, choice: Choice, piece: Piece, begun: set[int]) -> bytes:
         first = choice.index not in begun

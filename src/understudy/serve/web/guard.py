@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -25,13 +26,21 @@ class ApiGuard:
         origins: of other sites whose pages may ask.
         longest: bytes of a body.
         patience: seconds for a body to come in.
+        whole: seconds for a response to be taken, however slowly a client reads.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Collection[str], origins: Collection[str], longest: int, patience: float
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        origins: Collection[str],
+        longest: int,
+        patience: float,
+        whole: float,
     ) -> None:
         self._app, self._hosts, self._origins = app, frozenset(hosts), frozenset(origins)
-        self._longest, self._patience = longest, patience
+        self._longest, self._patience, self._whole = longest, patience, whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -55,7 +64,10 @@ class ApiGuard:
             error.headers["Connection"] = "close"
             await response_of(error)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        # Without a word: whoever does not read gets no answer that would have to be read.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._whole):
+                await self._app(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
