@@ -19,6 +19,7 @@ from sqlalchemy import select
 from understudy.errors import DataError
 from understudy.files import fingerprint, read_jsonl, write_json, write_jsonl
 from understudy.knowledge.near_duplicates import NearDuplicates
+from understudy.monitor.signals import agreement
 from understudy.monitor.store import MonitorStore
 from understudy.monitor.tables import REQUESTS, SHADOWS, THUMBS
 
@@ -87,7 +88,7 @@ def harvest(store: MonitorStore, rules: HarvestRules, ask: Ask | None = None) ->
     held = [row for row in requests if row["held_out"]]
     result.test = [_row(row, [], rules) for row in _distinct(held, rules.near, Counter()) if row["taught"]]
     told = [(row, reasons) for row in requests if not row["held_out"] and (reasons := _reasons(row, rules))]
-    told.sort(key=lambda entry: (-len(entry[1]), entry[0]["agreement"] if entry[0]["taught"] else 1.0, entry[0]["at"]))
+    told.sort(key=lambda entry: (-len(entry[1]), _or_one(entry[0]["agreement"]), entry[0]["at"]))
     kept = _apart(told, held, rules, result.dropped)
     kept = _by_key(kept, rules, result)[: rules.most]
     for row, _ in kept:
@@ -113,7 +114,12 @@ def _requests(store: MonitorStore, rules: HarvestRules) -> Iterable[dict[str, An
         # In a cascade the teacher has answered before the user.
         if not row["taught"] and row["decision"] == "asked":
             row |= {"taught": row["answer"], "teacher": "teacher"}
+            row["agreement"] = agreement(row["student_answer"], row["answer"]) if row["student_answer"] else None
         yield row | {"thumbs": down.get(row["id"], [])}
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
 
 
 def _reasons(row: Mapping[str, Any], rules: HarvestRules) -> list[str]:

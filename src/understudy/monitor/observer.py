@@ -152,7 +152,8 @@ class Monitor:
             return
         with self._lock:
             if self._shadow is None or (shadow.current, shadow.candidate) != self._shadow.pair.names:
-                return  # of the students before the last change: in the database, and of no more interest
+                # Of the students before the last change: in the database, and of no more interest.
+                return
             self.agreement.update(shadow)
             interval, canary = self.agreement.sequence.interval, self.agreement.canary.result
         for bound in ("estimate", "lower", "upper"):
