@@ -31,7 +31,8 @@ class Monitor:
     """Watches finished requests.
 
     `finished` costs the gateway a queue's lock. A thread writes what waits in one transaction, then looks at it;
-    another asks the teacher. A request that is in the database is there after a kill; the last few that wait in memory are not.
+    another asks the teacher. A request that is in the database is there after a kill; the last few that wait in memory
+    are not.
 
     Args:
         store: where requests go.

@@ -115,7 +115,9 @@ def test_a_better_candidate_is_found_paired_sooner_than_unpaired() -> None:
     first = rng.random(6000) < 0.7
     second = first | (rng.random(6000) < 0.5)
     for canary in ("paired", "unpaired"):
-        for step, (a, b) in enumerate(zip(first.astype(float), second.astype(float), strict=True)):
+        step = 0
+        for a, b in zip(first.astype(float), second.astype(float), strict=True):
+            step += 1
             chosen = bool(rng.random() < 0.5)
             result = (
                 paired.update(a, b)
