@@ -2,8 +2,8 @@
 
 1. *Ranks.* The score of a request, larger where it is stranger, becomes p = (#{larger} + u #{equal}) / n: its place
    among the n scores seen so far, its own and those of a reference among them, with u uniform. As long as reference
-   and traffic are exchangeable, these p are independent and uniform on [0, 1] – exactly, at every n and with every score (inductive
-   conformal martingales; Vovk et al. 2003; Volkhonskiy et al. 2017, arXiv 1706.03415).
+   and traffic are exchangeable, these p are independent and uniform on [0, 1] – exactly, at every n and with every
+   score (inductive conformal martingales; Vovk et al. 2003; Volkhonskiy et al. 2017, arXiv 1706.03415).
 2. *Bets.* After a change the p are not uniform, and a density f on [0, 1] that foresees how wins on the average.
 3. *Restarts.* M_t = f(p_t) (1 + M_(t−1)) bets from each past request on at once. M_t − t is a martingale, so
    that E[T] ≥ c for the first T with M_T ≥ c: an e-detector (Shiryaev–Roberts; Shin, Ramdas, Rinaldo 2022,
