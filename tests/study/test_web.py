@@ -15,7 +15,7 @@ from understudy.study.export import as_csv, table
 from understudy.study.folder import open_study
 from understudy.study.store import Store
 from understudy.study.web.forms import BadForm, Seal, free_text
-from understudy.study.web.protection import HEADERS, LONGEST_BODY, Limit, RateLimiter
+from understudy.web.protection import HEADERS, LONGEST_BODY, Limit, RateLimiter
 
 RATES = {f"rate-{name}": "4" for name in ("plausibility", "understandability", "completeness", "satisfaction")}
 RATES["rate-contrastiveness"] = "4"

@@ -108,7 +108,7 @@ def in_thread(store: Store) -> Iterator[str]:
     import uvicorn
 
     from understudy.study.web.app import study_app
-    from understudy.study.web.server import hosts_of, listen, settings
+    from understudy.web.listening import hosts_of, listen, settings
 
     app = study_app(store, ADMIN_TOKEN, hosts=hosts_of("127.0.0.1", ""))
     listener = listen("127.0.0.1", 0)

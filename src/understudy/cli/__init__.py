@@ -9,19 +9,25 @@ import typer
 
 from understudy import __version__
 from understudy.cli import (
+    ask,
     cache,
+    calibrate,
     compare,
     docs,
     doctor,
     evaluate,
+    export,
     generate,
     grid,
+    harvest,
     init,
     init_student,
     inspect,
+    monitor,
     recipes,
     report,
     run,
+    serve,
     sessions,
     study,
     tune,
@@ -47,9 +53,15 @@ app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("ask")(ask.ask)
+app.add_typer(serve.app, name="serve")
 app.add_typer(grid.app, name="grid")
+app.add_typer(monitor.app, name="monitor")
+app.add_typer(harvest.app, name="harvest")
 app.add_typer(study.app, name="study")
 app.add_typer(sessions.app, name="sessions")
 

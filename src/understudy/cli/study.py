@@ -111,8 +111,9 @@ def serve(
     proxy: Annotated[str, typer.Option(help="Address of a proxy whose X-Forwarded-For is believed.")] = "",
 ) -> None:
     """Serve a study until Ctrl-C. Stop and start it as you like: what was answered is on the disk."""
-    from understudy.study.web.server import admin_token, listen
+    from understudy.study.web.server import admin_token
     from understudy.study.web.server import serve as serve_study
+    from understudy.web.listening import listen
 
     with _store(study, database) as store:
         token = admin_token(study)

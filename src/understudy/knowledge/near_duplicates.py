@@ -67,14 +67,23 @@ class NearDuplicates:
             The id of the first such text, or None.
         """
         text_grams = grams(text)
-        for place in self._candidates(text_grams):
-            if self._names[place] != name and self._similar(text_grams, self._grams[place]):
-                return self._names[place]
+        if (first := self._first(name, text_grams)) is not None:
+            return first
         if text_grams:
             for gram in text_grams:
                 self._places.setdefault(gram, array("I")).append(len(self._names))
             self._names.append(name)
             self._grams.append(array("q", text_grams))
+        return None
+
+    def near(self, name: str, text: str) -> str | None:
+        """As `add`, and the text is not remembered."""
+        return self._first(name, grams(text))
+
+    def _first(self, name: str, text_grams: frozenset[int]) -> str | None:
+        for place in self._candidates(text_grams):
+            if self._names[place] != name and self._similar(text_grams, self._grams[place]):
+                return self._names[place]
         return None
 
     def _candidates(self, text_grams: frozenset[int]) -> list[int]:

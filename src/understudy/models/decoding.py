@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 from transformers import LogitsProcessorList
 
+from understudy.confidence import Confidence
 from understudy.models.constrained import GrammarMask, Grammars
 from understudy.models.head import base_model
 from understudy.models.sampling import GumbelNoise, Sampling
+from understudy.models.token_logps import TokenLogps
 from understudy.tokens.encoded import padded
 from understudy.tokens.template import Template
 
@@ -27,12 +29,16 @@ class Generated:
         tokens: how many tokens it took, the stop token included.
         finished: whether the model stopped by itself.
         seconds: its share of the batch's wall time.
+        confidence: how sure the model is of it; None where that was not asked for.
+        start: where it begins in the context, in characters, where the model points at it.
     """
 
     text: str
     tokens: int
     finished: bool
     seconds: float
+    confidence: Confidence | None = None
+    start: int | None = None
 
 
 class Layout(Protocol):
@@ -68,6 +74,7 @@ def decode(
     prefixes: Sequence[list[int]] | None = None,
     grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
 
@@ -82,6 +89,7 @@ def decode(
         prefixes: token ids with which each answer begins; what is returned goes on behind them.
         grammars: a Lark grammar a prompt, whose texts alone can be written; not with `prefixes`.
         progress: called with the number of prompts just answered.
+        confidence: note how sure the model is of each answer.
 
     Returns:
         One answer a prompt, in the order of the prompts.
@@ -100,11 +108,15 @@ def decode(
         for chosen in _batches(read, begun, batch_size):
             texts = [read[i] for i in chosen], [begun[i] for i in chosen]
             processors = LogitsProcessorList()
+            # Before anything bends the logits: how sure the model itself is of what it then writes.
+            noted = TokenLogps() if confidence else None
+            if noted is not None:
+                processors.append(noted)
             if held is not None and grammars:
                 processors.append(GrammarMask(held, [grammars[i] for i in chosen]))
             if samplings:
                 processors.append(GumbelNoise([samplings[i] for i in chosen]))
-            batch = _batch(kind, model, template, *texts, max_new_tokens, processors)
+            batch = _batch(kind, model, template, *texts, max_new_tokens, processors, noted)
             answers |= zip(chosen, batch, strict=True)
             if progress:
                 progress(len(chosen))
@@ -125,7 +137,7 @@ def _batches(read: list[list[int]], begun: list[list[int]], batch_size: int) -> 
 
 
 # Some models bring beams, penalties, forced or forbidden tokens along; greedy here means the likeliest token.
-_PLAIN: dict[str, Any] = {
+PLAIN: dict[str, Any] = {
     # Sampling is the likeliest token under noise, which is why no sampling of the library's own is asked for.
     "do_sample": False,
     "temperature": None,
@@ -145,6 +157,7 @@ _PLAIN: dict[str, Any] = {
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
 }
+"""Arguments of `generate` by which a model writes its likeliest token, whatever its own config says."""
 
 
 def _batch(
@@ -155,6 +168,7 @@ def _batch(
     begun: list[list[int]],
     max_new_tokens: int,
     processors: LogitsProcessorList,
+    noted: TokenLogps | None,
 ) -> list[Generated]:
     base = base_model(model)
     pad: Any = template.tokenizer.pad_token_id
@@ -166,17 +180,29 @@ def _batch(
         input_ids=ids,
         attention_mask=mask,
         **written,
-        **_PLAIN,
+        **PLAIN,
         max_new_tokens=max_new_tokens,
         logits_processor=processors,
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )
     seconds = (time.perf_counter() - begin) / len(prompts)
-    return [_answer(template, row, seconds) for row in out[:, width:].tolist()]
+    rows = out[:, width:].tolist()
+    answers = [_answer(template, row, seconds) for row in rows]
+    return _with_confidence(answers, *noted.finish(out)) if noted else answers
 
 
 def _answer(template: Template, row: list[int], seconds: float) -> Generated:
     end = next((i for i, token in enumerate(row) if token in template.stop_ids), None)
     kept = row if end is None else row[:end]
     return Generated(template.decode(kept), len(kept) + (end is not None), end is not None, seconds)
+
+
+def _with_confidence(
+    answers: Sequence[Generated], logps: Sequence[Sequence[float]], margins: Sequence[float]
+) -> list[Generated]:
+    """Answers with the measures of their tokens, the stop token and what pads behind it left out."""
+    return [
+        replace(answer, confidence=Confidence.of_tokens(row[: answer.tokens - answer.finished], first_margin=margin))
+        for answer, row, margin in zip(answers, logps, margins, strict=True)
+    ]

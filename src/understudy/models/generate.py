@@ -33,6 +33,7 @@ def generate(
     prefixes: Sequence[list[int]] | None = None,
     grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer prompts; arguments and what is returned are those of `models.decoding.decode`.
 
@@ -50,6 +51,7 @@ def generate(
         prefixes=prefixes,
         grammars=grammars,
         progress=progress,
+        confidence=confidence,
     )
 
 
@@ -73,6 +75,7 @@ def answer_examples(
     batch_size: int,
     grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    confidence: bool = False,
 ) -> list[Generated]:
     """Answer examples as the kind of the model does: by writing, or by pointing.
 
@@ -83,13 +86,14 @@ def answer_examples(
         batch_size: rows at once.
         grammars: a Lark grammar an example, whose texts alone can be written.
         progress: called with the number of rows just answered.
+        confidence: note how sure the model is of each answer.
 
     Raises:
         ModelError: grammars for a model that points, or for a tokenizer that does not tell its bytes.
     """
     kind = kind_of(base_model(model).config)
     if grammars is None:
-        return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+        return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress, confidence=confidence)
     prompts = [tokenizer.prompt_ids(example) for example in examples]
     longest = tokenizer.data.max_answer_tokens
     return generate(
@@ -100,6 +104,7 @@ def answer_examples(
         batch_size=batch_size,
         grammars=grammars,
         progress=progress,
+        confidence=confidence,
     )
 
 

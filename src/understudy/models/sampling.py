@@ -31,10 +31,12 @@ class Sampling:
     Attributes:
         temperature: T; 0 is greedy.
         seed: of this answer's noise, 0 or above; two answers to one prompt need two seeds.
+        top_p: only the likeliest tokens that together have this probability are drawn from (Holtzman et al., 2020).
     """
 
     temperature: float = 0.0
     seed: int = 0
+    top_p: float = 1.0
 
 
 def gumbel_noise(seed: int, step: int, size: int) -> np.ndarray:
@@ -58,9 +60,25 @@ class GumbelNoise(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores `[B, V]` with the noise of this step."""
+        scores = self._nuclei(scores)
         noise = np.zeros(scores.shape)
         for row, sampling in zip(noise, self._samplings, strict=True):
             if sampling.temperature > 0:
                 row += sampling.temperature * gumbel_noise(sampling.seed, self._step, len(row))
         self._step += 1
         return scores + torch.from_numpy(noise).to(scores.dtype).to(scores.device)
+
+    def _nuclei(self, scores: Tensor) -> Tensor:
+        """Scores without the tokens outside each row's nucleus."""
+        cut = [row for row, sampling in enumerate(self._samplings) if sampling.temperature > 0 and sampling.top_p < 1]
+        if not cut:
+            return scores
+        scores = scores.clone()
+        for row in cut:
+            sampling = self._samplings[row]
+            ordered, ids = (scores[row].float() / sampling.temperature).softmax(dim=-1).sort(descending=True)
+            # A token is outside where those before it reach the mass already; the likeliest never is.
+            outside = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
+            outside[0] = False
+            scores[row, ids[outside]] = -torch.inf
+        return scores

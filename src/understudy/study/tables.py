@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import (
     JSON,
@@ -19,11 +19,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    inspect,
-    select,
 )
 
-from understudy.errors import RunError
+from understudy import database as databases
+from understudy.database import Migration
 from understudy.study.config import HIGHEST, LOWEST
 
 METADATA = MetaData()
@@ -148,8 +147,6 @@ EVENTS = Table(
 OF_RATER = (LINKS, VISITS, RATINGS, PAIRS, SIMULATIONS, ATTENTION)
 """Tables with rows of one rater, all of which go when the rater is forgotten."""
 
-Migration = Callable[[Connection], None]
-
 
 def _first(connection: Connection) -> None:
     METADATA.create_all(connection)
@@ -161,34 +158,5 @@ and the first one then gets a copy of the tables as they are now."""
 
 
 def upgrade(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Bring a database to today's version, in the transaction of the connection: all of it or nothing.
-
-    Args:
-        connection: in a transaction.
-        migrations: all steps from an empty database on.
-
-    Raises:
-        RunError: a later release made the database, or it holds tables of something else.
-    """
-    version = _version(connection)
-    if version > len(migrations):
-        raise RunError(
-            f"the database has version {version}, and this release knows {len(migrations)}",
-            hint="open it with the release that wrote it, or a later one",
-        )
-    for step in migrations[version:]:
-        step(connection)
-    if version < len(migrations):
-        connection.execute(META.delete().where(META.c.key == "version"))
-        connection.execute(META.insert().values(key="version", value=str(len(migrations))))
-
-
-def _version(connection: Connection) -> int:
-    present = set(inspect(connection).get_table_names())
-    if "meta" not in present:
-        clash = sorted(present & set(METADATA.tables))
-        if clash:
-            raise RunError(f"the database has a table {clash[0]} of something else", hint="give the study its own")
-        return 0
-    value = connection.execute(select(META.c.value).where(META.c.key == "version")).scalar()
-    return int(value or 0)
+    """Bring a study's database to today's version; see `understudy.database.upgrade`."""
+    databases.upgrade(connection, METADATA, migrations)

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from understudy.errors import ConfigError
 from understudy.data.sessions import BUNDLE_F1, chosen_by
+from understudy.errors import ConfigError
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
@@ -356,6 +356,8 @@ def on_policy_rows(
     )
     given = [row for item in rows for row in item.rows]
     return OnPolicyRows(job.method.on_policy, given, job.prompts, encode, draw, shape)
+
+
 def _trained_tokens(rows: Sequence[EncodedRow | ExampleRows], schedule: TrainSchedule) -> int:
     """Tokens of one pass over the rows, times the passes that the steps come to."""
     read = sum(len(row.student.prompt_ids) + len(row.student.answer_ids) for item in rows for row in item.rows)

@@ -100,8 +100,9 @@ class ModelKind(ABC):
         *,
         batch_size: int,
         progress: Callable[[int], None] | None = None,
+        confidence: bool = False,
     ) -> list[Generated]:
-        """The model's answer to each example, in order."""
+        """The model's answer to each example, in order; with how sure it is of each, where that is asked for."""
 
     @abstractmethod
     def read_ids(self, row: TokenizedExample) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from understudy.confidence import Confidence
 from understudy.data.benchmark_formats import UNANSWERABLE
 from understudy.errors import ModelError
 from understudy.models.decoding import Generated
@@ -114,6 +116,7 @@ class Span(ModelKind):
         *,
         batch_size: int,
         progress: Callable[[int], None] | None = None,
+        confidence: bool = False,
     ) -> list[Generated]:
         """The likeliest span of all windows of a context, at most `data.max_answer_tokens` long."""
         assert isinstance(tokenizer, SpanTokenizer), "the tokenizer belongs to another kind of model"
@@ -161,18 +164,39 @@ def _answer_chunk(
         batch = flat[start : start + batch_size]
         inputs = move(SpanExample.batched(batch, pad)["inputs"], base_model(model).device)
         logits |= zip(map(id, batch), _logits(model, inputs).float().cpu(), strict=True)
-    texts = [
-        best_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
+    spans = [
+        likeliest_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
         for example, group in zip(examples, windows, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(examples)
-    return [Generated(text, tokens, finished=True, seconds=seconds) for text, tokens in texts]
+    return [
+        Generated(span.text, span.tokens, True, seconds, Confidence(span_logp=span.logp), start=span.start)
+        for span in spans
+    ]
 
 
-def best_span(
+@dataclass(frozen=True)
+class LikeliestSpan:
+    """The answer of a model that points.
+
+    Attributes:
+        text: the span, or `UNANSWERABLE`.
+        tokens: its length; 1 of no answer.
+        logp: log-probability of it among all spans that are allowed, and no answer; a span that two windows share
+            counts in both.
+        start: where it begins in the context, in characters; None of no answer.
+    """
+
+    text: str
+    tokens: int
+    logp: float
+    start: int | None = None
+
+
+def likeliest_span(
     context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
-) -> tuple[str, int]:
-    """The likeliest span of a context, and its length in tokens; `UNANSWERABLE` where no answer is likelier.
+) -> LikeliestSpan:
+    """The likeliest span of a context; `UNANSWERABLE` where no answer is likelier.
 
     A span's score is the sum of its start's and its end's logit; that of no answer is the same of the first position,
     the least of all windows (Devlin et al., 2019, section 4.3).
@@ -184,7 +208,8 @@ def best_span(
         data: `max_answer_tokens` bounds the length.
     """
     no_answer = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
-    best, text, length = no_answer, UNANSWERABLE, 1
+    best, text, length, total = no_answer, UNANSWERABLE, 1, torch.tensor(no_answer, dtype=torch.float64)
+    begin: int | None = None
     for window, scores in zip(windows, logits, strict=True):
         start, end = (side[slice(*window.context)] for side in scores)
         if not len(start):
@@ -192,9 +217,20 @@ def best_span(
         sums = start[:, None] + end[None, :]
         allowed = torch.ones_like(sums, dtype=torch.bool).triu().tril(data.max_answer_tokens - 1)
         sums = sums.masked_fill(~allowed, -torch.inf)
+        total = torch.logaddexp(total, sums.double().flatten().logsumexp(0))
         place = int(sums.argmax())
         first, last = divmod(place, len(start))
         if float(sums[first, last]) > best:
             best, length = float(sums[first, last]), last - first + 1
-            text = context[window.offsets[first][0] : window.offsets[last][1]].strip()
-    return text, length
+            begin, end_of_span = window.offsets[first][0], window.offsets[last][1]
+            text = context[begin:end_of_span].strip()
+            begin += len(context[begin:end_of_span]) - len(context[begin:end_of_span].lstrip())
+    return LikeliestSpan(text, length, min(0.0, best - float(total)), begin)
+
+
+def best_span(
+    context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
+) -> tuple[str, int]:
+    """The text and the length in tokens of `likeliest_span`."""
+    span = likeliest_span(context, windows, logits, data)
+    return span.text, span.tokens

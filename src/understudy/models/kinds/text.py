@@ -115,6 +115,7 @@ class TextKind(ModelKind):
         *,
         batch_size: int,
         progress: Callable[[int], None] | None = None,
+        confidence: bool = False,
     ) -> list[Generated]:
         """Greedy answers."""
         return decode(
@@ -125,6 +126,7 @@ class TextKind(ModelKind):
             max_new_tokens=tokenizer.data.max_answer_tokens,
             batch_size=batch_size,
             progress=progress,
+            confidence=confidence,
         )
 
     def prepare_to_save(self, model: PreTrainedModel, template: Template) -> None:

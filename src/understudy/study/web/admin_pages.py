@@ -18,8 +18,8 @@ from understudy.errors import UnderstudyError
 from understudy.study import export
 from understudy.study.administration import Administration
 from understudy.study.web.forms import posted
-from understudy.study.web.protection import Limit, RateLimiter, client
 from understudy.study.web.rendering import page
+from understudy.web.protection import Limit, RateLimiter, client
 
 COOKIE = "admin"
 _SESSION_SECONDS = 12 * 3600

@@ -16,9 +16,9 @@ from understudy.study.database import DATABASE_FAULTS
 from understudy.study.store import Store
 from understudy.study.web.admin_pages import AdminPages, Sessions
 from understudy.study.web.forms import BadForm, Seal
-from understudy.study.web.protection import Guard
 from understudy.study.web.rater_pages import RaterPages
 from understudy.study.web.rendering import page
+from understudy.web.protection import Guard
 
 _STATIC = {"style.css": "text/css; charset=utf-8", "admin.js": "text/javascript; charset=utf-8"}
 

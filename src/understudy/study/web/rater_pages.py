@@ -26,8 +26,8 @@ from understudy.study.web.forms import (
     ratings,
     seconds_between,
 )
-from understudy.study.web.protection import Limit, RateLimiter, client
 from understudy.study.web.rendering import page
+from understudy.web.protection import Limit, RateLimiter, client
 
 COOKIE = "rater"
 _COOKIE_SECONDS = 90 * 86_400

@@ -1,27 +1,20 @@
-"""Serving a study: the address it listens on and the token of its admin page."""
+"""Serving a study, and the token of its admin page."""
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from understudy.errors import ConfigError, RunError
+from understudy.errors import ConfigError
 from understudy.files import unwritable
 from understudy.study.store import Store
-
-if TYPE_CHECKING:
-    import uvicorn
-    from starlette.types import ASGIApp
+from understudy.web.listening import hosts_of, settings
 
 TOKEN_VARIABLE, TOKEN_FILE = "UNDERSTUDY_STUDY_TOKEN", "admin-token"
 _SHORTEST_TOKEN = 16
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -64,35 +57,6 @@ def admin_token(folder: Path) -> AdminToken:
     return AdminToken(token, str(path), True)
 
 
-def hosts_of(host: str, public_url: str) -> tuple[str, ...]:
-    """Names by which the server may be called; empty, so any, where it listens everywhere and was told no address."""
-    public = urlsplit(public_url).hostname or ""
-    if host in _LOOPBACK or public:
-        return tuple(name for name in (*_LOOPBACK, host, public) if name)
-    return ()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any that is free.
-
-    Raises:
-        RunError: the port is taken, or the address is none of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Of TCP by name: only then does asyncio turn off Nagle, which would hold back each answer for 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise RunError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", hint="choose another --port or --host"
-        ) from error
-    return listener
-
-
 def serve(store: Store, token: str, listener: socket.socket, *, public_url: str, proxy: str) -> None:
     """Serve until somebody ends it.
 
@@ -109,25 +73,3 @@ def serve(store: Store, token: str, listener: socket.socket, *, public_url: str,
 
     app = study_app(store, token, public_url=public_url, hosts=hosts_of(listener.getsockname()[0], public_url))
     uvicorn.Server(settings(app, proxy)).run(sockets=[listener])
-
-
-def settings(app: ASGIApp, proxy: str = "") -> uvicorn.Config:
-    """How the application is served: without a log of requests, for an address holds a rater's key.
-
-    Args:
-        app: the application.
-        proxy: address of a proxy whose word on who asks is taken; empty: nobody's.
-    """
-    import uvicorn
-
-    return uvicorn.Config(
-        app,
-        log_level=logging.WARNING,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(proxy),
-        forwarded_allow_ips=proxy or "127.0.0.1",
-        timeout_keep_alive=75,  # longer than people read, or a form meets a connection that is just being closed
-        timeout_graceful_shutdown=10,
-        lifespan="off",
-    )

@@ -103,11 +103,11 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send_with_headers)
             return
-        body = await _short_body(receive) if scope["method"] == "POST" else b""
+        body = await short_body(receive, LONGEST_BODY) if scope["method"] == "POST" else b""
         if body is None:
             await PlainTextResponse("The form is too long.", 413)(scope, receive, send_with_headers)
             return
-        await self._app(scope, _of_body(body, receive), send_with_headers)
+        await self._app(scope, replayed(body, receive), send_with_headers)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -133,8 +133,8 @@ def same_origin(origin: str | None, host: str) -> bool:
     return origin is None or urlsplit(origin).netloc == host
 
 
-async def _short_body(receive: Receive) -> bytes | None:
-    """The whole body; None as soon as it is too long."""
+async def short_body(receive: Receive, longest: int) -> bytes | None:
+    """The whole body; None as soon as it is longer than so many bytes."""
     parts, size, more = [], 0, True
     while more:
         message = await receive()
@@ -142,13 +142,13 @@ async def _short_body(receive: Receive) -> bytes | None:
             break
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > LONGEST_BODY:
+        if size > longest:
             return None
         more = message.get("more_body", False)
     return b"".join(parts)
 
 
-def _of_body(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
     """A channel that gives a body that was read already, then whatever comes."""
     waiting = [body]
 

@@ -1,0 +1,1 @@
+"""The gateway over HTTP: OpenAI's forms, a page, and what stands before them."""
