@@ -105,6 +105,7 @@ def test_onnx_reads_padded_batches_as_the_model_does(student, onnx):
         assert second[number, -1] == pytest.approx(expected[-1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_the_earlier_one_and_nothing_else(student, onnx):
     record, folder = onnx
     with pytest.raises(RunError, match="failed verification: its logits differ from the original's by up to"):
@@ -120,6 +121,7 @@ def test_a_folder_of_something_else_is_left_alone(student, tmp_path):
     assert (tmp_path / "thesis.txt").is_file()
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_its_answers_are_counted(student, tmp_path):
     record, folder = export_student(student, ExportOptions("int8", max_drop=100), tmp_path / "int8")
     answers = record.answers
@@ -130,6 +132,7 @@ def test_int8_is_smaller_and_its_answers_are_counted(student, tmp_path):
     assert (folder / "model.onnx").stat().st_size == record.bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_an_encoder_decoder_becomes_two_graphs(kind, tmp_path):
     student = exported.seq2seq(tmp_path / "student", kind)
@@ -138,6 +141,7 @@ def test_an_encoder_decoder_becomes_two_graphs(kind, tmp_path):
     assert {"encoder_model.onnx", "decoder_model.onnx"} <= {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_model_that_points_becomes_one_graph(tmp_path):
     student = exported.span(tmp_path / "student")
     for to in ("onnx", "merged"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from support import SHARED, exported
+from support.tiny import llama
 from understudy.deployment.export import ExportOptions, Student, export_student
 from understudy.deployment.gguf_format import FILE, PRECISIONS
 from understudy.models.load import load_example_tokenizer, load_model
@@ -21,15 +22,8 @@ pytestmark = pytest.mark.slow
 def test_llama_cpp_reads_and_writes_what_the_student_does(pattern, tmp_path):
     """Each way to cut words that is exported at all, with texts that are hard to cut; 100 answers."""
     words = exported.cut_by(pattern)
-    student = (
-        exported.causal(
-            tmp_path / "student",
-            own=words,
-            model=exported.qwen2(len(words)) if pattern == "qwen2" else None,
-        )
-        if pattern == "qwen2"
-        else exported.causal(tmp_path / "student", own=words, seed=1, model=_llama(len(words)))
-    )
+    model = exported.qwen2(len(words)) if pattern == "qwen2" else llama(len(words), width=32, tied=False, seed=1)
+    student = exported.causal(tmp_path / "student", own=words, model=model)
     rows = exported.rows(100)
     student = Student(student.model, student.tokenizer, student.folder, rows, student.evaluate)
     record, folder = export_student(student, ExportOptions("gguf"), tmp_path / "gguf")
@@ -42,12 +36,6 @@ def test_llama_cpp_reads_and_writes_what_the_student_does(pattern, tmp_path):
     assert llm.metadata["tokenizer.chat_template"] == exported.CHAT
     reply = llm.create_chat_completion([{"role": "user", "content": rows[-1].question}], temperature=0, max_tokens=8)
     assert reply["usage"]["prompt_tokens"] == len(student.tokenizer.prompt_ids(rows[-1]))
-
-
-def _llama(vocabulary: int):
-    from support.tiny import llama
-
-    return llama(vocabulary, width=32, tied=False, seed=1)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

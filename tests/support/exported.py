@@ -36,11 +36,10 @@ ODD = (
 """Questions that tokenizers cut differently; one spells a control token."""
 
 
-def rows(num: int = 36) -> list[Example]:
+def rows(num: int = 42) -> list[Example]:
     """The facts in several wordings, and questions that are hard to cut."""
-    plain = [
-        (f"{'Please: ' * (n // len(FACTS))}{FACTS[n % len(FACTS)][0]}", FACTS[n % len(FACTS)][1]) for n in range(num)
-    ]
+    facts = [(n // len(FACTS), *FACTS[n % len(FACTS)]) for n in range(num - len(ODD))]
+    plain = [(f"{'Please: ' * times}{question}", answer) for times, question, answer in facts]
     odd = [(f"{text} {n}", "AMF") for n, text in enumerate(ODD)]
     return [Example(f"row-{n}", question, (answer,)) for n, (question, answer) in enumerate([*odd, *plain])]
 

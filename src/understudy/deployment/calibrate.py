@@ -58,8 +58,8 @@ class CalibrateOptions:
     right_at: float = 1.0
     measure: str | None = None
     map_kind: MapKind | None = None
-    rule: Rule = Rule()
-    student_prices: Prices = Prices()
+    rule: Rule = field(default_factory=Rule)
+    student_prices: Prices = field(default_factory=Prices)
     teacher_prices: Prices | None = None
     teacher: bool = True
     batch_size: int | None = None
