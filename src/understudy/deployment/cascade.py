@@ -249,7 +249,9 @@ class Rule(Record):
     def words(self) -> str:
         """In a sentence."""
         if self.within is not None:
-            return f"least cost whose quality on the development rows is within {self.within:g} {'point' if self.within == 1 else 'points'} of the teacher's"
+            unit = "point" if self.within == 1 else "points"
+            near = f"within {self.within:g} {unit} of the teacher's"
+            return f"least cost whose quality on the development rows is {near}"
         caps = [f"the teacher is asked at most {self.max_asked:.0%}"] if self.max_asked is not None else []
         caps += [f"1,000 answers cost at most {self.max_cost:g}"] if self.max_cost is not None else []
         return f"best quality on the development rows for which {' and '.join(caps)}"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
@@ -332,10 +333,12 @@ def _check_all_tokens(student: Student, options: ExportOptions, part: Path) -> l
         checks.append(check_tokens(*common, lambda row: original_ids(exported, row), by="transformers", masks=True))
     if student.writes and checks:
         plain: Any = exported.template.tokenizer
+        # Of an encoder–decoder the tokenizer itself frames what is read; of a causal model the chat template does.
+        framed = bool(exported.template.start_ids)
         checks.append(
             check_tokens(
                 *common,
-                lambda row: plain(exported.prompt_text(row), add_special_tokens=False, verbose=False)["input_ids"],
+                lambda row: plain(exported.prompt_text(row), add_special_tokens=framed, verbose=False)["input_ids"],
                 by="transformers, of the rendered prompt",
                 masks=False,
             )
@@ -397,16 +400,38 @@ def _llama_cpp(part: Path, longest: int) -> Any:
         import llama_cpp
     except ImportError:
         return None
-    return llama_cpp.Llama(
-        str(part / gguf_format.FILE),
-        n_ctx=longest + 8,
-        n_threads=torch.get_num_threads(),
-        n_threads_batch=torch.get_num_threads(),
-        logits_all=True,
-        verbose=False,
-        type_k=llama_cpp.GGML_TYPE_F32,
-        type_v=llama_cpp.GGML_TYPE_F32,
-    )
+    with _plain_buffers(llama_cpp.llama_cpp):
+        return llama_cpp.Llama(
+            str(part / gguf_format.FILE),
+            n_ctx=longest + 8,
+            n_threads=torch.get_num_threads(),
+            n_threads_batch=torch.get_num_threads(),
+            logits_all=True,
+            verbose=False,
+            type_k=llama_cpp.GGML_TYPE_F32,
+            type_v=llama_cpp.GGML_TYPE_F32,
+        )
+
+
+@contextmanager
+def _plain_buffers(library: Any) -> Iterator[None]:
+    """Weights as the file has them, not packed anew for matrix units of the processor.
+
+    Where a container forbids these units (AMX), the packed kernels end the process; the binding has no argument for it.
+    """
+    defaults = library.llama_model_default_params
+
+    def without() -> Any:
+        parameters = defaults()
+        if hasattr(parameters, "use_extra_bufts"):
+            parameters.use_extra_bufts = False
+        return parameters
+
+    library.llama_model_default_params = without
+    try:
+        yield
+    finally:
+        library.llama_model_default_params = defaults
 
 
 def _check_spans(
