@@ -259,7 +259,7 @@ def _measured(
     names = [arm, *([TEACHER.name] if has_teacher else [])]
     answers = {name: Answerer(run, recipe, name, size, progress).answers(split) for name in names}
     if not answers[arm]:
-        raise DataError(f"the run has no labelled {split} rows", hint="data.dev_share and data.test_share make some")
+        raise DataError(f"the run has no labelled {split} rows", hint="data.dev and data.test make some")
     systems = [System(name, [row.prediction for row in rows], str(run.folder)) for name, rows in answers.items()]
     metrics = tuple(dict.fromkeys((*metric_names(recipe.evaluate.metrics), *_written(options.metric))))
     scored = score_systems(systems, metrics, metric_models_of(recipe.evaluate))
