@@ -73,4 +73,3 @@ def serve(store: Store, token: str, listener: socket.socket, *, public_url: str,
 
     app = study_app(store, token, public_url=public_url, hosts=hosts_of(listener.getsockname()[0], public_url))
     uvicorn.Server(settings(app, proxy)).run(sockets=[listener])
-
