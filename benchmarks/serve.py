@@ -6,7 +6,8 @@
 Without --upstream, *bare* is the engine of this process without a server, so `gateway / bare` has all that HTTP costs,
 the client too. With --url URL --model M a further server with the same weights (`transformers serve`) is measured
 beside, as it is asked: `gateway / other` compares like with like. With --upstream, *bare* is the server alone, asked
-with the same token ids by the gateway's own client. Prompts are those of the run's predictions; each client asks again as soon as it has its answer.
+with the same token ids by the gateway's own client. Prompts are those of the run's predictions; each client asks again
+as soon as it has its answer.
 """
 
 from __future__ import annotations

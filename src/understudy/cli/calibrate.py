@@ -1,4 +1,4 @@
-"""`understudy calibrate`: how far a student's confidence can be believed, and what a cascade to its teacher would do."""
+"""`understudy calibrate`: how far a student's confidence can be believed, and what a cascade would do."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class CalibrateOptions:
     right_at: float = 1.0
     measure: str | None = None
     map_kind: MapKind | None = None
-    rule: Rule = Rule()
-    student_prices: Prices = Prices()
+    rule: Rule = field(default_factory=Rule)
+    student_prices: Prices = field(default_factory=Prices)
     teacher_prices: Prices | None = None
     teacher: bool = True
     batch_size: int | None = None
@@ -259,7 +259,7 @@ def _measured(
     names = [arm, *([TEACHER.name] if has_teacher else [])]
     answers = {name: Answerer(run, recipe, name, size, progress).answers(split) for name in names}
     if not answers[arm]:
-        raise DataError(f"the run has no labelled {split} rows", hint="data.dev_share and data.test_share make some")
+        raise DataError(f"the run has no labelled {split} rows", hint="data.dev and data.test make some")
     systems = [System(name, [row.prediction for row in rows], str(run.folder)) for name, rows in answers.items()]
     metrics = tuple(dict.fromkeys((*metric_names(recipe.evaluate.metrics), *_written(options.metric))))
     scored = score_systems(systems, metrics, metric_models_of(recipe.evaluate))

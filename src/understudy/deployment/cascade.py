@@ -14,7 +14,7 @@ corpus metrics are exact, and every difference is paired.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Side:
     seconds: np.ndarray
     read: np.ndarray
     written: np.ndarray
-    prices: Prices = Prices()
+    prices: Prices = field(default_factory=Prices)
 
     @property
     def cost(self) -> np.ndarray:
@@ -249,7 +249,9 @@ class Rule(Record):
     def words(self) -> str:
         """In a sentence."""
         if self.within is not None:
-            return f"least cost whose quality on the development rows is within {self.within:g} points of the teacher's"
+            unit = "point" if self.within == 1 else "points"
+            near = f"within {self.within:g} {unit} of the teacher's"
+            return f"least cost whose quality on the development rows is {near}"
         caps = [f"the teacher is asked at most {self.max_asked:.0%}"] if self.max_asked is not None else []
         caps += [f"1,000 answers cost at most {self.max_cost:g}"] if self.max_cost is not None else []
         return f"best quality on the development rows for which {' and '.join(caps)}"

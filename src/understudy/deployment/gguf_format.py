@@ -1,8 +1,8 @@
 """GGUF by the `gguf` library's writer, for what llama.cpp is proven to read as the student was measured.
 
-That are Llama and Qwen2 with plain rotary positions, and tokenizers of two families: byte-level BPE that cuts words by a
-pattern which llama.cpp knows by name, and BPE over ▁ with bytes to fall back to (Llama's own, `llama` to llama.cpp). All
-else is refused: a file that loads and reads other tokens is worse than none.
+That are Llama and Qwen2 with plain rotary positions, and tokenizers of two families: byte-level BPE that cuts words by
+a pattern which llama.cpp knows by name, and BPE over ▁ with bytes to fall back to (Llama's own, `llama` to llama.cpp).
+All else is refused: a file that loads and reads other tokens is worse than none.
 """
 
 from __future__ import annotations

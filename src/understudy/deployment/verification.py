@@ -140,8 +140,8 @@ def check_tokens(
     if differ:
         row = differ[0]
         raise RunError(
-            f"the export failed verification: {len(differ):,} of {len(compared):,} prompts become other tokens by {by}, "
-            f"such as {row.id}: {shortened(str(list(encode(row))))} instead of "
+            f"the export failed verification: {len(differ):,} of {len(compared):,} prompts become other tokens by "
+            f"{by}, such as {row.id}: {shortened(str(list(encode(row))))} instead of "
             f"{shortened(str(original_ids(tokenizer, row)))}",
             hint="nothing was kept; choose another format",
         )

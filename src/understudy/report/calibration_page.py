@@ -45,9 +45,9 @@ def summary(report: Json) -> list[str]:
     reliability, calibration = report["reliability"], report["calibration"]
     ece, auroc = reliability["ece"]["mass"], reliability["auroc"]
     sentences = [
-        f"{arm_label(report['arm'])} says {percent(reliability['probability'])} on {reliability['n']:,} test rows and is "
-        f"right on {percent(reliability['right'])}: expected calibration error {_spread(ece, 100)} points; a perfectly "
-        f"calibrated model would show {number(100 * reliability['floor']['mass'])}.",
+        f"{arm_label(report['arm'])} says {percent(reliability['probability'])} on {reliability['n']:,} test rows and "
+        f"is right on {percent(reliability['right'])}: expected calibration error {_spread(ece, 100)} points; a "
+        f"perfectly calibrated model would show {number(100 * reliability['floor']['mass'])}.",
         f"Right answers are told from wrong ones with an AUROC of {_spread(auroc, 1, 3)}, by "
         f"{in_a_sentence(MEASURES[calibration['measure']])}.",
     ]
@@ -66,8 +66,9 @@ def _cascade_sentences(report: Json) -> list[str]:
     )
     return [
         f"Below a probability of {number(report['calibration']['threshold'], 3)} the teacher is asked: on "
-        f"{percent(chosen['asked'])} of the test rows. {metric_label(metric)} is {number(factor * quality['value'])}, the "
-        f"teacher's {number(factor * always['quality'][metric]['value'])}: {_spread(behind, factor, sign=True)} points.{cost}",
+        f"{percent(chosen['asked'])} of the test rows. {metric_label(metric)} is {number(factor * quality['value'])}, "
+        f"the teacher's {number(factor * always['quality'][metric]['value'])}: "
+        f"{_spread(behind, factor, sign=True)} points.{cost}",
         f"The threshold is the one of {report['calibration']['rule']}.",
     ]
 
@@ -164,8 +165,9 @@ def _early(report: Json) -> str:
     factor = 100 / report["maxima"][metric]
     return (
         f"Where a decision must fall on the first tokens, {in_a_sentence(MEASURES[calibration['early_measure']])} "
-        f"decides, at {number(calibration['early_threshold'], 3)}: the teacher is asked on {percent(early['asked'])} of "
-        f"the test rows, and {in_a_sentence(metric_label(metric))} is {number(factor * early['quality'][metric]['value'])}."
+        f"decides, at {number(calibration['early_threshold'], 3)}: the teacher is asked on {percent(early['asked'])} "
+        f"of the test rows, and {in_a_sentence(metric_label(metric))} is "
+        f"{number(factor * early['quality'][metric]['value'])}."
     )
 
 
@@ -175,13 +177,14 @@ def _limits(report: Json) -> list[str]:
         "own calibration; the file names the weights that it was measured on.",
         "An expected calibration error is pulled upwards by chance, the more the fewer rows a bin has: compare it with "
         "that of the perfect model, not with 0.",
-        "An interval is of the test rows, with measure, map and threshold as they are: what other development rows would "
-        "have chosen is not in it.",
+        "An interval is of the test rows, with measure, map and threshold as they are: what other development rows "
+        "would have chosen is not in it.",
     ]
     if report["points"]:
         limits.append(
-            f"Seconds are each answer's share of a batch of {report['batch_size']:,} on the machine that answered, student "
-            "and teacher one after the other. Batches of 1 (--batch-size 1) give the latency of a single question."
+            f"Seconds are each answer's share of a batch of {report['batch_size']:,} on the machine that answered, "
+            "student and teacher one after the other. Batches of 1 (--batch-size 1) give the latency of "
+            "a single question."
         )
     if report["points"] and not report["priced"]:
         limits.append("No prices are known: name them with --student-prices and --teacher-prices.")
