@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.arms import compare_arms
+from support.calibrations import calibration_report
 from support.embedded_answers import NAMES, embedded_answers
 from support.studies import write_texts
 from understudy.evaluation.compare import compare
@@ -20,6 +21,7 @@ from understudy.files import parse_json
 from understudy.metrics.significance import Resampling
 from understudy.records import ModelSpeed
 from understudy.report import ReportInputs, render_report
+from understudy.report.calibration_page import render_calibration
 from understudy.report.comparison_page import render_comparison
 from understudy.report.grid_page import render_grid
 from understudy.report.grid_reading import grid_analysis
@@ -116,6 +118,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     study = parse_json((RESULTS / "telecom_study.json").read_bytes())
     render_grid(grid_analysis(study), folder / "grid.html")
     render_report(run_inputs(), folder / "run.html")
+    render_calibration(calibration_report(), folder / "calibration.html")
     render_study(study_of_people(folder), folder / "study.html")
     return {path.stem: path for path in folder.glob("*.html")}
 
@@ -153,7 +156,7 @@ def test_a_best_cell_lies_inside_the_box_of_a_telephone(browser: Any, pages: dic
 
 
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid", "study"])
+@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid", "study", "calibration"])
 def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()

@@ -2,9 +2,8 @@
 
 `optimum` knows no `transformers` 5, so the graphs are made here, with the names that it gave them, which other engines
 look for. A causal model reads `input_ids`, `attention_mask`, `position_ids` and `past_key_values.N.key/value`, and
-gives `logits` and `present.N.key/value`; a first call has a past of length 0. Encoder–decoders are exported
-without a cache: each new token reads again what was written, which is quadratic and, for answers of some tens of tokens,
-cheap.
+gives `logits` and `present.N.key/value`; a first call has a past of length 0. Encoder–decoders are exported without a
+cache: each new token reads again what was written, which is quadratic and, for answers of some tens of tokens, cheap.
 """
 
 from __future__ import annotations
