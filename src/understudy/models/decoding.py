@@ -26,12 +26,16 @@ class Generated:
         tokens: how many tokens it took, the stop token included.
         finished: whether the model stopped by itself.
         seconds: its share of the batch's wall time.
+        choice_scores: log-probability of each option of the row, where the model chooses among them.
+        candidates: the likeliest answers with their probabilities, the likeliest first, where the model tells.
     """
 
     text: str
     tokens: int
     finished: bool
     seconds: float
+    choice_scores: tuple[float, ...] | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
 
 
 class Layout(Protocol):

@@ -86,7 +86,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
-    models += ("student.from_teacher",)
+    models += ("student.from_teacher", "features?")
     return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
@@ -150,7 +150,7 @@ def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     arm = recipe.arm(argument)
     signal: tuple[str, ...] = STEPS
     if recipe.reads_signal(arm):
-        signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers")
+        signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers", "features")
     tasks = ("tasks",) if arm.learns == "task_texts" else ()
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 

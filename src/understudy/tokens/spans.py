@@ -11,16 +11,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import DataError, ModelError, TooLong
+from understudy.errors import DataError, TooLong
 from understudy.tokens.encoded import TokenizedExample, padded
+from understudy.tokens.encoders import EncoderTemplate
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import Template
+from understudy.tokens.template import Candidates
 from understudy.types import Example, Tokens
 
 NO_ANSWER = 0
@@ -75,26 +76,11 @@ class SpanExample(TokenizedExample):
         }
 
 
-class SpanTemplate(Template):
+class SpanTemplate(EncoderTemplate):
     """The tokenizer of an encoder that points: there is no conversation to render, and nothing that ends an answer."""
 
-    candidates: ClassVar[Literal["vocabulary", "positions"]] = "positions"
-
-    def __post_init__(self) -> None:
-        tokenizer: Any = self.tokenizer
-        if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-            raise ModelError(
-                "a model that points at its answers needs a tokenizer that knows [CLS], [SEP] and where tokens stand",
-                hint="take an encoder (BERT, RoBERTa, DeBERTa …) with its tokenizer.json",
-            )
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.sep_token
-            self.notes.append("the tokenizer has no pad token: the separator pads, and padding is masked by position")
-        self._end = tokenizer.sep_token_id
-
-    def prompt(self, messages: list[dict[str, str]]) -> str:
-        """The question."""
-        return messages[-1]["content"]
+    candidates: ClassVar[Candidates] = "positions"
+    what: ClassVar[str] = "points at its answers"
 
 
 class SpanTokenizer(ExampleTokenizer):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from understudy.errors import ModelError
 from understudy.models.cut.choice import Kept
-from understudy.models.cut.stacks import stacks_of
+from understudy.models.stacks import stacks_of
 from understudy.models.cut.widths import CHANNELS, KEYS, NEURONS, QUERIES, axes_of, head_width, taken
 
 
