@@ -18,12 +18,12 @@ def mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher: `[M, S, d]`.
         mask: `[M, S]`.
     """
-    return _mean((student.float() - teacher.float()).square().mean(-1), mask)
+    return _mean((_exact(student) - _exact(teacher)).square().mean(-1), mask)
 
 
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """`[M]`: mean over positions of 1 − cos(h, h′) (Sanh et al., 2019); arguments as of `mse`."""
-    return _mean(1 - torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1), mask)
+    return _mean(1 - torch.nn.functional.cosine_similarity(_exact(student), _exact(teacher), dim=-1), mask)
 
 
 def cka(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def cka(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher: `[M, S, D]`.
         mask: `[M, S]`.
     """
-    x, y = (_centred(states.float(), mask) for states in (student, teacher))
+    x, y = (_centred(_exact(states), mask) for states in (student, teacher))
     # ‖YᵀX‖² = ⟨XXᵀ, YYᵀ⟩, and S is as a rule smaller than d.
     own, other = x @ x.mT, y @ y.mT
     shared = (own * other).sum((-1, -2))
@@ -54,7 +54,7 @@ def relation(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tens
         mask: `[M, S]`.
         heads: A, which divides both widths.
     """
-    own, other = (_relations(states.float(), mask, heads) for states in (student, teacher))
+    own, other = (_relations(_exact(states), mask, heads) for states in (student, teacher))
     # Where a position is not there both are −∞, and 0 · (−∞ + ∞) is to be 0.
     gap = (other - own).masked_fill(~mask[:, None, None, :], 0.0)
     return _mean((other.exp() * gap).sum(-1).mean(1), mask)
@@ -66,6 +66,11 @@ def _relations(states: Tensor, mask: Tensor, heads: int) -> Tensor:
     split = states.view(texts, positions, heads, width // heads).transpose(1, 2)
     scores = split @ split.mT / (width // heads) ** 0.5
     return scores.masked_fill(~mask[:, None, None, :], -torch.inf).log_softmax(-1)
+
+
+def _exact(states: Tensor) -> Tensor:
+    """In single precision at least."""
+    return states if states.dtype == torch.float64 else states.float()
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
