@@ -85,6 +85,7 @@ def row_of(example: Example, answer: Generated, scores: list[float] | None) -> P
         tokens=answer.tokens,
         finished=answer.finished,
         seconds=round(answer.seconds, 6),
+        candidates=answer.candidates,
     )
 
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 
-ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
+ENCODE = (
+    *("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow"),
+    *("data.stride", "data.null_threshold"),
+)
 """How a row becomes token ids."""
 ROWS = tuple(
     f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"

@@ -70,6 +70,11 @@ class DataConfig(Section):
     """Longest prompt plus answer in tokens."""
     max_answer_tokens: int = Field(default=128, gt=0, le=bounds.TOKENS)
     """Longest answer in tokens, in training and in generation."""
+    stride: int | None = Field(default=None, gt=0, le=bounds.TOKENS)
+    """Of an encoder that points: tokens of a long context that two neighbouring windows share; default: a third."""
+    null_threshold: float = Field(default=0.0, ge=-bounds.FACTOR, le=bounds.FACTOR)
+    """Of an encoder that points: it says `unanswerable` where the score of no answer lies at least so much above that
+    of the best span (SQuAD 2.0); 1000000: never."""
     system: str = ""
     """A system prompt put before every question."""
     labels: tuple[str, ...] = ()

@@ -413,6 +413,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
     "features": None,
+    "data.stride": None,
+    "data.null_threshold": 0.0,
     "data.labels": [],
     "teacher.labels": [],
     "student.labels": [],

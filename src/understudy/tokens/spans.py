@@ -133,7 +133,7 @@ class SpanTokenizer(ExampleTokenizer):
             return False
 
     def windows(self, example: Example) -> list[SpanExample]:
-        """All windows of an example, each of at most `data.max_length` tokens; neighbours share a third.
+        """All windows of an example, each of at most `data.max_length` tokens; neighbours share `data.stride`.
 
         Raises:
             DataError: there is no context, or the question leaves no room for it.
@@ -155,7 +155,7 @@ class SpanTokenizer(ExampleTokenizer):
             example.context,
             truncation="only_second",
             max_length=self.data.max_length,
-            stride=room // 3,
+            stride=self._shared(example.id, room),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             verbose=False,
@@ -175,7 +175,7 @@ class SpanTokenizer(ExampleTokenizer):
         twin = self._twin
         twin.no_truncation()
         room = self._room(id, len(twin.encode(question, "").ids))
-        twin.enable_truncation(self.data.max_length, stride=room // 3, strategy="only_second")
+        twin.enable_truncation(self.data.max_length, stride=self._shared(id, room), strategy="only_second")
         first = twin.encode(question, context)
         segments = "token_type_ids" in self.template.tokenizer.model_input_names
         return [
@@ -186,6 +186,20 @@ class SpanTokenizer(ExampleTokenizer):
     @functools.cached_property
     def _twin(self) -> Any:
         return self.template.control_tokens.twin()
+
+    def _shared(self, id: str, room: int) -> int:
+        """Tokens that neighbouring windows share.
+
+        Raises:
+            DataError: a window has no room for any that are new.
+        """
+        stride = room // 3 if self.data.stride is None else self.data.stride
+        if stride >= room:
+            raise DataError(
+                f"{id}: data.stride is {stride}, and beside the question there is room for {room} tokens of the context",
+                hint="lower data.stride, or raise data.max_length",
+            )
+        return stride
 
     def _room(self, id: str, frame: int) -> int:
         """Tokens that are left for the context.

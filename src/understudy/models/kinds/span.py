@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +34,12 @@ from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.spans import NO_ANSWER, SpanExample, SpanTemplate, SpanTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example, Gives, Tokens
+
+
+NUM_SPANS = 20
+"""Spans that are compared at the end, of all windows."""
+NUM_KEPT = 5
+"""Answers that are kept with their probabilities."""
 
 
 class Span(ModelKind):
@@ -161,40 +168,92 @@ def _answer_chunk(
         batch = flat[start : start + batch_size]
         inputs = move(SpanExample.batched(batch, pad)["inputs"], base_model(model).device)
         logits |= zip(map(id, batch), _logits(model, inputs).float().cpu(), strict=True)
-    texts = [
-        best_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
+    found = [
+        likeliest_spans(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
         for example, group in zip(examples, windows, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(examples)
-    return [Generated(text, tokens, finished=True, seconds=seconds) for text, tokens in texts]
+    return [
+        Generated(
+            spans[0].text,
+            spans[0].tokens,
+            finished=True,
+            seconds=seconds,
+            candidates=tuple((span.text, round(span.probability, 6)) for span in spans[:NUM_KEPT]),
+        )
+        for spans in found
+    ]
+
+
+@dataclass(frozen=True)
+class FoundSpan:
+    """A span of a context, or no answer.
+
+    Attributes:
+        text: of the span; `UNANSWERABLE` for none.
+        score: sum of its start's and its end's logit.
+        tokens: its length.
+        probability: among all that were found.
+    """
+
+    text: str
+    score: float
+    tokens: int
+    probability: float = 0.0
 
 
 def best_span(
     context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
 ) -> tuple[str, int]:
-    """The likeliest span of a context, and its length in tokens; `UNANSWERABLE` where no answer is likelier.
+    """The likeliest span of a context, and its length in tokens; `UNANSWERABLE` where no answer is likelier."""
+    best = likeliest_spans(context, windows, logits, data)[0]
+    return best.text, best.tokens
+
+
+def likeliest_spans(
+    context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig, num: int = NUM_SPANS
+) -> list[FoundSpan]:
+    """The likeliest spans of all windows of a context, what is answered first; no answer is among them.
 
     A span's score is the sum of its start's and its end's logit; that of no answer is the same of the first position,
-    the least of all windows (Devlin et al., 2019, section 4.3).
+    the least of all windows (Devlin et al., 2019, section 4.3). It is what is answered where it lies at least
+    `data.null_threshold` above the best span. A text that two windows or two places have counts once, with its best
+    score. Probabilities are a softmax over the scores of the spans that are kept and of no answer.
 
     Args:
         context: the text that windows were cut from.
         windows: of one example.
         logits: `[2, S]` of each window; what lies behind its end is not read.
         data: `max_answer_tokens` bounds the length.
+        num: how many spans are kept.
     """
-    no_answer = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
-    best, text, length = no_answer, UNANSWERABLE, 1
+    none = FoundSpan(UNANSWERABLE, min(float(scores[:, NO_ANSWER].sum()) for scores in logits), 1)
+    found: dict[str, FoundSpan] = {}
     for window, scores in zip(windows, logits, strict=True):
-        start, end = (side[slice(*window.context)] for side in scores)
-        if not len(start):
-            continue
-        sums = start[:, None] + end[None, :]
-        allowed = torch.ones_like(sums, dtype=torch.bool).triu().tril(data.max_answer_tokens - 1)
-        sums = sums.masked_fill(~allowed, -torch.inf)
-        place = int(sums.argmax())
-        first, last = divmod(place, len(start))
-        if float(sums[first, last]) > best:
-            best, length = float(sums[first, last]), last - first + 1
-            text = context[window.offsets[first][0] : window.offsets[last][1]].strip()
-    return text, length
+        for span in _spans_of(context, window, scores, data.max_answer_tokens, num):
+            if span.text not in found or found[span.text].score < span.score:
+                found[span.text] = span
+    spans = sorted(found.values(), key=lambda span: -span.score)[:num]
+    answered = bool(spans) and spans[0].score > none.score - data.null_threshold
+    ordered = sorted([*spans, none], key=lambda span: -span.score)
+    shares = torch.tensor([span.score for span in ordered], dtype=torch.float64).softmax(0).tolist()
+    ordered = [replace(span, probability=share) for span, share in zip(ordered, shares, strict=True)]
+    first = next(span for span in ordered if (span.text != UNANSWERABLE) == answered or not spans)
+    return [first, *(span for span in ordered if span is not first)]
+
+
+def _spans_of(context: str, window: SpanExample, scores: Tensor, longest: int, num: int) -> list[FoundSpan]:
+    """The likeliest spans of one window."""
+    start, end = (side[slice(*window.context)] for side in scores)
+    width = len(start)
+    if not width:
+        return []
+    sums = start[:, None] + end[None, :]
+    allowed = torch.ones_like(sums, dtype=torch.bool).triu().tril(longest - 1)
+    best = sums.masked_fill(~allowed, -torch.inf).flatten().topk(min(num, int(allowed.sum())))
+    spans = []
+    for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        first, last = divmod(place, width)
+        text = context[window.offsets[first][0] : window.offsets[last][1]].strip()
+        spans.append(FoundSpan(text, score, last - first + 1))
+    return spans
