@@ -32,7 +32,7 @@ from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
-EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
+EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder")
 
 
 @dataclass
