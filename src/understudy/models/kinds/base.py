@@ -28,6 +28,7 @@ class ModelKind(ABC):
         peft_task: what `peft` calls its task.
         gives: what a teacher of this kind says of a target.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
+        reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
     """
@@ -39,6 +40,7 @@ class ModelKind(ABC):
     gives: ClassVar[Gives]
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
+    reads_with_holes: ClassVar[bool] = False
     makes_head: ClassVar[bool] = False
 
     @abstractmethod

@@ -206,6 +206,7 @@ class Choice(ChoosingKind):
     name = "choice"
     title = "model that compares options"
     pipeline_tag = "multiple-choice"
+    reads_with_holes = True
     # What peft calls sequence classification keeps the head, here a layer of one column, trained and saved.
     peft_task = "SEQ_CLS"
     suffix = "ForMultipleChoice"
@@ -282,6 +283,7 @@ class Classify(LabellingKind):
     name = "classify"
     title = "model that classifies texts"
     pipeline_tag = "text-classification"
+    reads_with_holes = True
     peft_task = "SEQ_CLS"
     suffix = "ForSequenceClassification"
     mapping = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
@@ -314,6 +316,7 @@ class Tag(LabellingKind):
     name = "tag"
     title = "model that tags words"
     pipeline_tag = "token-classification"
+    reads_with_holes = True
     peft_task = "TOKEN_CLS"
     suffix = "ForTokenClassification"
     mapping = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING

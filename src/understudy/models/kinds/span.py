@@ -48,6 +48,7 @@ class Span(ModelKind):
     name = "span"
     title = "model that points at a span of its context"
     pipeline_tag = "question-answering"
+    reads_with_holes = True
     peft_task = "QUESTION_ANS"
     gives: ClassVar[Gives] = Gives.LOGPS
 
