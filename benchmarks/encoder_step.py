@@ -1,9 +1,9 @@
 """What a distillation step of an encoder costs: beside its parts, and with the teacher's logits from disk.
 
-A step of training by the project's own trainer's parts – collated rows, teacher's signal, student, objective, backward –
-is set against (a) the teacher's forward plus the student's forward and backward with cross-entropy, and (b) the latter
-alone, for a teacher that is read from a cache. Targets: 1.15 × (a) live, 1.05 × (b) cached. Steps of all four take turns,
-so that a slow spell of the machine hits all alike; figures are medians.
+A step by the trainer's own parts – collated rows, teacher's signal, student, objective, backward – is set against (a)
+the teacher's forward plus the student's forward and backward with cross-entropy, and (b) the latter alone, for a
+teacher that is read from a cache. Targets: 1.15 × (a) live, 1.05 × (b) cached. Steps of all four take turns, so that a slow
+spell of the machine hits all alike; figures are medians.
 
 python benchmarks/encoder_step.py [--steps 20] [--threads 1] [--out encoder_step.json]
 """
@@ -40,7 +40,25 @@ ROWS, OPTIONS, WORDS = 16, 4, 24
 
 def examples() -> list[Example]:
     """Questions of so many words with four options."""
-    words = "the access and mobility function selects a session anchor for each user plane path in the core".split()
+    words = [
+        "the",
+        "access",
+        "and",
+        "mobility",
+        "function",
+        "selects",
+        "a",
+        "session",
+        "anchor",
+        "for",
+        "each",
+        "user",
+        "plane",
+        "path",
+        "in",
+        "the",
+        "core",
+    ]
     question = " ".join(words[n % len(words)] for n in range(WORDS))
     options = [f"option {place} {' '.join(words[place : place + 6])}" for place in range(OPTIONS)]
     return [

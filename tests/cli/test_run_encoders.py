@@ -90,7 +90,9 @@ def test_options_with_inner_states_in_an_arm_of_its_own(house: House, command) -
     assert table["inner"]["choice_accuracy"]["value"] == pytest.approx(table["inner"]["accuracy"]["value"])
     logged = read_jsonl(run.stage("train-inner") / "training" / "metrics.jsonl")
     assert any("features_hidden" in row and "features_relation" in row for row in logged)
-    assert not any("features_hidden" in row for row in read_jsonl(run.stage("train-distilled") / "training/metrics.jsonl"))
+    assert not any(
+        "features_hidden" in row for row in read_jsonl(run.stage("train-distilled") / "training/metrics.jsonl")
+    )
     student = AutoModelForMultipleChoice.from_pretrained(run.folder / "student")
     assert student.config.num_hidden_layers == 1
 

@@ -25,7 +25,9 @@ from understudy.training.trainer import DistillationTrainer
 EVERYTHING = {"hidden": 0.5, "embedding": 0.25, "relation": 2.0, "relation_heads": 2}
 
 
-def trainer(folder: Path, kind: str, features: dict[str, Any], *, exact: bool = False, **fields: Any) -> DistillationTrainer:
+def trainer(
+    folder: Path, kind: str, features: dict[str, Any], *, exact: bool = False, **fields: Any
+) -> DistillationTrainer:
     """A trainer of a pair of a kind whose objective reads inner states."""
     if kind == "causal":
         made = tiny.pair("kd", lora=False)
@@ -55,8 +57,13 @@ def trainer(folder: Path, kind: str, features: dict[str, Any], *, exact: bool = 
 @pytest.mark.parametrize("kind", ["choice", "classify", "tag", "causal"])
 @pytest.mark.parametrize("loss", ["mse", "cosine", "cka"])
 def test_the_loss_is_the_formula(tmp_path: Path, kind: str, loss: str) -> None:
-    own = trainer(tmp_path, kind, {**EVERYTHING, "hidden_loss": loss, "relations": ["query", "value"]} | (
-        {"relations": ["query"]} if kind == "causal" else {}), steps=1)
+    own = trainer(
+        tmp_path,
+        kind,
+        {**EVERYTHING, "hidden_loss": loss, "relations": ["query", "value"]}
+        | ({"relations": ["query"]} if kind == "causal" else {}),
+        steps=1,
+    )
     module, rows = own.module, list(own.train_dataset.rows)  # pyright: ignore
     objective, student = module.objective, module.student.eval()
     assert isinstance(objective, FeatureObjective)

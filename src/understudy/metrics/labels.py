@@ -93,8 +93,8 @@ def entity_f1(inputs: MetricInputs) -> Score:
     """F1 of entities over all items: 2 · |given ∩ right| / (|given| + |right|), type and both ends being right.
 
     Labels are those of Ramshaw and Marcus (1995), `B-TYPE`, `I-TYPE` and `O`; an `I-TYPE` that continues nothing of its
-    type begins an entity, as in the evaluation of CoNLL-2003. An item's value is its own F1, 1 where there is nothing to
-    be named and nothing was.
+    type begins an entity, as in the evaluation of CoNLL-2003. An item's value is its own F1, 1 where there is nothing
+    to be named and nothing was.
     """
     rows, values = [], []
     for prediction, references in zip(inputs.predictions, inputs.references, strict=True):

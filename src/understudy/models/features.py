@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from understudy.errors import ModelError
-from understudy.models.stacks import Stack, stacks_of
 from understudy.models.head import base_model
 from understudy.models.inner_states import Features, WantedFeatures
+from understudy.models.stacks import Stack, stacks_of
 
 _NAMES = {
     "query": ("query", "q_proj", "q_lin", "query_proj"),

@@ -349,7 +349,9 @@ class Recipe(Section):
             what = "teachers" if self.teachers else "teacher.cache" if not self.served_teacher else "teacher.base_url"
             raise ValueError(f"features needs inner states of one teacher that runs here: leave out {what}")
         if self.distil.gradient_checkpointing:
-            raise ValueError("features takes inner states on their way, which distil.gradient_checkpointing throws away")
+            raise ValueError(
+                "features takes inner states on their way, which distil.gradient_checkpointing throws away"
+            )
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,9 @@ def with_holes(template: EncoderTemplate, documents: Iterable[str], length: int,
     pieces = [ids[start : start + room] for start in range(0, len(ids), room)]
     segments = bool(template.read("a").segments)
     return [
-        EncodedRow(f"text-{number}", _row([first, *_closed(piece, last)], tokenizer, segments, seed, number), None, True)
+        EncodedRow(
+            f"text-{number}", _row([first, *_closed(piece, last)], tokenizer, segments, seed, number), None, True
+        )
         for number, piece in enumerate(pieces)
         if any(token != last for token in piece)
     ]

@@ -196,7 +196,7 @@ class SpanTokenizer(ExampleTokenizer):
         stride = room // 3 if self.data.stride is None else self.data.stride
         if stride >= room:
             raise DataError(
-                f"{id}: data.stride is {stride}, and beside the question there is room for {room} tokens of the context",
+                f"{id}: data.stride is {stride}, and beside the question there is room for {room} tokens of context",
                 hint="lower data.stride, or raise data.max_length",
             )
         return stride

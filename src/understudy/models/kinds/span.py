@@ -35,7 +35,6 @@ from understudy.tokens.spans import NO_ANSWER, SpanExample, SpanTemplate, SpanTo
 from understudy.tokens.template import Template
 from understudy.types import Example, Gives, Tokens
 
-
 NUM_SPANS = 20
 """Spans that are compared at the end, of all windows."""
 NUM_KEPT = 5

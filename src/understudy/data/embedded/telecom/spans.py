@@ -115,7 +115,11 @@ def _row(name: str, fact: Fact, phrasing: int, stated: Sequence[Fact], absent: b
         answers=(UNANSWERABLE,) if absent else (fact.answer,),
         context=" ".join(pieces),
         meta={
-            **{"kind": "span", "fact": [fact.id], "relation": fact.relation, "spec": fact.spec, "phrasing": phrasing},
+            "kind": "span",
+            "fact": [fact.id],
+            "relation": fact.relation,
+            "spec": fact.spec,
+            "phrasing": phrasing,
             **place,
         },
     )
