@@ -2,8 +2,8 @@
 
 A step by the trainer's own parts – collated rows, teacher's signal, student, objective, backward – is set against (a)
 the teacher's forward plus the student's forward and backward with cross-entropy, and (b) the latter alone, for a
-teacher that is read from a cache. Targets: 1.15 × (a) live, 1.05 × (b) cached. Steps of all four take turns, so that a slow
-spell of the machine hits all alike; figures are medians.
+teacher that is read from a cache. Targets: 1.15 × (a) live, 1.05 × (b) cached. Steps of all four take
+turns, so that a slow spell of the machine hits all alike; figures are medians.
 
 python benchmarks/encoder_step.py [--steps 20] [--threads 1] [--out encoder_step.json]
 """
