@@ -97,6 +97,7 @@ def test_options_with_inner_states_in_an_arm_of_its_own(house: House, command) -
     assert student.config.num_hidden_layers == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_writes_teaches_by_its_scores_of_the_labels(house: House, command) -> None:
     path = house.folder / "rows.jsonl"
     write_jsonl(path, ({"text": row.question, "label": row.answers[0]} for row in tiny_encoders.texts(40)))
@@ -108,6 +109,7 @@ def test_a_model_that_writes_teaches_by_its_scores_of_the_labels(house: House, c
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_words_with_labels(house: House, command) -> None:
     path = house.folder / "rows.jsonl"
     rows = tiny_encoders.sentences(40)

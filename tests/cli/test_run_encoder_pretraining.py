@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from support import tiny_encoders
 from support.house import House, training
-from understudy.files import write_jsonl
+from understudy.files import read_jsonl, write_jsonl
+from understudy.models.kinds import KINDS
 from understudy.tokens.holes import with_holes
 
 TEXTS = [f"The {name} function ends interface N{n} of the user plane." for n in range(40) for name in ("AMF", "SMF")]
@@ -72,14 +74,9 @@ def test_the_head_that_comes_then_stands_on_the_pretrained_encoder(tmp_path: Pat
     done = command("run", str(house.write_recipe()))
     assert done.code == 0, done.err
     run = max((tmp_path / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    curves = [
-        row["loss"]
-        for row in map(__import__("json").loads, (run / "stages/teacher_pretrain/training/metrics.jsonl").open())
-        if "loss" in row
-    ]
+    logged = read_jsonl(run / "stages/teacher_pretrain/training/metrics.jsonl")
+    curves = [row["loss"] for row in logged if "loss" in row]
     assert curves[-1] < curves[0] - 0.5
-    from safetensors.torch import load_file
-
     before = load_file(run / "stages/teacher_pretrain/model/model.safetensors")
     after = load_file(run / "stages/teacher_sft/model/model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
@@ -92,7 +89,5 @@ def test_the_head_that_comes_then_stands_on_the_pretrained_encoder(tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["choice", "tag", "classify"])
 def test_kinds_say_so(kind: str) -> None:
-    from understudy.models.kinds import KINDS
-
     assert KINDS[kind].reads_with_holes
     assert not KINDS["scorer"].reads_with_holes
