@@ -194,13 +194,25 @@ def comparable(student: Template, teacher: Template) -> bool:
     return student.candidates == teacher.candidates or (student.candidates, teacher.candidates) == ("labels", "options")
 
 
-def check_features(student: Template, teacher: Template) -> None:
-    """Refuse to compare inner states of models that read other tokens.
+def check_features(recipe: Recipe, student: Template, teacher: Template) -> None:
+    """Refuse to compare inner states that nobody has, or of models that read other tokens.
 
     Raises:
+        ConfigError: the teacher is not one that runs beside the student, or activations are thrown away.
         VocabularyMismatch: their vocabularies differ.
         ModelError: one of them reads options in another way.
     """
+    cached = recipe.teacher is not None and recipe.teacher.cache is not None
+    if recipe.served_teacher or recipe.teachers is not None or cached:
+        what = "teacher.base_url" if recipe.served_teacher else "teachers" if recipe.teachers else "teacher.cache"
+        raise ConfigError(
+            "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
+        )
+    if recipe.distil.gradient_checkpointing:
+        raise ConfigError(
+            "features takes inner states on their way, which distil.gradient_checkpointing throws away",
+            hint="leave out one of the two",
+        )
     difference = compare_vocabularies(student.tokenizer, teacher.tokenizer).difference
     if difference:
         raise VocabularyMismatch(
@@ -304,7 +316,7 @@ def check_pair(
     check_candidates(recipe.distil, student, teacher)
     check_signal(recipe.distil, gives)
     if recipe.features is not None and reads_logits(recipe):
-        check_features(student, teacher)
+        check_features(recipe, student, teacher)
     if student.candidates not in ("vocabulary", "positions"):
         return  # Options and labels are the same whatever tokens spell them.
     if recipe.distil.alignment is not None:

@@ -113,7 +113,7 @@ def test_how_a_step_is_cut_changes_nothing(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
-    own = trainer(tmp_path, "classify", {"hidden": 1.0, "relation": 1.0}, steps=40, learning_rate=5e-3)
+    own = trainer(tmp_path, "classify", {"relation": 1.0}, steps=40, learning_rate=5e-3)
     batch = own.data_collator(list(own.train_dataset.rows))  # pyright: ignore
     signal = own.teacher.signal(batch)  # pyright: ignore
     with torch.no_grad():
@@ -144,15 +144,17 @@ def test_heads_must_divide_both_widths() -> None:
 
 def test_models_that_read_other_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match="give hidden, embedding or relation a weight"):
-        FeaturesConfig()
-    recipe = {"features": {"hidden": 1.0}}
-    with pytest.raises(ConfigError, match="features needs inner states of one teacher"):
-        parse_recipe({**recipe, "teacher": {"model": "m", "cache": {}}})
-    with pytest.raises(ConfigError, match="gradient_checkpointing"):
-        parse_recipe({**recipe, "distil": {"gradient_checkpointing": True}})
+        FeaturesConfig(hidden=0)
     encoder, other = tiny_encoders.reader("choice").template, tiny_encoders.reader("tag").template
+    recipe = {"features": {"hidden": 1.0}}
+    cached = parse_recipe({**recipe, "teacher": {"model": "m", "cache": {}}})
+    with pytest.raises(ConfigError, match="features needs inner states of one teacher"):
+        build.check_features(cached, encoder, encoder)
+    forgetful = parse_recipe({**recipe, "distil": {"gradient_checkpointing": True}})
+    with pytest.raises(ConfigError, match="gradient_checkpointing"):
+        build.check_features(forgetful, encoder, encoder)
     with pytest.raises(ModelError, match="read a row in two ways"):
-        build.check_features(encoder, other)
+        build.check_features(parse_recipe(recipe), encoder, other)
 
 
 def test_hooks_are_gone_afterwards() -> None:

@@ -15,7 +15,7 @@ Relation = Literal["query", "key", "value"]
 class FeaturesConfig(Section):
     """Losses between the inner states of two models that read the same tokens (`understudy docs encoders`)."""
 
-    hidden: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
+    hidden: float = Field(default=1.0, ge=0, le=bounds.FACTOR)
     """Weight of the loss between hidden states behind the blocks of `layers`."""
     hidden_loss: Literal["mse", "cosine", "cka"] = "mse"
     """`mse`: squared distance, a mean over channels; `cosine`: 1 − cosine; `cka`: 1 − linear CKA of a text's positions.

@@ -341,20 +341,6 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _inner_states(self) -> Recipe:
-        """Inner states are those of one teacher that runs here beside the student."""
-        if self.features is None or not self.signal_arms:
-            return self
-        if self.served_teacher or self.teachers is not None or (self.teacher and self.teacher.cache):
-            what = "teachers" if self.teachers else "teacher.cache" if not self.served_teacher else "teacher.base_url"
-            raise ValueError(f"features needs inner states of one teacher that runs here: leave out {what}")
-        if self.distil.gradient_checkpointing:
-            raise ValueError(
-                "features takes inner states on their way, which distil.gradient_checkpointing throws away"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         stages: dict[str, TrainConfig | None] = {"distil": self.distil}
         models = {"teacher": self.teacher, "student": self.student}
