@@ -127,7 +127,6 @@ def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path) -> None:
 
 def test_layers_are_laid_out_evenly_or_as_they_are_named() -> None:
     assert layer_map(FeaturesConfig(hidden=1), 3, 12) == {1: 4, 2: 8, 3: 12}
-    assert layer_map(FeaturesConfig(hidden=1, layers="last"), 3, 12) == {3: 12}
     assert layer_map(FeaturesConfig(hidden=1, layers={1: 5}), 3, 12) == {1: 5}
     with pytest.raises(ConfigError, match="the teacher has 12"):
         layer_map(FeaturesConfig(hidden=1, layers={1: 13}), 3, 12)

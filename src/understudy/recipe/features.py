@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from understudy import bounds
 from understudy.recipe.endpoint import Section
 
 Relation = Literal["query", "key", "value"]
+Block = Annotated[int, Field(ge=1, le=bounds.ARCHITECTURE)]
+"""A block of a model, counted from 1."""
 
 
 class FeaturesConfig(Section):
@@ -20,9 +22,9 @@ class FeaturesConfig(Section):
     hidden_loss: Literal["mse", "cosine", "cka"] = "mse"
     """`mse`: squared distance, a mean over channels; `cosine`: 1 − cosine; `cka`: 1 − linear CKA of a text's positions.
     The first two learn a projection where widths differ."""
-    layers: dict[int, int] | Literal["even", "last"] = "even"
-    """Which block of the student learns from which of the teacher's, counted from 1: `{1: 2, 2: 4}`; `even`: each from
-    one, evenly spaced; `last`: the last from the last."""
+    layers: dict[Block, Block] = Field(default_factory=dict)
+    """Which block of the student learns from which of the teacher's, counted from 1: `{1: 2, 2: 4}`; default: each
+    from one, evenly spaced, the last from the last."""
     embedding: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
     """Weight of the same loss, as `mse` or `cosine`, between what the first blocks read: the embeddings."""
     relation: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
@@ -33,14 +35,6 @@ class FeaturesConfig(Section):
     """Into how many heads each is cut, on both sides; default: the teacher's heads where the widths allow it."""
     relation_layer: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
     """The teacher's block whose relations the student's last block learns, counted from 1; default: the last."""
-
-    @field_validator("layers")
-    @classmethod
-    def _counted_from_one(cls, layers: dict[int, int] | str) -> dict[int, int] | str:
-        """Blocks that can be there."""
-        if isinstance(layers, dict) and (not layers or min(*layers, *layers.values()) < 1):
-            raise ValueError("layers: blocks are counted from 1: {student: teacher}")
-        return layers
 
     @model_validator(mode="after")
     def _something(self) -> Self:

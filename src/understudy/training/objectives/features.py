@@ -166,12 +166,9 @@ def layer_map(config: FeaturesConfig, student: int, teacher: int) -> dict[int, i
     """
     if config.relation_layer and config.relation_layer > teacher:
         raise ConfigError(f"features.relation_layer is {config.relation_layer}, and the teacher has {teacher} blocks")
-    if config.layers == "last":
-        return {student: teacher}
-    if config.layers == "even":
+    if not config.layers:
         # The last learns from the last; the others stand where equal parts of the teacher end (Jiao et al., 2020).
         return {n: round(n * teacher / student) for n in range(1, student + 1)}
-    assert isinstance(config.layers, dict)
     for side, blocks, there in (("student", config.layers, student), ("teacher", config.layers.values(), teacher)):
         if max(blocks) > there:
             raise ConfigError(f"features.layers names block {max(blocks)}, and the {side} has {there}")
