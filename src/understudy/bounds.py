@@ -39,3 +39,5 @@ PROCESSES = 10**5
 WORKERS = 1024
 ARCHITECTURE = 10**9
 """Numbers among the fields of an architecture."""
+LABELS = 10**5
+"""Labels of a data set."""

@@ -13,12 +13,13 @@ from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
 from understudy.recipe.on_policy import OnPolicyConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
-from understudy.tokens.compatibility import TokenizerPair, assess_method
+from understudy.tokens.compatibility import TokenizerPair, assess_method, compare_vocabularies
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import embedding_fault, without_embedding
 from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
+from understudy.training.objectives.features import FeatureObjective
 from understudy.types import Gives
 
 
@@ -146,6 +147,18 @@ def _of_rollouts(config: OnPolicyConfig) -> list[str]:
     return [name] if name else []
 
 
+def distilled_objective(
+    recipe: Recipe, student: Any, teacher: Any, cross_tokenizer: CrossTokenizer | None = None
+) -> Objective:
+    """The objective of an arm that reads the teacher's signal: that of its method, with `features` where there are any.
+
+    Raises:
+        ConfigError: see `check_divergence` and `FeatureObjective`.
+    """
+    inner = objective(recipe.distil, student, teacher, cross_tokenizer)
+    return inner if recipe.features is None else FeatureObjective(inner, recipe.features, student, teacher)
+
+
 def explained_objective(
     recipe: Recipe, student: Any, teacher: Any = None, cross_tokenizer: CrossTokenizer | None = None
 ) -> Objective:
@@ -208,17 +221,62 @@ def check_candidates(config: MethodConfig, student: Template, teacher: Template)
         ModelError: one writes where the other points.
         ConfigError: both point, and the method aligns tokens of two vocabularies.
     """
-    if student.candidates != teacher.candidates:
-        action = {"vocabulary": "writes its answers", "positions": "points at them in the context"}
+    if not comparable(student, teacher):
+        action = {
+            "vocabulary": "writes its answers",
+            "positions": "points at them in the context",
+            "options": "compares options",
+            "labels": "gives a text a label",
+            "tags": "gives each word a label",
+        }
         raise ModelError(
             f"the teacher {action[teacher.candidates]}, and the student {action[student.candidates]}",
             hint="take two of one kind, or let the student learn the teacher's texts (evaluate.arms: [sft, seqkd])",
         )
-    if student.candidates == "positions" and not config.one_vocabulary:
+    if student.candidates != "vocabulary" and not config.one_vocabulary:
         methods = [name for name, method in METHODS.items() if method.one_vocabulary and method.reads in Gives.LOGPS]
         raise ConfigError(
-            f"distil.method {config.method} compares tokens of two vocabularies, and these models point at positions",
-            hint=f"use {' or '.join(methods)}, with one tokenizer for both",
+            f"distil.method {config.method} compares tokens of two vocabularies, and these models "
+            + ("point at positions" if student.candidates == "positions" else f"choose among {student.candidates}"),
+            hint=f"use {' or '.join(methods)}"
+            + (", with one tokenizer for both" if student.candidates == "positions" else ""),
+        )
+
+
+def comparable(student: Template, teacher: Template) -> bool:
+    """Whether what a teacher says of a row's candidates is about the student's: options may be the labels."""
+    return student.candidates == teacher.candidates or (student.candidates, teacher.candidates) == ("labels", "options")
+
+
+def check_features(recipe: Recipe, student: Template, teacher: Template) -> None:
+    """Refuse to compare inner states that nobody has, or of models that read other tokens.
+
+    Raises:
+        ConfigError: the teacher is not one that runs beside the student, or activations are thrown away.
+        VocabularyMismatch: their vocabularies differ.
+        ModelError: one of them reads options in another way.
+    """
+    cached = recipe.teacher is not None and recipe.teacher.cache is not None
+    if recipe.served_teacher or recipe.teachers is not None or cached:
+        what = "teacher.base_url" if recipe.served_teacher else "teachers" if recipe.teachers else "teacher.cache"
+        raise ConfigError(
+            "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
+        )
+    if recipe.distil.gradient_checkpointing:
+        raise ConfigError(
+            "features takes inner states on their way, which distil.gradient_checkpointing throws away",
+            hint="leave out one of the two",
+        )
+    difference = compare_vocabularies(student.tokenizer, teacher.tokenizer).difference
+    if difference:
+        raise VocabularyMismatch(
+            f"features compare what two models make of the same tokens, and the vocabularies differ: {difference}",
+            hint="take a student of the teacher's family (student.from_teacher), or leave out `features`",
+        )
+    if type(student) is not type(teacher):
+        raise ModelError(
+            "features compare what two models make of the same tokens, and these read a row in two ways",
+            hint="take two models of one kind, or leave out `features`",
         )
 
 
@@ -228,9 +286,11 @@ def check_writes(command: str, *templates: Template) -> None:
     Raises:
         ConfigError: one of them points at its answers.
     """
-    if any(template.candidates == "positions" for template in templates):
+    chosen_from = next((t.candidates for t in templates if t.candidates != "vocabulary"), None)
+    if chosen_from is not None:
+        what = "points at its answers in the context" if chosen_from == "positions" else f"chooses among {chosen_from}"
         raise ConfigError(
-            f"{command} looks at how models write, and one of these points at its answers in the context",
+            f"{command} looks at how models write, and one of these {what}",
             hint="`understudy run` itself checks such a pair and every row before it loads a weight",
         )
 
@@ -258,9 +318,10 @@ def check_student(recipe: Recipe, student: Template) -> None:
     Raises:
         ConfigError: the recipe has `tasks`, and the student points.
     """
-    if recipe.tasks is not None and student.candidates == "positions":
+    if recipe.tasks is not None and student.candidates != "vocabulary":
+        does = "points at" if student.candidates == "positions" else "chooses"
         raise ConfigError(
-            "tasks teach a student to write rationales, and this one points at its answers",
+            f"tasks teach a student to write rationales, and this one {does} its answers",
             hint="leave out `tasks`, or take a student that writes",
         )
 
@@ -304,11 +365,15 @@ def check_pair(
     """
     method = recipe.distil.method
     check_divergence(recipe.distil)
-    if student.candidates != teacher.candidates and not reads_logits(recipe):
+    if not comparable(student, teacher) and not reads_logits(recipe):
         return  # One writes where the other points, and only texts go from one to the other.
     check_candidates(recipe.distil, student, teacher)
     check_signal(recipe.distil, gives)
     check_learns_as_it_goes(recipe.distil, student, gives)
+    if recipe.features is not None and reads_logits(recipe):
+        check_features(recipe, student, teacher)
+    if student.candidates not in ("vocabulary", "positions"):
+        return  # Options and labels are the same whatever tokens spell them.
     if recipe.distil.alignment is not None:
         for template in (student, teacher):
             description(template.tokenizer)

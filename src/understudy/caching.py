@@ -9,10 +9,11 @@ import torch
 from understudy.errors import ConfigError
 from understudy.losses.divergences import Divergence, forward_kl, traits
 from understudy.models.head import head_of
+from understudy.models.kinds import kind_of
 from understudy.recipe import DivergenceConfig, MethodConfig, Recipe
 from understudy.recipe.own_arms import for_arm
 from understudy.recipe.teachers import FIRST
-from understudy.teachers.cache.formats import SampledFormat, StatesFormat, TargetFormat, TopKFormat
+from understudy.teachers.cache.formats import CandidatesFormat, SampledFormat, StatesFormat, TargetFormat, TopKFormat
 from understudy.tokens.template import Template
 from understudy.training.objectives.base import divergence_of
 from understudy.types import Gives
@@ -23,15 +24,18 @@ def loss_temperatures(recipe: Recipe) -> tuple[float, ...]:
     return tuple(sorted({for_arm(recipe, name).distil.temperature for name in recipe.signal_arms}))
 
 
-def cache_targets(recipe: Recipe, teacher: Any) -> TargetFormat:
+def cache_targets(recipe: Recipe, teacher: Any, most_candidates: int = 0) -> TargetFormat:
     """The format of the targets that a recipe keeps of its teacher.
 
     Args:
         recipe: with `teacher.cache`.
         teacher: the teacher's model, which says how wide its head and its states are.
+        most_candidates: among how many it chooses at most, where it does not write.
     """
     cache = recipe.local_teacher.cache
     assert cache is not None, "the recipe keeps nothing of what its teacher says"
+    if kind_of(teacher.config).gives is Gives.LOGPS:
+        return CandidatesFormat(2 ** max(4, (max(1, most_candidates) - 1).bit_length()), (1.0,))
     columns, width = head_of(teacher).weight.shape
     temperatures = cache.temperatures or loss_temperatures(recipe)
     if cache.targets == "states":
@@ -46,6 +50,8 @@ def cache_targets(recipe: Recipe, teacher: Any) -> TargetFormat:
 def cached_gives(recipe: Recipe, gives: Gives) -> Gives:
     """What a teacher gives that is read from the recipe's cache, where it has one."""
     cache = recipe.teacher.cache if recipe.teacher else None
+    if gives is Gives.LOGPS:
+        return gives  # Of candidates all is kept.
     return gives & (StatesFormat.gives if cache is None or cache.targets == "states" else TopKFormat.gives)
 
 
@@ -131,6 +137,8 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
             "teacher.cache keeps distributions over a vocabulary, and this teacher points at positions",
             hint="leave out teacher.cache",
         )
+    if teacher.candidates != "vocabulary":
+        return  # Options and labels are kept whole, whatever `targets` says.
     if cache.temperatures and method.temperature not in cache.temperatures:
         raise ConfigError(
             f"teacher.cache.temperatures lacks {method.temperature:g}, the temperature of the loss",

@@ -26,6 +26,8 @@ from typing import Literal
 NormalForm = Literal["numbers", "squad"]
 """`numbers`: numbers keep sign and point; `squad`: SQuAD's own, for comparison with published figures."""
 
+NO_ANSWER = "unanswerable"
+"""The answer where the context does not say (`data.benchmark_formats.UNANSWERABLE`)."""
 _DASHES = "-−–‐‑﹣－"
 _MARK = rf"[{re.escape(string.punctuation)}{_DASHES[1:]}]"
 _MARKS = re.compile(rf"{_MARK}+")
@@ -52,7 +54,12 @@ def normal_words(text: str) -> list[str]:
 
 
 def squad_words(text: str) -> list[str]:
-    """SQuAD's words: lower case, without ASCII punctuation and the articles a, an, the."""
+    """SQuAD's words: lower case, without ASCII punctuation and the articles a, an, the.
+
+    No answer, which is written `unanswerable` here, has none: in SQuAD 2.0 it is the empty text.
+    """
+    if text == NO_ANSWER:
+        return []
     return _without_articles(text.lower().translate(_WITHOUT_PUNCTUATION))
 
 

@@ -178,13 +178,19 @@ class Tokens(TypedDict):
         target_mask: `[B, S]` bool; true at position t where token t+1 is a target token.
         target_ids: `[N]` the target tokens, in the order of `target_mask`.
         candidates: `[B, S]` bool, where targets are positions of the row: those that can be one. `target_mask` is then
-            `[B, 2]` and says that each row has a start and an end. Absent where targets are tokens of a vocabulary.
+            `[B, 2]` and says that each row has a start and an end. Of rows with options `[B, K]`, those that are there;
+            `inputs` then hold all options of all rows one behind the other, and `target_mask` is `[B, 1]`. Absent where
+            targets are tokens of a vocabulary.
+        option_mask: `[M, S]` bool, where a causal model scores options: where the next token is one of the option's.
+        option_ids: these tokens, in the order of `option_mask`.
     """
 
     inputs: dict[str, Tensor]
     target_mask: Tensor
     target_ids: Tensor
     candidates: NotRequired[Tensor]
+    option_mask: NotRequired[Tensor]
+    option_ids: NotRequired[Tensor]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]

@@ -30,7 +30,7 @@ from understudy.errors import ConfigError, ModelError
 from understudy.models.cut import Kept, choose, cut_model, start_of
 from understudy.models.cut.choice import evenly_spaced
 from understudy.models.cut.importance import bypassed, influence, mean_loss
-from understudy.models.cut.stacks import stacks_of
+from understudy.models.stacks import stacks_of
 from understudy.recipe import CutConfig, DataConfig
 from understudy.tokens.collate import encode_rows
 from understudy.tokens.example_tokenizer import ExampleTokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ from transformers import AutoModelForQuestionAnswering, BertConfig, BertForMaske
 
 from support import tiny, tiny_span
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import ConfigError, ModelError
+from understudy.errors import ConfigError, DataError, ModelError
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import forward, probe
 from understudy.models.generate import answer_examples, choice_scores, generate
 from understudy.models.kinds import kind_of
-from understudy.models.kinds.span import best_span
+from understudy.models.kinds.span import best_span, likeliest_spans
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.recipe import LoraConfig, ModelConfig
 from understudy.tokens.collate import short_inputs
@@ -77,6 +78,32 @@ def test_the_best_span_is_that_of_all_pairs() -> None:
         text, length = best_span(context, windows, logits, reader.data)
         assert text == max(tried, key=tried.__getitem__)
         assert 1 <= length <= reader.data.max_answer_tokens
+        # The likeliest few, each text once, with a softmax over their scores and that of no answer.
+        none = tried.pop(UNANSWERABLE)
+        ranked = sorted(tried.items(), key=lambda pair: -pair[1])[:5]
+        spans = likeliest_spans(context, windows, logits, reader.data, num=5)
+        assert {span.text for span in spans} == {UNANSWERABLE, *dict(ranked)}
+        shares = torch.tensor([none, *dict(ranked).values()]).softmax(0).tolist()
+        expected = dict(zip([UNANSWERABLE, *dict(ranked)], shares, strict=True))
+        assert {span.text: span.probability for span in spans} == pytest.approx(expected, abs=1e-5)
+        # No answer wins where it lies the threshold above the best span.
+        gap = none - ranked[0][1]
+        for threshold, answered in ((gap + 0.01, True), (gap - 0.01, False)):
+            data = reader.data.model_copy(update={"null_threshold": threshold})
+            text, _ = best_span(context, windows, logits, data)
+            assert text == (ranked[0][0] if answered else UNANSWERABLE)
+
+
+def test_windows_share_as_many_tokens_as_asked_for() -> None:
+    context = " ".join(f"The UPF ends N{n}." for n in range(20))
+    for stride in (4, 20):
+        reader = tiny_span.reader(data=tiny_span.DATA.model_copy(update={"stride": stride}))
+        windows = reader.windows(Example("a", "Who?", (), context))
+        shared = [len(set(one.offsets) & set(other.offsets)) for one, other in itertools.pairwise(windows)]
+        assert shared[:-1] == [stride] * (len(windows) - 2)
+    reader = tiny_span.reader(data=tiny_span.DATA.model_copy(update={"stride": 47}))
+    with pytest.raises(DataError, match=r"data\.stride is 47"):
+        reader.windows(Example("a", "Who?", (), context))
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:

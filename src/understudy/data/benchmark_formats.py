@@ -25,10 +25,11 @@ from understudy.data.rows import (
     row_id,
     unpack,
 )
+from understudy.normal_form import NO_ANSWER
 from understudy.strict_json import unreadable_in
 from understudy.types import Example
 
-UNANSWERABLE = "unanswerable"
+UNANSWERABLE = NO_ANSWER
 """The answer to learn where the context does not answer the question (SQuAD 2.0, TeleQuAD)."""
 
 

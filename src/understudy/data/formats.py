@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, messages, prompt, qa, sharegpt
+from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, sharegpt
 from understudy.data.rows import Row
 from understudy.data.sessions import FIELDS as SESSION_FIELDS
 from understudy.data.sessions import Item, gather_log, session, with_catalogue
@@ -138,6 +138,13 @@ FORMATS: dict[str, Format] = {
         ("bundle",),
         _looks_session_log,
         gather=gather_log,
+    ),
+    "labelled": Format(
+        labelled,
+        ("id", "text", "label", "words", "tags", "context"),
+        ("text|words",),
+        ("label|tags",),
+        lambda value: _has("text", "label")(value) or _has("words", "tags")(value),
     ),
     "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
 }

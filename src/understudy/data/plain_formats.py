@@ -197,3 +197,28 @@ def _is_turns(value: Any) -> bool:
             return False
         return isinstance(value, list) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
     return isinstance(value, list)
+
+
+def labelled(row: Row, labelled: bool) -> Example:
+    """`text` with `label`: rows to be classified; or `words` with `tags`, one a word, each with blanks between."""
+    fields = lowered(row)
+    text, label = ("words", "tags") if not missing(fields.get("words")) else ("text", "label")
+    answers = (_joined(fields, label),) if labelled else ()
+    return Example(
+        id=row_id(fields, row),
+        question=_joined(fields, text),
+        answers=answers,
+        context=optional(fields, "context"),
+        meta=leftovers(as_mapping(row), {"id", text, label, "context"}),
+    )
+
+
+def _joined(fields: Mapping[str, Any], field: str) -> str:
+    """A text, or a list of texts with blanks between."""
+    value = unpack(fields.get(field), field)
+    if isinstance(value, list):
+        parts = [as_text(part, f"{field}[{place}]") for place, part in enumerate(value)]
+        if not all(part and not part.split()[1:] for part in parts):
+            raise BadRow(field, "expected a list of words without blanks")
+        return " ".join(parts)
+    return required(fields, field)

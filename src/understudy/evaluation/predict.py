@@ -51,7 +51,9 @@ def predict(
     if writes:
         answers = answers_alone(answers, tokenizer)
     choices = _choices(model, tokenizer, [e for e in examples if e.choices and writes], batch_size)
-    return [row_of(example, answer, choices.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
+    own = {e.id: list(a.choice_scores) for e, a in zip(examples, answers, strict=True) if a.choice_scores is not None}
+    scores = choices | own
+    return [row_of(example, answer, scores.get(example.id)) for example, answer in zip(examples, answers, strict=True)]
 
 
 def answers_alone(answers: Sequence[Generated], tokenizer: ExampleTokenizer) -> list[Generated]:
@@ -88,6 +90,7 @@ def row_of(example: Example, answer: Generated, scores: list[float] | None) -> P
         tokens=answer.tokens,
         finished=answer.finished,
         seconds=round(answer.seconds, 6),
+        candidates=answer.candidates,
     )
 
 

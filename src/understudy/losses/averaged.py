@@ -12,6 +12,7 @@ from torch import Tensor
 
 from understudy.losses.heads import HeadStates
 from understudy.losses.sides import LogitSide, Report, floor
+from understudy.losses.sources import CandidateLogits
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +137,31 @@ class _AveragedSide(LogitSide):
             weight = share * (logp.exp() * logp).sum(-1, keepdim=True).exp()
         mixture.addcmul_(weight, logp.exp_() if self.of_probabilities else logp)
         whole.add_(weight)
+
+
+def candidate_mean(
+    teachers: Sequence[CandidateLogits],
+    shares: Sequence[float] | Tensor,
+    mean: Literal["probabilities", "log_probabilities"] = "probabilities",
+    *,
+    by_confidence: bool = False,
+) -> CandidateLogits:
+    """The mean of several teachers over the same few candidates, as logits at temperature 1; see `Averaged`.
+
+    Args:
+        teachers: logits of each over the same candidates, `[N, C]`.
+        shares: T numbers, or `[N, T]` of each target; not negative, and not all 0.
+        mean: which of the two.
+        by_confidence: whether exp(−H) weighs them too.
+    """
+    logp = torch.stack([teacher.masked().detach().float().log_softmax(-1) for teacher in teachers], 1)
+    logp = logp.clamp_min(floor(logp.dtype))
+    weights = torch.as_tensor(shares, dtype=logp.dtype, device=logp.device).expand(logp.shape[:2])
+    if by_confidence:
+        weights = weights * (logp.exp() * logp).sum(-1).exp()
+    weights = (weights / weights.sum(-1, keepdim=True))[..., None]
+    if mean == "probabilities":
+        mixture = (weights * logp.exp()).sum(1).log().clamp_min(floor(logp.dtype))
+    else:
+        mixture = (weights * logp).sum(1)
+    return CandidateLogits(mixture, teachers[0].mask)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim
-from understudy.metrics import bundle, corpus, embedding, meteor, ngram
+from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
 Metric = Callable[[MetricInputs], Score]
@@ -62,6 +62,9 @@ METRICS: dict[str, Metric] = {
     "meteor": meteor.meteor,
     "chrf": corpus.chrf,
     "accuracy": ngram.accuracy,
+    "macro_f1": labels.macro_f1,
+    "entity_f1": labels.entity_f1,
+    "word_accuracy": labels.word_accuracy,
     "bertscore_f1": embedding.bertscore_f1,
     "answer_similarity": embedding.answer_similarity,
     **{name: partial(_judged, name) for name in JUDGED},

@@ -31,6 +31,8 @@ class Generated:
         seconds: its share of the batch's wall time.
         confidence: how sure the model is of it; None where that was not asked for.
         start: where it begins in the context, in characters, where the model points at it.
+        choice_scores: log-probability of each option of the row, where the model chooses among them.
+        candidates: the likeliest answers with their probabilities, the likeliest first, where the model tells.
     """
 
     text: str
@@ -39,6 +41,8 @@ class Generated:
     seconds: float
     confidence: Confidence | None = None
     start: int | None = None
+    choice_scores: tuple[float, ...] | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
 
 
 class Layout(Protocol):

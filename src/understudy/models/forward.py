@@ -10,24 +10,36 @@ Of an encoder–decoder the states are the decoder's.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from understudy.models.features import taking
 from understudy.models.head import base_model
+from understudy.models.inner_states import WantedFeatures
 from understudy.models.kinds import kind_of
 from understudy.models.output import Output
 from understudy.types import Tokens
 
 
-def forward(model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> Output:
+def forward(
+    model: nn.Module, tokens: Tokens, *, embeddings: bool = False, features: WantedFeatures | None = None
+) -> Output:
     """What a model says of the targets of a batch.
 
     Args:
         model: a `PreTrainedModel` or a `PeftModel` around one.
         tokens: what it eats.
         embeddings: also gather the token embeddings (cross-model attention needs them).
+        features: also take these of its inner states.
     """
-    return kind_of(base_model(model).config).output(model, tokens, embeddings=embeddings)
+    kind = kind_of(base_model(model).config)
+    if features is None:
+        return kind.output(model, tokens, embeddings=embeddings)
+    with taking(model, features) as taken:
+        output = kind.output(model, tokens, embeddings=embeddings)
+    return replace(output, features=taken)
 
 
 def probe(model: PreTrainedModel, inputs: dict[str, Tensor], *, name: str = "model") -> float:

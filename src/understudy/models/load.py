@@ -26,12 +26,13 @@ from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.cut import choose, cut_model, cut_shape
 from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
+from understudy.models.kinds import ModelKind
 from understudy.models.sources import pretrained
 from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
-EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
+EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder")
 
 
 @dataclass
@@ -273,7 +274,12 @@ def _pretrained(config: ModelConfig, source: str, dtype: torch.dtype, seed: int,
     extra: dict[str, Any] = {"quantization_config": quantization(dtype)} if quantize else {}
     if is_gguf(source):
         extra = unpacked()
-    auto = kind_at(config, source).auto_class(architecture_of(config, source), source)
+    architecture = architecture_of(config, source)
+    kind = kind_at(config, source)
+    auto = kind.auto_class(architecture, source)
+    extra |= _own_config(config, kind, architecture, source)
+    if kind.makes_head and not kind.fits(architecture):
+        extra["ignore_mismatched_sizes"] = True
     with (
         warnings.catch_warnings(),
         torch.random.fork_rng(devices=[]),
@@ -313,10 +319,22 @@ def fresh_model(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
         architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
     if "num_hidden_layers" in config.config and getattr(architecture, "layer_types", None):
         architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
-    auto = kind_at(config, source).auto_class(architecture, source)
+    kind = kind_at(config, source)
+    auto = kind.auto_class(architecture, source)
+    _own_config(config, kind, architecture, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
+
+
+def _own_config(
+    config: ModelConfig, kind: ModelKind, architecture: PreTrainedConfig, source: str
+) -> dict[str, PreTrainedConfig]:
+    """Put into an architecture what its kind takes from the recipe; the argument by which it is then opened."""
+    fields = kind.config_fields(config, architecture, source)
+    for name, value in fields.items():
+        setattr(architecture, name, value)
+    return {"config": architecture} if fields else {}
 
 
 def add_embeddings(model: PreTrainedModel, size: int) -> None:

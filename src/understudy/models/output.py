@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from understudy.losses.deviations import Deviations
 from understudy.losses.heads import Head, HeadStates
 from understudy.losses.sources import CandidateLogits
+from understudy.models.inner_states import Features
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Output(ABC):
     Attributes:
         target_ids: `[N]`, which candidate is right: a token of this model's vocabulary, or a position of the row.
         lengths: targets of each row, `B` integers that add up to `N`.
+        features: inner states, where they were asked for.
     """
 
     target_ids: Tensor
     lengths: tuple[int, ...]
+    features: Features | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
 from understudy.recipe.own_arms import is_informed
 
-ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
+ENCODE = (
+    *("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow"),
+    *("data.stride", "data.null_threshold"),
+)
 """How a row becomes token ids."""
 ROWS = tuple(
     f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
@@ -93,7 +96,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
-    models += ("student.from_teacher",)
+    models += ("student.from_teacher", "features?")
     return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
 
 
@@ -157,7 +160,7 @@ def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     arm = recipe.arm(argument)
     signal: tuple[str, ...] = STEPS
     if recipe.reads_signal(arm):
-        signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers")
+        signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers", "features")
     tasks = ("tasks",) if arm.learns == "task_texts" else LEARNED if is_informed(recipe, argument) else ()
     if recipe.knowledge and is_informed(recipe, argument) and recipe.knowledge.in_prompt:
         tasks += SHOWN

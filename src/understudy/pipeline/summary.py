@@ -200,6 +200,7 @@ def cache_sentence(notes: CacheNotes) -> str:
         "topk": "the {k} likeliest tokens and the mass of all others, {bits} bits a probability",
         "sampled": "the {k} likeliest tokens and {draws} drawn from the others, {bits} bits a probability",
         "states": "the hidden state, as {dtype}",
+        "candidates": "all its logits over options or labels",
     }[targets["kind"]].format_map(targets)
     return (
         "The students learned from what the teacher said once, kept on disk: of each target token "

@@ -7,6 +7,7 @@ writes those sentences as comments. This package knows no torch, so that a recip
 from understudy.recipe.data import ContextOverflow, DataConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
+from understudy.recipe.features import FeaturesConfig
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, SessionsConfig, TaskConfig, TaskKind
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
@@ -39,6 +40,7 @@ __all__ = [
     "Dtype",
     "EndpointConfig",
     "EvaluateConfig",
+    "FeaturesConfig",
     "FilterConfig",
     "GenerateConfig",
     "Grid",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from understudy import bounds
 from understudy.errors import did_you_mean
@@ -21,14 +21,14 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, `embedded:telecom`,
-    `embedded:telecom-choices` or `embedded:bundles`."""
+    `embedded:telecom-choices`, `embedded:telecom-spans` or `embedded:bundles`."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
-    """How to read it: auto, messages, sharegpt, prompt, qa, squad, teleqna, oran_bench, telco_long, telco_mcq, csqa,
-    gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the names of `sources`: `{test:
-    squad}`, others auto."""
+    """How to read it: auto, messages, sharegpt, prompt, qa, labelled, squad, teleqna, oran_bench, telco_long,
+    telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the names of
+    `sources`: `{test: squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
     `{question: Query, test: {question: Frage}}`."""
@@ -70,8 +70,28 @@ class DataConfig(Section):
     """Longest prompt plus answer in tokens."""
     max_answer_tokens: int = Field(default=128, gt=0, le=bounds.TOKENS)
     """Longest answer in tokens, in training and in generation."""
+    stride: int | None = Field(default=None, gt=0, le=bounds.TOKENS)
+    """Of an encoder that points: tokens of a long context that two neighbouring windows share; default: a third."""
+    null_threshold: float = Field(default=0.0, ge=-bounds.FACTOR, le=bounds.FACTOR)
+    """Of an encoder that points: it says `unanswerable` where the score of no answer lies at least so much above that
+    of the best span (SQuAD 2.0); 1000000: never."""
     system: str = ""
     """A system prompt put before every question."""
+    labels: tuple[str, ...] = ()
+    """All labels that an answer can be, for models that classify texts, tag words or compare fixed options
+    (`understudy docs encoders`); the order is that of the columns of their heads."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Each once, and as they are compared."""
+        if len(set(labels)) < len(labels) or any(label != label.strip() or not label for label in labels):
+            raise ValueError("labels: give each label once, without blanks around it")
+        if len(labels) == 1:
+            raise ValueError("labels: with one label there is nothing to tell apart")
+        if len(labels) > bounds.LABELS:
+            raise ValueError(f"labels: at most {bounds.LABELS:,}")
+        return labels
 
     @property
     def training_files(self) -> dict[str, str]:

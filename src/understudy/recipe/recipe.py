@@ -18,6 +18,7 @@ from understudy.files import fingerprint
 from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
+from understudy.recipe.features import FeaturesConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, asks_teacher, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
 from understudy.recipe.session_knowledge import KnowledgeConfig
@@ -33,7 +34,7 @@ DEFAULT_TEACHER, DEFAULT_STUDENT = "embedded:telecom-teacher", "embedded:telecom
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
-OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks", "knowledge")
+OWN_ARM_SECTIONS = ("student", "distil", "features", "seqkd", "tasks", "knowledge")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
 LIKE = "like"
 """The key of an own arm that names the declared arm it is like."""
@@ -58,6 +59,8 @@ class Recipe(Section):
     """How the teacher's own answers are used."""
     distil: DistilConfig = KdConfig()
     """How the student learns from the teacher; the other arms take the same steps, batch size and learning rate."""
+    features: FeaturesConfig | None = None
+    """What the student learns of the teacher's inner states beside it, in the arms that read its logits."""
     generate: GenerateConfig | None = None
     """Knowledge in words: what the teacher writes about the examples (`understudy generate`)."""
     tasks: TaskConfig | None = None
@@ -250,6 +253,29 @@ class Recipe(Section):
         taken = {name: teacher[name] for name in TAKEN if teacher.get(name) is not None}
         return {**value, "student": {**own, **taken}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _labelled(cls, value: Any) -> Any:
+        """All models of a recipe know the labels of its data."""
+        data = value.get("data") if isinstance(value, dict) else None
+        labels = data.labels if isinstance(data, DataConfig) else (data or {}).get("labels") if data else ()
+        if not labels or not isinstance(labels, list | tuple):
+            return value
+        models = {name: value[name] for name in ("teacher", "student") if isinstance(value.get(name), dict)}
+        for name, model in models.items():
+            if model.get("labels") and list(model["labels"]) != list(labels):
+                raise ValueError(f"{name}.labels are those of data.labels: leave them out")
+        filled = {name: {**model, "labels": list(labels)} for name, model in models.items()}
+        teachers = value.get("teachers")
+        others = teachers.get("others") if isinstance(teachers, dict) else None
+        if isinstance(teachers, dict) and isinstance(others, dict):
+            own = {
+                name: {**other, "labels": list(labels)} if isinstance(other, dict) and not other.get("cache") else other
+                for name, other in others.items()
+            }
+            filled["teachers"] = {**teachers, "others": own}
+        return {**value, **filled}
+
     @model_validator(mode="after")
     def _arms(self) -> Recipe:
         """Arms that exist, of the recipe's own too."""
@@ -417,6 +443,14 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.slices": [],
     "evaluate.constrained": False,
     "knowledge": None,
+    "features": None,
+    "data.stride": None,
+    "data.null_threshold": 0.0,
+    "data.labels": [],
+    "teacher.labels": [],
+    "student.labels": [],
+    "teachers.others.*.labels": [],
+    "teachers.others.*.kind": None,
 }
 """Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
 their fingerprints."""

@@ -48,6 +48,10 @@ class OtherTeacherConfig(TransportConfig, Voice):
     distil: dict[str, Any] | None = None
     """By which method the student learns from it, with that method's options: `{method: uld, loss_temperature: 1}`.
     Steps, rates and `gold_weight` are those of the recipe's own `distil`."""
+    kind: str | None = None
+    """As `teacher.kind`; default: what its config tells."""
+    labels: tuple[str, ...] = ()
+    """As `teacher.labels`."""
     tokenizer: str | None = None
     """With `distil`: a tokenizer that does not lie beside the model; a cache has none. With `base_url` it is needed."""
     k: int = Field(default=20, gt=0, le=bounds.TOP_K)
@@ -149,6 +153,8 @@ class OtherTeacherConfig(TransportConfig, Voice):
         return ModelConfig(
             model=model,
             tokenizer=self.tokenizer if self.model is not None and not self.remote else None,
+            kind=self.kind,
+            labels=self.labels,
             dtype=self.dtype,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,

@@ -99,14 +99,18 @@ class PretrainConfig(TrainConfig):
 
 
 class ModelConfig(Section):
-    """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder that points."""
+    """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder."""
 
     model: str
     """Hub id, folder, `.gguf` file, or `embedded:` telecom-teacher, telecom-student, telecom-student-other."""
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
-    """`causal`, `seq2seq` or `span` (an encoder that points at its answers); default: what its config tells."""
+    """`causal`, `seq2seq`; an encoder that points at its answers (`span`), compares options (`choice`), gives a text a
+    label (`classify`) or each word one (`tag`); or a causal model that tells how likely each option is (`scorer`);
+    default: what its config tells."""
+    labels: tuple[str, ...] = ()
+    """Of `classify` and `tag`: `data.labels`, from where it comes by itself."""
     init: Literal["pretrained", "fresh"] = "pretrained"
     """`fresh` takes the architecture and the tokenizer, but random weights."""
     config: dict[str, Any] = Field(default_factory=dict)

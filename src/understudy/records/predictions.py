@@ -32,6 +32,8 @@ class Prediction:
         tokens: how many the answer has; None in files of other tools.
         finished: whether the answer came to an end before the longest length.
         seconds: how long the answer took.
+        candidates: the likeliest answers with their probabilities, the likeliest first, where the system tells; empty,
+            and absent from the file, where it does not.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Prediction:
     tokens: int | None = None
     finished: bool | None = None
     seconds: float | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
 
     def values(self) -> dict[str, Any]:
         """Attribute -> value, in their order."""
@@ -54,7 +57,10 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able, keys in the order of the attributes."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.values().items()}
+        values = self.values()
+        if not self.candidates:
+            del values["candidates"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
@@ -70,6 +76,7 @@ class Prediction:
         present |= {name: tuple(present[name] or ()) for name in _LISTS if name in present}
         if present.get("choice_scores") is not None:
             present["choice_scores"] = tuple(present["choice_scores"])
+        present["candidates"] = tuple((str(text), float(value)) for text, value in present.get("candidates") or ())
         return cls(**present)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from understudy.errors import RunError
-from understudy.models.output import VocabularyOutput
+from understudy.models.output import CandidateOutput, VocabularyOutput
 from understudy.recipe import TeachersConfig
 from understudy.teachers.signals import Mean, Teacher, TopK
 from understudy.types import Batch, Example, Gives
@@ -67,9 +67,9 @@ class Ensemble:
         partial = Gives.EVERY_COLUMN not in self.gives
         return Mean(outputs, by_token.to(device), self.mean, self.by_confidence, partial)
 
-    def _output(self, number: int, batch: Batch) -> VocabularyOutput | TopK:
+    def _output(self, number: int, batch: Batch) -> VocabularyOutput | CandidateOutput | TopK:
         signal = self.teachers[number].signal(batch)
-        assert isinstance(signal, VocabularyOutput | TopK), "the gate lets pass no other teachers"
+        assert isinstance(signal, VocabularyOutput | CandidateOutput | TopK), "the gate lets pass no other teachers"
         return signal
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from understudy.models.forward import forward
 from understudy.models.head import base_model
+from understudy.models.inner_states import WantedFeatures
 from understudy.models.kinds import kind_of
 from understudy.models.output import Output
 from understudy.types import Batch, Gives
@@ -20,6 +21,9 @@ class LocalTeacher:
     Args:
         model: the teacher; put into evaluation mode and frozen.
         embeddings: also hand over token embeddings (cross-model attention).
+
+    Attributes:
+        features: inner states that it hands over too, for an objective that compares them.
     """
 
     can_give: ClassVar[Gives] = Gives.STATES | Gives.EMBEDDINGS
@@ -28,6 +32,7 @@ class LocalTeacher:
     def __init__(self, model: nn.Module, *, embeddings: bool = False) -> None:
         self.model = model.eval().requires_grad_(False)
         self.embeddings = embeddings
+        self.features: WantedFeatures | None = None
 
     @property
     def gives(self) -> Gives:
@@ -39,4 +44,4 @@ class LocalTeacher:
         """What the teacher says of the target tokens of a batch, as constants."""
         tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         with torch.no_grad():
-            return forward(self.model, tokens, embeddings=self.embeddings)
+            return forward(self.model, tokens, embeddings=self.embeddings, features=self.features)

@@ -15,10 +15,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from understudy.losses.averaged import Averaged
+from understudy.losses.averaged import Averaged, candidate_mean
 from understudy.losses.partial_mean import partial_mean
-from understudy.losses.sources import LogProbabilities, SampledProbabilities, TopKProbabilities
-from understudy.models.output import Output, VocabularyOutput
+from understudy.losses.sources import CandidateLogits, LogProbabilities, SampledProbabilities, TopKProbabilities
+from understudy.models.output import CandidateOutput, Output, VocabularyOutput
 from understudy.types import Batch, Gives
 
 
@@ -116,7 +116,7 @@ class Mean:
         partial: whether one of the teachers, heard here or not, tells of its likeliest tokens alone.
     """
 
-    outputs: Sequence[VocabularyOutput | TopK]
+    outputs: Sequence[VocabularyOutput | CandidateOutput | TopK]
     shares: Tensor
     mean: Literal["probabilities", "log_probabilities"] = "probabilities"
     by_confidence: bool = False
@@ -133,14 +133,19 @@ class Mean:
         return self.outputs[0].lengths
 
     @property
-    def states(self) -> Averaged | TopKProbabilities:
+    def states(self) -> Averaged | TopKProbabilities | CandidateLogits:
         """What stands in a pass where a head stands."""
+        chosen = [output.states for output in self.outputs if isinstance(output, CandidateOutput)]
+        if chosen:
+            assert len(chosen) == len(self.outputs), "the gate lets pass no teachers of two kinds"
+            return candidate_mean(chosen, self.shares, self.mean, by_confidence=self.by_confidence)
         if not self.partial:
             whole = [output.states for output in self.outputs if isinstance(output, VocabularyOutput)]
             return Averaged(whole, self.shares, self.mean, self.by_confidence)
         assert self.mean == "probabilities", "the gate lets pass no other mean of a few tokens"
         assert not self.by_confidence, "the gate lets pass no entropy of a few tokens"
-        return partial_mean([output.states for output in self.outputs], self.shares)
+        told = [output.states for output in self.outputs if isinstance(output, VocabularyOutput | TopK)]
+        return partial_mean(told, self.shares)
 
 
 Signal = Output | Logps | TopK | Sampled | Mean

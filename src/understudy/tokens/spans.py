@@ -11,16 +11,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import DataError, ModelError, TooLong
+from understudy.errors import DataError, TooLong
 from understudy.tokens.encoded import TokenizedExample, padded
+from understudy.tokens.encoders import EncoderTemplate
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import answer_text
-from understudy.tokens.template import Template
+from understudy.tokens.template import Candidates
 from understudy.types import Example, Tokens
 
 NO_ANSWER = 0
@@ -75,26 +76,11 @@ class SpanExample(TokenizedExample):
         }
 
 
-class SpanTemplate(Template):
+class SpanTemplate(EncoderTemplate):
     """The tokenizer of an encoder that points: there is no conversation to render, and nothing that ends an answer."""
 
-    candidates: ClassVar[Literal["vocabulary", "positions"]] = "positions"
-
-    def __post_init__(self) -> None:
-        tokenizer: Any = self.tokenizer
-        if not tokenizer.is_fast or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-            raise ModelError(
-                "a model that points at its answers needs a tokenizer that knows [CLS], [SEP] and where tokens stand",
-                hint="take an encoder (BERT, RoBERTa, DeBERTa …) with its tokenizer.json",
-            )
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.sep_token
-            self.notes.append("the tokenizer has no pad token: the separator pads, and padding is masked by position")
-        self._end = tokenizer.sep_token_id
-
-    def prompt(self, messages: list[dict[str, str]]) -> str:
-        """The question."""
-        return messages[-1]["content"]
+    candidates: ClassVar[Candidates] = "positions"
+    what: ClassVar[str] = "points at its answers"
 
 
 class SpanTokenizer(ExampleTokenizer):
@@ -147,7 +133,7 @@ class SpanTokenizer(ExampleTokenizer):
             return False
 
     def windows(self, example: Example) -> list[SpanExample]:
-        """All windows of an example, each of at most `data.max_length` tokens; neighbours share a third.
+        """All windows of an example, each of at most `data.max_length` tokens; neighbours share `data.stride`.
 
         Raises:
             DataError: there is no context, or the question leaves no room for it.
@@ -169,7 +155,7 @@ class SpanTokenizer(ExampleTokenizer):
             example.context,
             truncation="only_second",
             max_length=self.data.max_length,
-            stride=room // 3,
+            stride=self._shared(example.id, room),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             verbose=False,
@@ -189,7 +175,7 @@ class SpanTokenizer(ExampleTokenizer):
         twin = self._twin
         twin.no_truncation()
         room = self._room(id, len(twin.encode(question, "").ids))
-        twin.enable_truncation(self.data.max_length, stride=room // 3, strategy="only_second")
+        twin.enable_truncation(self.data.max_length, stride=self._shared(id, room), strategy="only_second")
         first = twin.encode(question, context)
         segments = "token_type_ids" in self.template.tokenizer.model_input_names
         return [
@@ -200,6 +186,20 @@ class SpanTokenizer(ExampleTokenizer):
     @functools.cached_property
     def _twin(self) -> Any:
         return self.template.control_tokens.twin()
+
+    def _shared(self, id: str, room: int) -> int:
+        """Tokens that neighbouring windows share.
+
+        Raises:
+            DataError: a window has no room for any that are new.
+        """
+        stride = room // 3 if self.data.stride is None else self.data.stride
+        if stride >= room:
+            raise DataError(
+                f"{id}: data.stride is {stride}, and beside the question there is room for {room} tokens of context",
+                hint="lower data.stride, or raise data.max_length",
+            )
+        return stride
 
     def _room(self, id: str, frame: int) -> int:
         """Tokens that are left for the context.

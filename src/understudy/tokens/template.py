@@ -33,6 +33,10 @@ PLAIN_TEMPLATE = (
 )
 
 
+Candidates = Literal["vocabulary", "positions", "options", "labels", "tags"]
+"""What an answer is chosen from."""
+
+
 @dataclass
 class Template:
     """A tokenizer made ready to render conversations.
@@ -42,10 +46,11 @@ class Template:
         notes: what had to be done about it, in sentences for the report.
         stop_ids: tokens that end an answer.
         start_ids: what a decoder of its own begins with; empty for a causal model.
-        candidates: what an answer is made of: tokens of the vocabulary, or positions of the row that is read.
+        candidates: what an answer is made of: tokens of the vocabulary, positions of the row that is read, one of the
+            row's options, one of the data's labels, or such a label for each word.
     """
 
-    candidates: ClassVar[Literal["vocabulary", "positions"]] = "vocabulary"
+    candidates: ClassVar[Candidates] = "vocabulary"
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()

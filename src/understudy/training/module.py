@@ -38,7 +38,7 @@ class DistillationModule(nn.Module):
     def forward(self, batch: Batch, signal: Signal | Several | None = None) -> Result:
         """One pass: the sum of the losses over the target tokens of this batch, term by term."""
         tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        output = forward(self.student, tokens, embeddings=self.objective.embeddings)
+        output = forward(self.student, tokens, embeddings=self.objective.embeddings, features=self.objective.of_student)
         return self.objective(output, signal, batch)
 
     @property

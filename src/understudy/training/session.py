@@ -173,6 +173,9 @@ def train_model(
     sides = [{name: other.side for name, other in added.items()}] if added else []
     rows = job.encode(tokenizer, teacher_tokenizer, cross_tokenizer, *sides)
     objective = job.objective(model, teacher.model if teacher else None, cross_tokenizer)
+    if objective.of_teacher is not None:
+        assert isinstance(teacher, LocalTeacher), "the gate lets pass features of a teacher of this process alone"
+        teacher.features = objective.of_teacher
     if teacher is not None and shares is not None and added:
         objective = SummedObjective({FIRST: objective, **{name: o.objective(model) for name, o in added.items()}})
         teacher = summed_teachers(recipe, teacher, {name: other.teacher for name, other in added.items()}, shares)

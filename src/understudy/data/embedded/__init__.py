@@ -4,6 +4,7 @@
 |----------------------------|----------------------------------------------------------------------|
 | `embedded:telecom`         | questions of four kinds, few with answers                            |
 | `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
+| `embedded:telecom-spans`   | questions on passages that hold the answer, or do not                |
 | `embedded:bundles`         | sessions of two invented shops, with bundles                         |
 | `embedded:bundles-office`  | those of the one                                                     |
 | `embedded:bundles-outdoor` | those of the other                                                   |
@@ -19,7 +20,7 @@ from understudy.recipe import DataConfig
 from understudy.types import Splits
 
 PREFIX = "embedded:"
-NAMES = ("telecom", "telecom-choices", "bundles", "bundles-office", "bundles-outdoor")
+NAMES = ("telecom", "telecom-choices", "telecom-spans", "bundles", "bundles-office", "bundles-outdoor")
 _FIELDS = ("dev", "test", "format", "group_by", "catalogue", "published_split")
 
 
@@ -60,6 +61,6 @@ def _generator(name: str) -> Callable[..., Splits]:
 
         shop = name.removeprefix("bundles").removeprefix("-")
         return partial(bundles.generate, domains=(shop,)) if shop else bundles.generate
-    from understudy.data.embedded.telecom import generate, generate_choices
+    from understudy.data.embedded.telecom import generate, generate_choices, generate_spans
 
-    return generate if name == "telecom" else generate_choices
+    return {"telecom": generate, "telecom-choices": generate_choices, "telecom-spans": generate_spans}[name]

@@ -12,8 +12,8 @@ from transformers import PreTrainedConfig
 
 from understudy.errors import ConfigError
 from understudy.models.cut.importance import Rows, influence, least_felt_blocks, least_felt_run, mean_activations
-from understudy.models.cut.stacks import Stack, stacks_of
 from understudy.models.cut.widths import check_widths, head_width
+from understudy.models.stacks import Stack, stacks_of
 from understudy.recipe import CutConfig
 
 

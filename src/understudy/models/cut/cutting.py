@@ -11,8 +11,8 @@ from torch import Tensor
 
 from understudy.errors import ModelError
 from understudy.models.cut.choice import Kept
-from understudy.models.cut.stacks import stacks_of
 from understudy.models.cut.widths import CHANNELS, KEYS, NEURONS, QUERIES, axes_of, head_width, taken
+from understudy.models.stacks import stacks_of
 
 
 def cut_model(model: Any, kept: Kept) -> Any:

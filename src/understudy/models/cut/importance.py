@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from understudy.models.cut.stacks import Stack
 from understudy.models.forward import forward
 from understudy.models.output import Output, VocabularyOutput
+from understudy.models.stacks import Stack
 from understudy.types import Tokens
 
 Rows = Sequence[Tokens]

@@ -7,6 +7,9 @@ from transformers import PreTrainedConfig
 from understudy.errors import ModelError, unknown
 from understudy.models.kinds.base import ModelKind
 from understudy.models.kinds.causal import Causal
+from understudy.models.kinds.choosing import Choice, Classify, Tag
+from understudy.models.kinds.masked import Masked
+from understudy.models.kinds.scorer import Scorer
 from understudy.models.kinds.seq2seq import Seq2Seq
 from understudy.models.kinds.span import Span
 from understudy.models.kinds.text import TextKind
@@ -44,5 +47,5 @@ def kind_named(name: str) -> ModelKind:
     return KINDS[name]
 
 
-for _kind in (Causal(), Seq2Seq(), Span()):
+for _kind in (Causal(), Seq2Seq(), Span(), Choice(), Classify(), Tag(), Scorer(), Masked()):
     register(_kind)

@@ -28,6 +28,8 @@ class ModelKind(ABC):
         peft_task: what `peft` calls its task.
         gives: what a teacher of this kind says of a target.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
+        reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
+        makes_head: whether weights without a head of this kind, or with another, get a new one.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
     """
 
@@ -38,6 +40,8 @@ class ModelKind(ABC):
     gives: ClassVar[Gives]
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
+    reads_with_holes: ClassVar[bool] = False
+    makes_head: ClassVar[bool] = False
 
     @abstractmethod
     def fits(self, architecture: PreTrainedConfig) -> bool:
@@ -50,6 +54,14 @@ class ModelKind(ABC):
         Raises:
             ModelError: the architecture cannot do what this kind does.
         """
+
+    def config_fields(self, config: ModelConfig, architecture: PreTrainedConfig, source: str) -> dict[str, Any]:
+        """Fields of its config that come from the recipe, whatever the weights' own config says.
+
+        Raises:
+            ModelError: the recipe says too little, or the model contradicts it.
+        """
+        return {}
 
     def template(
         self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, architecture: PreTrainedConfig, source: str

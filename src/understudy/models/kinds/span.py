@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -36,6 +36,11 @@ from understudy.tokens.spans import NO_ANSWER, SpanExample, SpanTemplate, SpanTo
 from understudy.tokens.template import Template
 from understudy.types import Example, Gives, Tokens
 
+NUM_SPANS = 20
+"""Spans that are compared at the end, of all windows."""
+NUM_KEPT = 5
+"""Answers that are kept with their probabilities."""
+
 
 class Span(ModelKind):
     """BERT, RoBERTa, DeBERTa and kin with a head of two logits a position."""
@@ -43,6 +48,7 @@ class Span(ModelKind):
     name = "span"
     title = "model that points at a span of its context"
     pipeline_tag = "question-answering"
+    reads_with_holes = True
     peft_task = "QUESTION_ANS"
     gives: ClassVar[Gives] = Gives.LOGPS
 
@@ -164,73 +170,117 @@ def _answer_chunk(
         batch = flat[start : start + batch_size]
         inputs = move(SpanExample.batched(batch, pad)["inputs"], base_model(model).device)
         logits |= zip(map(id, batch), _logits(model, inputs).float().cpu(), strict=True)
-    spans = [
-        likeliest_span(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
+    spans_of_rows = [
+        likeliest_spans(example.context or "", group, [logits[id(window)] for window in group], tokenizer.data)
         for example, group in zip(examples, windows, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(examples)
     return [
-        Generated(span.text, span.tokens, True, seconds, Confidence(span_logp=span.logp), start=span.start)
-        for span in spans
+        Generated(
+            spans[0].text,
+            spans[0].tokens,
+            finished=True,
+            seconds=seconds,
+            candidates=tuple((span.text, round(span.probability, 6)) for span in spans[:NUM_KEPT]),
+            confidence=Confidence(span_logp=spans[0].logp),
+            start=spans[0].start,
+        )
+        for spans in spans_of_rows
     ]
 
 
 @dataclass(frozen=True)
-class LikeliestSpan:
-    """The answer of a model that points.
+class FoundSpan:
+    """A span of a context, or no answer.
 
     Attributes:
-        text: the span, or `UNANSWERABLE`.
+        text: of the span; `UNANSWERABLE` for none.
+        score: sum of its start's and its end's logit.
         tokens: its length; 1 of no answer.
-        logp: log-probability of it among all spans that are allowed, and no answer; a span that two windows share
-            counts in both.
         start: where it begins in the context, in characters; None of no answer.
+        probability: among the spans that are kept, and no answer.
+        logp: log-probability among all spans that are allowed, and no answer; a span that two windows share counts in
+            both.
     """
 
     text: str
+    score: float
     tokens: int
-    logp: float
     start: int | None = None
+    probability: float = 0.0
+    logp: float = 0.0
 
 
 def likeliest_span(
     context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
-) -> LikeliestSpan:
-    """The likeliest span of a context; `UNANSWERABLE` where no answer is likelier.
+) -> FoundSpan:
+    """The first of `likeliest_spans`: what is answered."""
+    return likeliest_spans(context, windows, logits, data)[0]
+
+
+def best_span(
+    context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
+) -> tuple[str, int]:
+    """The text of what is answered, and its length in tokens."""
+    span = likeliest_span(context, windows, logits, data)
+    return span.text, span.tokens
+
+
+def likeliest_spans(
+    context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig, num: int = NUM_SPANS
+) -> list[FoundSpan]:
+    """The likeliest spans of all windows of a context, what is answered first; no answer is among them.
 
     A span's score is the sum of its start's and its end's logit; that of no answer is the same of the first position,
-    the least of all windows (Devlin et al., 2019, section 4.3).
+    the least of all windows (Devlin et al., 2019, section 4.3). It is what is answered where it lies at least
+    `data.null_threshold` above the best span. A text that two windows or two places have counts once, with its best
+    score. Probabilities are a softmax over the scores of the spans that are kept and of no answer.
 
     Args:
         context: the text that windows were cut from.
         windows: of one example.
         logits: `[2, S]` of each window; what lies behind its end is not read.
         data: `max_answer_tokens` bounds the length.
+        num: how many spans are kept.
     """
-    no_answer = min(float(scores[:, NO_ANSWER].sum()) for scores in logits)
-    best, text, length, total = no_answer, UNANSWERABLE, 1, torch.tensor(no_answer, dtype=torch.float64)
-    begin: int | None = None
+    none = FoundSpan(UNANSWERABLE, min(float(scores[:, NO_ANSWER].sum()) for scores in logits), 1)
+    best: dict[str, FoundSpan] = {}
+    total = torch.tensor(none.score, dtype=torch.float64)
     for window, scores in zip(windows, logits, strict=True):
-        start, end = (side[slice(*window.context)] for side in scores)
-        if not len(start):
-            continue
-        sums = start[:, None] + end[None, :]
-        allowed = torch.ones_like(sums, dtype=torch.bool).triu().tril(data.max_answer_tokens - 1)
-        sums = sums.masked_fill(~allowed, -torch.inf)
-        total = torch.logaddexp(total, sums.double().flatten().logsumexp(0))
-        place = int(sums.argmax())
-        first, last = divmod(place, len(start))
-        if float(sums[first, last]) > best:
-            best, length = float(sums[first, last]), last - first + 1
-            begin, end_of_span = window.offsets[first][0], window.offsets[last][1]
-            text = context[begin:end_of_span].strip()
-            begin += len(context[begin:end_of_span]) - len(context[begin:end_of_span].lstrip())
-    return LikeliestSpan(text, length, min(0.0, best - float(total)), begin)
+        sums = _sums(window, scores, data.max_answer_tokens)
+        total = torch.logaddexp(total, sums.double().flatten().logsumexp(0)) if sums.numel() else total
+        for span in _spans_of(context, window, sums, num):
+            if span.text not in best or best[span.text].score < span.score:
+                best[span.text] = span
+    spans = sorted(best.values(), key=lambda span: -span.score)[:num]
+    answered = bool(spans) and spans[0].score > none.score - data.null_threshold
+    ordered = sorted([*spans, none], key=lambda span: -span.score)
+    shares = torch.tensor([span.score for span in ordered], dtype=torch.float64).softmax(0).tolist()
+    ordered = [
+        replace(span, probability=share, logp=min(0.0, span.score - float(total)))
+        for span, share in zip(ordered, shares, strict=True)
+    ]
+    first = next(span for span in ordered if (span.text != UNANSWERABLE) == answered or not spans)
+    return [first, *(span for span in ordered if span is not first)]
 
 
-def best_span(
-    context: str, windows: Sequence[SpanExample], logits: Sequence[Tensor], data: DataConfig
-) -> tuple[str, int]:
-    """The text and the length in tokens of `likeliest_span`."""
-    span = likeliest_span(context, windows, logits, data)
-    return span.text, span.tokens
+def _sums(window: SpanExample, scores: Tensor, longest: int) -> Tensor:
+    """`[W, W]`: score of every start and end in the context of one window, −∞ where that is no span."""
+    start, end = (side[slice(*window.context)] for side in scores)
+    sums = start[:, None] + end[None, :]
+    allowed = torch.ones_like(sums, dtype=torch.bool).triu().tril(longest - 1)
+    return sums.masked_fill(~allowed, -torch.inf)
+
+
+def _spans_of(context: str, window: SpanExample, sums: Tensor, num: int) -> list[FoundSpan]:
+    """The likeliest spans of one window."""
+    if not sums.numel():
+        return []
+    best = sums.flatten().topk(min(num, int(sums.isfinite().sum())))
+    spans = []
+    for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        first, last = divmod(place, len(sums))
+        begin, end = window.offsets[first][0], window.offsets[last][1]
+        begin += len(context[begin:end]) - len(context[begin:end].lstrip())
+        spans.append(FoundSpan(context[begin:end].rstrip(), score, last - first + 1, begin))
+    return spans

@@ -21,6 +21,7 @@ from understudy.teachers.ensemble import shares_of
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import EncodedRow
 from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.options import OptionsExample
 
 
 def cache(context: Context, _: str) -> CacheNotes:
@@ -39,7 +40,7 @@ def cache(context: Context, _: str) -> CacheNotes:
     rows = training_rows(context, tokenizer, pad_id)
     model = load_model(config, device, weights=weights, seed=config.seed_or(recipe.seed))
     teacher = LocalTeacher(model)
-    targets = cache_targets(context.run_recipe, model)
+    targets = cache_targets(context.run_recipe, model, most_candidates(recipe, rows))
     identity = teacher_identity(config, weights, tokenizer.template, device, recipe.seed)
     damage = ""
     if (folder / FILE).is_file():
@@ -62,6 +63,12 @@ def cache(context: Context, _: str) -> CacheNotes:
         pays_after_epochs=round(costs.epochs, 2),
         repaired=damage,
     )
+
+
+def most_candidates(recipe: Recipe, rows: list[Row]) -> int:
+    """The most options that a row has, or all labels."""
+    sides = (row.row.teacher for row in rows)
+    return max([len(recipe.data.labels), *(side.num_options for side in sides if isinstance(side, OptionsExample))])
 
 
 def reopen_if_damaged(run: Run, recipe: Recipe) -> None:

@@ -34,7 +34,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example], prompts: Sequence[
     return TrainingJob(
         len(rows),
         encode=lambda *sides: encode_rows(rows, *sides),
-        objective=functools.partial(build.objective, recipe.distil),
+        objective=functools.partial(build.distilled_objective, recipe),
         method=recipe.distil,
         align=functools.partial(build.cross_tokenizer, recipe.distil),
         dev_score=_dev_score(recipe),

@@ -9,12 +9,16 @@ from understudy import build
 from understudy.data.documents import fingerprint_documents, read_documents
 from understudy.errors import DataError, ModelError
 from understudy.models.architecture import kind_at
+from understudy.models.kinds import ModelKind
 from understudy.models.load import load_template, resolve
 from understudy.pipeline.stages.context import Context, untrained_weights
 from understudy.pipeline.stages.jobs import model_named, session_of
+from understudy.recipe import ModelConfig
 from understudy.records import PretrainingNotes, Source
 from understudy.tokens.collate import Collator, EncodedRow
 from understudy.tokens.encoded import TokenizedExample
+from understudy.tokens.encoders import EncoderTemplate
+from understudy.tokens.holes import with_holes
 from understudy.tokens.template import Template
 from understudy.training.module import DistillationModule
 from understudy.training.session import fit, save_student, trainable
@@ -30,12 +34,18 @@ def pretrain(context: Context, name: str) -> PretrainingNotes:
     documents = read_documents(pretrain.source, pretrain.text_field)
     template = load_template(config)
     kind = kind_at(config, resolve(config.model))
-    if not kind.reads_plain_text:
+    if not (kind.reads_plain_text or kind.reads_with_holes):
         raise ModelError(
             f"{config.model} is an {kind.title}, and continued pretraining learns the next token of plain text",
             hint=f"leave out {'teacher' if name == 'teacher' else 'student'}.pretrain, or take a causal model",
         )
-    rows = packed(template, documents, pretrain.max_length or recipe.data.max_length)
+    length = pretrain.max_length or recipe.data.max_length
+    if kind.reads_with_holes:
+        config = _as_encoder(config, kind, name)
+        assert isinstance(template, EncoderTemplate)
+        rows = with_holes(template, documents, length, config.seed_or(recipe.seed))
+    else:
+        rows = packed(template, documents, length)
     if not rows:
         raise DataError(f"{pretrain.source}: the documents hold no text", hint="check pretrain.text_field")
     pad: Any = template.tokenizer.pad_token_id
@@ -49,6 +59,21 @@ def pretrain(context: Context, name: str) -> PretrainingNotes:
         save_student(session, module, template)
     source = Source(pretrain.source, fingerprint_documents(pretrain.source))
     return PretrainingNotes(**vars(figures), rows=len(rows), documents=len(documents), source=source)
+
+
+def _as_encoder(config: ModelConfig, kind: ModelKind, name: str) -> ModelConfig:
+    """The section of an encoder as it is opened to fill holes.
+
+    Raises:
+        ModelError: its kind is known by its own head alone, which the pretrained weights will not have.
+    """
+    if config.kind is None:
+        side = "teacher" if name == "teacher" else "student"
+        raise ModelError(
+            f"{side}.pretrain gives an encoder the head of a language model, and which head comes then is not said",
+            hint=f"set {side}.kind: {kind.name}",
+        )
+    return config.model_copy(update={"kind": "masked"})
 
 
 def packed(template: Template, documents: Iterable[str], length: int) -> list[EncodedRow]:

@@ -42,8 +42,6 @@ def heard_together(recipe: Recipe, teacher: Template, rows: Mapping[str, Sequenc
     shares_of(recipe.teachers, learned)([example.id for example in learned])
     if not recipe.teachers.averaged:
         return gives
-    if teacher.candidates == "positions":
-        raise ConfigError("teachers: `teacher` gives no distribution over a vocabulary", hint="leave out teachers")
     each = {FIRST: gives}
     for name, other in recipe.teachers.averaged.items():
         check = _check_cached if other.cache is not None else _check_served if other.remote else _check_model
@@ -126,8 +124,12 @@ def _check_answers(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Non
 
 def _check_model(recipe: Recipe, place: str, other: OtherTeacherConfig, teacher: Template) -> Gives:
     gives = kind_at(other.loaded_as, resolve(other.loaded_as.model)).gives
-    if Gives.STATES not in gives:
-        raise ConfigError(f"{place} points at its answers: it has no distribution over a vocabulary")
+    own = load_template(other.loaded_as).candidates
+    if own != teacher.candidates:
+        raise ConfigError(
+            f"{place} gives a distribution over {own}, and teacher one over {teacher.candidates}",
+            hint="a mean is one of teachers of one kind",
+        )
     _check_vocabulary(place, other, teacher)
     return gives
 

@@ -16,7 +16,7 @@ from understudy.models.kinds import kind_of
 from understudy.models.kinds.text import TextKind
 from understudy.models.output import VocabularyOutput
 from understudy.teachers.cache.bare import load_bare
-from understudy.teachers.cache.formats import Records, StatesFormat, TargetFormat
+from understudy.teachers.cache.formats import CandidatesFormat, Records, StatesFormat, TargetFormat
 from understudy.teachers.cache.identity import stored_format
 from understudy.teachers.cache.keys import row_keys
 from understudy.teachers.cache.store import Index, Key, Reader
@@ -144,7 +144,7 @@ def check_temperature(folder: Path, targets: TargetFormat, temperature: float) -
     Raises:
         RunError: it does not hold this temperature.
     """
-    if not isinstance(targets, StatesFormat) and temperature not in targets.temperatures:
+    if not isinstance(targets, StatesFormat | CandidatesFormat) and temperature not in targets.temperatures:
         held = ", ".join(f"{value:g}" for value in targets.temperatures)
         raise RunError(
             f"the cache {folder} holds targets at temperature {held}, and {temperature:g} is asked for",

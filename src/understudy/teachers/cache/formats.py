@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from understudy.losses.heads import HeadStates
-from understudy.models.output import VocabularyOutput
+from understudy.models.output import CandidateOutput, VocabularyOutput
 from understudy.teachers.cache.packing import SortedIds, fixed_width, from_fixed_width
 from understudy.teachers.signals import Sampled, Signal, TopK
 from understudy.types import Gives
@@ -376,6 +376,39 @@ class StatesFormat(TargetFormat):
             TypeError: always; see `cached.CachedStates`.
         """
         raise TypeError("hidden states are a signal only with their head")
+
+
+@dataclass(frozen=True)
+class CandidatesFormat(TargetFormat):
+    """Logits of a row's options, of labels: few enough to be kept whole, so that they can be read at any temperature.
+
+    A record holds `vocabulary` single-precision numbers; what is no candidate of a target is NaN.
+    """
+
+    kind: ClassVar[str] = "candidates"
+    gives: ClassVar[Gives] = Gives.LOGPS
+
+    @property
+    def record_bytes(self) -> int:
+        """See the base class."""
+        return 4 * self.vocabulary
+
+    def encode(self, output: VocabularyOutput | CandidateOutput, seeds: Sequence[int]) -> Records:
+        """See the base class."""
+        assert isinstance(output, CandidateOutput), "a model that writes has no candidates"
+        logits = output.logits.detach().float().masked_fill(~output.mask, torch.nan)
+        kept = torch.full((len(logits), self.vocabulary), torch.nan)
+        kept[:, : logits.shape[1]] = logits.cpu()
+        return kept.numpy().view(np.uint8)
+
+    def decode(
+        self, records: Records, target_ids: Tensor, lengths: tuple[int, ...], temperature: float, device: torch.device
+    ) -> CandidateOutput:
+        """See the base class; as many columns as the row with most candidates has."""
+        logits = torch.from_numpy(np.ascontiguousarray(records).view(np.float32).copy()).to(device)
+        mask = ~logits.isnan()
+        columns = int(mask.any(0).nonzero().max()) + 1
+        return CandidateOutput(target_ids, lengths, logits[:, :columns].nan_to_num(0.0), mask[:, :columns])
 
 
 def row_seed(*hashes: int) -> int:

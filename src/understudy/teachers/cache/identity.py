@@ -13,13 +13,18 @@ from understudy.files import fingerprint, fingerprint_folder, read_json, write_j
 from understudy.models.load import pick_dtype, resolve
 from understudy.models.sources import revision_of
 from understudy.recipe import CACHE_FILE, ModelConfig
-from understudy.teachers.cache.formats import SampledFormat, StatesFormat, TargetFormat, TopKFormat
+from understudy.teachers.cache.formats import CandidatesFormat, SampledFormat, StatesFormat, TargetFormat, TopKFormat
 from understudy.tokens.template import Template
 
 FILE = CACHE_FILE
 VERSION = 1
 
-_FORMATS: dict[str, type[TargetFormat]] = {"topk": TopKFormat, "sampled": SampledFormat, "states": StatesFormat}
+_FORMATS: dict[str, type[TargetFormat]] = {
+    "topk": TopKFormat,
+    "sampled": SampledFormat,
+    "states": StatesFormat,
+    "candidates": CandidatesFormat,
+}
 
 
 def teacher_identity(

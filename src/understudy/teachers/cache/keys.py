@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from understudy.teachers.cache.store import Key
-from understudy.types import Batch
+from understudy.types import Batch, Tokens
 
 
 def row_keys(batch: Batch) -> list[Key]:
@@ -19,17 +19,30 @@ def row_keys(batch: Batch) -> list[Key]:
     tokens = batch["teacher"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
     inputs, mask = tokens["inputs"], tokens["target_mask"].cpu()
     sides = [(inputs[name].cpu(), _mask_of(inputs, name)) for name in sorted(inputs) if name.endswith("input_ids")]
+    # Of options several texts belong to a row.
+    texts = _texts_of_rows(tokens)
     keys = []
     for row, name in enumerate(batch["ids"]):
         digest = hashlib.blake2b(digest_size=8)
         for ids, attention in sides:
-            kept = attention[row].bool()
-            digest.update(_bytes(ids[row][kept]))
+            for text in texts[row]:
+                kept = attention[text].flatten().bool()
+                digest.update(_bytes(ids[text].flatten()[kept]))
         # Where the row's targets stand, counted from its first token.
         digest.update(_bytes(mask[row].nonzero()[:, 0]))
         own = hashlib.blake2b(name.encode(), digest_size=8).digest()
         keys.append(Key(int.from_bytes(own, "little"), int.from_bytes(digest.digest(), "little")))
     return keys
+
+
+def _texts_of_rows(tokens: Tokens) -> list[range]:
+    """Which rows of `inputs` each row of a batch has."""
+    num_rows = len(tokens["target_mask"])
+    inputs = next(iter(tokens["inputs"].values()))
+    if "candidates" not in tokens or len(inputs) == num_rows:
+        return [range(row, row + 1) for row in range(num_rows)]
+    ends = tokens["candidates"].sum(1).cumsum(0).tolist()
+    return [range(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _mask_of(inputs: dict[str, Tensor], name: str) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from understudy.models.output import VocabularyOutput
+from understudy.models.output import CandidateOutput, VocabularyOutput
 from understudy.teachers.cache.bare import FILE as HEAD_FILE
 from understudy.teachers.cache.bare import FOLDER as HEAD_FOLDER
 from understudy.teachers.cache.bare import write_bare
@@ -156,7 +156,7 @@ def fill(
         done = len(rows) - len(missing)
         for taken, batch in batches(missing, pad_id):
             output = teacher.signal(move(batch, device))
-            assert isinstance(output, VocabularyOutput)
+            assert isinstance(output, VocabularyOutput | CandidateOutput)
             records = targets.encode(output, [row_seed(row.key.row, row.key.tokens) for row in taken])
             ends = np.cumsum(output.lengths)
             for row, own in zip(taken, np.split(records, ends[:-1]), strict=True):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from understudy.losses import HeadLosses, HeadStates, Pass, Passes, run_passes
 from understudy.losses.divergences import Divergence, divergence
+from understudy.models.inner_states import WantedFeatures
 from understudy.models.output import Output, VocabularyOutput
 from understudy.recipe import DivergenceConfig
 from understudy.teachers.signals import Signal
@@ -46,8 +47,12 @@ class Objective(nn.Module):
         statistics: whether to measure agreement and entropies in this pass (they cost a little).
         squared: whether the divergence is multiplied by τ².
         gold_weight: g, the share of cross-entropy on gold tokens.
+        of_student: inner states that it reads of the student.
+        of_teacher: the same of the teacher.
     """
 
+    of_student: WantedFeatures | None = None
+    of_teacher: WantedFeatures | None = None
     embeddings: ClassVar[bool] = False
     follows_loss: bool = False
     statistics: bool = False

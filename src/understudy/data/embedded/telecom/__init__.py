@@ -17,6 +17,7 @@ from understudy.data.embedded.telecom.choices import choice_facts, generate_choi
 from understudy.data.embedded.telecom.explanations import demonstrated_facts, demonstrations
 from understudy.data.embedded.telecom.knowledge import Fact, Relation, facts_fingerprint, load_facts, load_relations
 from understudy.data.embedded.telecom.questions import KINDS, core_facts, generate, gold_facts
+from understudy.data.embedded.telecom.spans import generate_spans
 from understudy.data.embedded.telecom.statements import (
     invented_readings,
     known_questions,
@@ -37,6 +38,7 @@ __all__ = [
     "facts_fingerprint",
     "generate",
     "generate_choices",
+    "generate_spans",
     "gold_facts",
     "invented_readings",
     "known_questions",

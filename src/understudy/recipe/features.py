@@ -1,0 +1,46 @@
+"""The section `features` of a recipe: what the student learns of the teacher's inner states, beside its answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from understudy import bounds
+from understudy.recipe.endpoint import Section
+
+Relation = Literal["query", "key", "value"]
+Block = Annotated[int, Field(ge=1, le=bounds.ARCHITECTURE)]
+"""A block of a model, counted from 1."""
+
+
+class FeaturesConfig(Section):
+    """Losses between the inner states of two models that read the same tokens (`understudy docs encoders`)."""
+
+    hidden: float = Field(default=1.0, ge=0, le=bounds.FACTOR)
+    """Weight of the loss between hidden states behind the blocks of `layers`."""
+    hidden_loss: Literal["mse", "cosine", "cka"] = "mse"
+    """`mse`: squared distance, a mean over channels; `cosine`: 1 − cosine; `cka`: 1 − linear CKA of a text's positions.
+    The first two learn a projection where widths differ."""
+    layers: dict[Block, Block] = Field(default_factory=dict)
+    """Which block of the student learns from which of the teacher's, counted from 1: `{1: 2, 2: 4}`; default: each
+    from one, evenly spaced, the last from the last."""
+    embedding: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
+    """Weight of the same loss, as `mse` or `cosine`, between what the first blocks read: the embeddings."""
+    relation: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
+    """Weight of the loss between attention relations (MiniLM): KL of softmax(x·xᵀ/√d) of queries, keys and values."""
+    relations: tuple[Relation, ...] = ("query", "key", "value")
+    """Which of the three."""
+    relation_heads: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
+    """Into how many heads each is cut, on both sides; default: the teacher's heads where the widths allow it."""
+    relation_layer: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
+    """The teacher's block whose relations the student's last block learns, counted from 1; default: the last."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        """Something has to be learned."""
+        if not (self.hidden or self.embedding or self.relation):
+            raise ValueError("features: give hidden, embedding or relation a weight")
+        if self.relation and (not self.relations or len(set(self.relations)) < len(self.relations)):
+            raise ValueError("features.relations: name query, key or value, each once")
+        return self
