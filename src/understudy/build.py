@@ -262,6 +262,11 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
         raise ConfigError(
             "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
         )
+    if recipe.distil.on_policy is not None:
+        raise ConfigError(
+            "features compares inner states on answers that are there beforehand, not on rollouts",
+            hint="leave out distil.on_policy, or `features`",
+        )
     if recipe.distil.gradient_checkpointing:
         raise ConfigError(
             "features takes inner states on their way, which distil.gradient_checkpointing throws away",

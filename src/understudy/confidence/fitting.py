@@ -70,7 +70,7 @@ def _known(value: float | None) -> float:
 def _best_map(x: np.ndarray, right: np.ndarray, clusters: np.ndarray, kind: MapKind | None) -> ProbabilityMap:
     kinds: Sequence[MapKind] = [kind] if kind else MAP_KINDS
     briers = {name: held_out_brier(x, right, clusters, name) for name in kinds}
-    best = min(briers, key=lambda name: briers[name])
+    best = min(kinds, key=lambda name: briers[name])
     return replace(fitted(x.tolist(), right.tolist(), best), auroc=auroc(x, right), brier=briers[best])
 
 

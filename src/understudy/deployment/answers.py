@@ -108,10 +108,10 @@ class Answerer:
 
     def _made_from(self, rows: Sequence[Example]) -> dict[str, Any]:
         weights = self.weights()
-        is_here = weights is not None and Path(weights).exists()
+        local = weights if weights is not None and Path(weights).exists() else None
         served = self._served and self._served.endpoint.model
         return {
-            "weights": fingerprint_folder(weights) if is_here else weights or served,
+            "weights": fingerprint_folder(local) if local else weights or served,
             "rows": fingerprint(json.loads(json.dumps([as_row(row) for row in rows]))),
             "data": fingerprint(self.recipe.data.model_dump(mode="json")),
             "batch_size": self.batch_size,

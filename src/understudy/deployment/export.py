@@ -397,7 +397,7 @@ def _exported_runner(student: Student, options: ExportOptions, part: Path) -> tu
 def _llama_cpp(part: Path, longest: int) -> Any:
     """llama.cpp with the file in it, or None where it is not installed: then `transformers` reads the file."""
     try:
-        import llama_cpp
+        import llama_cpp  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     with _plain_buffers(llama_cpp.llama_cpp):
@@ -439,6 +439,7 @@ def _check_spans(
 ) -> tuple[AnswerCheck, Speed]:
     """A model that points: logits of all windows, and the answers that follow from them."""
     config = _exported_config(options, part, "span")
+    exported: Any
     exported, engine = (
         (load_model(config, torch.device("cpu")), "transformers")
         if options.to == "merged"
@@ -447,7 +448,8 @@ def _check_spans(
     kind = kind_of(student.model.config)
     difference = max(_span_difference(student, exported, row) for row in rows)
     answers = [kind.answers(model, student.tokenizer, rows, batch_size=1) for model in (student.model, exported)]
-    return compare_spans(*answers, rows, difference, tolerance=tolerance, config=student.evaluate, engine=engine)
+    ours, theirs = answers
+    return compare_spans(ours, theirs, rows, difference, tolerance=tolerance, config=student.evaluate, engine=engine)
 
 
 @torch.no_grad()

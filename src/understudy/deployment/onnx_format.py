@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -64,7 +65,7 @@ def write_onnx(model: Any, template: Template, folder: Path) -> None:
     try:
         with _quiet(), torch.no_grad():
             writers[kind](model.eval(), template, folder)
-    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.Unsupported) as error:
+    except (torch.onnx.errors.OnnxExporterError, Unsupported) as error:
         raise ModelError(
             f"torch.onnx cannot export {type(model).__name__} ({implementation}): {first_line(error)}",
             hint="export to merged and serve it with an engine that reads safetensors",

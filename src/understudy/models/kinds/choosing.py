@@ -195,7 +195,7 @@ def option_answer(options: Sequence[str], logp: Tensor, *, own: bool) -> Generat
     """
     scores = logp[: len(options)]
     ranked = scores.argsort(descending=True, stable=True).tolist()
-    likeliest = tuple((options[n], round(float(scores[n].exp()), 6)) for n in ranked[:5])
+    likeliest = tuple((str(options[n]), round(float(scores[n].exp()), 6)) for n in ranked[:5])
     kept = tuple(scores.tolist()) if own else None
     return Generated(likeliest[0][0], 1, finished=True, seconds=0.0, choice_scores=kept, candidates=likeliest)
 

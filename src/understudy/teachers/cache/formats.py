@@ -53,7 +53,7 @@ class TargetFormat(ABC):
         """See the class."""
 
     @abstractmethod
-    def encode(self, output: VocabularyOutput, seeds: Sequence[int]) -> Records:
+    def encode(self, output: Any, seeds: Sequence[int]) -> Records:
         """Records of the target tokens of some rows.
 
         Args:

@@ -45,7 +45,7 @@ class FeatureObjective(Objective):
 
     def __init__(self, inner: Objective, config: FeaturesConfig, student: Any, teacher: Any) -> None:
         super().__init__()
-        self.inner, self.config = inner, config
+        self.main, self.config = inner, config
         self.gold_weight = inner.gold_weight
         self.layers = layer_map(config, len(stack_of(student).blocks), len(stack_of(teacher).blocks))
         pairs = {**({0: 0} if config.embedding else {}), **(self.layers if config.hidden else {})}
@@ -59,8 +59,13 @@ class FeatureObjective(Objective):
 
     @property
     def embeddings(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the inner objective reads token embeddings."""
-        return self.inner.embeddings
+        """Whether the objective beside it reads token embeddings."""
+        return self.main.embeddings
+
+    @property
+    def inner(self) -> tuple[Objective, ...]:
+        """The objective beside which inner states are compared."""
+        return (self.main,)
 
     def _projections(self, pairs: dict[int, int], student: Any, teacher: Any) -> dict[str, nn.Module]:
         """A map to the teacher's width for each layer that needs one."""
@@ -78,8 +83,8 @@ class FeatureObjective(Objective):
         Raises:
             ModelError: the two read other tokens.
         """
-        self.inner.statistics = self.statistics
-        result = self.inner(student, signal, batch)
+        self.main.statistics = self.statistics
+        result = self.main(student, signal, batch)
         if not _read_alike(batch):
             raise ModelError(
                 "features compares what two models make of the same tokens, and these read other ones",
@@ -121,16 +126,16 @@ class FeatureObjective(Objective):
 
     def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """Those of the inner objective; inner states are no side of a pass."""
-        return self.inner.passes(student, signal, batch)
+        return self.main.passes(student, signal, batch)
 
     def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
         """Those of the inner objective."""
-        return self.inner.sums(steps, student, batch)
+        return self.main.sums(steps, student, batch)
 
 
 def _read_alike(batch: Batch) -> bool:
     """Whether both models read the same tokens."""
-    own, other = (batch[side]["inputs"]["input_ids"] for side in ("student", "teacher"))
+    own, other = (batch[side]["inputs"]["input_ids"] for side in ("student", "teacher"))  # pyright: ignore[reportTypedDictNotRequiredAccess]
     return own is other or (own.shape == other.shape and torch.equal(own, other))
 
 
