@@ -157,7 +157,8 @@ def fill(
         for taken, batch in batches(missing, pad_id):
             output = teacher.signal(move(batch, device))
             assert isinstance(output, VocabularyOutput | CandidateOutput)
-            records = targets.encode(output, [row_seed(row.key.row, row.key.tokens) for row in taken])
+            said: Any = output
+            records = targets.encode(said, [row_seed(row.key.row, row.key.tokens) for row in taken])
             ends = np.cumsum(output.lengths)
             for row, own in zip(taken, np.split(records, ends[:-1]), strict=True):
                 writer.add(row.key, own)
