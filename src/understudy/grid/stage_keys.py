@@ -49,6 +49,7 @@ def keys(recipe: Recipe, stages: Sequence[Stage], contents: Mapping[str, str], *
 
 
 def _is_in(fields: Mapping[str, Any], path: str) -> bool:
+    path = path.removesuffix("?")
     section, _, name = path.rpartition(".")
     return path not in LATER_FIELDS or name in (fields[section] if section else fields)
 
