@@ -33,7 +33,7 @@ def refused(house, command, *overrides: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["missing.yaml"], "there is no recipe 'missing.yaml'", "known: commonsense"),
+        (["missing.yaml"], "there is no recipe 'missing.yaml'", "known: bert_qa"),
         (["telecom_qaa"], "there is no recipe 'telecom_qaa'", "did you mean `telecom_qa`?"),
         (["recipe.yaml", "distill.steps=3"], "unknown key `distill`: did you mean `distil`?", "understudy init"),
         (["recipe.yaml", "distil.steps"], "cannot read the override 'distil.steps'", "key=value"),
