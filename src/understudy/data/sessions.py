@@ -16,10 +16,9 @@ from understudy.data.rows import BadRow, Row, as_text, leftovers, lowered, missi
 from understudy.errors import shortened
 from understudy.types import Example
 
-TASK = (
-    "Which of these items are bought together, and for what? A bundle has two items or more. Answer in JSON: "
-    '{"bundles": [{"items": [numbers], "intent": "a few words"}]}'
-)
+FORM = 'Answer in JSON: {"bundles": [{"items": [numbers], "intent": "a few words"}]}'
+"""How bundles are to be written down."""
+TASK = f"Which of these items are bought together, and for what? A bundle has two items or more. {FORM}"
 """What is asked of every session, behind its items."""
 SPLITS = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
 """What a split may be called in a data set -> which it is."""
@@ -101,11 +100,18 @@ def row_of(session: Session) -> dict[str, Any]:
 
 def question_of(session: Session) -> str:
     """The items, a line each, and what is asked of them."""
-    lines = (
-        f"{number}. {item.title}{f' ({item.category})' if item.category else ''}"
-        for number, item in enumerate(session.items, start=1)
-    )
-    return "\n".join(("Items of a session:", *lines, TASK))
+    return f"{listing_of(session)}\n{TASK}"
+
+
+def listing_of(session: Session) -> str:
+    """The items, numbered, a line each."""
+    lines = (f"{number}. {described(item)}" for number, item in enumerate(session.items, start=1))
+    return "\n".join(("Items of a session:", *lines))
+
+
+def described(item: Item) -> str:
+    """Title and category, if it has one."""
+    return f"{item.title} ({item.category})" if item.category else item.title
 
 
 def session_key(example: Example) -> str | None:

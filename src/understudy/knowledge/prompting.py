@@ -103,12 +103,12 @@ class Prompts:
                 f"step {step} has no prompt {step}.jinja",
                 hint="put it into `generate.prompts`, or use Question.of(text)",
             )
-        return (Message("user", self._render(f"{step}.jinja", {**variables(example), **question.variables})),)
+        return (Message("user", self.render(f"{step}.jinja", {**variables(example), **question.variables})),)
 
     @cached_property
     def system(self) -> tuple[Message, ...]:
         """The system turn; none where the file is empty."""
-        text = self._render(SYSTEM, {}).strip()
+        text = self.render(SYSTEM, {}).strip()
         return (Message("system", text),) if text else ()
 
     def check(self) -> None:
@@ -127,7 +127,12 @@ class Prompts:
                     f"prompt {name} is not UTF-8 (byte {error.start})", hint="convert it first"
                 ) from error
 
-    def _render(self, name: str, values: Mapping[str, Any]) -> str:
+    def render(self, name: str, values: Mapping[str, Any]) -> str:
+        """A prompt filled with values.
+
+        Raises:
+            ConfigError: it is no template, or uses what it is not given.
+        """
         try:
             return self._environment.get_template(name).render(values)
         except TemplateError as error:

@@ -133,8 +133,13 @@ def _members(items: Sequence[Item], intent: str, kind: str) -> Iterable[str]:
     if kind == "item":
         return [item.id for item in items]
     if kind == "intent":
-        return [word for word in words_of(intent) if word not in _EMPTY]
+        return telling_words(intent)
     return multiset(item.category for item in items if item.category)
+
+
+def telling_words(intent: str) -> list[str]:
+    """The words of an intent, without those that any intent may have."""
+    return [word for word in words_of(intent) if word not in _EMPTY]
 
 
 def multiset(categories: Iterable[str]) -> list[str]:
