@@ -14,9 +14,10 @@ from typing import Literal
 
 from understudy.extensions import claim
 
-Learns = Literal["gold", "teacher_text", "gold_and_teacher_text", "task_texts"]
+Learns = Literal["gold", "teacher_text", "gold_and_teacher_text", "task_texts", "knowledge"]
 """Gold answers; the teacher's answers in their place; gold where there is some and the teacher's elsewhere; the texts
-of `tasks`."""
+of `tasks`; gold with what `knowledge` says of sessions."""
+_CONSTRAINED = "_constrained"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ EXPLAINED = Arm(
     flagship=True,
     against=("sft", "seqkd", "base_student", "majority", "first_option"),
 )
+INFORMED = Arm("informed", learns="knowledge", flagship=True, against=("sft", "base_student", "majority"))
 SEQKD = Arm("seqkd", learns="teacher_text", equals_without_unlabelled="sft", against=("sft",))
 KD_GOLD = Arm("kd_gold", learns="gold", reads_signal=True, equals_without_unlabelled="distilled")
 SFT = Arm("sft", learns="gold")
@@ -71,7 +73,7 @@ MAJORITY = Arm("majority", model=None)
 FIRST_OPTION = Arm("first_option", model=None)
 
 ARMS: dict[str, Arm] = {
-    arm.name: arm for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, MAJORITY, FIRST_OPTION)
+    arm.name: arm for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, INFORMED, MAJORITY, FIRST_OPTION)
 }
 """All arms by name, in the order in which tables show them."""
 
@@ -85,6 +87,16 @@ def register(arm: Arm) -> Arm:
     claim("arm", arm.name, ARMS)
     ARMS[arm.name] = arm
     return arm
+
+
+def constrained(name: str) -> str:
+    """The name under which an arm's constrained answers stand beside its free ones."""
+    return f"{name}{_CONSTRAINED}"
+
+
+def free_of(name: str) -> tuple[str, bool]:
+    """The arm whose answers go by a name, and whether they are its constrained ones beside free ones."""
+    return name.removesuffix(_CONSTRAINED), name.endswith(_CONSTRAINED)
 
 
 def trained_arms() -> tuple[str, ...]:

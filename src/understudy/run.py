@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from understudy import __version__
+from understudy.arms import free_of
 from understudy.errors import ConfigError, DataError, RunError, unknown
 from understudy.files import PART, atomic, locked, read_json, read_jsonl, read_text, write_json
 from understudy.recipe import Recipe, dump_recipe, load_recorded
@@ -33,7 +34,7 @@ from understudy.records import Environment, Prediction, StageRecord
 from understudy.records.base import Record
 
 BEGUN, DONE = "begun.json", "done.json"
-EXTENSIONS, PREDICTIONS = "extensions", "predictions.jsonl"
+EXTENSIONS, PREDICTIONS, CONSTRAINED = "extensions", "predictions.jsonl", "constrained.jsonl"
 
 R = TypeVar("R", bound=Record)
 
@@ -113,7 +114,8 @@ class Run:
 
     def predictions_path(self, arm: str) -> Path:
         """The file that an arm's answers stand in, whether it is there or not."""
-        return self.stage(f"predict-{arm}") / PREDICTIONS
+        name, is_constrained = free_of(arm)
+        return self.stage(f"predict-{name}") / (CONSTRAINED if is_constrained else PREDICTIONS)
 
     def _finished(self, path: Path) -> Path:
         if not path.exists():

@@ -129,6 +129,7 @@ class Knowledge:
         sample: which of several.
         reasons: why it was rejected; empty where it is kept.
         provenance: who wrote it, on what prompt, at what cost.
+        details: what else is known of it, JSON-able: the statement that it makes, which questions it rests on.
     """
 
     id: str
@@ -138,6 +139,7 @@ class Knowledge:
     sample: int = 0
     reasons: tuple[str, ...] = ()
     provenance: Provenance | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:

@@ -157,14 +157,12 @@ def _with_categories(
     train: list[Session], vectors: str, others: list[Session] | None = None
 ) -> tuple[list[Session], list[Session]]:
     """The sessions as they are, or with clusters of the training titles where no item has a category."""
-    from understudy.sessions.title_clusters import TitleClusters
+    from understudy.sessions.title_clusters import with_categories
 
-    others = others or []
-    if any(item.category for session in train for item in session.items):
-        return train, others
-    clusters = TitleClusters.fit(train, how=vectors)
-    typer.echo(f"no item has a category: {len(clusters.names)} clusters of titles stand in")
-    return clusters.categorised(train), clusters.categorised(others)
+    train, others, clusters = with_categories(train, others or [], how=vectors)
+    if clusters:
+        typer.echo(f"no item has a category: {len(clusters.names)} clusters of titles stand in")
+    return train, others
 
 
 def _answers(path: Path) -> dict[str, list[str]]:

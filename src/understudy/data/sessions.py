@@ -22,6 +22,7 @@ TASK = f"Which of these items are bought together, and for what? A bundle has tw
 """What is asked of every session, behind its items."""
 SPLITS = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "test": "test"}
 """What a split may be called in a data set -> which it is."""
+BUNDLE_F1 = "bundle_f1"
 FIELDS = ("session", "items", "bundles", "domain", "split")
 
 
@@ -59,6 +60,11 @@ def is_session(example: Example) -> bool:
     """Whether a row is a session of items."""
     session = example.meta.get("session")
     return isinstance(session, Mapping) and isinstance(session.get("items"), Sequence)
+
+
+def chosen_by(dev: Sequence[Example]) -> str:
+    """The metric of the development rows by which weights are kept: ROUGE-L, of sessions F1 of their bundles."""
+    return BUNDLE_F1 if dev and all(map(is_session, dev)) else "rougeL"
 
 
 def session_of(example: Example) -> Session:

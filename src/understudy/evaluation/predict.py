@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from understudy.data.sessions import chosen_by, session_of
 from understudy.data.split import question_key
 from understudy.files import fingerprint
 from understudy.metrics import score
@@ -16,6 +17,7 @@ from understudy.models.decoding import Generated
 from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.head import base_model
 from understudy.records import ModelSpeed, Prediction
+from understudy.sessions.answer_forms import answer_grammar
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.thoughts import without_thought
 from understudy.types import Example
@@ -27,6 +29,7 @@ def predict(
     examples: Sequence[Example],
     *,
     batch_size: int,
+    constrained: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """Answer every example greedily; score the choices of multiple-choice ones by likelihood.
@@ -36,12 +39,16 @@ def predict(
         tokenizer: its template and the lengths.
         examples: held-out rows with references.
         batch_size: rows at once.
+        constrained: nothing but JSON of bundles of a session's own items can be written; all rows are sessions.
         progress: called with the number of rows just answered.
 
     Returns:
         One an example, in order.
     """
-    answers = answer_examples(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+    grammars = [answer_grammar(len(session_of(example).items)) for example in examples] if constrained else None
+    answers = answer_examples(
+        model, tokenizer, examples, batch_size=batch_size, grammars=grammars, progress=progress
+    )
     writes = tokenizer.template.candidates == "vocabulary"
     if writes:
         answers = answers_alone(answers, tokenizer)
@@ -114,8 +121,10 @@ def dev_scores(
     """A function that scores a model on the development rows.
 
     It gives ROUGE-L and exact match of generated answers, in 0..1, and `loss`: −log q(first gold answer), a mean over
-    its tokens, in nats.
+    its tokens, in nats. Of sessions it gives F1 of their bundles besides.
     """
+    metrics = tuple(dict.fromkeys(("rougeL", "exact_match", chosen_by(examples))))
+    questions = [example.question for example in examples]
     references = [list(references_of(example)) for example in examples]
     # A tokenizer of its own: what is cut here was counted when the rows were learned or answered.
     uncounted = dataclasses.replace(tokenizer, notes={})
@@ -125,7 +134,7 @@ def dev_scores(
 
     def measure(model: nn.Module) -> dict[str, float]:
         answers = answers_alone(answer_examples(model, uncounted, examples, batch_size=batch_size), uncounted)
-        scores = score([a.text for a in answers], references, metrics=("rougeL", "exact_match"))
+        scores = score([a.text for a in answers], references, questions=questions, metrics=metrics)
         values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
         total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))

@@ -17,7 +17,7 @@ from understudy.recipe.own_arms import for_arm
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "model", "tokenizer", "cache"),
-    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps"),
+    *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps", "difficulty_from"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""
 
@@ -64,14 +64,14 @@ def _names(path: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _names(f"{path}.{name}", inner)
-    elif path.rpartition(".")[2] in FILES or path.startswith("data.sources."):
+    elif path.rpartition(".")[2] in FILES or path.startswith("data.sources.") or path == "knowledge.folder":
         yield from [value] if isinstance(value, str) else value if isinstance(value, list) else ()
 
 
 def files_of(recipe: Recipe) -> set[str]:
     """Everything a recipe names that may be a file or a folder."""
     fields = recipe.model_dump(mode="json")
-    sections = ("data", "teacher", "teachers", "student", "generate")
+    sections = ("data", "teacher", "teachers", "student", "generate", "knowledge")
     return {name for section in sections for name in _names(section, fields[section])} | set(recipe.extensions)
 
 

@@ -9,7 +9,7 @@ come for a reason that may pass is set aside with its rows: it holds up no other
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,14 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class _OpenExample:
-    """An example that is begun: the steps ahead of it, its rows so far, and how many answers each step waits for."""
+    """An example that is begun: the steps ahead of it, its rows so far, and how many answers each step waits for.
+
+    `prior` are rows of earlier parts: of the example, and of the data set.
+    """
 
     example: Example
     ahead: list[PlannedStep]
+    prior: Sequence[Knowledge] = ()
     rows: list[Knowledge] = field(default_factory=list)
     under_way: dict[str, int] = field(default_factory=dict)
     unfinished: str = ""
@@ -50,8 +54,29 @@ class _PendingQuestion:
     parameters: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Steps that go by examples and stand together, no step of the data set between them.
+
+    Attributes:
+        steps: in their order.
+        name: as the store has it; empty of the first.
+        of_examples: rows of earlier parts, by example.
+        of_all: rows of earlier steps of the data set that are of no example.
+    """
+
+    steps: Sequence[PlannedStep]
+    name: str = ""
+    of_examples: Mapping[str, Sequence[Knowledge]] = field(default_factory=dict)
+    of_all: Sequence[Knowledge] = ()
+
+    def prior_of(self, name: str) -> Sequence[Knowledge]:
+        """What its steps may know of an example, beside their own rows."""
+        return (*self.of_all, *self.of_examples.get(name, ()))
+
+
 class GenerationRun:
-    """One call of `pipeline.generate`: which examples are open, which questions are ready or under way.
+    """The steps of one part over all examples: which examples are open, which questions are ready or under way.
 
     Attributes:
         seen: examples drawn so far.
@@ -67,8 +92,11 @@ class GenerationRun:
         filter: Filter,
         examples: Iterable[Example],
         progress: Progress | None,
+        part: Part | None = None,
     ) -> None:
         self._builder = builder
+        self._part = part or Part(builder.plan)
+        self._earlier = store.finished_in(self._part.name)
         self._filter = filter
         self._store = store
         self._examples = iter(examples)
@@ -114,10 +142,10 @@ class GenerationRun:
             self._more = False
             return False
         self.seen += 1
-        if example.id in self._store.finished:
+        if example.id in self._earlier:
             self._count_finished()
         else:
-            opened = _OpenExample(example, list(self._builder.plan))
+            opened = _OpenExample(example, list(self._part.steps), self._part.prior_of(example.id))
             self._order.append(opened)
             self._advance(opened)
         return True
@@ -131,7 +159,7 @@ class GenerationRun:
             for planned in [planned for planned in opened.ahead if outstanding.isdisjoint(planned.direct)]:
                 opened.ahead.remove(planned)
                 try:
-                    questions = self._builder.questions(planned, opened.example, opened.rows)
+                    questions = self._builder.questions(planned, opened.example, [*opened.prior, *opened.rows])
                 except Skip as skip:
                     opened.rows.append(Knowledge(opened.example.id, planned.name, None, reasons=(str(skip),)))
                     skipped = True  # Steps that waited for it can be asked now.
@@ -181,12 +209,13 @@ class GenerationRun:
             if opened.unfinished == "budget":
                 self.left += 1
                 continue
-            step_order = {planned.name: number for number, planned in enumerate(self._builder.plan)}
+            step_order = {planned.name: number for number, planned in enumerate(self._part.steps)}
             opened.rows.sort(
                 key=lambda row: (step_order[row.step], -1 if row.choice is None else row.choice, row.sample)
             )
-            rows = self._filter.apply(opened.example, opened.rows)
-            self._store.write(opened.example.id, rows, finished=not opened.unfinished)
+            evidence = [*opened.prior, *opened.rows]
+            rows = [self._filter.judged(row, opened.example, evidence) for row in opened.rows]
+            self._store.write(opened.example.id, rows, finished=not opened.unfinished, part=self._part.name)
             if opened.unfinished:
                 self.left += 1
                 self.set_aside[opened.unfinished] += 1
@@ -203,7 +232,7 @@ class GenerationRun:
         self.left += len(self._order)
         for example in self._examples:
             self.seen += 1
-            if example.id in self._store.finished:
+            if example.id in self._earlier:
                 self.finished += 1
             else:
                 self.left += 1

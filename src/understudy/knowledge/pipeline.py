@@ -8,16 +8,20 @@ from dataclasses import replace
 
 from understudy.completers.factory import build_completer
 from understudy.errors import ConfigError, TeacherError
+from understudy.knowledge import session_steps as _session_steps  # noqa: F401  (registers them)
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
+from understudy.knowledge.dataset_run import questions_of
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
-from understudy.knowledge.generation import GenerationRun, Progress
+from understudy.knowledge.generation import Progress
+from understudy.knowledge.parts import Parts
 from understudy.knowledge.plan import plan_steps
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import RequestBuilder
+from understudy.knowledge.session_knowledge import write_session_knowledge
 from understudy.knowledge.step import load_user_steps
 from understudy.knowledge.step_counts import count_steps, empty_steps
-from understudy.knowledge.store import KnowledgeStore, read_step, unfinish
+from understudy.knowledge.store import read_step, unfinish
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example
@@ -52,23 +56,16 @@ def generate(
         RunError: the folder cannot be written.
     """
     builder = RequestBuilder(config, completer, demonstrations)
+    parts = Parts(builder, examples)
     try:
-        with KnowledgeStore(folder, config.steps, builder.identity) as store:
-            generation = GenerationRun(builder, store, _filter(config, folder), examples, progress)
-            generation.run(completer)
+        with parts.open(folder) as store:
+            notes = parts.run(store, config, completer, _filter(config, folder), progress)
     except (TeacherError, KeyboardInterrupt):
-        _reopen(folder, empty_steps(count_steps(folder, config.steps)))
+        _reopen(folder, empty_steps(count_steps(folder, parts.files)))
         raise
-    notes = WritingNotes(
-        teacher=completer.name,
-        examples=generation.seen,
-        finished=generation.finished,
-        left=generation.left,
-        stopped=generation.stopped,
-        steps=count_steps(folder, config.steps),
-        set_aside=dict(generation.set_aside) or None,
-    )
+    notes = replace(notes, steps=count_steps(folder, parts.written_files(folder)))
     reopened = _reopen(folder, empty_steps(notes.steps))
+    write_session_knowledge(folder, parts.names, parts.domains)
     return replace(notes, finished=notes.finished - reopened, left=notes.left + reopened)
 
 
@@ -78,9 +75,14 @@ def _reopen(folder: str | os.PathLike[str], empty_steps: Iterable[str]) -> int:
     Returns:
         The number of these examples.
     """
-    rows = (row for step in empty_steps for row in read_step(folder, step))
-    lost = {row.id for row in rows if row.text is None and row.provenance is not None}
-    return unfinish(folder, lost) if lost else 0
+    lost: dict[bool, set[str]] = {False: set(), True: set()}
+    for step in empty_steps:
+        asks_of_all = step.endswith(questions_of(""))
+        lost[asks_of_all] |= {row.id for row in read_step(folder, step) if row.text is None and row.provenance}
+        lost[asks_of_all] |= {step.removesuffix(questions_of(""))} if asks_of_all else set()
+    if lost[True]:
+        unfinish(folder, lost[True])  # The questions, and the step that builds on them.
+    return unfinish(folder, lost[False]) if lost[False] else 0
 
 
 def check(config: GenerateConfig) -> None:

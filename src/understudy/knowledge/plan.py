@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,17 @@ def _place(step: Step, before: list[PlannedStep], config: GenerateConfig) -> Pla
         config.max_tokens.get(step.name, step.max_tokens),
         config.samples if step.sampled else 1,
     )
+
+
+def parts_of(plan: Sequence[PlannedStep]) -> tuple[tuple[PlannedStep, ...], ...]:
+    """Steps that go by examples as far as they stand together, each step of the data set by itself, in their order."""
+    parts: list[list[PlannedStep]] = []
+    for planned in plan:
+        if planned.step.scope == "example" and parts and parts[-1][0].step.scope == "example":
+            parts[-1].append(planned)
+        else:
+            parts.append([planned])
+    return tuple(map(tuple, parts))
 
 
 def settings_of(planned: PlannedStep, fingerprint: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from understudy.errors import ConfigError, UnderstudyError
 from understudy.files import fingerprint, fingerprint_file
@@ -16,7 +17,7 @@ from understudy.knowledge.quality import is_judged
 from understudy.knowledge.quality import reasons as reasons_of
 from understudy.knowledge.step import Question, Skip, StepRandom, load_user_steps
 from understudy.recipe import EndpointConfig
-from understudy.recipe.knowledge import GenerateConfig
+from understudy.recipe.knowledge import GenerateConfig, SessionsConfig
 from understudy.tokens.thoughts import UNCLOSED, without_thought
 from understudy.types import Completer, Completion, Example, Knowledge, Message, Provenance, Request
 
@@ -26,6 +27,7 @@ class RequestBuilder:
 
     Attributes:
         plan: the steps in their order.
+        prompts: ours, with the user's in their place.
         identity: whatever can change the texts, JSON-able.
     """
 
@@ -35,18 +37,23 @@ class RequestBuilder:
         self._config = config
         self._teacher = completer.name
         self.plan = plan_steps(config, self._endpoint)
-        self._prompts = Prompts(config.prompts, config.steps)
-        self._shots = FewShotTurns(demonstrations, self._prompts, num=config.shots, seed=config.seed)
-        self.identity = {
+        self.prompts = Prompts(config.prompts, config.steps)
+        self._shots = FewShotTurns(demonstrations, self.prompts, num=config.shots, seed=config.seed)
+        self.identity: dict[str, Any] = {
             "teacher": self._teacher,
             "temperature": self._temperature(None),
-            "steps": [settings_of(planned, self._prompts.fingerprint(planned.name)) for planned in self.plan],
-            "pairs": fingerprint([[pair.critique, pair.revision] for pair in self._prompts.pairs]),
+            "steps": [settings_of(planned, self.prompts.fingerprint(planned.name)) for planned in self.plan],
+            "pairs": fingerprint([[pair.critique, pair.revision] for pair in self.prompts.pairs]),
             "own_steps": [fingerprint_file(Path(path).expanduser()) for path in config.own_steps],
             "shots": [config.shots, fingerprint([repr(demonstration) for demonstration in demonstrations])],
             "seed": config.seed,
             "filter": config.filter.model_dump(),
         }
+        if any(planned.step.scope == "dataset" for planned in self.plan):
+            self.identity["sessions"] = (config.sessions or SessionsConfig()).model_dump()
+            self.identity["prompts"] = [
+                self.prompts.fingerprint(name) for planned in self.plan for name in planned.step.reads
+            ]
 
     def questions(self, planned: PlannedStep, example: Example, rows: Sequence[Knowledge]) -> list[Question]:
         """The questions of a step.
@@ -58,7 +65,7 @@ class RequestBuilder:
         prior = planned.sees(rows)
         if reason := planned.lacks(prior):
             raise Skip(reason)
-        random = StepRandom(self._config.seed, example.id, self._prompts.pairs)
+        random = StepRandom(self._config.seed, example.id, self.prompts.pairs)
         with _step_faults(planned, example):
             questions = list(planned.step.asks(example, prior, random))
         if not questions:
@@ -70,20 +77,34 @@ class RequestBuilder:
     ) -> tuple[Request, dict]:
         """The request for a question, and the parameters of its provenance."""
         shots = self._shots.before(planned, example)
-        turns = self._prompts.turn(planned.name, example, question)
+        turns = self.prompts.turn(planned.name, example, question)
         # A step that writes the whole conversation may begin it with its own system turn, which then replaces ours.
-        system = () if turns[0].role == "system" else self._prompts.system
+        system = () if turns[0].role == "system" else self.prompts.system
         leading = turns[:1] if turns[0].role == "system" else ()
         messages = (*system, *leading, *shots, *turns[len(leading) :])
         request = Request(name, messages, question.schema, sample, planned.temperature, planned.max_tokens)
         parameters = {
             "prompt": planned.name,
-            "prompt_fingerprint": self._prompts.fingerprint(planned.name),
+            "prompt_fingerprint": self.prompts.fingerprint(planned.name),
             "temperature": self._temperature(planned.temperature),
             "max_tokens": planned.max_tokens,
             "shots": len(shots) // 2,
             **question.parameters,
         }
+        return request, parameters
+
+    def request_of_all(self, name: str, planned: PlannedStep, question: Question) -> tuple[Request, dict]:
+        """The same of a step of the data set: its own messages and nothing before them."""
+        request = Request(
+            *(name, question.messages, question.schema, question.sample, planned.temperature, planned.max_tokens)
+        )
+        parameters = {
+            "temperature": self._temperature(planned.temperature),
+            "max_tokens": planned.max_tokens,
+            **question.parameters,
+        }
+        if isinstance(prompt := parameters.get("prompt"), str):
+            parameters["prompt_fingerprint"] = self.prompts.fingerprint(prompt)
         return request, parameters
 
     def row(

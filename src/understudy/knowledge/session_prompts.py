@@ -16,11 +16,12 @@ The files in `generate.prompts` of these names take their place.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from understudy.bundle_answers import Bundle, write_answer
 from understudy.data.sessions import FORM, TASK, Session, listing_of
 from understudy.knowledge.prompting import Prompts
+from understudy.knowledge.step import DataSet, Question
 from understudy.sessions.discrepancies import Discrepancy, describe
 from understudy.types import Message
 
@@ -69,3 +70,15 @@ class SessionPrompts:
 
     def _turn(self, name: str, **values: object) -> tuple[Message, ...]:
         return (Message("user", self._prompts.render(f"{name}.jinja", values)),)
+
+
+def ask_all(
+    data: DataSet, turns: Mapping[str, tuple[Message, ...]], prompt: str, *, most: int | None = None
+) -> dict[str, str]:
+    """What the teacher of a step answers to questions by one prompt; their names -> the answers that came."""
+    questions = {
+        f"{prompt}/{name}": Question(messages=messages, parameters={"prompt": prompt})
+        for name, messages in turns.items()
+    }
+    answers = data.ask(questions, most=most)
+    return {name.removeprefix(f"{prompt}/"): text for name, text in answers.items()}

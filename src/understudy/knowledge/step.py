@@ -1,4 +1,4 @@
-"""What a step of generation is, the table of all steps, and steps of your own.
+r"""What a step of generation is, the table of all steps, and steps of your own.
 
 A step says what to ask about an example and how to read what comes back. In one file of your own:
 
@@ -7,12 +7,27 @@ from understudy.knowledge.step import Question, step
 
 @step("summary", needs=("explain",))
 def summary(example, known, draw):
-    \"\"\"The explanation in one sentence.\"\"\"
+    '''The explanation in one sentence.'''
     yield Question.of(f"Say this in one sentence: {known.text('explain')}")
 ```
 
 A class with a method `asks` of these arguments (without a first argument, as `self`) may have `read` beside it, which
 turns the teacher's text into the one that is kept.
+
+A step whose scope is the data set sees all examples at once, and what earlier steps wrote about them. It may ask as
+often as it likes, or nobody at all:
+
+```python
+from understudy.knowledge.step import Learned, Question, step
+
+@step("common_words", scope="dataset")
+def common_words(data):
+    '''What half of the questions are about.'''
+    shown = "\n".join(example.question for example in data.examples)
+    answers = data.ask({"all": Question.of(f"What do these have in common?\n{shown}")})
+    for text in answers.values():
+        yield Learned(text)
+```
 """
 
 from __future__ import annotations
@@ -22,12 +37,17 @@ import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim, load_all, registered_by
 from understudy.types import Example, Knowledge, Message
 
+if TYPE_CHECKING:
+    from understudy.knowledge.prompting import Prompts
+    from understudy.recipe.knowledge import GenerateConfig
+
+Scope = Literal["example", "dataset"]
 RATIONALE = "rationale"
 """Stands among what a step needs for every step before it whose texts argue for the right answer."""
 
@@ -128,12 +148,77 @@ class Questions(Protocol):
 
 
 @dataclass(frozen=True)
+class Learned:
+    """One text that a step of the data set comes to.
+
+    Attributes:
+        text: of it; None where none came, and `reasons` say why.
+        id: the example it is about; empty where it is about all.
+        reasons: why it is not to be learned from; empty where it is kept.
+        details: what else is known of it, JSON-able.
+    """
+
+    text: str | None
+    id: str = ""
+    reasons: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DataSet(Protocol):
+    """What a step of the data set is given."""
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """All that are written about."""
+        ...
+
+    @property
+    def config(self) -> GenerateConfig:
+        """The section of the recipe."""
+        ...
+
+    @property
+    def prompts(self) -> Prompts:
+        """Ours, with the user's in their place."""
+        ...
+
+    def texts(self, step: str) -> Sequence[Knowledge]:
+        """What an earlier step wrote and was kept, of examples or of all of them."""
+        ...
+
+    def ask(self, questions: Mapping[str, Question], *, most: int | None = None) -> dict[str, str]:
+        """What the teacher answers; a name of a question → its text.
+
+        What was answered before, by a run that was killed, is not asked again. A question without an answer – it never
+        came, or `generate.sessions.max_calls` or `max_tokens` is spent – has no entry.
+
+        Args:
+            questions: by a name, which is the same each time; each with its own messages.
+            most: how many of them to ask at most, the first ones.
+        """
+        ...
+
+    @property
+    def calls_left(self) -> float:
+        """How many more questions this step may ask."""
+        ...
+
+
+class Learns(Protocol):
+    """What a step of the data set does."""
+
+    def __call__(self, data: DataSet, /) -> Iterable[Learned]:
+        """Its texts."""
+        ...
+
+
+@dataclass(frozen=True)
 class Step:
     """A registered step.
 
     Attributes:
         name: of the step, its file and its prompt.
-        asks: what to ask.
+        asks: what to ask about an example; nothing in a step of the data set.
         read: from the teacher's text to the one that is kept.
         needs: steps that must stand before it; one without a kept text leaves nothing to ask.
         after: steps that it waits for where they stand before it.
@@ -141,6 +226,8 @@ class Step:
         sampled: whether it is asked `generate.samples` times.
         max_tokens: longest text.
         origin: the file that registered it.
+        learns: what a step of the data set does; None of one that goes by examples.
+        reads: names of further prompts that it asks by.
     """
 
     name: str
@@ -152,6 +239,13 @@ class Step:
     sampled: bool = False
     max_tokens: int = DEFAULT_MAX_TOKENS
     origin: str = ""
+    learns: Learns | None = None
+    reads: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> Scope:
+        """What it sees at once."""
+        return "dataset" if self.learns else "example"
 
 
 STEPS: dict[str, Step] = {}
@@ -166,12 +260,18 @@ def step(
     rationale: bool = False,
     sampled: bool = False,
     max_tokens: int = DEFAULT_MAX_TOKENS,
+    scope: Scope = "example",
+    reads: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """Register the function or class below as a step; arguments as in `Step`.
 
     Raises:
-        ConfigError: the name is taken, or is no plain word.
+        ConfigError: the name is taken, or is no plain word; no such scope; a step of the data set that is sampled.
     """
+    if scope not in ("example", "dataset"):
+        raise unknown("scope", scope, ("example", "dataset"))
+    if scope == "dataset" and sampled:
+        raise ConfigError(f"step {name}: scope dataset is not sampled", hint="let it ask as often as it needs itself")
 
     def register(questions: Any) -> Any:
         if not name.isidentifier():
@@ -181,10 +281,19 @@ def step(
         claim("step", name, STEPS)
         thing: Any = questions() if inspect.isclass(questions) else questions
         asks, read = getattr(thing, "asks", thing), getattr(thing, "read", str.strip)
-        STEPS[name] = Step(name, asks, read, tuple(needs), tuple(after), rationale, sampled, max_tokens, origin)
+        learns = asks if scope == "dataset" else None
+        asks = _asks_nothing if learns else asks
+        more = {"needs": tuple(needs), "after": tuple(after), "reads": tuple(reads), "learns": learns}
+        STEPS[name] = Step(
+            name, asks, read, rationale=rationale, sampled=sampled, max_tokens=max_tokens, origin=origin, **more
+        )
         return questions
 
     return register
+
+
+def _asks_nothing(example: Example, known: PriorTexts, draw: StepRandom) -> Iterable[Question]:
+    return ()
 
 
 def is_rationale(name: str) -> bool:

@@ -7,6 +7,10 @@ FOLDER/
   finished-examples.jsonl    examples with all their rows, and how many those are
 ```
 
+A step of the data set keeps each of its questions as a row of `STEP.questions.jsonl`, and what it comes to in
+`STEP.jsonl`; there a question counts as finished, here the step as a whole. It divides the steps before it from those
+behind it into *parts*, each of which finishes an example by itself.
+
 An example counts as finished only when all its rows are in the files. Whatever a killed process or a power cut leaves
 of another – rows, half a line – is dropped when the folder is opened for writing again, and never read as a row.
 """
@@ -34,7 +38,8 @@ def as_row(knowledge: Knowledge) -> dict[str, Any]:
     row = {name: getattr(knowledge, name) for name in ("id", "step", "text", "choice", "sample")}
     source = knowledge.provenance
     provenance = None if source is None else {name: getattr(source, name) for name in source.__slots__}
-    return {**row, "reasons": list(knowledge.reasons), "provenance": provenance}
+    details = {"details": dict(knowledge.details)} if knowledge.details else {}
+    return {**row, "reasons": list(knowledge.reasons), "provenance": provenance, **details}
 
 
 def from_row(row: Mapping[str, Any]) -> Knowledge:
@@ -52,6 +57,7 @@ def from_row(row: Mapping[str, Any]) -> Knowledge:
         row.get("sample", 0),
         tuple(row.get("reasons") or ()),
         None if source is None else Provenance(**source),
+        row.get("details") or {},
     )
 
 
@@ -104,13 +110,23 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 class KnowledgeStore:
     """The files of a folder, open for writing. Rows of one example are written together, when it is finished."""
 
-    def __init__(self, folder: str | os.PathLike[str], steps: Sequence[str], identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        steps: Sequence[str],
+        identity: Mapping[str, Any],
+        *,
+        parts: Mapping[str, str] | None = None,
+        whole: Collection[str] = (),
+    ) -> None:
         """Open the folder, and sweep out what was left half-written.
 
         Args:
             folder: made where it is absent.
             steps: the steps that are written.
             identity: whatever can change the texts; rows of another identity are moved into a folder beside these.
+            parts: the part that a step's rows are of, where it is not the first one, whose name is empty.
+            whole: steps whose rows are finished all together, under the step's own name.
 
         Raises:
             RunError: the folder cannot be written.
@@ -118,7 +134,8 @@ class KnowledgeStore:
         """
         self.folder = Path(folder)
         self.steps = tuple(steps)
-        self.finished: dict[str, int] = {}
+        self._parts, self._whole = dict(parts or {}), frozenset(whole)
+        self._finished: dict[tuple[str, str], int] = {}
         self._files: dict[str, IO[bytes]] = {}
         self._set_aside(dict(identity))
         self._sweep()
@@ -126,8 +143,7 @@ class KnowledgeStore:
     def __enter__(self) -> KnowledgeStore:
         try:
             for name in (*self.steps, FINISHED):
-                path = self.folder / FINISHED if name == FINISHED else step_path(self.folder, name)
-                self._files[name] = open(path, "ab", buffering=0)
+                self._files[name] = open(self._path(name), "ab", buffering=0)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         return self
@@ -139,13 +155,23 @@ class KnowledgeStore:
             os.fsync(handle.fileno())
             handle.close()
 
-    def write(self, name: str, rows: Sequence[Knowledge], *, finished: bool = True) -> None:
+    @property
+    def finished(self) -> dict[str, int]:
+        """The examples that the first part finished before the folder was opened, with the number of their rows."""
+        return self.finished_in("")
+
+    def finished_in(self, part: str) -> dict[str, int]:
+        """The same of any part."""
+        return {name: rows for (of_part, name), rows in self._finished.items() if of_part == part}
+
+    def write(self, name: str, rows: Sequence[Knowledge], *, finished: bool = True, part: str = "") -> None:
         """Append the rows of an example.
 
         Args:
-            name: the example's id.
+            name: the example's id; that of a question, or of a step of the data set.
             rows: all its rows.
             finished: whether it needs not be asked about again.
+            part: the part that the rows are of.
 
         Raises:
             RunError: the disk is full.
@@ -154,7 +180,8 @@ class KnowledgeStore:
         for row in rows:
             texts[row.step] = texts.get(row.step, "") + json.dumps(as_row(row), ensure_ascii=False) + "\n"
         if finished:
-            texts[FINISHED] = json.dumps({"id": name, "rows": len(rows)}, ensure_ascii=False) + "\n"
+            entry = {"id": name, "rows": len(rows)} | ({"part": part} if part else {})
+            texts[FINISHED] = json.dumps(entry, ensure_ascii=False) + "\n"
         try:
             for step, text in texts.items():
                 _write_all(self._files[step], text.encode("utf-8", "replace"))
@@ -179,15 +206,31 @@ class KnowledgeStore:
 
     def _sweep(self) -> None:
         """Keep the rows of finished examples only, if there are others."""
-        expected_rows = {row["id"]: row["rows"] for _, row in _rows(self.folder / FINISHED)}
-        counts = Counter(row["id"] for step in self.steps for _, row in _rows(step_path(self.folder, step)))
-        self.finished = {name: rows for name, rows in expected_rows.items() if counts[name] == rows}
-        for path in (*(step_path(self.folder, step) for step in self.steps), self.folder / FINISHED):
-            if path.is_file() and (_torn(path) or any(row["id"] not in self.finished for _, row in _rows(path))):
+        finished_rows = {_entry(row): row["rows"] for _, row in _rows(self.folder / FINISHED)}
+        counts = Counter(self._entry_of(step, row) for step in self.steps for _, row in _rows(self._path(step)))
+        self._finished = {entry: rows for entry, rows in finished_rows.items() if counts[entry] == rows}
+        for step in (*self.steps, FINISHED):
+            path = self._path(step)
+            if path.is_file() and (_torn(path) or any(not self._is_finished(step, row) for _, row in _rows(path))):
                 with atomic(path) as handle:
                     for _, row in _rows(path):
-                        if row["id"] in self.finished:
+                        if self._is_finished(step, row):
                             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _path(self, step: str) -> Path:
+        return self.folder / FINISHED if step == FINISHED else step_path(self.folder, step)
+
+    def _is_finished(self, step: str, row: Mapping[str, Any]) -> bool:
+        return (_entry(row) if step == FINISHED else self._entry_of(step, row)) in self._finished
+
+    def _entry_of(self, step: str, row: Mapping[str, Any]) -> tuple[str, str]:
+        """Under which entry of the list a step's row counts."""
+        return self._parts.get(step, ""), step if step in self._whole else row["id"]
+
+
+def _entry(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Part and name of an entry of the list."""
+    return row.get("part", ""), row["id"]
 
 
 def unfinish(folder: str | os.PathLike[str], names: Collection[str]) -> int:

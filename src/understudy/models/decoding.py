@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import LogitsProcessorList
 
+from understudy.models.constrained import GrammarMask, Grammars
 from understudy.models.head import base_model
 from understudy.models.sampling import GumbelNoise, Sampling
 from understudy.tokens.encoded import padded
@@ -65,6 +66,7 @@ def decode(
     batch_size: int = 64,
     samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
+    grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
@@ -78,11 +80,17 @@ def decode(
         batch_size: prompts at once.
         samplings: how each answer is drawn, one a prompt; default: greedily.
         prefixes: token ids with which each answer begins; what is returned goes on behind them.
+        grammars: a Lark grammar a prompt, whose texts alone can be written; not with `prefixes`.
         progress: called with the number of prompts just answered.
 
     Returns:
         One answer a prompt, in the order of the prompts.
+
+    Raises:
+        ModelError: a grammar, and no library for it.
     """
+    assert grammars is None or prefixes is None, "a grammar begins where the answer does"
+    held = Grammars(template, base_model(model).get_output_embeddings().weight.shape[0]) if grammars else None
     begins = list(prefixes) if prefixes is not None else [[] for _ in prompts]
     read, begun = kind.layout(template, list(prompts), begins)
     answers: dict[int, Generated] = {}
@@ -90,9 +98,13 @@ def decode(
     model.eval()
     try:
         for chosen in _batches(read, begun, batch_size):
-            sampling = [samplings[i] for i in chosen] if samplings else []
             texts = [read[i] for i in chosen], [begun[i] for i in chosen]
-            batch = _batch(kind, model, template, *texts, max_new_tokens, sampling)
+            processors = LogitsProcessorList()
+            if held is not None and grammars:
+                processors.append(GrammarMask(held, [grammars[i] for i in chosen]))
+            if samplings:
+                processors.append(GumbelNoise([samplings[i] for i in chosen]))
+            batch = _batch(kind, model, template, *texts, max_new_tokens, processors)
             answers |= zip(chosen, batch, strict=True)
             if progress:
                 progress(len(chosen))
@@ -142,7 +154,7 @@ def _batch(
     prompts: list[list[int]],
     begun: list[list[int]],
     max_new_tokens: int,
-    samplings: list[Sampling],
+    processors: LogitsProcessorList,
 ) -> list[Generated]:
     base = base_model(model)
     pad: Any = template.tokenizer.pad_token_id
@@ -156,7 +168,7 @@ def _batch(
         **written,
         **_PLAIN,
         max_new_tokens=max_new_tokens,
-        logits_processor=LogitsProcessorList([GumbelNoise(samplings)] if samplings else []),
+        logits_processor=processors,
         pad_token_id=pad,
         eos_token_id=list(template.stop_ids),
     )

@@ -31,6 +31,7 @@ def generate(
     batch_size: int = 64,
     samplings: Sequence[Sampling] | None = None,
     prefixes: Sequence[list[int]] | None = None,
+    grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
     """Answer prompts; arguments and what is returned are those of `models.decoding.decode`.
@@ -47,6 +48,7 @@ def generate(
         batch_size=batch_size,
         samplings=samplings,
         prefixes=prefixes,
+        grammars=grammars,
         progress=progress,
     )
 
@@ -69,6 +71,7 @@ def answer_examples(
     examples: Sequence[Example],
     *,
     batch_size: int,
+    grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
     """Answer examples as the kind of the model does: by writing, or by pointing.
@@ -78,10 +81,26 @@ def answer_examples(
         tokenizer: of the same kind.
         examples: what is asked.
         batch_size: rows at once.
+        grammars: a Lark grammar an example, whose texts alone can be written.
         progress: called with the number of rows just answered.
+
+    Raises:
+        ModelError: grammars for a model that points, or for a tokenizer that does not tell its bytes.
     """
     kind = kind_of(base_model(model).config)
-    return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+    if grammars is None:
+        return kind.answers(model, tokenizer, examples, batch_size=batch_size, progress=progress)
+    prompts = [tokenizer.prompt_ids(example) for example in examples]
+    longest = tokenizer.data.max_answer_tokens
+    return generate(
+        model,
+        tokenizer.template,
+        prompts,
+        max_new_tokens=longest,
+        batch_size=batch_size,
+        grammars=grammars,
+        progress=progress,
+    )
 
 
 Choice = TokenizedExample | tuple[list[int], list[int]]

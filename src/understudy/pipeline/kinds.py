@@ -21,7 +21,7 @@ from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.knowledge import learned_steps
-from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student
+from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student, is_informed
 from understudy.recipe.student import is_cut
 from understudy.report.labels import label_of
 
@@ -64,6 +64,12 @@ def reads_texts(recipe: Recipe) -> bool:
     """Whether a student that learns tasks reads what `generate` wrote."""
     tasks = recipe.tasks
     return bool(recipe.generate and tasks and (tasks.kind != "answer" or learned_steps(tasks)))
+
+
+def reads_own_knowledge(recipe: Recipe, arm: Arm) -> bool:
+    """Whether an arm uses what this run's own stage `generate` knows of sessions."""
+    config = for_arm(recipe, arm.name).knowledge if is_informed(recipe, arm.name) else None
+    return config is not None and config.folder is None and bool(config.formats)
 
 
 def _models(plan: Plan) -> list[tuple[str, ModelConfig]]:
@@ -127,7 +133,7 @@ def _cache(plan: Plan) -> StagePlan:
 
 
 def _train(plan: Plan) -> StagePlan:
-    return [(arm.name, _sources_of(plan, arm)) for arm in arms_of(plan)]
+    return [(arm.name, _sources_of(plan, arm)) for arm in arms_of(plan) if arm.trained]
 
 
 def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
@@ -141,6 +147,8 @@ def _sources_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
 def _texts_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
     """The stages that write what an arm learns."""
     sources: tuple[str, ...] = ()
+    if reads_own_knowledge(plan.recipe, arm):
+        sources += ("generate",)
     if arm.learns == "task_texts" and reads_texts(for_arm(plan.recipe, arm.name)):
         sources += ("generate",)
     if uses_answers(arm, plan):
@@ -166,6 +174,9 @@ def _predict(plan: Plan) -> StagePlan:
 
 
 def _measured_on(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    if is_informed(plan.recipe, arm.name):
+        model = (KINDS["train"].name_of(arm.name),) if arm.trained else _student(plan, arm.name)
+        return tuple(dict.fromkeys((*model, *_texts_of(plan, arm))))
     trained = KINDS["train"].name_of(arm.name)
     if arm.learns != "task_texts":
         return (trained,)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+from understudy.recipe.own_arms import is_informed
 
 ENCODE = ("data.system", "data.max_length", "data.max_answer_tokens", "data.context_overflow")
 """How a row becomes token ids."""
@@ -24,6 +25,12 @@ ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
 TEACH = tuple(f"generate.{name}" for name in ("demonstrations", "steps", "own_steps", "prompts", "seed"))
 """What decides which texts the teacher itself is fine-tuned on."""
 EXPLAINED_FIELDS = ("tasks", "evaluate.simulatability", "evaluate.judge", "evaluate.embedding_model")
+
+
+LEARNED = tuple(f"knowledge.{name}" for name in ("use", "formats", "thoughts", "weight", "folder"))
+"""What a student that knows of sessions learns."""
+SHOWN = tuple(f"knowledge.{name}" for name in ("tokens", "neighbours", "vectors"))
+"""What of knowledge stands in its prompts."""
 
 
 def weights(side: str) -> tuple[str, ...]:
@@ -151,7 +158,9 @@ def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     signal: tuple[str, ...] = STEPS
     if recipe.reads_signal(arm):
         signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers")
-    tasks = ("tasks",) if arm.learns == "task_texts" else ()
+    tasks = ("tasks",) if arm.learns == "task_texts" else LEARNED if is_informed(recipe, argument) else ()
+    if recipe.knowledge and is_informed(recipe, argument) and recipe.knowledge.in_prompt:
+        tasks += SHOWN
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")
 
 
@@ -169,13 +178,16 @@ def predict(recipe: Recipe, argument: str) -> tuple[str, ...]:
     if arm.learns == "task_texts":
         measured = (*EXPLAINED_FIELDS, "evaluate.resamples", "evaluate.confidence")
         return ("seed", *weights("student"), *ANSWERS, *measured)
+    known: tuple[str, ...] = ("evaluate.constrained",)
+    if is_informed(recipe, argument):
+        known += ("knowledge",)
     side = arm.model or "student"
     # What a run trains for the arm has its weights; only untrained ones may be random here.
     if side == "student":
         fresh = ("seed",) if not arm.trained and recipe.student.init == "fresh" else ()
     else:
         fresh = fresh_seed(recipe, side)
-    return (*fresh, *(teacher_weights(recipe) if side == "teacher" else weights(side)), *ANSWERS)
+    return (*fresh, *(teacher_weights(recipe) if side == "teacher" else weights(side)), *ANSWERS, *known)
 
 
 def speed(recipe: Recipe, argument: str) -> tuple[str, ...]:

@@ -57,4 +57,5 @@ def _is_other(path: Path, fingerprint: str) -> bool:
 def text_sources(config: GenerateConfig) -> tuple[Source, ...]:
     """The files and folders behind generated texts, with their fingerprints."""
     named = [config.recorded, config.recorded_questions, config.demonstrations, config.prompts, *config.own_steps]
+    named += [config.sessions.difficulty_from] if config.sessions else []
     return tuple(Source(name, fingerprint_tree(name)) for name in named if name)

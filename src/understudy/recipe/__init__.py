@@ -8,10 +8,11 @@ from understudy.recipe.data import ContextOverflow, DataConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
-from understudy.recipe.knowledge import FilterConfig, GenerateConfig, TaskConfig, TaskKind
+from understudy.recipe.knowledge import FilterConfig, GenerateConfig, SessionsConfig, TaskConfig, TaskKind
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
 from understudy.recipe.recipe import LATER_FIELDS, Device, Recipe
+from understudy.recipe.session_knowledge import KnowledgeConfig
 from understudy.recipe.student import CutConfig, StudentConfig
 from understudy.recipe.teacher import CACHE_FILE, CacheConfig, TeacherConfig
 from understudy.recipe.teachers import OtherTeacherConfig, TeachersConfig
@@ -44,6 +45,7 @@ __all__ = [
     "GridConfig",
     "JudgeConfig",
     "KdConfig",
+    "KnowledgeConfig",
     "LoraConfig",
     "MethodConfig",
     "ModelConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "Recipe",
     "Section",
     "SeqkdConfig",
+    "SessionsConfig",
     "StudentConfig",
     "TaskConfig",
     "TaskKind",

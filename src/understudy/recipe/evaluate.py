@@ -35,6 +35,8 @@ class EvaluateConfig(Section):
     arms: tuple[str, ...] = ("sft", "seqkd", "kd_gold", "distilled")
     """Students to train: sft, seqkd, kd_gold (the method on gold rows only), distilled; with `tasks` also explained,
     and what `arms` declares."""
+    constrained: bool | Literal["both"] = False
+    """Answers to sessions that can be nothing but JSON of bundles of their own items; both: free and constrained."""
     batch_size: int = Field(default=64, gt=0, le=bounds.AT_ONCE)
     """Rows generated at once."""
     rows: int | None = Field(default=None, gt=0, le=bounds.ROWS)

@@ -29,11 +29,41 @@ class FilterConfig(Section):
     """Reject an example's texts where fewer than this share of the sampled answers name the gold answer."""
 
 
+class SessionsConfig(Section):
+    """Which sessions of items are written about, and how patterns, rules, thoughts and adaptive go about it."""
+
+    sampler: Literal["random", "length", "diversity", "difficulty"] = "random"
+    """Which sessions come first; the sessions of a smaller ratio are among those of a larger one at the same seed."""
+    ratio: float = Field(default=1.0, gt=0, le=1)
+    """Share of the sessions of each role that is written about, by `generate.seed`."""
+    difficulty_from: str | None = None
+    """For sampler difficulty: answers of a teacher, a file of rows with `id` and `prediction`."""
+    vectors: Literal["words", "embedding"] = "words"
+    """Vectors for diversity, neighbours and clusters of titles: by words alone, or by the metrics' sentence model."""
+    support: float = Field(default=0.001, gt=0, le=1)
+    """Step patterns: least share of baskets."""
+    confidence: float = Field(default=0.0, ge=0, le=1)
+    """Step patterns: least confidence of a pattern's rule."""
+    max_patterns: int = Field(default=100, gt=0, le=bounds.ROWS)
+    """Step patterns: how many of each kind (category, item, intent) are kept, the commonest first."""
+    validation_share: float = Field(default=0.25, gt=0, lt=1)
+    """Step rules: share of the sessions that write no rule and on which it is measured what each rule is worth."""
+    max_rules: int = Field(default=20, gt=0, le=bounds.ROWS)
+    """Step rules: how many are kept, those of the largest gain first."""
+    rounds: int = Field(default=4, ge=0, le=bounds.REPEATS)
+    """Step adaptive: rounds of feedback at most."""
+    max_calls: int | None = Field(default=2_000, gt=0, le=bounds.CALLS)
+    """Questions at most that rules, thoughts and adaptive ask, each; null: as many as there are."""
+    max_tokens: int | None = Field(default=None, gt=0, le=bounds.BUDGET_TOKENS)
+    """Tokens at most that each of them reads and writes; questions under way when it is reached still count."""
+
+
 class GenerateConfig(Section):
     """What a teacher writes about the examples, step by step."""
 
     steps: tuple[str, ...] = ("explain", "critique", "revise", "counterfactual")
-    """explain, explain_blind, critique, revise, counterfactual, answer, paraphrase, new_questions, or your own."""
+    """explain, explain_blind, critique, revise, counterfactual, answer, paraphrase, new_questions; of sessions
+    patterns, rules, thoughts, adaptive (see `understudy docs bundles`); or your own."""
     teacher: EndpointConfig | None = None
     """Who writes: an endpoint, or a model in this process. Default: the recipe's teacher, fine-tuned where it is."""
     recorded: str | None = None
@@ -59,7 +89,9 @@ class GenerateConfig(Section):
     max_tokens: dict[str, Annotated[int, Field(gt=0, le=bounds.TOKENS)]] = Field(default_factory=dict)
     """Longest text of a step in tokens; default: critique and revise 300, counterfactual 512, others 160."""
     seed: int = Field(default=0, ge=0, le=bounds.SEED)
-    """Seed of the draws: which critique, which demonstrations."""
+    """Seed of the draws: which critique, which demonstrations, which sessions."""
+    sessions: SessionsConfig | None = None
+    """Which sessions of items are written about, and how; null: all of them, by the defaults of its fields."""
     filter: FilterConfig = FilterConfig()
     """What is rejected."""
 
@@ -88,6 +120,15 @@ class TaskConfig(Section):
     """Where a counterfactual rationale stands: given at the start of the answer without a loss, or in the question."""
     logits: bool = False
     """Also learn from the teacher's logits by `distil.method` (not on counterfactual rows)."""
+
+
+TEACHERLESS = ("patterns",)
+"""Steps that ask no teacher."""
+
+
+def asks_teacher(generate: GenerateConfig) -> bool:
+    """Whether any of its steps asks anybody."""
+    return generate.recorded is None and not set(generate.steps) <= set(TEACHERLESS)
 
 
 OF_DATA = "data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from understudy.arms import INFORMED
 from understudy.errors import ConfigError
 from understudy.recipe import fields
 from understudy.recipe.recipe import LIKE, Recipe
@@ -40,3 +41,8 @@ def has_own_student(recipe: Recipe, arm: str) -> bool:
 def has_own_answers(recipe: Recipe, arm: str) -> bool:
     """Whether an arm asks the teacher for other answers than the run does."""
     return for_arm(recipe, arm).seqkd != recipe.seqkd
+
+
+def is_informed(recipe: Recipe, arm: str) -> bool:
+    """Whether an arm uses what is known of sessions, trained or not."""
+    return (recipe.likes.get(arm, arm) if arm in recipe.arms else arm) == INFORMED.name

@@ -11,15 +11,16 @@ from typing import Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from understudy import bounds
-from understudy.arms import ARMS, Arm, trained_arms
+from understudy.arms import ARMS, Arm, constrained, free_of, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
 from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
-from understudy.recipe.knowledge import GenerateConfig, TaskConfig, learned_steps, unlearnable
+from understudy.recipe.knowledge import GenerateConfig, TaskConfig, asks_teacher, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
+from understudy.recipe.session_knowledge import KnowledgeConfig
 from understudy.recipe.student import TAKEN, StudentConfig
 from understudy.recipe.teacher import TeacherConfig
 from understudy.recipe.teachers import FIRST, TeachersConfig
@@ -32,7 +33,7 @@ DEFAULT_TEACHER, DEFAULT_STUDENT = "embedded:telecom-teacher", "embedded:telecom
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
-OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks")
+OWN_ARM_SECTIONS = ("student", "distil", "seqkd", "tasks", "knowledge")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
 LIKE = "like"
 """The key of an own arm that names the declared arm it is like."""
@@ -61,6 +62,8 @@ class Recipe(Section):
     """Knowledge in words: what the teacher writes about the examples (`understudy generate`)."""
     tasks: TaskConfig | None = None
     """What the student of the arm `explained` learns of the teacher's texts."""
+    knowledge: KnowledgeConfig | None = None
+    """How the student of the arm `informed` uses what is known of sessions of items."""
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Arms of your own: a name and the fields in which it differs: `{reverse: {distil.divergence: reverse_kl}}`."""
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -129,7 +132,7 @@ class Recipe(Section):
     @property
     def teacher_writes(self) -> bool:
         """Whether the texts of `generate` come from the recipe's own teacher."""
-        return bool(self.generate and self.generate.teacher is None and self.generate.recorded is None)
+        return bool(self.generate and self.generate.teacher is None and asks_teacher(self.generate))
 
     def arm(self, name: str) -> Arm:
         """An arm by name, declared by the project or by this recipe.
@@ -141,25 +144,29 @@ class Recipe(Section):
             base = ARMS[_base_of(self.arms[name])]
             against = (base.name, *(other for other in base.against))
             # A run is about one student of the project's arms, where it trains one.
-            return dataclasses.replace(base, name=name, flagship=False, equals_without_unlabelled="", against=against)
+            arm = dataclasses.replace(base, name=name, flagship=False, equals_without_unlabelled="", against=against)
+            return _as_used(arm, str(self.arms[name].get("knowledge.use", self.knowledge and self.knowledge.use)))
         if name not in ARMS:
             raise ConfigError(_unknown_arm(name, (*ARMS, *self.arms)))
-        return ARMS[name]
+        return _as_used(ARMS[name], self.knowledge.use if self.knowledge else "")
 
     @property
     def trained_arms(self) -> tuple[Arm, ...]:
-        """The arms of `evaluate.arms`, in the order in which the recipe names them."""
+        """The arms of `evaluate.arms`, in the order in which the recipe names them; one may need no training."""
         return tuple(self.arm(name) for name in self.evaluate.arms)
 
     @property
     def answering_arms(self) -> tuple[str, ...]:
         """Every arm that a model of this recipe may answer for, in the order in which tables show them."""
-        return (*(name for name, arm in ARMS.items() if arm.model), *self.arms)
+        free = (*(name for name, arm in ARMS.items() if arm.model), *self.arms)
+        return (*free, *map(constrained, free)) if self.evaluate.constrained == "both" else free
 
     @property
     def likes(self) -> dict[str, str]:
         """Arm of this recipe's own -> the declared arm that it is like."""
-        return {name: _base_of(fields) for name, fields in self.arms.items()}
+        own = {name: _base_of(fields) for name, fields in self.arms.items()}
+        twice = self.evaluate.constrained == "both"
+        return own | ({constrained(name): own.get(name, name) for name in (*ARMS, *own)} if twice else {})
 
     def reads_signal(self, arm: Arm) -> bool:
         """Whether an arm reads the teacher's logits or states."""
@@ -204,15 +211,15 @@ class Recipe(Section):
         if not isinstance(value, dict):
             return value
         evaluate, declared = value.get("evaluate", {}), value.get("arms") or {}
-        with_tasks = value.get("tasks") is not None
+        wanted = {learns for section, learns in _LEARNED_SECTIONS.items() if value.get(section) is not None}
         if (
             not isinstance(evaluate, dict)
             or "arms" in evaluate
             or not isinstance(declared, dict)
-            or not (with_tasks or declared)
+            or not (wanted or declared)
         ):
             return value
-        names = (name for name in trained_arms() if name in DEFAULT_ARMS or (with_tasks and _learns_tasks(name)))
+        names = (name for name in trained_arms() if name in DEFAULT_ARMS or ARMS[name].learns in wanted)
         return {**value, "evaluate": {**evaluate, "arms": (*names, *declared)}}
 
     @model_validator(mode="before")
@@ -287,6 +294,31 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _informed(self) -> Recipe:
+        """What belongs together where a student uses knowledge of sessions."""
+        config = self.knowledge
+        informed = [name for name in self.evaluate.arms if self._base(name).learns == "knowledge"]
+        if informed and config is None:
+            raise ValueError(f"evaluate.arms has the arm `{informed[0]}`; a section `knowledge` says how it knows")
+        if config and not informed:
+            raise ValueError("there is a section `knowledge`; put the arm `informed` that uses it into evaluate.arms")
+        if config and config.formats and config.folder is None and self.generate is None:
+            raise ValueError(
+                "knowledge: a section `generate` says who writes it down, or knowledge.folder where it is; formats: [] "
+                "uses neighbours alone"
+            )
+        if config and config.thoughts == "before" and self.evaluate.constrained:
+            raise ValueError("evaluate.constrained writes nothing but JSON: knowledge.thoughts has to be beside")
+        explained = [arm.name for arm in self.trained_arms if arm.learns == "task_texts"]
+        if explained and self.evaluate.constrained:
+            raise ValueError(f"evaluate.constrained: {explained[0]} writes a rationale with its answer, not JSON alone")
+        return self
+
+    def _base(self, name: str) -> Arm:
+        """An arm as it is declared, or the one that an arm of the recipe's own is like."""
+        return ARMS[_base_of(self.arms[name])] if name in self.arms else ARMS[name]
+
+    @model_validator(mode="after")
     def _at_its_temperature(self) -> Recipe:
         """What a server says at temperature 1 says nothing of the tail's mass at another."""
         served, temperature = self.served_teacher, self.distil.temperature
@@ -334,6 +366,7 @@ class Recipe(Section):
         transport = set(TRANSPORT_FIELDS)
         nested: dict[str, Any] = {"generate": {"teacher": transport}, "evaluate": {"judge": transport}}
         nested |= {"teacher": transport} if self.teacher else {}
+        nested |= {"knowledge": {"endpoint": transport}} if self.knowledge else {}
         nested |= {"teachers": {"others": {"__all__": transport}}} if self.teachers else {}
         fields = self.model_dump(mode="json", exclude={**dict.fromkeys((*NEUTRAL, "extensions"), True), **nested})
         if self.served_teacher:
@@ -370,14 +403,18 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teacher.resize_embeddings": False,
     "student.resize_embeddings": False,
     "generate.recorded_questions": None,
+    "generate.sessions": None,
     "tasks.paraphrases": False,
     "tasks.new_questions": False,
     "evaluate.normalise": "numbers",
     "evaluate.slices": [],
+    "evaluate.constrained": False,
+    "knowledge": None,
 }
 """Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
 their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
+_LEARNED_SECTIONS = {"tasks": "task_texts", "knowledge": "knowledge"}
 _TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
 _RESERVED = ("student", "observer")
 
@@ -396,14 +433,16 @@ def _at(fields: Any, sections: Sequence[str]) -> list[dict[str, Any]]:
     return [holder for value in inner for holder in _at(value, rest)]
 
 
-def _learns_tasks(name: str) -> bool:
-    return ARMS[name].learns == "task_texts"
+def _as_used(arm: Arm, use: str) -> Arm:
+    """An arm that has knowledge in its prompts alone is not trained."""
+    return dataclasses.replace(arm, learns=None) if arm.learns == "knowledge" and use == "icl" else arm
 
 
 def _base_of(fields: dict[str, Any]) -> str:
     """The declared arm that an own one is like: the one it names, else the one that reads what it changes."""
     sections = {path.partition(".")[0] for path in fields}
-    default = "explained" if "tasks" in sections else "seqkd" if "seqkd" in sections else "distilled"
+    of_sections = {"tasks": "explained", "seqkd": "seqkd", "knowledge": "informed"}
+    default = next((arm for section, arm in of_sections.items() if section in sections), "distilled")
     return str(fields.get(LIKE, default))
 
 
@@ -412,6 +451,8 @@ def _own_arm_fault(name: str, fields: dict[str, Any]) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in ARMS or name in _RESERVED:
         advice = " of its own" if name in ARMS or name in _RESERVED else " of letters, digits and underscores"
         return f"arms.{name}: give the arm a name{advice}"
+    if free_of(name)[1]:
+        return f"arms.{name}: that is how constrained answers of {free_of(name)[0]} are called: give it another name"
     if _base_of(fields) not in trained_arms():
         return f"arms.{name}.{LIKE}: {_unknown_arm(_base_of(fields), trained_arms())}"
     for path in fields:

@@ -3,6 +3,7 @@
 from understudy.records.comparisons import Contest, MetricInfo, RatedAnswer, RatedItem
 from understudy.records.predictions import ExplainedPrediction, FigureLine, Prediction, Swap
 from understudy.records.stages import (
+    AnswerCost,
     AnswersNotes,
     CacheNotes,
     CutNotes,
@@ -24,6 +25,7 @@ from understudy.records.stages import (
 from understudy.records.texts import GenerationNotes, RevisedFigure, Revision, StepCounts, TextFigures, WritingNotes
 
 __all__ = [
+    "AnswerCost",
     "AnswersNotes",
     "CacheNotes",
     "Contest",

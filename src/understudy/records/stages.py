@@ -185,6 +185,9 @@ class TrainingFigures(Record):
         best_rougeL: of the weights that were kept; None where nothing was evaluated on the way.
         best_step: whose weights they are.
         train_seconds: without loading and saving; of a resumed training, since it was resumed.
+        trained_tokens: read and written over all steps, by the mean length of the rows; None in older records.
+        parameters: of the student; None in older records.
+        best_bundle_f1: as `best_rougeL`, of sessions; None where rows are none.
     """
 
     plan: TrainSchedule = field(metadata=parsed_by(TrainSchedule.from_json))
@@ -192,6 +195,9 @@ class TrainingFigures(Record):
     best_rougeL: float | None
     best_step: int | None
     train_seconds: float
+    trained_tokens: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
+    parameters: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
+    best_bundle_f1: float | None = field(default=None, kw_only=True, metadata=parsed_by(float, omit=True))
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,29 @@ class AnswersNotes(Record):
 
 
 @dataclass(frozen=True)
+class AnswerCost(Record):
+    """What it took to answer the held-out rows.
+
+    Attributes:
+        rows: number of answers.
+        input_tokens: read, knowledge and template included.
+        output_tokens: written, the end of each answer included.
+        seconds: over all answers, each its share of its batch, or from sending to answer.
+        parameters: of the model; None where that is not known.
+        peak_memory_mb: the most memory at once, in MiB, above what stood there before; None of a server.
+        money: by the prices of the endpoint; None without prices.
+    """
+
+    rows: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    parameters: int | None = None
+    peak_memory_mb: float | None = None
+    money: float | None = None
+
+
+@dataclass(frozen=True)
 class PredictionNotes(Record):
     """Of a stage that answers the held-out rows.
 
@@ -245,6 +274,8 @@ class PredictionNotes(Record):
         rows: number of answers.
         notes: what was cut or shortened → how often.
         explanations: how good the explanations are; None where the arm gives none, and absent from the file.
+        cost: of the answers to sessions; None and absent for other rows.
+        constrained_cost: of constrained answers beside free ones; None and absent where there are none.
     """
 
     rows: int
@@ -252,6 +283,8 @@ class PredictionNotes(Record):
     explanations: tuple[FigureLine, ...] | None = field(
         default=None, metadata=parsed_by(list_of(FigureLine), omit=True)
     )
+    cost: AnswerCost | None = field(default=None, metadata=parsed_by(AnswerCost.from_json, omit=True))
+    constrained_cost: AnswerCost | None = field(default=None, metadata=parsed_by(AnswerCost.from_json, omit=True))
 
 
 @dataclass(frozen=True)

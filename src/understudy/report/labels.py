@@ -40,6 +40,14 @@ LABELS: dict[str, Label] = {
         student="student taught by texts",
         lesson="learning from the teacher's texts",
     ),
+    "informed": Label(
+        "Informed",
+        "#0e9aa7",
+        "h",
+        title="train on sessions with what is known of them",
+        student="student that knows of sessions",
+        lesson="knowledge of sessions",
+    ),
     "seqkd": Label(
         "SeqKD",
         "#9a63d8",

@@ -76,6 +76,29 @@ class TitleClusters:
         return [replace(session, items=tuple(map(filled, session.items))) for session in sessions]
 
 
+def with_categories(
+    train: Sequence[Session], others: Sequence[Session] = (), *, how: str = "words", model: str = "auto"
+) -> tuple[list[Session], list[Session], TitleClusters | None]:
+    """Sessions as they are, or, where no item of training has a category, with clusters of its titles as categories.
+
+    Args:
+        train: whose titles are clustered.
+        others: sessions that are only looked up.
+        how: `embedding` or `words`, as `encoder_of`.
+        model: the sentence model.
+
+    Returns:
+        Both, and the clusters, where they were needed.
+
+    Raises:
+        ModelError: scikit-learn or the sentence model is not there.
+    """
+    if any(item.category for session in train for item in session.items):
+        return list(train), list(others), None
+    clusters = TitleClusters.fit(train, how=how, model=model)
+    return clusters.categorised(train), clusters.categorised(others), clusters
+
+
 def _kmeans(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.cluster import MiniBatchKMeans

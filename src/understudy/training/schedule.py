@@ -57,6 +57,7 @@ def training_arguments(
     name: str = "",
     autocast: bool = False,
     evaluate: bool = True,
+    best: str = "rougeL",
 ) -> TrainingArguments:
     """The Trainer's arguments for a stage that has its learning rate (`TrainConfig.with_learning_rate`)."""
     assert config.learning_rate is not None
@@ -78,7 +79,7 @@ def training_arguments(
             logging_nan_inf_filter=False,
             eval_strategy="steps" if evaluate else "no",
             eval_steps=schedule.eval_every if evaluate else None,
-            metric_for_best_model="rougeL" if evaluate else None,
+            metric_for_best_model=best if evaluate else None,
             greater_is_better=True if evaluate else None,
             save_strategy="steps",
             save_steps=schedule.save_every,

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from understudy.data.sessions import BUNDLE_F1, chosen_by
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
@@ -21,7 +22,7 @@ from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
 from understudy.recipe import MethodConfig, ModelConfig, OtherTeacherConfig, Recipe, TrainConfig
 from understudy.recipe.teachers import FIRST
-from understudy.records import TrainingFigures, TrainingNotes
+from understudy.records import TrainingFigures, TrainingNotes, TrainSchedule
 from understudy.teachers.cache.cached import CachedTeacher, open_cached
 from understudy.teachers.ensemble import Ensemble, Shares, shares_of_parts, shares_within
 from understudy.teachers.local import LocalTeacher
@@ -174,6 +175,7 @@ def train_model(
         collator(template, teacher_tokenizer, job.method, {name: other.padding for name, other in added.items()}),
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
+        best=chosen_by(dev),
         autocast=autocast,
     )
     if saves:
@@ -189,6 +191,7 @@ def fit(
     *,
     teacher: Teacher | SummedTeachers | None = None,
     dev_score: DevScore | None = None,
+    best: str = "rougeL",
     autocast: bool = False,
 ) -> tuple[TrainingFigures, bool]:
     """Train to the end, from the last checkpoint where there is one; the best weights are in the module afterwards.
@@ -213,6 +216,7 @@ def fit(
             name=f"{recipe.name}-{session.name}",
             autocast=autocast,
             evaluate=dev_score is not None,
+            best=best,
         ),
         ListedRows(rows),
         collator,
@@ -224,14 +228,25 @@ def fit(
     checkpoint = last_checkpoint(folder)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.load_best()
+    kept = trainer.state.best_metric
     figures = TrainingFigures(
         plan=schedule,
         target_tokens=sum(len(row.student.learned_ids) for item in rows for row in item.rows),
-        best_rougeL=trainer.state.best_metric,
+        trained_tokens=_trained_tokens(rows, schedule),
+        parameters=num_parameters(module.student),
+        best_rougeL=kept if best == "rougeL" else None,
+        best_bundle_f1=kept if best == BUNDLE_F1 else None,
         best_step=trainer.state.best_global_step,
         train_seconds=result.metrics["train_runtime"],
     )
     return figures, trainer.args.should_save
+
+
+def _trained_tokens(rows: Sequence[EncodedRow | ExampleRows], schedule: TrainSchedule) -> int:
+    """Tokens of one pass over the rows, times the passes that the steps come to."""
+    read = sum(len(row.student.prompt_ids) + len(row.student.answer_ids) for item in rows for row in item.rows)
+    at_once = schedule.micro_batch_size * schedule.accumulation * num_processes()
+    return round(read * schedule.steps * at_once / len(rows))
 
 
 def teacher_of(

@@ -104,6 +104,11 @@ def student_weights(context: Context) -> str | None:
     return _weights(context.run, context.recipe.student, context.stage.argument if has_own else "student")
 
 
+def starting_weights(run: Run, model: ModelConfig, name: str) -> str | None:
+    """The folder of the student that its training would start from, or None where it is used as it came."""
+    return _weights(run, model, name)
+
+
 def _weights(run: Run, model: ModelConfig, name: str) -> str | None:
     kind = "sft" if model.sft else "pretrain" if model.pretrain else "cut" if is_cut(model) else ""
     return str(run.stage(stage_of(kind, name).name) / "model") if kind else None

@@ -6,6 +6,7 @@ from understudy.arms import Arm
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
 from understudy.pipeline.stages.context import Context, pretrained_weights, rows_of, student_weights
 from understudy.pipeline.stages.explained import explained_job
+from understudy.pipeline.stages.informed import informed_job
 from understudy.pipeline.stages.jobs import distillation_job, equal_steps, gold_job, model_named, run_job
 from understudy.pipeline.stages.knowledge import teaching_examples
 from understudy.records import TrainingNotes
@@ -38,6 +39,8 @@ def job_of(context: Context, arm: Arm) -> TrainingJob:
     """What an arm is taught."""
     if arm.learns == "task_texts":
         return explained_job(context)
+    if arm.learns == "knowledge":
+        return informed_job(context)
     rows = {"gold": gold_rows, "teacher_text": seqkd_rows, "gold_and_teacher_text": distilled_rows}
     assert arm.learns is not None, f"nothing is trained for the arm {arm.name}"
     make = distillation_job if arm.reads_signal else gold_job
