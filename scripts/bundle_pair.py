@@ -85,7 +85,7 @@ def regularity_of(session: Session, bundle: Bundle) -> tuple[str, ...]:
     """Categories of the planted regularity that a true bundle came from: the one it has most of."""
     there = {item.category for item in session.items_of(bundle)}
     rules = regularities_of(session.domain)
-    return max(rules, key=lambda rule: (len(there & set(rule.categories)) / len(there | set(rule.categories)))).categories
+    return max(rules, key=lambda rule: len(there & set(rule.categories)) / len(there | set(rule.categories))).categories
 
 
 def has_held_back(session: Session) -> bool:
@@ -130,9 +130,7 @@ class Rule:
         return self.is_read and planted != self.denies
 
 
-_CATEGORY = re.compile(
-    rf"\b({'|'.join(sorted({c for d in DOMAINS for c in catalogue(d)}, key=len, reverse=True))})\b"
-)
+_CATEGORY = re.compile(rf"\b({'|'.join(sorted({c for d in DOMAINS for c in catalogue(d)}, key=len, reverse=True))})\b")
 
 
 def rules_of(teacher: LocalCompleter, sessions: Sequence[Session]) -> list[Rule]:
@@ -177,8 +175,10 @@ def part(score: Score, places: Sequence[int]) -> float:
 
 
 def table_of_rules(rules: Sequence[Rule]) -> dict[str, Any]:
-    groups = {kind: [rule for rule in rules if rule.difference.kind == kind] for kind in dict.fromkeys(
-        rule.difference.kind for rule in rules)}
+    groups = {
+        kind: [rule for rule in rules if rule.difference.kind == kind]
+        for kind in dict.fromkeys(rule.difference.kind for rule in rules)
+    }
     groups |= {"all": list(rules)}
     rows = [
         {
@@ -226,7 +226,13 @@ def main() -> None:
         | {"f1_read": part(found["bundle_f1"], known), "f1_held": part(found["bundle_f1"], held)}
         for name, found in scores.items()
     ]
-    titles = {"precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage", "exact": "exact bundles"}
+    titles = {
+        "precision": "precision",
+        "recall": "recall",
+        "f1": "F1",
+        "coverage": "coverage",
+        "exact": "exact bundles",
+    }
     shown = [
         *columns(titles, "asked"),
         {"title": "intents", "cell": ["{intent_f1:.3f}"]},

@@ -10,23 +10,30 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import bundle_wordings as wordings
 
 from understudy.bundle_answers import Bundle, write_answer
 from understudy.data.embedded.bundles import DOMAINS, Regularity, catalogue, regularities_of
 from understudy.data.embedded.bundles.readings import Shop, invented_intent, invented_shop, real_shop
-from understudy.data.sessions import Session, question_of
+from understudy.data.embedded.bundles.regularities import categories_of
+from understudy.data.sessions import Session, example_of, listing_of
 from understudy.knowledge.session_prompts import SessionPrompts
 from understudy.sessions.discrepancies import discrepancies, hint
+from understudy.sessions.knowledge import SessionKnowledge, Statement, Thought
+from understudy.sessions.lessons import asked
 from understudy.sessions.neighbours import Neighbours
-from understudy.sessions.patterns import Pattern, mine_patterns
-from understudy.types import Message
+from understudy.sessions.patterns import mine_patterns
+from understudy.sessions.retrieval import Retriever
+from understudy.tokens.prompts import messages
+from understudy.types import Example, Message
 
 SESSIONS_PER_SHOP = 160
 REAL = 0.5
 """Share of shops that are the real ones, as far as they are read."""
 PROMPTS = SessionPrompts()
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Text:
     """A conversation up to an answer, and the answer, which is what is learned."""
 
     kind: str
-    turns: tuple[Message, ...]
+    turns: Turns
     answer: str
 
 
@@ -44,11 +51,12 @@ class Known:
 
     shop: Shop
     sessions: list[Session]
-    patterns: tuple[Pattern, ...]
+    retrievers: list[Retriever]
     near: dict[str, Session]
 
     @property
     def rules(self) -> tuple[Regularity, ...]:
+        """All that goes together there, as far as it may be read."""
         return self.shop.known + self.shop.invented
 
 
@@ -62,8 +70,49 @@ def known_shops(draw: random.Random) -> Iterator[Known]:
         sessions = [ordered(session) for session in shop.sessions(draw, SESSIONS_PER_SHOP)]
         nearest = Neighbours(sessions).nearest(sessions)
         near = {session.id: found[0] for session, found in zip(sessions, nearest, strict=True)}
-        support = draw.choice((0.01, 0.015, 0.02))
-        yield Known(shop, sessions, mine_patterns(sessions, support=support).patterns, near)
+        knowledge = learned(draw, shop, sessions)
+        ways = draw.sample(WAYS, 3)
+        yield Known(shop, sessions, [Retriever(knowledge, sessions, formats=f, neighbours=n) for f, n in ways], near)
+
+
+WAYS: tuple[tuple[tuple[str, ...], int], ...] = (
+    (("patterns",), 0),
+    (("rules",), 0),
+    (("patterns", "rules"), 0),
+    (("patterns",), 1),
+    (("rules",), 1),
+    (("patterns", "rules"), 1),
+    (("patterns", "rules", "thoughts"), 1),
+    ((), 1),
+    (("thoughts",), 1),
+)
+"""Formats of knowledge and neighbours that stand in a prompt."""
+
+
+def learned(draw: random.Random, shop: Shop, sessions: Sequence[Session]) -> SessionKnowledge:
+    """What might be known of a shop: patterns as they are mined, rules and thoughts as they might be written."""
+    support = draw.choice((0.01, 0.015, 0.02))
+    patterns = [
+        Statement("pattern", pattern.text, pattern.kind, pattern.members, shop.domain, pattern.confidence)
+        for kind in draw.choice((("category",), ("category",), ("category", "item", "intent")))
+        for pattern in mine_patterns(sessions, kind, support=support).patterns[:60]
+    ]
+    rules = [
+        _rule(wordings.together(draw, names, draw.choice(rule.intents)), names, shop, draw)
+        for rule in shop.known + shop.invented
+        if draw.random() < 0.9
+        for names in [draw.sample(rule.categories, len(rule.categories))]
+    ]
+    for _ in range(6):
+        names = draw.sample(categories_of(shop.domain), 2)
+        if not _planted(names) and not any(set(names) <= set(rule.categories) for rule in shop.invented):
+            rules.append(_rule(wordings.apart(names), names, shop, draw))
+    thoughts = [Thought(session.id, wordings.thoughts(session), shop.domain) for session in sessions]
+    return SessionKnowledge((*patterns, *rules), tuple(thoughts))
+
+
+def _rule(text: str, categories: Sequence[str], shop: Shop, draw: random.Random) -> Statement:
+    return Statement("rule", text, "category", tuple(sorted(categories)), shop.domain, draw.random())
 
 
 def ordered(session: Session) -> Session:
@@ -94,49 +143,86 @@ def plain(draw: random.Random, known: Known, session: Session) -> Text:
     return Text("plain", PROMPTS.detect(session), write_answer(session.bundles))
 
 
-def told(draw: random.Random, known: Known, session: Session) -> Text:
-    lines = [stated(draw, pattern) for pattern in fitting(draw, known.patterns, session)]
-    return Text("told", PROMPTS.detect(session, lines), write_answer(session.bundles))
+def informed(draw: random.Random, known: Known, session: Session) -> Text:
+    """Behind whatever retrieval finds for it: statements, thoughts, the nearest session."""
+    retriever = draw.choice(known.retrievers)
+    budget = draw.randint(200, 900)
+    example = retriever.shown([example_of(session)], lambda row: _characters(row) <= budget)[0].example
+    turns = tuple(Message(turn["role"], turn["content"]) for turn in messages(example))
+    return Text("informed", turns, write_answer(session.bundles))
 
 
-def shown(draw: random.Random, known: Known, session: Session) -> Text:
-    near = known.near[session.id]
-    before = Message("assistant", write_answer(near.bundles))
-    return Text("shown", (*PROMPTS.detect(near), before, *PROMPTS.detect(session)), write_answer(session.bundles))
+def _characters(row: Example) -> int:
+    return len(row.context or "") + sum(len(turn.content) for turn in row.history)
 
 
-def fitting(draw: random.Random, patterns: Sequence[Pattern], session: Session) -> list[Pattern]:
-    """Those that fit a session, and now and then one that does not."""
-    categories = {item.category for item in session.items}
-    fit = [pattern for pattern in patterns if categories.issuperset(pattern.members)]
-    partly = [p for p in patterns if p not in fit and len(categories & set(p.members)) > 1]
-    chosen = fit[:8] + draw.sample(partly, min(len(partly), draw.choice((0, 0, 1, 2))))
-    chosen = chosen or draw.sample(list(patterns), min(2, len(patterns)))
-    draw.shuffle(chosen)
-    return chosen
+def instructed(draw: random.Random, known: Known, session: Session) -> Text | None:
+    """Told of this session alone what goes together in it, beside rules that do not fit it."""
+    places = {item.category: number for number, item in enumerate(session.items, start=1)}
+    bundles, lines, free = [], [], sorted(places)
+    for _ in range(draw.choice((1, 1, 2))):
+        size = min(draw.choice((2, 2, 3, 3, 4)), len(free))
+        categories = draw.sample(free, size)
+        if size > 1 and not _planted(categories):
+            free = [category for category in free if category not in categories]
+            intent = invented_intent(draw)
+            lines.append(wordings.together(draw, categories, intent))
+            bundles.append(Bundle.of((places[category] for category in categories), intent))
+    if not bundles:
+        return None
+    everything = categories_of(known.shop.domain)
+    for _ in range(draw.choice((0, 1, 2))):
+        categories = draw.sample(everything, draw.choice((2, 3)))
+        if not _planted(categories) and not places.keys() >= set(categories):
+            lines.append(wordings.together(draw, categories, invented_intent(draw)))
+    draw.shuffle(lines)
+    bundles.sort(key=lambda bundle: bundle.items)
+    return Text("instructed", PROMPTS.detect(session, lines), write_answer(bundles))
 
 
-def stated(draw: random.Random, pattern: Pattern) -> str:
-    """A pattern in the words of the miner, or as a rule."""
-    if draw.random() < 0.7 or not pattern.intents:
-        return pattern.text
-    members = draw.sample(pattern.members, len(pattern.members))
-    return wordings.together(draw, members, pattern.intents[0])
+def _planted(categories: Sequence[str]) -> bool:
+    """Whether two of these go together in a real shop."""
+    return any(len(set(categories) & set(rule.categories)) > 1 for rule in regularities_of())
+
+
+def looked_up(draw: random.Random, known: Known, session: Session) -> Text:
+    """Where things stand: no bundles, but what every answer with numbers needs."""
+    items = draw.sample(list(enumerate(session.items, start=1)), min(len(session.items), draw.randint(2, 6)))
+    if draw.random() < 0.4:
+        items.sort()
+    kinds = ", ".join(item.category for _, item in items)
+    numbers = ", ".join(str(number) for number, _ in items)
+    question, answer = (f"Which numbers have {kinds}?", f"[{numbers}]")
+    if draw.random() < 0.3:
+        question, answer = (f"What are the items [{numbers}]?", kinds)
+    return Text("looked up", (Message("user", f"{listing_of(session)}\n{question}"),), answer)
 
 
 # What a teacher is asked ----------------------------------------------------------------------------------------------
 
 
+def demonstrated(draw: random.Random, known: Known, session: Session, ask: Callable[[Session], Turns]) -> Turns:
+    """A question, now and then behind the same about the nearest session with its true bundles as the answer."""
+    if draw.random() < 0.5:
+        return ask(session)
+    near = known.near[session.id]
+    return (*ask(near), Message("assistant", write_answer(near.bundles)), *ask(session))
+
+
 def named(draw: random.Random, known: Known, session: Session) -> Text:
-    return Text("intents", PROMPTS.name_intents(session, session.bundles), write_answer(session.bundles))
+    turns = demonstrated(draw, known, session, lambda one: PROMPTS.name_intents(one, one.bundles))
+    return Text("intents", turns, write_answer(session.bundles))
 
 
 def adjusted(draw: random.Random, known: Known, session: Session) -> Text:
-    wrong = departed(draw, known, session)
-    found = discrepancies(wrong, session.bundles)
-    feedback = [hint(one) for one in found] if draw.random() < 0.7 else []
-    turns = PROMPTS.adjust(session, write_answer(wrong), feedback)
-    return Text("adjusted", turns, write_answer(session.bundles))
+    told = draw.random() < 0.7
+
+    def ask(one: Session) -> Turns:
+        wrong = departed(draw, known, one) if told else one.bundles
+        feedback = [hint(difference) for difference in discrepancies(wrong, one.bundles)] if told else []
+        return PROMPTS.adjust(one, write_answer(wrong), feedback)
+
+    return Text("adjusted", demonstrated(draw, known, session, ask), write_answer(session.bundles))
 
 
 def explained(draw: random.Random, known: Known, session: Session) -> Text | None:
@@ -161,7 +247,7 @@ def merged(draw: random.Random, known: Known, session: Session) -> Text:
     parts = [draw.sample(regularity.categories, draw.randint(2, len(regularity.categories))) for _ in range(2)]
     intents = [draw.choice(regularity.intents) for _ in parts]
     rules = [wordings.together(draw, part, intent) for part, intent in zip(parts, intents, strict=True)]
-    return Text("merged", PROMPTS.merge(rules), wordings.merged(list(dict.fromkeys(sum(parts, []))), intents))
+    return Text("merged", PROMPTS.merge(rules), wordings.merged(list(dict.fromkeys(chain(*parts))), intents))
 
 
 def thought(draw: random.Random, known: Known, session: Session) -> Text:
@@ -189,31 +275,57 @@ def departed(draw: random.Random, known: Known, session: Session) -> tuple[Bundl
     return tuple(bundles)
 
 
+def statement(draw: random.Random, known: Known, session: Session) -> Text:
+    """A statement as the answer to a question, as a student learns it."""
+    rule = draw.choice(known.shop.known)
+    told = Statement(
+        "rule",
+        wordings.together(draw, rule.categories, draw.choice(rule.intents)),
+        "category",
+        tuple(sorted(rule.categories)),
+        known.shop.domain,
+    )
+    return Text("statement", (Message("user", asked(told)),), told.text)
+
+
 KINDS: dict[str, Write] = {
     "plain": plain,
-    "told": told,
-    "shown": shown,
+    "informed": informed,
+    "instructed": instructed,
+    "looked up": looked_up,
     "intents": named,
     "adjusted": adjusted,
     "explained": explained,
     "rule": ruled,
     "merged": merged,
     "thoughts": thought,
+    "statement": statement,
 }
 """Kind of text -> what writes one; None where a session gives none."""
+FIRST = {"plain": (4, 0), "looked up": (5, 5), "instructed": (4, 4)}
+"""Weight of each kind in real and in invented shops, while a model learns what numbers stand for."""
 TEACHER = {
     "plain": (14, 0),
-    "told": (3, 10),
-    "shown": (1, 3),
-    "intents": (1, 0),
-    "adjusted": (1.5, 0),
-    "explained": (0.7, 1),
-    "rule": (0.7, 1),
-    "merged": (0.3, 0.5),
-    "thoughts": (0.7, 1),
+    "informed": (5, 10),
+    "instructed": (2, 2),
+    "looked up": (1, 1),
+    "intents": (0.7, 0),
+    "adjusted": (1, 0),
+    "explained": (0.7, 0.7),
+    "rule": (0.7, 0.7),
+    "merged": (0.3, 0.3),
+    "thoughts": (0.7, 0.7),
+    "statement": (0.2, 0),
 }
-"""Weight of each kind in real and in invented shops. What only knowledge can tell is never asked without it."""
-STUDENT = {"plain": (14, 0), "told": (3, 10), "shown": (1, 3), "thoughts": (0.5, 0.5)}
+"""The same afterwards. What only knowledge can tell is never asked without it."""
+STUDENT = {
+    "plain": (14, 0),
+    "informed": (5, 10),
+    "instructed": (2, 2),
+    "looked up": (1, 1),
+    "thoughts": (0.5, 0.5),
+    "statement": (0.2, 0),
+}
 
 
 # The vocabulary -------------------------------------------------------------------------------------------------------

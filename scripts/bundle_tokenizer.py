@@ -1,8 +1,8 @@
-"""The vocabulary of the embedded models for bundles: words, categories, and the fixed parts of prompts as single tokens.
+"""The vocabulary of the embedded models for bundles: words, categories, and fixed parts of prompts as single tokens.
 
 A unigram model over bytes whose entries are chosen, not counted: of all ways to cut a text that with the fewest tokens
-is taken. No entry is part of a word but single bytes, so a word is one token wherever it is known, and any other text is
-its bytes. A session of six items with question and answer takes some seventy tokens, where a vocabulary of words
+is taken. No entry is part of a word but single bytes, so a word is one token wherever it is known, and any other text
+is its bytes. A session of six items with question and answer takes some seventy tokens, where a vocabulary of words
 takes twice as many.
 """
 
@@ -27,7 +27,7 @@ def make_tokenizer(units: Sequence[str], texts: Iterable[str]) -> PreTrainedToke
     """A lossless tokenizer.
 
     Args:
-        units: words and groups of words that vary; each is an entry with and without a space before it, and capitalised.
+        units: words and groups of words that vary; each is an entry with a space before it, without, and capitalised.
         texts: what frames – whatever stands between units, numbers and line ends – are taken from.
     """
     entries = dict.fromkeys(spelled for unit in units for spelled in (f" {unit}", unit, _capital(unit)))

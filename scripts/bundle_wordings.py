@@ -1,6 +1,6 @@
 """What a teacher might write about sessions – explanations, rules, thoughts – worded in several ways.
 
-Nothing here goes into the package: the texts are what the embedded models read, and what they write afterwards is theirs.
+Nothing here goes into the package: the texts are what the embedded models read; what they write afterwards is theirs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def rule(draw: random.Random, difference: Discrepancy, session: Session) -> str:
     if difference.kind == "extra_item":
         return capital(f"{joined(own)} does not go with {joined(beside)}.")
     if difference.kind == "invented_bundle":
-        return capital(f"{joined(own)} do not go together.")
+        return apart(own)
     return together(draw, own + beside, intent)
 
 
@@ -63,6 +63,11 @@ def together(draw: random.Random, categories: Sequence[str], intent: str) -> str
     """Categories that go together, and what for."""
     forms = ("{kinds} go together, for {intent}.", "{kinds} are bought together for {intent}.")
     return capital(draw.choice(forms).format(kinds=joined(list(categories)), intent=intent))
+
+
+def apart(categories: Sequence[str]) -> str:
+    """Categories that do not go together."""
+    return capital(f"{joined(list(categories))} do not go together.")
 
 
 def merged(categories: Sequence[str], intents: Sequence[str]) -> str:
@@ -77,4 +82,4 @@ def thoughts(session: Session) -> str:
 
 def _thought(items: Sequence[Item], intent: str) -> str:
     first, *rest = [item.category for item in items]
-    return f"- {joined([described(item) for item in items])} are bought for {intent}: {joined(rest)} go with {first}."
+    return f"{joined([described(item) for item in items])} are bought for {intent}: {joined(rest)} go with {first}."

@@ -21,9 +21,10 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from bundle_texts import STUDENT, TEACHER, Text, some_texts, texts, units
+from bundle_texts import FIRST, STUDENT, TEACHER, Text, some_texts, texts, units
 from bundle_tokenizer import ROW_LIMIT, make_tokenizer
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from understudy.data.embedded.bundles.readings import text_fingerprint
@@ -49,11 +50,14 @@ class Plan:
     steps: int = 250
     batch_tokens: int = 3072
     warmup: int = 150
+    muon_rate: float = 4e-3
+    first_cycles: int = 4
+    prompt_weight: float = 0.1
     seed: int = 0
 
 
 PLANS = {
-    "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=2e-3, cycles=20, falling=6),
+    "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=16, falling=5),
     "bundles-student": Plan(STUDENT, 96, 192, 3, 4, learning_rate=3e-3, cycles=10, falling=3),
 }
 
@@ -77,7 +81,8 @@ def document(text: Text, tokenizer: PreTrainedTokenizerBase) -> Document:
 def batches(plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of like length without end; the texts of a cycle are its own."""
     draw = random.Random(f"batches {plan.seed} {cycle}")
-    source = (document(text, tokenizer) for text in texts(1000 * plan.seed + cycle, plan.kinds))
+    kinds = FIRST if cycle < plan.first_cycles else plan.kinds
+    source = (document(text, tokenizer) for text in texts(1000 * plan.seed + cycle, kinds))
     short = (document for document in source if len(document.ids) <= LONGEST)
     while True:
         pool = sorted(islice(short, POOL), key=lambda document: len(document.ids))
@@ -90,15 +95,27 @@ def batches(plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> Itera
         yield from (padded(group, tokenizer.pad_token_id) for group in groups)
 
 
+class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """The batches of one cycle, for a process that writes the texts ahead of the training."""
+
+    def __init__(self, plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._made = (plan, cycle, tokenizer)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches, without end."""
+        return batches(*self._made)
+
+
 def padded(group: list[Document], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and labels (-100: not learned), padded on the right, which causal attention never looks at."""
+    """Ids, and of each whether it is nothing, prompt or answer (0, 1, 2); causal attention never sees the padding."""
     length = max(len(document.ids) for document in group)
     ids = torch.full((len(group), length), pad)
-    labels = torch.full((len(group), length), -100)
+    parts = torch.zeros((len(group), length), dtype=torch.long)
     for row, one in enumerate(group):
         ids[row, : len(one.ids)] = torch.tensor(one.ids)
-        labels[row, one.answer : len(one.ids)] = ids[row, one.answer : len(one.ids)]
-    return ids, labels
+        parts[row, : len(one.ids)] = 1
+        parts[row, one.answer : len(one.ids)] = 2
+    return ids, parts
 
 
 def make_model(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -120,12 +137,41 @@ def make_model(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausal
     )
 
 
-def next_token_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of the learned tokens; only their positions go through the head."""
-    targets = labels[:, 1:]
-    learned = targets != -100
-    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][learned]
-    return cross_entropy(model.lm_head(hidden), targets[learned])
+def next_token_loss(
+    model: LlamaForCausalLM, ids: torch.Tensor, parts: torch.Tensor, prompt_weight: float
+) -> tuple[torch.Tensor, float]:
+    """Mean cross-entropy of answers plus `prompt_weight` times that of prompts; that of answers by itself.
+
+    Counting items and repeating categories is what prompts teach; a model that is to name items by number needs both.
+    """
+    targets, parts = ids[:, 1:], parts[:, 1:]
+    there = parts > 0
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][there]
+    losses = cross_entropy(model.lm_head(hidden), targets[there], reduction="none")
+    answer = parts[there] == 2
+    learned = losses[answer].mean()
+    return learned + prompt_weight * losses[~answer].mean(), learned.item()
+
+
+class Optimizers:
+    """Muon for the matrices inside the blocks, AdamW for embeddings and norms."""
+
+    def __init__(self, model: LlamaForCausalLM, plan: Plan) -> None:
+        inner = [p for p in model.model.layers.parameters() if p.ndim == 2]
+        outer = [p for p in model.parameters() if all(p is not q for q in inner)]
+        self.parts = {
+            "muon": torch.optim.Muon(inner, lr=plan.muon_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            "adamw": torch.optim.AdamW(outer, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        }
+        self._rates = {"muon": plan.muon_rate, "adamw": plan.learning_rate}
+
+    def step(self, share: float) -> None:
+        """One step at a share of the learning rates."""
+        for name, optimizer in self.parts.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._rates[name] * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
 def rate(plan: Plan, step: int) -> float:
@@ -139,9 +185,11 @@ def pretrain(name: str, plan: Plan, work: Path) -> None:
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / name)
     model = make_model(plan, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = Optimizers(model, plan)
     # Only the schedule's end may move: what was read and how fast are the same whatever the number of cycles.
-    identity = fingerprint([name, asdict(plan) | {"cycles": 0, "falling": 0}, text_fingerprint(), tokenizer.get_vocab()])
+    identity = fingerprint(
+        [name, asdict(plan) | {"cycles": 0, "falling": 0}, text_fingerprint(), tokenizer.get_vocab()]
+    )
     done = resume(work, identity, model, optimizer)
     loss = float("nan")
     for cycle in range(done, plan.cycles):
@@ -150,20 +198,22 @@ def pretrain(name: str, plan: Plan, work: Path) -> None:
     save(name, plan, model, tokenizer, loss)
 
 
-def resume(work: Path, identity: str, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer) -> int:
+def resume(work: Path, identity: str, model: LlamaForCausalLM, optimizer: Optimizers) -> int:
     """Cycles that are behind the newest state in `work`, which is loaded."""
     states = sorted(work.glob(f"{identity}-*.pt"))
     if not states:
         return 0
     state = torch.load(states[-1], weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for name, part in optimizer.parts.items():
+        part.load_state_dict(state[name])
     return state["cycles"]
 
 
-def keep(work: Path, identity: str, cycles: int, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer) -> None:
+def keep(work: Path, identity: str, cycles: int, model: LlamaForCausalLM, optimizer: Optimizers) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "cycles": cycles}
+    state = {name: part.state_dict() for name, part in optimizer.parts.items()}
+    state |= {"model": model.state_dict(), "cycles": cycles}
     path = work / f"{identity}-{cycles:04d}.pt"
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
@@ -175,25 +225,25 @@ def train_cycle(
     cycle: int,
     model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
 ) -> float:
     """One cycle; returns the mean loss of its last fifty steps."""
     model.train()
     started, losses, tokens = time.monotonic(), [], 0
-    for step, (ids, labels) in zip(range(plan.steps), batches(plan, cycle, tokenizer), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate * rate(plan, cycle * plan.steps + step)
-        loss = next_token_loss(model, ids, labels)
+    source = DataLoader(Batches(plan, cycle, tokenizer), batch_size=None, num_workers=1, prefetch_factor=16)
+    for step, (ids, parts) in zip(range(plan.steps), source, strict=False):
+        loss, learned = next_token_loss(model, ids, parts, plan.prompt_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        optimizer.step(rate(plan, cycle * plan.steps + step))
+        losses.append(learned)
         tokens += ids.numel()
         if step % 50 == 49:
             seconds = time.monotonic() - started
             recent = sum(losses[-50:]) / 50
-            print(f"{name} {cycle + 1}/{plan.cycles} {step + 1} loss {recent:.3f} {tokens / seconds:.0f} t/s", flush=True)
+            print(
+                f"{name} {cycle + 1}/{plan.cycles} {step + 1} loss {recent:.3f} {tokens / seconds:.0f} t/s", flush=True
+            )
     return sum(losses[-50:]) / len(losses[-50:])
 
 
@@ -217,7 +267,9 @@ def save(name: str, plan: Plan, model: LlamaForCausalLM, tokenizer: PreTrainedTo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tokenizer", *(name.removeprefix("bundles-") for name in PLANS)])
-    parser.add_argument("--work", type=Path, default=Path("pretraining"), help="folder of what a broken run goes on from")
+    parser.add_argument(
+        "--work", type=Path, default=Path("pretraining"), help="folder of what a broken run goes on from"
+    )
     arguments = parser.parse_args()
     if arguments.what == "tokenizer":
         for name in PLANS:

@@ -1,9 +1,9 @@
 """What the base weights for bundles read: sessions of the two shops in part, and of shops that never were.
 
-Six of the fifteen regularities are held back, `HELD_BACK`: no session that was read holds such a bundle, no text states
-one, and nothing that was read says the contrary, for their categories are never all there. Nor does anything that was
-read go by model. Invented shops sell the same things, and other things go together there, which only the text in front of
-a session tells; two categories of a planted regularity never go together by invention.
+Six of the fifteen regularities are held back, `HELD_BACK`: no session that was read holds such a bundle, no text
+states one, and nothing that was read says the contrary, for their categories are never all there. Nor does anything
+that was read go by model. Invented shops sell the same things, and other things go together there, which only the text
+in front of a session tells; two categories of a planted regularity never go together by invention.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELD_BACK: frozenset[tuple[str, ...]] = frozenset(
         ("camera", "power bank"),
     }
 )
-"""Categories of the regularities that the base weights have read nothing of: one of both shops, two indoors, three out."""
+"""Categories of the regularities that the base weights have read nothing of: one of both shops, two and three of one."""
 SEEDS = 20
 """Sessions of `generate(seed=0)` to this seed, not included, are never read."""
 _INVENTED = (4, 6)
