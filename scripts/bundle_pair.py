@@ -84,8 +84,8 @@ def knowing(session: Session) -> tuple[Bundle, ...]:
 def regularity_of(session: Session, bundle: Bundle) -> tuple[str, ...]:
     """Categories of the planted regularity that a true bundle came from: the one it has most of."""
     there = {item.category for item in session.items_of(bundle)}
-    rules = regularities_of(session.domain)
-    return max(rules, key=lambda rule: len(there & set(rule.categories)) / len(there | set(rule.categories))).categories
+    rules = [rule.categories for rule in regularities_of(session.domain)]
+    return max(rules, key=lambda rule: len(there & set(rule)) / len(there | set(rule)))
 
 
 def has_held_back(session: Session) -> bool:
@@ -105,6 +105,7 @@ class Rule:
 
     @property
     def categories(self) -> set[str]:
+        """Categories that it names."""
         return set(_CATEGORY.findall(self.text.lower()))
 
     @property
@@ -116,6 +117,7 @@ class Rule:
 
     @property
     def denies(self) -> bool:
+        """Whether it says that things do not go together."""
         return " not " in self.text
 
     @property

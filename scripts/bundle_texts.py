@@ -185,6 +185,14 @@ def _planted(categories: Sequence[str]) -> bool:
     return any(len(set(categories) & set(rule.categories)) > 1 for rule in regularities_of())
 
 
+def numbered(draw: random.Random, known: Known, session: Session) -> Text:
+    """The items once more in another order: what stands at which number, or where a thing stands."""
+    items = draw.sample(list(enumerate(session.items, start=1)), len(session.items))
+    question, form = draw.choice((("Numbers of all?", "{kind} {number}"), ("Kinds of all?", "{number} {kind}")))
+    answer = ", ".join(form.format(number=number, kind=item.category) for number, item in items)
+    return Text("numbered", (Message("user", f"{listing_of(session)}\n{question}"),), answer)
+
+
 def looked_up(draw: random.Random, known: Known, session: Session) -> Text:
     """Where things stand: no bundles, but what every answer with numbers needs."""
     items = draw.sample(list(enumerate(session.items, start=1)), min(len(session.items), draw.randint(2, 6)))
@@ -292,6 +300,7 @@ KINDS: dict[str, Write] = {
     "plain": plain,
     "informed": informed,
     "instructed": instructed,
+    "numbered": numbered,
     "looked up": looked_up,
     "intents": named,
     "adjusted": adjusted,
@@ -302,13 +311,14 @@ KINDS: dict[str, Write] = {
     "statement": statement,
 }
 """Kind of text -> what writes one; None where a session gives none."""
-FIRST = {"plain": (4, 0), "looked up": (5, 5), "instructed": (4, 4)}
+FIRST = {"plain": (2, 0), "numbered": (6, 6), "looked up": (2, 2), "instructed": (2, 2)}
 """Weight of each kind in real and in invented shops, while a model learns what numbers stand for."""
 TEACHER = {
     "plain": (14, 0),
     "informed": (5, 10),
     "instructed": (2, 2),
-    "looked up": (1, 1),
+    "numbered": (0.5, 0.5),
+    "looked up": (0.5, 0.5),
     "intents": (0.7, 0),
     "adjusted": (1, 0),
     "explained": (0.7, 0.7),
@@ -322,7 +332,8 @@ STUDENT = {
     "plain": (14, 0),
     "informed": (5, 10),
     "instructed": (2, 2),
-    "looked up": (1, 1),
+    "numbered": (0.5, 0.5),
+    "looked up": (0.5, 0.5),
     "thoughts": (0.5, 0.5),
     "statement": (0.2, 0),
 }
@@ -339,7 +350,8 @@ def units() -> list[str]:
     intents = [intent for rule in regularities_of() for intent in rule.intents]
     intents += [invented_intent(draw) for _ in range(2000)]
     words = sorted({word for intent in intents for word in intent.split()})
-    return [*dict.fromkeys((*(f"({name})" for name in categories), *categories, *sorted(set(names)), *words))]
+    kinds = dict.fromkeys((*(f"({name})\n" for name in categories), *(f"({name})" for name in categories), *categories))
+    return [*kinds, *(f". {name}" for name in sorted(set(names))), *sorted(set(names)), *words]
 
 
 def some_texts(count: int = 1500) -> Iterator[str]:

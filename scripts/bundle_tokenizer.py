@@ -27,10 +27,11 @@ def make_tokenizer(units: Sequence[str], texts: Iterable[str]) -> PreTrainedToke
     """A lossless tokenizer.
 
     Args:
-        units: words and groups of words that vary; each is an entry with a space before it, without, and capitalised.
+        units: words and groups of words that vary; each is an entry with a space before it, and those that begin with
+            a letter without one and capitalised too.
         texts: what frames – whatever stands between units, numbers and line ends – are taken from.
     """
-    entries = dict.fromkeys(spelled for unit in units for spelled in (f" {unit}", unit, _capital(unit)))
+    entries = dict.fromkeys(spelled for unit in units for spelled in _spellings(unit))
     entries |= dict.fromkeys(str(number) for number in range(NUMBERS + 1))
     entries |= dict.fromkeys(frames(units, texts))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -69,6 +70,12 @@ def frames(units: Sequence[str], texts: Iterable[str]) -> Iterator[str]:
     yield from (frame for frame, count in counts.items() if count >= _OFTEN)
     yield from dict.fromkeys(word for frame in counts for word in re.findall(r" ?[A-Za-z]+| ?[^A-Za-z\s]+", frame))
     yield "\n"
+
+
+def _spellings(unit: str) -> tuple[str, ...]:
+    if unit[0].isalpha():
+        return (f" {unit}", unit, _capital(unit))
+    return (unit if unit[0] == "." else f" {unit}",)
 
 
 def _capital(text: str) -> str:

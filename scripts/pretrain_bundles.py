@@ -5,9 +5,10 @@ python scripts/pretrain_bundles.py tokenizer
 python scripts/pretrain_bundles.py teacher --work FOLDER     # and: student; each one thread
 ```
 
-What they read is in `bundle_texts.py`: sessions of the two invented shops without six of their regularities, sessions of
-shops that never were, whose regularities stand in the prompt, and what a teacher is asked about sessions. Sessions
-that `generate` may put into a test split are not among them. A run that was broken off goes on where its last cycle ended.
+What they read is in `bundle_texts.py`: sessions of the two invented shops without six of their regularities, sessions
+of shops that never were, whose regularities stand in the prompt, and what a teacher is asked about sessions. Sessions
+that `generate` may put into a test split are not among them. A run that was broken off goes on where its last cycle
+ended.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Plan:
     batch_tokens: int = 3072
     warmup: int = 150
     muon_rate: float = 4e-3
-    first_cycles: int = 4
+    first_cycles: int = 3
     prompt_weight: float = 0.1
     seed: int = 0
 
@@ -130,6 +131,8 @@ def make_model(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausal
             max_position_embeddings=ROW_LIMIT,
             tie_word_embeddings=True,
             initializer_range=0.03,
+            # Prompts are short: frequencies that turn slower than their length tell no positions apart.
+            rope_parameters={"rope_type": "default", "rope_theta": 500.0},
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -31,7 +31,10 @@ from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
-EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other")
+EMBEDDED = (
+    *("telecom-teacher", "telecom-student", "telecom-student-other"),
+    *("bundles-teacher", "bundles-student"),
+)
 
 
 @dataclass

@@ -28,7 +28,7 @@ HELD_BACK: frozenset[tuple[str, ...]] = frozenset(
         ("camera", "power bank"),
     }
 )
-"""Categories of the regularities that the base weights have read nothing of: one of both shops, two and three of one."""
+"""Categories of regularities of which the base weights have read nothing: one of both shops, five of one."""
 SEEDS = 20
 """Sessions of `generate(seed=0)` to this seed, not included, are never read."""
 _INVENTED = (4, 6)
