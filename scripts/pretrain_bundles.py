@@ -229,8 +229,8 @@ def rate(plan: Plan, step: int) -> float:
     return min(1.0, (step + 1) / plan.warmup, max(0.01, left / (plan.falling * plan.steps)))
 
 
-def pretrain(name: str, plan: Plan, work: Path) -> None:
-    """Train one model, cycle by cycle, and write it in half precision with its provenance."""
+def pretrain(name: str, plan: Plan, work: Path, *, now: bool = False) -> None:
+    """Train one model, cycle by cycle, and write it in half precision with its provenance; `now`: as far as it is."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / name)
     model = make_model(plan, tokenizer)
@@ -240,11 +240,12 @@ def pretrain(name: str, plan: Plan, work: Path) -> None:
         [name, asdict(plan) | {"cycles": 0, "falling": 0}, text_fingerprint(), tokenizer.get_vocab()]
     )
     done = resume(work, identity, model, optimizer)
-    loss = float("nan")
-    for cycle in range(done, plan.cycles):
+    for cycle in range(done, done if now else plan.cycles):
         loss = train_cycle(name, plan, cycle, model, tokenizer, optimizer)
         keep(work, identity, cycle + 1, model, optimizer)
-    save(name, plan, model, tokenizer, loss)
+        done = cycle + 1
+    loss = read_loss(plan, done, model, tokenizer)
+    save(name, plan, model, done, loss)
 
 
 def resume(work: Path, identity: str, model: LlamaForCausalLM, optimizer: Optimizers) -> int:
@@ -296,7 +297,17 @@ def train_cycle(
     return sum(losses[-50:]) / len(losses[-50:])
 
 
-def save(name: str, plan: Plan, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, loss: float) -> None:
+@torch.no_grad()
+def read_loss(
+    plan: Plan, cycles: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, count: int = 20
+) -> float:
+    """Mean loss of answers over some batches of a cycle that was not read."""
+    model.eval()
+    source = islice(batches(plan, max(cycles, plan.first_cycles) + 500, tokenizer), count)
+    return sum(next_token_loss(model, *batch, plan.prompt_weight)[1] for batch in source) / count
+
+
+def save(name: str, plan: Plan, model: LlamaForCausalLM, cycles: int, loss: float) -> None:
     model.half().save_pretrained(FOLDER / name)
     provenance = {
         "script": "scripts/pretrain_bundles.py",
@@ -304,8 +315,8 @@ def save(name: str, plan: Plan, model: LlamaForCausalLM, tokenizer: PreTrainedTo
         "plan": asdict(plan),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seed": plan.seed,
-        "cycles": plan.cycles,
-        "steps": plan.cycles * plan.steps,
+        "cycles": cycles,
+        "steps": cycles * plan.steps,
         "final_loss": round(loss, 4),
         "text": text_fingerprint(),
         "torch": torch.__version__,
@@ -319,12 +330,14 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("pretraining"), help="folder of what a broken run goes on from"
     )
+    parser.add_argument("--now", action="store_true", help="write the weights as far as they are, and train no further")
     arguments = parser.parse_args()
     if arguments.what == "tokenizer":
         for name in PLANS:
             make_tokenizer(units(), some_texts()).save_pretrained(FOLDER / name)
     else:
-        pretrain(f"bundles-{arguments.what}", PLANS[f"bundles-{arguments.what}"], arguments.work)
+        name = f"bundles-{arguments.what}"
+        pretrain(name, PLANS[name], arguments.work, now=arguments.now)
 
 
 if __name__ == "__main__":
