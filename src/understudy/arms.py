@@ -73,7 +73,8 @@ MAJORITY = Arm("majority", model=None)
 FIRST_OPTION = Arm("first_option", model=None)
 
 ARMS: dict[str, Arm] = {
-    arm.name: arm for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, INFORMED, MAJORITY, FIRST_OPTION)
+    arm.name: arm
+    for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, INFORMED, MAJORITY, FIRST_OPTION)
 }
 """All arms by name, in the order in which tables show them."""
 

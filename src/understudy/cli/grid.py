@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,7 +29,17 @@ ReportArm = Annotated[str | None, typer.Option("--arm", help="Whose answers. Def
 Resamples = Annotated[
     int, typer.Option("--resamples", min=100, max=bounds.RESAMPLES, help="Resamples of the paired tests.")
 ]
-HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "choice_accuracy": "choice"}
+CostOption = Annotated[
+    Literal["flops", "tokens", "seconds", "memory", "money"],
+    typer.Option("--cost", help="Of sessions: what quality is drawn against."),
+]
+HEADERS = {
+    "bundle_f1": "bundle F1",
+    "exact_match": "exact",
+    "token_f1": "F1",
+    "rougeL": "ROUGE-L",
+    "choice_accuracy": "choice",
+}
 COLOURS = {"done": "green", "failed": "red", "running": "cyan", "waiting": "dim"}
 
 
@@ -68,7 +78,13 @@ def table(grid: GridArgument, arm: TableArm = "all", out: TableFolder = None) ->
 
 
 @app.command("report")
-def report(grid: GridArgument, out: ReportPage = None, arm: ReportArm = None, resamples: Resamples = 10_000) -> None:
+def report(
+    grid: GridArgument,
+    out: ReportPage = None,
+    arm: ReportArm = None,
+    resamples: Resamples = 10_000,
+    cost: CostOption = "flops",
+) -> None:
     """Means over seeds, which axis mattered, cell against cell: a page, and report.json and report.csv beside it."""
     from understudy.files import atomic, write_json
     from understudy.grid.analysis import analyse
@@ -77,7 +93,7 @@ def report(grid: GridArgument, out: ReportPage = None, arm: ReportArm = None, re
 
     folder = folder_of(grid)
     analysis, page = analyse(folder, arm=arm, resampling=Resampling(resamples)), out or folder / "report.html"
-    render_grid(analysis, page)
+    render_grid(analysis, page, cost=cost)
     write_json(page.with_suffix(".json"), analysis.to_dict())
     with atomic(page.with_suffix(".csv")) as handle:
         handle.write(grid_csv(analysis))
@@ -101,8 +117,12 @@ def _print_table(folder: Path, arms: list[str] | None) -> None:
         table.add_column(_line(title), overflow="fold")
     for name in names:
         table.add_column(_line(HEADERS.get(name, name)), justify="right", overflow="fold")
+    costly = any(row.cost for row in rows)
+    if costly:
+        table.add_column("FLOPs", justify="right")
     for row in rows:
-        cells = (number(row.points(name)) for name in names)
+        cells = [number(row.points(name)) for name in names]
+        cells += [f"{row.cost.flops:.2e}" if row.cost and row.cost.flops else "–"] if costly else []
         table.add_row(*map(_line, (*row.levels.values(), arm_label(row.arm), *cells)))
     Console(highlight=False, markup=False, emoji=False).print(table)
     if waiting_cells:

@@ -1,8 +1,8 @@
-"""`understudy sessions patterns`, `sample` and `baselines`: what sessions say before any model is asked."""
+"""`understudy sessions`: patterns, samples and baselines without a model; a teacher in context; knowledge joined."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +10,13 @@ import typer
 
 if TYPE_CHECKING:
     from understudy.data.sessions import Session
-    from understudy.types import Example, Splits
+    from understudy.recipe import Recipe
+    from understudy.types import Completer, Example, Splits
 
-app = typer.Typer(help="Sessions and their bundles: patterns, samples, baselines.", no_args_is_help=True)
+app = typer.Typer(
+    help="Sessions and their bundles: patterns, samples, baselines, answers in context, knowledge.",
+    no_args_is_help=True,
+)
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe whose data are sessions.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to change.")]
@@ -74,19 +78,12 @@ def sample(
     """
     from understudy.data.sessions import row_of, session_of
     from understudy.files import write_jsonl
-    from understudy.sessions.neighbours import session_vectors, titles_of
-    from understudy.sessions.sampling import difficulty_of, order_of, taken
-    from understudy.sessions.vectors import encoder_of
+    from understudy.knowledge.session_sample import session_order
+    from understudy.sessions.sampling import taken
 
     splits = _splits(recipe, overrides)
     train = _train_sessions(splits)
-    order = order_of(
-        sampler,
-        train,
-        seed=seed,
-        vectors=session_vectors(train, encoder_of(vectors, titles_of(train))) if sampler == "diversity" else None,
-        difficulty=difficulty_of(_answers(answers), train) if answers else None,
-    )
+    order = session_order(train, sampler, seed=seed, vectors=vectors, answers=answers)
     chosen = [train[place] for place in taken(order, ratio)]
     parts = {"train": chosen, "dev": map(session_of, splits.dev), "test": map(session_of, splits.test)}
     for name, sessions in parts.items():
@@ -123,6 +120,123 @@ def baselines(
         write_jsonl(out / f"{name}.jsonl", map(_prediction, splits.test, answers))
     _show(texts, splits.test)
     typer.echo(f"wrote {out}/{{{','.join(texts)}}}.jsonl")
+
+
+@app.command("answer")
+def answer(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    method: Annotated[str, typer.Option("--method", help="plain, nearest or adaptive.")] = "adaptive",
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", metavar="MODEL", help="Who answers. Default: that of the recipe.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Its endpoint; without one the model is loaded here.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=0, help="Rounds of feedback at most.")] = 4,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Only so many test sessions, the first.")] = None,
+    vectors: Vectors = "words",
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="Where the answers go.")] = Path(
+        "answers.jsonl"
+    ),
+) -> None:
+    """Have a teacher answer the test sessions in context, the nearest training session as a demonstration.
+
+    Nothing is trained. The true bundles of a test session are not used: feedback on its answer is only what can be told
+    without them. The file goes into `understudy compare` beside a run or the baselines.
+    """
+    from understudy.data.sessions import session_of
+    from understudy.files import write_jsonl
+    from understudy.knowledge.prompting import Prompts
+    from understudy.knowledge.session_answers import Asking, session_answers
+    from understudy.knowledge.session_prompts import SessionPrompts
+    from understudy.recipe import load_recipe
+    from understudy.recipe.shipped import find_recipe
+
+    splits, loaded = _splits(recipe, overrides), load_recipe(find_recipe(recipe), overrides or [])
+    test = splits.test[:rows]
+    ask = Asking(_teacher(loaded, teacher, base_url), loaded.data.max_answer_tokens, _counter())
+    prompts = SessionPrompts(Prompts(loaded.generate.prompts if loaded.generate else None))
+    asked = list(map(session_of, test))
+    try:
+        answers = session_answers(
+            method, _train_sessions(splits), asked, ask, prompts=prompts, rounds=rounds, vectors=vectors
+        )
+    finally:
+        refused = "".join(f", {number:,} refused ({kind})" for kind, number in ask.refused.items())
+        typer.echo(f"{ask.answered:,} answers of {ask.completer.name}, {ask.tokens:,} tokens{refused}")
+    write_jsonl(out, map(_prediction, test, answers))
+    _show({method: answers}, test)
+    typer.echo(f"wrote {out}")
+
+
+@app.command("knowledge")
+def knowledge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Runs, or folders of knowledge.")],
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="patterns, rules or thoughts; may be given several times.")
+    ] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Tokens at most, over all texts.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", metavar="MODEL", help="Whose tokens. Default: words and signs.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where it goes.")] = Path("knowledge"),
+) -> None:
+    """Join what was learned of sessions: domains accumulate, formats add up, each in turn within the budget."""
+    from collections import Counter
+
+    from understudy.sessions.joining import FORMATS, joined, knowledge_in, words_and_signs
+
+    count = _token_counter(tokenizer) if tokenizer else words_and_signs
+    known = joined(map(knowledge_in, folders), formats or FORMATS, tokens, count)
+    known.write(out)
+    counts = Counter((text.domain, f"{text.kind}s") for text in known.statements)
+    counts += Counter((text.domain, "thoughts") for text in known.thoughts)
+    for (domain, form), number in sorted(counts.items()):
+        typer.echo(f"{domain or 'all'}: {number:,} {form}")
+    total = sum(count(text.text) for text in (*known.statements, *known.thoughts))
+    typer.echo(f"{total:,} {'tokens' if tokenizer else 'words and signs'}: {out}")
+
+
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+def _teacher(recipe: Recipe, model: str | None, base_url: str | None) -> Completer:
+    """Who answers: whoever is named, else the teacher of `generate`, else the recipe's own as it came."""
+    from understudy.completers.factory import build_completer
+    from understudy.errors import ConfigError
+    from understudy.files import cache_folder
+    from understudy.recipe import EndpointConfig
+
+    config = recipe.generate.teacher if recipe.generate else None
+    if model is not None:
+        config = EndpointConfig(model=model, base_url=base_url)
+    elif config is None and recipe.served_teacher:
+        config = recipe.served_teacher.endpoint
+    elif config is None and recipe.teacher is not None:
+        config = EndpointConfig(model=recipe.local_teacher.model)
+    if config is None:
+        raise ConfigError("the recipe has no teacher to ask", hint="name one: --teacher MODEL, with --base-url URL")
+    return build_completer(config, cache_folder("teacher"), account="sessions answer")
+
+
+def _counter() -> Callable[[int], None]:
+    """Says on a terminal how many answers came."""
+    import sys
+
+    def tell(number: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{number:,} answers ")
+
+    return tell
+
+
+def _token_counter(model: str) -> Callable[[str], int]:
+    from understudy.models.load import load_template
+    from understudy.recipe import ModelConfig
+
+    tokenizer = load_template(ModelConfig(model=model)).tokenizer
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])  # pyright: ignore
 
 
 # Reading --------------------------------------------------------------------------------------------------------------
@@ -163,24 +277,6 @@ def _with_categories(
     if clusters:
         typer.echo(f"no item has a category: {len(clusters.names)} clusters of titles stand in")
     return train, others
-
-
-def _answers(path: Path) -> dict[str, list[str]]:
-    """Id -> the answers of a file of predictions."""
-    from understudy.data.read import read_source
-    from understudy.data.rows import BadRow, lowered, required
-    from understudy.errors import DataError
-
-    answers: dict[str, list[str]] = {}
-    for row in read_source(str(path)).rows:
-        try:
-            if row.fault:
-                raise BadRow("", row.fault)
-            fields = lowered(row)
-            answers.setdefault(required(fields, "id"), []).append(str(fields.get("prediction") or ""))
-        except BadRow as bad:
-            raise DataError(f"{row.where}: {bad}", hint="a row needs id and prediction") from bad
-    return answers
 
 
 # Showing --------------------------------------------------------------------------------------------------------------

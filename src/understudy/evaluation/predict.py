@@ -46,9 +46,7 @@ def predict(
         One an example, in order.
     """
     grammars = [answer_grammar(len(session_of(example).items)) for example in examples] if constrained else None
-    answers = answer_examples(
-        model, tokenizer, examples, batch_size=batch_size, grammars=grammars, progress=progress
-    )
+    answers = answer_examples(model, tokenizer, examples, batch_size=batch_size, grammars=grammars, progress=progress)
     writes = tokenizer.template.candidates == "vocabulary"
     if writes:
         answers = answers_alone(answers, tokenizer)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.arms import main_arm
+from understudy.arms import constrained, free_of, main_arm
 from understudy.errors import ConfigError, DataError
 from understudy.files import read_json, read_jsonl
+from understudy.grid.bundle_study import questions
+from understudy.grid.cost_means import cell_costs
 from understudy.grid.folder import GridFolder
 from understudy.grid.means import SEED, cell_figures, reference_figures
 from understudy.grid.table import TableRow, grid_table, unfinished
@@ -29,8 +32,9 @@ from understudy.metrics.significance import (
     factorial_anova,
 )
 from understudy.metrics.significance.factorial import Anova
+from understudy.pipeline.kinds import stage_of
 from understudy.pipeline.knowledge_report import taught_note
-from understudy.records import MetricInfo, Prediction
+from understudy.records import MetricInfo, Prediction, PredictionNotes
 from understudy.report.grid_inputs import AxisEffects, CellTest, GridAnalysis
 from understudy.run import Run
 
@@ -48,7 +52,7 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
     """
     all_rows = grid_table(path)
     arm = arm or main_arm({row.arm for row in all_rows})
-    rows = [row for row in all_rows if row.arm == arm]
+    rows = with_answers(all_rows, arm)
     if not rows:
         raise ConfigError(
             f"{path} has no finished cell with an arm {arm!r}",
@@ -77,7 +81,24 @@ def analyse(path: Path, *, arm: str | None = None, resampling: Resampling = DEFA
         references=reference_figures(
             [row for row in all_rows if row.arm != arm], list(metric_facts), resampling.confidence
         ),
+        costs=cell_costs([*rows, *(row for row in all_rows if row.arm not in (arm, constrained(arm)))], arm),
+        questions=questions(rows, resampling),
+        rows=_answered(rows[0]),
     )
+
+
+def with_answers(rows: Sequence[TableRow], arm: str) -> list[TableRow]:
+    """The rows of an arm; where it was answered twice, both, told apart by a level `answers`: free or constrained."""
+    twice = any(row.arm == constrained(arm) for row in rows)
+    names = {arm: "free", constrained(arm): "constrained"}
+    own = [row for row in rows if row.arm in names]
+    return [replace(row, levels={**row.levels, "answers": names[row.arm]}) for row in own] if twice else own
+
+
+def _answered(row: TableRow) -> int:
+    """Test rows of a run whose costs are known; else 1."""
+    name = stage_of("predict", free_of(row.arm)[0]).name
+    return Run(row.run).notes(name, PredictionNotes).rows if row.predictions and Run(row.run).is_done(name) else 1
 
 
 # -- the table -------------------------------------------------------------------------------------------------------

@@ -12,9 +12,13 @@ from typing import Any
 
 from understudy.arms import ARMS
 from understudy.files import atomic, read_json, read_text
+from understudy.grid.costs import RunCost, cost_of
 from understudy.grid.folder import GridFolder
 from understudy.grid.records import PlannedCell
-from understudy.pipeline.kinds import stage_of
+from understudy.run import Run
+
+COST_COLUMNS = ("training_tokens", "input_tokens", "output_tokens", "flops")
+"""Columns of sessions: tokens trained on, read and written in all answers, operations of both."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class TableRow:
         run: the cell's run folder.
         predictions: its answers, one JSON line an item; None for the majority baseline.
         maxima: metric → its maximum: 1 or 100.
+        cost: what the arm took, where the rows are sessions.
     """
 
     levels: Mapping[str, str]
@@ -38,6 +43,7 @@ class TableRow:
     run: Path
     predictions: Path | None
     maxima: Mapping[str, float] = field(default_factory=dict)
+    cost: RunCost | None = None
 
     def points(self, metric: str) -> float | None:
         """A metric's value on 0 to 100."""
@@ -69,9 +75,10 @@ def grid_table(path: Path, arms: Sequence[str] | None = None) -> list[TableRow]:
             if arms is not None and arm not in arms:
                 continue
             metrics = {name: interval["value"] for name, interval in table[arm].items()}
-            answers = run / "stages" / stage_of("predict", arm).name / "predictions.jsonl"
+            answers = Run(run).predictions_path(arm)
             predictions = answers if arm not in ARMS or ARMS[arm].model else None
-            rows.append(TableRow(cell.levels, cell.seed, arm, metrics, run, predictions, maxima))
+            cost = cost_of(run, arm) if any(name.startswith("bundle_") for name in metrics) else None
+            rows.append(TableRow(cell.levels, cell.seed, arm, metrics, run, predictions, maxima, cost))
     return rows
 
 
@@ -110,6 +117,7 @@ def as_json(path: Path, arms: Sequence[str] | None = None) -> dict[str, Any]:
                 "arm": row.arm,
                 "metrics": dict(row.metrics),
                 "run": str(row.run.relative_to(path)),
+                **({"cost": dict(zip(COST_COLUMNS, _counts(row), strict=True))} if row.cost else {}),
             }
             for row in rows
         ],
@@ -124,10 +132,12 @@ def as_csv(path: Path, arms: Sequence[str] | None = None) -> str:
     seed = [] if "seed" in axes else ["seed"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*axes, *seed, "arm", *metrics, "run"])
+    costs = COST_COLUMNS if any(row.cost for row in rows) else ()
+    writer.writerow([*axes, *seed, "arm", *metrics, *costs, "run"])
     for row in rows:
         values = [row.metrics.get(name) for name in metrics]
         cells = ["" if value is None else repr(float(value)) for value in values]
+        cells += [] if not costs else ["" if count is None else repr(count) for count in _counts(row)]
         writer.writerow(
             [*(row.levels[axis] for axis in axes), *([row.seed] if seed else []), row.arm, *cells, row.run.name]
         )
@@ -144,6 +154,14 @@ def write_table(path: Path, out: Path | None = None, arms: Sequence[str] | None 
             with atomic(target / name) as handle:
                 handle.write(text)
     return target / "table.csv", target / "table.json"
+
+
+def _counts(row: TableRow) -> list[float | None]:
+    """The costs that two runs of one grid share to the last digit: counts, no times."""
+    if row.cost is None:
+        return [None] * len(COST_COLUMNS)
+    answers = row.cost.answers
+    return [row.cost.training_tokens, answers.input_tokens, answers.output_tokens, row.cost.flops]
 
 
 def _metrics(rows: Sequence[TableRow]) -> list[str]:

@@ -14,14 +14,9 @@ from understudy.knowledge.plan import PlannedStep
 from understudy.knowledge.prompting import Prompts
 from understudy.knowledge.requests import RequestBuilder, messages_fingerprint
 from understudy.knowledge.step import Learned, Question
-from understudy.knowledge.store import KnowledgeStore, read_step
+from understudy.knowledge.store import KnowledgeStore, questions_of, read_step
 from understudy.recipe.knowledge import GenerateConfig, SessionsConfig
 from understudy.types import Completer, Completion, Example, Knowledge, Request, is_passing
-
-
-def questions_of(step: str) -> str:
-    """The name of the file that a step of the data set keeps its questions in."""
-    return f"{step}.questions"
 
 
 class BudgetSpent(Exception):

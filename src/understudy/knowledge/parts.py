@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from understudy.data.sessions import is_session
 from understudy.files import fingerprint
-from understudy.knowledge.dataset_run import DataSetRun, questions_of
+from understudy.knowledge.dataset_run import DataSetRun
 from understudy.knowledge.generation import GenerationRun, Part, Progress
 from understudy.knowledge.plan import PlannedStep, parts_of
 from understudy.knowledge.quality import Filter
 from understudy.knowledge.requests import RequestBuilder
-from understudy.knowledge.store import KnowledgeStore, read_step, step_path
+from understudy.knowledge.store import KnowledgeStore, questions_of, read_step, step_path
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example, Knowledge

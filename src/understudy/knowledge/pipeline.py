@@ -10,7 +10,6 @@ from understudy.completers.factory import build_completer
 from understudy.errors import ConfigError, TeacherError
 from understudy.knowledge import session_steps as _session_steps  # noqa: F401  (registers them)
 from understudy.knowledge import steps as _steps  # noqa: F401  (registers them)
-from understudy.knowledge.dataset_run import questions_of
 from understudy.knowledge.demonstrations import Demonstration, demonstrated_turns, read_demonstrations
 from understudy.knowledge.generation import Progress
 from understudy.knowledge.parts import Parts
@@ -21,7 +20,7 @@ from understudy.knowledge.requests import RequestBuilder
 from understudy.knowledge.session_knowledge import write_session_knowledge
 from understudy.knowledge.step import load_user_steps
 from understudy.knowledge.step_counts import count_steps, empty_steps
-from understudy.knowledge.store import read_step, unfinish
+from understudy.knowledge.store import questions_of, read_step, unfinish
 from understudy.recipe.knowledge import GenerateConfig
 from understudy.records import WritingNotes
 from understudy.types import Completer, Example

@@ -5,6 +5,8 @@ writing sessions     detect → differences to the truth, by type → why → ru
 validation sessions  gain(rule) = mean over them of F1(with the rule in context) − F1(without); 0 where it does not fit
 ```
 
+In place of F1 another figure may be asked for: a part of a true bundle is a hit, so F1 does not see a missed item.
+
 Kept are rules of a gain above 0, the largest first. Both figures are of the same session, asked at the same settings.
 The validation sessions wrote no rule; but the rules are chosen by them, so what the kept ones gain together is to be
 measured elsewhere. A rule fits a session that holds all categories it names.
@@ -63,7 +65,7 @@ class Gain:
     """What a rule is worth on the validation sessions.
 
     Attributes:
-        gain: mean difference of F1 over all of them; 0 on those that it does not fit.
+        gain: mean difference of the figure over all of them; 0 on those that it does not fit.
         measured: sessions on which both answers were there.
         better: of these, those it helped.
         worse: those it harmed.
@@ -126,15 +128,15 @@ class RuleWriter:
     def _differences(
         self, sessions: Sequence[Session], answers: Mapping[str, str]
     ) -> list[tuple[str, Session, Discrepancy]]:
-        """All of them, each by a name, a session's first before any session's second."""
-        rows = [
-            (place, number, session, difference)
-            for number, session in enumerate(sessions)
-            if session.id in answers
-            for place, difference in enumerate(discrepancies(read_answer(answers[session.id]) or (), session.bundles))
-        ]
-        rows.sort(key=lambda row: row[:2])
-        return [(f"{session.id}/{place}", session, difference) for place, _, session, difference in rows]
+        """All of them, each by a name, one of each kind in turn: a budget that ends leaves no kind out."""
+        rows, seen = [], Counter[str]()
+        for session in (session for session in sessions if session.id in answers):
+            predicted = read_answer(answers[session.id]) or ()
+            for place, difference in enumerate(discrepancies(predicted, session.bundles)):
+                rows.append((seen[difference.kind], f"{session.id}/{place}", session, difference))
+                seen[difference.kind] += 1
+        rows.sort(key=lambda row: row[0])
+        return [(name, session, difference) for _, name, session, difference in rows]
 
     def _stated(self, differences: Sequence[tuple[str, Session, Discrepancy]]) -> Iterator[Rule]:
         turns = {name: self._prompts.explain(session, difference) for name, session, difference in differences}
@@ -169,22 +171,24 @@ class RuleWriter:
         fitting = {rule.text: [session for session in sessions if fits(rule, session)] for rule in rules}
         needed = {session.id for fitted in fitting.values() for session in fitted}
         most = _share(self._data.calls_left, WRITING_SHARE)
-        without = self._f1(sessions, self._detect([s for s in sessions if s.id in needed], most=most))
+        without = self._figures(sessions, self._detect([s for s in sessions if s.id in needed], most=most))
         gains: dict[str, Gain | None] = {}
         for rule in rules:
             asked = [session for session in fitting[rule.text] if session.id in without]
             enough = asked and len(asked) <= self._data.calls_left
             answers = self._detect(asked, rule.text) if enough else {}
-            gains[rule.text] = _gain(self._f1(asked, answers), without, len(sessions))
+            gains[rule.text] = _gain(self._figures(asked, answers), without, len(sessions))
         return gains
 
-    def _f1(self, sessions: Sequence[Session], answers: Mapping[str, str]) -> dict[str, float]:
+    def _figures(self, sessions: Sequence[Session], answers: Mapping[str, str]) -> dict[str, float]:
         asked = [session for session in sessions if session.id in answers]
         if not asked:
             return {}
         truths = [[write_answer(session.bundles)] for session in asked]
-        found = score([answers[session.id] for session in asked], truths, metrics=["bundle_f1"])["bundle_f1"]
-        return dict(zip((session.id for session in asked), found.per_example, strict=True))
+        scores = score([answers[session.id] for session in asked], truths, metrics=[self._config.metric])[
+            self._config.metric
+        ]
+        return dict(zip((session.id for session in asked), scores.per_example, strict=True))
 
     def chosen(self, rules: Sequence[Rule], gains: Mapping[str, Gain | None]) -> Iterator[Learned]:
         """All rules, those that are kept first, the others with the reason why they are not."""
@@ -210,7 +214,8 @@ class RuleWriter:
         if gain is None:
             return ("unmeasured: no validation session holds its categories, or no call was left",)
         if gain.gain <= 0:
-            return (f"useless: F1 {gain.gain:+.4f} on the validation sessions, {gain.measured} of them asked",)
+            asked = f"{gain.measured} of the validation sessions asked"
+            return (f"useless: {self._config.metric} {gain.gain:+.4f}, {asked}",)
         if place >= self._config.max_rules:
             return (f"surplus: {self._config.max_rules} rules gain more",)
         return ()

@@ -71,7 +71,21 @@ def steps_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     planned = read_json(Path(folder) / PLAN).get("steps", []) if (Path(folder) / PLAN).is_file() else []
     order = [row["step"] for row in planned]
     steps = sorted(path.stem for path in Path(folder).glob("*.jsonl") if path.name != FINISHED)
-    return tuple(sorted(steps, key=lambda name: order.index(name) if name in order else len(order)))
+
+    def place(name: str) -> tuple[int, bool]:
+        step = name.removesuffix(questions_of(""))
+        return (order.index(step) if step in order else len(order)), name == step
+
+    return tuple(sorted(steps, key=place))
+
+
+def questions_of(step: str) -> str:
+    """The name under which the questions of a step of the data set are kept."""
+    return f"{step}.questions"
+
+
+def _holds_questions(name: str) -> bool:
+    return name.endswith(questions_of(""))
 
 
 def read_step(folder: str | os.PathLike[str], step: str) -> Iterator[Knowledge]:
@@ -142,8 +156,8 @@ class KnowledgeStore:
 
     def __enter__(self) -> KnowledgeStore:
         try:
-            for name in (*self.steps, FINISHED):
-                self._files[name] = open(self._path(name), "ab", buffering=0)
+            for name in (*(step for step in self.steps if not _holds_questions(step)), FINISHED):
+                self._open(name)
         except OSError as error:
             raise unwritable(self.folder, error) from error
         return self
@@ -184,9 +198,13 @@ class KnowledgeStore:
             texts[FINISHED] = json.dumps(entry, ensure_ascii=False) + "\n"
         try:
             for step, text in texts.items():
-                _write_all(self._files[step], text.encode("utf-8", "replace"))
+                _write_all(self._files.get(step) or self._open(step), text.encode("utf-8", "replace"))
         except OSError as error:
             raise unwritable(self.folder, error) from error
+
+    def _open(self, step: str) -> IO[bytes]:
+        self._files[step] = open(self._path(step), "ab", buffering=0)  # noqa: SIM115  (closed in __exit__)
+        return self._files[step]
 
     def _set_aside(self, identity: dict[str, Any]) -> None:
         plan_path = self.folder / PLAN

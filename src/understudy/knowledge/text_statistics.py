@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from understudy.knowledge.text_checks import TextChecks, check_text
+from understudy.knowledge.text_checks import TextChecks, check_text, words
 from understudy.records import RevisedFigure, Revision, TextFigures
 from understudy.types import Example, Knowledge
 
@@ -25,15 +25,20 @@ class _Tally:
     names_answer: int = 0
     distractors: int = 0
     leads: Counter[bool] = field(default_factory=Counter)
+    compared: int = 0
 
-    def add(self, row: Knowledge, checks: TextChecks) -> None:
+    def add(self, row: Knowledge, checks: TextChecks | None) -> None:
+        """Count a row, without checks where it is about no single example."""
         self.rows += 1
         self.kept += row.kept
         # Before the colon stands what is common to many rows.
         self.reasons.update({reason.split(":")[0] for reason in row.reasons})
         if row.text is None:
             return
-        self.words[checks.words] += 1
+        self.words[checks.words if checks else len(words(row.text))] += 1
+        if checks is None:
+            return
+        self.compared += 1
         self.restates += checks.restates
         self.names_answer += checks.names_answer
         self.distractors += checks.distractors
@@ -41,7 +46,7 @@ class _Tally:
             self.leads[checks.leads_to_gold] += 1
 
     def summary(self) -> TextFigures:
-        written, stating = sum(self.words.values()), sum(self.leads.values())
+        written = sum(self.words.values())
         total = sum(length * often for length, often in self.words.items())
         figures = TextFigures(self.rows, written, self.kept, dict(self.reasons.most_common()))
         if not written:
@@ -50,19 +55,28 @@ class _Tally:
             figures,
             words_mean=total / written,
             words_median=statistics.median(chain.from_iterable([n] * k for n, k in sorted(self.words.items()))),
-            restates_mean=self.restates / written,
-            names_answer=self.names_answer / written,
-            distractors_mean=self.distractors / written,
-            states_answer=stating / written,
-            leads_to_gold=self.leads[True] / stating if stating else None,
+            **self._compared_with_examples(),
         )
+
+    def _compared_with_examples(self) -> dict[str, float | None]:
+        """Figures on question and answer; none where no text is about an example."""
+        if not self.compared:
+            return {}
+        stating = sum(self.leads.values())
+        return {
+            "restates_mean": self.restates / self.compared,
+            "names_answer": self.names_answer / self.compared,
+            "distractors_mean": self.distractors / self.compared,
+            "states_answer": stating / self.compared,
+            "leads_to_gold": self.leads[True] / stating if stating else None,
+        }
 
 
 def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str, TextFigures]:
     """What the texts of each step are like, rejected ones included.
 
     Args:
-        rows: of any steps; rows of no example are left out.
+        rows: of any steps; rows of no example are left out, but for those that a step of the data set writes of all.
         examples: with choices and gold answers.
 
     Returns:
@@ -73,6 +87,8 @@ def figures(rows: Iterable[Knowledge], examples: Iterable[Example]) -> dict[str,
     for row in rows:
         if row.id in examples_by_id:
             tallies.setdefault(row.step, _Tally()).add(row, check_text(row, examples_by_id[row.id]))
+        elif row.id == row.step:
+            tallies.setdefault(row.step, _Tally()).add(row, None)
     return {step: tally.summary() for step, tally in tallies.items()}
 
 

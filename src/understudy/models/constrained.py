@@ -27,6 +27,7 @@ class Grammars:
 
     Attributes:
         columns: width of the model's logits.
+        stop_ids: tokens that end an answer.
     """
 
     def __init__(self, template: Template, columns: int) -> None:
@@ -51,6 +52,7 @@ class Grammars:
         wrapped = llguidance.TokenizerWrapper(spelled)
         self._vocabulary = llguidance.LLTokenizer(wrapped, n_vocab=self.columns, eos_token=list(template.stop_ids))
         self._template = template
+        self.stop_ids = template.stop_ids
 
     def matcher(self, grammar: str) -> Any:
         """A fresh automaton of a Lark grammar."""
@@ -131,19 +133,32 @@ class GrammarMask(LogitsProcessor):
             rows: a grammar a row, in the order of the batch.
         """
         self._matchers = [grammars.matcher(row) for row in rows]
+        self._stops = grammars.stop_ids
+        self._ended: set[int] = set()
         self._begun = False
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores `[B, V]` behind the mask; a row that has ended is left as it is."""
         allowed = np.ones(tuple(scores.shape), dtype=bool)
         for row, matcher in enumerate(self._matchers):
-            if self._begun and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-                assert not matcher.is_error(), matcher.get_error()
-            if not matcher.is_stopped():
-                allowed[row] = _bits(matcher.compute_bitmask(), scores.shape[1])
+            last = int(input_ids[row, -1]) if self._begun else None
+            if last in self._stops:
+                self._ended.add(row)
+            if row not in self._ended:
+                allowed[row] = self._allowed(matcher, last, scores.shape[1])
         self._begun = True
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
+
+    def _allowed(self, matcher: Any, last: int | None, columns: int) -> np.ndarray:
+        """`[V]` what may follow the last token; the end alone where the grammar is at its own."""
+        if last is not None:
+            matcher.consume_token(last)
+            assert not matcher.is_error(), matcher.get_error()
+        if not matcher.is_stopped():
+            return _bits(matcher.compute_bitmask(), columns)
+        ends = np.zeros(columns, dtype=bool)
+        ends[list(self._stops)] = True
+        return ends
 
 
 def _bits(mask: bytes, columns: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from understudy.report.formatting import number, scale
 from understudy.report.verdicts import names_of
 from understudy.run import Run
 
-TABLE = ("exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
+TABLE = ("bundle_f1", "exact_match", "token_f1", "rougeL", "bleu", "chrf", "choice_accuracy")
 """The metrics of short tables: on the card and in the terminal."""
 
 _ENDS = ("value", "low", "high")

@@ -17,7 +17,14 @@ from understudy.report.formatting import arm_label, number, scale
 from understudy.run import Run
 
 # Short headers, so that the table fits into 80 columns.
-HEADERS = {"exact_match": "exact", "token_f1": "F1", "rougeL": "ROUGE-L", "bleu": "BLEU", "choice_accuracy": "choice"}
+HEADERS = {
+    "bundle_f1": "bundle F1",
+    "exact_match": "exact",
+    "token_f1": "F1",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "choice_accuracy": "choice",
+}
 
 
 class Console:

@@ -48,6 +48,8 @@ class SessionsConfig(Section):
     """Step patterns: how many of each kind (category, item, intent) are kept, the commonest first."""
     validation_share: float = Field(default=0.25, gt=0, lt=1)
     """Step rules: share of the sessions that write no rule and on which it is measured what each rule is worth."""
+    metric: Literal["bundle_f1", "bundle_exact", "bundle_precision", "bundle_recall", "bundle_coverage"] = "bundle_f1"
+    """Step rules: the figure that a rule has to raise; bundle_exact and bundle_coverage see an item that is missed."""
     max_rules: int = Field(default=20, gt=0, le=bounds.ROWS)
     """Step rules: how many are kept, those of the largest gain first."""
     rounds: int = Field(default=4, ge=0, le=bounds.REPEATS)

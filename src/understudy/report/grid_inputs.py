@@ -206,6 +206,102 @@ class StudyFinding(Result):
         return fields if self.counts is None else {**fields, "counts": self.counts.to_dict()}
 
 
+@dataclass(frozen=True, slots=True)
+class CostFigures(Result):
+    """What a cell cost beside what it reached, means over its seeds.
+
+    Attributes:
+        arm: whose answers.
+        levels: axis → label; empty of an arm that no axis trains.
+        seeds: runs that the means are over.
+        quality: metric → mean.
+        training_tokens: tokens trained on, over all steps.
+        input_tokens: tokens read a session.
+        output_tokens: tokens written a session.
+        flops: operations of training and of answering all sessions (`grid.costs`); None where that is not known.
+        seconds: a session.
+        memory_mb: peak in MiB; None of a server.
+        money: of all answers, by the endpoint's prices; None without any.
+    """
+
+    arm: str
+    levels: Mapping[str, str]
+    seeds: int
+    quality: Mapping[str, float]
+    training_tokens: float
+    input_tokens: float
+    output_tokens: float
+    flops: float | None
+    seconds: float
+    memory_mb: float | None
+    money: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LevelTest(Result):
+    """Two levels of an axis, all else equal: a paired test by question of their means over runs, first minus second.
+
+    Attributes:
+        what: both levels.
+        metric: name of the metric.
+        difference: on the metric's scale.
+        low: lower bound of its interval.
+        high: upper bound.
+        p_holm: p by randomisation, corrected over all tests of the study's questions.
+        better: the better level where that is significant, else empty.
+        runs: pairs of runs that differ in this axis alone.
+    """
+
+    what: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_holm: float
+    better: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint(Result):
+    """A figure at a level that is a number, with its interval by question.
+
+    Attributes:
+        line: what it is of.
+        x: the level.
+        value: on the metric's scale.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    line: str
+    x: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyQuestion(Result):
+    """A question of the bundle study, answered by this grid.
+
+    Attributes:
+        question: in words.
+        axis: the axis that answers it.
+        answer: what the tests show, in a sentence or two.
+        tests: level against level.
+        curve: figures by level, where levels are numbers.
+        metric: of the curve.
+    """
+
+    question: str
+    axis: str
+    answer: str
+    tests: tuple[LevelTest, ...]
+    curve: tuple[CurvePoint, ...] = ()
+    metric: str = ""
+
+
 @dataclass(frozen=True)
 class GridAnalysis:
     """Everything that the page of a grid says.
@@ -224,6 +320,9 @@ class GridAnalysis:
         notes: what a reader has to know.
         settings: draws of the tests and level of the intervals.
         references: teacher, student before training, majority answer; files of earlier releases have none.
+        costs: of cells and references, where the rows are sessions.
+        questions: those of the bundle study, where the grid has an axis for any.
+        rows: test rows of a run, where costs are known.
     """
 
     name: str
@@ -239,6 +338,9 @@ class GridAnalysis:
     notes: Sequence[str] = ()
     settings: Resampling = field(default_factory=Resampling)
     references: Sequence[ReferenceFigures] = ()
+    costs: Sequence[CostFigures] = ()
+    questions: Sequence[StudyQuestion] = ()
+    rows: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -260,4 +362,6 @@ class GridAnalysis:
                 "resamples": self.settings.draws,
             },
             **({"references": [entry.to_dict() for entry in self.references]} if self.references else {}),
+            **({"rows": self.rows, "costs": [entry.to_dict() for entry in self.costs]} if self.costs else {}),
+            **({"questions": [entry.to_dict() for entry in self.questions]} if self.questions else {}),
         }

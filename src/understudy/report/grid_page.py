@@ -15,26 +15,35 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.report.formatting import arm_label, in_a_sentence, metric_label, number, p_text
-from understudy.report.grid_inputs import CellFigures, GridAnalysis, ReferenceFigures, SeedMean, StudyFinding
-from understudy.report.grid_plots import cells_plot
+from understudy.report.grid_inputs import (
+    CellFigures,
+    GridAnalysis,
+    ReferenceFigures,
+    SeedMean,
+    StudyFinding,
+    StudyQuestion,
+)
+from understudy.report.grid_plots import cells_plot, curve_plot
 from understudy.report.headline import Headline
 from understudy.report.page import write_page
+from understudy.report.pareto import COSTS, FORMULA, front, measured, pareto_plot
 from understudy.report.tables import csv_cell
 
 _TONES = {"holds": "better", "does not hold": "worse", "cannot be told": "open"}
 
 
-def render_grid(analysis: GridAnalysis, path: str | os.PathLike[str]) -> None:
+def render_grid(analysis: GridAnalysis, path: str | os.PathLike[str], *, cost: str = "flops") -> None:
     """Write the page, whole or not at all; the same input gives the same bytes.
 
     Args:
         analysis: what `grid.analysis.analyse` gives.
         path: where the HTML file goes.
+        cost: what quality is drawn against, a name of `report.pareto.COSTS`.
 
     Raises:
         RunError: the file cannot be written.
     """
-    write_page("grid.html.jinja", view(analysis), path)
+    write_page("grid.html.jinja", view(analysis, cost), path)
 
 
 def grid_csv(analysis: GridAnalysis) -> str:
@@ -56,11 +65,12 @@ def grid_csv(analysis: GridAnalysis) -> str:
 
 
 def primary_metric(analysis: GridAnalysis) -> str:
-    """The metric of the plot and of the headline: ROUGE-L where there is one."""
-    return "rougeL" if "rougeL" in analysis.metrics else next(iter(analysis.metrics))
+    """The metric of the plot and of the headline: of sessions F1 of bundles, else ROUGE-L where there is one."""
+    preferred = (name for name in ("bundle_f1", "rougeL") if name in analysis.metrics)
+    return next(preferred, next(iter(analysis.metrics)))
 
 
-def view(analysis: GridAnalysis) -> dict[str, Any]:
+def view(analysis: GridAnalysis, cost: str = "flops") -> dict[str, Any]:
     """All that the template prints, in the order in which it stands on the page."""
     metrics, metric, settings = list(analysis.metrics), primary_metric(analysis), analysis.settings
     plot = cells_plot(analysis, metric)
@@ -69,6 +79,8 @@ def view(analysis: GridAnalysis) -> dict[str, Any]:
         "arm": analysis.arm,
         "headline": grid_headline(analysis),
         "findings": [_finding(analysis, finding) for finding in analysis.findings],
+        "questions": [_question(analysis, question) for question in analysis.questions],
+        "costs": costs_view(analysis, metric, cost) if analysis.costs else None,
         "axes": list(analysis.axes),
         "metrics": [metric_label(name) for name in metrics],
         "cells": [_cell(analysis, entry, metrics) for entry in analysis.cells],
@@ -99,6 +111,7 @@ def grid_headline(analysis: GridAnalysis) -> Headline:
         f"Significant effects on {label}: {', '.join(clear)}." if clear else f"No axis moves {label} significantly.",
     ]
     verdicts = [f"({finding.finding}) {finding.verdict}" for finding in analysis.findings]
+    sentences += [f"{question.question} {question.answer}." for question in analysis.questions]
     if verdicts:
         sentences.append(f"The study's findings: {', '.join(verdicts)}.")
     return Headline("better" if clear else "open", f"{analysis.name}: what mattered", tuple(sentences))
@@ -201,6 +214,68 @@ def _families(analysis: GridAnalysis) -> list[dict[str, Any]]:
         families.setdefault(test.axis, []).append(row)
     clear = {axis: sum(row["tone"] != "open" for row in rows) for axis, rows in families.items()}
     return [{"axis": axis, "rows": rows, "significant": clear[axis]} for axis, rows in families.items()]
+
+
+def _question(analysis: GridAnalysis, question: StudyQuestion) -> dict[str, Any]:
+    """A question of the bundle study, its tests in points."""
+    rows = [
+        {
+            "what": row.what,
+            "metric": metric_label(row.metric),
+            "difference": _points(analysis, row.metric, row.difference, sign=True),
+            "bounds": " to ".join(_points(analysis, row.metric, value, sign=True) for value in (row.low, row.high)),
+            "p": p_text(row.p_holm),
+            "runs": row.runs,
+            "tone": "open" if not row.better else "better" if row.what.startswith(f"{row.better} −") else "worse",
+        }
+        for row in question.tests
+    ]
+    plot = curve_plot(question) if question.curve else ""
+    return {
+        "question": question.question,
+        "axis": question.axis,
+        "answer": question.answer,
+        "tone": "better" if any(row["tone"] != "open" for row in rows) else "open",
+        "rows": rows,
+        "plot": Markup(plot),
+        "metric": in_a_sentence(metric_label(question.metric)) if question.metric else "",
+    }
+
+
+def costs_view(analysis: GridAnalysis, metric: str, cost: str) -> dict[str, Any]:
+    """Quality against cost: the plot, and a line a cell, the cells in front marked."""
+    points = measured(analysis, metric, cost)
+    ahead = {id(points[place][0]) for place in front([(value, quality) for _, value, quality in points])}
+    lines = [
+        {
+            "name": _levels_text(one.levels) if one.arm == analysis.arm else arm_label(one.arm),
+            "front": id(one) in ahead,
+            "quality": _points(analysis, metric, one.quality.get(metric)),
+            "training": large(one.training_tokens),
+            "read": number(one.input_tokens),
+            "written": number(one.output_tokens),
+            "flops": "–" if one.flops is None else large(one.flops),
+            "seconds": number(one.seconds, 3),
+            "memory": number(one.memory_mb, 0),
+            "money": number(one.money, 4),
+        }
+        for one in sorted(analysis.costs, key=lambda one: -one.quality.get(metric, 0.0))
+    ]
+    return {
+        "plot": Markup(pareto_plot(analysis, metric, cost)),
+        "metric": in_a_sentence(metric_label(metric)),
+        "label": metric_label(metric),
+        "cost": COSTS[cost],
+        "formula": FORMULA,
+        "lines": lines,
+        "missing": len(analysis.costs) - len(points),
+    }
+
+
+def large(value: float) -> str:
+    """A count that may have many digits, in three of them."""
+    power = len(str(int(abs(value)))) - 1
+    return f"{value:,.0f}" if power < 5 else f"{value / 10**power:.2f}e{power}"
 
 
 def _finding(analysis: GridAnalysis, finding: StudyFinding) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from matplotlib.figure import Figure
 
 from understudy.report.comparison_plots import short
 from understudy.report.formatting import metric_label
-from understudy.report.grid_inputs import GridAnalysis
-from understudy.report.labels import label_of
-from understudy.report.svg import INK, NARROW, style, svg
+from understudy.report.grid_inputs import GridAnalysis, StudyQuestion
+from understudy.report.labels import Label, label_of
+from understudy.report.svg import INK, NARROW, legend, style, svg
 
+_LINES = ("#2b7fdb", "#dd8423", "#1f9d78", "#9a63d8", "#c4536f", "#7c8594")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST_CELLS = 64
 """As many cells as a plot can hold."""
 
@@ -46,3 +48,32 @@ def cells_plot(analysis: GridAnalysis, metric: str) -> str | None:
         axes.set_ylim(-0.6, len(cells) - 0.4)
         axes.grid(axis="y", visible=False)
         return svg(figure, title)
+
+
+def curve_plot(question: StudyQuestion) -> str:
+    """A figure by a level that is a number, each line with intervals, on 0 to 100; a legend above it.
+
+    Args:
+        question: with a curve, of a metric from 0 to 1.
+    """
+    lines = list(dict.fromkeys(point.line for point in question.curve))
+    inks = {line: Label(line, _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]) for n, line in enumerate(lines)}
+    levels = sorted({point.x for point in question.curve})
+    with style("quantity"):
+        figure = Figure(figsize=(NARROW - 0.5, 2.8), layout="constrained")
+        axes = figure.subplots()
+        for number, line in enumerate(lines):
+            points = sorted((point for point in question.curve if point.line == line), key=lambda point: point.x)
+            # Beside each other, or intervals of several lines would cover each other.
+            shift = 1 + 0.035 * (number - (len(lines) - 1) / 2)
+            xs, ys = [shift * point.x for point in points], [100 * point.value for point in points]
+            axes.plot(xs, ys, inks[line].marker, linestyle="-", color=inks[line].colour, markersize=6, linewidth=1.5)
+            for x, point in zip(xs, points, strict=True):
+                axes.plot([x, x], [100 * point.low, 100 * point.high], color=inks[line].colour, linewidth=1.2)
+        if levels[0] > 0:
+            axes.set_xscale("log")
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+        axes.minorticks_off()
+        axes.set_xlabel(question.axis)
+        axes.set_ylabel(f"{metric_label(question.metric)} (0 to 100)")
+        return legend(inks, "quantity") + svg(figure, f"{metric_label(question.metric)} by {question.axis}")

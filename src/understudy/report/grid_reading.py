@@ -14,11 +14,15 @@ from understudy.report.grid_inputs import (
     CellFigures,
     CellTest,
     CheckpointCounts,
+    CostFigures,
+    CurvePoint,
     FindingRow,
     GridAnalysis,
+    LevelTest,
     ReferenceFigures,
     SeedMean,
     StudyFinding,
+    StudyQuestion,
 )
 
 Json = Mapping[str, Any]
@@ -47,7 +51,16 @@ def grid_analysis(saved: Json) -> GridAnalysis:
             ReferenceFigures(entry["arm"], entry["levels"], tuple(entry["seeds"]), _means(entry["metrics"]))
             for entry in saved.get("references", ())
         ],
+        costs=[CostFigures(**entry) for entry in saved.get("costs", ())],
+        questions=[_question(entry) for entry in saved.get("questions", ())],
+        rows=saved.get("rows", 1),
     )
+
+
+def _question(entry: Json) -> StudyQuestion:
+    tests = tuple(LevelTest(**_floats(test, "low", "high", "p_holm")) for test in entry["tests"])
+    curve = tuple(CurvePoint(**_floats(point, "low", "high")) for point in entry["curve"])
+    return StudyQuestion(**{**entry, "tests": tests, "curve": curve})
 
 
 def _cell(cell: Json) -> CellFigures:

@@ -18,6 +18,10 @@ STEPS = {
     "answer": "Answer",
     "paraphrase": "Paraphrase",
     "new_questions": "New question",
+    "patterns": "Pattern",
+    "rules": "Rule",
+    "thoughts": "Thought",
+    "adaptive": "Answer after feedback",
 }
 FIGURES = {
     "words": "Words",

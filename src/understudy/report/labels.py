@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from understudy.arms import free_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ LABELS: dict[str, Label] = {
     ),
     "informed": Label(
         "Informed",
-        "#0e9aa7",
+        "#6f8f2f",
         "h",
         title="train on sessions with what is known of them",
         student="student that knows of sessions",
@@ -75,14 +77,17 @@ _SPARE_MARKERS = ("h", "*", "<", ">", "d", "H")
 
 def label_of(name: str) -> Label:
     """How an arm is shown; one without a label goes by its name, with a colour that depends on nothing else."""
+    base, is_constrained = free_of(name)
+    if is_constrained and base in LABELS:
+        return replace(LABELS[base], label=f"{LABELS[base].label}, constrained", marker="*", title="", contrast="")
     return LABELS.get(name) or _spare(name, sum(map(ord, name)))
 
 
 def labels(names: Iterable[str]) -> dict[str, Label]:
     """How several arms are shown together: those without a label get one free colour after the other."""
     names = list(dict.fromkeys(names))
-    spare = [name for name in names if name not in LABELS]
-    return {name: _spare(name, spare.index(name)) if name in spare else LABELS[name] for name in names}
+    spare = [name for name in names if free_of(name)[0] not in LABELS]
+    return {name: _spare(name, spare.index(name)) if name in spare else label_of(name) for name in names}
 
 
 def _spare(name: str, number: int) -> Label:

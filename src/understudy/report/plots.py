@@ -40,6 +40,7 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
         (_TERMS.get(term, term.replace("_", " ").capitalize()), ((term, "-"),), 1) for term in terms
     ]
     panels += [
+        ("F1 of bundles on the development split", (("eval_bundle_f1", "-"),), 100),
         ("ROUGE-L on the development split", (("eval_rougeL", "-"),), 100),
         ("Gold loss on the development split, nats", (("eval_loss", "-"),), 1),
         ("Agreement of the top token, %", (("agreement", "-"),), 100),

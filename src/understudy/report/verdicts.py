@@ -44,7 +44,7 @@ def pair_test(comparison: ComparisonJson, a: str, b: str, metric: str | None) ->
 
 
 def headline_metric(comparison: ComparisonJson) -> str | None:
-    """The metric of the headline: exact match where a model matches exactly, else ROUGE-L, else the first there is.
+    """The metric of the headline: F1 of bundles; exact match where a model matches exactly; ROUGE-L; the first there is.
 
     Of the metrics that some pair was tested on; of all where nothing was tested. An answer that no model gave says
     nothing about how models answer, so it does not choose the metric.
@@ -57,6 +57,8 @@ def headline_metric(comparison: ComparisonJson) -> str | None:
         values = (row[metric]["value"] or 0.0 for row in table if metric in row and metric in tested)
         return max(values, default=-1.0)
 
+    if best("bundle_f1") >= 0:
+        return "bundle_f1"
     if best("exact_match") >= 0.1:
         return "exact_match"
     return next((m for m in ("rougeL", "choice_accuracy", *comparison["metrics"]) if best(m) >= 0), None)

@@ -188,12 +188,14 @@ class DistillationTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Answer the development rows; keep the weights if their figure is the best so far, or as good as that.
 
-        ROUGE-L of generated answers (of sessions F1 of their bundles), not the loss: development loss rises while the text still gets better. Of equals
-        the last is kept, which has learned from more rows.
+        ROUGE-L of generated answers (of sessions F1 of their bundles), not the loss: development loss rises while the
+        text still gets better. Of equals the last is kept, which has learned from more rows.
         """
         assert self.dev_score is not None
         metrics = {f"eval_{name}": value for name, value in self.dev_score(self.module.student).items()}
-        if metrics[f"eval_{self.args.metric_for_best_model}"] >= (self.state.best_metric if self.state.best_metric is not None else -math.inf):
+        if metrics[f"eval_{self.args.metric_for_best_model}"] >= (
+            self.state.best_metric if self.state.best_metric is not None else -math.inf
+        ):
             self._keep_best()
             # The Trainer itself only takes note of a better one.
             self.state.best_global_step = self.state.global_step

@@ -84,9 +84,7 @@ def predict(context: Context, arm: str) -> PredictionNotes:
     if asked == "both":
         held, held_cost, _ = answer(True)
         write_jsonl(context.folder / CONSTRAINED, [row.to_json() for row in held])
-    return PredictionNotes(
-        len(free), tokenizer.notes, cost=cost if sessions else None, constrained_cost=held_cost
-    )
+    return PredictionNotes(len(free), tokenizer.notes, cost=cost if sessions else None, constrained_cost=held_cost)
 
 
 Answered = tuple[list[Prediction], AnswerCost | None, ExampleTokenizer]

@@ -15,6 +15,7 @@ from understudy.data.tasks import split_answer
 from understudy.errors import ConfigError, TeacherError
 from understudy.evaluation.predict import dev_scores, group_of, row_of
 from understudy.files import cache_folder, write_jsonl
+from understudy.knowledge.session_knowledge import SESSIONS
 from understudy.models.decoding import Generated
 from understudy.pipeline.kinds import reads_own_knowledge, stage_of
 from understudy.pipeline.stages.context import Context, Counter, rows_of
@@ -25,7 +26,7 @@ from understudy.sessions.answer_forms import answer_schema
 from understudy.sessions.knowledge import SessionKnowledge
 from understudy.sessions.lessons import lessons
 from understudy.sessions.retrieval import Retriever, Shown, refuse_held_out
-from understudy.sessions.title_clusters import TitleClusters
+from understudy.sessions.title_clusters import with_categories
 from understudy.tokens.collate import ExampleRows
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.prompts import messages
@@ -57,7 +58,7 @@ def knowledge_of(context: Context) -> SessionKnowledge:
 
 def own_folder(context: Context) -> Path:
     """Where the stage `generate` of this run leaves what it knows of sessions."""
-    return context.run.stage(stage_of("generate").name)
+    return context.run.stage(stage_of("generate").name) / SESSIONS
 
 
 def retriever_of(context: Context) -> Retriever:
@@ -84,10 +85,8 @@ def retriever_of(context: Context) -> Retriever:
 
 def _categorise(train: Sequence[Any], how: str) -> Callable[[Any], Any] | None:
     """Clusters of titles where no training session has a category, as the patterns were mined."""
-    if any(item.category for session in train for item in session.items):
-        return None
-    clusters = TitleClusters.fit(train, how=how)
-    return lambda session: clusters.categorised([session])[0]
+    clusters = with_categories(train, how=how)[2]
+    return None if clusters is None else lambda session: clusters.categorised([session])[0]
 
 
 def shown_rows(
@@ -250,5 +249,3 @@ def _served_cost(endpoint: EndpointConfig, done: Sequence[Completion]) -> Answer
 def _config(context: Context) -> KnowledgeConfig:
     assert context.recipe.knowledge is not None, "the recipe has no section `knowledge`"
     return context.recipe.knowledge
-
-

@@ -9,16 +9,19 @@ from pathlib import Path
 
 from understudy.completers.factory import build_completer
 from understudy.completers.local_completer import LocalCompleter
+from understudy.completers.nobody import Nobody
 from understudy.data.embedded.telecom import explanations
 from understudy.errors import ConfigError, RunError
 from understudy.files import cache_folder
 from understudy.knowledge import pipeline, recorded, store, text_statistics
 from understudy.knowledge.demonstrations import Demonstration, parse_demonstrations, read_demonstrations
+from understudy.knowledge.session_sample import sampled
 from understudy.knowledge.step_counts import empty_steps
 from understudy.pipeline.knowledge_report import EXPLAINED_DATASET, STAGE
 from understudy.pipeline.stages.context import Context, rows_of, teacher_weights
 from understudy.pipeline.staleness import text_sources
 from understudy.recipe import EndpointConfig, GenerateConfig, Recipe
+from understudy.recipe.knowledge import asks_teacher
 from understudy.records import GenerationNotes, WritingNotes
 from understudy.run import Run
 from understudy.types import Completer, Example
@@ -93,8 +96,12 @@ def _commonest_reason(folder: Path, step: str) -> str:
 
 
 def examples_to_write_about(run: Run, config: GenerateConfig) -> list[Example]:
-    """The examples of all roles that the teacher writes about."""
-    return [example for role in config.roles for example in rows_of(run, role)]
+    """The examples of all roles that the teacher writes about; of sessions the share that the recipe takes."""
+    by_role = (rows_of(run, role) for role in config.roles)
+    if config.sessions is not None:
+        settings = config.sessions
+        by_role = (sampled(rows, settings, config.seed) if rows else [] for rows in by_role)
+    return list(itertools.chain.from_iterable(by_role))
 
 
 def text_completer(context: Context) -> Completer:
@@ -103,6 +110,8 @@ def text_completer(context: Context) -> Completer:
     """
     run, recipe = context.run, context.recipe
     assert recipe.generate is not None
+    if not asks_teacher(recipe.generate):
+        return Nobody()
     endpoint = recipe.generate.teacher or (recipe.served_teacher and recipe.served_teacher.endpoint)
     if endpoint is not None:
         return build_completer(endpoint, cache_folder("teacher"), account=run.folder.name)
