@@ -60,7 +60,7 @@ class Plan:
 
 PLANS = {
     "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=16, falling=5),
-    "bundles-student": Plan(STUDENT, 96, 192, 3, 3, learning_rate=3e-3, cycles=12, falling=4, first_cycles=4),
+    "bundles-student": Plan(STUDENT, 96, 192, 3, 3, learning_rate=3e-3, cycles=12, falling=4, first_cycles=2, prompt_weight=0.0),
 }
 
 
