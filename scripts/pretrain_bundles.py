@@ -53,14 +53,14 @@ class Plan:
     warmup: int = 150
     muon_rate: float = 4e-3
     first_cycles: int = 3
-    prompt_weight: float = 0.1
+    prompt_weight: float = 0.0
     seed: int = 0
     rope_theta: float = 10000.0
 
 
 PLANS = {
     "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=16, falling=5),
-    "bundles-student": Plan(STUDENT, 96, 192, 3, 3, learning_rate=3e-3, cycles=12, falling=4, first_cycles=2, prompt_weight=0.0),
+    "bundles-student": Plan(STUDENT, 96, 192, 3, 3, learning_rate=3e-3, cycles=12, falling=4, first_cycles=6),
 }
 
 
@@ -235,10 +235,9 @@ def pretrain(name: str, plan: Plan, work: Path, *, now: bool = False) -> None:
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / name)
     model = make_model(plan, tokenizer)
     optimizer = Optimizers(model, plan)
-    # Only the schedule's end may move: what was read and how fast are the same whatever the number of cycles.
-    identity = fingerprint(
-        [name, asdict(plan) | {"cycles": 0, "falling": 0}, text_fingerprint(), tokenizer.get_vocab()]
-    )
+    # The ends of both parts may move while they are ahead: what was read and how fast is the same until then.
+    same = asdict(plan) | {"cycles": 0, "falling": 0, "first_cycles": 0}
+    identity = fingerprint([name, same, text_fingerprint(), tokenizer.get_vocab()])
     done = resume(work, identity, model, optimizer)
     for cycle in range(done, done if now else plan.cycles):
         loss = train_cycle(name, plan, cycle, model, tokenizer, optimizer)
