@@ -186,12 +186,10 @@ def _planted(categories: Sequence[str]) -> bool:
 
 
 def numbered(draw: random.Random, known: Known, session: Session) -> Text:
-    """The items once more in another order, each with its number: nothing in the answer is left to chance."""
+    """The items once more in another order, each with its number right behind: only the numbers are learned."""
     items = draw.sample(list(enumerate(session.items, start=1)), len(session.items))
-    question = f"Numbers of {', '.join(item.category for _, item in items)}?"
-    # The number stands right behind what it is of: a model sees at once what to look for.
-    answer = ", ".join(f"{item.category}{number}" for number, item in items)
-    return Text("numbered", (Message("user", f"{listing_of(session)}\n{question}"),), answer)
+    answer = "".join(f" {item.category}{number}" for number, item in items)
+    return Text("numbered", (Message("user", f"{listing_of(session)}\nNumbers of all?"),), answer)
 
 
 def looked_up(draw: random.Random, known: Known, session: Session) -> Text:

@@ -53,7 +53,6 @@ class Plan:
     warmup: int = 150
     muon_rate: float = 4e-3
     first_cycles: int = 3
-    prompt_weight: float = 0.0
     seed: int = 0
     rope_theta: float = 10000.0
 
@@ -66,10 +65,10 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids; from `answer` on they are learned."""
+    """Token ids; those at `learned` are learned."""
 
     ids: list[int]
-    answer: int
+    learned: list[int]
 
 
 def document(text: Text, tokenizer: PreTrainedTokenizerBase) -> Document:
@@ -77,7 +76,12 @@ def document(text: Text, tokenizer: PreTrainedTokenizerBase) -> Document:
     asked = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))["input_ids"]
     turns.append({"role": "assistant", "content": text.answer})
     ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False))["input_ids"]
-    return Document(ids, len(asked))
+    places = range(len(asked), len(ids))
+    if text.kind == "numbered":
+        # The order of the items is chance: a model that were to learn it would learn nothing else for long.
+        numbers = set(tokenizer.convert_tokens_to_ids([str(number) for number in range(1, 11)]))
+        return Document(ids, [place for place in places if ids[place] in numbers])
+    return Document(ids, list(places))
 
 
 def batches(plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -109,14 +113,14 @@ class Batches(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def padded(group: list[Document], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids, and of each whether it is nothing, prompt or answer (0, 1, 2); causal attention never sees the padding."""
+    """Ids, and of each whether it is nothing, read or learned (0, 1, 2); causal attention never sees the padding."""
     length = max(len(document.ids) for document in group)
     ids = torch.full((len(group), length), pad)
     parts = torch.zeros((len(group), length), dtype=torch.long)
     for row, one in enumerate(group):
         ids[row, : len(one.ids)] = torch.tensor(one.ids)
         parts[row, : len(one.ids)] = 1
-        parts[row, one.answer : len(one.ids)] = 2
+        parts[row, one.learned] = 2
     return ids, parts
 
 
@@ -186,20 +190,11 @@ def ready_to_point(model: LlamaForCausalLM) -> None:
             torch.nn.init.orthogonal_(attention.o_proj.weight[:, rows], CARRIED)
 
 
-def next_token_loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, parts: torch.Tensor, prompt_weight: float
-) -> tuple[torch.Tensor, float]:
-    """Mean cross-entropy of answers plus `prompt_weight` times that of prompts; that of answers by itself.
-
-    Counting items and repeating categories is what prompts teach; a model that is to name items by number needs both.
-    """
-    targets, parts = ids[:, 1:], parts[:, 1:]
-    there = parts > 0
-    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][there]
-    losses = cross_entropy(model.lm_head(hidden), targets[there], reduction="none")
-    answer = parts[there] == 2
-    learned = losses[answer].mean()
-    return learned + prompt_weight * losses[~answer].mean(), learned.item()
+def next_token_loss(model: LlamaForCausalLM, ids: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of what is learned; only its positions go through the head."""
+    learned = parts[:, 1:] == 2
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][learned]
+    return cross_entropy(model.lm_head(hidden), ids[:, 1:][learned])
 
 
 class Optimizers:
@@ -281,11 +276,11 @@ def train_cycle(
     started, losses, tokens = time.monotonic(), [], 0
     source = DataLoader(Batches(plan, cycle, tokenizer), batch_size=None, num_workers=1, prefetch_factor=16)
     for step, (ids, parts) in zip(range(plan.steps), source, strict=False):
-        loss, learned = next_token_loss(model, ids, parts, plan.prompt_weight)
+        loss = next_token_loss(model, ids, parts)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(rate(plan, cycle * plan.steps + step))
-        losses.append(learned)
+        losses.append(loss.item())
         tokens += ids.numel()
         if step % 50 == 49:
             seconds = time.monotonic() - started
@@ -303,7 +298,7 @@ def read_loss(
     """Mean loss of answers over some batches of a cycle that was not read."""
     model.eval()
     source = islice(batches(plan, max(cycles, plan.first_cycles) + 500, tokenizer), count)
-    return sum(next_token_loss(model, *batch, plan.prompt_weight)[1] for batch in source) / count
+    return sum(next_token_loss(model, *batch).item() for batch in source) / count
 
 
 def save(name: str, plan: Plan, model: LlamaForCausalLM, cycles: int, loss: float) -> None:
