@@ -312,6 +312,8 @@ KINDS: dict[str, Write] = {
 """Kind of text -> what writes one; None where a session gives none."""
 FIRST = {"numbered": (1, 1)}
 """Weight of each kind in real and in invented shops, while a model learns what numbers stand for."""
+POINTING = {"numbered": (10, 10), "instructed": (5, 5), "plain": (10, 0), "informed": (0, 5)}
+"""The same, while it learns to point at what it was not just told."""
 TEACHER = {
     "plain": (14, 0),
     "informed": (5, 10),

@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from bundle_texts import FIRST, STUDENT, TEACHER, Text, some_texts, texts, units
+from bundle_texts import FIRST, POINTING, STUDENT, TEACHER, Text, some_texts, texts, units
 from bundle_tokenizer import ROW_LIMIT, make_tokenizer
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset
@@ -52,14 +52,15 @@ class Plan:
     batch_tokens: int = 3072
     warmup: int = 150
     muon_rate: float = 4e-3
-    first_cycles: int = 3
+    first_cycles: int = 1
+    pointing_cycles: int = 1
     seed: int = 0
     rope_theta: float = 10000.0
 
 
 PLANS = {
-    "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=16, falling=5),
-    "bundles-student": Plan(STUDENT, 96, 192, 3, 3, learning_rate=3e-3, cycles=12, falling=4, first_cycles=6),
+    "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=12, falling=4, pointing_cycles=5),
+    "bundles-student": Plan(STUDENT, 96, 192, 3, 4, learning_rate=3e-3, cycles=12, falling=4),
 }
 
 
@@ -87,7 +88,7 @@ def document(text: Text, tokenizer: PreTrainedTokenizerBase) -> Document:
 def batches(plan: Plan, cycle: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of like length without end; the texts of a cycle are its own."""
     draw = random.Random(f"batches {plan.seed} {cycle}")
-    kinds = FIRST if cycle < plan.first_cycles else plan.kinds
+    kinds = FIRST if cycle < plan.first_cycles else POINTING if cycle < plan.pointing_cycles else plan.kinds
     source = (document(text, tokenizer) for text in texts(1000 * plan.seed + cycle, kinds))
     short = (document for document in source if len(document.ids) <= LONGEST)
     while True:
@@ -231,7 +232,7 @@ def pretrain(name: str, plan: Plan, work: Path, *, now: bool = False) -> None:
     model = make_model(plan, tokenizer)
     optimizer = Optimizers(model, plan)
     # The ends of both parts may move while they are ahead: what was read and how fast is the same until then.
-    same = asdict(plan) | {"cycles": 0, "falling": 0, "first_cycles": 0}
+    same = asdict(plan) | {"cycles": 0, "falling": 0, "first_cycles": 0, "pointing_cycles": 0}
     identity = fingerprint([name, same, text_fingerprint(), tokenizer.get_vocab()])
     done = resume(work, identity, model, optimizer)
     for cycle in range(done, done if now else plan.cycles):

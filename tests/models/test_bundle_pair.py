@@ -86,3 +86,15 @@ def test_it_answers_sessions_it_has_never_read(name: str, least: float) -> None:
     assert sum(read_answer(answer) is not None for answer in answers) >= 0.98 * len(rows)
     found = score(answers, [row.answers for row in rows], metrics=["bundle_f1"])["bundle_f1"]
     assert found.value > least
+
+
+def test_the_page_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    import render_results
+
+    page = (root / "docs" / "embedded.md").read_text(encoding="utf-8")
+    tables = list(render_results.MARKED.finditer(page))
+    assert [match["name"] for match in tables] == ["sessions", "rules"]
+    for match in tables:
+        assert match["table"] == render_results.rendered(root / "docs" / "results", match["file"], match["name"])
