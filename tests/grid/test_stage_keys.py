@@ -51,7 +51,7 @@ SERVED = {f"teacher.{name}" for name in (*TRANSPORT_FIELDS, "k", "tail")}
 # Options of other methods than the one that is chosen.
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
-ELSEWHERE = ("teachers.", "student.from_teacher.")
+ELSEWHERE = ("teachers.", "student.from_teacher.", "knowledge.")
 LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith(ELSEWHERE)]
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted(
@@ -158,7 +158,7 @@ def covers(paths: set[str], path: str) -> bool:
 @pytest.mark.parametrize(
     ("kind", "path"),
     [("plain", path) for path in FIELDS]
-    + [("explained", path) for path in [*FIELDS, *TEXTS] if path != "evaluate.arms"],
+    + [("explained", path) for path in [*FIELDS, *TEXTS] if path not in ("evaluate.arms", "evaluate.constrained")],
 )
 def test_a_field_changes_the_stages_that_read_it_and_no_others(kind: str, path: str) -> None:
     start = BASE if kind == "plain" else EXPLAINED
@@ -236,6 +236,46 @@ def test_some_that_can_be_told_by_thinking(stage: str, read: str, not_read: str)
     before = keys_of(start)
     assert all(keys_of(changed(start, path))[stage] != before[stage] for path in read.split())
     assert all(keys_of(changed(start, path))[stage] == before[stage] for path in not_read.split())
+
+
+INFORMED: dict[str, Any] = {
+    **BASE,
+    "teacher": None,
+    "knowledge": {"folder": "known", "formats": ["patterns"]},
+    "evaluate": {"arms": ["sft", "informed"]},
+}
+INFORMED = parse_recipe(INFORMED).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "changes"),
+    [
+        ("knowledge.weight", 0.3, "train-informed predict-informed"),
+        ("knowledge.formats", [], "train-informed predict-informed"),
+        ("knowledge.tokens", 99, "train-informed predict-informed"),
+        ("evaluate.constrained", "both", "predict-informed predict-sft predict-base_student"),
+        ("distil.steps", 7, "train-informed predict-informed train-sft predict-sft"),
+    ],
+)
+def test_of_knowledge_counts_what_is_learned_and_what_is_shown(path: str, value: Any, changes: str) -> None:
+    before, after = keys_of(INFORMED), keys_of(fields.put(INFORMED, path, value))
+    different = {name for name in before if before[name] != after[name]}
+    assert different - {"report", "speed-student"} == set(changes.split())
+
+
+def test_a_budget_of_prompts_that_hold_no_knowledge_trains_nothing_anew() -> None:
+    start = fields.put(INFORMED, "knowledge.use", "sft")
+    assert keys_of(start)["train-informed"] == keys_of(fields.put(start, "knowledge.tokens", 9))["train-informed"]
+
+
+def test_a_model_on_a_server_goes_by_its_name_and_not_by_where_it_stands() -> None:
+    def key(**more: Any) -> str:
+        endpoint = {"model": "m", "base_url": "http://localhost:1/v1", **more}
+        informed = fields.put(fields.put(INFORMED, "knowledge.use", "icl"), "knowledge.endpoint", endpoint)
+        return keys_of(informed)["predict-informed"]
+
+    assert key() == key(base_url="http://localhost:2/v1", concurrency=2, input_price=1.0)
+    assert key() != key(model="n")
 
 
 def test_whether_data_and_models_fit_is_checked_anew_only_for_what_it_asks() -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from understudy.bundle_answers import Bundle, write_answer
 from understudy.data.sessions import FORM, TASK, Session, listing_of
 from understudy.knowledge.prompting import Prompts
-from understudy.knowledge.step import DataSet, Question
+from understudy.knowledge.step import DataSet, Question, Renders
 from understudy.sessions.discrepancies import Discrepancy, describe
 from understudy.types import Message
 
@@ -34,7 +34,7 @@ PROMPTS = (
 class SessionPrompts:
     """The prompts filled with sessions. Each gives the messages of one question: a user's turn, no system turn."""
 
-    def __init__(self, prompts: Prompts | None = None) -> None:
+    def __init__(self, prompts: Renders | None = None) -> None:
         self._prompts = prompts or Prompts()
 
     def detect(self, session: Session, knowledge: Sequence[str] = ()) -> tuple[Message, ...]:

@@ -44,7 +44,6 @@ from understudy.extensions import claim, load_all, registered_by
 from understudy.types import Example, Knowledge, Message
 
 if TYPE_CHECKING:
-    from understudy.knowledge.prompting import Prompts
     from understudy.recipe.knowledge import GenerateConfig
 
 Scope = Literal["example", "dataset"]
@@ -164,6 +163,14 @@ class Learned:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Renders(Protocol):
+    """Prompts from files."""
+
+    def render(self, name: str, values: Mapping[str, Any], /) -> str:
+        """The prompt of a file, filled with values."""
+        ...
+
+
 class DataSet(Protocol):
     """What a step of the data set is given."""
 
@@ -178,7 +185,7 @@ class DataSet(Protocol):
         ...
 
     @property
-    def prompts(self) -> Prompts:
+    def prompts(self) -> Renders:
         """Ours, with the user's in their place."""
         ...
 

@@ -44,7 +44,7 @@ def pair_test(comparison: ComparisonJson, a: str, b: str, metric: str | None) ->
 
 
 def headline_metric(comparison: ComparisonJson) -> str | None:
-    """The metric of the headline: F1 of bundles; exact match where a model matches exactly; ROUGE-L; the first there is.
+    """The headline's metric: F1 of bundles; exact match where a model matches exactly; ROUGE-L; the first there is.
 
     Of the metrics that some pair was tested on; of all where nothing was tested. An answer that no model gave says
     nothing about how models answer, so it does not choose the metric.
