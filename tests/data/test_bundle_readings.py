@@ -1,7 +1,7 @@
 """What the base weights for bundles have read: no session of a test split, and nothing of what is held back."""
 
 import random
-import sys
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -78,10 +78,7 @@ def test_what_may_be_read_can_be_recovered_and_no_more() -> None:
 @pytest.fixture
 def texts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    sys.modules.pop("bundle_texts", None)
-    import bundle_texts
-
-    return bundle_texts
+    return import_module("bundle_texts")
 
 
 def test_the_texts_name_nothing_that_is_held_back(texts) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from collections.abc import Sequence
+from importlib import import_module, resources
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_the_tokenizer_is_lossless_on_any_text(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
 
 
-def answered(name: str, rows: list[Example]) -> list[str]:
+def answered(name: str, rows: Sequence[Example]) -> list[str]:
     """Greedy answers without any training."""
     model = LocalCompleter(EndpointConfig(model=f"embedded:{name}", concurrency=60, max_tokens=64), device="cpu")
     turns = [tuple(Message(turn["role"], turn["content"]) for turn in messages(row)) for row in rows]
@@ -93,8 +94,7 @@ def test_the_student_finds_bundles_in_sessions_it_has_never_read() -> None:
 def test_the_page_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).resolve().parents[2]
     monkeypatch.syspath_prepend(str(root / "scripts"))
-    import render_results
-
+    render_results = import_module("render_results")
     page = (root / "docs" / "embedded.md").read_text(encoding="utf-8")
     tables = list(render_results.MARKED.finditer(page))
     assert [match["name"] for match in tables] == ["sessions", "rules"]
