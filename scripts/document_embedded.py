@@ -1,4 +1,4 @@
-"""Write the counts of the embedded telecom set and the sizes of its models into docs/embedded.md.
+"""Write the counts of the embedded telecom set and the sizes of the embedded models into docs/embedded.md.
 
     python scripts/document_embedded.py          # between the two markers of the page; the rest stays as it is
 
@@ -21,7 +21,7 @@ ASKS = {
     "dev": "a wording of its own",
     "test": "wordings of its own",
 }
-MODELS = ("telecom-teacher", "telecom-student", "telecom-student-other")
+MODELS = ("telecom-teacher", "telecom-student", "telecom-student-other", "bundles-teacher", "bundles-student")
 
 
 def updated(page: str) -> str:
@@ -48,13 +48,13 @@ def counts() -> str:
 
 
 def models() -> str:
-    """A table of the three models."""
+    """A table of the models."""
     lines = ["| `embedded:…` | parameters | vocabulary | layers × width |", "|---|---|---|---|"]
     for name in MODELS:
         folder = Path(str(resources.files("understudy.models"))) / "embedded" / name
         config, provenance = read_json(folder / "config.json"), read_json(folder / "provenance.json")
         shape = f"{config['num_hidden_layers']} × {config['hidden_size']}"
-        kind = f"{config['vocab_size']:,}, byte-level {provenance['plan']['vocabulary']}"
+        kind = f"{config['vocab_size']:,}, byte-level {provenance['plan'].get('vocabulary', 'unigram of whole words')}"
         lines.append(f"| `{name}` | {provenance['parameters']:,} | {kind} | {shape} |")
     return "\n".join(lines)
 

@@ -32,7 +32,10 @@ from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 
-EMBEDDED = ("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder")
+EMBEDDED = (
+    *("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder"),
+    *("bundles-teacher", "bundles-student"),
+)
 
 
 @dataclass

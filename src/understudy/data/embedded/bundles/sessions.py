@@ -102,13 +102,36 @@ def planted_sessions(domain: str, seed: int = 0, count: int = SESSIONS) -> tuple
 
 
 def _session(generator: random.Random, domain: str, items: dict[str, tuple[Item, ...]], name: str) -> Session:
-    rules = list(regularities_of(domain))
-    chosen = _rules(generator, rules)
+    rules = regularities_of(domain)
+    return session_by(generator, items, rules, name=name, domain=domain)
+
+
+def session_by(
+    generator: random.Random,
+    items: dict[str, tuple[Item, ...]],
+    rules: Sequence[Regularity],
+    *,
+    others: Sequence[Regularity] = (),
+    name: str = "",
+    domain: str = "",
+) -> Session:
+    """One session in which one or two of `rules` hold.
+
+    Args:
+        generator: of chance.
+        items: category -> what is sold of it.
+        rules: what may be bought together.
+        others: further regularities, which nothing in the session completes.
+        name: id of the session.
+        domain: whose session it is.
+    """
+    known = [*rules, *others]
+    chosen = _rules(generator, rules, known)
     length = generator.randint(max(2, sum(len(rule.categories) for rule in chosen)), 10)
     bundles = [_bundle(generator, rule, items) for rule in chosen]
     members = {item.id: item for bundle, _ in bundles for item in bundle}
     used = {item.category for item in members.values()} | {c for rule in chosen for c in rule.categories}
-    for item in _others(generator, items, used, rules, length - len(members)):
+    for item in _others(generator, items, used, known, length - len(members)):
         members[item.id] = item
     shown = list(members.values())
     generator.shuffle(shown)
@@ -117,15 +140,17 @@ def _session(generator: random.Random, domain: str, items: dict[str, tuple[Item,
     return Session(name, tuple(shown), tuple(Bundle(numbers, intent) for numbers, intent in named.items()), domain)
 
 
-def _rules(generator: random.Random, rules: Sequence[Regularity]) -> list[Regularity]:
+def _rules(generator: random.Random, rules: Sequence[Regularity], known: Sequence[Regularity]) -> list[Regularity]:
     """One regularity or two that share no category and together with no other one make a third complete."""
     first = generator.choice(rules)
     if generator.random() >= SECOND:
         return [first]
     apart = [rule for rule in rules if not set(rule.categories) & set(first.categories)]
+    if not apart:
+        return [first]
     second = generator.choice(apart)
     both = {*first.categories, *second.categories}
-    complete = [rule for rule in rules if set(rule.categories) <= both]
+    complete = [rule for rule in known if set(rule.categories) <= both]
     return [first, second] if len(complete) == 2 and len(both) <= 8 else [first]
 
 
