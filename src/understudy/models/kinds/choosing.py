@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from understudy.confidence import Confidence
 from understudy.errors import ModelError
 from understudy.models.decoding import Generated
 from understudy.models.head import base_model
@@ -128,8 +129,9 @@ class ChoosingKind(ModelKind):
         *,
         batch_size: int,
         progress: Callable[[int], None] | None = None,
+        confidence: bool = False,
     ) -> list[Generated]:
-        """The likeliest candidate of each target."""
+        """The likeliest candidate of each target; how likely it is, is known whether it is asked for or not."""
         training = model.training
         model.eval()
         rows = [self.read(tokenizer, example) for example in examples]
@@ -197,7 +199,10 @@ def option_answer(options: Sequence[str], logp: Tensor, *, own: bool) -> Generat
     ranked = scores.argsort(descending=True, stable=True).tolist()
     likeliest = tuple((str(options[n]), round(float(scores[n].exp()), 6)) for n in ranked[:5])
     kept = tuple(scores.tolist()) if own else None
-    return Generated(likeliest[0][0], 1, finished=True, seconds=0.0, choice_scores=kept, candidates=likeliest)
+    sure = Confidence().with_choices(scores.tolist())
+    return Generated(
+        likeliest[0][0], 1, finished=True, seconds=0.0, confidence=sure, choice_scores=kept, candidates=likeliest
+    )
 
 
 class Choice(ChoosingKind):
