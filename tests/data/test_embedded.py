@@ -218,8 +218,7 @@ def test_provenance_names_what_made_the_weights(name):
 
 def test_weights_are_small():
     files = [path for name in MODELS for path in (WEIGHTS / name).rglob("*") if path.is_file()]
-    # Eight megabytes for telecom questions, six more for bundles.
-    assert sum(path.stat().st_size for path in files) < 14e6
+    assert sum(path.stat().st_size for path in files) < 8e6
 
 
 @pytest.mark.parametrize("name", MODELS)
