@@ -39,6 +39,9 @@ BUNDLE_PUBLISHED: tuple[str, ...] = (
 )
 """The same by the conventions of published figures, faults and all."""
 
+LABELS: tuple[str, ...] = ("macro_f1", "entity_f1", "word_accuracy")
+"""Of answers that are labels, of a text or of its words."""
+
 STUDY_METRICS: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
 """The fourteen of the telecom study, family by family."""
 
