@@ -43,6 +43,7 @@ def test_each_stage_comes_after_what_it_needs(
 ) -> None:
     seen: set[str] = set()
     texts = {"generate": {}, "tasks": {"kind": kind, "logits": logits}} if "explained" in arms else {}
+    texts |= {"knowledge": {"folder": "known"}} if "informed" in arms else {}
     found = plan(
         unlabelled,
         teacher={"model": "t", "sft": SFT if teacher else None},
@@ -232,7 +233,10 @@ def test_arms_of_a_recipe_are_asked_for_like_others() -> None:
     [
         ({"sft": {"distil.steps": 1}}, "name of its own"),
         ({"my arm": {"distil.steps": 1}}, "letters, digits"),
-        ({"a": {"data.limit": 1}}, "may differ in student, distil, seqkd, tasks, not in data.limit"),
+        (
+            {"a": {"data.limit": 1}},
+            "may differ in student, distil, features, seqkd, tasks, knowledge, not in data.limit",
+        ),
         ({"a": {"evaluate.rows": 1}}, "not in evaluate.rows"),
         ({"a": {"distil.divergnce": "js"}}, "did you mean `distil.divergence`"),
         ({"a": {"distil.steps": -1}}, "arms.a: distil.*steps"),
