@@ -70,7 +70,7 @@ def test_the_loss_is_the_formula(tmp_path: Path, kind: str, loss: str) -> None:
     batch = own.data_collator(rows)
     signal = own.teacher.signal(batch)  # pyright: ignore
     result = module(batch, signal)
-    plain = objective.inner(forward(student, batch["student"]), signal, batch)
+    plain = objective.main(forward(student, batch["student"]), signal, batch)
     inputs, mask = batch["student"]["inputs"], batch["student"]["inputs"]["attention_mask"].flatten(0, -2).bool()
     teacher = own.teacher.model  # pyright: ignore
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_the_loss_is_the_formula(tmp_path: Path, kind: str, loss: str) -> None:
         if kind == "choice":
             counts = batch["student"]["candidates"].sum(1).tolist()
             texts = torch.stack([piece.mean() for piece in texts.split(counts)])
-        expected = float((lengths * texts).sum())
+        expected = float((lengths * texts).detach().sum())
         measured = float(0.5 * result.sums["features_hidden"] + 0.25 * result.sums["features_embedding"])
         assert measured == pytest.approx(expected, rel=1e-4)
     added = sum(
