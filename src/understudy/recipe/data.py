@@ -20,8 +20,8 @@ class DataConfig(Section):
     """Where the examples come from and how they are split."""
 
     source: str = "embedded:telecom"
-    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, `embedded:telecom`,
-    `embedded:telecom-choices`, `embedded:telecom-spans` or `embedded:bundles`."""
+    """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, or `embedded:` telecom,
+    telecom-choices, telecom-spans, bundles."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""

@@ -102,8 +102,7 @@ class ModelConfig(Section):
     """A model and what is done to it before distillation: causal, encoder-decoder, or an encoder."""
 
     model: str
-    """Hub id, folder, `.gguf` file, or `embedded:` telecom-teacher, telecom-student, telecom-student-other,
-    bundles-teacher, bundles-student."""
+    """Hub id, folder, `.gguf` file, or `embedded:NAME` (`understudy docs embedded` has the names)."""
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
