@@ -9,7 +9,7 @@ The options of a row are its own; of a row without any they are `data.labels`.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -28,7 +28,7 @@ from understudy.types import Example, Tokens
 
 
 @dataclass(frozen=True)
-class OptionsExample(TokenizedExample):
+class OptionsExample(TokenizedExample, ABC):
     """One question with its options.
 
     `prompt_ids` are the tokens of all that is read, one option behind the other; `answer_ids` holds the place of the
@@ -36,9 +36,9 @@ class OptionsExample(TokenizedExample):
     """
 
     @property
+    @abstractmethod
     def num_options(self) -> int:
         """K."""
-        raise NotImplementedError
 
     def first(self, count: int) -> OptionsExample:
         """Itself: there is one target."""
