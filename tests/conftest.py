@@ -11,6 +11,9 @@ from hypothesis import settings
 
 from support import SHARED
 
+# Collecting tests makes objects that stay; the garbage collector waits for the first test (`one_thread`).
+gc.disable()
+
 # The same texts every time and no clock; `HYPOTHESIS_PROFILE=explore` (make test-slow) draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
@@ -38,6 +41,7 @@ def one_thread():
     # The Trainer collects garbage at the end of each run; what was imported need not be looked at every time.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,8 +36,15 @@ TINY = [
 # Of a grid: the cells that need most, one seed of them; and how many they are.
 FEW = {
     "telecom_study": (
-        ["axes.teacher.sft=[true]", "axes.student.sft=[true]", "axes.seed=[0]", "student.sft.steps=2"],
-        4,
+        # Of one vocabulary `telecom_qa` runs, and the grids of `cli`.
+        [
+            "axes.teacher.sft=[true]",
+            "axes.student.sft=[true]",
+            "axes.vocabulary={different: {student.model: embedded:telecom-student-other}}",
+            "axes.seed=[0]",
+            "student.sft.steps=2",
+        ],
+        2,
     ),
     "commonsense_explain": (
         [
@@ -45,7 +52,7 @@ FEW = {
             "axes.training={MT+CF revised: {tasks.kind: multitask_counterfactual, tasks.rationales: revise}}",
             "axes.seed=[0]",
             "data.max_answer_tokens=64",
-            "generate.max_tokens={explain: 40, critique: 40, revise: 40, counterfactual: 40}",
+            "generate.max_tokens={explain: 16, critique: 16, revise: 16, counterfactual: 16}",
         ],
         1,
     ),
@@ -53,13 +60,14 @@ FEW = {
         [
             "axes.formats={patterns: {knowledge.formats: [patterns]}}",
             "axes.use={sft_icl: {knowledge.use: sft_icl}}",
+            "axes.sampler={diversity: {generate.sessions.sampler: diversity}}",
             'axes.ratio={"0.3": {generate.sessions.ratio: 0.3}}',
             "axes.seed=[0]",
             "exclude=[]",
             "generate.steps=[patterns]",
             "evaluate.constrained=false",
         ],
-        2,
+        1,
     ),
 }
 GRIDS = [name for name, path in shipped().items() if is_grid(load_yaml(path))]
