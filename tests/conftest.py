@@ -29,7 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not (item.path.parent.name in ("cli", "docs") or item.path.stem in WHOLE_RECIPES))
 
 
-WHOLE_RECIPES = ("test_recipes_shipped", "test_api", "test_reduction", "test_kills", "test_screenshots")
+WHOLE_RECIPES = (
+    *("test_recipes_shipped", "test_grids_shipped", "test_api"),
+    *("test_reduction", "test_kills", "test_screenshots"),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
