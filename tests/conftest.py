@@ -11,6 +11,10 @@ from hypothesis import settings
 
 from support import SHARED
 
+# Workers of a run and commands of a page have one thread each too. Tiny tensors gain nothing from more, and tests run
+# side by side: threads that wait for each other on cores that others use cost many times what they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # Collecting tests makes objects that stay; the garbage collector waits for the first test (`one_thread`).
 gc.disable()
 

@@ -33,7 +33,7 @@ FEW = {
             "axes.training={MT+CF revised: {tasks.kind: multitask_counterfactual, tasks.rationales: revise}}",
             "axes.seed=[0]",
             "data.max_answer_tokens=64",
-            "generate.max_tokens={explain: 16, critique: 16, revise: 16, counterfactual: 16}",
+            "generate.max_tokens={explain: 40, critique: 40, revise: 40, counterfactual: 40}",
         ],
         1,
     ),
