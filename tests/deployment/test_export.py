@@ -171,7 +171,7 @@ def test_gguf_as_transformers_reads_it(student, tmp_path, precision):
     with torch.no_grad():
         ours, theirs = (model(ids).logits for model in (read, student.model))
     assert torch.equal(ours, theirs) == (precision == "f32")
-    assert torch.allclose(ours, theirs, atol=0.05)
+    assert (ours - theirs).abs().mean() < 0.05 * theirs.abs().mean()
     if precision == "f32":
         assert record.answers.equal + record.answers.ties == ROWS
         assert record.answers.max_logit_difference < 1e-3
