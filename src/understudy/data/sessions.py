@@ -62,11 +62,6 @@ def is_session(example: Example) -> bool:
     return isinstance(session, Mapping) and isinstance(session.get("items"), Sequence)
 
 
-def chosen_by(dev: Sequence[Example]) -> str:
-    """The metric of the development rows by which weights are kept: ROUGE-L, of sessions F1 of their bundles."""
-    return BUNDLE_F1 if dev and all(map(is_session, dev)) else "rougeL"
-
-
 def session_of(example: Example) -> Session:
     """The session that an example was made of."""
     parts = example.meta["session"]
