@@ -187,6 +187,13 @@ def test_samples_of_a_recipe_are_nested_at_one_seed(sampler: str, tmp_path: Path
     assert parts[2] == [row.id for row in rows]
 
 
+def test_a_file_of_answers_without_answers_makes_nothing_hard(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ({"id": f"s{number}", "answer": "1, 2"} for number in range(4)))
+    config = SessionsConfig(sampler="difficulty", ratio=0.5, difficulty_from=str(tmp_path / "a.jsonl"))
+    with pytest.raises(DataError, match=r"a.jsonl:1: prediction: absent"):
+        sampled([example_of(row) for row in sessions(4)], config, 0)
+
+
 def test_a_sample_of_what_is_no_session_or_without_figures_is_refused() -> None:
     rows = [example_of(row) for row in sessions(4)]
     with pytest.raises(ConfigError, match="difficulty needs a figure"):

@@ -111,7 +111,7 @@ def baselines(
     from understudy.sessions.baselines import BASELINES, baseline
 
     splits = _splits(recipe, overrides)
-    known, asked = _with_categories(_train_sessions(splits), vectors, list(map(session_of, splits.test)))
+    known, asked = _with_categories(_train_sessions(splits), vectors, list(map(session_of, _test_sessions(splits))))
     texts = {
         name: list(map(write_answer, baseline(name, known, asked, seed=seed, support=support, how=vectors)))
         for name in BASELINES
@@ -154,7 +154,7 @@ def answer(
     from understudy.recipe.shipped import find_recipe
 
     splits, loaded = _splits(recipe, overrides), load_recipe(find_recipe(recipe), overrides or [])
-    test = splits.test[:rows]
+    test = _test_sessions(splits)[:rows]
     ask = Asking(_teacher(loaded, teacher, base_url), loaded.data.max_answer_tokens, _counter())
     prompts = SessionPrompts(Prompts(loaded.generate.prompts if loaded.generate else None))
     asked = list(map(session_of, test))
@@ -265,6 +265,14 @@ def _train_sessions(splits: Splits) -> list[Session]:
     if not splits.train:
         raise DataError("there are no training sessions with bundles", hint="check data.source and data.dev, data.test")
     return list(map(session_of, splits.train))
+
+
+def _test_sessions(splits: Splits) -> tuple[Example, ...]:
+    from understudy.errors import DataError
+
+    if not splits.test:
+        raise DataError("there are no test sessions to answer", hint="set data.test above 0, or data.test_source")
+    return splits.test
 
 
 def _with_categories(
