@@ -113,6 +113,7 @@ def test_a_teacher_that_can_answer_nothing_is_named_with_the_reason(shop: House,
     done = command(*plain, "generate.teacher.model=broken")
     assert done.code == 1
     assert "answers did not come (server " in done.err
+    assert "which may pass; the first: server: " in done.err
     assert not (shop.folder / "answers.jsonl").exists(), "half a file is none"
 
 
