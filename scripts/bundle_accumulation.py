@@ -67,6 +67,7 @@ def run_of(shop: str, seed: int, work: Path, steps: int) -> understudy.Run:
         "output": str(work / "runs"),
         "data": {f"{key}source": str(data / f"{name}.jsonl") for key, name in SOURCES.items()}
         | {"max_length": 768, "max_answer_tokens": 96},
+        "teacher": None,
         "student": {"model": "embedded:bundles-student", "seed": seed},
         "knowledge": {"use": "sft_icl", "formats": ["patterns"], "neighbours": 0, "folder": str(data / "own")},
         "distil": {"steps": steps, "batch_size": 16, "micro_batch_size": 8, "learning_rate": 5.0e-4, "eval_rows": 48},
@@ -115,6 +116,7 @@ def main() -> None:
                 found[name].append(score([r.prediction for r in rows], [r.references for r in rows], metrics=names))
     scores = {LEVELS[name]: pooled(each) for name, each in found.items()}
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage"}
+    titles |= {"exact": "exact bundles", "intent_f1": "intents"}
     cell = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
     pairs = [("both", "its own few sessions"), ("the other shop", "nothing"), ("both", "nothing")]
     pairs += [("all of its own sessions", "both")]

@@ -84,10 +84,9 @@ def thoughts_of(run: Run) -> dict[str, int]:
 def tables(scores: Mapping[str, Mapping[str, Score]], readable: Mapping[str, float]) -> dict[str, Any]:
     """Figures of all, and differences of the students to the nearest session and to fine-tuning on answers alone."""
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage"}
+    titles |= {"exact": "exact bundles", "intent_f1": "intents"}
     shown = [
         *columns(titles, "answers"),
-        {"title": "exact bundles", "cell": ["{exact:.3f}"]},
-        {"title": "intents", "cell": ["{intent_f1:.3f}"]},
         {"title": "readable", "cell": ["{readable:.3f}"]},
     ]
     cell = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
