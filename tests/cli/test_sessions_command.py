@@ -21,7 +21,7 @@ from understudy.knowledge.session_answers import Asking, session_answers
 from understudy.knowledge.session_sample import sampled
 from understudy.recipe.knowledge import SessionsConfig
 from understudy.run import Run
-from understudy.sessions.knowledge import SessionKnowledge
+from understudy.sessions.knowledge import SessionKnowledge, Statement
 from understudy.sessions.neighbours import Neighbours
 
 KINDS = ("stove gas tent mat lamp", "tent mat pen ink", "stove gas lamp tent mat", "pen ink")
@@ -84,6 +84,16 @@ def test_knowledge_is_written_in_quantities_and_joined_within_a_budget(shop: Hou
     assert done.code == 0, done.err
     assert " tokens: knowledge" in done.out
     assert command("sessions", "knowledge", "nowhere").code == 1
+
+
+def test_a_budget_that_holds_no_text_is_said_and_nothing_written(tmp_path: Path, command) -> None:
+    SessionKnowledge((Statement("rule", "A tent goes with a mat."),)).write(tmp_path / "known")
+    refused = {"--tokens=3": "of patterns, rules, thoughts within 3 tokens", "--format=thoughts": "of thoughts in"}
+    for option, message in refused.items():
+        done = command("sessions", "knowledge", str(tmp_path / "known"), option, "--out", str(tmp_path / "out"))
+        assert done.code == 1
+        assert f"there is no text {message}" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_teacher_in_context_stands_beside_the_baselines(shop: House, command, server: Server) -> None:

@@ -185,10 +185,17 @@ def knowledge(
     """Join what was learned of sessions: domains accumulate, formats add up, each in turn within the budget."""
     from collections import Counter
 
+    from understudy.errors import ConfigError
     from understudy.sessions.joining import FORMATS, joined, knowledge_in, words_and_signs
 
     count = _token_counter(tokenizer) if tokenizer else words_and_signs
     known = joined(map(knowledge_in, folders), formats or FORMATS, tokens, count)
+    if not known.statements and not known.thoughts:
+        within = f" within {tokens:,} tokens" if tokens else ""
+        raise ConfigError(
+            f"there is no text of {', '.join(formats or FORMATS)}{within} in {', '.join(map(str, folders))}",
+            hint="raise --tokens, or name other formats or folders",
+        )
     known.write(out)
     counts = Counter((text.domain, f"{text.kind}s") for text in known.statements)
     counts += Counter((text.domain, "thoughts") for text in known.thoughts)
