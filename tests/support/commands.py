@@ -26,9 +26,9 @@ class ServeProcess:
         lines: what it has said so far.
     """
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: object, **environment: str) -> None:
         variables = {**os.environ, "PYTHONPATH": str(SOURCES), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "understudy", "serve", *arguments, "--port", "0"]
+        command = [sys.executable, "-m", "understudy", "serve", *map(str, arguments), "--port", "0"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**variables, **environment}
         )
@@ -43,7 +43,7 @@ class ServeProcess:
         for line in self.process.stdout:
             self.lines.append(line)
 
-    def _said(self, pattern: str, seconds: float = 120) -> str:
+    def _said(self, pattern: str, seconds: float = 300) -> str:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if found := re.search(pattern, "".join(self.lines)):
@@ -72,7 +72,7 @@ class ServeProcess:
 
 
 @contextmanager
-def serve_command(*arguments: str, **environment: str) -> Iterator[ServeProcess]:
+def serve_command(*arguments: object, **environment: str) -> Iterator[ServeProcess]:
     """Serve while the block runs."""
     served = ServeProcess(*arguments, **environment)
     try:
