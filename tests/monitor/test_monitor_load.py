@@ -158,12 +158,12 @@ def test_under_load_every_answer_is_in_the_log(run: Run, database: str, seconds:
 def test_a_killed_server_has_lost_nothing_that_it_acknowledged(run: Run, database: str) -> None:
     kept: set[str] = set()
     for kill in range(2):
-        with serve_command(run.folder, "--monitor", database, "--monitor-port", 0) as served:
-            with Clients(served.url, served.page) as clients:
-                end = time.monotonic() + 120
-                while len(clients.kept) < 25 and time.monotonic() < end:
-                    time.sleep(0.02)
-                served.kill()
+        command = serve_command(run.folder, "--monitor", database, "--monitor-port", 0)
+        with command as served, Clients(served.url, served.page) as clients:
+            end = time.monotonic() + 120
+            while len(clients.kept) < 25 and time.monotonic() < end:
+                time.sleep(0.02)
+            served.kill()
         assert len(clients.kept) >= 25, (clients.others, served.lines)
         kept |= clients.kept
         store = MonitorStore(database, new=False)

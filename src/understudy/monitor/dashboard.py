@@ -70,7 +70,7 @@ def _tiles(rows: Sequence[Row], thumbs: dict[str, int], state: dict[str, Any]) -
         "median seconds": f"{np.median(seconds):.2f}" if seconds else "–",
         "answered by teacher": f"{sum(row.decision == 'asked' for row in rows):,}",
         "thumbs up / down": f"{thumbs.get('up', 0)} / {thumbs.get('down', 0)}",
-        "waiting": str(sum((state.get("queues") or {}).values())),
+        "waiting to be looked at": str(sum((state.get("queues") or {}).values())),
     }
     return [{"name": name, "value": value} for name, value in values.items()]
 
