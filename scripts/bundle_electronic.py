@@ -1,0 +1,153 @@
+"""A pretrained student on the electronic sessions: in context, fine-tuned, both; beside baselines that train nothing.
+
+    python scripts/bundle_electronic.py ../shared/data/bundles/electronic MODEL --work FOLDER \
+        --keep docs/results/bundle_electronic.json distil.steps=150
+
+Runs `recipes/bundle_electronic.yaml` with patterns, and with thoughts that MODEL writes itself, and goes on where it
+was broken off. Titles are cut to their first words, which makes prompts half as long; baselines read whole titles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle_baselines import SOUND, columns, difference, figures, measured, systems
+
+import understudy
+from understudy.bundle_answers import read_answer
+from understudy.data.load import load_splits
+from understudy.data.session_folder import TITLES
+from understudy.data.sessions import session_of
+from understudy.files import read_json, read_jsonl, write_json
+from understudy.metrics import Score
+from understudy.recipe import DataConfig
+from understudy.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+NEAREST, SFT = "nearest session, by vectors", "fine-tuned on answers alone"
+ARMS = {
+    "neighbour_alone": "in context: the nearest session",
+    "in_context": "in context: the nearest session, patterns, thoughts",
+    "sft": SFT,
+    "fine_tuned": "fine-tuned on answers, patterns, thoughts",
+    "informed": "fine-tuned on them, and all in context",
+}
+"""Arm of the recipe -> what it is."""
+
+
+def shortened(source: Path, words: int, target: Path) -> Path:
+    """A copy of the folder whose titles are their first words."""
+    if not target.is_dir():
+        part = target.with_name(target.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(source, part, copy_function=shutil.copyfile)
+        part.chmod(0o755)
+        titles = {item: " ".join(title.split()[:words]) for item, title in read_json(source / TITLES).items()}
+        write_json(part / TITLES, titles)
+        part.rename(target)
+    return target
+
+
+def recipe_fields(folder: Path, model: str, work: Path) -> dict[str, Any]:
+    """What a recipe for two cores has in place of the shipped one's fields."""
+    return {
+        "output": str(work / "runs"),
+        "data.source": str(folder),
+        "student.model": model,
+        "generate.steps": ["patterns", "thoughts"],
+        "generate.teacher": {"model": model, "concurrency": 16, "max_tokens": 96},
+        "knowledge.formats": ["patterns", "thoughts"],
+    }
+
+
+def answers_of(run: Run) -> dict[str, list[str]]:
+    """What each student of the run answered, freely and held to the items, by the name it goes by here."""
+    named = {}
+    for arm, name in ARMS.items():
+        for known, title in ((arm, name), (f"{arm}_constrained", f"{name}; held to the items")):
+            if run.predictions_path(known).is_file():
+                named[title] = [row.prediction for row in run.predictions(known)]
+    return named
+
+
+def thoughts_of(run: Run) -> dict[str, int]:
+    """How many thoughts were written, and how many name the items that they are about."""
+    rows = [*read_jsonl(run.stage("generate") / "thoughts.jsonl")]
+    return {"written": len(rows), "kept": sum(row["status"] == "kept" for row in rows)}
+
+
+def tables(scores: Mapping[str, Mapping[str, Score]], readable: Mapping[str, float]) -> dict[str, Any]:
+    """Figures of all, and differences of the students to the nearest session and to fine-tuning on answers alone."""
+    titles = {"precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage"}
+    titles |= {"exact": "exact bundles", "intent_f1": "intents"}
+    shown = [
+        *columns(titles, "answers"),
+        {"title": "readable", "cell": ["{readable:.3f}"]},
+    ]
+    cell = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    against = [
+        {"name": name, "other": other, "metric": label, **difference(scores[name][key], scores[other][key])}
+        for other in (NEAREST, SFT)
+        if other in scores
+        for name in scores
+        if any(name.startswith(title) for title in ARMS.values()) and name != other
+        for key, label in (("bundle_f1", "F1"), ("bundle_coverage", "coverage"))
+    ]
+    return {
+        "answers": {
+            "columns": shown,
+            "rows": [{"name": name, "readable": readable[name]} | figures(one, SOUND) for name, one in scores.items()],
+        },
+        "differences": {
+            "columns": [
+                {"title": "answers", "cell": ["{name}"]},
+                {"title": "against", "cell": ["{other}"]},
+                {"title": "metric", "cell": ["{metric}"]},
+                {"title": "difference", "cell": [cell]},
+                {"title": "smallest that would show", "cell": ["{least:.3f}"]},
+            ],
+            "rows": against,
+        },
+    }
+
+
+def main() -> None:
+    """Run, measure, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("model")
+    parser.add_argument("fields", nargs="*", help="fields of the recipe: distil.steps=150")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--words", type=int, default=8, help="words of a title that the student reads")
+    parser.add_argument("--vectors", nargs="+", default=["words", "embedding"], choices=["words", "embedding"])
+    parser.add_argument("--keep", type=Path, required=True)
+    arguments = parser.parse_intermixed_args()
+    folder = shortened(arguments.source, arguments.words, arguments.work / f"sessions-{arguments.words}")
+    fields = recipe_fields(folder, arguments.model, arguments.work)
+    changed = [f"{name}={json.dumps(value)}" for name, value in fields.items()] + arguments.fields
+    run = understudy.distil(str(ROOT / "recipes" / "bundle_electronic.yaml"), changed)
+    splits = load_splits(DataConfig(source=str(arguments.source)))
+    train, test = list(map(session_of, splits.train)), list(map(session_of, splits.test))
+    draws = systems(train, test, arguments.vectors) | {name: [rows] for name, rows in answers_of(run).items()}
+    scores = {name: measured(texts, splits.test) for name, texts in draws.items()}
+    readable = {
+        name: sum(read_answer(text) is not None for text in texts[0]) / len(test) for name, texts in draws.items()
+    }
+    kept = {
+        "made_by": f"python scripts/bundle_electronic.py FOLDER MODEL --work WORK --words {arguments.words} "
+        f"--keep FILE {' '.join(arguments.fields)}",
+        "sessions": {"train": len(train), "test": len(test)},
+        "thoughts": thoughts_of(run),
+        "signatures": {name: next(iter(scores.values()))[f"bundle_{name}"].signature for name in SOUND},
+        "tables": tables(scores, readable),
+    }
+    write_json(arguments.keep, kept)
+
+
+if __name__ == "__main__":
+    main()
