@@ -103,9 +103,18 @@ class Clients:
                 continue
             id = json.loads(body)["id"]
             self.answered.add(id)
-            if self.page and count % 2 and post(f"{self.page}/thumbs", {"id": id, "verdict": "up"}) == 201:
-                self.kept.add(id)
+            if self.page and count % 2:
+                self._thumb(id)
         connection.close()
+
+    def _thumb(self, id: str) -> None:
+        """Until it is acknowledged: a request that was answered just now may not be written yet (404)."""
+        for _ in range(100):
+            status = post(f"{self.page}/thumbs", {"id": id, "verdict": "up"})
+            if status == 201:
+                self.kept.add(id)
+            if status != 404 or self._end.wait(0.05):
+                return
 
 
 def post(url: str, body: dict[str, Any]) -> int:
