@@ -76,12 +76,13 @@ function interval(values, low, high) {
   ends.append(make("span", {}, low), make("span", {}, high));
   const digits = (value) => value.toFixed(3);
   if (!values.consistent) {
-    box.append(make("p", {}, `${digits(values.estimate)} over ${values.n} requests`), nothing("It has changed meanwhile: no one value fits all of them."));
+    box.append(make("p", {}, `${digits(values.estimate)} over ${many(values.n)}`), nothing("It has changed meanwhile: no one value fits all of them."));
     return box;
   }
-  box.append(make("p", {}, `${digits(values.estimate)}  [${digits(values.lower)}, ${digits(values.upper)}], ${values.n} requests`), track, ends);
+  box.append(make("p", {}, `${digits(values.estimate)}  [${digits(values.lower)}, ${digits(values.upper)}], ${many(values.n)}`), track, ends);
   return box;
 }
+function many(n) { return n === 1 ? "1 request" : `${n} requests`; }
 function nothing(words) { return make("p", { class: "soft" }, words); }
 
 function show(data) {
