@@ -1,6 +1,6 @@
 """Load on a watched server, and a kill in the middle of it: whatever was acknowledged is in the database.
 
-Seconds by default; `-m slow` takes ten minutes each, or UNDERSTUDY_LOAD_MINUTES.
+Seconds by default; `-m slow` takes ten minutes each, or UNDERSTUDY_LOAD_MINUTES, and kills a server of its own.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ def test_under_load_every_answer_is_in_the_log(run: Run, database: str, seconds:
     watching.close()
 
 
+@pytest.mark.slow
 def test_a_killed_server_has_lost_nothing_that_it_acknowledged(run: Run, database: str) -> None:
     kept: set[str] = set()
     for kill in range(2):
