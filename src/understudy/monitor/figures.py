@@ -39,9 +39,7 @@ class Figures:
         self.shadow = self._new(Counter, "shadow", "Requests shown to the teacher.", "outcome")
         self.agreement = self._new(Gauge, "shadow_agreement", "With the teacher; bounds hold at all times.", "bound")
         self.waiting = self._new(Gauge, "queue", "Entries that wait, by queue.", "queue")
-        self.load = self._new(
-            Gauge, "gateway_answers", "Answers under way; in local engines too.", "state"
-        )
+        self.load = self._new(Gauge, "gateway_answers", "Answers under way; in local engines too.", "state")
         self.load_now: Callable[[], Mapping[str, int]] | None = None
         self.lost = self._new(Counter, "unwritten", "Requests that could not be written.")
         self.canary = self._new(Gauge, "canary_difference", "Candidate minus current, in agreement.", "bound")
