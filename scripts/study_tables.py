@@ -196,3 +196,51 @@ def bundle_cells(document: Json) -> list[str]:
         flops = "" if entry["flops"] is None else f"{entry['flops'] / 1e12:.2f}"
         lines.append(f"| {' | '.join([*levels, *quality, flops, format(entry['input_tokens'], '.0f')])} |")
     return lines
+
+
+# Simulations of the monitor -----------------------------------------------------------------------------------------
+
+
+def monitor_tables(document: Json, name: str) -> list[str]:
+    """One of the tables of what `monitor_statistics.py` simulated: coverage, canary, delays, run length."""
+    return {"coverage": _coverage, "canary": _canary, "delays": _delays, "run length": _run_length}[name](document)
+
+
+def _coverage(document: Json) -> list[str]:
+    lines = ["| agreement and how it was sampled | runs | looks | covered at all of them |", "|---|---|---|---|"]
+    return lines + [
+        f"| {row['design']} | {row['runs']:,} | {row['steps']:,} | {row['covered']:.2%} |"
+        for row in document["coverage"]
+    ]
+
+
+def _canary(document: Json) -> list[str]:
+    lines = [
+        "| design | true difference | candidate better | candidate worse | undecided | median requests to a verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["canary"]:
+        shares = " | ".join(f"{row[key] / row['runs']:.1%}" for key in ("candidate", "current", "undecided"))
+        median = "–" if row["median_requests"] >= row["steps"] else f"{row['median_requests']:,.0f}"
+        lines.append(f"| {row['design']} | {row['difference']:.2f} | {shares} | {median} |")
+    return lines
+
+
+def _delays(document: Json) -> list[str]:
+    lines = [
+        "| shift | found within 500 requests | median | 95% within | which rules saw it |",
+        "|---|---|---|---|---|",
+    ]
+    for row in document["delays"]:
+        seen = sorted(row["rules"].items(), key=lambda rule: -rule[1])
+        rules = ", ".join(f"{rule.replace('_', ' ')} {share:.0%}" for rule, share in seen if share >= 0.01)
+        found = f"{row['within_500']:.1%} | {row['median_requests']:.0f} | {row['p95_requests']:.0f}"
+        lines.append(f"| {row['shift']} | {found} | {rules} |")
+    return lines
+
+
+def _run_length(document: Json) -> list[str]:
+    row = document["run_length"]
+    bounds = f"{row['mean_run_length']:,.0f} [{row['lower_95']:,.0f}, {row['upper_95']:,.0f}]"
+    lines = ["| requests | false alarms | mean run length | promised |", "|---|---|---|---|"]
+    return [*lines, f"| {row['requests']:,} | {row['false_alarms']} | {bounds} | {row['promised']:,} |"]
