@@ -26,7 +26,7 @@ FLOORS = [
     ["serve", "deployment"],
     ["monitor"],
     ["grid", "inspection", "api"],
-    ["tuning"],
+    ["tuning", "pilot"],
     ["cli"],
     ["__main__"],
 ]
