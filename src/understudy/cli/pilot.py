@@ -100,5 +100,7 @@ def inputs_of(outcome: Outcome) -> PilotInputs:
         epochs=plan.design.epochs,
         pilot_time=in_time(outcome.seconds),
         full=figures,
+        tuned=outcome.recipe.local_teacher.sft is not None,
+        confidence=outcome.recipe.evaluate.confidence,
         overrides=question.overrides,
     )

@@ -22,7 +22,7 @@ from understudy.pilot.probe import measure, sizes_of
 from understudy.pilot.results import Results, results_of
 from understudy.pilot.setup import Choice
 from understudy.pipeline.stage import Stage
-from understudy.recipe import Grid, parse_grid
+from understudy.recipe import Grid, Recipe, parse_grid
 
 PLAN, RESULT, RECIPE, PAGE = "pilot_plan.json", "pilot.json", "recipe.yaml", "pilot.html"
 AMOUNTS = dict(zip(("quarter", "half", "all"), FRACTIONS, strict=True))
@@ -59,6 +59,7 @@ class Outcome:
     Attributes:
         question: what was asked.
         choice: the method and why.
+        recipe: of the full run.
         plan: what was run.
         results: what came out.
         full: what the full run would take.
@@ -68,6 +69,7 @@ class Outcome:
 
     question: Question
     choice: Choice
+    recipe: Recipe
     plan: Plan
     results: Results
     full: FullRun
@@ -76,9 +78,14 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """As `pilot.json` has it."""
-        whole = asdict(self) | {"results": self.results.to_json(), "plan": self.plan.to_json()}
-        del whole["folder"]
-        return whole
+        return {
+            "question": asdict(self.question),
+            "choice": asdict(self.choice),
+            "plan": self.plan.to_json(),
+            "results": self.results.to_json(),
+            "full_run": asdict(self.full),
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def run_pilot(question: Question, events: Events, say: Callable[[str], None], folder: Path | None = None) -> Outcome:
@@ -109,6 +116,7 @@ def run_pilot(question: Question, events: Events, say: Callable[[str], None], fo
     outcome = Outcome(
         question,
         choice,
+        recipe,
         planned,
         results_of(amounts, planned, question.least, resampling),
         full_run(measured, recipe, planned, question.price_per_hour),

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from understudy.report.formatting import in_a_sentence, metric_label, number, rounded_up
+from understudy.report.formatting import metric_label, number, rounded_up
 from understudy.report.labels import label_of
 from understudy.report.page import write_page
 from understudy.report.svg import NARROW, legend, style, svg
@@ -58,6 +58,8 @@ class PilotInputs:
         epochs: passes over the rows.
         pilot_time: that the pilot took, in words.
         full: (what, figure) of the full run.
+        tuned: whether the teacher was fine-tuned at each amount.
+        confidence: level of the intervals; 1 − confidence is that of the tests.
         overrides: fields that were set on the command line.
     """
 
@@ -83,6 +85,8 @@ class PilotInputs:
     epochs: int
     pilot_time: str
     full: Sequence[tuple[str, str]]
+    tuned: bool = False
+    confidence: float = 0.95
     overrides: Sequence[str] = ()
 
 
@@ -128,7 +132,10 @@ def view(inputs: PilotInputs) -> dict[str, Any]:
         "title": inputs.title,
         "tone": TONES[inputs.kind],
         "verdict": headline_of(inputs.kind),
-        "why": inputs.why[:1].upper() + inputs.why[1:],
+        "why": _capital(inputs.why),
+        "level": f"{inputs.confidence:.0%}",
+        "alpha": f"{1 - inputs.confidence:.0%}",
+        "least": f"{inputs.least:g} point" + ("" if inputs.least == 1 else "s"),
         "needed": needed_text(inputs.items_needed, inputs.rows_needed),
         "recovered": recovered_text(inputs.recovered),
         "metric": metric_label(inputs.metric),
@@ -138,13 +145,17 @@ def view(inputs: PilotInputs) -> dict[str, Any]:
         "arms": [(label_of(arm).label, [_cell(point.values.get(arm)) for point in inputs.points]) for arm in arms],
         "points": inputs.points,
         "differences": [
-            (label_of(a).label, in_a_sentence(label_of(b).label), text, {1: "above 0", -1: "below 0"}.get(sign, "open"))
+            (label_of(a).label, label_of(b).label, text, {1: "above 0", -1: "below 0"}.get(sign, "open"))
             for a, b, text, sign in inputs.differences
         ],
-        "advice": inputs.advice,
+        "advice": [(_capital(what), answer, _capital(why)) for what, answer, why in inputs.advice],
         "full": inputs.full,
         "inputs": inputs,
     }
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cell(value: Value | None) -> str:
