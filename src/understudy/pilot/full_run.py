@@ -16,7 +16,7 @@ class FullRun:
     """The full run, extrapolated.
 
     Attributes:
-        seconds: of all stages, one after the other.
+        seconds: of all stages, shared out among the recipe's workers.
         steps: of each student.
         rows: to learn from.
         test_rows: to be answered.
@@ -43,7 +43,7 @@ def full_run(
     """
     steps = recipe.distil.steps or steps_of(plan.sizes.learned, recipe.distil.batch_size, recipe.distil.epochs)
     factors = _factors(steps, recipe, plan)
-    seconds = sum(value * factors.get(_kind(stage), 1.0) for stage, value in measured.items())
+    seconds = sum(value * factors.get(_kind(stage), 1.0) for stage, value in measured.items()) / recipe.workers
     money = None if price_per_hour is None else seconds / 3600 * price_per_hour
     return FullRun(seconds, steps, plan.sizes.learned, plan.sizes.test, money)
 

@@ -97,7 +97,7 @@ def teacher_steps(config: TrainConfig | None, gold: float) -> int:
 
 
 def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict[str, float]:
-    """Seconds of a design by kind of work, stages one after the other.
+    """Seconds of a design by kind of work, shared out among the workers.
 
     With f an amount, S seeds and M test rows: training `S · Σ_f steps_f · (2 · sft + method)`; answers of students
     `S · 3 · 3 · (M + 3 · dev)` and of teacher and base student M an amount; the teacher's fine-tuning once an amount,
@@ -112,7 +112,7 @@ def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict
     dev = EVALUATIONS * design.dev_rows
     trained = design.seeds * NUM_ARMS * kinds
     stages = kinds * (5 + bool(tuning)) + design.seeds * kinds * (2 * NUM_ARMS + 1)
-    return {
+    parts = {
         "training": design.seeds * steps * (2 * rates.sft_step + rates.method_step),
         "fine-tuning the teacher": tuned * rates.teacher_step + kinds * bool(tuning) * dev * rates.teacher_answer,
         "the teacher's answers": asked * rates.teacher_answer,
@@ -120,6 +120,7 @@ def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict
         "test": design.test_rows * ((trained + kinds) * rates.student_answer + kinds * rates.teacher_answer),
         "starting stages": stages * rates.overhead,
     }
+    return {name: seconds / recipe.workers for name, seconds in parts.items()}
 
 
 def plan(recipe: Recipe, sizes: Sizes, rates: Rates, minutes: float, spent: float = 0.0) -> Plan:
@@ -147,7 +148,7 @@ def plan(recipe: Recipe, sizes: Sizes, rates: Rates, minutes: float, spent: floa
         enough = math.ceil((best.seconds / SAFETY + spent) / 60)
         raise ConfigError(
             f"the smallest pilot takes about {in_time(best.seconds)} on this machine, more than --minutes {minutes:g} "
-            "leaves",
+            f"leaves; most of it is {max(best.parts, key=lambda name: best.parts[name])}",
             hint=f"--minutes {enough}; or shorter rows (data.max_length, data.max_answer_tokens), or fewer steps of "
             "teacher.sft",
         )

@@ -120,7 +120,7 @@ def run_pilot(question: Question, events: Events, say: Callable[[str], None], fo
         planned,
         results_of(amounts, planned, question.least, resampling),
         full_run(measured, recipe, planned, question.price_per_hour),
-        spent + sum(seconds.values()),
+        spent + sum(seconds.values()) / recipe.workers,
         folder,
     )
     write_json(folder / RESULT, outcome.to_json())
