@@ -1,13 +1,13 @@
 """How much of the data, how often, on how many test rows and seeds: what fits into the time.
 
-Everything begins small and grows in turn – rows, passes, test rows, seeds – for as long as the whole fits. Three
-amounts are trained, a quarter, a half and all of the chosen rows, each row as often at one amount as at another.
+Everything begins small. Rows, passes and test rows grow in turn for as long as the whole fits, and then seeds: what a
+second seed would add to few rows, more rows add better. Three amounts are trained, a quarter, a half and all of the
+chosen rows, each row as often at one amount as at another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -152,26 +152,28 @@ def plan(recipe: Recipe, sizes: Sizes, rates: Rates, minutes: float, spent: floa
             hint=f"--minutes {enough}; or shorter rows (data.max_length, data.max_answer_tokens), or fewer steps of "
             "teacher.sft",
         )
-    grows = True
-    while grows:
-        grows = False
-        for turn in range(4):
-            larger = next((d for d in _grown(best.design, sizes, turn) if planned(d).seconds <= limit), None)
-            if larger is not None:
-                best, grows = planned(larger), True
+    for turns in (("rows", "passes", "rows", "test rows"), ("seeds",)):
+        grows = True
+        while grows:
+            grows = False
+            for turn in turns:
+                larger = _grown(best.design, sizes, turn)
+                if larger is not None and planned(larger).seconds <= limit:
+                    best, grows = planned(larger), True
     return best
 
 
-def _grown(design: Design, sizes: Sizes, turn: int) -> Iterator[Design]:
-    """The design with more of what is next in turn; nothing where there is no more."""
-    if turn == 0 and design.rows < sizes.learned:
-        yield replace(design, rows=min(sizes.learned, math.ceil(design.rows * GROWTH)))
-    elif turn == 1 and design.epochs < MOST_EPOCHS:
-        yield replace(design, epochs=design.epochs + 1)
-    elif turn == 2 and design.test_rows < sizes.test:
-        yield replace(design, test_rows=min(sizes.test, math.ceil(design.test_rows * GROWTH)))
-    elif turn == 3 and design.seeds < MOST_SEEDS:
-        yield replace(design, seeds=design.seeds + 1)
+def _grown(design: Design, sizes: Sizes, turn: str) -> Design | None:
+    """The design with more of one thing; None where there is no more of it."""
+    if turn == "rows" and design.rows < sizes.learned:
+        return replace(design, rows=min(sizes.learned, math.ceil(design.rows * GROWTH)))
+    if turn == "passes" and design.epochs < MOST_EPOCHS:
+        return replace(design, epochs=design.epochs + 1)
+    if turn == "test rows" and design.test_rows < sizes.test:
+        return replace(design, test_rows=min(sizes.test, math.ceil(design.test_rows * GROWTH)))
+    if turn == "seeds" and design.seeds < MOST_SEEDS:
+        return replace(design, seeds=design.seeds + 1)
+    return None
 
 
 def lines_of(plan: Plan) -> list[str]:
