@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# As pip does with what it copies: else, where no bytecode may be written, each process compiles it all again.
+	@$(BIN)/python -m compileall -q src/understudy
 	@touch $@
 
 quickstart: $(STAMP) ## Distil the embedded telecom student and open the way to its report; offline.

@@ -12,23 +12,29 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bundle_baselines import SOUND, columns, difference, figures, measured, systems
 
 import understudy
-from understudy.bundle_answers import read_answer
+from understudy.api import perform, recipe_of
+from understudy.bundle_answers import read_answer, write_answer
+from understudy.completers.local_completer import LocalCompleter
 from understudy.data.load import load_splits
 from understudy.data.session_folder import TITLES
-from understudy.data.sessions import session_of
-from understudy.files import read_json, read_jsonl, write_json
+from understudy.data.sessions import Session, listing_of, session_of
+from understudy.files import read_json, write_json
+from understudy.knowledge.session_steps import unnamed
 from understudy.metrics import Score
-from understudy.recipe import DataConfig
+from understudy.recipe import DataConfig, EndpointConfig
 from understudy.run import Run
+from understudy.sessions.joining import knowledge_in
+from understudy.sessions.knowledge import SessionKnowledge, Thought
+from understudy.types import Message, Request
 
-ROOT = Path(__file__).resolve().parents[1]
+RECIPE = str(Path(__file__).resolve().parents[1] / "recipes" / "bundle_electronic.yaml")
 NEAREST, SFT = "nearest session, by vectors", "fine-tuned on answers alone"
 ARMS = {
     "neighbour_alone": "in context: the nearest session",
@@ -38,6 +44,21 @@ ARMS = {
     "informed": "fine-tuned on them, and all in context",
 }
 """Arm of the recipe -> what it is."""
+SHOWN = (
+    Message(
+        "user",
+        "Items of a session:\n1. Canon EOS Rebel Digital SLR Camera\n2. Logitech Wireless Mouse\n"
+        '3. SanDisk 32GB SD Memory Card\nBundles: {"bundles": [{"items": [1, 3], "intent": "photography"}]}\n'
+        "Say of each bundle why its items belong together.",
+    ),
+    Message(
+        "assistant",
+        "Items 1 and 3: the Canon EOS Rebel is a camera, the SanDisk 32GB is a memory card. They are bought for "
+        "photography, because a camera needs a card to store its pictures.",
+    ),
+)
+"""What a writer as small as this is shown first: without an example it copies the question."""
+MOST_ITEMS = 6
 
 
 def shortened(source: Path, words: int, target: Path) -> Path:
@@ -53,16 +74,48 @@ def shortened(source: Path, words: int, target: Path) -> Path:
     return target
 
 
-def recipe_fields(folder: Path, model: str, work: Path) -> dict[str, Any]:
-    """What a recipe for two cores has in place of the shipped one's fields."""
-    return {
-        "output": str(work / "runs"),
-        "data.source": str(folder),
-        "student.model": model,
-        "generate.steps": ["patterns", "thoughts"],
-        "generate.teacher": {"model": model, "concurrency": 16, "max_tokens": 96},
-        "knowledge.formats": ["patterns", "thoughts"],
-    }
+def write_thoughts(model: str, sessions: Sequence[Session], count: int) -> tuple[list[Thought], int]:
+    """What the model says of so many short sessions, as far as it names their items; and how many texts had an end."""
+    short = [session for session in sessions if len(session.items) <= MOST_ITEMS][:count]
+    requests = [
+        Request(
+            session.id,
+            (
+                *SHOWN,
+                Message(
+                    "user",
+                    f"{listing_of(session)}\nBundles: {write_answer(session.bundles)}\n"
+                    "Say of each bundle why its items belong together.",
+                ),
+            ),
+            temperature=0.0,
+            max_tokens=96,
+        )
+        for session in short
+    ]
+    completer = LocalCompleter(EndpointConfig(model=model, concurrency=16), device="cpu")
+    texts = {answer.id: answer.text for answer in completer.complete(requests) if answer.text}
+    thoughts = [
+        Thought(session.id, texts[session.id], session.domain)
+        for session in short
+        if session.id in texts and not [*unnamed(texts[session.id], session)]
+    ]
+    return thoughts, len(texts)
+
+
+def knowledge(folder: Path, model: str, work: Path, count: int) -> tuple[Path, dict[str, int]]:
+    """A folder with patterns of the training sessions and thoughts on some of them, and what came of these."""
+    target = work / f"knowledge-{count}"
+    if not (target / "counts.json").is_file():
+        recipe = recipe_of(
+            RECIPE, {"output": str(work / "patterns"), "data.source": str(folder), "student.model": model}
+        )
+        run = perform(recipe, until="generate", quiet=True)
+        train = [session_of(row) for row in load_splits(recipe.data).train]
+        thoughts, finished = write_thoughts(model, train, count)
+        SessionKnowledge(knowledge_in(run.folder).statements, tuple(thoughts)).write(target)
+        write_json(target / "counts.json", {"asked": count, "finished": finished, "kept": len(thoughts)})
+    return target, read_json(target / "counts.json")
 
 
 def answers_of(run: Run) -> dict[str, list[str]]:
@@ -73,12 +126,6 @@ def answers_of(run: Run) -> dict[str, list[str]]:
             if run.predictions_path(known).is_file():
                 named[title] = [row.prediction for row in run.predictions(known)]
     return named
-
-
-def thoughts_of(run: Run) -> dict[str, int]:
-    """How many thoughts were written, and how many name the items that they are about."""
-    rows = [*read_jsonl(run.stage("generate") / "thoughts.jsonl")]
-    return {"written": len(rows), "kept": sum(row["status"] == "kept" for row in rows)}
 
 
 def tables(scores: Mapping[str, Mapping[str, Score]], readable: Mapping[str, float]) -> dict[str, Any]:
@@ -124,13 +171,22 @@ def main() -> None:
     parser.add_argument("fields", nargs="*", help="fields of the recipe: distil.steps=150")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--words", type=int, default=8, help="words of a title that the student reads")
+    parser.add_argument("--thoughts", type=int, default=64, help="short sessions that MODEL is asked about")
     parser.add_argument("--vectors", nargs="+", default=["words", "embedding"], choices=["words", "embedding"])
     parser.add_argument("--keep", type=Path, required=True)
     arguments = parser.parse_intermixed_args()
     folder = shortened(arguments.source, arguments.words, arguments.work / f"sessions-{arguments.words}")
-    fields = recipe_fields(folder, arguments.model, arguments.work)
+    known, counts = knowledge(folder, arguments.model, arguments.work, arguments.thoughts)
+    fields = {
+        "output": str(arguments.work / "runs"),
+        "data.source": str(folder),
+        "student.model": arguments.model,
+        "generate": None,
+        "knowledge.folder": str(known),
+        "knowledge.formats": ["patterns", "thoughts"],
+    }
     changed = [f"{name}={json.dumps(value)}" for name, value in fields.items()] + arguments.fields
-    run = understudy.distil(str(ROOT / "recipes" / "bundle_electronic.yaml"), changed)
+    run = understudy.distil(RECIPE, changed)
     splits = load_splits(DataConfig(source=str(arguments.source)))
     train, test = list(map(session_of, splits.train)), list(map(session_of, splits.test))
     draws = systems(train, test, arguments.vectors) | {name: [rows] for name, rows in answers_of(run).items()}
@@ -142,7 +198,7 @@ def main() -> None:
         "made_by": f"python scripts/bundle_electronic.py FOLDER MODEL --work WORK --words {arguments.words} "
         f"--keep FILE {' '.join(arguments.fields)}",
         "sessions": {"train": len(train), "test": len(test)},
-        "thoughts": thoughts_of(run),
+        "thoughts": counts,
         "signatures": {name: next(iter(scores.values()))[f"bundle_{name}"].signature for name in SOUND},
         "tables": tables(scores, readable),
     }

@@ -2,7 +2,8 @@
 
 ```
 python scripts/pretrain_bundles.py tokenizer
-python scripts/pretrain_bundles.py teacher --work FOLDER     # and: student; each one thread
+python scripts/pretrain_bundles.py student --work FOLDER     # one thread each
+python scripts/pretrain_bundles.py teacher --work FOLDER     # grown from the student
 ```
 
 What they read is in `bundle_texts.py`: sessions of the two invented shops without six of their regularities, sessions
@@ -56,11 +57,26 @@ class Plan:
     pointing_cycles: int = 1
     seed: int = 0
     rope_theta: float = 10000.0
+    grown_from: str = ""
 
 
 PLANS = {
-    "bundles-teacher": Plan(TEACHER, 128, 344, 5, 4, learning_rate=3e-3, cycles=12, falling=4, pointing_cycles=5),
-    "bundles-student": Plan(STUDENT, 96, 192, 3, 4, learning_rate=3e-3, cycles=12, falling=4),
+    "bundles-student": Plan(STUDENT, 96, 192, 3, 4, learning_rate=3e-3, cycles=24, falling=6),
+    # Twice as deep from fresh weights, heads that point are found so late that it stays behind the student.
+    "bundles-teacher": Plan(
+        TEACHER,
+        96,
+        384,
+        6,
+        4,
+        learning_rate=3e-3,
+        cycles=20,
+        falling=8,
+        first_cycles=0,
+        pointing_cycles=0,
+        seed=1,
+        grown_from="bundles-student",
+    ),
 }
 
 
@@ -146,6 +162,8 @@ def make_model(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausal
         )
     )
     ready_to_point(model)
+    if plan.grown_from:
+        grow(model, LlamaForCausalLM.from_pretrained(FOLDER / plan.grown_from, dtype=torch.float32))
     return model
 
 
@@ -189,6 +207,28 @@ def ready_to_point(model: LlamaForCausalLM) -> None:
             torch.nn.init.orthogonal_(attention.v_proj.weight[rows])
             attention.v_proj.weight[rows, 0] = 0
             torch.nn.init.orthogonal_(attention.o_proj.weight[:, rows], CARRIED)
+
+
+@torch.no_grad()
+def grow(model: LlamaForCausalLM, small: LlamaForCausalLM) -> None:
+    """Make a model compute what a smaller one of its width does, with room to learn more.
+
+    The smaller one's blocks come first; blocks behind them add nothing, for what they would write is 0, and so are the
+    columns of wider MLPs (after Chen, Goodfellow and Shlens, Net2Net, 2016).
+    """
+    weights, known = model.state_dict(), small.state_dict()
+    inner = small.config.intermediate_size
+    for name, value in weights.items():
+        if name not in known:
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                value.zero_()
+        elif value.shape == known[name].shape:
+            value.copy_(known[name])
+        elif name.endswith("down_proj.weight"):
+            value.zero_()
+            value[:, :inner] = known[name]
+        else:
+            value[:inner] = known[name]
 
 
 def next_token_loss(model: LlamaForCausalLM, ids: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:

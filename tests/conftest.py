@@ -11,6 +11,13 @@ from hypothesis import settings
 
 from support import SHARED
 
+# Workers of a run and commands of a page have one thread each too. Tiny tensors gain nothing from more, and tests run
+# side by side: threads that wait for each other on cores that others use cost many times what they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# Collecting tests makes objects that stay; the garbage collector waits for the first test (`one_thread`).
+gc.disable()
+
 # The same texts every time and no clock; `HYPOTHESIS_PROFILE=explore` (make test-slow) draws new ones.
 settings.register_profile("repeat", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
@@ -26,7 +33,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not (item.path.parent.name in ("cli", "docs") or item.path.stem in WHOLE_RECIPES))
 
 
-WHOLE_RECIPES = ("test_recipes_shipped", "test_api", "test_reduction", "test_kills", "test_screenshots")
+WHOLE_RECIPES = (
+    *("test_recipes_shipped", "test_grids_shipped", "test_api"),
+    *("test_reduction", "test_kills", "test_screenshots"),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +48,7 @@ def one_thread():
     # The Trainer collects garbage at the end of each run; what was imported need not be looked at every time.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

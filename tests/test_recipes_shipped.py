@@ -3,73 +3,15 @@
 from __future__ import annotations
 
 import math
-import runpy
-import sys
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from support.shipped_recipes import GRIDS, PLAIN, TINY, offline, recipes_of, run, study
 from understudy import build
-from understudy.arms import main_arm
-from understudy.cli import main
 from understudy.data.formats import FORMATS
 from understudy.files import read_json
-from understudy.grid import grid_table
-from understudy.recipe import DataConfig, Grid, Recipe, is_grid, load_grid, load_recipe, load_yaml
 from understudy.recipe.shipped import find_recipe, shipped
-
-ROOT = Path(__file__).resolve().parents[1]
-TINY = [
-    "distil.steps=2",
-    "teacher.sft.steps=2",
-    "distil.eval_rows=2",
-    "teacher.sft.eval_rows=2",
-    "evaluate.rows=4",
-    "evaluate.resamples=100",
-    "data.limit=24",
-    "data.max_answer_tokens=6",
-    "seqkd.keep_unfinished=true",
-    "workers=1",
-    "device=cpu",
-]
-# Of a grid: the cells that need most, one seed of them; and how many they are.
-FEW = {
-    "telecom_study": (
-        ["axes.teacher.sft=[true]", "axes.student.sft=[true]", "axes.seed=[0]", "student.sft.steps=2"],
-        4,
-    ),
-    "commonsense_explain": (
-        [
-            "axes.size={small: {student.model: embedded:telecom-student}}",
-            "axes.training={MT+CF revised: {tasks.kind: multitask_counterfactual, tasks.rationales: revise}}",
-            "axes.seed=[0]",
-            "data.max_answer_tokens=64",
-            "generate.max_tokens={explain: 40, critique: 40, revise: 40, counterfactual: 40}",
-        ],
-        1,
-    ),
-    "bundle_study": (
-        [
-            "axes.formats={patterns: {knowledge.formats: [patterns]}}",
-            "axes.use={sft_icl: {knowledge.use: sft_icl}}",
-            'axes.ratio={"0.3": {generate.sessions.ratio: 0.3}}',
-            "axes.seed=[0]",
-            "exclude=[]",
-            "generate.steps=[patterns]",
-            "evaluate.constrained=false",
-        ],
-        2,
-    ),
-}
-GRIDS = [name for name, path in shipped().items() if is_grid(load_yaml(path))]
-PLAIN = [name for name in shipped() if name not in GRIDS]
-
-
-def recipes_of(name: str) -> list[Recipe]:
-    """The recipe of this name, or all cells of the grid."""
-    path = shipped()[name]
-    return [cell.recipe for cell in load_grid(path).cells] if name in GRIDS else [load_recipe(path)]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -87,26 +29,6 @@ def test_they_are_found_by_name_and_by_path() -> None:
         assert find_recipe(name) == find_recipe(str(path)) == path
 
 
-def offline(recipe: Recipe) -> str:
-    """Why a recipe cannot run here; empty if it can."""
-    if not recipe.data.source.startswith("embedded:"):
-        return f"needs the data file {recipe.data.source}"
-    for model in (side.model for side in (recipe.teacher, recipe.student) if side):
-        folder = resources.files("understudy.models") / "embedded" / model.removeprefix("embedded:")
-        if not model.startswith("embedded:") or not Path(str(folder / "model.safetensors")).is_file():
-            return f"needs the model {model}"
-    return ""
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    """`understudy run …` without a hub; it has to end well."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(sys, "argv", ["understudy", "run", *words])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 0
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [recipe] = recipes_of(name)
@@ -121,21 +43,6 @@ def test_it_takes_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_cells_of_a_grid_take_two_steps_offline(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := next((reason for recipe in recipes_of(name) if (reason := offline(recipe))), ""):
-        pytest.skip(reason)
-    few, num = FEW[name]
-    run(monkeypatch, name, *TINY, *few, f"output={tmp_path}")
-    arm = main_arm(study(name).cells[0].recipe.evaluate.arms)
-    rows = grid_table(tmp_path / study(name).name, [arm])
-    assert len(rows) == num
-    for row in rows:
-        assert read_json(row.run / "stages" / f"train-{arm}" / "done.json")["plan"]["steps"] == 2
-        assert row.metrics[next(iter(row.metrics))] is not None
-    assert len({row.run for row in rows}) == num
-
-
-@pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_is_planned_without_a_hub_and_runs_nothing(name, tmp_path, monkeypatch, capsys) -> None:
     run(monkeypatch, name, "--plan", f"output={tmp_path / 'runs'}")
     num = math.prod(len(levels) for levels in study(name).axes.values()) - study(name).excluded
@@ -143,10 +50,6 @@ def test_a_grid_is_planned_without_a_hub_and_runs_nothing(name, tmp_path, monkey
     assert said.startswith(f"{num} cells, ")
     assert f"{num} runs under" in said
     assert not (tmp_path / "runs").exists()
-
-
-def study(name: str) -> Grid:
-    return load_grid(shipped()[name])
 
 
 def test_the_bundle_study_has_every_format_and_use_and_all_formats_by_quantity() -> None:
@@ -223,22 +126,3 @@ def test_recorded_rationales_are_learned_with_the_filter_without_it_and_not_at_a
         assert (recipe.teacher, recipe.student.init) == (None, "fresh")
         found[cell.levels["rationales"]] = (recipe.tasks.kind, recipe.generate.filter.leads_to_answer)
     assert found == {"none": ("answer", False), "all": ("multitask", False), "filtered": ("multitask", True)}
-
-
-def test_recorded_rationales_go_all_the_way_into_an_encoder_decoder(shared, tmp_path, monkeypatch) -> None:
-    study_of = shared / "commonsense" / "distilling_step_by_step"
-    source, folder = str(study_of / "cqa_train.json"), str(tmp_path / "t5")
-    script = runpy.run_path(str(ROOT / "scripts" / "make_t5.py"))
-    tokenizer = script["make_tokenizer"](script["corpus"](DataConfig(source=source, limit=150), study_of / "palm"), 500)
-    tokenizer.save_pretrained(folder)
-    script["make_config"](len(tokenizer), 32, 1, 0.0).save_pretrained(folder)
-    words = [f"data.source={source}", f"generate.recorded={study_of / 'palm'}", f"student.model={folder}"]
-    few = ["axes.rationales={filtered: {generate.filter.leads_to_answer: true}}", "axes.seed=[0]"]
-    limits = [word for word in TINY if not word.startswith("teacher")] + ["data.limit=150", "data.max_length=400"]
-    run(monkeypatch, "commonsense_palm", *words, *limits, *few, f"output={tmp_path / 'runs'}")
-    [row] = grid_table(tmp_path / "runs" / "commonsense-palm", ["explained"])
-    train, texts = (read_json(row.run / "stages" / name / "done.json") for name in ("train-explained", "generate"))
-    assert (train["plan"]["steps"], train["rows"], texts["teacher"]) == (2, texts["examples"], "palm")
-    step = texts["steps"]["explain_blind"]
-    assert step["kept"] + step["rejected"]["answer"] == step["written"]
-    assert 0.6 < step["kept"] / step["written"] < 0.9

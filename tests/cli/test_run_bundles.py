@@ -116,3 +116,11 @@ def test_commands_of_sessions_refuse_what_is_none(house: House, command, tmp_pat
     done = command("sessions", "patterns", recipe)
     assert done.code == 1
     assert "the rows are no sessions of items" in done.err
+
+
+@pytest.mark.parametrize("name", ["baselines", "answer"])
+def test_without_test_sessions_there_is_nothing_to_answer(shop: House, command, name: str) -> None:
+    done = command("sessions", name, str(shop.write_recipe()), "data.test=0")
+    assert done.code == 1
+    assert "error: there are no test sessions to answer" in done.err
+    assert "data.test_source" in done.err

@@ -68,6 +68,10 @@ def test_from_a_csv_of_texts_and_labels_to_a_report(house: House, command) -> No
     assert student.config.id2label == dict(enumerate(tiny_encoders.LABELS))
     assert student.config.num_hidden_layers == 1
     assert (run.folder / "report.html").is_file()
+    done = read_json(run.stage("train-distilled") / "done.json")
+    curve = [row for row in read_jsonl(run.stage("train-distilled") / "training/metrics.jsonl") if "eval_rougeL" in row]
+    assert done["best_of_kind"] == {"macro_f1": max(row["eval_macro_f1"] for row in curve)}
+    assert done["best_rougeL"] is None
 
 
 def test_options_with_inner_states_in_an_arm_of_its_own(house: House, command) -> None:

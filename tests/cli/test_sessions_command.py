@@ -21,7 +21,7 @@ from understudy.knowledge.session_answers import Asking, session_answers
 from understudy.knowledge.session_sample import sampled
 from understudy.recipe.knowledge import SessionsConfig
 from understudy.run import Run
-from understudy.sessions.knowledge import SessionKnowledge
+from understudy.sessions.knowledge import SessionKnowledge, Statement
 from understudy.sessions.neighbours import Neighbours
 
 KINDS = ("stove gas tent mat lamp", "tent mat pen ink", "stove gas lamp tent mat", "pen ink")
@@ -86,6 +86,16 @@ def test_knowledge_is_written_in_quantities_and_joined_within_a_budget(shop: Hou
     assert command("sessions", "knowledge", "nowhere").code == 1
 
 
+def test_a_budget_that_holds_no_text_is_said_and_nothing_written(tmp_path: Path, command) -> None:
+    SessionKnowledge((Statement("rule", "A tent goes with a mat."),)).write(tmp_path / "known")
+    refused = {"--tokens=3": "of patterns, rules, thoughts within 3 tokens", "--format=thoughts": "of thoughts in"}
+    for option, message in refused.items():
+        done = command("sessions", "knowledge", str(tmp_path / "known"), option, "--out", str(tmp_path / "out"))
+        assert done.code == 1
+        assert f"there is no text {message}" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_teacher_in_context_stands_beside_the_baselines(shop: House, command, server: Server) -> None:
     recipe = str(shop.write_recipe())
     # Answers are kept: the adaptive loop's first ones of the plain or nearest method are not paid for again.
@@ -113,6 +123,7 @@ def test_a_teacher_that_can_answer_nothing_is_named_with_the_reason(shop: House,
     done = command(*plain, "generate.teacher.model=broken")
     assert done.code == 1
     assert "answers did not come (server " in done.err
+    assert "which may pass; the first: server: " in done.err
     assert not (shop.folder / "answers.jsonl").exists(), "half a file is none"
 
 
@@ -185,6 +196,13 @@ def test_samples_of_a_recipe_are_nested_at_one_seed(sampler: str, tmp_path: Path
     assert [len(part) for part in parts] == [4, 12, 40]
     assert set(parts[0]) < set(parts[1]) < set(parts[2])
     assert parts[2] == [row.id for row in rows]
+
+
+def test_a_file_of_answers_without_answers_makes_nothing_hard(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ({"id": f"s{number}", "answer": "1, 2"} for number in range(4)))
+    config = SessionsConfig(sampler="difficulty", ratio=0.5, difficulty_from=str(tmp_path / "a.jsonl"))
+    with pytest.raises(DataError, match=r"a.jsonl:1: prediction: absent"):
+        sampled([example_of(row) for row in sessions(4)], config, 0)
 
 
 def test_a_sample_of_what_is_no_session_or_without_figures_is_refused() -> None:

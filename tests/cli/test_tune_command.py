@@ -20,7 +20,7 @@ RATES = ("--over", "distil.learning_rate=0.01,1e-7")
 @pytest.fixture
 def searched(house: House) -> House:
     house.recipe["data"] |= {"gold_share": 1.0}
-    house.recipe["distil"] |= {"steps": 72, "eval_every": 24, "schedule": "constant", "eval_rows": 8}
+    house.recipe["distil"] |= {"steps": 24, "eval_every": 8, "schedule": "constant", "eval_rows": 8}
     del house.recipe["distil"]["save_every"]
     house.recipe["evaluate"] |= {"arms": ["sft", "distilled"], "rows": 6, "speed": False}
     house.write_recipe()
@@ -112,6 +112,8 @@ def test_settings_that_do_not_go_together_are_refused_in_a_line_and_the_search_g
     searched: House, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(searched.folder)
+    searched.recipe["distil"] |= {"steps": 3, "eval_every": 3}
+    searched.write_recipe()
     axes = (
         "--over",
         "distil.batch_size=8",

@@ -171,8 +171,9 @@ def test_bytes_that_are_no_utf8_cost_their_own_row(tmp_path: Path, name: str, li
         read_source(str(path))
 
 
-def test_semicolons_of_a_european_spreadsheet(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("question;answer\nWhere, exactly?;here\n")
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_separators_of_spreadsheets(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "t.csv").write_text(f"question{mark}answer\nWhere, exactly?{mark}here\n")
     assert read_source(str(tmp_path / "t.csv")).rows[0].value == {"question": "Where, exactly?", "answer": "here"}
 
 

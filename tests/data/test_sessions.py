@@ -114,6 +114,39 @@ def test_the_columns_of_the_catalogue_are_its_own(tmp_path: Path) -> None:
     assert "1. Charger\n2. Cable\n3. Lamp" in read_examples(config, config.source).examples[0].question
 
 
+def test_a_catalogue_names_its_columns_as_a_log_may(tmp_path: Path) -> None:
+    own = table(tmp_path / "items.csv", "product_id,product_name", [("A", "Charger"), ("B", "Cable"), ("C", "Lamp")])
+    config = DataConfig(source=log(tmp_path, LOG[:3], "session,product_id,bundle,intent"), catalogue=own)
+    assert "1. Charger\n2. Cable\n3. Lamp" in read_examples(config, config.source).examples[0].question
+
+
+def test_numbers_that_a_table_made_fractions_of_are_the_same_ids(tmp_path: Path) -> None:
+    """A column of numbers with a gap, or a join, is one of floating point: 12 stands there as 12.0."""
+    rows = [
+        {"session": 7.0, "item": item, "bundle": bundle} for item, bundle in ((10.0, 1.0), (11.0, 1.0), (12.0, None))
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "log.parquet")
+    whole = [{"session": 7.0, "items": [10.0, 11.0, 12.0], "bundles": [{"items": [10.0, 11.0]}]}]
+    (tmp_path / "sessions.json").write_text(json.dumps(whole))
+    items = table(tmp_path / "items.csv", "item,title", [("10", "Charger"), ("11", "Cable"), ("12", "Lamp")])
+    for name in ("log.parquet", "sessions.json"):
+        config = DataConfig(source=str(tmp_path / name), catalogue=items)
+        [example] = read_examples(config, config.source).examples
+        assert example.id == "7"
+        assert [item.id for item in session_of(example).items] == ["10", "11", "12"]
+
+
+def test_a_title_or_category_of_several_lines_is_one_line_of_the_list(tmp_path: Path) -> None:
+    rows = [("s", "A", "1", "Charger\n2. Lamp", "power\nsupply"), ("s", "B", "1", "Cable", "cables")]
+    [example] = read_examples(DataConfig(), log(tmp_path, rows, "session,item,bundle,title,category")).examples
+    assert "1. Charger 2. Lamp (power supply)\n2. Cable (cables)\nWhich" in example.question
+    items = table(
+        tmp_path / "items.csv", "item,title,category", [("A", "Charger", "power\nsupply"), ("B", "Cable", "")]
+    )
+    config = DataConfig(source=log(tmp_path, LOG[:2]), catalogue=items)
+    assert "1. Charger (power supply)\n" in read_examples(config, config.source).examples[0].question
+
+
 BAD_LOGS = [
     ([("", "A", "1", "")], "log.csv:2: session: empty"),
     ([("s1", "", "1", ""), ("s1", "A", "1", "")], "log.csv:2, session s1: log.csv:2: item: empty"),
@@ -157,13 +190,25 @@ def test_each_fault_of_a_session_is_one_line(tmp_path: Path, catalogue: str, row
 def test_a_bad_catalogue_is_said_once_and_not_as_bad_rows(tmp_path: Path) -> None:
     source = log(tmp_path, LOG)
     twice = table(tmp_path / "c.csv", "item,title", [("A", "Charger"), ("A", "Cable")])
-    assert fault_of(source, catalogue=twice) == "catalogue: c.csv:3: item 'A' is described in two ways"
+    with pytest.raises(DataError, match=r"c\.csv:3: item 'A' is described in two ways") as caught:
+        load_splits(DataConfig(source=source, catalogue=twice))
+    assert caught.value.hint == "keep one of its rows"
     blank = table(tmp_path / "c.csv", "item,title", [("A", "")])
     assert fault_of(source, catalogue=blank) == "catalogue: c.csv:2: title: empty"
-    other = table(tmp_path / "c.csv", "item,name", [("A", "x")])
-    assert "has no column 'title' (the catalogue); it has: item, name" in fault_of(source, catalogue=other)
+    other = table(tmp_path / "c.csv", "item,label", [("A", "x")])
+    assert "has no column 'title' (the catalogue); it has: item, label" in fault_of(source, catalogue=other)
     with pytest.raises(ValidationError, match="format: there is no source 'catalogue'"):
         DataConfig(format={"catalogue": "qa"})
+
+
+@pytest.mark.parametrize(
+    "header", ["visit,item,bundle,intent", "session,item,set,intent", "session,thing,bundle,intent"]
+)
+def test_a_column_that_is_absent_is_said_with_columns_of_sessions(tmp_path: Path, catalogue: str, header: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_splits(DataConfig(source=log(tmp_path, LOG, header), catalogue=catalogue))
+    assert header.replace(",", ", ") in caught.value.message
+    assert "{session: basket, item: sku, bundle: set}" in caught.value.hint
 
 
 def test_what_stands_twice_counts_once_and_is_noted(tmp_path: Path, catalogue: str) -> None:

@@ -73,15 +73,35 @@ def test_the_start_is_the_nearest_that_the_students_head_can_write():
     assert all(gap(start + 1e-2 * normal(*start.shape, seed=s)) > best for s in range(20))
 
 
-def test_the_students_projector_follows_its_head():
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_students_projector_follows_its_head(fused):
     case = Case()
-    first = case.space.student_to_teacher(case.weight, case.other_weight)
-    assert case.space.student_to_teacher(case.weight, case.other_weight) is first
+    optimizer = torch.optim.AdamW([case.weight], lr=0.1, fused=fused)
+    for step in (None, 1, 2):
+        if step:
+            case.space.begin_step()
+        found = case.space.student_to_teacher(case.weight, case.other_weight)
+        to_teacher = case.weight.detach()[SHARED[0]].t() @ torch.linalg.pinv(case.other_weight[SHARED[1]].t())
+        torch.testing.assert_close(found, to_teacher)
+        assert not found.requires_grad
+        # Of the micro-batches of a step the first computes it.
+        assert (case.space.student_to_teacher(case.weight, case.other_weight) is found) == bool(step)
+        case.weight.grad = torch.ones_like(case.weight)
+        optimizer.step()
+
+
+def test_without_steps_it_is_that_of_the_head_at_each_call():
+    case = Case()
+    first = case.losses().total
+    optimizer = torch.optim.AdamW([case.weight], lr=0.1, fused=True)
+    case.weight.grad = torch.ones_like(case.weight)
+    optimizer.step()
+    fresh = Case()
     with torch.no_grad():
-        case.weight[3] += 1
-    second = case.space.student_to_teacher(case.weight, case.other_weight)
-    assert not torch.equal(first, second)
-    assert not second.requires_grad
+        fresh.weight.copy_(case.weight)
+    fresh.space.teacher_to_student.load_state_dict(case.space.teacher_to_student.state_dict())
+    assert torch.equal(case.losses().total, fresh.losses().total)
+    assert not torch.equal(case.losses().total, first)
 
 
 @pytest.mark.parametrize("threshold", [1.0, 0.3])

@@ -127,6 +127,15 @@ def test_intents_are_compared_where_the_bundle_is_hit() -> None:
     assert measure(("", pair[1]), metrics=("bundle_intent_f1",))["bundle_intent_f1"].value == 0.0
 
 
+def test_of_bundles_that_cover_alike_the_better_intent_counts_in_whatever_order() -> None:
+    truth, bundles = answer("1,2,3 camp kitchen"), ("1,2 light", "2,3 camp kitchen", "1,3 kitchen")
+    for order in permutations(bundles):
+        assert measure((answer(*order), truth), metrics=("bundle_intent_f1",))["bundle_intent_f1"].value == 1.0
+    # Coverage goes first: what is larger is hit, whatever it was for.
+    wrong = measure((answer("1,2,3 light", "1,2 camp kitchen"), truth), metrics=("bundle_intent_f1",))
+    assert wrong["bundle_intent_f1"].value == 0.0
+
+
 def test_truths_without_an_intent_are_no_measure_of_intents() -> None:
     scores = measure((answer("1,2 x"), answer("1,2")), metrics=("bundle_intent_f1",))
     assert scores["bundle_intent_f1"].reason.endswith("with intents")

@@ -159,7 +159,11 @@ def test_a_best_cell_lies_inside_the_box_of_a_telephone(browser: Any, pages: dic
     assert plot["x"] + plot["width"] <= box["x"] + box["width"]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+# The widest and the narrowest window, one light and one dark; what lies between them is looked at with the slow tests.
+@pytest.mark.parametrize(
+    "look",
+    [pytest.param(look, marks=() if look in ("desktop", "dark phone") else pytest.mark.slow) for look in LOOKS],
+)
 @pytest.mark.parametrize(
     "name", ["two", "many", "one_item", "run", "grid", "study", "calibration", "pilot", "small_pilot"]
 )

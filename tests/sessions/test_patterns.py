@@ -69,9 +69,25 @@ def test_categories_are_a_multiset() -> None:
     assert multiset(["cable", "hub", "cable", "cable"]) == ["cable", "hub", "cable ×2", "cable ×3"]
 
 
+def test_that_whoever_has_two_cables_has_one_is_no_rule() -> None:
+    sessions = [bought(f"a{n}", "cable cable cable") for n in range(2)]
+    sessions += [bought(f"b{n}", "cable cable") for n in range(4)] + [bought(f"c{n}", "lamp cable") for n in range(6)]
+    sessions += [bought(f"d{n}", "tent mat") for n in range(4)]
+    patterns = {pattern.members: pattern for pattern in mine_patterns(sessions, support=0.1).patterns}
+    two, three = patterns["cable", "cable ×2"], patterns["cable", "cable ×2", "cable ×3"]
+    assert (two.consequent, two.confidence) == ("cable ×2", 0.5), "of twelve with a cable six have another"
+    assert (three.consequent, three.confidence) == ("cable ×3", 2 / 6)
+
+
 def test_an_unknown_kind_is_named() -> None:
     with pytest.raises(ConfigError, match="there is no kind of pattern 'title'"):
         mine_patterns(SESSIONS, "title")
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 2, float("nan")])
+def test_a_confidence_that_no_pattern_can_have_is_refused(confidence: float) -> None:
+    with pytest.raises(ConfigError, match="is no share of baskets"):
+        mine_patterns(SESSIONS, confidence=confidence)
 
 
 # Planted regularities -------------------------------------------------------------------------------------------------

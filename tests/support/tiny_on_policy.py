@@ -51,6 +51,7 @@ def trainer(
     process: int = 0,
     processes: int = 1,
     dev_score: Any = None,
+    best: str = "rougeL",
     **fields: Any,
 ) -> DistillationTrainer:
     """A trainer as a stage builds it."""
@@ -72,6 +73,7 @@ def trainer(
             device=torch.device("cpu"),
             seed=5,
             evaluate=dev_score is not None,
+            best=best,
         )
     return DistillationTrainer(
         DistillationModule(made.student, objective),

@@ -202,6 +202,22 @@ def test_a_plateau_halves_the_rate(tmp_path):
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.0025)
 
 
+def test_both_go_by_the_score_by_which_weights_are_kept(tmp_path):
+    """Of sessions: F1 of bundles stands still from the third evaluation on, ROUGE-L rises all the time."""
+    f1 = iter([0.1, 0.3, 0.3, 0.2, 0.2, 0.2])
+    rouge = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    options = {"eval_every": 1, "best": "bundle_f1", "learning_rate": 0.01, "schedule": "plateau", **OWN}
+
+    def score(model):
+        return {"rougeL": next(rouge), "bundle_f1": next(f1)}
+
+    run = on_policy_trainer(tmp_path, steps=6, patience=3, dev_score=score, **options)
+    run.train()
+    assert run.state.global_step == 5
+    assert run.state.best_global_step == 3
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
 def test_both_need_development_rows(tmp_path):
     with pytest.raises(ConfigError, match="go by the scores of development rows"):
         on_policy_trainer(tmp_path, patience=2, **OWN)

@@ -99,7 +99,6 @@ ALL = [
 @pytest.mark.parametrize(("method", "fields"), ALL)
 def test_four_steps_are_two_and_two_in_the_middle_of_a_buffer(method, fields, tmp_path):
     options = {"save_every": 1, "micro_batch_size": 2, "on_policy": {"buffer": 3, **fields}}
-    options["lora"] = method == "dskd_v2"  # Of all weights it resumes to the last digits alone, on given answers too.
     unbroken = trainer(tmp_path / "whole", method, **options)
     unbroken.train()
     short = trainer(tmp_path / "cut", method, **options)

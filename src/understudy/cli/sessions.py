@@ -111,7 +111,7 @@ def baselines(
     from understudy.sessions.baselines import BASELINES, baseline
 
     splits = _splits(recipe, overrides)
-    known, asked = _with_categories(_train_sessions(splits), vectors, list(map(session_of, splits.test)))
+    known, asked = _with_categories(_train_sessions(splits), vectors, list(map(session_of, _test_sessions(splits))))
     texts = {
         name: list(map(write_answer, baseline(name, known, asked, seed=seed, support=support, how=vectors)))
         for name in BASELINES
@@ -154,7 +154,7 @@ def answer(
     from understudy.recipe.shipped import find_recipe
 
     splits, loaded = _splits(recipe, overrides), load_recipe(find_recipe(recipe), overrides or [])
-    test = splits.test[:rows]
+    test = _test_sessions(splits)[:rows]
     ask = Asking(_teacher(loaded, teacher, base_url), loaded.data.max_answer_tokens, _counter())
     prompts = SessionPrompts(Prompts(loaded.generate.prompts if loaded.generate else None))
     asked = list(map(session_of, test))
@@ -185,10 +185,17 @@ def knowledge(
     """Join what was learned of sessions: domains accumulate, formats add up, each in turn within the budget."""
     from collections import Counter
 
+    from understudy.errors import ConfigError
     from understudy.sessions.joining import FORMATS, joined, knowledge_in, words_and_signs
 
     count = _token_counter(tokenizer) if tokenizer else words_and_signs
     known = joined(map(knowledge_in, folders), formats or FORMATS, tokens, count)
+    if not known.statements and not known.thoughts:
+        within = f" within {tokens:,} tokens" if tokens else ""
+        raise ConfigError(
+            f"there is no text of {', '.join(formats or FORMATS)}{within} in {', '.join(map(str, folders))}",
+            hint="raise --tokens, or name other formats or folders",
+        )
     known.write(out)
     counts = Counter((text.domain, f"{text.kind}s") for text in known.statements)
     counts += Counter((text.domain, "thoughts") for text in known.thoughts)
@@ -265,6 +272,14 @@ def _train_sessions(splits: Splits) -> list[Session]:
     if not splits.train:
         raise DataError("there are no training sessions with bundles", hint="check data.source and data.dev, data.test")
     return list(map(session_of, splits.train))
+
+
+def _test_sessions(splits: Splits) -> tuple[Example, ...]:
+    from understudy.errors import DataError
+
+    if not splits.test:
+        raise DataError("there are no test sessions to answer", hint="set data.test above 0, or data.test_source")
+    return splits.test
 
 
 def _with_categories(

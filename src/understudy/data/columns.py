@@ -23,8 +23,14 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "session": ("session_id", "sessionid", "basket", "basket_id", "order_id"),
     "item": ("item_id", "itemid", "asin", "product", "product_id", "sku"),
     "bundle": ("bundle_id", "bundleid"),
+    "title": ("name", "product_name", "item_name", "product_title", "item_title"),
 }
 """Our field -> what others call it, the likeliest first; looked at only where a column of our name is absent."""
+
+EXAMPLE = "{question: Frage, answer: Antwort}"
+OF_SESSIONS = "{session: basket, item: sku, bundle: set}"
+OF_CATALOGUE = "{catalogue: {item: sku, title: name}}"
+"""How columns are named, for rows of each kind."""
 
 _IDS = (
     *("item_id", "example_id", "question_id", "doc_id", "row_id", "sample_id", "qid", "uid", "uuid", "guid", "_id"),
@@ -48,7 +54,7 @@ def rename(source: Source, columns: Mapping[str, str]) -> tuple[Row, ...]:
     present = column_names(source.rows)
     for field, column in columns.items():
         if column not in present:
-            raise no_column(source, column, present, f" (data.columns.{field})")
+            raise no_column(source, column, present, f" (data.columns.{field})", _example(columns))
     return renamed(source.rows, columns)
 
 
@@ -89,6 +95,11 @@ def guessed(rows: Sequence[Row], form: Format, labelled: bool) -> dict[str, str]
         context = _guess("context", present, guesses.values())
         guesses |= {"context": context} if context else {}
     return guesses
+
+
+def guess(field: str, names: Iterable[str]) -> str | None:
+    """The column among these that is plainly meant by a field of ours; None where there is none."""
+    return _guess(field, {_plain(name): name for name in names}, ())
 
 
 def _guess(field: str, present: Mapping[str, str], taken: Iterable[str]) -> str | None:
@@ -132,7 +143,7 @@ def check_columns(
     lowered = {name.strip().lower() for name in present}
     for need in (*form.needs, *(form.answer if labelled else ())):
         if not any(field.lower() in lowered for field in need.split("|")):
-            raise no_column(source, need.split("|")[0], column_names(source.rows))
+            raise no_column(source, need.split("|")[0], column_names(source.rows), example=_example(form.fields))
 
 
 def own_name(field: str, row: Row, columns: Mapping[str, str]) -> str:
@@ -148,9 +159,23 @@ def column_names(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(str(name) for row in rows if isinstance(row.value, Mapping) for name in row.value))
 
 
-def no_column(source: Source, column: str, present: Sequence[str], where: str = "") -> DataError:
+def _example(fields: Iterable[str]) -> str:
+    return OF_SESSIONS if {"session", "item", "items", "bundle"} & {field.lower() for field in fields} else EXAMPLE
+
+
+def cannot_tell(source: Source, names: Sequence[str]) -> DataError:
+    """The error of rows whose layout is not plain."""
+    return DataError(
+        f"cannot tell the format of {source.name}; it has: {listed(names) if names else 'no named columns'}",
+        hint=f"name your own columns in data.columns, as in {_example(names)}, or set data.format",
+    )
+
+
+def no_column(
+    source: Source, column: str, present: Sequence[str], where: str = "", example: str = EXAMPLE
+) -> DataError:
     """The error of a column that a source lacks."""
     return DataError(
         f"{source.name} has no column {shortened(column)!r}{where}; it has: {listed(present)}",
-        hint="name your own columns in data.columns, for example {question: Frage, answer: Antwort}",
+        hint=f"name your own columns in data.columns, for example {example}",
     )

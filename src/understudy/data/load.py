@@ -13,9 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from understudy.data.columns import (
+    OF_CATALOGUE,
+    cannot_tell,
     check_columns,
     column_names,
     column_notes,
+    guess,
     guessed,
     no_column,
     own_name,
@@ -38,7 +41,7 @@ from understudy.data.rows import BadRow, Row, dump_raw
 from understudy.data.session_split import all_sessions, cut_sessions
 from understudy.data.sessions import Item, catalogue_items
 from understudy.data.split import count_duplicates, normalised, refuse_leaks, take_share, unlabel, withhold
-from understudy.errors import DataError, listed, shortened, unknown
+from understudy.errors import DataError, shortened, unknown
 from understudy.files import atomic, fingerprint_tree
 from understudy.recipe import DataConfig
 from understudy.types import Example, Splits
@@ -273,14 +276,19 @@ def read_catalogue(config: DataConfig) -> dict[str, Item]:
     }
     rows = rename(source, columns)
     present = {name.strip().lower() for name in column_names(rows)}
-    absent = next((name for name in ("item", "title") if present and name not in present), None)
-    if absent:
-        raise no_column(source, columns.get(absent, absent), there, " (the catalogue)")
+    absent = [name for name in ("item", "title") if present and name not in present]
+    guesses = {name: column for name in absent if name not in columns and (column := guess(name, there))}
+    if unknown_columns := [name for name in absent if name not in guesses]:
+        column = columns.get(unknown_columns[0], unknown_columns[0])
+        raise no_column(source, column, there, " (the catalogue)", OF_CATALOGUE)
     items: dict[str, Item] = {}
     try:
-        for row, item in catalogue_items(rows):
+        for row, item in catalogue_items(renamed(rows, guesses)):
             if items.setdefault(item.id, item) != item:
-                raise BadRow("", f"{row.where}: item {shortened(item.id)!r} is described in two ways")
+                raise DataError(
+                    f"catalogue: {row.where}: item {shortened(item.id)!r} is described in two ways",
+                    hint="keep one of its rows",
+                )
     except BadRow as bad:
         raise DataError(f"catalogue: {bad}", hint="a row of a catalogue needs item and title") from bad
     return items
@@ -324,11 +332,7 @@ def _format_name(wanted: str, source: Source, rows: Sequence[Row], labelled: boo
         return "session_log", guesses
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
-    names = column_names(sound)
-    raise DataError(
-        f"cannot tell the format of {source.name}; it has: {listed(names) if names else 'no named columns'}",
-        hint="name your own columns in data.columns, as in {question: Frage, answer: Antwort}, or set data.format",
-    )
+    raise cannot_tell(source, column_names(sound))
 
 
 def _handle_faults(config: DataConfig, readings: Mapping[str, Reading], path: Path | None) -> None:

@@ -62,11 +62,6 @@ def is_session(example: Example) -> bool:
     return isinstance(session, Mapping) and isinstance(session.get("items"), Sequence)
 
 
-def chosen_by(dev: Sequence[Example]) -> str:
-    """The metric of the development rows by which weights are kept: ROUGE-L, of sessions F1 of their bundles."""
-    return BUNDLE_F1 if dev and all(map(is_session, dev)) else "rougeL"
-
-
 def session_of(example: Example) -> Session:
     """The session that an example was made of."""
     parts = example.meta["session"]
@@ -144,7 +139,7 @@ def session(row: Row, labelled: bool) -> Example:
     bundles = _bundles(row, fields.get("bundles"), items) if labelled else ()
     if labelled and not bundles:
         raise BadRow("bundles", "the session has no bundle")
-    name = optional(fields, "session") or row_id(fields, row)
+    name = row_id(fields, row) if missing(fields.get("session")) else _id(fields, "session")
     made = Session(name, tuple(items.values()), bundles, optional(fields, "domain") or "")
     more = leftovers(fields, {*FIELDS, "id"})
     return example_of(made, more | ({"split": _split(fields)} if not missing(fields.get("split")) else {}))
@@ -168,10 +163,19 @@ def _items(row: Row, value: Any) -> dict[str, Item]:
 def _item(part: Any, name: str) -> Item:
     if not isinstance(part, Mapping):
         part = {"item": part}
-    known = as_text(present(part, "item", f"{name}.item"), f"{name}.item")
+    known = as_text(_whole(present(part, "item", f"{name}.item")), f"{name}.item")
     if missing(part.get("title")):
         raise BadRow(name, f"item {shortened(known)!r} has no title in the data or in data.catalogue")
-    return Item(known, " ".join(as_text(part["title"], f"{name}.title").split()), optional(part, "category") or "")
+    return Item(known, _in_a_line(as_text(part["title"], f"{name}.title")), _in_a_line(optional(part, "category")))
+
+
+def _in_a_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _whole(known: Any) -> Any:
+    """An id without the `.0` that a table puts behind numbers where one of the column is missing."""
+    return int(known) if isinstance(known, float) and known.is_integer() else known
 
 
 def _bundles(row: Row, value: Any, items: Mapping[str, Item]) -> tuple[Bundle, ...]:
@@ -193,7 +197,7 @@ def _bundles(row: Row, value: Any, items: Mapping[str, Item]) -> tuple[Bundle, .
 def _bundle(part: Any, name: str, numbers: Mapping[str, int]) -> Bundle:
     if not isinstance(part, Mapping) or not isinstance(part.get("items"), list):
         raise BadRow(name, "expected an object with `items`, a list of item ids, and `intent`")
-    known = [as_text(item, f"{name}.items[{place}]") for place, item in enumerate(part["items"])]
+    known = [as_text(_whole(item), f"{name}.items[{place}]") for place, item in enumerate(part["items"])]
     strange = next((item for item in known if item not in numbers), None)
     if strange is not None:
         raise BadRow(name, f"item {shortened(strange)!r} is not among the items of the session")
@@ -230,7 +234,7 @@ def _filled(row: Row, catalogue: Mapping[str, Item]) -> Row:
 def _described(part: Any, catalogue: Mapping[str, Item]) -> Any:
     """An item with what the catalogue says of it, its own words first."""
     own = dict(part) if isinstance(part, Mapping) else {"item": part}
-    known = catalogue.get(str(own.get("item", "")).strip())
+    known = catalogue.get(str(_whole(own.get("item", ""))).strip())
     if known is None:
         return own
     described = {"title": known.title, "category": known.category}
@@ -247,7 +251,7 @@ def gather_log(rows: Sequence[Row], catalogue: Mapping[str, Item]) -> list[Row]:
     for row in rows:
         try:
             fields = {} if row.fault else lowered(row)
-            name = None if row.fault else required(fields, "session")
+            name = None if row.fault else _id(fields, "session")
         except BadRow as bad:
             gathered.append(_faulty(row, str(bad)))
             continue
@@ -259,6 +263,10 @@ def gather_log(rows: Sequence[Row], catalogue: Mapping[str, Item]) -> list[Row]:
             gathered.append(logs[name])
         logs[name].read(fields, row.where)
     return with_catalogue([part.row() if isinstance(part, _Log) else part for part in gathered], catalogue)
+
+
+def _id(fields: Mapping[str, Any], field: str) -> str:
+    return as_text(_whole(present(fields, field)), field)
 
 
 def _faulty(row: Row, reason: str) -> Row:
@@ -278,7 +286,7 @@ class _Log:
     def read(self, fields: Mapping[str, Any], where: str) -> None:
         """Take a row in; the first thing that is wrong is kept."""
         try:
-            item = required(fields, "item")
+            item = _id(fields, "item")
             described = {name: text for name in ("title", "category") if (text := optional(fields, name))}
             self.items.setdefault(item, {"item": item}).update(described)
             for name in ("domain", "split"):
@@ -317,7 +325,7 @@ def catalogue_items(rows: Sequence[Row]) -> Iterator[tuple[Row, Item]]:
             raise BadRow("", f"{row.where}: {row.fault}")
         fields = lowered(row)
         try:
-            title = " ".join(required(fields, "title").split())
-            yield row, Item(required(fields, "item"), title, optional(fields, "category") or "")
+            title = _in_a_line(required(fields, "title"))
+            yield row, Item(_id(fields, "item"), title, _in_a_line(optional(fields, "category")))
         except BadRow as bad:
             raise BadRow("", f"{row.where}: {bad}") from bad

@@ -1,4 +1,4 @@
-"""Records of tables in text: comma- or semicolon-separated, and tab-separated, each with its line number.
+"""Records of tables in text: separated by commas, semicolons, tabs or bars, each with its line number.
 
 A quotation mark means two things in the world's tab-separated files: some writers quote as in CSV, others write it as a
 character like any other. Here it is a character, except around a cell that could not be read otherwise: one that holds
@@ -29,13 +29,13 @@ _HINT = "write it as .csv with every such cell quoted, or take the quotation mar
 
 
 def comma_separated(text: str, name: str) -> Iterator[Item]:
-    """The records of a CSV file, cut by commas, or by semicolons where its header holds no comma.
+    """The records of a CSV file, cut by the first of comma, semicolon, tab and bar that its header holds.
 
     Raises:
         DataError: the header cannot be read, names a column twice, or has more than `MAX_COLUMNS`.
     """
     header = text.split("\n", 1)[0]
-    return _quoted_records(text, ";" if "," not in header and ";" in header else ",", name)
+    return _quoted_records(text, next((mark for mark in ",;\t|" if mark in header), ","), name)
 
 
 def tab_separated(text: str, name: str) -> Iterator[Item]:

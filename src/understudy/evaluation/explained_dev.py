@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from understudy.data.sessions import chosen_by
 from understudy.data.tasks import split_answer
 from understudy.evaluation.explanations import READS_RATIONALE, generate_task, roles_of
 from understudy.evaluation.predict import references_of
 from understudy.metrics import score
+from understudy.models.kept_by import kept_by
 from understudy.recipe import TaskConfig
+from understudy.records import DEV_METRICS
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.types import Example
 
@@ -28,9 +29,9 @@ def explained_dev_scores(
     task = roles_of(tasks).answer
     references = [list(references_of(example)) for example in examples]
     questions = [example.question for example in examples]
-    metrics = tuple(dict.fromkeys(("rougeL", "exact_match", chosen_by(examples))))
 
     def measure(model: nn.Module) -> dict[str, float]:
+        metrics = tuple(dict.fromkeys((*DEV_METRICS, kept_by(model, examples))))
         texts = [answer.text for answer in generate_task(model, tokenizer, examples, task, batch_size=batch_size)]
         answers = [split_answer(text)[1] or "" if task in READS_RATIONALE else text for text in texts]
         scores = score(answers, references, questions=questions, metrics=metrics)

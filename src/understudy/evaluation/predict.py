@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from understudy.data.sessions import chosen_by, session_of
+from understudy.data.sessions import session_of
 from understudy.data.split import question_key
 from understudy.files import fingerprint
 from understudy.metrics import score
 from understudy.models.decoding import Generated
 from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.head import base_model
-from understudy.records import ModelSpeed, Prediction
+from understudy.models.kept_by import kept_by
+from understudy.records import DEV_METRICS, ModelSpeed, Prediction
 from understudy.sessions.answer_forms import answer_grammar
 from understudy.tokens.collate import ExampleTokenizer
 from understudy.tokens.thoughts import without_thought
@@ -122,9 +123,8 @@ def dev_scores(
     """A function that scores a model on the development rows.
 
     It gives ROUGE-L and exact match of generated answers, in 0..1, and `loss`: −log q(first gold answer), a mean over
-    its tokens, in nats. Of sessions it gives F1 of their bundles besides.
+    its tokens, in nats; and the metric by which weights are kept, where it is another one.
     """
-    metrics = tuple(dict.fromkeys(("rougeL", "exact_match", chosen_by(examples))))
     questions = [example.question for example in examples]
     references = [list(references_of(example)) for example in examples]
     # A tokenizer of its own: what is cut here was counted when the rows were learned or answered.
@@ -134,6 +134,7 @@ def dev_scores(
     pad = tokenizer.template.tokenizer.pad_token_id
 
     def measure(model: nn.Module) -> dict[str, float]:
+        metrics = tuple(dict.fromkeys((*DEV_METRICS, kept_by(model, examples))))
         answers = answers_alone(answer_examples(model, uncounted, examples, batch_size=batch_size), uncounted)
         scores = score([a.text for a in answers], references, questions=questions, metrics=metrics)
         values = {name: value.value for name, value in scores.items()}

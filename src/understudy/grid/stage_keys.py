@@ -14,6 +14,7 @@ from understudy.pipeline.kinds import is_shared, reads_of
 from understudy.pipeline.stage import Stage
 from understudy.recipe import CACHE_FILE, LATER_FIELDS, Recipe
 from understudy.recipe.own_arms import for_arm
+from understudy.sessions.joining import place_of
 
 FILES = (
     *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "model", "tokenizer", "cache"),
@@ -65,7 +66,9 @@ def _names(path: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _names(f"{path}.{name}", inner)
-    elif path.rpartition(".")[2] in FILES or path.startswith("data.sources.") or path == "knowledge.folder":
+    elif path == "knowledge.folder" and value:
+        yield str(place_of(value))  # Of a run no more than its knowledge.
+    elif path.rpartition(".")[2] in FILES or path.startswith("data.sources."):
         yield from [value] if isinstance(value, str) else value if isinstance(value, list) else ()
 
 

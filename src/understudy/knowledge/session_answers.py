@@ -38,7 +38,7 @@ class Asking:
         tokens: read and written.
         missing: kind of reason -> answers that did not come, for a reason that another time may not hold.
         refused: the same for a reason that will hold.
-        first_reason: the first of all reasons, whole.
+        reasons: kind of reason -> the first of that kind, whole.
     """
 
     completer: Completer
@@ -48,7 +48,7 @@ class Asking:
     tokens: int = 0
     missing: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    first_reason: str = ""
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, turns: Mapping[str, Messages], prompt: str) -> dict[str, str]:
         """The answers that came, by name."""
@@ -64,9 +64,10 @@ class Asking:
                 self.answered += 1
                 yield completion
             else:
-                self.first_reason = self.first_reason or completion.reason
-                passing = is_passing(completion.reason) or completion.reason.startswith("budget")
-                (self.missing if passing else self.refused)[completion.reason.partition(":")[0]] += 1
+                kind = completion.reason.partition(":")[0]
+                self.reasons.setdefault(kind, completion.reason)
+                passing = is_passing(completion.reason) or kind.startswith("budget")
+                (self.missing if passing else self.refused)[kind] += 1
             if self.tell:
                 self.tell(self.answered)
 
@@ -113,14 +114,16 @@ def session_answers(
         outcomes = loop.run(unjudged, lessons_of(unjudged, neighbours, wrong=wrong))
         answers = {name: outcome.answer or outcome.first or "" for name, outcome in outcomes.items()}
     if ask.missing:
-        reasons = ", ".join(f"{kind} {count:,}" for kind, count in ask.missing.items())
+        counts = ", ".join(f"{kind} {count:,}" for kind, count in ask.missing.items())
+        first = ask.reasons[next(iter(ask.missing))]
         raise RunError(
-            f"{ask.missing.total():,} answers did not come ({reasons}), which may pass",
+            f"{ask.missing.total():,} answers did not come ({counts}), which may pass; the first: {first}",
             hint="run the same command again, with a larger budget if that ended: nothing is paid for twice",
         )
     if ask.refused and not ask.answered:
         raise RunError(
-            f"{ask.completer.name} answered none of {ask.refused.total():,} questions: {ask.first_reason}",
+            f"{ask.completer.name} answered none of {ask.refused.total():,} questions: "
+            f"{ask.reasons[next(iter(ask.refused))]}",
             hint="name another teacher, or a method with a shorter prompt (--method plain)",
         )
     return [answers.get(session.id, "") for session in sessions]

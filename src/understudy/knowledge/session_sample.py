@@ -70,7 +70,7 @@ def answers_in(path: str | Path) -> dict[str, list[str]]:
     """Id -> the answers of a file of predictions.
 
     Raises:
-        DataError: a row has no id.
+        DataError: a row has no id or no prediction, which may be empty.
     """
     answers: dict[str, list[str]] = {}
     for row in read_source(str(path)).rows:
@@ -78,7 +78,9 @@ def answers_in(path: str | Path) -> dict[str, list[str]]:
             if row.fault:
                 raise BadRow("", row.fault)
             fields = lowered(row)
-            answers.setdefault(required(fields, "id"), []).append(str(fields.get("prediction") or ""))
+            if "prediction" not in fields:
+                raise BadRow("prediction", "absent")
+            answers.setdefault(required(fields, "id"), []).append(str(fields["prediction"] or ""))
         except BadRow as bad:
             raise DataError(f"{row.where}: {bad}", hint="a row needs id and prediction") from bad
     return answers

@@ -71,19 +71,31 @@ class DualSpaceV2(nn.Module):
         ids = torch.full((len(teacher),), -1, device=columns.device)
         ids[columns[1]] = columns[0]
         self.register_buffer("to_student_ids", ids, persistent=False)
-        self._cached_projection: tuple[object, Tensor] | None = None
+        self._in_step = False
+        self._kept_projection: tuple[Tensor, Tensor] | None = None
+
+    def begin_step(self) -> None:
+        """Until the next call the student's head stays as it is: P_s2t is computed once for all micro-batches.
+
+        Whoever trains has to say so. A fused optimiser leaves no trace on the tensors that it changes: neither their
+        address nor their version is another.
+        """
+        self._in_step = True
+        self._kept_projection = None
 
     def student_to_teacher(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """P_s2t `[d, D]` of the heads as they are; computed again only when the student's has changed."""
-        state = (student.data_ptr(), student._version) if student.is_leaf else None
-        if self._cached_projection is None or state is None or self._cached_projection[0] != state:
+        """P_s2t `[d, D]` of the heads as they are; computed at each call, or once a step after `begin_step`."""
+        # A head that is put together for each pass (adapters on it) is another tensor each time.
+        if self._kept_projection is None or self._kept_projection[0] is not student:
             with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
                 exact = self.inverse_gram.dtype
                 projection = (
                     _cross(student.detach(), teacher.detach(), self.columns, exact) @ self.inverse_gram / self.scale
                 )
-            self._cached_projection = state, projection
-        return self._cached_projection[1]
+            if not self._in_step:
+                return projection
+            self._kept_projection = student, projection
+        return self._kept_projection[1]
 
     def forward(self, *arguments, **options) -> DualSpaceLosses:
         """The losses of `passes`, whose arguments it takes."""

@@ -2,7 +2,7 @@
 
 A predicted bundle *hits* a true one when it has two items or more and all of them are in it. P are the different
 predicted bundles of a session, T the true ones, M a maximum matching of hits, so that each truth is hit once and each
-prediction hits once; of several the one that covers most.
+prediction hits once; of several the one that covers most, and for intents, of these, the one whose intents agree most.
 
 ```text
 precision = |M| / |P|      recall = |M| / |T|      F1 = 2|M| / (|P| + |T|)
@@ -37,6 +37,7 @@ _PUBLISHED = "matching:none|unreadable:left_out|singletons:left_out|ids:last_dig
 _NUMBERED = re.compile(r"^(\d+)\. ", re.MULTILINE)
 
 Hits = tuple[tuple[Bundle, Bundle], ...]
+Similarity = Callable[[str, str], float]
 _read = lru_cache(maxsize=2**14)(read_answer)  # ten metrics read the same answers
 
 
@@ -48,15 +49,27 @@ def _distinct(bundles: Iterable[Bundle]) -> tuple[Bundle, ...]:
     return tuple(first.values())
 
 
-def match(predicted: Sequence[Bundle], truth: Sequence[Bundle]) -> Hits:
-    """Pairs of a maximum matching of hits, and among these one of the largest coverage: (predicted, true)."""
+def match(predicted: Sequence[Bundle], truth: Sequence[Bundle], alike: Similarity | None = None) -> Hits:
+    """Pairs of a maximum matching of hits, and among these one of the largest coverage: (predicted, true).
+
+    Args:
+        predicted: the different bundles of an answer.
+        truth: those of the session.
+        alike: of two intents, 0 to 1; of matchings of the same coverage it takes the one with the largest sum.
+    """
     from scipy.optimize import linear_sum_assignment
 
     if not predicted or not truth:
         return ()
     # Coverages of a matching add up to less than `most`, so they never outweigh one more hit.
     most = min(len(predicted), len(truth)) + 1
-    weights = np.array([[_hits(p, t) * (1 + len(p.items) / len(t.items) / most) for t in truth] for p in predicted])
+    shares = np.array([[_hits(p, t) * (1 + len(p.items) / len(t.items) / most) for t in truth] for p in predicted])
+    if alike is None:
+        weights = shares
+    else:
+        # Sums of coverages that differ do so by more than this, as far as sessions have less than some hundred items.
+        ties = np.array([[alike(p.intent, t.intent) if p.intent and t.intent else 0 for t in truth] for p in predicted])
+        weights = shares + (shares > 0) * ties * 1e-9 / most
     rows, columns = linear_sum_assignment(weights, maximize=True)
     return tuple((predicted[i], truth[j]) for i, j in zip(rows, columns, strict=True) if weights[i, j] > 0)
 
@@ -142,11 +155,12 @@ def _texts(inputs: MetricInputs) -> set[str]:
     return {*inputs.predictions, *(reference for references in inputs.references for reference in references)}
 
 
-def _of_intents(name: str, inputs: MetricInputs, similarity: Callable[[str, str], float], signature: str) -> Score:
+def _of_intents(name: str, inputs: MetricInputs, similarity: Similarity, signature: str) -> Score:
     """A metric of intents; true bundles without one are left out."""
 
     def of_session(predicted: Sequence[Bundle], truth: Sequence[Bundle], hits: Hits) -> float:
         named = sum(bool(bundle.intent) for bundle in truth)
+        hits = match(predicted, truth, similarity)
         values = (similarity(p.intent, t.intent) for p, t in hits if p.intent and t.intent)
         return sum(values) / named if named else float("nan")
 

@@ -26,7 +26,7 @@ from understudy.pilot.verdict import (
     paired_of,
 )
 from understudy.pipeline.kinds import stage_of
-from understudy.records import DataNotes
+from understudy.records import DataNotes, kept_score
 from understudy.report.verdicts import headline_metric
 
 MODELS = ("teacher", "base_student", "sft", "seqkd", "distilled")
@@ -194,4 +194,5 @@ def _curve(cell: CellRun) -> list[tuple[int, float]]:
     path = cell.run.stage(stage_of("train", "distilled").name) / "training" / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [(line["step"], 100 * line["eval_rougeL"]) for line in read_jsonl(path) if "eval_rougeL" in line]
+    scores = ((line, kept_score(line)) for line in read_jsonl(path))
+    return [(line["step"], 100 * score[1]) for line, score in scores if score is not None]

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from understudy.distribution import install_command
 from understudy.errors import ConfigError
 from understudy.recipe import Recipe
+from understudy.recipe.own_arms import for_arm
 
 
 def check_trackers(recipe: Recipe) -> None:
@@ -36,6 +37,8 @@ def check_lengths(recipe: Recipe) -> None:
 def check_evaluation(recipe: Recipe) -> None:
     """Whether the metrics of `evaluate.metrics` exist, its judge has an address, and `generate` can be done.
 
+    And whether `knowledge.folder` holds any.
+
     Raises:
         ConfigError: one does not; it would otherwise show after the last training stage.
         DataError: the demonstrations cannot be read.
@@ -47,5 +50,10 @@ def check_evaluation(recipe: Recipe) -> None:
         from understudy.knowledge.pipeline import check
 
         check(recipe.generate)
+    folders = {config.folder for arm in recipe.evaluate.arms if (config := for_arm(recipe, arm).knowledge)}
+    for folder in filter(None, folders):
+        from understudy.sessions.joining import knowledge_in
+
+        knowledge_in(folder)
     if recipe.evaluate.judge and recipe.evaluate.judge.base_url:
         metric_models_of(recipe.evaluate)

@@ -38,7 +38,7 @@ def forkserver() -> Any:
     Ctrl-C reaches every process of a terminal; this one and its children leave it to the parent, which ends them.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["understudy.pipeline.stages"])
+    context.set_forkserver_preload(["understudy.pipeline.preload"])
     # Started by itself first, for it unblocks the signal once it has started.
     multiprocessing.resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

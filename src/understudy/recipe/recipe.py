@@ -333,6 +333,12 @@ class Recipe(Section):
                 "knowledge: a section `generate` says who writes it down, or knowledge.folder where it is; formats: [] "
                 "uses neighbours alone"
             )
+        written = {*self.generate.steps} if self.generate and not self.generate.own_steps else None
+        if config and config.formats and config.folder is None and written and written.isdisjoint(config.formats):
+            raise ValueError(
+                f"knowledge.formats: generate.steps writes none of {', '.join(config.formats)}; formats: [] uses "
+                "neighbours alone"
+            )
         if config and config.thoughts == "before" and self.evaluate.constrained:
             raise ValueError("evaluate.constrained writes nothing but JSON: knowledge.thoughts has to be beside")
         explained = [arm.name for arm in self.trained_arms if arm.learns == "task_texts"]

@@ -31,7 +31,7 @@ class KnowledgeConfig(Section):
     vectors: Literal["words", "embedding"] = "words"
     """By what sessions are near: words of their titles, or the metrics' sentence model."""
     folder: str | None = None
-    """A folder with statements.jsonl or thoughts.jsonl, of another run or from elsewhere. Default: this run's own."""
+    """A folder with statements.jsonl or thoughts.jsonl, or another run that wrote them. Default: this run's own."""
     endpoint: EndpointConfig | None = None
     """Who answers in place of the recipe's student: a model on a server, which is sent the knowledge (use: icl)."""
 

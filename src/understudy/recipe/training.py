@@ -61,7 +61,7 @@ class TrainConfig(Section):
     1e-4 (5e-4) below 500 million; 2e-5 (2e-4) below 20 billion; 1e-5 (1e-4) above."""
     schedule: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
     """Shape of the learning rate after warm-up. `plateau`: no warm-up, constant, halved when `eval_every` has brought
-    no better ROUGE-L twice in a row."""
+    no better development score twice in a row."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps that warm up."""
     weight_decay: float = Field(default=0.01, ge=0, le=bounds.FACTOR)
@@ -69,11 +69,12 @@ class TrainConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0, le=bounds.NORM)
     """Gradients are clipped to this norm."""
     eval_every: int | None = Field(default=None, gt=0, le=bounds.ROWS)
-    """Answer the development rows every so many steps, keep the (last) best ROUGE-L; default: 3 times a run."""
+    """Answer the development rows every so many steps, keep the (last) best weights; default: 3 times a run. They
+    go by ROUGE-L of written answers, F1 of bundles, of encoders by the metric of their kind."""
     eval_rows: int = Field(default=200, gt=0, le=bounds.ROWS)
     """How many development rows to answer each time."""
     patience: int | None = Field(default=None, gt=0, le=bounds.ROWS)
-    """Stop when so many evaluations in a row have brought no better ROUGE-L; default: never."""
+    """Stop when so many evaluations in a row have brought no better development score; default: never."""
     save_every: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Write a checkpoint every so many steps; default: as often as it evaluates."""
     gradient_checkpointing: bool = False

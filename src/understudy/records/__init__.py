@@ -1,6 +1,7 @@
 """Rows that go over a boundary – from a stage to a file, from a file to the scores – each a class of its own."""
 
 from understudy.records.comparisons import Contest, MetricInfo, RatedAnswer, RatedItem
+from understudy.records.dev_lines import DEV_METRICS, kept_score
 from understudy.records.predictions import ExplainedPrediction, FigureLine, Prediction, Swap
 from understudy.records.stages import (
     AnswerCost,
@@ -25,6 +26,7 @@ from understudy.records.stages import (
 from understudy.records.texts import GenerationNotes, RevisedFigure, Revision, StepCounts, TextFigures, WritingNotes
 
 __all__ = [
+    "DEV_METRICS",
     "AnswerCost",
     "AnswersNotes",
     "CacheNotes",
@@ -57,4 +59,5 @@ __all__ = [
     "TrainingFigures",
     "TrainingNotes",
     "WritingNotes",
+    "kept_score",
 ]

@@ -192,6 +192,8 @@ class TrainingFigures(Record):
         trained_tokens: read and written over all steps, by the mean length of the rows; None in older records.
         parameters: of the student; None in older records.
         best_bundle_f1: as `best_rougeL`, of sessions; None where rows are none.
+        best_of_kind: as `best_rougeL`, by the metric of the kind of model, under its name; None where that is ROUGE-L,
+            and absent from the file.
     """
 
     plan: TrainSchedule = field(metadata=parsed_by(TrainSchedule.from_json))
@@ -205,6 +207,7 @@ class TrainingFigures(Record):
     trained_tokens: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
     parameters: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
     best_bundle_f1: float | None = field(default=None, kw_only=True, metadata=parsed_by(float, omit=True))
+    best_of_kind: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=parsed_by(dict, omit=True))
 
 
 @dataclass(frozen=True)

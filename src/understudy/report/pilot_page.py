@@ -215,5 +215,5 @@ def steps_plot(curves: Sequence[Sequence[tuple[int, float]]]) -> str | None:
         for curve in curves:
             axes.plot(*zip(*curve, strict=True), color=label.colour, marker=label.marker, markersize=4, alpha=0.8)
         axes.set_xlabel("steps, all of the pilot's rows")
-        axes.set_ylabel("development ROUGE-L")
+        axes.set_ylabel("development score")
         return svg(figure, "Development score of the distilled student against steps")

@@ -51,6 +51,10 @@ def curves_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None
     ]
     panels += [
         ("F1 of bundles on the development split", (("eval_bundle_f1", "-"),), 100),
+        ("Accuracy on the development split", (("eval_accuracy", "-"),), 100),
+        ("Macro F1 on the development split", (("eval_macro_f1", "-"),), 100),
+        ("F1 of entities on the development split", (("eval_entity_f1", "-"),), 100),
+        ("F1 on the development split", (("eval_token_f1", "-"),), 100),
         ("ROUGE-L on the development split", (("eval_rougeL", "-"),), 100),
         ("Gold loss on the development split, nats", (("eval_loss", "-"),), 1),
         ("Agreement of the top token, %", (("agreement", "-"),), 100),

@@ -60,6 +60,7 @@ class TuneInputs:
         final: `Comparison.to_dict()` of the tuned recipe and the one before, where the test split was looked at.
         seeds: of these two.
         evaluations: how often a trial answered the development rows.
+        metric: of the development scores.
     """
 
     title: str
@@ -70,6 +71,7 @@ class TuneInputs:
     final: ComparisonJson | None = None
     seeds: Sequence[int] = ()
     evaluations: int = 0
+    metric: str = "rougeL"
 
 
 def render_tune(inputs: TuneInputs, path: str | os.PathLike[str]) -> None:
@@ -103,7 +105,7 @@ def view(inputs: TuneInputs) -> dict[str, Any]:
         "hidden": max(0, len(ranked) - SHOWN),
         "space": inputs.space,
         "seeds": list(inputs.seeds),
-        "metric": metric_label("rougeL"),
+        "metric": metric_label(inputs.metric),
         "evaluations": inputs.evaluations,
     }
 

@@ -32,9 +32,14 @@ def knowledge_in(folder: str | Path) -> SessionKnowledge:
         ConfigError: there is none.
         DataError: a row is none of ours.
     """
-    places = [Path(folder) / place for place in PLACES]
+    return SessionKnowledge.read(place_of(folder))
+
+
+def place_of(folder: str | Path) -> Path:
+    """Where the knowledge of a run or of a teacher's texts lies; where there is none, the folder itself."""
+    places = [Path(folder).expanduser() / place for place in PLACES]
     holding = (place for place in places if any((place / name).is_file() for name in (STATEMENTS, THOUGHTS)))
-    return SessionKnowledge.read(next(holding, Path(folder)))
+    return next(holding, Path(folder).expanduser())
 
 
 def words_and_signs(text: str) -> int:

@@ -8,18 +8,20 @@ support(S) = baskets with S / baskets
 rule S∖{c} → {c}: confidence = support(S) / support(S∖{c}),  lift = confidence / support({c})
 ```
 
-Of an itemset the rule of the highest confidence is told.
+Of an itemset the rule of the highest confidence is told. A category is no consequent where the others hold a further
+one of it: whoever has two cables has one.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from understudy.data.sessions import Item, Session
-from understudy.errors import unknown
+from understudy.errors import ConfigError, unknown
 from understudy.sessions.itemsets import FrequentItemsets, frequent_itemsets
 from understudy.sessions.vectors import words_of
 
@@ -28,6 +30,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EXPLAINED = 0.5
 """A pattern is told by a larger one that stands in this share of its baskets."""
 
+_REPEATED = re.compile(r"(.+) ×(\d{1,4})", re.DOTALL)
 _EMPTY = frozenset(
     (
         *("the", "an", "and", "or", "of", "for", "to", "in", "on", "at", "with", "by", "from", "as", "is", "are", "be"),
@@ -103,11 +106,13 @@ def mine_patterns(
         largest: members of the largest pattern.
 
     Raises:
-        ConfigError: no such kind, or a support or size that means nothing.
+        ConfigError: no such kind, or a support, confidence or size that means nothing.
         ModelError: efficient-apriori is not installed.
     """
     if kind not in KINDS:
         raise unknown("kind of pattern", kind, KINDS)
+    if not 0 <= confidence <= 1:
+        raise ConfigError(f"a confidence of {confidence:g} is no share of baskets", hint="give one from 0 to 1")
     baskets = [(members, intent) for session in sessions for members, intent in baskets_of(session, kind)]
     found = frequent_itemsets([members for members, _ in baskets], support=support, largest=largest)
     kept = _not_told(found.itemsets)
@@ -152,6 +157,19 @@ def multiset(categories: Iterable[str]) -> list[str]:
     return members
 
 
+def _consequents(members: frozenset[str]) -> list[str]:
+    """The members that a rule may lead to, sorted: of `cable` and `cable ×2` the latter."""
+    most: Counter[str] = Counter()
+    for category, number in map(_category_and_number, members):
+        most[category] = max(most[category], number)
+    return sorted(m for m in members if _category_and_number(m)[1] == most[_category_and_number(m)[0]])
+
+
+def _category_and_number(member: str) -> tuple[str, int]:
+    repeated = _REPEATED.fullmatch(member)
+    return (repeated[1], int(repeated[2])) if repeated else (member, 1)
+
+
 class _Rule(NamedTuple):
     consequent: str
     confidence: float
@@ -166,7 +184,7 @@ def _rule(found: FrequentItemsets, members: frozenset[str]) -> _Rule:
         count = found.itemsets[rest] if len(rest) > 1 else found.singles[next(iter(rest))]
         return found.itemsets[members] / count
 
-    best = max(sorted(members), key=confidence)
+    best = max(_consequents(members), key=confidence)
     return _Rule(best, confidence(best), confidence(best) * found.baskets / found.singles[best])
 
 

@@ -63,7 +63,10 @@ def order_of(
         return farthest_first(vectors, first=int(chance[0]) if len(sessions) else 0)
     if sampler == "difficulty":
         if difficulty is None:
-            raise ConfigError("difficulty needs a figure of each session", hint="difficulty_of makes them of answers")
+            raise ConfigError(
+                "difficulty needs a figure of each session",
+                hint="name a teacher's answers to them: --answers FILE.jsonl, or generate.sessions.difficulty_from",
+            )
         missing = next((session.id for session in sessions if session.id not in difficulty), None)
         if missing is not None:
             raise DataError(f"session {shortened(missing)!r} has no figure of difficulty")

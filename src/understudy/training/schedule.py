@@ -61,6 +61,9 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Trainer's arguments for a stage that has its learning rate (`TrainConfig.with_learning_rate`).
 
+    `best` names the score of development rows by which weights are kept, a plateau is seen and a training ends early;
+    of every such metric more is better (`models.kept_by`).
+
     Raises:
         ConfigError: learning rate or end depend on scores of development rows, and none are scored.
     """

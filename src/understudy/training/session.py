@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from understudy.data.sessions import BUNDLE_F1, chosen_by
+from understudy.data.sessions import BUNDLE_F1
 from understudy.errors import ConfigError
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
 from understudy.models.forward import probe
+from understudy.models.kept_by import kept_by
 from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, num_parameters, pick_dtype
 from understudy.models.rollout import Drawing
@@ -195,7 +196,7 @@ def train_model(
         collator(template, teacher_tokenizer, job.method, {name: other.padding for name, other in added.items()}),
         teacher=teacher,
         dev_score=job.dev_score(tokenizer, dev[: session.training.eval_rows]) if dev and job.dev_score else None,
-        best=chosen_by(dev),
+        best=kept_by(model, dev),
         autocast=autocast,
         source=source,
     )
@@ -259,6 +260,7 @@ def fit(
         parameters=num_parameters(module.student),
         best_rougeL=kept if best == "rougeL" else None,
         best_bundle_f1=kept if best == BUNDLE_F1 else None,
+        best_of_kind=None if kept is None or best in ("rougeL", BUNDLE_F1) else {best: kept},
         best_step=trainer.state.best_global_step,
         train_seconds=result.metrics["train_runtime"],
         stopped_at=trainer.state.global_step if trainer.state.global_step < schedule.steps else None,

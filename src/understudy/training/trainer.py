@@ -2,13 +2,12 @@
 
 Resume, FSDP, DeepSpeed, trackers and schedules are the Trainer's business. Ours is the single reduction (sum over
 target tokens divided by the target tokens of the whole accumulated step over all processes), the weights of tasks,
-the learning rate of the objective's own parameters, the best weights by ROUGE-L of generated answers, and checkpoints
-that are whole or do not count.
+the learning rate of the objective's own parameters, the best weights by a metric of the answers, and checkpoints that
+are whole or do not count.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -44,10 +43,11 @@ class DistillationTrainer(Trainer):
             steps as a whole: batch sizes count groups. Those whose lengths are known are shuffled, others come as made.
         collator: pads them.
         teacher: gives the signal; None for supervised fine-tuning.
-        dev_score: answers the development rows and returns their scores, `rougeL` among them.
+        dev_score: answers the development rows and returns their scores, that of `metric_for_best_model` among them.
         objective_learning_rate: learning rate of the objective's own parameters; None: that of the student.
         progress: called with (step, steps, a short note) after each step.
-        patience: stop when so many evaluations in a row have brought no better ROUGE-L; None: never.
+        patience: stop when so many evaluations in a row have brought no better score by which weights are kept; None:
+            never.
     """
 
     def __init__(
@@ -214,14 +214,13 @@ class DistillationTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Answer the development rows; keep the weights if their figure is the best so far, or as good as that.
 
-        ROUGE-L of generated answers (of sessions F1 of their bundles), not the loss: development loss rises while the
-        text still gets better. Of equals the last is kept, which has learned from more rows.
+        A metric of the answers (`models.kept_by`), not the loss: development loss rises while the text
+        still gets better. Of equals the last is kept, which has learned from more rows.
         """
         assert self.dev_score is not None
         metrics = {f"eval_{name}": value for name, value in self.dev_score(self.module.student).items()}
-        if metrics[f"eval_{self.args.metric_for_best_model}"] >= (
-            self.state.best_metric if self.state.best_metric is not None else -math.inf
-        ):
+        best = self.state.best_metric
+        if best is None or self._as_good(metrics[self._kept_by], best):
             self._keep_best()
             # The Trainer itself only takes note of a better one.
             self.state.best_global_step = self.state.global_step
@@ -231,12 +230,21 @@ class DistillationTrainer(Trainer):
         return metrics
 
     @property
+    def _kept_by(self) -> str:
+        """The name in the log of the score by which weights are kept, the rate is halved and training ends early."""
+        return f"eval_{self.args.metric_for_best_model}"
+
+    def _as_good(self, score: float, best: float) -> bool:
+        return score >= best if self.args.greater_is_better else score <= best
+
+    @property
     def patience_is_over(self) -> bool:
-        """Whether the last `patience` evaluations have brought no better ROUGE-L than there was before them."""
-        scores = [line["eval_rougeL"] for line in self.state.log_history if "eval_rougeL" in line]
+        """Whether the last `patience` evaluations have brought no better score than there was before them."""
+        scores = [line[self._kept_by] for line in self.state.log_history if self._kept_by in line]
         if self.patience is None or len(scores) <= self.patience:
             return False
-        return max(scores[-self.patience :]) <= max(scores[: -self.patience])
+        best = max if self.args.greater_is_better else min
+        return self._as_good(best(scores[: -self.patience]), best(scores[-self.patience :]))
 
     def _keep_best(self) -> None:
         if not self.args.should_save:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from understudy.files import read_json
 from understudy.report.tune_page import TrialLine, TuneInputs
-from understudy.tuning.search import FINAL, REFUSED, RUNGS, STATES, Search, is_kept
+from understudy.tuning.search import FINAL, METRIC, REFUSED, RUNGS, STATES, Search, is_kept
 
 LEAST = 5
 """Trials below which no importance is worked out."""
@@ -30,6 +30,7 @@ def outcome(search: Search) -> TuneInputs:
         importance=importance(search, complete),
         final=final and final["comparison"],
         seeds=final["seeds"] if final else (),
+        metric=search.study.user_attrs.get(METRIC, "rougeL"),
         evaluations=RUNGS if distil.eval_every is None and distil.steps else 0,
     )
 

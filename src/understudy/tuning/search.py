@@ -47,6 +47,8 @@ SEARCH, SPACE, BEST, FINAL = "search.jsonl", "space.json", "best.yaml", "final.j
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped early", TrialState.FAIL: "refused"}
 REFUSED = "refused"
 """Why a trial could not be run, in a line: kept with it."""
+METRIC = "metric"
+"""Of the development scores: kept with the search."""
 
 
 @dataclass
@@ -174,6 +176,8 @@ class Search:
     def _report(self, trial: Trial, run: TrialRun) -> bool:
         """Write down the development scores that are new; whether there were any."""
         scores = run.scores()
+        if scores and METRIC not in self.study.user_attrs:
+            self.study.set_user_attr(METRIC, scores[0][0])
         known = len(self.study.trials[trial.number].intermediate_values)
         for place, (_, score) in enumerate(scores[known:], start=known + 1):
             trial.report(score, place)

@@ -19,12 +19,11 @@ from understudy.pipeline.kinds import KINDS, first_stages
 from understudy.pipeline.scheduler import needed_for
 from understudy.pipeline.stage import Stage
 from understudy.recipe import Recipe
+from understudy.records import kept_score
 from understudy.run import Run
 
 Watch = Callable[[Stage, int, int, str], None]
 """Called with (stage, done, total, note); whatever it raises ends the trial, and what was done stays."""
-SCORE = "eval_rougeL"
-"""The development score by which a training keeps its best weights."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,11 @@ class TrialRun:
         folders = self.cell.run.folder.absolute(), self.folder.path.absolute(), Path.cwd()
         return Job(unit.id, unit.stage, self.cell.recipe, *folders)
 
-    def scores(self) -> list[tuple[int, float]]:
-        """(step, development score) of each evaluation so far."""
+    def scores(self) -> list[tuple[str, float]]:
+        """(metric, development score) of each evaluation so far, by which the training keeps its best weights."""
         path = self.cell.run.stage(self.stage) / "training" / "metrics.jsonl"
         rows = read_jsonl(path) if path.is_file() else []
-        return [(row["step"], row[SCORE]) for row in rows if SCORE in row]
+        return [found for row in rows if (found := kept_score(row))]
 
     def score(self) -> float:
         """The best development score: of the weights that the training keeps.

@@ -27,6 +27,7 @@ class ModelKind(ABC):
         pipeline_tag: the hub's name of its task, for the model card.
         peft_task: what `peft` calls its task.
         gives: what a teacher of this kind says of a target.
+        kept_by: the metric of development rows by which weights are kept; higher is better.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
         reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
@@ -38,6 +39,7 @@ class ModelKind(ABC):
     pipeline_tag: ClassVar[str]
     peft_task: ClassVar[str]
     gives: ClassVar[Gives]
+    kept_by: ClassVar[str] = "rougeL"
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
     reads_with_holes: ClassVar[bool] = False

@@ -212,6 +212,7 @@ class Choice(ChoosingKind):
     title = "model that compares options"
     pipeline_tag = "multiple-choice"
     reads_with_holes = True
+    kept_by = "accuracy"
     # What peft calls sequence classification keeps the head, here a layer of one column, trained and saved.
     peft_task = "SEQ_CLS"
     suffix = "ForMultipleChoice"
@@ -289,6 +290,7 @@ class Classify(LabellingKind):
     title = "model that classifies texts"
     pipeline_tag = "text-classification"
     reads_with_holes = True
+    kept_by = "macro_f1"
     peft_task = "SEQ_CLS"
     suffix = "ForSequenceClassification"
     mapping = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
@@ -322,6 +324,7 @@ class Tag(LabellingKind):
     title = "model that tags words"
     pipeline_tag = "token-classification"
     reads_with_holes = True
+    kept_by = "entity_f1"
     peft_task = "TOKEN_CLS"
     suffix = "ForTokenClassification"
     mapping = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING

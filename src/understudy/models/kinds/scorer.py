@@ -37,6 +37,7 @@ class Scorer(ChoosingKind):
     title = "causal model that scores options"
     pipeline_tag = "text-generation"
     peft_task = "CAUSAL_LM"
+    kept_by = "accuracy"
     makes_head: ClassVar[bool] = False
     causal: ClassVar[Causal] = Causal()
 

@@ -50,6 +50,7 @@ class Span(ModelKind):
     pipeline_tag = "question-answering"
     reads_with_holes = True
     peft_task = "QUESTION_ANS"
+    kept_by = "token_f1"
     gives: ClassVar[Gives] = Gives.LOGPS
 
     def fits(self, architecture: PreTrainedConfig) -> bool:

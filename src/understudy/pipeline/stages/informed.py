@@ -23,6 +23,7 @@ from understudy.pipeline.stages.jobs import gold_job
 from understudy.recipe import EndpointConfig, KnowledgeConfig
 from understudy.records import AnswerCost, Prediction
 from understudy.sessions.answer_forms import answer_schema
+from understudy.sessions.joining import knowledge_in
 from understudy.sessions.knowledge import SessionKnowledge
 from understudy.sessions.lessons import lessons
 from understudy.sessions.retrieval import Retriever, Shown, refuse_held_out
@@ -49,8 +50,7 @@ def knowledge_of(context: Context) -> SessionKnowledge:
     if not config.formats:
         return SessionKnowledge()
     own = reads_own_knowledge(context.run_recipe, context.recipe.arm(context.stage.argument))
-    folder = own_folder(context) if own else Path(config.folder or "").expanduser()
-    knowledge = SessionKnowledge.read(folder)
+    knowledge = SessionKnowledge.read(own_folder(context)) if own else knowledge_in(config.folder or "")
     held_out, train = (map(session_of, rows_of(context.run, role)) for role in ("test", "train"))
     refuse_held_out(knowledge, held_out, train, "this run's knowledge" if own else str(config.folder))
     return knowledge

@@ -238,6 +238,11 @@ class DualSpaceV2Objective(Objective):
         )
         return cls(spaces, divergence_of(config), temperature=config.temperature, gold_weight=config.gold_weight)
 
+    def begin_step(self, step: int, steps: int) -> None:
+        """See the base class: the student's head is another one than in the step before."""
+        self.spaces.begin_step()
+        super().begin_step(step, steps)
+
     def passes(self, student: Output, signal: Signal | None, batch: Batch) -> Passes:
         """See the class."""
         assert signal is not None
