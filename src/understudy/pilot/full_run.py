@@ -56,11 +56,11 @@ def _factors(steps: int, recipe: Recipe, plan: Plan) -> dict[str, float]:
     """Kind of stage → how many times as much of it the full run has."""
     tuning = recipe.local_teacher.sft
     gold = plan.sizes.train
-    tuned = teacher_steps(tuning, gold * plan.share)
+    tuned = teacher_steps(tuning, gold * plan.share, plan.share)
     rows = 1 / plan.share
     return {
         "train": steps / plan.steps[-1],
-        "teacher_sft": teacher_steps(tuning, gold) / tuned if tuned else 1.0,
+        "teacher_sft": teacher_steps(tuning, gold, 1.0) / tuned if tuned else 1.0,
         "sft": rows,
         "answers": rows,
         "cache": rows,

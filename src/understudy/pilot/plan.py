@@ -89,11 +89,19 @@ def steps_of(rows: float, batch_size: int, epochs: float) -> int:
     return max(1, math.ceil(math.ceil(rows / batch_size) * epochs))
 
 
-def teacher_steps(config: TrainConfig | None, gold: float) -> int:
-    """Steps of the teacher's fine-tuning on so many rows; 0 where there is none."""
+def teacher_steps(config: TrainConfig | None, gold: float, share: float) -> int:
+    """Steps of the teacher's fine-tuning on a share of the data: it too reads each row as often at every amount.
+
+    Args:
+        config: of the full run; None where the teacher stays as it came.
+        gold: rows with an answer at that share.
+        share: of the rows that there are.
+    """
     if config is None:
         return 0
-    return config.steps or steps_of(gold, config.batch_size, config.epochs)
+    if config.steps is not None:
+        return max(1, math.ceil(config.steps * share))
+    return steps_of(gold, config.batch_size, config.epochs)
 
 
 def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict[str, float]:
@@ -108,7 +116,7 @@ def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict
     steps = sum(steps_of(count, batch, design.epochs) for count in rows)
     gold, tuning = sizes.train / sizes.learned, recipe.local_teacher.sft
     asked = sum(rows) * (1 if not recipe.seqkd.keep_gold else 1 - gold)
-    tuned = sum(teacher_steps(tuning, count * gold) for count in rows)
+    tuned = sum(teacher_steps(tuning, count * gold, count / sizes.learned) for count in rows)
     dev = EVALUATIONS * design.dev_rows
     trained = design.seeds * NUM_ARMS * kinds
     stages = kinds * (5 + bool(tuning)) + design.seeds * kinds * (2 * NUM_ARMS + 1)

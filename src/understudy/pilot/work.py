@@ -17,7 +17,7 @@ from understudy.grid.units import CellRun
 from understudy.metrics.significance import Resampling
 from understudy.pilot import setup
 from understudy.pilot.full_run import FullRun, full_run
-from understudy.pilot.plan import FRACTIONS, Plan, lines_of, plan
+from understudy.pilot.plan import FRACTIONS, Plan, lines_of, plan, teacher_steps
 from understudy.pilot.probe import measure, sizes_of
 from understudy.pilot.results import Results, results_of
 from understudy.pilot.setup import Choice
@@ -168,10 +168,14 @@ def _settled(mapping: dict[str, Any], choice: Choice, planned: Plan) -> dict[str
 def grid_of(mapping: Mapping[str, Any], planned: Plan, folder: Path) -> Grid:
     """The grid of a pilot: three nested amounts of data by seeds; the teacher is trained once an amount."""
     design, seed = planned.design, mapping.get("seed", 0)
-    levels = {
+    levels: dict[str, dict[str, Any]] = {
         name: {"data.train_share": planned.share * fraction, "distil.steps": steps}
         for (name, fraction), steps in zip(AMOUNTS.items(), planned.steps, strict=True)
     }
+    tuning = setup.recipe_of(dict(mapping)).local_teacher.sft
+    if tuning is not None and tuning.steps is not None:
+        for name, fraction in AMOUNTS.items():
+            levels[name]["teacher.sft.steps"] = teacher_steps(tuning, 0, planned.share * fraction)
     teacher = {"seed": seed, **mapping["teacher"]}
     if isinstance(teacher.get("sft"), dict):
         teacher["sft"] = {"eval_rows": max(1, design.dev_rows), **teacher["sft"]}
