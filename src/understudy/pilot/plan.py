@@ -119,7 +119,7 @@ def parts_of(design: Design, sizes: Sizes, rates: Rates, recipe: Recipe) -> dict
     tuned = sum(teacher_steps(tuning, count * gold, count / sizes.learned) for count in rows)
     dev = EVALUATIONS * design.dev_rows
     trained = design.seeds * NUM_ARMS * kinds
-    stages = kinds * (5 + bool(tuning)) + design.seeds * kinds * (2 * NUM_ARMS + 1)
+    stages = kinds * (5 + bool(tuning)) + design.seeds * kinds * 2 * NUM_ARMS
     parts = {
         "training": design.seeds * steps * (2 * rates.sft_step + rates.method_step),
         "fine-tuning the teacher": tuned * rates.teacher_step + kinds * bool(tuning) * dev * rates.teacher_answer,

@@ -107,7 +107,7 @@ def run_pilot(question: Question, events: Events, say: Callable[[str], None], fo
     mapping = _settled(mapping, choice, planned)
     recipe = setup.recipe_of(mapping)
     grid = grid_of(mapping, planned, folder)
-    run_grid(grid, events)
+    run_grid(grid, events, without=("report",))
     cells = cell_runs(grid)
     amounts = [[cell for cell in cells if cell.levels[0][CELL] == name] for name in AMOUNTS]
     resampling = Resampling(recipe.evaluate.resamples, recipe.evaluate.confidence)
