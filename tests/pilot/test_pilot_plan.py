@@ -1,5 +1,7 @@
 """What fits into the time: against figures worked out by hand, and for any machine."""
 
+import functools
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ RATES = Rates(sft_step=0.1, method_step=0.2, teacher_step=1.0, student_answer=0.
 SMALLEST = Design(rows=64, epochs=1, test_rows=50, dev_rows=50, seeds=1)
 
 
+@functools.cache
 def recipe(*overrides: str):
     return recipe_of(mapping_of("embedded:telecom", "embedded:telecom-teacher", "embedded:telecom-student", overrides))
 
