@@ -116,6 +116,9 @@ def results_of(amounts: Sequence[Sequence[CellRun]], plan: Plan, least: float, r
         more_steps(curves, least),
         larger_student(tests["teacher-distilled"], least),
     ]
+    if learned.sign <= 0:
+        # Equal students that have learned nothing say nothing of rows, steps and sizes.
+        advice = [replace(entry, answer="cannot tell") for entry in advice]
     return Results(metric, points, tests, rise, recovered, curves, verdict, advice)
 
 

@@ -177,7 +177,7 @@ def more_rows(rise: Paired | None, rows: tuple[int, int], least: float) -> Advic
         return Advice("more rows", "yes", f"{why}, and the curve still rises.")
     if rise.below(least):
         return Advice("more rows", "no", f"{why}.")
-    needed = f"; {rise.items_needed:,} test items could tell" if rise.items_needed else ""
+    needed = f"; {_more(rise):,} test items could tell" if _more(rise) else ""
     return Advice("more rows", "cannot tell", f"{why}{needed}.")
 
 
@@ -208,5 +208,5 @@ def larger_student(left: Paired, least: float) -> Advice:
         return Advice("a larger student", "yes", f"{left.text} are left to the teacher, which a larger one may close.")
     if left.below(least):
         return Advice("a larger student", "no", f"nothing much is left to the teacher: {left.text}.")
-    needed = f"; {left.items_needed:,} test items could tell" if left.items_needed else ""
+    needed = f"; {_more(left):,} test items could tell" if _more(left) else ""
     return Advice("a larger student", "cannot tell", f"to the teacher it is {left.text}{needed}.")
