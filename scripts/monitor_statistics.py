@@ -1,10 +1,12 @@
 """How often the monitor's statistics are wrong, and how soon they see what has changed: simulations, as JSON.
 
-    python scripts/monitor_statistics.py --out docs/results/monitor_statistics.json [--small]
+    python scripts/monitor_statistics.py --out docs/results/monitor_statistics.json [--scale 0.1]
 
 Coverage, errors and power are of drawn numbers; run lengths and delays of real questions, drawn with replacement from
-a pool: the embedded telecom questions, or with --pool a CSV with columns `Question` and `Candidate Answer 1`; with
---other a file of another domain (JSON lines, the question first). The detectors are those of the product.
+a pool: the embedded telecom questions without those about radio, which are the other domain; or with --pool a CSV with
+columns `Question` and `Candidate Answer 1`, and with --other a file of another domain (JSON lines, the question first).
+The detectors are those of the product. `checks` says of each promise whether it was kept; the command fails where one
+was not.
 """
 
 from __future__ import annotations
@@ -13,24 +15,27 @@ import argparse
 import csv
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import binom, chi2
 
 from understudy.data.embedded.telecom import generate, load_facts
 from understudy.files import write_json
-from understudy.metrics.sequential.canary import PairedCanary, UnpairedCanary
 from understudy.metrics.sequential.confidence_sequence import HedgedCapital, RunningMeanSequence
 from understudy.metrics.sequential.shift import ConformalRanks, EDetector, edges_of
 from understudy.monitor.drift import FALSE_ALARM_EVERY, calibrated, threshold_of
 from understudy.monitor.reference import BLOCK, Features, Reference
 from understudy.monitor.signals import Observation
 
+DILUTED = "one request in five of it"
 LOG_20 = math.log(20)
+RADIO = ("nr_bands", "five_qi")
+"""Topics of the embedded questions that are the other domain."""
 
 
 def coverage(runs: int, steps: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -82,37 +87,49 @@ def moving_coverage(runs: int, steps: int, seed: int = 1) -> dict[str, Any]:
 def canary(runs: int, steps: int, seed: int = 2) -> list[dict[str, Any]]:
     """Share of verdicts of a paired and an unpaired canary, looked at after every request."""
     rng, rows = np.random.default_rng(seed), []
-    for design in ("paired", "unpaired"):
+    for design, differences_of in (("paired", paired_differences), ("unpaired", unpaired_differences)):
         for difference in (0.0, 0.03, 0.05, 0.1):
-            verdicts, delays = {"candidate": 0, "current": 0, "undecided": 0}, []
-            for _ in range(runs):
-                verdict, at = _one_canary(rng, design, difference, steps)
-                verdicts[verdict] += 1
-                delays.append(at)
+            better, at = verdicts(differences_of(*_answers(rng, difference, (steps, runs)), rng))
+            counts = {"candidate": better == 1, "current": better == -1, "undecided": better == 0}
             row = {"design": design, "difference": difference, "steps": steps, "runs": runs}
-            rows.append({**row, **verdicts, "median_requests": float(np.median(delays))})
+            row |= {name: int(hits.sum()) for name, hits in counts.items()}
+            rows.append({**row, "median_requests": float(np.median(at))})
     return rows
 
 
-def _one_canary(rng: np.random.Generator, design: str, difference: float, steps: int) -> tuple[str, int]:
+def _answers(rng: np.random.Generator, difference: float, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Agreement 0.8 of the current student; the two are right together in most cases (correlation about ½)."""
-    shared, own = rng.random(steps), rng.random((2, steps))
-    same = rng.random(steps) < 0.5
+    shared, own, same = rng.random(shape), rng.random((2, *shape)), rng.random(shape) < 0.5
     first, second = (np.where(same, shared, column) for column in own)
-    values = (first < 0.8).astype(float), (second < 0.8 + difference).astype(float)
-    if design == "paired":
-        paired = PairedCanary()
-        for step in range(steps):
-            if (verdict := paired.update(values[0][step], values[1][step]).verdict) != "undecided":
-                return verdict, step + 1
-    else:
-        unpaired, chosen = UnpairedCanary(min_share=0.5), rng.random(steps) < 0.5
-        for step in range(steps):
-            value = values[int(chosen[step])][step]
-            verdict = unpaired.update(value, candidate=bool(chosen[step]), share=0.5).verdict
-            if verdict != "undecided":
-                return verdict, step + 1
-    return "undecided", steps
+    return (first < 0.8).astype(float), (second < 0.8 + difference).astype(float)
+
+
+def paired_differences(current: np.ndarray, candidate: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What `PairedCanary` tests, mapped to [0, 1]: `[steps, runs]`."""
+    return (candidate - current + 1) / 2
+
+
+def unpaired_differences(current: np.ndarray, candidate: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What `UnpairedCanary(min_share=0.5)` tests, mapped to [0, 1]: `[steps, runs]`."""
+    chosen = rng.random(current.shape) < 0.5
+    value = np.where(chosen, candidate, current)
+    before = np.cumsum(np.vstack([np.full(value.shape[1], 0.5), value]), axis=0)[:-1]
+    foreseen = before / np.arange(1, len(value) + 1)[:, None]
+    return np.clip(((value - foreseen) * np.where(chosen, 1, -1) + 1) / 2, 0, 1)
+
+
+def verdicts(differences: np.ndarray, alpha: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """The first verdict of each run – 1 candidate, −1 current, 0 none – and the request at which it came.
+
+    The test of `PairedCanary` and `UnpairedCanary`, for all runs at once and without their intervals.
+    """
+    steps, runs = differences.shape
+    test, better, at = HedgedCapital(np.full(runs, 0.5), alpha=alpha), np.zeros(runs, int), np.full(runs, steps)
+    for step, values in enumerate(differences):
+        test.update(values)
+        new = (better == 0) & (test.log_evidence >= math.log(1 / alpha))
+        better[new], at[new] = np.where(test.up > test.down, 1, -1)[new], step + 1
+    return better, at
 
 
 class Traffic:
@@ -165,6 +182,7 @@ def run_length(pool: Sequence[Observation], references: int, streams: int, steps
         "false_alarms": alarms,
         "mean_run_length": requests / alarms if alarms else None,
         "lower_95": float(lower),
+        "upper_95": float(2 * requests / chi2.ppf(0.025, 2 * alarms)) if alarms else None,
         "references": references,
         "reference_rows": rows,
         "promised": FALSE_ALARM_EVERY,
@@ -176,11 +194,10 @@ def delays(
 ) -> list[dict[str, Any]]:
     """Requests after a change until any rule says so, and the share of streams within 500."""
     result = []
+    traffics = [Traffic(pool, shifted, 100 + seed, rows) for seed in range(references)]
     for name in shifted:
-        waits, first = [], {}
-        for seed in range(references):
-            traffic = Traffic(pool, shifted, 100 + seed, rows)
-            clean = 500
+        waits, first, clean = [], {}, 500
+        for traffic in traffics:
             hits = traffic.alarms(streams, 500, name, clean)[:, clean // BLOCK :]
             any_rule = hits.any(axis=2)
             waits += [(row.argmax() + 1) * BLOCK if row.any() else math.inf for row in any_rule]
@@ -194,11 +211,17 @@ def delays(
     return result
 
 
-def embedded_pool() -> list[Observation]:
-    """Questions of the embedded set with their answers, and a confidence drawn once for each."""
-    splits = generate()
-    examples = [row for row in (*splits.train, *splits.unlabelled, *splits.dev, *splits.test) if row.answers]
-    return _with_confidence([(row.question, row.answers[0]) for row in examples])
+def embedded_pools() -> tuple[list[Observation], list[Observation]]:
+    """Questions of the embedded set with the answers of their facts and a confidence drawn once for each; those about
+    radio, which are another domain, apart.
+    """
+    splits, facts = generate(), {fact.id: fact for fact in load_facts()}
+    parts: tuple[list, list] = ([], [])
+    for row in (*splits.train, *splits.unlabelled, *splits.dev, *splits.test):
+        fact = facts[row.meta["fact"][-1]]
+        parts[fact.topic in RADIO].append((row.question, fact.answer))
+    usual = _with_confidence(parts[0])
+    return usual, reworded(usual, [question for question, _ in parts[1]])
 
 
 def _with_confidence(pairs: Sequence[tuple[str, str]]) -> list[Observation]:
@@ -238,31 +261,64 @@ def reworded(pool: Sequence[Observation], questions: Sequence[str]) -> list[Obse
     ]
 
 
+def checks(result: dict[str, Any]) -> dict[str, bool]:
+    """The promises. Of a share, what its 95% interval still allows counts as kept; one that is diluted has none."""
+    equal = [row for row in result["canary"] if row["difference"] == 0]
+    shifts = [row for row in result["delays"] if row["shift"] != DILUTED]
+    length = result["run_length"]
+    return {
+        "coverage at all times at least 95%": all(
+            _at_least(row["covered"], 0.95, row["runs"]) for row in result["coverage"]
+        ),
+        "a canary of equal students errs in at most 5%": all(
+            _at_least(row["undecided"] / row["runs"], 0.95, row["runs"]) for row in equal
+        ),
+        "a candidate that is better is never called worse in more than 5%": all(
+            _at_least(1 - row["current"] / row["runs"], 0.95, row["runs"]) for row in result["canary"]
+        ),
+        f"mean run length to a false alarm at least {FALSE_ALARM_EVERY}": length["upper_95"] is None
+        or length["upper_95"] >= FALSE_ALARM_EVERY,
+        "a shift is found within 500 requests in 95%": all(
+            _at_least(row["within_500"], 0.95, row["streams"]) for row in shifts
+        ),
+    }
+
+
+def _at_least(share: float, promised: float, runs: int) -> bool:
+    """Whether a share of runs is not significantly below what was promised (binomial, 2.5%)."""
+    return bool(binom.cdf(round(share * runs), runs, promised) > 0.025)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--other", type=Path)
-    parser.add_argument("--small", action="store_true", help="a tenth of the runs")
+    parser.add_argument("--scale", type=float, default=1.0, help="this share of runs and references")
     options = parser.parse_args()
-    begun, scale = time.time(), 10 if options.small else 1
-    pool = table_pool(options.pool) if options.pool else embedded_pool()
+    begun = time.time()
+
+    def some(runs: int) -> int:
+        return max(1, round(runs * options.scale))
+
+    pool, foreign = (table_pool(options.pool), []) if options.pool else embedded_pools()
+    foreign = other_domain(options.other, pool) if options.other else foreign
     shifted = {"other language": german(pool), "truncated prompts": truncated(pool)}
-    if options.other:
-        shifted["other telecom domain"] = other_domain(options.other, pool)
-    if options.other:
-        foreign = shifted["other telecom domain"]
-        shifted["one request in five of it"] = [*foreign, *(pool * 5)[: 4 * len(foreign)]]
-    result = {
+    if foreign:
+        shifted["other telecom domain"] = foreign
+        shifted[DILUTED] = [*foreign, *(pool * 5)[: 4 * len(foreign)]]
+    result: dict[str, Any] = {
         "pool": options.pool.name if options.pool else "embedded:telecom",
         "questions": len(pool),
-        "coverage": [*coverage(5000 // scale, 2000), moving_coverage(500 // scale, 1000)],
-        "canary": canary(1000 // scale, 2000),
-        "run_length": run_length(pool, 5, 40 // scale, 10_000, 1000),
-        "delays": delays(pool, shifted, 5, 40 // scale, 1000),
+        "coverage": [*coverage(some(10_000), 5000), moving_coverage(some(2000), 1000)],
+        "canary": canary(some(2000), 4000),
+        "run_length": run_length(pool, some(20), 40, 10_000, 1000),
+        "delays": delays(pool, shifted, some(20), 40, 1000),
     }
+    result["checks"] = checks(result)
     write_json(options.out, result)
     print(json.dumps(result, indent=1), f"\n{time.time() - begun:.0f} s")
+    sys.exit(not all(result["checks"].values()))
 
 
 if __name__ == "__main__":

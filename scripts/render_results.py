@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study_tables import commonsense_cells, study_cells, study_findings
+from study_tables import bundle_cells, bundle_tests, commonsense_cells, study_cells, study_findings
 from summarise_seeds import ARMS, tables
 
 from understudy.files import read_json
@@ -198,6 +198,7 @@ COMPUTED: Mapping[str, Callable[[Any, str], list[str]]] = {
     "teacher_targets.json": teacher_targets,
     "telecom_study.json": lambda document, name: {"cells": study_cells, "findings": study_findings}[name](document),
     "commonsense_explain.json": lambda document, _: commonsense_cells(document),
+    "bundle_study.json": lambda document, name: {"cells": bundle_cells, "tests": bundle_tests}[name](document),
 }
 """Files of which the tables are computed."""
 

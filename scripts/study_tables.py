@@ -1,4 +1,4 @@
-"""The tables of docs/results.md that are computed from the saved analyses of the two grids."""
+"""The tables of docs/results.md that are computed from the saved analyses of grids."""
 
 from __future__ import annotations
 
@@ -163,3 +163,36 @@ def _scientific(value: float) -> str:
     digits, exponent = f"{value:.0e}".split("e")
     powers = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     return f"{digits} · 10{str(int(exponent)).translate(powers)}"
+
+
+# The bundle study -----------------------------------------------------------------------------------------------------
+
+BUNDLE_FIGURES = {"bundle_f1": "F1", "bundle_coverage": "coverage", "bundle_exact": "exact bundles"}
+
+
+def bundle_tests(document: Json) -> list[str]:
+    """Each question of the bundle study: its levels, one against the other, in F1 of bundles."""
+    lines = ["| axis | levels | F1, points | p, Holm | pairs of runs |", "|---|---|---|---|---|"]
+    for question in document["questions"]:
+        for row in question["tests"]:
+            if row["metric"] == "bundle_f1":
+                figures = [points(document, "bundle_f1", row[key], "+") for key in ("difference", "low", "high")]
+                what = f"**{row['what']}**" if row["better"] else row["what"]
+                p_value = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+                cells = (question["axis"], what, f"{figures[0]} [{figures[1]}, {figures[2]}]", p_value, row["runs"])
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def bundle_cells(document: Json) -> list[str]:
+    """Each cell of the bundle study with its cost, held to the items of the session or not, the best first."""
+    axes = list(document["axes"])
+    titles = [*axes, *BUNDLE_FIGURES.values(), "operations, 10¹²", "tokens read a session"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for entry in sorted(document["costs"], key=lambda entry: -entry["quality"]["bundle_f1"]):
+        levels = [str(entry["levels"].get(axis, "")) for axis in axes] if entry["levels"] else [f"*{entry['arm']}*"]
+        levels += [""] * (len(axes) - len(levels))
+        quality = [points(document, name, entry["quality"][name]) for name in BUNDLE_FIGURES]
+        flops = "" if entry["flops"] is None else f"{entry['flops'] / 1e12:.2f}"
+        lines.append(f"| {' | '.join([*levels, *quality, flops, format(entry['input_tokens'], '.0f')])} |")
+    return lines

@@ -224,12 +224,13 @@ def test_a_gateway_is_watched(run: Run, tmp_path: Path) -> None:
         assert shadow.answer == teacher_answer(run, "What is the NR band n78?")
         status, text = get(f"{page}/metrics")
         assert "understudy_shadow_agreement" in text
+        assert 'understudy_gateway_answers{state="under_way"} 0.0' in text
         assert 'understudy_requests_total{decision="",source="student",status="200"} 1.0' in text
         assert get(f"{page}/thumbs", {"id": id, "verdict": "down", "correction": "x"})[0] == 201
         assert get(f"{page}/thumbs", {"id": "none", "verdict": "down"})[0] == 404
         assert get(f"{page}/thumbs", {"id": id, "verdict": "sideways"})[0] == 422
         tiles = {tile["name"]: tile["value"] for tile in json.loads(get(f"{page}/data?hours=1")[1])["tiles"]}
-        assert (tiles["requests"], tiles["thumbs up / down"]) == ("1", "0 / 1")
+        assert (tiles["requests"], tiles["thumbs up / down"], tiles["answers under way"]) == ("1", "0 / 1", "0")
         assert get(f"{page}/data?hours=0")[0] == 422
         assert get(f"{page}/healthz")[0] == 200
     watching.close()

@@ -78,3 +78,8 @@ def accept(
         raise DataError(f"{decisions} holds no decisions", hint="take what the review page saved")
     labelled, unlabelled = write_accepted(folder, value)
     typer.echo(f"{labelled} rows in {folder / 'train.jsonl'}, {unlabelled} without an answer in unlabelled.jsonl")
+    if labelled:
+        # An empty file of questions would be refused.
+        more = f" data.unlabelled_source={folder / 'unlabelled.jsonl'}" if unlabelled else ""
+        sources = f"'data.sources={{usual: FILE, live: {folder / 'train.jsonl'}}}'"
+        typer.echo(f"learn from it beside what was learned before: understudy run RECIPE {sources}{more}")

@@ -53,7 +53,7 @@ def page(
 @app.command("status")
 def status(database: DatabaseArgument) -> None:
     """Say in a few lines what is known: requests, agreement with the teacher, candidate, last alerts."""
-    from understudy.monitor.dashboard import dashboard
+    from understudy.monitor.dashboard import dashboard, moment
     from understudy.monitor.store import MonitorStore
 
     data = dashboard(MonitorStore(database, new=False), 24)
@@ -63,7 +63,8 @@ def status(database: DatabaseArgument) -> None:
         if (known := data["state"][name]) and known["n"]:
             verdict = f", better: {known['verdict']}" if "verdict" in known else ""
             bounds = f"[{known['lower']:.3f}, {known['upper']:.3f}]"
-            typer.echo(f"{name}: {known[value]:.3f} {bounds} over {known['n']} requests{verdict}")
+            since = f", since it changed at {moment(known['since'])} UTC" if known.get("since") else ""
+            typer.echo(f"{name}: {known[value]:.3f} {bounds} over {known['n']} requests{since}{verdict}")
     for alert in data["alerts"][:5]:
         typer.echo(f"{alert['when']} {alert['rule']}: {alert['message']}")
 

@@ -127,6 +127,9 @@ def run(
     monitor_port: Annotated[
         int, typer.Option("--monitor-port", min=0, max=65535, help="Port of dashboard and /metrics, on this machine.")
     ] = 8001,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="A span of each request, without texts, to OTEL_EXPORTER_OTLP_ENDPOINT.")
+    ] = False,
 ) -> None:
     """Serve the student of a run until Ctrl-C; `understudy docs serving` says what an operator must know."""
     from understudy.run import Run
@@ -137,11 +140,16 @@ def run(
     key_file = _key_file(opened, keys, host=host, no_keys=no_keys)
     servers = _servers(upstream, upstream_model, upstream_key_env, upstream_renders, timeout)
     servers |= _teacher_server(teacher_url, teacher_model, teacher_key_env, timeout)
-    _check_packages()
+    _check_packages("serve", "fastapi", "uvicorn")
+    if monitor or pointer:
+        _check_packages("monitor", "sqlalchemy", "prometheus_client", "sklearn")
+    if traces:
+        _check_packages("traces", "opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
     from understudy.serve.gateway import Bounds
     from understudy.serve.opening import Plan, open_gateway
     from understudy.serve.server import serve
     from understudy.serve.sides import Opening
+    from understudy.serve.tracing import traced
     from understudy.web.listening import listen
 
     plan = Plan(
@@ -166,7 +174,8 @@ def run(
     address = public_url.rstrip("/") or f"http://{host}:{listener.getsockname()[1]}"
     typer.echo(f"keys: {key_file}" if key_file else "keys: none needed")
     typer.echo(f"serving {opened.folder.name} at {address}/v1")
-    with watching.page(monitor_port, typer.echo) if watching else nullcontext():
+    spans = traced(gateway) if traces else nullcontext()
+    with watching.page(monitor_port, typer.echo) if watching else nullcontext(), spans:
         serve(
             gateway,
             listener,
@@ -192,15 +201,19 @@ def _watching(run: Run, plan: Plan, pointer: Path | None, database: str | None, 
     return open_watching(run, plan, pointer, database, read_config(settings))
 
 
-def _check_packages() -> None:
+def _check_packages(extra: str, *packages: str) -> None:
     from importlib.util import find_spec
 
     from understudy.distribution import install_command
     from understudy.errors import ConfigError
 
-    for package in ("fastapi", "uvicorn"):
-        if find_spec(package) is None:
-            raise ConfigError(f"serving needs the package {package}", hint=install_command("serve"))
+    for package in packages:
+        try:
+            found = find_spec(package) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            raise ConfigError(f"this needs the package {package}", hint=install_command(extra))
 
 
 def _key_file(run: Run, keys: Path | None, *, host: str, no_keys: bool) -> Path | None:

@@ -12,12 +12,13 @@ import numpy as np
 from sqlalchemy import Row, func, select
 
 from understudy.monitor.store import MonitorStore
-from understudy.monitor.tables import ALERTS, REQUESTS, THUMBS
+from understudy.monitor.tables import ALERTS, REQUESTS, SHADOWS, THUMBS
 
 WINDOWS = ((1, "1 hour"), (24, "24 hours"), (168, "7 days"), (720, "30 days"))
 _BUCKETS = 60
 _MOST_ALERTS = 50
-_COLUMNS = ("at", "seconds", "first_seconds", "completion_tokens", "confidence", "status", "refused", "decision")
+_COLUMNS = ("at", "seconds", "first_seconds", "completion_tokens", "confidence", "status", "refused", "repeated")
+_COLUMNS += ("decision",)
 
 
 def dashboard(store: MonitorStore, hours: int, now: float | None = None) -> dict[str, Any]:
@@ -32,8 +33,10 @@ def dashboard(store: MonitorStore, hours: int, now: float | None = None) -> dict
     start = end - 3600 * hours
     columns = [REQUESTS.c[name] for name in _COLUMNS]
     lengths = (func.length(REQUESTS.c.question).label("asked"), func.length(REQUESTS.c.answer).label("answered"))
+    shadowed = REQUESTS.outerjoin(SHADOWS, SHADOWS.c.request == REQUESTS.c.id)
+    asked = select(*columns, *lengths, SHADOWS.c.agreement, SHADOWS.c.probability).select_from(shadowed)
     with store.reading() as connection:
-        rows = list(connection.execute(select(*columns, *lengths).where(REQUESTS.c.at >= start, REQUESTS.c.at <= end)))
+        rows = list(connection.execute(asked.where(REQUESTS.c.at >= start, REQUESTS.c.at <= end)))
         alerts = list(connection.execute(select(ALERTS).where(ALERTS.c.at >= start).order_by(ALERTS.c.at.desc())))
         thumbs = dict(
             connection.execute(
@@ -47,13 +50,14 @@ def dashboard(store: MonitorStore, hours: int, now: float | None = None) -> dict
         "tiles": _tiles(rows, thumbs, state),
         "charts": _charts(rows, start, end),
         "alerts": [
-            {"when": _moment(alert.at), "rule": alert.rule, "message": alert.message} for alert in alerts[:_MOST_ALERTS]
+            {"when": moment(alert.at), "rule": alert.rule, "message": alert.message} for alert in alerts[:_MOST_ALERTS]
         ],
         "state": {name: state.get(name) for name in ("agreement", "canary", "drift", "psi", "queues", "time")},
     }
 
 
-def _moment(at: float) -> str:
+def moment(at: float) -> str:
+    """Seconds since 1970 as people write them, UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
@@ -66,7 +70,7 @@ def _tiles(rows: Sequence[Row], thumbs: dict[str, int], state: dict[str, Any]) -
         "median seconds": f"{np.median(seconds):.2f}" if seconds else "–",
         "answered by teacher": f"{sum(row.decision == 'asked' for row in rows):,}",
         "thumbs up / down": f"{thumbs.get('up', 0)} / {thumbs.get('down', 0)}",
-        "waiting": str(sum((state.get("queues") or {}).values())),
+        "waiting to be looked at": str(sum((state.get("queues") or {}).values())),
     }
     return [{"name": name, "value": value} for name, value in values.items()]
 
@@ -90,6 +94,8 @@ def _charts(rows: Sequence[Row], start: float, end: float) -> list[dict[str, Any
         ("Confidence", {"mean": _mean("confidence")}),
         ("Characters", {"question": _mean("asked"), "answer": _mean("answered")}),
         ("Share of answers", {"say nothing": _mean("refused"), "from the teacher": _taught}),
+        ("Repeated 3-grams, share", {"mean": _mean("repeated")}),
+        ("Agreement with the teacher, sampled", {"mean": _agreement}),
     ]
     return [
         {"title": title, "series": [{"name": name, "values": [of(b) for b in buckets]} for name, of in series.items()]}
@@ -117,6 +123,13 @@ def _token_rate(rows: Sequence[Row]) -> float | None:
     rates = [row.completion_tokens / row.seconds for row in rows if row.completion_tokens and row.seconds > 0]
     value = float(np.median(rates)) if rates else math.nan
     return None if math.isnan(value) else value
+
+
+def _agreement(rows: Sequence[Row]) -> float | None:
+    """Each sampled request counts for all those that were as likely to be."""
+    sampled = [(row.agreement, 1 / row.probability) for row in rows if row.agreement is not None]
+    total = sum(weight for _, weight in sampled)
+    return sum(value * weight for value, weight in sampled) / total if sampled else None
 
 
 def _taught(rows: Sequence[Row]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -38,11 +39,19 @@ class Figures:
         self.shadow = self._new(Counter, "shadow", "Requests shown to the teacher.", "outcome")
         self.agreement = self._new(Gauge, "shadow_agreement", "With the teacher; bounds hold at all times.", "bound")
         self.waiting = self._new(Gauge, "queue", "Entries that wait, by queue.", "queue")
+        self.load = self._new(Gauge, "gateway_answers", "Answers under way; in local engines too.", "state")
+        self.load_now: Callable[[], Mapping[str, int]] | None = None
         self.lost = self._new(Counter, "unwritten", "Requests that could not be written.")
         self.canary = self._new(Gauge, "canary_difference", "Candidate minus current, in agreement.", "bound")
 
     def _new(self, kind: Any, name: str, words: str, *labels: str, **options: Any) -> Any:
         return kind(f"understudy_{name}", words, labels, registry=self.registry, **options)
+
+    def watch_load(self, load: Callable[[], Mapping[str, int]]) -> None:
+        """Ask a gateway for its load whenever somebody looks."""
+        self.load_now = load
+        for state in load():
+            self.load.labels(state).set_function(lambda state=state: load()[state])
 
     def count(self, exchange: Exchange) -> None:
         """Take a finished request."""

@@ -123,6 +123,7 @@ class Deployment:
             reference = reference_of(run, store, config)
             teacher = self._teacher = _teacher(run, plan, self.gateway) if config.shadow.share else None
             self.monitor = Monitor(store, config, reference=reference, teacher=teacher)
+            self.monitor.figures.watch_load(lambda: self.gateway.load)
             self.gateway.observers = (self.monitor,)
             self._watch_pair()
         self._stop = threading.Event()
@@ -268,6 +269,7 @@ def open_watching(run: Run, plan: Plan, pointer: Path | None, database: str | No
     teacher = _teacher(run, plan, gateway) if config.shadow.share else None
     reference = reference_of(run, store, config)
     monitor = Monitor(store, config, reference=reference, teacher=teacher, names=(run.folder.name, ""))
+    monitor.figures.watch_load(lambda: gateway.load)
     gateway.observers = (monitor,)
     return Watching(gateway, monitor, teacher=teacher)
 

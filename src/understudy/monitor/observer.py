@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import Any
 
 from understudy.database import DATABASE_FAULTS
@@ -57,7 +57,7 @@ class Monitor:
         self.alerts, self._thresholds = Alerts(store, config.alerts.webhook), Thresholds(config.alerts)
         self._drift = DriftWatch(reference, every=config.alerts.false_alarm_every) if reference else None
         self._sample, self._coin = ShadowSample(config, seed=seed), random.Random(seed)
-        self._lock = threading.Lock()
+        self._lock, self._news = threading.Lock(), threading.Event()
         self._shadow = self._shadow_worker(teacher)
         self.begin(names)
         self._queue: Queue[Exchange | Callable[[], None] | None] = Queue(_WAITING)
@@ -83,6 +83,7 @@ class Monitor:
             self.agreement: LiveAgreement = known
             if self._shadow is not None:
                 self._shadow.pair = Pair(names, current, candidate)
+        self._news.set()
 
     def finished(self, exchange: Exchange) -> None:
         """A request is over; returns at once."""
@@ -103,7 +104,12 @@ class Monitor:
     def _work(self) -> None:
         ending = False
         while not ending:
-            entries = [self._queue.get()]
+            try:
+                entries = [self._queue.get(timeout=_STATE_SECONDS)]
+            except Empty:
+                # The teacher may have answered since the last request came.
+                self._say()
+                continue
             while len(entries) < _TOGETHER and not self._queue.empty():
                 entries.append(self._queue.get())
             ending = None in entries
@@ -112,6 +118,7 @@ class Monitor:
                 self._queue.task_done()
 
     def _take(self, exchanges: list[Exchange]) -> None:
+        self._news.set()
         sampled = [(exchange, self._sample.probability(exchange)) for exchange in exchanges]
         sampled = [(e, p if self._shadow is not None and p > 0 and self._sample.draw(p) else 0.0) for e, p in sampled]
         kept = [e for e, p in sampled if p or e.status >= 500 or self._coin.random() < self.config.sample]
@@ -150,20 +157,26 @@ class Monitor:
         """The teacher has answered, or not."""
         if shadow is None:
             self.figures.shadow.labels("failed").inc()
-            return
+        else:
+            self._compare(shadow)
+        self._news.set()
+
+    def _compare(self, shadow: Shadow) -> None:
         with self._lock:
             if self._shadow is None or (shadow.current, shadow.candidate) != self._shadow.pair.names:
                 # Of the students before the last change: in the database, and of no more interest.
                 return
-            self.agreement.update(shadow)
-            interval, canary = self.agreement.sequence.interval, self.agreement.canary.result
+            before = self.agreement.interval
+            changed = self.agreement.update(shadow)
+            interval, canary = self.agreement.interval, self.agreement.difference
         for bound in ("estimate", "lower", "upper"):
             self.figures.agreement.labels(bound).set(getattr(interval, bound))
         least = self.config.alerts.min_agreement
         if least is not None and interval.upper < least:
             self._alert("agreement", f"agreement with the teacher is below {least:.2f}: at most {interval.upper:.3f}")
-        if not interval.consistent:
-            self._alert("agreement_changed", "agreement with the teacher is no longer what it was at the beginning")
+        if changed:
+            was = f"{before.estimate:.3f} [{before.lower:.3f}, {before.upper:.3f}] over {before.n} requests"
+            self._alert("agreement_changed", f"agreement with the teacher is no longer {was}; a new interval begins")
         if canary.n:
             self._say_canary(canary)
 
@@ -181,8 +194,9 @@ class Monitor:
     def _say(self) -> None:
         """The state in the database, now and then; what is too old, every hour."""
         now = time.monotonic()
-        if now - self._said > _STATE_SECONDS or not self._said:
+        if self._news.is_set() and (now - self._said > _STATE_SECONDS or not self._said):
             self._said = now
+            self._news.clear()
             self.say_state()
         if now - self._forgotten > _FORGET_SECONDS or not self._forgotten:
             self._forgotten = now

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from queue import Empty, Full, Queue
 from typing import Any
 
-from understudy.metrics.sequential.canary import PairedCanary
-from understudy.metrics.sequential.confidence_sequence import ConfidenceSequence
+from understudy.metrics.sequential.canary import CanaryResult, PairedCanary
+from understudy.metrics.sequential.confidence_sequence import ConfidenceSequence, LiveInterval
 from understudy.monitor.config import MonitorConfig
 from understudy.monitor.signals import agreement
 from understudy.monitor.store import MonitorStore, Shadow
@@ -60,6 +62,10 @@ class ShadowSample:
 class LiveAgreement:
     """Agreement of the student in use with the teacher, and of a candidate beside it.
 
+    The interval is about an agreement that stays the same. Once no value fits any more, it begins anew: from there on
+    it holds at all times again, whatever was before. An agreement that does stay the same is given up so with
+    probability 0.05 at most.
+
     Args:
         min_probability: the least with which a request is sampled.
         alpha: of the canary.
@@ -69,19 +75,43 @@ class LiveAgreement:
         self.least = min_probability
         self.sequence = ConfidenceSequence(min_probability=min_probability)
         self.canary = PairedCanary(alpha=alpha, min_probability=min_probability)
+        self.since: float | None = None
 
-    def update(self, shadow: Shadow) -> None:
-        """Take a sampled request."""
+    def update(self, shadow: Shadow) -> bool:
+        """Take a sampled request; whether no value fits any more, and the interval has begun anew."""
         probability = max(shadow.probability, self.least)
-        self.sequence.update(shadow.agreement, probability)
         if shadow.candidate_agreement is not None:
             self.canary.update(shadow.agreement, shadow.candidate_agreement, probability)
+        if self.sequence.update(shadow.agreement, probability).consistent:
+            return False
+        self.since, self.sequence = shadow.at or time.time(), ConfidenceSequence(min_probability=self.least)
+        return True
+
+    @property
+    def interval(self) -> LiveInterval:
+        """The agreement so far.
+
+        While it moves and is not known to have moved, the mean of all may lie beyond the bounds; these are widened to
+        it, for what is likeliest must not look impossible.
+        """
+        now = self.sequence.interval
+        if math.isnan(now.estimate):
+            return now
+        return replace(now, lower=min(now.lower, now.estimate), upper=max(now.upper, now.estimate))
+
+    @property
+    def difference(self) -> CanaryResult:
+        """Candidate minus current so far, with bounds as those of `interval`."""
+        now = self.canary.result
+        if math.isnan(now.difference):
+            return now
+        return replace(now, lower=min(now.lower, now.difference), upper=max(now.upper, now.difference))
 
     def state(self) -> dict[str, Any]:
-        """As JSON."""
-        canary = asdict(self.canary.result)
+        """As JSON; `since`: when the interval has begun anew, in seconds since 1970."""
+        canary = asdict(self.difference)
         return {
-            "agreement": _finite(asdict(self.sequence.interval)),
+            "agreement": _finite(asdict(self.interval)) | {"since": self.since},
             "canary": _finite(canary) if canary["n"] else None,
         }
 
@@ -213,5 +243,6 @@ def agreement_from(shadows: Sequence[Any], least: float, alpha: float, current: 
         if row.current != current or row.probability < least * (1 - 1e-9):
             continue
         other = row.candidate_agreement if candidate and row.candidate == candidate else None
-        live.update(Shadow(row.request, row.probability, row.teacher, "", row.agreement, current, "", None, other))
+        shadow = Shadow(row.request, row.probability, row.teacher, "", row.agreement, current, "", None, other, row.at)
+        live.update(shadow)
     return live

@@ -17,7 +17,7 @@ from understudy.database import Database, engine_of, opening, upgrade, upsert
 from understudy.errors import DataError, RunError
 from understudy.monitor.config import MonitorConfig
 from understudy.monitor.redaction import Redaction
-from understudy.monitor.signals import is_refusal
+from understudy.monitor.signals import is_refusal, repetition
 from understudy.monitor.tables import ALERTS, META, METADATA, MIGRATIONS, REQUESTS, SHADOWS, STATE, THUMBS
 from understudy.normal_form import normalise
 from understudy.serve.exchange import Exchange, Thumb
@@ -142,6 +142,7 @@ class MonitorStore:
         row |= {name: self._redact(value) for name, value in texts.items()}
         row |= {"error": self._redact(exchange.error)[:500], "model": self._redact(exchange.model)[:200]}
         row["refused"] = exchange.status < 400 and is_refusal(exchange.answer or "")
+        row["repeated"] = repetition(exchange.answer or "")
         return row | {"held_out": self.is_held_out(row["question"])}
 
     def _shadow_row(self, shadow: Shadow, at: float | None) -> dict[str, Any]:

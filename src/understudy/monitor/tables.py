@@ -51,6 +51,7 @@ REQUESTS = Table(
     Column("status", Integer, nullable=False),
     Column("error", Text, nullable=False),
     Column("refused", Boolean, nullable=False),
+    Column("repeated", Float, nullable=False),
     Column("held_out", Boolean, nullable=False),
 )
 Index("requests_by_time", REQUESTS.c.at)

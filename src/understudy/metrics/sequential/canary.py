@@ -39,6 +39,7 @@ class CanaryResult:
         p: the least 1/e so far, a p-value that holds at all times.
         n: sampled requests.
         verdict: who is better, as soon as that is shown.
+        consistent: whether any difference fits all requests; if not, it has changed, and the bounds are old.
     """
 
     difference: float
@@ -48,6 +49,7 @@ class CanaryResult:
     p: float
     n: int
     verdict: Verdict
+    consistent: bool = True
 
 
 class _Difference:
@@ -77,9 +79,8 @@ class _Difference:
             for value in (interval.estimate, interval.lower, interval.upper)
         )
         evidence = math.exp(min(700.0, float(self._test.log_evidence[0])))
-        return CanaryResult(
-            difference, lower, upper, evidence, min(1.0, math.exp(-self._most)), interval.n, self._verdict
-        )
+        p = min(1.0, math.exp(-self._most))
+        return CanaryResult(difference, lower, upper, evidence, p, interval.n, self._verdict, interval.consistent)
 
 
 class PairedCanary:

@@ -64,13 +64,21 @@ def monitor_app(store: MonitorStore, *, figures: Figures | None = None, token: s
         log.error("the database failed: %s", type(error).__name__)
         return JSONResponse({"error": "the database does not answer"}, 503)
 
+    def shown(hours: int) -> dict[str, Any]:
+        value = dashboard(store, hours)
+        if figures is not None and figures.load_now is not None:
+            # Known to the process that serves, and of no other moment than now.
+            load = figures.load_now()
+            value["tiles"].append({"name": "answers under way", "value": f"{load['under_way']:,}"})
+        return value
+
     @app.get("/", response_model=None)
     def page(hours: Hours = 24) -> Response:
-        return HTMLResponse(rendered("dashboard", data=dashboard(store, hours), windows=WINDOWS, base=base))
+        return HTMLResponse(rendered("dashboard", data=shown(hours), windows=WINDOWS, base=base))
 
     @app.get("/data", response_model=None)
     def data(hours: Hours = 24) -> Response:
-        return JSONResponse(dashboard(store, hours))
+        return JSONResponse(shown(hours))
 
     @app.get("/metrics", response_model=None)
     def metrics() -> Response:

@@ -75,9 +75,14 @@ function interval(values, low, high) {
   const ends = make("div", { class: "ends" });
   ends.append(make("span", {}, low), make("span", {}, high));
   const digits = (value) => value.toFixed(3);
-  box.append(make("p", {}, `${digits(values.estimate)}  [${digits(values.lower)}, ${digits(values.upper)}], ${values.n} requests`), track, ends);
+  if (!values.consistent) {
+    box.append(make("p", {}, `${digits(values.estimate)} over ${many(values.n)}`), nothing("It has changed meanwhile: no one value fits all of them."));
+    return box;
+  }
+  box.append(make("p", {}, `${digits(values.estimate)}  [${digits(values.lower)}, ${digits(values.upper)}], ${many(values.n)}`), track, ends);
   return box;
 }
+function many(n) { return n === 1 ? "1 request" : `${n} requests`; }
 function nothing(words) { return make("p", { class: "soft" }, words); }
 
 function show(data) {
@@ -86,27 +91,30 @@ function show(data) {
     node.append(make("b", {}, tile.value), make("span", {}, tile.name));
     return node;
   }));
-  const state = data.state;
-  fill("agreement", state.agreement && state.agreement.n ? interval(state.agreement, 0, 1) : nothing("The teacher was not asked yet."));
+  const state = data.state, agreement = state.agreement;
+  const since = agreement && agreement.since ? [nothing(`It changed at ${new Date(agreement.since * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC; what is shown is since then.`)] : [];
+  fill("agreement", agreement && agreement.n ? interval(agreement, 0, 1) : nothing("The teacher was not asked yet."), ...since);
   const canary = state.canary;
   if (canary) {
     const verdict = canary.verdict === "undecided" ? "Not decided yet." : `The ${canary.verdict} is better (p ≤ ${canary.p.toPrecision(2)}).`;
     fill("canary", interval({ ...canary, estimate: canary.difference }, -1, 1), make("p", {}, verdict));
   } else fill("canary", nothing("No candidate is tried."));
   const levels = Object.entries(state.drift || {});
+  const alarmed = new Set(data.alerts.map((alert) => alert.rule));
   fill("drift", ...(levels.length ? levels.map(([rule, level]) => {
-    const row = make("div", { class: "level" }), track = make("div", { class: "track" });
+    const alarm = alarmed.has(`drift:${rule}`);
+    const row = make("div", { class: alarm ? "level alarm" : "level" }), track = make("div", { class: "track" });
     const bar = make("div", { class: level > 0.8 ? "fill near" : "fill" });
     bar.style.width = `${100 * level}%`;
     track.append(bar);
-    row.append(make("span", {}, rule.replaceAll("_", " ")), track, make("span", {}, level.toFixed(2)));
+    row.append(make("span", {}, rule.replaceAll("_", " ")), track, make("span", {}, alarm ? "alarm" : level.toFixed(2)));
     return row;
   }) : [nothing("No evaluation set to compare with.")]));
   const psi = state.psi;
   document.getElementById("psi").textContent = psi ? `PSI of topics ${short(psi.psi)} [${short(psi.lower)}, ${short(psi.upper)}], last ${psi.n} questions.` : "";
   fill("charts", ...data.charts.map((one) => chart(one.title, one.series, data.times, data.hours)));
   if (data.alerts.length) {
-    const table = make("table"), head = make("tr"), body = make("tbody"), top = make("thead");
+    const table = make("table", { class: "alerts" }), head = make("tr"), body = make("tbody"), top = make("thead");
     head.append(...["When (UTC)", "Rule", "What"].map((name) => make("th", {}, name)));
     top.append(head);
     for (const alert of data.alerts) {
@@ -129,4 +137,6 @@ async function refresh() {
 }
 document.getElementById("hours").addEventListener("change", refresh);
 refresh();
-setInterval(refresh, 5000);
+// A month of requests is much to count every few seconds.
+let ticks = 0;
+setInterval(() => { ticks += 1; if (document.getElementById("hours").value <= 24 || ticks % 12 === 0) refresh(); }, 5000);
