@@ -27,7 +27,7 @@ FLOORS = [
     ["serve", "deployment"],
     ["monitor"],
     ["grid", "inspection", "api"],
-    ["tuning"],
+    ["tuning", "pilot"],
     ["cli"],
     ["__main__"],
 ]

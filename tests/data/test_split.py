@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from understudy.data.load import load_splits
@@ -247,3 +247,46 @@ def test_another_sign_or_point_is_another_question() -> None:
 
 def test_composed_and_decomposed_letters_ask_the_same() -> None:
     assert question_key(Example("x", "caf\u00e9?", ("a",))) == question_key(Example("x", "cafe\u0301?", ("a",)))
+
+
+@given(
+    contexts=st.lists(st.integers(0, 12), min_size=8, max_size=60),
+    shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)),
+    seed=st.integers(0, 5),
+)
+def test_a_smaller_share_lies_within_a_larger_one_and_groups_stay_whole(
+    tmp_path_factory: pytest.TempPathFactory, contexts: list[int], shares: tuple[float, float], seed: int
+) -> None:
+    rows = [
+        {"id": f"r{n}", "question": f"what is {n}?", "answer": "x", "place": f"place {context}"}
+        for n, context in enumerate(contexts)
+    ]
+    path = tmp_path_factory.mktemp("share") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    small, large = sorted(shares)
+    told = {"source": str(path), "group_by": "place", "gold_share": 0.5, "seed": seed}
+    try:
+        whole = load_splits(DataConfig(**told))
+    except DataError:
+        assume(False)  # Fewer groups than splits.
+        return
+    some, more = (load_splits(DataConfig(**told, train_share=share)) for share in (small, large))
+    assert (some.dev, some.test) == (more.dev, more.test) == (whole.dev, whole.test)
+    assert some.train, "no training row is left"
+    for role in ("train", "unlabelled"):
+        smaller, larger, all_of_it = (getattr(splits, role) for splits in (some, more, whole))
+        assert set(ids(smaller)[0]) <= set(ids(larger)[0]) <= set(ids(all_of_it)[0])
+    for splits in (some, more):
+        kept = {row.group for row in (*splits.train, *splits.unlabelled)}
+        left = [row for row in (*whole.train, *whole.unlabelled) if row.group not in kept]
+        assert len(splits.train) + len(splits.unlabelled) + len(left) == len(whole.train) + len(whole.unlabelled)
+
+
+def test_a_share_is_met_on_average_and_all_of_it_is_what_was_there_before() -> None:
+    whole, half = load_splits(DataConfig()), load_splits(DataConfig(train_share=0.5))
+    assert load_splits(DataConfig(train_share=1.0)) == whole
+    assert 0.45 < len(half.train) / len(whole.train) < 0.55
+    assert 0.45 < len(half.unlabelled) / len(whole.unlabelled) < 0.55
+    assert half.notes["rows_left_out"] == len(whole.train) + len(whole.unlabelled) - len(half.train) - len(
+        half.unlabelled
+    )

@@ -13,6 +13,7 @@ import pytest
 from support.arms import compare_arms
 from support.calibrations import calibration_report
 from support.embedded_answers import NAMES, embedded_answers
+from support.pilots import pilot_inputs
 from support.studies import write_texts
 from understudy.evaluation.compare import compare
 from understudy.evaluation.scoring import score_systems
@@ -25,6 +26,7 @@ from understudy.report.calibration_page import render_calibration
 from understudy.report.comparison_page import render_comparison
 from understudy.report.grid_page import render_grid
 from understudy.report.grid_reading import grid_analysis
+from understudy.report.pilot_page import render_pilot
 from understudy.study.analysis import analyse
 from understudy.study.answers import SIMULATED, read_answers
 from understudy.study.findings import StudyAnalysis
@@ -119,6 +121,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     render_grid(grid_analysis(study), folder / "grid.html")
     render_report(run_inputs(), folder / "run.html")
     render_calibration(calibration_report(), folder / "calibration.html")
+    render_pilot(pilot_inputs(), folder / "pilot.html")
+    render_pilot(pilot_inputs("cannot tell", few=True), folder / "small_pilot.html")
     render_study(study_of_people(folder), folder / "study.html")
     return {path.stem: path for path in folder.glob("*.html")}
 
@@ -160,7 +164,9 @@ def test_a_best_cell_lies_inside_the_box_of_a_telephone(browser: Any, pages: dic
     "look",
     [pytest.param(look, marks=() if look in ("desktop", "dark phone") else pytest.mark.slow) for look in LOOKS],
 )
-@pytest.mark.parametrize("name", ["two", "many", "one_item", "run", "grid", "study", "calibration"])
+@pytest.mark.parametrize(
+    "name", ["two", "many", "one_item", "run", "grid", "study", "calibration", "pilot", "small_pilot"]
+)
 def test_the_page_looks_as_it_should(browser: Any, pages: dict[str, Path], name: str, look: str) -> None:
     context = browser.new_context(**LOOKS[look])
     page = context.new_page()

@@ -24,6 +24,7 @@ from understudy.cli import (
     init_student,
     inspect,
     monitor,
+    pilot,
     recipes,
     report,
     run,
@@ -52,6 +53,7 @@ app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("tune")(tune.tune)
+app.command("pilot")(pilot.pilot)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)

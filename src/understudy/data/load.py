@@ -31,6 +31,7 @@ from understudy.data.groups import (
     GroupedCut,
     Grouping,
     cut_by_groups,
+    cut_keys,
     group_notes,
     grouping_of,
     sharing_remarks,
@@ -39,7 +40,7 @@ from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
 from understudy.data.session_split import all_sessions, cut_sessions
 from understudy.data.sessions import Item, catalogue_items
-from understudy.data.split import count_duplicates, normalised, refuse_leaks, unlabel, withhold
+from understudy.data.split import count_duplicates, normalised, refuse_leaks, take_share, unlabel, withhold
 from understudy.errors import DataError, shortened, unknown
 from understudy.files import atomic, fingerprint_tree
 from understudy.recipe import DataConfig
@@ -104,8 +105,8 @@ def load_splits(
     Returns:
         The four roles. `notes` holds `rows_read`, `quarantined`, `bad_rows` (the first ten in words), `duplicates`
         (groups, and rows beyond the first of each), `sizes`, `sources` (name, role, format, rows, fingerprint), and
-        whatever else was done (`ids_prefixed`, `answers_withheld`, `group_by`), looked past (`blemishes`) or has to be
-        known to judge figures (`remarks`, sentences).
+        whatever else was done (`ids_prefixed`, `answers_withheld`, `rows_left_out`, `group_by`), looked past
+        (`blemishes`) or has to be known to judge figures (`remarks`, sentences).
 
     Raises:
         DataError: a source is absent or empty, a row is bad (with `on_bad_row: error`), an id stands twice, or a
@@ -113,7 +114,7 @@ def load_splits(
         ConfigError: an unknown format, embedded set, column name or `group_by`.
     """
     if not config.sources and config.source.startswith(PREFIX):
-        return _with_sizes(load_embedded(config))
+        return _with_sizes(_shared_out(config, load_embedded(config)))
     readings = {
         role: read_examples(config, name, labelled=role != "unlabelled", role=role, misfit=misfit)
         for role, name in config.files.items()
@@ -135,10 +136,12 @@ def load_splits(
     notes = _notes(config, readings) | ({"ids_prefixed": prefixed} if prefixed else {})
     notes |= {"answers_withheld": len(withheld)} if withheld else {}
     notes |= group_notes(everything, grouping) | ({"remarks": list(remarks)} if remarks else {})
-    parts = (train, (*withheld, *questions), held_out["dev"], held_out["test"])
+    splits = Splits(train, (*withheld, *questions), held_out["dev"], held_out["test"], notes)
+    splits = _shared_out(config, splits, grouping)
+    parts = (splits.train, splits.unlabelled, splits.dev, splits.test)
     train, unlabelled, dev, test = (tuple(map(grouping.with_name, part)) for part in parts)
     normalised.cache_clear()
-    return _with_sizes(Splits(train, unlabelled, dev, test, notes))
+    return _with_sizes(Splits(train, unlabelled, dev, test, splits.notes))
 
 
 def _with_names(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Reading]:
@@ -167,6 +170,19 @@ def _cut(
         published = config.published_split and rows.keys().isdisjoint({"dev", "test"})
         return cut_sessions(rows["source"], seed=config.seed, published=published, **shares)
     return cut_by_groups(rows["source"], grouping, seed=config.seed, **shares)
+
+
+def _shared_out(config: DataConfig, splits: Splits, grouping: Grouping | None = None) -> Splits:
+    """The splits with the share of training rows and unlabelled questions that the recipe uses."""
+    if config.train_share == 1:
+        return splits
+    learned = (*splits.train, *splits.unlabelled)
+    keys = cut_keys(learned, grouping or grouping_of(config.group_by, learned))
+    train, unlabelled = take_share(
+        splits.train, splits.unlabelled, share=config.train_share, seed=config.seed, keys=keys
+    )
+    notes = {**splits.notes, "rows_left_out": len(learned) - len(train) - len(unlabelled)}
+    return replace(splits, train=train, unlabelled=unlabelled, notes=notes)
 
 
 def _with_sizes(splits: Splits) -> Splits:

@@ -147,6 +147,29 @@ def withhold(
     return gold, tuple(unlabel(example) for example in train if question_key(example) not in keeps)
 
 
+def take_share(
+    train: Sequence[Example], unlabelled: Sequence[Example], *, share: float, seed: int, keys: Sequence[str]
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """A share of what is learned from: of the training rows and of the unlabelled questions.
+
+    A group with draw u is in every share above u, so the rows of a smaller share lie within those of a larger one. At
+    least one group with a training row stays.
+
+    Args:
+        train: rows with answers.
+        unlabelled: questions without.
+        share: 0 to 1; met on average, not to the row.
+        seed: another seed, other rows.
+        keys: the group of each row, `train` first; rows of one key stay together.
+    """
+    draws = {key: draw(seed, "share", key) for key in dict.fromkeys(keys)}
+    least = min((draws[key] for key in keys[: len(train)]), default=0.0)
+    keeps = {key for key, u in draws.items() if u < share or u == least or share == 1}
+    kept = [example for example, key in zip((*train, *unlabelled), keys, strict=True) if key in keeps]
+    num_train = sum(key in keeps for key in keys[: len(train)])
+    return tuple(kept[:num_train]), tuple(kept[num_train:])
+
+
 def unlabel(example: Example) -> Example:
     """The question alone: without answers, rationales and what `meta` says of the answer."""
     meta = {name: value for name, value in example.meta.items() if name not in OF_THE_ANSWER}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -113,13 +113,14 @@ class _GridRun:
                 self.folder.fail(user, unit.name, error)
 
 
-def run_grid(grid: Grid, events: Events, *, retry: bool = False) -> GridFolder:
+def run_grid(grid: Grid, events: Events, *, retry: bool = False, without: Collection[str] = ()) -> GridFolder:
     """Run whatever is missing of a grid; a cell that fails is written down, and the rest goes on.
 
     Args:
         grid: what to run.
         events: told of each stage that begins, ends or fails.
         retry: ask teachers that write texts again about the examples that were set aside.
+        without: kinds of stages that are left out, and that no other needs: a cell without `report` is in no table.
 
     Returns:
         The grid's folder, with `table.csv` and `table.json` of the cells that are finished.
@@ -144,7 +145,7 @@ def run_grid(grid: Grid, events: Events, *, retry: bool = False) -> GridFolder:
             work.run(work.units(lambda cell: first_stages(cell.recipe)))
             # Only now is it known which cells have questions without answers, and so which stages there are.
             folder.write_plan(grid, cells, units(cells, contents, processes=grid.config.processes))
-            work.run(work.units(cell_stages))
+            work.run(work.units(lambda cell: [stage for stage in cell_stages(cell) if stage.kind not in without]))
         finally:
             if work.engine is not None:
                 work.engine.close()

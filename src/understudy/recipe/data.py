@@ -58,6 +58,9 @@ class DataConfig(Section):
     goes by context where contexts repeat."""
     gold_share: float | None = Field(default=None, gt=0, le=1)
     """Share of the training rows that keep their answer; the rest become unlabelled questions. Default: all."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows and unlabelled questions that is used. A smaller share lies within a larger one;
+    development and test rows are the same at any."""
     limit: int | None = Field(default=None, gt=0, le=bounds.ROWS)
     """Read at most this many rows, for a quick try."""
     seed: int = Field(default=0, ge=0, le=bounds.SEED)

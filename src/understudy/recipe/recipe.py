@@ -451,6 +451,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "knowledge": None,
     "features": None,
     "data.stride": None,
+    "data.train_share": 1.0,
     "data.null_threshold": 0.0,
     "data.labels": [],
     "teacher.labels": [],
