@@ -185,16 +185,25 @@ def bundle_tests(document: Json) -> list[str]:
 
 
 def bundle_cells(document: Json) -> list[str]:
-    """Each cell of the bundle study with its cost, held to the items of the session or not, the best first."""
-    axes = list(document["axes"])
-    titles = [*axes, *BUNDLE_FIGURES.values(), "operations, 10¹²", "tokens read a session"]
+    """Each cell of the bundle study with its cost, answers free, the best first; then what is not trained."""
+    titles = [
+        "knowledge",
+        "use",
+        "of the sessions",
+        *BUNDLE_FIGURES.values(),
+        "operations, 10¹²",
+        "tokens read a session",
+    ]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for entry in sorted(document["costs"], key=lambda entry: -entry["quality"]["bundle_f1"]):
-        levels = [str(entry["levels"].get(axis, "")) for axis in axes] if entry["levels"] else [f"*{entry['arm']}*"]
-        levels += [""] * (len(axes) - len(levels))
-        quality = [points(document, name, entry["quality"][name]) for name in BUNDLE_FIGURES]
+    entries = [entry for entry in document["costs"] if entry["levels"].get("answers", "free") == "free"]
+    for entry in sorted(entries, key=lambda entry: (not entry["levels"], -entry["quality"]["bundle_f1"])):
+        levels, quality = entry["levels"], [points(document, name, entry["quality"][name]) for name in BUNDLE_FIGURES]
+        cells = [f"*{REFERENCES.get((entry['arm'], None), entry['arm'])}*", "", ""]
+        if levels:
+            share = "all" if levels["ratio"] == "1.0" else f"{float(levels['ratio']):.0%}, {levels['sampler']}"
+            cells = [levels["formats"], levels["use"], share]
         flops = "" if entry["flops"] is None else f"{entry['flops'] / 1e12:.2f}"
-        lines.append(f"| {' | '.join([*levels, *quality, flops, format(entry['input_tokens'], '.0f')])} |")
+        lines.append(f"| {' | '.join([*cells, *quality, flops, format(entry['input_tokens'], '.0f')])} |")
     return lines
 
 

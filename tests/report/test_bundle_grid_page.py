@@ -24,6 +24,7 @@ from understudy.report.grid_inputs import (
 from understudy.report.grid_page import costs_view, grid_headline, large, render_grid, view
 from understudy.report.grid_reading import grid_analysis
 from understudy.report.pareto import COSTS, cost_value, pareto_plot
+from understudy.report.svg import power_text
 
 USES, FORMATS = ("icl", "sft", "sft_icl"), ("nothing", "patterns", "patterns, rules and thoughts together")
 CELLS = [dict(zip(("formats", "use"), levels, strict=True)) for levels in itertools.product(FORMATS, USES)]
@@ -110,6 +111,15 @@ def test_cells_in_front_are_marked() -> None:
 
 def test_tokens_are_those_of_training_and_of_all_answers() -> None:
     assert cost_value(COST[1], "tokens", 180) == 80_000 + 180 * (320 + 40)
+
+
+def test_an_axis_over_decades_has_numbers_that_can_be_read() -> None:
+    """Matplotlib writes them as formulas, which a page of plain text shows as such."""
+    far = [replace(entry, flops=10.0 ** (9 + number)) for number, entry in enumerate(COST)]
+    drawn = pareto_plot(replace(ANALYSIS, costs=far), "bundle_f1", "flops")
+    assert any(power_text(10.0**exponent) in drawn for exponent in range(9, 18))
+    assert "$" not in drawn
+    assert [power_text(10.0**n) for n in (-4, -3, 0, 3, 10)] == ["10⁻⁴", "0.001", "1", "1000", "10¹⁰"]
 
 
 def test_one_cell_alone_is_not_drawn() -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from understudy.report.formatting import arm_label, metric_label
 from understudy.report.grid_inputs import CostFigures, GridAnalysis
 from understudy.report.labels import Label
-from understudy.report.svg import INK, legend, style, svg
+from understudy.report.svg import INK, legend, log_scale, style, svg
 
 COSTS = {
     "flops": "total computation, FLOPs",
@@ -86,7 +86,7 @@ def pareto_plot(analysis: GridAnalysis, metric: str, cost: str) -> str:
         for (_, x, y), group in zip(points, groups, strict=True):
             axes.plot([x], [y], inks[group].marker, color=inks[group].colour, markersize=6.5, alpha=0.85)
         if min(x for _, x, _ in points) > 0 and max(x for _, x, _ in points) > 20 * min(x for _, x, _ in points):
-            axes.set_xscale("log")
+            log_scale(axes)
         axes.set_xlabel(COSTS[cost])
         axes.set_ylabel(f"{metric_label(metric)} (0 to 100)")
         drawn = svg(figure, f"{metric_label(metric)} against {COSTS[cost]}: {len(points)} cells, {len(best)} in front")

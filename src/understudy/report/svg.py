@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from understudy.report.labels import Label
 
@@ -55,6 +58,22 @@ def style(salt: str) -> Iterator[None]:
         matplotlib.rcParams.update(cast(Any, settings))
         warnings.simplefilter("ignore", UserWarning)  # a letter the metrics of the font lack; the browser has it
         yield
+
+
+def log_scale(axes: Axes) -> None:
+    """Give the horizontal axis a scale of powers of ten whose numbers can be read: matplotlib's own are formulas."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_text(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def power_text(value: float) -> str:
+    """A power of ten: plain from 0.001 to 1,000, beyond as 10 with its exponent raised."""
+    exponent = round(math.log10(value))
+    return f"{value:g}" if abs(exponent) <= 3 else f"10{str(exponent).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def svg(figure: Figure, title: str) -> str:

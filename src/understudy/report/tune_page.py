@@ -18,7 +18,7 @@ from understudy.report.formatting import metric_label, number
 from understudy.report.headline import headline
 from understudy.report.labels import label_of
 from understudy.report.page import write_page
-from understudy.report.svg import INK, NARROW, style, svg
+from understudy.report.svg import INK, NARROW, log_scale, style, svg
 from understudy.report.verdicts import ComparisonJson
 
 FEW_TRIALS = 20
@@ -200,7 +200,7 @@ def setting_plot(trials: Sequence[TrialLine], name: str) -> str | None:
         if numeric:
             axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=4, alpha=0.8)
             if min(values) > 0 and max(values) / min(values) >= 10:
-                axes.set_xscale("log")
+                log_scale(axes)
             axes.set_xlabel(name)
             axes.set_ylabel("development score")
         else:
