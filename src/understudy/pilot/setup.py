@@ -19,7 +19,7 @@ FULL_EPOCHS = 3
 """Passes of the full run, where nobody says otherwise."""
 METRICS = ("exact_match", "token_f1", "rougeL")
 ACROSS = ("byte_aligned", "dskd_v2", "min_edit", "uld")
-"""Methods between two vocabularies, the one that is tried first in front (`docs/crossvocab.md`); `dskd_cma` is weak for
+"""Methods between two vocabularies, the one that is tried first in front (``understudy docs crossvocab``); `dskd_cma` is weak for
 every pair."""
 RESAMPLES = 2000
 OF_THE_PILOT = ("metrics", "resamples", "speed")
