@@ -19,8 +19,10 @@ FULL_EPOCHS = 3
 """Passes of the full run, where nobody says otherwise."""
 METRICS = ("exact_match", "token_f1", "rougeL")
 ACROSS = ("byte_aligned", "dskd_v2", "min_edit", "uld")
-"""Methods between two vocabularies, the one that is tried first in front (``understudy docs crossvocab``); `dskd_cma` is weak for
-every pair."""
+"""Methods between two vocabularies, the one that is tried first in front (`understudy docs crossvocab`).
+
+`dskd_cma` is not among them: it is weak for every pair.
+"""
 RESAMPLES = 2000
 OF_THE_PILOT = ("metrics", "resamples", "speed")
 """Fields of `evaluate` in which a pilot spares time."""
