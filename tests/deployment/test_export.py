@@ -57,9 +57,14 @@ def test_greedy_answers_one_by_one_are_those_of_the_run(student):
 
 def test_merged_opens_by_transformers_alone(student, tmp_path):
     record, folder = export_student(student, ExportOptions("merged"), tmp_path / "merged", card="# Tiny\n")
-    assert (record.answers.equal, record.answers.max_logit_difference) == (ROWS, 0)
+    assert record.answers.equal == ROWS
+    # Weights are the same to the bit; sums over them depend on where in memory they lie.
+    assert record.answers.max_logit_difference < 1e-5
     assert [check.equal for check in record.tokens] == [ROWS, ROWS - SPELLED]
     model = AutoModelForCausalLM.from_pretrained(folder)
+    weights = model.state_dict()
+    assert weights.keys() == student.model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in student.model.state_dict().items())
     words = AutoTokenizer.from_pretrained(folder)
     row = student.rows[-1]
     text = words.apply_chat_template(messages(row), add_generation_prompt=True, tokenize=False)
