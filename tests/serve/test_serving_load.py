@@ -31,7 +31,7 @@ def ask_without_end(served: Served, outcomes: Counter[str], end: float, number: 
     body = json.dumps({"model": "student", "messages": [turn], "stream": number % 3 == 0})
     while time.monotonic() < end:
         try:
-            connection.request("POST", "/v1/chat/completions", body)
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -43,6 +43,7 @@ def ask_without_end(served: Served, outcomes: Counter[str], end: float, number: 
         if answer.status == 429:
             # Half as many clients as are refused would be polite; these come again sooner, so the load stays.
             time.sleep(0.05)
+    connection.close()
 
 
 def load(served: Served, seconds: float, clients: int) -> tuple[Counter[str], list[float]]:
