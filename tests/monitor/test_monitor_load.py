@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from sqlalchemy import func, select
 
 from support.commands import serve_command
 from support.serving import causal_run, serve_for_a_test
-from support.studies import postgres, postgres_programs
 from understudy.monitor.config import MonitorConfig, ShadowConfig
 from understudy.monitor.live import open_watching
 from understudy.monitor.store import MonitorStore
@@ -36,17 +34,6 @@ from understudy.serve.sides import Opening
 MINUTES = float(os.environ.get("UNDERSTUDY_LOAD_MINUTES", "10"))
 LENGTHS = [2.0, pytest.param(60 * MINUTES, marks=pytest.mark.slow, id="minutes")]
 CLIENTS = 8
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "monitor.db")
-        return
-    if postgres_programs() is None:
-        pytest.skip("no PostgreSQL on this machine")
-    with postgres() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from support.exchanges import exchange
-from support.studies import postgres, postgres_programs
 from understudy.errors import ConfigError, DataError, RunError
 from understudy.monitor.config import MonitorConfig, read_config
 from understudy.monitor.redaction import Redaction
@@ -22,17 +20,6 @@ from understudy.monitor.store import MonitorStore, Shadow
 from understudy.serve.exchange import Thumb
 
 TESTS = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield str(tmp_path / "monitor.db")
-        return
-    if postgres_programs() is None:
-        pytest.skip("no PostgreSQL on this machine")
-    with postgres() as url:
-        yield url
 
 
 def test_requests_shadows_and_thumbs_come_back(database: str) -> None:
