@@ -262,6 +262,12 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
         raise ConfigError(
             "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
         )
+    if recipe.local_teacher.hint is not None or not recipe.student.context:
+        what = "teacher.hint" if recipe.local_teacher.hint is not None else "student.context: false"
+        raise ConfigError(
+            f"features compares inner states at the same tokens, and with {what} the two read different ones",
+            hint="leave out one of the two",
+        )
     if recipe.distil.on_policy is not None:
         raise ConfigError(
             "features compares inner states on answers that are there beforehand, not on rollouts",

@@ -39,9 +39,10 @@ from understudy.tokens.compatibility import (
 )
 from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.misfits import split_misfits
-from understudy.tokens.prompts import answer_text, messages
+from understudy.tokens.prompts import answer_text
 from understudy.tokens.template import Template
 from understudy.tokens.template_checks import altered, control_notes, lost, thinking
+from understudy.tokens.unseen import sees
 from understudy.types import Example, Splits
 
 MAX_ROWS = 200
@@ -68,7 +69,10 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = N
     build.check_writes("doctor", student, teacher)
     pair = TokenizerPair.of(student, teacher, (head_columns(recipe.student), head_columns(recipe.local_teacher)))
     build.check_lengths(recipe)
-    tokenizers = ExampleTokenizer(student, recipe.data), ExampleTokenizer(teacher, recipe.data)
+    tokenizers = (
+        ExampleTokenizer(student, recipe.data, sees=sees(recipe.student)),
+        ExampleTokenizer(teacher, recipe.data, sees=sees(recipe.local_teacher)),
+    )
     splits = load_splits(recipe.data)
     gold, misfit_notes = split_misfits(splits.train, tokenizers)
     if not gold:
@@ -96,7 +100,7 @@ def examine(recipe: Recipe, *, max_rows: int = MAX_ROWS, against: str | None = N
         student=_side(pair, "student", recipe.student.model, student, altered_answers[0], splits.rows),
         teacher=_side(pair, "teacher", recipe.local_teacher.model, teacher, altered_answers[1], splits.rows),
         vocabularies=_vocabularies(pair.vocabularies),
-        templates=rendered(templates, examples[0], recipe.data.system, rows[0]),  # pyright: ignore
+        templates=rendered(dict(zip(_SIDES, tokenizers, strict=True)), examples[0], rows[0]),  # pyright: ignore
         shares=shares,
         gold_rows=len(gold),
         notes=[
@@ -234,9 +238,10 @@ def _vocabularies(vocabularies: Vocabularies) -> VocabularyReport:
     )
 
 
-def rendered(templates: dict[str, Template], example: Example, system: str, row: Encoded) -> RenderedConversation:
+def rendered(tokenizers: dict[str, ExampleTokenizer], example: Example, row: Encoded) -> RenderedConversation:
     """One conversation as both render it, and where its answer begins and ends."""
-    prompts = {side: templates[side].prompt(messages(example, system)) for side in _SIDES}
+    templates = {side: tokenizer.template for side, tokenizer in tokenizers.items()}
+    prompts = {side: templates[side].prompt(tokenizers[side].turns(example)) for side in _SIDES}
     answers = {}
     for side, encoded in zip(_SIDES, row, strict=True):
         answers[side] = templates[side].tokenizer.convert_ids_to_tokens(encoded.answer_ids)

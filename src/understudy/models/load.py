@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,17 @@ from transformers import (
 )
 
 from understudy.distribution import install_command
-from understudy.errors import ModelError
+from understudy.errors import ConfigError, ModelError
 from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.cut import choose, cut_model, cut_shape
 from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
 from understudy.models.kinds import ModelKind
 from understudy.models.sources import pretrained
-from understudy.recipe import DataConfig, ModelConfig, StudentConfig
+from understudy.recipe import DataConfig, ModelConfig, StudentConfig, TeacherConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
+from understudy.tokens.unseen import sees
 
 EMBEDDED = (
     *("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder"),
@@ -185,9 +186,17 @@ def load_example_tokenizer(config: ModelConfig, data: DataConfig, *, weights: st
         config: the recipe's section.
         data: lengths and what to do with a context that is too long.
         weights: a folder that takes the place of `config.model`.
+
+    Raises:
+        ConfigError: a hint, or a context that is not to be read, for a model that reads no prompt.
     """
     kind = kind_at(config, weights or resolve(config.described_by))
-    return kind.example_tokenizer(load_template(config, weights=weights), data)
+    tokenizer = kind.example_tokenizer(load_template(config, weights=weights), data)
+    seen = sees(config)
+    if seen is not None and not kind.reads_prompts:
+        what = "teacher.hint" if isinstance(config, TeacherConfig) else "student.context: false"
+        raise ConfigError(f"{what} is for models that read a prompt, and this is a {kind.title}", hint="leave it out")
+    return tokenizer if seen is None else replace(tokenizer, sees=seen)
 
 
 def head_columns(config: ModelConfig) -> int | None:

@@ -102,6 +102,8 @@ def _sft(plan: Plan) -> StagePlan:
 
 def _before(plan: Plan, name: str) -> tuple[str, ...]:
     """What has to be done before a model can be used."""
+    if name == "teacher" and plan.recipe.teacher and plan.recipe.teacher.from_student:
+        name = "student"
     if plan.has("sft", name):
         return (KINDS["sft"].name_of(name),)
     return ("data", *(plan.named_of("pretrain", name) or plan.named_of("cut", name)))

@@ -21,6 +21,8 @@ ROWS = tuple(
     f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
 )
 """Which rows there are, and in which split."""
+SEEN = {"teacher": ("teacher.hint", "teacher.from_student"), "student": ("student.context",)}
+"""What a model reads of a row that the other does not."""
 TEMPLATE = ("model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
@@ -37,6 +39,11 @@ SHOWN = tuple(f"knowledge.{name}" for name in ("tokens", "neighbours", "vectors"
 
 
 def weights(side: str) -> tuple[str, ...]:
+    """Which weights a model has before its own training, and what it reads."""
+    return (*raw_weights(side), *SEEN[side])
+
+
+def raw_weights(side: str) -> tuple[str, ...]:
     """Which weights a model has before its own training."""
     shape = ("student.from_teacher",) if side == "student" else ()
     return (*(f"{side}.{name}" for name in WEIGHTS), *shape)
@@ -83,7 +90,8 @@ def data(recipe: Recipe, _: str) -> tuple[str, ...]:
 def templates(recipe: Recipe) -> tuple[str, ...]:
     """How the models of a recipe turn text into tokens."""
     sides = ("teacher", "student") if recipe.teacher else ("student",)
-    return tuple(f"{side}.{name}" for side in sides for name in TEMPLATE)
+    seen = tuple(path for side in sides for path in SEEN[side])
+    return (*(f"{side}.{name}" for side in sides for name in TEMPLATE), *seen)
 
 
 def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
@@ -118,7 +126,7 @@ def cut(recipe: Recipe, _: str) -> tuple[str, ...]:
 def pretrain(recipe: Recipe, argument: str) -> tuple[str, ...]:
     """Of continued pretraining."""
     side = side_of_model(argument)
-    return (seed(recipe, side), *weights(side), f"{side}.pretrain", "data.max_length")
+    return (seed(recipe, side), *raw_weights(side), f"{side}.pretrain", "data.max_length")
 
 
 def sft(recipe: Recipe, argument: str) -> tuple[str, ...]:
@@ -144,7 +152,7 @@ def answers(recipe: Recipe, _: str) -> tuple[str, ...]:
 def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
     """Of what the teacher says of the rows: of arms and method which rows these are, and at which temperature."""
     fields = ("teacher.cache", "evaluate.arms", "arms", "tasks", "seqkd.keep_gold", "distil.loss_temperature")
-    student = (f"student.{name}" for name in TEMPLATE)
+    student = (*(f"student.{name}" for name in TEMPLATE), *SEEN["student"])
     fresh = fresh_seed(recipe, "teacher")
     more = ("distil.method", *_teachers(recipe), *fresh)
     return (*fields, *more, *weights("teacher"), *student, "student.kind", *ENCODE)

@@ -9,6 +9,7 @@ from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.features import FeaturesConfig
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
+from understudy.recipe.hint import HintConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, SessionsConfig, TaskConfig, TaskKind
 from understudy.recipe.methods import METHODS, DivergenceConfig, KdConfig, MethodConfig
 from understudy.recipe.reading import dump_recipe, load_recipe, load_recorded, load_yaml, parse_recipe
@@ -45,6 +46,7 @@ __all__ = [
     "GenerateConfig",
     "Grid",
     "GridConfig",
+    "HintConfig",
     "JudgeConfig",
     "KdConfig",
     "KnowledgeConfig",

@@ -255,6 +255,21 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _taught_by_itself(cls, value: Any) -> Any:
+        """A teacher that is the student has its model, tokenizer and template from there."""
+        teacher = value.get("teacher") if isinstance(value, dict) else None
+        if not isinstance(teacher, dict) or not teacher.get("from_student"):
+            return value
+        student = value.get("student", {"model": DEFAULT_STUDENT})
+        if isinstance(student, StudentConfig):
+            student = student.model_dump(mode="json")
+        if not isinstance(student, dict) or student.get("from_teacher"):
+            raise ValueError("teacher.from_student needs a student with a model of its own, not one from_teacher")
+        own = {name: field for name, field in teacher.items() if name not in TAKEN}
+        return {**value, "teacher": own | {name: student[name] for name in TAKEN if student.get(name) is not None}}
+
+    @model_validator(mode="before")
+    @classmethod
     def _labelled(cls, value: Any) -> Any:
         """All models of a recipe know the labels of its data."""
         data = value.get("data") if isinstance(value, dict) else None
@@ -282,6 +297,10 @@ class Recipe(Section):
         for name, fields in self.arms.items():
             if fault := _own_arm_fault(name, fields):
                 raise ValueError(fault)
+            # Its weights are those that the run's own student starts from.
+            others = [path for path in fields if path.startswith("student") and path != "student.context"]
+            if others and self.teacher is not None and self.teacher.from_student:
+                raise ValueError(f"arms.{name}.{others[0]}: with teacher.from_student all arms have the run's student")
         known = (*trained_arms(), *self.arms)
         for name in self.evaluate.arms:
             if name not in known:
@@ -453,6 +472,9 @@ LATER_FIELDS: Mapping[str, Any] = {
     "data.stride": None,
     "data.train_share": 1.0,
     "data.null_threshold": 0.0,
+    "teacher.hint": None,
+    "teacher.from_student": False,
+    "student.context": True,
     "data.labels": [],
     "teacher.labels": [],
     "student.labels": [],

@@ -52,10 +52,13 @@ class StudentConfig(ModelConfig):
     from_teacher: CutConfig | None = None
     """Cut it from the teacher, after the teacher's own training. Takes the place of `model`, tokenizer and template;
     with `init: fresh` only the shape is taken."""
+    context: bool = True
+    """Whether it reads the context of a row that has one. Without it the teacher alone does, and what the student
+    answers it has to know (`understudy docs context`)."""
 
 
 TAKEN = ("model", "tokenizer", "kind", "chat_template", "revision", "trust_remote_code")
-"""What a student that is cut from its teacher has from it."""
+"""What a student that is cut from its teacher has from it, and a teacher that is its student from that."""
 
 
 def is_cut(model: ModelConfig) -> bool:

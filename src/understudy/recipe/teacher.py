@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from understudy import bounds
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, EndpointConfig, Section, TransportConfig
+from understudy.recipe.hint import HintConfig
 from understudy.recipe.training import ModelConfig
 
 CACHE_FILE = "cache.json"
@@ -61,6 +62,11 @@ class TeacherConfig(TransportConfig, ModelConfig):
     the loss temperature is 1. `renormalise`: they are left out and the others scaled to 1, a biased target, at any."""
     cache: CacheConfig | None = None
     """Write what it says of the training rows to disk once, and train from there."""
+    hint: HintConfig | None = None
+    """What it reads beside the question and the student does not (`understudy docs context`)."""
+    from_student: bool = False
+    """It is the student itself, as its training begins, frozen: with `hint`, or a student without `context`, the
+    student learns what it would say if it read more. Takes the place of `model`, tokenizer and template."""
 
     @model_validator(mode="after")
     def _served(self) -> Self:
@@ -72,8 +78,15 @@ class TeacherConfig(TransportConfig, ModelConfig):
             return self
         if self.tokenizer is None:
             raise ValueError("a teacher on a server is sent token ids: name its tokenizer, a folder or a hub id")
-        if own := [name for name in _OF_WEIGHTS if getattr(self, name) != _default(name)]:
+        if own := [name for name in (*_OF_WEIGHTS, "from_student") if getattr(self, name) != _default(name)]:
             raise ValueError(f"{own[0]} is for a model that is loaded here, and base_url names one on a server")
+        return self
+
+    @model_validator(mode="after")
+    def _is_the_student(self) -> Self:
+        """The student's training is its own."""
+        if self.from_student and (trained := [name for name in ("pretrain", "sft") if getattr(self, name)]):
+            raise ValueError(f"from_student: the teacher is the student, whose training is student.{trained[0]}")
         return self
 
     @property

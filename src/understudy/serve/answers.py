@@ -85,7 +85,7 @@ def work_of(side: Side, example: Example, manner: Manner) -> Work:
     if side.tokenizer is None:
         prompt, turns = [], messages(asked, side.system)
     else:
-        prompt, turns = side.tokenizer.prompt_ids(asked), messages(asked, side.tokenizer.data.system)
+        prompt, turns = side.tokenizer.prompt_ids(asked), side.tokenizer.turns(asked)
     check_room(side, len(prompt), longest)
     return Work(
         tuple(prompt),

@@ -15,6 +15,7 @@ from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.overflow import fit_context
 from understudy.tokens.prompts import answer_text, messages
 from understudy.tokens.template import Template
+from understudy.tokens.unseen import Sees
 from understudy.types import Example
 
 _MAX_FITTED = 100_000
@@ -30,11 +31,13 @@ class ExampleTokenizer:
         template: speaks to the model.
         data: lengths, system prompt and what to do with a context that is too long.
         notes: counts of what had to be cut, for the report; nothing is cut silently.
+        sees: what the model sees of an example; None: all of it, and nothing else.
     """
 
     template: Template
     data: DataConfig
     notes: dict[str, int] = field(default_factory=dict)
+    sees: Sees | None = field(default=None, kw_only=True)
 
     def encode(
         self, example: Example, answer: str | None = None, *, token_ends: bool = False, num_forced_chars: int = 0
@@ -97,7 +100,12 @@ class ExampleTokenizer:
         """The prompt as the model reads it."""
         return self.template.prompt(self._messages(example))
 
+    def turns(self, example: Example) -> list[dict[str, str]]:
+        """The conversation up to the answer as this model is asked it, whole."""
+        return messages(self.sees(example) if self.sees else example, system=self.data.system)
+
     def _messages(self, example: Example) -> list[dict[str, str]]:
+        example = self.sees(example) if self.sees else example
         budget = self.data.max_length - self.data.max_answer_tokens
         turns = messages(example, system=self.data.system)
         length = len(self.template.prompt_ids(turns))

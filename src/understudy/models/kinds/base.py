@@ -28,6 +28,7 @@ class ModelKind(ABC):
         peft_task: what `peft` calls its task.
         gives: what a teacher of this kind says of a target.
         kept_by: the metric of development rows by which weights are kept; higher is better.
+        reads_prompts: whether what it reads is the rendered conversation, all of it.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
         reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
@@ -40,6 +41,7 @@ class ModelKind(ABC):
     peft_task: ClassVar[str]
     gives: ClassVar[Gives]
     kept_by: ClassVar[str] = "rougeL"
+    reads_prompts: ClassVar[bool] = False
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
     reads_with_holes: ClassVar[bool] = False

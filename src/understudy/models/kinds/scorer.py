@@ -38,6 +38,7 @@ class Scorer(ChoosingKind):
     pipeline_tag = "text-generation"
     peft_task = "CAUSAL_LM"
     kept_by = "accuracy"
+    reads_prompts: ClassVar[bool] = True
     makes_head: ClassVar[bool] = False
     causal: ClassVar[Causal] = Causal()
 

@@ -29,6 +29,7 @@ class TextKind(ModelKind):
     """
 
     gives: ClassVar[Gives] = Gives.STATES | Gives.EMBEDDINGS
+    reads_prompts: ClassVar[bool] = True
     pads_left: ClassVar[bool] = False
 
     @abstractmethod

@@ -86,7 +86,12 @@ def rows_of(run: Run, role: str) -> list[Example]:
 
 
 def teacher_weights(run: Run, recipe: Recipe) -> str | None:
-    """The folder of the pretrained or fine-tuned teacher, or None where it is used as it came."""
+    """The folder of the pretrained or fine-tuned teacher, or None where it is used as it came.
+
+    A teacher that is the student has the weights from which the training of the run's student starts.
+    """
+    if recipe.local_teacher.from_student:
+        return _weights(run, recipe.student, "student")
     return _weights(run, recipe.local_teacher, "teacher")
 
 

@@ -15,7 +15,6 @@ from understudy.recipe import TeacherConfig
 from understudy.records import Prediction
 from understudy.teachers.remote import scored
 from understudy.tokens.example_tokenizer import ExampleTokenizer
-from understudy.tokens.prompts import messages
 from understudy.training.remote import CACHE, prompt_scorer, trial_ids
 from understudy.types import Completion, Example, Message, Request, TokenPrompt, is_passing
 
@@ -68,7 +67,7 @@ def served_answers(
 def _request(number: int, example: Example, tokenizer: ExampleTokenizer, by_ids: bool) -> Request:
     if by_ids:
         return Request(str(number), (), tokens=TokenPrompt(tuple(tokenizer.prompt_ids(example))))
-    turns = messages(example, tokenizer.data.system)
+    turns = tokenizer.turns(example)
     return Request(str(number), tuple(Message(turn["role"], turn["content"]) for turn in turns))
 
 
