@@ -14,9 +14,9 @@ from typing import Literal
 
 from understudy.extensions import claim
 
-Learns = Literal["gold", "teacher_text", "gold_and_teacher_text", "task_texts", "knowledge"]
-"""Gold answers; the teacher's answers in their place; gold where there is some and the teacher's elsewhere; the texts
-of `tasks`; gold with what `knowledge` says of sessions."""
+Learns = Literal["gold", "teacher_text", "gold_and_teacher_text", "candidates", "task_texts", "knowledge"]
+"""Gold answers; the teacher's answers in their place; gold where there is some and the teacher's elsewhere; several
+answers, as the teacher weighs them; the texts of `tasks`; gold with what `knowledge` says of sessions."""
 _CONSTRAINED = "_constrained"
 
 
@@ -64,6 +64,12 @@ EXPLAINED = Arm(
     against=("sft", "seqkd", "base_student", "majority", "first_option"),
 )
 INFORMED = Arm("informed", learns="knowledge", flagship=True, against=("sft", "base_student", "majority"))
+CANDIDATES = Arm(
+    "candidates",
+    learns="candidates",
+    flagship=True,
+    against=("sft", "seqkd", "distilled", "base_student", "majority", "first_option"),
+)
 SEQKD = Arm("seqkd", learns="teacher_text", equals_without_unlabelled="sft", against=("sft",))
 KD_GOLD = Arm("kd_gold", learns="gold", reads_signal=True, equals_without_unlabelled="distilled")
 SFT = Arm("sft", learns="gold")
@@ -74,7 +80,10 @@ FIRST_OPTION = Arm("first_option", model=None)
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
-    for arm in (TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED, EXPLAINED, INFORMED, MAJORITY, FIRST_OPTION)
+    for arm in (
+        *(TEACHER, BASE_STUDENT, SFT, SEQKD, KD_GOLD, DISTILLED),
+        *(CANDIDATES, EXPLAINED, INFORMED, MAJORITY, FIRST_OPTION),
+    )
 }
 """All arms by name, in the order in which tables show them."""
 

@@ -9,7 +9,7 @@ from understudy.losses.divergences import divergence, traits
 from understudy.models.adapters import check_lora
 from understudy.models.architecture import kind_at
 from understudy.models.load import resolve
-from understudy.recipe import METHODS, DivergenceConfig, MethodConfig, Recipe
+from understudy.recipe import METHODS, CandidatesConfig, DivergenceConfig, MethodConfig, Recipe
 from understudy.recipe.on_policy import OnPolicyConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
@@ -19,6 +19,7 @@ from understudy.tokens.template_checks import embedding_fault, without_embedding
 from understudy.tokens.vocabulary import description
 from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
+from understudy.training.objectives.candidates import CandidateDistribution
 from understudy.training.objectives.features import FeatureObjective
 from understudy.types import Gives
 
@@ -64,6 +65,18 @@ def check_adapters(recipe: Recipe) -> None:
 def gold_objective() -> Objective:
     """The objective of supervised fine-tuning."""
     return CrossEntropy()
+
+
+def candidate_objective(config: CandidatesConfig) -> Objective:
+    """The objective of several answers to a question: of their distribution, or of their texts."""
+    if config.learn == "sequences":
+        return gold_objective()
+    return CandidateDistribution(
+        divergence(config.divergence),
+        temperature=config.temperature,
+        weight=config.distribution_weight,
+        score=config.score,
+    )
 
 
 def cross_tokenizer(config: MethodConfig, student: Template, teacher: Template) -> CrossTokenizer | None:
@@ -337,9 +350,27 @@ def check_student(recipe: Recipe, student: Template) -> None:
         )
 
 
+def check_weighed(recipe: Recipe, student: Template, teacher: Template) -> None:
+    """Refuse candidates for models that do not write.
+
+    Raises:
+        ConfigError: the recipe has `candidates`, and one of the models points or chooses.
+    """
+    config = recipe.candidates
+    if config is None:
+        return
+    divergence(config.divergence)
+    for side, template in (("student", student), ("teacher", teacher)):
+        if template.candidates != "vocabulary":
+            raise ConfigError(
+                f"candidates are answers that both models write, and this {side} chooses among {template.candidates}",
+                hint="a student that compares options learns the teacher's distribution over them by distil.method: kd",
+            )
+
+
 def learns_from_signal(recipe: Recipe) -> bool:
     """Whether some arm reads the teacher's logits or states, so that the pair has to fit the method."""
-    return recipe.tasks is None or bool(recipe.signal_arms)
+    return (recipe.tasks is None and recipe.candidates is None) or bool(recipe.signal_arms)
 
 
 def reads_logits(recipe: Recipe) -> bool:

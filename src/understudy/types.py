@@ -181,7 +181,8 @@ class Tokens(TypedDict):
             `[B, 2]` and says that each row has a start and an end. Of rows with options `[B, K]`, those that are there;
             `inputs` then hold all options of all rows one behind the other, and `target_mask` is `[B, 1]`. Absent where
             targets are tokens of a vocabulary.
-        option_mask: `[M, S]` bool, where a causal model scores options: where the next token is one of the option's.
+        option_mask: `[M, S]` bool, where a model that writes scores options or several answers: where the next token is
+            one of theirs.
         option_ids: these tokens, in the order of `option_mask`.
     """
 
@@ -263,6 +264,8 @@ class Batch(TypedDict, total=False):
         token_weights: `[N]` weight of each of the student's target tokens beside that of its row.
         teacher_weights: `[B]` what the teacher's part of a row's loss is multiplied by.
         rollouts: what is known of the answers, where the student wrote them; a batch holds only such, or none.
+        scores: `[B, K]` a teacher's scores of each row's candidates, where rows hold several answers.
+        shares: `[B, K]` of each candidate in what is written.
     """
 
     student: Required[Tokens]
@@ -278,6 +281,8 @@ class Batch(TypedDict, total=False):
     token_weights: Tensor
     teacher_weights: Tensor
     rollouts: RolloutTokens
+    scores: Tensor
+    shares: Tensor
 
 
 @dataclass(frozen=True, slots=True)

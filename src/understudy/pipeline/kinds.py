@@ -2,7 +2,7 @@
 
 ```text
 SIDE_pretrain ─┐   teacher_sft ── student_cut ── student_pretrain, student_sft …
-data ─┬─ pair  │
+data ─┬─ pair  │                 ┌─ candidates ── train-candidates ─┐
       ├─ teacher_sft ─┬─ answers ─┬─ train-seqkd ───┬─ predict-ARM ─ … ─┐
       ├─ student_sft ─┤ └─ cache ─┴─ train-distilled┤                   ├─ report
       │               ├─ train-sft ─────────────────┤                   │
@@ -21,7 +21,7 @@ from understudy.pipeline import reads
 from understudy.pipeline.stage import Plan, Side, Stage, StageKind
 from understudy.recipe import ModelConfig, Recipe
 from understudy.recipe.knowledge import learned_steps
-from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_student, is_informed
+from understudy.recipe.own_arms import for_arm, has_own_answers, has_own_candidates, has_own_student, is_informed
 from understudy.recipe.student import is_cut
 from understudy.report.labels import label_of
 
@@ -127,6 +127,20 @@ def _answers(plan: Plan) -> StagePlan:
     return [(name, _before(plan, "teacher")) for name in names]
 
 
+def _candidates(plan: Plan) -> StagePlan:
+    """The run's candidates where an arm learns them, and those of each arm that asks for others."""
+    using = [arm.name for arm in arms_of(plan) if arm.learns == "candidates"]
+    own_arms = [name for name in using if has_own_candidates(plan.recipe, name)]
+    names = ["", *own_arms] if len(own_arms) < len(using) else own_arms
+    return [(name, _asked_for(plan, name)) for name in names]
+
+
+def _asked_for(plan: Plan, arm: str) -> tuple[str, ...]:
+    config = for_arm(plan.recipe, arm).candidates
+    written = ("generate",) if config is not None and config.source == "generate" else ()
+    return tuple(dict.fromkeys((*written, *_before(plan, "teacher"))))
+
+
 def _cache(plan: Plan) -> StagePlan:
     """Where what the teacher says is kept, and an arm reads it."""
     reading = [arm for arm in arms_of(plan) if plan.recipe.reads_signal(arm)]
@@ -155,6 +169,8 @@ def _texts_of(plan: Plan, arm: Arm) -> tuple[str, ...]:
         sources += ("generate",)
     if arm.learns == "task_texts" and reads_texts(for_arm(plan.recipe, arm.name)):
         sources += ("generate",)
+    if arm.learns == "candidates":
+        sources += (KINDS["candidates"].name_of(arm.name if plan.has("candidates", arm.name) else ""),)
     if uses_answers(arm, plan):
         sources += (KINDS["answers"].name_of(arm.name if plan.has("answers", arm.name) else ""),)
     return sources
@@ -284,6 +300,14 @@ KINDS: dict[str, StageKind] = {
             _answers,
             reads=reads.answers,
             title="teacher answers the questions",
+            side=lambda _: "teacher",
+        ),
+        StageKind(
+            "candidates",
+            f"{_STAGES}.candidates:candidates",
+            _candidates,
+            reads=reads.candidates,
+            title="teacher weighs several answers",
             side=lambda _: "teacher",
         ),
         StageKind(

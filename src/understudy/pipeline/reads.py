@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from understudy.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+from understudy.recipe.candidates import ASKED
 from understudy.recipe.own_arms import is_informed
 
 ENCODE = (
@@ -105,7 +106,18 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
     models += ("student.from_teacher", "features?")
-    return (*ENCODE, *models, "teachers", *taught, *asked, *tasks, "seqkd.keep_gold", "evaluate.arms", "arms")
+    return (
+        *ENCODE,
+        *models,
+        "teachers",
+        *taught,
+        *asked,
+        *tasks,
+        "candidates?",
+        "seqkd.keep_gold",
+        "evaluate.arms",
+        "arms",
+    )
 
 
 def _trainings(recipe: Recipe) -> Iterator[str]:
@@ -149,6 +161,13 @@ def answers(recipe: Recipe, _: str) -> tuple[str, ...]:
     return (*fresh_seed(recipe, "teacher"), *teacher_weights(recipe), *ENCODE, "seqkd", "evaluate.batch_size")
 
 
+def candidates(recipe: Recipe, _: str) -> tuple[str, ...]:
+    """Of the answers that the teacher weighs."""
+    asked = tuple(f"candidates.{name}" for name in ASKED)
+    fresh = fresh_seed(recipe, "teacher")
+    return (*asked, *fresh, *teacher_weights(recipe), *ENCODE, "seqkd.keep_unfinished", "evaluate.batch_size")
+
+
 def cache(recipe: Recipe, _: str) -> tuple[str, ...]:
     """Of what the teacher says of the rows: of arms and method which rows these are, and at which temperature."""
     fields = ("teacher.cache", "evaluate.arms", "arms", "tasks", "seqkd.keep_gold", "distil.loss_temperature")
@@ -170,6 +189,7 @@ def train(recipe: Recipe, argument: str) -> tuple[str, ...]:
     if recipe.reads_signal(arm):
         signal = (*method(recipe), *said(recipe), "teacher.cache", "teachers", "features")
     tasks = ("tasks",) if arm.learns == "task_texts" else LEARNED if is_informed(recipe, argument) else ()
+    tasks += ("candidates",) if arm.learns == "candidates" else ()
     if recipe.knowledge and is_informed(recipe, argument) and recipe.knowledge.in_prompt:
         tasks += SHOWN
     return ("seed", *weights("student"), *signal, *tasks, *ENCODE, "evaluate.batch_size")

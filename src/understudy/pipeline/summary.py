@@ -24,6 +24,7 @@ from understudy.recipe import Recipe, dump_recipe
 from understudy.records import (
     AnswersNotes,
     CacheNotes,
+    CandidatesNotes,
     CutNotes,
     DataNotes,
     Environment,
@@ -161,6 +162,8 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             lines.append(cut_sentence(run.notes(stage.name, CutNotes), stage.argument))
         if stage.kind == "cache":
             lines.append(cache_sentence(run.notes(stage.name, CacheNotes)))
+        if stage.kind == "candidates":
+            lines.append(candidates_sentence(run.notes(stage.name, CandidatesNotes), stage.argument))
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
     hearing = [name for name in recipe.signal_arms if name in trained]
@@ -206,6 +209,19 @@ def cache_sentence(notes: CacheNotes) -> str:
         "The students learned from what the teacher said once, kept on disk: of each target token "
         f"{kept}; {notes.bytes_per_token:g} bytes a token."
     )
+
+
+def candidates_sentence(notes: CandidatesNotes, arm: str) -> str:
+    """What the teacher weighed for an arm (empty: for all), and how often it finds the gold answer likeliest."""
+    whom = f" for {arm}" if arm else ""
+    text = (
+        f"The teacher weighed {notes.candidates:,} answers to {notes.rows:,} of {notes.questions:,} questions{whom}, "
+        f"more than one to {notes.several:,} of them"
+    )
+    if not notes.gold_rows:
+        return f"{text}."
+    share = notes.gold_likeliest / notes.gold_rows
+    return f"{text}; it found the gold answer likeliest on {share:.0%} of the {notes.gold_rows:,} that have one."
 
 
 def answers_sentence(notes: AnswersNotes, arm: str, trained: Collection[str]) -> str:

@@ -4,6 +4,7 @@ Every field has a default that works and a sentence that says what it does; `und
 writes those sentences as comments. This package knows no torch, so that a recipe is checked in milliseconds.
 """
 
+from understudy.recipe.candidates import CandidatesConfig
 from understudy.recipe.data import ContextOverflow, DataConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
@@ -32,6 +33,7 @@ __all__ = [
     "LATER_FIELDS",
     "METHODS",
     "CacheConfig",
+    "CandidatesConfig",
     "Cell",
     "ContextOverflow",
     "CutConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from understudy.arms import INFORMED
 from understudy.errors import ConfigError
 from understudy.recipe import fields
+from understudy.recipe.candidates import ASKED
 from understudy.recipe.recipe import LIKE, Recipe
 
 
@@ -41,6 +42,13 @@ def has_own_student(recipe: Recipe, arm: str) -> bool:
 def has_own_answers(recipe: Recipe, arm: str) -> bool:
     """Whether an arm asks the teacher for other answers than the run does."""
     return for_arm(recipe, arm).seqkd != recipe.seqkd
+
+
+def has_own_candidates(recipe: Recipe, arm: str) -> bool:
+    """Whether an arm asks the teacher for other candidates than the run does."""
+    own, run = for_arm(recipe, arm), recipe
+    answers = [value.candidates and value.candidates.model_dump(include=set(ASKED)) for value in (own, run)]
+    return answers[0] != answers[1] or (own.seqkd.keep_unfinished, run.seqkd.keep_unfinished).count(True) == 1
 
 
 def is_informed(recipe: Recipe, arm: str) -> bool:

@@ -15,6 +15,7 @@ from understudy.arms import ARMS, Arm, constrained, free_of, trained_arms
 from understudy.errors import ConfigError, did_you_mean
 from understudy.extensions import Extension, load_all, load_unchanged
 from understudy.files import fingerprint
+from understudy.recipe.candidates import CandidatesConfig
 from understudy.recipe.data import DataConfig
 from understudy.recipe.endpoint import TRANSPORT_FIELDS, Section
 from understudy.recipe.evaluate import EvaluateConfig
@@ -34,7 +35,7 @@ DEFAULT_TEACHER, DEFAULT_STUDENT = "embedded:telecom-teacher", "embedded:telecom
 NEUTRAL = ("output", "workers", "report_to", "device")
 """Where and how fast a recipe is run: no part of what it is."""
 
-OWN_ARM_SECTIONS = ("student", "distil", "features", "seqkd", "tasks", "knowledge")
+OWN_ARM_SECTIONS = ("student", "distil", "features", "seqkd", "candidates", "tasks", "knowledge")
 """Where an arm of a recipe's own may differ; data and evaluation are the same for all that is compared."""
 LIKE = "like"
 """The key of an own arm that names the declared arm it is like."""
@@ -57,6 +58,8 @@ class Recipe(Section):
     """The small model. With `sft`, every arm starts from the fine-tuned student."""
     seqkd: SeqkdConfig = SeqkdConfig()
     """How the teacher's own answers are used."""
+    candidates: CandidatesConfig | None = None
+    """What the student of the arm `candidates` learns of several answers to a question (`understudy docs context`)."""
     distil: DistilConfig = KdConfig()
     """How the student learns from the teacher; the other arms take the same steps, batch size and learning rate."""
     features: FeaturesConfig | None = None
@@ -365,6 +368,23 @@ class Recipe(Section):
             raise ValueError(f"evaluate.constrained: {explained[0]} writes a rationale with its answer, not JSON alone")
         return self
 
+    @model_validator(mode="after")
+    def _weighed(self) -> Recipe:
+        """What belongs together where a student learns several answers to a question."""
+        config = self.candidates
+        arms = [name for name in self.evaluate.arms if self._base(name).learns == "candidates"]
+        if arms and config is None:
+            raise ValueError(f"evaluate.arms has the arm `{arms[0]}`; a section `candidates` says what it learns")
+        if config and not arms:
+            raise ValueError("there is a section `candidates`; put the arm `candidates` into evaluate.arms")
+        if config and self.served_teacher:
+            raise ValueError(
+                "candidates are scored by a teacher that is loaded here, and teacher.base_url names a server"
+            )
+        if config and config.source == "generate" and (self.generate is None or "answer" not in self.generate.steps):
+            raise ValueError("candidates.source: generate takes the step `answer`: put it into generate.steps")
+        return self
+
     def _base(self, name: str) -> Arm:
         """An arm as it is declared, or the one that an arm of the recipe's own is like."""
         return ARMS[_base_of(self.arms[name])] if name in self.arms else ARMS[name]
@@ -472,6 +492,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "data.stride": None,
     "data.train_share": 1.0,
     "data.null_threshold": 0.0,
+    "candidates": None,
     "teacher.hint": None,
     "teacher.from_student": False,
     "student.context": True,
@@ -484,8 +505,8 @@ LATER_FIELDS: Mapping[str, Any] = {
 """Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
 their fingerprints."""
 DEFAULT_ARMS: tuple[str, ...] = EvaluateConfig().arms
-_LEARNED_SECTIONS = {"tasks": "task_texts", "knowledge": "knowledge"}
-_TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text")
+_LEARNED_SECTIONS = {"tasks": "task_texts", "knowledge": "knowledge", "candidates": "candidates"}
+_TEACHER_ANSWERS = ("teacher_text", "gold_and_teacher_text", "candidates")
 _RESERVED = ("student", "observer")
 
 
@@ -511,7 +532,7 @@ def _as_used(arm: Arm, use: str) -> Arm:
 def _base_of(fields: dict[str, Any]) -> str:
     """The declared arm that an own one is like: the one it names, else the one that reads what it changes."""
     sections = {path.partition(".")[0] for path in fields}
-    of_sections = {"tasks": "explained", "seqkd": "seqkd", "knowledge": "informed"}
+    of_sections = {"tasks": "explained", "seqkd": "seqkd", "candidates": "candidates", "knowledge": "informed"}
     default = next((arm for section, arm in of_sections.items() if section in sections), "distilled")
     return str(fields.get(LIKE, default))
 

@@ -254,6 +254,29 @@ class AnswersNotes(Record):
 
 
 @dataclass(frozen=True)
+class CandidatesNotes(Record):
+    """Of the stage in which the teacher weighs several answers to each question.
+
+    Attributes:
+        questions: how many were looked at.
+        rows: those that have a candidate.
+        candidates: of all rows.
+        several: rows with more than one.
+        gold_rows: rows whose gold answer is a candidate beside others.
+        gold_likeliest: of these, those where it is the teacher's likeliest.
+        dropped: `empty`, `unfinished`, `equal` → number of answers dropped.
+    """
+
+    questions: int
+    rows: int
+    candidates: int
+    several: int
+    gold_rows: int
+    gold_likeliest: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class AnswerCost(Record):
     """What it took to answer the held-out rows.
 

@@ -34,6 +34,14 @@ class Label:
 LABELS: dict[str, Label] = {
     "teacher": Label("Teacher", "#7c8594", "D"),
     "distilled": Label("Distilled", "#2b7fdb", "o", title="distil", student="distilled student", lesson="distillation"),
+    "candidates": Label(
+        "Candidates",
+        "#b0468e",
+        "X",
+        title="train on answers as the teacher weighs them",
+        student="student of weighed answers",
+        lesson="learning several answers as the teacher weighs them",
+    ),
     "explained": Label(
         "Explained",
         "#0e9aa7",

@@ -75,7 +75,8 @@ class EncodedRow:
 
     `alignment` says which of the two's answer tokens belong together, where the method asks for it. Rows of tasks name
     theirs, with its weight in the loss, and whether they use the teacher. `others` are further teachers by name;
-    `drawn` says of an answer that the student wrote how it came about.
+    `drawn` says of an answer that the student wrote how it came about. A row of several answers has a teacher's
+    `scores` of them, and the `shares` that each has in what is written.
     """
 
     id: str
@@ -88,6 +89,8 @@ class EncodedRow:
     use_teacher: bool = True
     others: Mapping[str, TeacherRow] = field(default_factory=dict)
     drawn: DrawnRow | None = None
+    scores: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def rows(self) -> tuple[EncodedRow, ...]:
@@ -233,6 +236,11 @@ class Collator:
             batch["tasks"] = [row.task for row in rows]
             batch["weights"] = torch.tensor([row.weight for row in rows])
             batch["use_teacher"] = torch.tensor([row.use_teacher for row in rows])
+        elif any(row.weight != 1.0 for row in rows):
+            batch["weights"] = torch.tensor([row.weight for row in rows])
+        if rows[0].scores:
+            batch["scores"] = _candidate_values([row.scores for row in rows])
+            batch["shares"] = _candidate_values([row.shares for row in rows])
         if rows[0].drawn is not None:
             batch["rollouts"] = _rollouts(rows)
         if self.teacher_pad is None:
@@ -249,6 +257,12 @@ class Collator:
                 for name, padding in self.others.items()
             }
         return batch
+
+
+def _candidate_values(rows: Sequence[tuple[float, ...]]) -> torch.Tensor:
+    """`[B, K]`, 0 where a row has no such candidate."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *(0.0 for _ in range(width - len(row)))] for row in rows])
 
 
 def _rollouts(rows: Sequence[EncodedRow]) -> RolloutTokens:

@@ -1,4 +1,4 @@
-"""What one of two models reads and the other does not: a hint of the teacher's, a context that the student goes without.
+"""What one of two models reads and the other does not: a hint of the teacher's, a context that the student lacks.
 
 ```text
                  system, solved questions    context = hint, row's context    question

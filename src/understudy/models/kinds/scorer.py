@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from understudy.losses.divergences import forward_kl
 from understudy.losses.fused import head_losses
 from understudy.losses.requests import HeadTerms
+from understudy.losses.token_logp import token_logp
 from understudy.models.decoding import Generated
 from understudy.models.head import base_model, head_of
 from understudy.models.kinds.causal import Causal
@@ -104,10 +105,9 @@ class Scorer(ChoosingKind):
 
 
 def _logp(output: VocabularyOutput) -> Tensor:
-    """`[N]` log-probabilities of the target tokens; logits in full only where they are to be learned by."""
+    """`[N]` log-probabilities of the target tokens."""
     if torch.is_grad_enabled() and output.hidden.requires_grad:
-        logits = output.states.head.logits(output.hidden).float()
-        return logits.log_softmax(-1).gather(1, output.target_ids[:, None])[:, 0]
+        return token_logp(output.states, output.target_ids)
     ones = torch.ones_like(output.target_ids, dtype=torch.float32)
     losses = head_losses(output.states, None, HeadTerms(forward_kl, gold_ids=output.target_ids, gold_weights=ones))
     assert losses.gold is not None

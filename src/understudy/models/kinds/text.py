@@ -69,16 +69,19 @@ class TextKind(ModelKind):
         """See the base class; nothing of size `[N, V]`."""
         base = base_model(model)
         states = self.states(base, tokens["inputs"])
-        mask = tokens["target_mask"]
+        # Of rows with several answers, the tokens of all of them.
+        mask, target_ids = tokens.get("option_mask"), tokens.get("option_ids")
+        if mask is None or target_ids is None:
+            mask, target_ids = tokens["target_mask"], tokens["target_ids"]
         lengths = tuple(mask.sum(dim=1).tolist())
         inner, outer, deviations = None, None, None
         if embeddings:
             with torch.no_grad():
-                inner, outer = self.embedded(base, tokens["inputs"], mask, tokens["target_ids"])
-                first = torch.zeros_like(tokens["target_ids"][:1])
+                inner, outer = self.embedded(base, tokens["inputs"], mask, target_ids)
+                first = torch.zeros_like(target_ids[:1])
                 outside = self.embedded(base, tokens["inputs"], mask, first)[1].sum(0)
                 deviations = Deviations.over_batch(states, inner, outer, outside)
-        return VocabularyOutput(tokens["target_ids"], lengths, states[mask], head_of(model), inner, outer, deviations)
+        return VocabularyOutput(target_ids, lengths, states[mask], head_of(model), inner, outer, deviations)
 
     @torch.no_grad()
     def probe(self, model: PreTrainedModel, inputs: dict[str, Tensor], name: str) -> float:

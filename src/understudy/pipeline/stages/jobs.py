@@ -25,7 +25,7 @@ def gold_job(recipe: Recipe, rows: Sequence[Example]) -> TrainingJob:
         len(rows),
         encode=lambda *sides: encode_rows(rows, *sides),
         objective=lambda *_: build.gold_objective(),
-        dev_score=_dev_score(recipe),
+        dev_score=dev_score_of(recipe),
     )
 
 
@@ -37,7 +37,7 @@ def distillation_job(recipe: Recipe, rows: Sequence[Example], prompts: Sequence[
         objective=functools.partial(build.distilled_objective, recipe),
         method=recipe.distil,
         align=functools.partial(build.cross_tokenizer, recipe.distil),
-        dev_score=_dev_score(recipe),
+        dev_score=dev_score_of(recipe),
         others=readings_of(recipe),
         prompts=prompts or rows,
     )
@@ -54,7 +54,8 @@ def readings_of(recipe: Recipe) -> dict[str, Reading]:
     }
 
 
-def _dev_score(recipe: Recipe) -> Any:
+def dev_score_of(recipe: Recipe) -> Any:
+    """What scores development answers on the way, of a tokenizer and the rows."""
     return functools.partial(dev_scores, batch_size=recipe.evaluate.batch_size)
 
 

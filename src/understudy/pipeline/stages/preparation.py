@@ -74,13 +74,17 @@ def pair(context: Context, _: str) -> PairNotes:
 
 
 def variants_of(recipe: Recipe) -> list[Recipe]:
-    """The recipes by which a run trains: its own, and those of its arms that differ in student or method."""
+    """The recipes by which a run trains: its own, and those of its arms that differ in what is checked here."""
     variants = [recipe]
     for name in recipe.evaluate.arms:
         variant = for_arm(recipe, name)
-        if all((variant.student, variant.distil) != (other.student, other.distil) for other in variants):
+        if all(_looked_at(variant) != _looked_at(other) for other in variants):
             variants.append(variant)
     return variants
+
+
+def _looked_at(recipe: Recipe) -> tuple[Any, ...]:
+    return recipe.student, recipe.distil, recipe.candidates
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_student(recipe, student.template)
+    if teacher:
+        build.check_weighed(recipe, student.template, teacher.template)
     columns = (head_columns(recipe.student), head_columns(recipe.teacher) if recipe.teacher else None)
     build.check_embeddings("student", student.template, columns[0])
     if teacher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from understudy.arms import Arm
 from understudy.pipeline.stages.answers import distilled_rows, seqkd_rows
+from understudy.pipeline.stages.candidates import candidates_job
 from understudy.pipeline.stages.context import Context, pretrained_weights, rows_of, student_weights
 from understudy.pipeline.stages.explained import explained_job
 from understudy.pipeline.stages.informed import informed_job
@@ -41,6 +42,8 @@ def job_of(context: Context, arm: Arm) -> TrainingJob:
         return explained_job(context)
     if arm.learns == "knowledge":
         return informed_job(context)
+    if arm.learns == "candidates":
+        return candidates_job(context)
     rows = {"gold": gold_rows, "teacher_text": seqkd_rows, "gold_and_teacher_text": distilled_rows}
     assert arm.learns is not None, f"nothing is trained for the arm {arm.name}"
     learned = rows[arm.learns](context)
