@@ -169,7 +169,9 @@ def distilled_objective(
         ConfigError: see `check_divergence` and `FeatureObjective`.
     """
     inner = objective(recipe.distil, student, teacher, cross_tokenizer)
-    return inner if recipe.features is None else FeatureObjective(inner, recipe.features, student, teacher)
+    if recipe.features is None:
+        return inner
+    return FeatureObjective(inner, recipe.features, student, teacher, seed=recipe.seed)
 
 
 def explained_objective(

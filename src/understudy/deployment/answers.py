@@ -16,6 +16,7 @@ from typing import Any, Literal
 from understudy.confidence import Confidence
 from understudy.evaluation.predict import answers_alone, row_of
 from understudy.files import fingerprint, fingerprint_folder, read_json, read_jsonl, write_json, write_jsonl
+from understudy.models.feature_input import check_alone
 from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.load import load_example_tokenizer, load_model, pick_device, resolve
 from understudy.pipeline.kinds import stage_of
@@ -121,6 +122,7 @@ class Answerer:
         if self._served is not None:
             return self._ask_server
         config, weights = arm_model(self.run, self.recipe, self.arm)
+        check_alone(Path(weights or ""), self.arm)
         model = load_model(config, pick_device(self.recipe.device), weights=weights, seed=self.recipe.seed)
         tokenizer = load_example_tokenizer(config, self.recipe.data, weights=weights)
         return lambda rows: answered_here(model, tokenizer, rows, batch_size=self.batch_size)

@@ -34,6 +34,7 @@ from understudy.deployment.verification import (
 )
 from understudy.errors import ModelError, RunError
 from understudy.files import atomic, fingerprint_folder, read_text, whole_folder, write_json
+from understudy.models.feature_input import check_alone
 from understudy.models.kinds import kind_of
 from understudy.models.load import load_example_tokenizer, load_model, resolve
 from understudy.pipeline.stages.context import held_out
@@ -181,6 +182,7 @@ def student_of(run: Run, recipe: Recipe, arm: str) -> Student:
         UnderstudyError: it cannot be loaded.
     """
     config, weights = arm_model(run, recipe, arm)
+    check_alone(Path(weights or ""), arm)
     plain = config.model_copy(update={"dtype": "float32"})
     model = load_model(plain, torch.device("cpu"), weights=weights, seed=recipe.seed)
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)

@@ -74,11 +74,24 @@ def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: s
 def _how(recipe: Recipe, arm: str) -> str:
     divergence = f" with `{recipe.distil.divergence}`" if isinstance(recipe.distil, DivergenceConfig) else ""
     by = f"`{recipe.distil.method}`{divergence} at temperature {recipe.distil.temperature}"
-    if recipe.arm(arm).learns != "task_texts" or recipe.tasks is None:
-        return f"A student distilled by understudy: {by}."
+    learns = recipe.arm(arm).learns
+    if learns == "candidates" and recipe.candidates:
+        return f"A student taught by understudy with several answers to a question: {recipe.candidates.words}."
+    if learns != "task_texts" or recipe.tasks is None:
+        return f"A student distilled by understudy: {by}{_beside(recipe)}."
     texts = f"task `{recipe.tasks.kind}`, rationales of the step `{recipe.tasks.rationales}`"
     also = f"; beside it the teacher's logits: {by}" if recipe.tasks.logits else ""
     return f"A student taught by understudy with texts of a teacher: {texts}{also}."
+
+
+def _beside(recipe: Recipe) -> str:
+    """What one of the two read beside the question."""
+    parts = [", by a teacher with a hint of its own"] if recipe.teacher and recipe.teacher.hint else []
+    parts += [", without the context that the teacher read"] if not recipe.student.context else []
+    if recipe.features and (states := recipe.features.input):
+        weaned = "which it was weaned off" if states.end == 0 else "which it needs: without them it answers worse"
+        parts.append(f", with its teacher's hidden states as an input, {weaned}")
+    return "".join(parts)
 
 
 def _before(model: ModelConfig) -> str:
@@ -88,6 +101,8 @@ def _before(model: ModelConfig) -> str:
     ]
     if isinstance(model, TeacherConfig) and model.remote:
         return f"`{model.model}` on a server, {model.words}"
+    if isinstance(model, TeacherConfig) and model.from_student:
+        return "the student itself, as its training begins"
     fresh = " (fresh weights)" if model.init == "fresh" else ", cut from the teacher" if is_cut(model) else ""
     return f"`{model.model}`{fresh}{' after ' + ' and '.join(steps) if steps else ''}"
 

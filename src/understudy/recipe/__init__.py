@@ -8,7 +8,7 @@ from understudy.recipe.candidates import CandidatesConfig
 from understudy.recipe.data import ContextOverflow, DataConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
-from understudy.recipe.features import FeaturesConfig
+from understudy.recipe.features import FeaturesConfig, InputConfig
 from understudy.recipe.grid import Cell, Grid, GridConfig, is_grid, load_grid, parse_grid
 from understudy.recipe.hint import HintConfig
 from understudy.recipe.knowledge import FilterConfig, GenerateConfig, SessionsConfig, TaskConfig, TaskKind
@@ -49,6 +49,7 @@ __all__ = [
     "Grid",
     "GridConfig",
     "HintConfig",
+    "InputConfig",
     "JudgeConfig",
     "KdConfig",
     "KnowledgeConfig",

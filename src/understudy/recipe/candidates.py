@@ -39,6 +39,13 @@ class CandidatesConfig(Section):
     """On rows with a gold answer, its share in what is written; the candidates share the rest as the teacher weighs
     them, and all of it on rows without."""
 
+    @property
+    def words(self) -> str:
+        """What is learned, in a sentence's part."""
+        if self.learn == "sequences":
+            return "each as a text, weighted by the teacher's probability of it"
+        return f"the teacher's distribution over them by `{self.divergence}` beside writing them"
+
 
 ASKED = ("source", "number", "sampling_temperature", "gold")
 """The fields that decide which answers there are, not what is learned of them."""

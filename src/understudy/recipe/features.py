@@ -14,8 +14,26 @@ Block = Annotated[int, Field(ge=1, le=bounds.ARCHITECTURE)]
 """A block of a model, counted from 1."""
 
 
+class InputConfig(Section):
+    """Hidden states of the teacher as a further input of the student, which is weaned off them."""
+
+    layer: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
+    """The teacher's block whose hidden states are read, counted from 1; default: the last."""
+    start: float = Field(default=1.0, ge=0, le=1)
+    """Share of the rows of the first step that are read with them."""
+    end: float = Field(default=0.0, ge=0, le=1)
+    """The same from `until` on. At 0 the student answers alone. Above 0 it is not weaned: it is measured with its
+    teacher's states, and needs the teacher wherever it runs."""
+    until: float = Field(default=0.7, gt=0, le=1)
+    """Share of the steps after which the share has come to `end`."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """In between: a straight line, or half a cosine, flat at both ends."""
+
+
 class FeaturesConfig(Section):
-    """Losses between the inner states of two models that read the same tokens (`understudy docs encoders`)."""
+    """What a student has of the inner states of a teacher that reads the same tokens: losses between them
+    (`understudy docs encoders`), or an input (`understudy docs context`).
+    """
 
     hidden: float = Field(default=1.0, ge=0, le=bounds.FACTOR)
     """Weight of the loss between hidden states behind the blocks of `layers`."""
@@ -35,12 +53,14 @@ class FeaturesConfig(Section):
     """Into how many heads each is cut, on both sides; default: the teacher's heads where the widths allow it."""
     relation_layer: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
     """The teacher's block whose relations the student's last block learns, counted from 1; default: the last."""
+    input: InputConfig | None = None
+    """Read the teacher's hidden states beside the embeddings of the tokens; alone with `hidden: 0`."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         """Something has to be learned."""
-        if not (self.hidden or self.embedding or self.relation):
-            raise ValueError("features: give hidden, embedding or relation a weight")
+        if not (self.hidden or self.embedding or self.relation or self.input):
+            raise ValueError("features: give hidden, embedding or relation a weight, or input")
         if self.relation and (not self.relations or len(set(self.relations)) < len(self.relations)):
             raise ValueError("features.relations: name query, key or value, each once")
         return self

@@ -489,6 +489,7 @@ LATER_FIELDS: Mapping[str, Any] = {
     "evaluate.constrained": False,
     "knowledge": None,
     "features": None,
+    "features.input": None,
     "data.stride": None,
     "data.train_share": 1.0,
     "data.null_threshold": 0.0,

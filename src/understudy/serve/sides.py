@@ -17,6 +17,7 @@ from understudy.arms import BASE_STUDENT, TEACHER, main_arm
 from understudy.data.tasks import prompt_example, split_answer
 from understudy.errors import ConfigError, RunError, listed
 from understudy.evaluation.explanations import READS_RATIONALE, roles_of
+from understudy.models.feature_input import check_alone
 from understudy.models.kinds import TextKind, kind_of
 from understudy.models.load import Loaded, load_example_tokenizer, load_model, pick_device
 from understudy.pipeline.stages.evaluation import arm_model
@@ -188,6 +189,7 @@ def open_side(run: Run, name: str, opening: Opening | None = None) -> Side:
     config, weights = arm_model(run, recipe, arm)
     if weights is not None and not Path(weights).is_dir():
         raise RunError(f"{run.folder} holds no {name} yet", hint="run its recipe to its end: `understudy run`")
+    check_alone(Path(weights or ""), name)
     tokenizer = load_example_tokenizer(config, recipe.data, weights=weights)
     side = (
         _served(name, arm, config, tokenizer, upstream)

@@ -38,7 +38,9 @@ class DistillationModule(nn.Module):
     def forward(self, batch: Batch, signal: Signal | Several | None = None) -> Result:
         """One pass: the sum of the losses over the target tokens of this batch, term by term."""
         tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
-        output = forward(self.student, tokens, embeddings=self.objective.embeddings, features=self.objective.of_student)
+        objective = self.objective
+        with objective.around(self.student, signal, batch):  # pyright: ignore[reportArgumentType]
+            output = forward(self.student, tokens, embeddings=objective.embeddings, features=objective.of_student)
         return self.objective(output, signal, batch)
 
     @property

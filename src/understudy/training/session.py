@@ -5,19 +5,24 @@ A *job* says what is learned; the session puts model, teacher, rows and objectiv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from understudy.data.sessions import BUNDLE_F1
 from understudy.errors import ConfigError
 from understudy.files import whole_folder
 from understudy.models.adapters import add_lora, merged
+from understudy.models.feature_input import INPUT_FILE, accompanied, projection
+from understudy.models.features import stack_of
 from understudy.models.forward import probe
 from understudy.models.kept_by import kept_by
 from understudy.models.kinds import kind_of
@@ -49,6 +54,7 @@ from understudy.training.engine import Engine, saving
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.adaptive import learns_as_it_goes
 from understudy.training.objectives.base import Objective
+from understudy.training.objectives.features import FeatureObjective, input_layer
 from understudy.training.objectives.summed import SummedObjective
 from understudy.training.onpolicy import Draw, OnPolicyRows, RolloutEncoder, Shape, drawing_by
 from understudy.training.remote import remote_teacher
@@ -513,9 +519,33 @@ def num_processes() -> int:
 
 
 def save_student(session: Session, module: DistillationModule, template: Template) -> None:
-    """Write the trained model into the stage's folder; checkpoints go."""
+    """Write the trained model into the stage's folder, and what it needs beside it; checkpoints go."""
+    for part in module.objective.modules():
+        if isinstance(part, FeatureObjective) and (project := part.lasting_input) is not None:
+            save_file({"weight": project.weight.detach().cpu().contiguous()}, session.folder / INPUT_FILE)  # pyright: ignore
     save_model(module.student, template, session.folder / "model", reload=session.loader)
     remove_checkpoints(session.folder / "training")
+
+
+def with_its_teacher(
+    recipe: Recipe, student: Any, device: torch.device, weights: str | None, folder: Path
+) -> AbstractContextManager[Any]:
+    """What a student that reads its teacher's states answers in; nothing for any other.
+
+    Args:
+        recipe: by which it was trained.
+        student: its model.
+        device: where the teacher goes.
+        weights: folder of the teacher's weights; None: as it came.
+        folder: of the stage that trained the student.
+    """
+    if recipe.features is None or not (folder / INPUT_FILE).is_file():
+        return contextlib.nullcontext()
+    config = recipe.local_teacher
+    teacher = load_model(config, device, weights=weights, seed=config.seed_or(recipe.seed)).eval()
+    project = projection(student, teacher).to(device)
+    project.load_state_dict(load_file(folder / INPUT_FILE))
+    return accompanied(student, teacher, input_layer(recipe.features, len(stack_of(teacher).blocks)), project.eval())
 
 
 def save_model(model: Any, template: Template, folder: Path, *, reload: Callable[[], Any] | None = None) -> None:

@@ -218,7 +218,10 @@ class DistillationTrainer(Trainer):
         still gets better. Of equals the last is kept, which has learned from more rows.
         """
         assert self.dev_score is not None
-        metrics = {f"eval_{name}": value for name, value in self.dev_score(self.module.student).items()}
+        student = self.module.student
+        with self.module.objective.around_answers(student, getattr(self.teacher, "model", None)):
+            scores = self.dev_score(student)
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
         best = self.state.best_metric
         if best is None or self._as_good(metrics[self._kept_by], best):
             self._keep_best()

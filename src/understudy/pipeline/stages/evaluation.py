@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ from understudy.records import AnswerCost, Prediction, PredictionNotes, SpeedNot
 from understudy.run import CONSTRAINED, PREDICTIONS, Run
 from understudy.sessions.answer_forms import answer_grammar
 from understudy.tokens.collate import ExampleTokenizer
+from understudy.training.session import with_its_teacher
 from understudy.types import Example
 
 
@@ -58,6 +60,15 @@ def _arm(context: Context, arm: str) -> tuple[Any, ExampleTokenizer]:
     config, weights = arm_model(context.run, context.recipe, arm)
     model = load_model(config, context.device, weights=weights, seed=context.recipe.seed)
     return model, load_example_tokenizer(config, context.recipe.data, weights=weights)
+
+
+def beside(context: Context, arm: str, model: Any) -> AbstractContextManager[Any]:
+    """What an arm's model answers in: its teacher, where it was not weaned off its teacher's states."""
+    recipe = for_arm(context.run_recipe, arm)
+    if recipe.features is None or not recipe.arm(arm).reads_signal:
+        return nullcontext()
+    folder, weights = context.run.stage(stage_of("train", arm).name), teacher_weights(context.run, recipe)
+    return with_its_teacher(recipe, model, context.device, weights, folder)
 
 
 def predict(context: Context, arm: str) -> PredictionNotes:
@@ -107,7 +118,8 @@ def _answering(context: Context, arm: str, rows: list[Example]) -> Callable[[boo
 
     def answer(held: bool) -> Answered:
         counter, size = Counter(context.progress, len(rows), "answers"), recipe.evaluate.batch_size
-        answers = predict_rows(model, tokenizer, put, batch_size=size, constrained=held, progress=counter)
+        with beside(context, arm, model):
+            answers = predict_rows(model, tokenizer, put, batch_size=size, constrained=held, progress=counter)
         read = sum(len(tokenizer.prompt_ids(row)) for row in put) if all(map(is_session, put)) else 0
         cost = AnswerCost(
             len(answers),
@@ -161,7 +173,8 @@ def speed_of(context: Context, which: str) -> SpeedNotes:
     memory = PeakMemory(context.device)
     model, tokenizer = _arm(context, which if which == "teacher" else (trained or [BASE_STUDENT.name])[0])
     rows = held_out(context.run, context.recipe)[:200]
-    figures = speed(model, tokenizer, rows, batch_size=context.recipe.evaluate.batch_size)
+    with beside(context, BASE_STUDENT.name if which == "teacher" or not trained else trained[0], model):
+        figures = speed(model, tokenizer, rows, batch_size=context.recipe.evaluate.batch_size)
     return SpeedNotes(replace(figures, peak_memory_mb=memory.bytes() / 2**20))
 
 

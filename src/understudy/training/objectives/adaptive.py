@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from understudy.losses import HeadTerms
 from understudy.losses.divergences import Divergence, forward_kl
 from understudy.losses.fused import head_losses
+from understudy.models.inner_states import WantedFeatures
 from understudy.models.output import Output
 from understudy.recipe import MethodConfig
 from understudy.recipe.on_policy import AdaptConfig, RampConfig, TaidConfig
@@ -109,6 +111,24 @@ class Adaptive(Objective):
         """See the base class."""
         return (self.objective,)
 
+    @property
+    def of_student(self) -> WantedFeatures | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See the base class."""
+        return self.objective.of_student
+
+    @property
+    def of_teacher(self) -> WantedFeatures | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See the base class."""
+        return self.objective.of_teacher
+
+    def around(self, student: Any, signal: Any, batch: Batch) -> AbstractContextManager[Any]:
+        """See the base class."""
+        return self.objective.around(student, signal, batch)
+
+    def around_answers(self, student: Any, teacher: Any) -> AbstractContextManager[Any]:
+        """See the base class."""
+        return self.objective.around_answers(student, teacher)
+
     def begin_step(self, step: int, steps: int) -> None:
         """Set what the schedules say, see the base class."""
         for leaf in leaves(self.objective):
@@ -131,7 +151,7 @@ class Adaptive(Objective):
         leaf = next(leaves(self.objective))
         values: dict[str, Any] = {"loss_temperature": leaf.temperature} if self.config.temperature else {}
         values |= {"gold_weight": leaf.gold_weight} if self.config.gold_weight else {}
-        return values | ({"taid_t": self.taid.t} if self.taid else {})
+        return values | ({"taid_t": self.taid.t} if self.taid else {}) | self.objective.scheduled
 
     def progress_state(self) -> dict[str, Any]:
         """See the base class."""

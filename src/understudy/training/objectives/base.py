@@ -7,6 +7,7 @@ So neither accumulation nor the number of processes can change a value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -91,6 +92,14 @@ class Objective(nn.Module):
 
     def end_step(self, loss: float, step: int, steps: int) -> None:
         """Take note of the loss of the step that was just done, counted from 1; over all processes."""
+
+    def around(self, student: Any, signal: Signal | None, batch: Batch) -> AbstractContextManager[Any]:
+        """What the student's forward pass over a batch runs in: by default nothing."""
+        return nullcontext()
+
+    def around_answers(self, student: Any, teacher: Any) -> AbstractContextManager[Any]:
+        """What the student answers development questions in: by default nothing."""
+        return nullcontext()
 
     @property
     def scheduled(self) -> dict[str, float]:

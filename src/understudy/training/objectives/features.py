@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from understudy.errors import ConfigError, ModelError
 from understudy.losses import HeadLosses, Pass, Passes
 from understudy.losses import features as distances
+from understudy.models.feature_input import accompanied, added, projection
 from understudy.models.features import projection_of, stack_of
 from understudy.models.head import base_model
 from understudy.models.inner_states import WantedFeatures
 from understudy.models.output import Output
-from understudy.recipe import FeaturesConfig
+from understudy.recipe import FeaturesConfig, InputConfig
 from understudy.teachers.signals import Signal
 from understudy.training.objectives.base import Objective, Result, row_weights
 from understudy.types import Batch, Tokens
@@ -32,28 +37,37 @@ class FeatureObjective(Objective):
     nothing depends on how a batch is cut. Each distance is a mean over the positions of a text; of a row of several
     texts (options) it is their mean. Where a row has a weight, it weighs these losses too.
 
+    With `features.input` the student reads states of the teacher beside its embeddings (`models.feature_input`), in
+    each row with a probability that a schedule takes from `start` to `end`. Whether a row reads them in a step follows
+    from the seed, the step and the row's id, so neither a resumed run nor another cut of a batch draws otherwise.
+
     Args:
         inner: the objective.
         config: which losses, with which weights.
         student: the student's model.
         teacher: the teacher's.
+        seed: of the draws.
 
     Attributes:
         of_student: what is taken of the student.
         of_teacher: what is taken of the teacher.
     """
 
-    def __init__(self, inner: Objective, config: FeaturesConfig, student: Any, teacher: Any) -> None:
+    def __init__(self, inner: Objective, config: FeaturesConfig, student: Any, teacher: Any, *, seed: int = 0) -> None:
         super().__init__()
-        self.main, self.config = inner, config
+        self.main, self.config, self.seed = inner, config, seed
         self.gold_weight = inner.gold_weight
+        self.step, self.share = 0, 0.0
+        self.input_layer = input_layer(config, len(stack_of(teacher).blocks))
+        self.input_projection = projection(student, teacher) if config.input else None
         self.layers = layer_map(config, len(stack_of(student).blocks), len(stack_of(teacher).blocks))
         pairs = {**({0: 0} if config.embedding else {}), **(self.layers if config.hidden else {})}
         relations = config.relations if config.relation else ()
         last = len(stack_of(student).blocks)
         other = config.relation_layer or len(stack_of(teacher).blocks)
         self.of_student = WantedFeatures(tuple(pairs), relations, last)
-        self.of_teacher = WantedFeatures(tuple(dict.fromkeys(pairs.values())), relations, other)
+        of_teacher = (*pairs.values(), *([self.input_layer] if config.input else []))
+        self.of_teacher = WantedFeatures(tuple(dict.fromkeys(of_teacher)), relations, other)
         self.heads = relation_heads(config, student, teacher) if config.relation else 0
         self.projections = nn.ModuleDict(self._projections(pairs, base_model(student), base_model(teacher)))
 
@@ -66,6 +80,42 @@ class FeatureObjective(Objective):
     def inner(self) -> tuple[Objective, ...]:
         """The objective beside which inner states are compared."""
         return (self.main,)
+
+    def begin_step(self, step: int, steps: int) -> None:
+        """Set the share of rows that read the teacher's states, see the base class."""
+        super().begin_step(step, steps)
+        self.step = step
+        self.share = input_share(self.config.input, step, steps) if self.config.input else 0.0
+
+    @property
+    def scheduled(self) -> dict[str, float]:
+        """See the base class."""
+        return {"features_input_share": self.share} if self.config.input else {}
+
+    def around(self, student: Any, signal: Any, batch: Batch) -> AbstractContextManager[Any]:
+        """See the base class: the teacher's states at the student's tokens."""
+        if self.input_projection is None:
+            return nullcontext()
+        _refuse_other_tokens(batch)
+        states, rows = signal.features.hidden[self.input_layer], batch["ids"]  # pyright: ignore
+        drawn = [np.random.default_rng((self.seed, self.step, crc32(name.encode()))).random() for name in rows]
+        reads = torch.tensor([float(value < self.share) for value in drawn], device=states.device)
+        # A row of several texts reads them all with the states, or none.
+        tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        if len(states) != len(rows):
+            reads = reads.repeat_interleave(tokens["candidates"].sum(1))  # pyright: ignore
+        # Rows without them still stand in the graph, so that processes agree on what is learned.
+        return added(student, self.input_projection(states) * reads[:, None, None])
+
+    @property
+    def lasting_input(self) -> nn.Module | None:
+        """The map that a student which is not weaned needs wherever it runs."""
+        return self.input_projection if self.config.input is not None and self.config.input.end > 0 else None
+
+    def around_answers(self, student: Any, teacher: Any) -> AbstractContextManager[Any]:
+        """See the base class: a student that is not weaned answers with its teacher."""
+        project = self.lasting_input
+        return nullcontext() if project is None else accompanied(student, teacher, self.input_layer, project)
 
     def _projections(self, pairs: dict[int, int], student: Any, teacher: Any) -> dict[str, nn.Module]:
         """A map to the teacher's width for each layer that needs one."""
@@ -85,11 +135,7 @@ class FeatureObjective(Objective):
         """
         self.main.statistics = self.statistics
         result = self.main(student, signal, batch)
-        if not _read_alike(batch):
-            raise ModelError(
-                "features compares what two models make of the same tokens, and these read other ones",
-                hint="give both the same tokenizer and chat_template, or leave out `features`",
-            )
+        _refuse_other_tokens(batch)
         terms = self._terms(student, signal, batch["student"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
         weights = _row_weights(student, batch)
         total, sums = result.total, dict(result.sums)
@@ -131,6 +177,36 @@ class FeatureObjective(Objective):
     def sums(self, steps: Sequence[tuple[Pass, HeadLosses]], student: Output, batch: Batch) -> dict[str, Tensor]:
         """Those of the inner objective."""
         return self.main.sums(steps, student, batch)
+
+
+def _refuse_other_tokens(batch: Batch) -> None:
+    if not _read_alike(batch):
+        raise ModelError(
+            "features compares what two models make of the same tokens, and these read other ones",
+            hint="give both the same tokenizer and chat_template, or leave out `features`",
+        )
+
+
+def input_layer(config: FeaturesConfig, blocks: int) -> int:
+    """The teacher's block whose states are read, counted from 1.
+
+    Raises:
+        ConfigError: it has no such block.
+    """
+    layer = config.input.layer if config.input and config.input.layer else blocks
+    if layer > blocks:
+        raise ConfigError(f"features.input.layer is {layer}, and the teacher has {blocks} blocks")
+    return layer
+
+
+def input_share(config: InputConfig, step: int, steps: int) -> float:
+    """The share of rows that read the teacher's states at a step, counted from 0 of `steps`."""
+    # The first step of the rest is the first that is all at the end.
+    ramp_steps = max(1, round(config.until * steps))
+    done = min(1.0, step / ramp_steps)
+    if config.shape == "cosine":
+        done = (1 - math.cos(math.pi * done)) / 2
+    return config.start + (config.end - config.start) * done
 
 
 def _read_alike(batch: Batch) -> bool:
