@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from support import tiny, tiny_encoders
+from support.stopping import StopAt
 from understudy import build
 from understudy.models.feature_input import accompanied, added
 from understudy.models.forward import forward
@@ -16,6 +17,7 @@ from understudy.models.generate import choice_scores, generate
 from understudy.recipe import FeaturesConfig, InputConfig, parse_recipe
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.collate import encode_rows
+from understudy.training.checkpoints import last_checkpoint
 from understudy.training.module import DistillationModule
 from understudy.training.objectives.features import FeatureObjective, input_share
 from understudy.training.trainer import DistillationTrainer
@@ -42,6 +44,7 @@ def trainer(folder: Path, kind: str = "causal", *, spread: bool = False, **field
     teacher.features = objective.of_teacher
     own = tiny.trainer(folder, "kd", made=made, rows=rows, teacher=teacher, batch_size=12, **fields)
     own.model = own.model_wrapped = DistillationModule(made.student, objective)
+    own.optimizer = None
     return own
 
 
@@ -55,10 +58,8 @@ def parts(own: DistillationTrainer) -> tuple[DistillationModule, Any, Any]:
 @pytest.mark.parametrize("kind", ["causal", "choice", "classify"])
 def test_the_student_begins_as_it_was(tmp_path: Path, kind: str) -> None:
     module, batch, signal = parts(trainer(tmp_path, kind, steps=1))
-    result, plain = (
-        module(batch, signal),
-        module.objective.main(forward(module.student, batch["student"]), signal, batch),
-    )
+    result = module(batch, signal)
+    plain = module.objective.main(forward(module.student, batch["student"]), signal, batch)
     torch.testing.assert_close(result.total, plain.total)
     result.total.backward()
     gradient = module.objective.input_projection.weight.grad
@@ -173,3 +174,17 @@ def test_what_cannot_be_is_refused(section: dict[str, Any], words: str) -> None:
 def test_a_block_that_the_teacher_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"features\.input\.layer is 9, and the teacher has 2 blocks"):
         trainer(tmp_path, input={"layer": 9})
+
+
+def test_a_resumed_training_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    options = {"steps": 4, "save_every": 1, "input": {"until": 0.8}}
+    unbroken = trainer(tmp_path / "whole", **options)
+    unbroken.train()
+    short = trainer(tmp_path / "cut", **options)
+    short.add_callback(StopAt(2))
+    short.train()
+    rest = trainer(tmp_path / "cut", **options)
+    rest.train(resume_from_checkpoint=str(last_checkpoint(tmp_path / "cut")))
+    for name, value in tiny.weights(unbroken).items():
+        torch.testing.assert_close(tiny.weights(rest)[name], value, atol=0, rtol=0, msg=name)
+    assert tiny.weights(rest)["objective.input_projection.weight"].abs().max() > 0
