@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from understudy.arms import INFORMED, trained_arms
+from understudy.arms import CANDIDATES, INFORMED, trained_arms
 from understudy.cli.init import SHORT, SUGGESTED, commented_recipe, short_recipe
 from understudy.recipe import Recipe, parse_recipe
 from understudy.recipe.fields import fields_of
@@ -128,7 +128,9 @@ def test_with_the_two_sections_on_texts_turned_on_the_arm_that_learns_them_is_tr
         lines.append(re.sub(r"^( *)#(?=[a-z_0-9]+:)", r"\1", line) if on else line)
     recipe = parse_recipe(yaml.safe_load("\n".join(lines)))
     assert recipe.generate is not None
-    assert recipe.evaluate.arms == tuple(name for name in trained_arms() if name != INFORMED.name)
+    assert recipe.evaluate.arms == tuple(
+        name for name in trained_arms() if name not in (INFORMED.name, CANDIDATES.name)
+    )
 
 
 def test_every_field_stands_there_behind_its_sentence() -> None:

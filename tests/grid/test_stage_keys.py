@@ -51,11 +51,13 @@ SERVED = {f"teacher.{name}" for name in (*TRANSPORT_FIELDS, "k", "tail")}
 # Options of other methods than the one that is chosen.
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
-ELSEWHERE = ("teachers.", "student.from_teacher.", "knowledge.", "features.")
+ELSEWHERE = ("teachers.", "student.from_teacher.", "knowledge.", "features.", "candidates.", "teacher.hint.")
 LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith(ELSEWHERE)]
+# A teacher that is the student has no training of its own.
+LEAVES.remove("teacher.from_student")
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted(
-    {*LEAVES, "evaluate.judge", "teachers", "features"}
+    {*LEAVES, "evaluate.judge", "teachers", "features", "teacher.hint"}
     - NEUTRAL
     - set(TEXTS)
     - {"evaluate.simulatability", "extensions"}
@@ -68,6 +70,7 @@ SPECIAL: dict[str, Any] = {
     "teacher.cache.targets": "states",
     "teachers": {"weight": 2, "others": {"second": {"model": "t2"}}},
     "features": {"hidden": 0.5},
+    "teacher.hint": {"system": "Be brief."},
     "data.labels": ["yes", "no"],
     "teacher.labels": ["yes", "no"],
     "student.labels": ["yes", "no"],
@@ -309,6 +312,39 @@ def test_a_cut_student_goes_by_its_cut_and_by_its_teacher() -> None:
         assert (after["teacher_sft"] != before["teacher_sft"]) == path.startswith("teacher"), path
     for path, value in {"distil.steps": 9, "student.sft.steps": 9, "seqkd.keep_gold": False}.items():
         assert keys_of(fields.put(start, path, value))["student_cut"] == before["student_cut"], path
+
+
+WEIGHED: dict[str, Any] = {
+    **BASE,
+    "candidates": {},
+    "arms": {"texts": {"candidates.learn": "sequences"}, "one": {"candidates.number": 1}},
+    "evaluate": {"arms": ["sft", "candidates", "texts", "one"]},
+}
+WEIGHED = parse_recipe(WEIGHED).model_dump(mode="json")
+
+
+def test_of_candidates_counts_what_is_asked_for_the_stage_and_all_for_the_student() -> None:
+    before = keys_of(WEIGHED)
+    asked = {"source": "choices", "number": 2, "sampling_temperature": 0.5, "gold": False}
+    learned = {"score": "sum", "temperature": 2.0, "divergence": "js", "distribution_weight": 0.1, "gold_weight": 0.1}
+    for name, value in (asked | learned).items():
+        after = keys_of(fields.put(WEIGHED, f"candidates.{name}", value))
+        assert (after["candidates"] != before["candidates"]) == (name in asked), name
+        assert after["train-candidates"] != before["train-candidates"], name
+        assert after["train-sft"] == before["train-sft"], name
+    assert {"candidates", "candidates-one"} <= before.keys()
+    assert "candidates-texts" not in before
+
+
+def test_a_teacher_that_is_its_student_goes_by_the_students_training() -> None:
+    start: dict[str, Any] = {**BASE, "teacher": {"from_student": True, "hint": {"system": "a"}}, "arms": {}}
+    before = keys_of(start)
+    assert "teacher_sft" not in before
+    for path, value in {"student.sft.steps": 7, "teacher.hint.system": "b"}.items():
+        after = keys_of(fields.put(start, path, value))
+        assert after["answers"] != before["answers"], path
+        assert after["train-distilled"] != before["train-distilled"], path
+        assert (after["train-sft"] != before["train-sft"]) == path.startswith("student"), path
 
 
 def test_seeds_share_an_untrained_teacher_but_not_one_of_random_weights() -> None:

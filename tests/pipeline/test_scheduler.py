@@ -44,6 +44,7 @@ def test_each_stage_comes_after_what_it_needs(
     seen: set[str] = set()
     texts = {"generate": {}, "tasks": {"kind": kind, "logits": logits}} if "explained" in arms else {}
     texts |= {"knowledge": {"folder": "known"}} if "informed" in arms else {}
+    texts |= {"candidates": {}} if "candidates" in arms else {}
     found = plan(
         unlabelled,
         teacher={"model": "t", "sft": SFT if teacher else None},
@@ -235,7 +236,7 @@ def test_arms_of_a_recipe_are_asked_for_like_others() -> None:
         ({"my arm": {"distil.steps": 1}}, "letters, digits"),
         (
             {"a": {"data.limit": 1}},
-            "may differ in student, distil, features, seqkd, tasks, knowledge, not in data.limit",
+            "may differ in student, distil, features, seqkd, candidates, tasks, knowledge, not in data.limit",
         ),
         ({"a": {"evaluate.rows": 1}}, "not in evaluate.rows"),
         ({"a": {"distil.divergnce": "js"}}, "did you mean `distil.divergence`"),

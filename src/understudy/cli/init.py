@@ -48,7 +48,11 @@ LEFT_OUT: dict[str, Any] = {"evaluate.arms": list(trained_arms())}
 # What stands at a field that has no default, in sections that are off.
 EXAMPLES = {"source": "documents", "model": "judge"}
 # The same of a section whose fields all have one, and that says nothing with these alone.
-OFF_EXAMPLES = {"student.from_teacher.layers": 10, "knowledge.folder": "knowledge"}
+OFF_EXAMPLES = {
+    "student.from_teacher.layers": 10,
+    "knowledge.folder": "knowledge",
+    "teacher.hint.system": "Use the glossary.",
+}
 
 
 def init(

@@ -166,6 +166,7 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
             lines.append(candidates_sentence(run.notes(stage.name, CandidatesNotes), stage.argument))
         if stage.kind == "answers":
             lines.append(answers_sentence(run.notes(stage.name, AnswersNotes), stage.argument, trained))
+    lines += unseen_sentences(recipe)
     hearing = [name for name in recipe.signal_arms if name in trained]
     if recipe.served_teacher and hearing:
         lines.append(
@@ -209,6 +210,23 @@ def cache_sentence(notes: CacheNotes) -> str:
         "The students learned from what the teacher said once, kept on disk: of each target token "
         f"{kept}; {notes.bytes_per_token:g} bytes a token."
     )
+
+
+def unseen_sentences(recipe: Recipe) -> list[str]:
+    """What one of the two models read and the other did not."""
+    teacher, lines = recipe.teacher, []
+    if teacher is not None and teacher.from_student:
+        lines.append("The teacher is the student itself, as its training begins.")
+    if teacher is not None and teacher.hint is not None:
+        told = {"instructions": teacher.hint.system, "solved questions": teacher.hint.examples}
+        parts = [name for name, value in told.items() if value]
+        parts += [f"the field {teacher.hint.field} of each row"] if teacher.hint.field else []
+        lines.append(f"The teacher alone read {' and '.join(parts)}, where it is measured too.")
+    if not recipe.student.context:
+        lines.append(
+            "The students went without the contexts that the teacher read, unless an arm's own recipe says so."
+        )
+    return lines
 
 
 def candidates_sentence(notes: CandidatesNotes, arm: str) -> str:

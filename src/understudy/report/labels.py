@@ -36,8 +36,8 @@ LABELS: dict[str, Label] = {
     "distilled": Label("Distilled", "#2b7fdb", "o", title="distil", student="distilled student", lesson="distillation"),
     "candidates": Label(
         "Candidates",
-        "#b0468e",
-        "X",
+        "#c9a227",
+        "d",
         title="train on answers as the teacher weighs them",
         student="student of weighed answers",
         lesson="learning several answers as the teacher weighs them",
