@@ -100,9 +100,11 @@ def test_what_cannot_be_is_refused_in_a_line(section: dict, words: str) -> None:
 
 def test_a_teacher_that_is_its_student_has_its_model_and_template() -> None:
     student = {"model": "m", "chat_template": "{{ messages }}", "revision": "r", "sft": {"steps": 2}}
+    student |= {"init": "fresh", "config": {"num_hidden_layers": 2}}
     recipe = parse_recipe({"teacher": {"from_student": True, "hint": {"system": "x"}}, "student": student})
     teacher = recipe.local_teacher
     assert (teacher.model, teacher.chat_template, teacher.revision, teacher.sft) == ("m", "{{ messages }}", "r", None)
+    assert (teacher.init, teacher.config) == ("fresh", {"num_hidden_layers": 2})
 
 
 def test_recipes_of_before_there_were_hints_keep_their_fingerprints() -> None:

@@ -147,8 +147,12 @@ def test_texts_weigh_as_the_teacher_finds_them_likely_with_a_mean_of_one() -> No
     assert second.shares(config) == pytest.approx(double([-0.7 * 3 / 2, -0.9 * 9 / 2]).softmax(0).tolist())
     batch = Collator(1)(encode_sequences(QUESTIONS, side(), config))
     assert batch["weights"].tolist() == pytest.approx(
-        [*(3 * share for share in first.shares(config)), *(2 * share for share in second.shares(config))]
+        [2.5 * share for question in QUESTIONS for share in question.shares(config)]
     )
+    assert batch["weights"].mean().item() == pytest.approx(1.0)
+    # With all of it on the gold answer the others of that question are no texts.
+    gold = encode_sequences(QUESTIONS, side(), config.model_copy(update={"gold_weight": 1.0}))
+    assert [len(group.rows) for group in gold] == [1, 2]
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -23,7 +23,7 @@ from understudy.recipe.features import FeaturesConfig
 from understudy.recipe.knowledge import GenerateConfig, TaskConfig, asks_teacher, learned_steps, unlearnable
 from understudy.recipe.methods import DistilConfig, KdConfig, MethodConfig, ProjectorConfig
 from understudy.recipe.session_knowledge import KnowledgeConfig
-from understudy.recipe.student import TAKEN, StudentConfig
+from understudy.recipe.student import OF_ITSELF, TAKEN, StudentConfig
 from understudy.recipe.teacher import TeacherConfig
 from understudy.recipe.teachers import FIRST, TeachersConfig
 from understudy.recipe.training import SeqkdConfig, TrainConfig
@@ -268,8 +268,8 @@ class Recipe(Section):
             student = student.model_dump(mode="json")
         if not isinstance(student, dict) or student.get("from_teacher"):
             raise ValueError("teacher.from_student needs a student with a model of its own, not one from_teacher")
-        own = {name: field for name, field in teacher.items() if name not in TAKEN}
-        return {**value, "teacher": own | {name: student[name] for name in TAKEN if student.get(name) is not None}}
+        own = {name: field for name, field in teacher.items() if name not in OF_ITSELF}
+        return {**value, "teacher": own | {name: student[name] for name in OF_ITSELF if student.get(name) is not None}}
 
     @model_validator(mode="before")
     @classmethod

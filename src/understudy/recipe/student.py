@@ -58,7 +58,9 @@ class StudentConfig(ModelConfig):
 
 
 TAKEN = ("model", "tokenizer", "kind", "chat_template", "revision", "trust_remote_code")
-"""What a student that is cut from its teacher has from it, and a teacher that is its student from that."""
+"""What a student that is cut from its teacher has from it."""
+OF_ITSELF = (*TAKEN, "init", "config", "dtype", "resize_embeddings")
+"""What a teacher that is its student has from that."""
 
 
 def is_cut(model: ModelConfig) -> bool:

@@ -6,8 +6,9 @@ With s_k the teacher's score of answer k of K, p = softmax(s / τ) and g the sha
 share of answer k in what is written     t_k = g · [k is gold] + (1 − g) · p_k,   p_k where no answer is gold
 ```
 
-As texts, each answer is a row of its question with weight K · t_k: a mean of 1, so that answers which a teacher finds
-equally likely are learned as any text is, and one answer alone is sequence-level distillation.
+As texts, each answer is a row of its question with weight K̄ · t_k, where K̄ is how many answers a question has on
+average. So all questions weigh the same, the mean weight of a text is 1, and one answer a question is sequence-level
+distillation. An answer without a share is no text.
 """
 
 from __future__ import annotations
@@ -97,11 +98,13 @@ def encode_sequences(
     questions: Sequence[WeighedQuestion], student: ExampleTokenizer, config: CandidatesConfig
 ) -> list[ExampleRows]:
     """A group of rows a question, one an answer, which stays in one optimiser step."""
+    written = [
+        [(answer, share) for answer, share in zip(q.answers, q.shares(config), strict=True) if share > 0]
+        for q in questions
+    ]
+    mean = sum(map(len, written)) / len(questions)
     groups = []
-    for question in questions:
-        count = len(question.answers)
-        rows = (encode_row(question.answered(answer), student) for answer in question.answers)
-        shares = question.shares(config)
-        weighed = (replace(row, weight=count * share) for row, share in zip(rows, shares, strict=True))
-        groups.append(ExampleRows(tuple(weighed)))
+    for question, answers in zip(questions, written, strict=True):
+        rows = ((encode_row(question.answered(answer), student), share) for answer, share in answers)
+        groups.append(ExampleRows(tuple(replace(row, weight=mean * share) for row, share in rows)))
     return groups
