@@ -59,15 +59,16 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
 
 def table_of(runs: Sequence[Run], *, gold: bool) -> dict[str, Any]:
     """The arms; without gold, on questions from memory whose fact no gold answer gives."""
+    some = runs[0].recipe.evaluate.arms[0]
     wanted = {
-        row.id for row in runs[0].predictions("sft") if gold or (row.kind == "phrasing" and row.gold_fact is False)
+        row.id for row in runs[0].predictions(some) if gold or (row.kind == "phrasing" and row.gold_fact is False)
     }
     arms = ("teacher", "base_student", *runs[0].recipe.evaluate.arms)
     scores = {
         arm: [{name: value for name, value in item_scores(run, arm).items() if name in wanted} for run in runs]
         for arm in arms
     }
-    of_group = {name: group for name, group in groups(runs[0], "sft").items() if name in wanted}
+    of_group = {name: group for name, group in groups(runs[0], some).items() if name in wanted}
     return {"columns": COLUMNS, "rows": compared(scores, of_group, PAIRS)}
 
 

@@ -64,7 +64,7 @@ def compared(
         values = [100 * statistics.mean(run.values()) for run in runs]
         row: dict[str, Any] = {"arm": arm, "mean": statistics.mean(values)}
         row |= {"sd": statistics.stdev(values)} if len(values) > 1 else {}
-        if other := against.get(arm):
+        if (other := against.get(arm)) in scores:
             found = paired_bootstrap(means[arm], means[other], resampling=DRAWS, clusters=clusters)
             test = randomisation_test(means[arm], means[other], resampling=DRAWS, clusters=clusters)
             row |= {"other": other, "difference": 100 * found.difference, "p": test.p_value}
