@@ -20,6 +20,7 @@ from paired_seeds import COLUMNS, compared, groups, item_scores
 from render_results import stated
 
 from understudy.files import read_json, write_json
+from understudy.grid import cell_runs
 from understudy.recipe import load_grid
 from understudy.run import Run
 
@@ -51,8 +52,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing, and set the arms side by side: on all questions, and on those whose fact has no gold."""
     overrides = [f"output={options.folder}", *options.set]
     subprocess.run([sys.executable, "-m", "understudy", "run", str(RECIPE), *overrides], check=True)
-    folder = load_grid(RECIPE, overrides).folder
-    runs = [Run.open(path) for path in sorted((folder / "cells").iterdir())]
+    grid = load_grid(RECIPE, overrides)
+    runs = [Run.open(grid.folder / "cells" / cell.name) for cell in cell_runs(grid)]
     tables = {"all": table_of(runs, gold=True), "unseen": table_of(runs, gold=False)}
     return {"made_by": "python scripts/candidates_study.py", "tables": tables}
 

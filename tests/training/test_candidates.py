@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_texts_weigh_as_the_teacher_finds_them_likely_with_a_mean_of_one() -> No
     p = double([-0.5 * 4 / 2, -1.5 * 4 / 2, -2.0 * 6 / 2]).softmax(0)
     assert first.shares(config) == pytest.approx((0.5 * double([1, 0, 0]) + 0.5 * p).tolist())
     assert second.shares(config) == pytest.approx(double([-0.7 * 3 / 2, -0.9 * 9 / 2]).softmax(0).tolist())
-    batch = Collator(1)(encode_sequences(QUESTIONS, side(), config))
+    batch: Any = Collator(1)(encode_sequences(QUESTIONS, side(), config))
     assert batch["weights"].tolist() == pytest.approx(
         [2.5 * share for question in QUESTIONS for share in question.shares(config)]
     )

@@ -48,7 +48,7 @@ def trainer(folder: Path, kind: str = "causal", *, spread: bool = False, **field
     return own
 
 
-def parts(own: DistillationTrainer) -> tuple[DistillationModule, Any, Any]:
+def parts(own: DistillationTrainer) -> tuple[Any, Any, Any]:
     batch = own.data_collator(list(own.train_dataset.rows))  # pyright: ignore
     own.module.student.eval()
     own.module.objective.begin_step(0, 10)
