@@ -192,7 +192,7 @@ def form_share(run: Run, arm: str) -> float:
     rows = {row.id: row for row in run.predictions(arm)}
     told = {row["id"]: row for row in map(json.loads, _test_lines(run))}
     right = [
-        (told[name]["subject"].lower() in row.prediction.lower()) == (told[name]["form"] == "sentence")
+        (told[name]["subject"].lower() in (row.prediction or "").lower()) == (told[name]["form"] == "sentence")
         for name, row in rows.items()
     ]
     return sum(right) / len(right)

@@ -26,9 +26,9 @@ def item_scores(run: Run, arm: str, metric: str = "exact_match") -> dict[str, fl
     """Item -> score of an arm's answer."""
     rows = run.predictions(arm)
     scored = score(
-        [row.prediction for row in rows],
+        [row.prediction or "" for row in rows],
         [list(row.references) for row in rows],
-        questions=[row.question for row in rows],
+        questions=[row.question or "" for row in rows],
         metrics=(metric,),
     )[metric]
     return dict(zip((row.id for row in rows), map(float, scored.per_example), strict=True))
@@ -64,7 +64,7 @@ def compared(
         values = [100 * statistics.mean(run.values()) for run in runs]
         row: dict[str, Any] = {"arm": arm, "mean": statistics.mean(values)}
         row |= {"sd": statistics.stdev(values)} if len(values) > 1 else {}
-        if (other := against.get(arm)) in scores:
+        if (other := against.get(arm, "")) in scores:
             found = paired_bootstrap(means[arm], means[other], resampling=DRAWS, clusters=clusters)
             test = randomisation_test(means[arm], means[other], resampling=DRAWS, clusters=clusters)
             row |= {"other": other, "difference": 100 * found.difference, "p": test.p_value}
