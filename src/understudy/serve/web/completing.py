@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -265,21 +264,13 @@ class WholeAnswer:
         Raises:
             ApiError: there is none.
         """
-        told = functools.partial(self._tell, exchange, began)
         asked = self.gateway.answer(self.side, self.cascade, self.example, Manner())
-        try:
-            answer, verdict = await within(request, asked, began + self.gateway.bounds.seconds)
-        except (ClientLeft, asyncio.CancelledError) as error:
-            told(status=499, error="the client left")
-            if isinstance(error, ClientLeft):
-                raise ApiError(499, "the client left", "left") from error
-            raise
-        except (TimeoutError, UnderstudyError) as error:
-            refusal = _as_refusal(error, self.gateway.bounds.seconds)
-            told(status=refusal.status, error=refusal.message)
-            raise refusal from error
+        answer, verdict = await whole(self.gateway, request, asked, exchange, began)
         spend(answer.prompt_tokens + answer.completion_tokens + verdict.student_tokens)
-        told(
+        finished(
+            self.gateway,
+            exchange,
+            began,
             source=verdict.source,
             answer=answer.answer,
             student_answer=verdict.student_answer,
@@ -295,8 +286,29 @@ class WholeAnswer:
         )
         return answer, verdict
 
-    def _tell(self, exchange: Exchange, began: float, **facts: Any) -> None:
-        self.gateway.tell(replace(exchange, seconds=time.monotonic() - began, **facts))
+
+async def whole(gateway: Gateway, request: Request, wanted: Any, exchange: Exchange, began: float) -> Any:
+    """What is wanted in one piece, while there is time and the client is there; of a fault whoever watches is told.
+
+    Raises:
+        ApiError: there is none.
+    """
+    try:
+        return await within(request, wanted, began + gateway.bounds.seconds)
+    except (ClientLeft, asyncio.CancelledError) as error:
+        finished(gateway, exchange, began, status=499, error="the client left")
+        if isinstance(error, ClientLeft):
+            raise ApiError(499, "the client left", "left") from error
+        raise
+    except (TimeoutError, UnderstudyError) as error:
+        refusal = _as_refusal(error, gateway.bounds.seconds)
+        finished(gateway, exchange, began, status=refusal.status, error=refusal.message)
+        raise refusal from error
+
+
+def finished(gateway: Gateway, exchange: Exchange, began: float, **facts: Any) -> None:
+    """Tell whoever watches that a request is over."""
+    gateway.tell(replace(exchange, seconds=time.monotonic() - began, **facts))
 
 
 async def within(request: Request, wanted: Any, deadline: float) -> Any:
