@@ -132,8 +132,13 @@ def test_keys_are_made_listed_and_revoked(command: Callable[..., Outcome], run: 
     assert "rpm 60" in listed
     assert command("serve", "keys", "revoke", str(run.folder), "alice", "--keys", str(keys)).code == 0
     assert "revoked" in command("serve", "keys", "list", str(run.folder), "--keys", str(keys)).out
-    # All keys are revoked, and somebody wants to serve the world.
-    for host in (("--host", "0.0.0.0"), ("--keys", str(keys))):
+    # All keys are revoked, and somebody wants to serve the world; or to show it what the monitor knows.
+    monitor = ("--monitor", str(tmp_path / "monitor.db"), "--monitor-host", "0.0.0.0")
+    for host, words in (
+        (("--host", "0.0.0.0"), "keys add"),
+        (("--keys", str(keys)), "keys add"),
+        (monitor, "UNDERSTUDY_MONITOR_TOKEN"),
+    ):
         outcome = command("serve", str(run.folder), *host)
         assert outcome.code == 1
-        assert "keys add" in outcome.err
+        assert words in outcome.err

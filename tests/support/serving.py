@@ -151,11 +151,12 @@ class Served:
         url: without `/v1`.
         port: of it.
         gateway: for looking inside.
+        listener: where it listens.
         notebook: what observers were told.
     """
 
     def __init__(self, gateway: Gateway, notebook: Notebook, listener: socket.socket, server: uvicorn.Server) -> None:
-        self.gateway, self.notebook, self.server = gateway, notebook, server
+        self.gateway, self.notebook, self.server, self.listener = gateway, notebook, server, listener
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import anyio
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from understudy.errors import UnderstudyError
 from understudy.serve.answers import Answer, Manner, probability
@@ -68,6 +71,7 @@ class Call:
         self._began = time.monotonic()
         self._deadline = self._began + self.gateway.bounds.seconds
         self._first: float | None = None
+        self._is_over = False
         self._writings = [self.gateway.pieces(self.side, self.cascade, job.work, job.teacher_work) for job in self.jobs]
         self.choices = [Choice(place, writing.verdict) for place, writing in enumerate(self._writings)]
 
@@ -93,7 +97,7 @@ class Call:
             first = await self._within(request, anext(pieces))
             if self.jobs[0].work.streams:
                 named = headers(self.choices[0].verdict, self.envelope.id)
-                return StreamingResponse(self._events(first, pieces), 200, named, "text/event-stream")
+                return Events(self._events(first, pieces), named, functools.partial(self._abandoned, pieces))
             self._take(*first)
             await self._within(request, self._rest(pieces))
         except BaseException as error:
@@ -212,7 +216,14 @@ class Call:
         self._finish(500, type(error).__name__)
         return error
 
+    async def _abandoned(self, pieces: AsyncIterator[tuple[Choice, Piece]]) -> None:
+        """The end of a stream of which nothing was sent."""
+        if not self._is_over:
+            await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            self._finish(499, "the client left")
+
     def _finish(self, status: int, fault: str = "") -> None:
+        self._is_over = True
         self.doors.close()
         first, verdict = self.choices[0], self.choices[0].verdict
         read = sum(choice.prompt_tokens for choice in self.choices[:: self.envelope.each])
@@ -329,6 +340,34 @@ async def within(request: Request, wanted: Any, deadline: float) -> Any:
         for other in (task, watch):
             other.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
+
+
+class Events(StreamingResponse):
+    """A stream that is over when its sending is, even where that is broken off in the middle of a piece.
+
+    Whoever iterates over a generator and is cancelled elsewhere leaves it where it stands, with what it holds, until
+    it is collected as garbage; one that was never begun does not even come to its end then.
+
+    Args:
+        events: of the stream.
+        named: headers.
+        over: is called once it is over.
+    """
+
+    def __init__(
+        self, events: AsyncIterator[bytes], named: Mapping[str, str], over: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(events, 200, named, "text/event-stream")
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and close what makes it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.body_iterator.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+                await self._over()
 
 
 class ClientLeft(Exception):
