@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Promised(Generic[T]):
 
     def tell(self, outcome: T | Exception) -> None:
         """Hand it over; nobody hears it once the loop is closed."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, outcome)
 
     def _settle(self, outcome: T | Exception) -> None:
