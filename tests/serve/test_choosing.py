@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,10 @@ from support.serving import choices_run, encoder_run, serving, span_run
 from support.speaking import client_of, post
 from understudy.records import Prediction
 from understudy.run import Run
+from understudy.serve.answers import answer_with, example_of
 from understudy.serve.opening import Plan
+from understudy.serve.sides import open_side
+from understudy.serve.work import EngineFault
 
 
 def answered(served: Any, row: Prediction, **fields: Any) -> dict[str, Any]:
@@ -78,6 +82,33 @@ def test_a_student_that_writes_tells_how_likely_each_option_is(tmp_path: Path) -
         assert told.choice_probability is not None
         plain = answered(served, run.predictions("distilled")[0], choices=[])
         assert (plain["candidates"], plain["choice"]) == ([], None)
+
+
+def test_whoever_leaves_while_options_wait_holds_up_nobody(tmp_path: Path) -> None:
+    run = choices_run(tmp_path)
+    row = run.predictions("distilled")[0]
+    example = example_of(row.question or "", choices=row.choices)
+    side = open_side(run, "student")
+    engine: Any = side.engine
+    assert side.tokenizer is not None
+    options = [side.tokenizer.encode(example, choice) for choice in row.choices]
+
+    async def asked() -> list[float]:
+        long = asyncio.create_task(answer_with(side, example))
+        await asyncio.sleep(0)
+        leaving = [asyncio.create_task(engine.option_scores(options)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in leaving:
+            task.cancel()
+        scores = await engine.option_scores(options)
+        await long
+        await side.close()
+        with pytest.raises(EngineFault, match="going down"):
+            await engine.option_scores(options)
+        return scores
+
+    assert row.choice_scores is not None
+    assert asyncio.run(asked()) == pytest.approx(list(row.choice_scores), abs=1e-4)
 
 
 def test_a_cascade_goes_by_the_options_of_a_student_that_chooses(tmp_path: Path) -> None:
