@@ -63,6 +63,22 @@ def test_a_page_of_another_site_may_ask_only_where_it_is_named(run: Run, opened:
             assert (headers.get("access-control-allow-origin") == origin) == allowed
 
 
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_answer_is_longer_than_the_server_writes(run: Run) -> None:
+    """Asked for by name it is refused; where nothing is asked for, the limit stands in for the usual length."""
+    long = {**QUESTION, "max_tokens": 5}
+    plain: dict[str, Any] = {"model": "student", "prompt": "The AMF"}
+    with serving(run, Plan(bounds=Bounds(max_tokens=4))) as served:
+        for path, body in ((CHAT, long), ("/v1/completions", {**plain, "max_tokens": 5})):
+            status, _, content = post(served, path, json.dumps(body).encode())
+            assert (status, json.loads(content)["error"]["code"]) == (400, "too_many_tokens")
+        for path, body in ((CHAT, QUESTION), ("/v1/completions", plain)):
+            status, _, content = post(served, path, json.dumps(body).encode())
+            assert (status, json.loads(content)["usage"]["completion_tokens"]) == (200, 4)
+
+
 # -- clients that do not read ------------------------------------------------------------------------------------------
 
 

@@ -174,7 +174,11 @@ class Routes:
         jobs = []
         for seed in seeds:
             manner = Manner(
-                self._longest(form.longest), form.sampling(seed), form.num_top, form.stops, bool(form.stream)
+                self._longest(form.longest, side.max_answer_tokens),
+                form.sampling(seed),
+                form.num_top,
+                form.stops,
+                bool(form.stream),
             )
             work = self._gateway.teacher_work(cascade, example, manner)
             jobs.append(Job(work_of(side, example, manner), work))
@@ -195,7 +199,7 @@ class Routes:
         seeds, jobs = _seeds(form), []
         for number, prompt in enumerate(form.prompts):
             ids = _prompt_ids(side, prompt)
-            longest = self._longest(form.max_tokens) or 16
+            longest = self._longest(form.max_tokens, 16) or 16
             check_room(side, len(ids), longest)
             for seed in seeds:
                 jobs.append(
@@ -285,9 +289,16 @@ class Routes:
             raise ApiError(400, "this model chooses its answers and writes none: POST /v1/answer", "points_only")
         return side, cascade
 
-    def _longest(self, wanted: int | None) -> int | None:
+    def _longest(self, wanted: int | None, usual: int) -> int | None:
+        """The longest answer: as long as it is wanted; None: the usual one, where it is not too long.
+
+        Raises:
+            ApiError: longer than this server writes.
+        """
         most = self._gateway.bounds.max_tokens
-        if wanted is not None and most is not None and wanted > most:
+        if wanted is None:
+            return None if most is None else min(usual, most)
+        if most is not None and wanted > most:
             raise ApiError(400, f"max_tokens: this server writes at most {most:,} tokens", "too_many_tokens")
         return wanted
 

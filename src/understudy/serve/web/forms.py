@@ -172,8 +172,8 @@ class CompletionRequest(Sampled):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=64)]
     )
     """One or several."""
-    max_tokens: int | None = Field(default=16, ge=1, le=1_000_000)
-    """Longest continuation."""
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Longest continuation; default: 16."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     """Tell how likely each token was, and so many of the likeliest in its place."""
     echo: bool | None = None
