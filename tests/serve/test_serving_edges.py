@@ -144,6 +144,19 @@ def test_a_signal_lets_what_is_under_way_end_and_the_process_ends_with_0(run: Ru
         served.kill()
 
 
+def test_a_second_signal_does_not_wait(run: Run) -> None:
+    body = json.dumps({**QUESTION, "n": 8, "max_tokens": 200, "temperature": 2}).encode()
+    with serving(run) as served, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(post, served, CHAT, body)
+        until(lambda: served.gateway.admission.under_way > 0 or asked.done())
+        for _ in range(2):
+            served.server.handle_exit(signal.SIGTERM, None)
+        # Hung up on, told that the server goes, or answered in the very moment.
+        fault = asked.exception(60)
+        assert isinstance(fault, OSError | http.client.HTTPException) if fault else asked.result()[0] in (200, 503)
+        assert served.server.force_exit
+
+
 # -- when a cascade speaks ---------------------------------------------------------------------------------------------
 
 
