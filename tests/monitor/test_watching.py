@@ -146,6 +146,19 @@ def test_a_share_is_kept_and_failures_always(tmp_path: Path) -> None:
     monitor.close()
 
 
+def test_vectors_are_counted_and_no_question_is_made_of_them(tmp_path: Path) -> None:
+    config = MonitorConfig(shadow={"share": 1.0})  # pyright: ignore[reportArgumentType]
+    monitor = Monitor(MonitorStore(tmp_path / "m.db"), config, teacher=lambda told: "an answer")
+    monitor.finished(exchange("v", "a text", None, endpoint="/v1/embeddings", completion_tokens=0))
+    monitor.finished(exchange("w", "a text", None, endpoint="/v1/embeddings", status=503))
+    monitor.finished(exchange("a", "a question"))
+    monitor.drain()
+    assert monitor.store.request("a")
+    assert monitor.store.count() == 1
+    assert monitor.figures.text().count(b"understudy_requests_total{") == 2
+    monitor.close()
+
+
 def usual(number: int, rng: random.Random) -> tuple[str, str]:
     band = rng.choice(("n78", "n41", "n1", "n28", "n77"))
     kind = rng.choice(("duplex mode", "uplink range", "downlink range", "widest channel", "region"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from support.serving import causal_run, span_run
 from understudy.cli import main
 from understudy.files import read_jsonl
 from understudy.run import Run
+
+NAMES = ["student", "teacher", "undistilled"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_three_models_side_by_side_and_where_they_part(command: Callable[..., Ou
     outcome = command("ask", str(run.folder), question, "--json")
     assert outcome.code == 0, outcome.err
     shown = json.loads(outcome.out)
-    assert [answer["model"] for answer in shown["answers"]] == ["student", "teacher", "undistilled"]
+    assert [answer["model"] for answer in shown["answers"]] == NAMES
     assert [answer["answer"] for answer in shown["answers"]] == [row.prediction for row in rows.values()]
     place = shown["partings"]["teacher"]
     ours, theirs = ((rows[arm].prediction or "").split() for arm in ("teacher", "distilled"))
@@ -52,6 +55,9 @@ def test_three_models_side_by_side_and_where_they_part(command: Callable[..., Ou
     table = command("ask", str(run.folder), question, "--models", "student,distilled")
     assert table.code == 0, table.err
     assert "parts from" not in table.out
+    weighed = command("ask", str(run.folder), question, "--choice", "the AMF", "--choice", "the SMF")
+    shares = [re.search(rf"{name} weighs: the AMF (0\.\d+)  the SMF (0\.\d+)", weighed.out) for name in NAMES]
+    assert all(share and 0.98 < float(share[1]) + float(share[2]) < 1.02 for share in shares), weighed.out
 
 
 def test_thumbs_of_the_command_line_and_of_the_prompt(
@@ -126,8 +132,13 @@ def test_keys_are_made_listed_and_revoked(command: Callable[..., Outcome], run: 
     assert "rpm 60" in listed
     assert command("serve", "keys", "revoke", str(run.folder), "alice", "--keys", str(keys)).code == 0
     assert "revoked" in command("serve", "keys", "list", str(run.folder), "--keys", str(keys)).out
-    # All keys are revoked, and somebody wants to serve the world.
-    for host in (("--host", "0.0.0.0"), ("--keys", str(keys))):
+    # All keys are revoked, and somebody wants to serve the world; or to show it what the monitor knows.
+    monitor = ("--monitor", str(tmp_path / "monitor.db"), "--monitor-host", "0.0.0.0")
+    for host, words in (
+        (("--host", "0.0.0.0"), "keys add"),
+        (("--keys", str(keys)), "keys add"),
+        (monitor, "UNDERSTUDY_MONITOR_TOKEN"),
+    ):
         outcome = command("serve", str(run.folder), *host)
         assert outcome.code == 1
-        assert "keys add" in outcome.err
+        assert words in outcome.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import shlex
 import shutil
@@ -40,8 +42,46 @@ def test_every_service_serves_with_options_that_there_are() -> None:
             source = volume.split(":")[0]
             if source.startswith("./"):
                 assert (DEPLOY / source).is_file()
-    for name in ("prometheus/prometheus.yml", "grafana/datasource.yaml"):
+    for name in ("grafana/datasource.yaml", "grafana/dashboards.yaml"):
         assert yaml.safe_load((DEPLOY / name).read_text(encoding="utf-8"))
+
+
+def test_prometheus_asks_where_figures_are_and_with_their_token() -> None:
+    """Each target is a service at the port of its monitor, which listens beyond its container and wants the token."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    jobs = {job["job_name"]: job for job in scraped}
+    targets = [target.split(":") for static in jobs["student"]["static_configs"] for target in static["targets"]]
+    assert {name for name, _ in targets} == {"student", "student-vllm"}
+    databases = []
+    for name, port in targets:
+        command = compose["services"][name]["command"]
+        options = dict(itertools.pairwise(command))
+        assert options["--monitor-port"] == port
+        assert options["--monitor-host"] == "0.0.0.0"
+        assert "UNDERSTUDY_MONITOR_TOKEN" in compose["services"][name]["environment"]
+        databases.append(options["--monitor"])
+    assert len(set(databases)) == len(databases)
+    secret = Path(jobs["student"]["authorization"]["credentials_file"]).name
+    assert secret in compose["services"]["prometheus"]["secrets"]
+    assert secret in compose["secrets"]
+
+
+def test_every_panel_shows_a_figure_that_there_is() -> None:
+    pytest.importorskip("prometheus_client")
+    from understudy.monitor.figures import Figures
+    from understudy.serve.exchange import Exchange
+
+    figures = Figures()
+    figures.count(Exchange("id", 0.0, "/v1/answer", None, "student", first_seconds=0.1))
+    given = set(re.findall(r"^# TYPE (\w+)", figures.text().decode(), re.MULTILINE))
+    board = json.loads((DEPLOY / "grafana/student.json").read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    shown = {name for expression in expressions for name in re.findall(r"understudy_\w+", expression)}
+    assert len(shown) > 6
+    assert {name.removesuffix("_bucket") for name in shown} <= given
+    source = yaml.safe_load((DEPLOY / "grafana/datasource.yaml").read_text(encoding="utf-8"))["datasources"][0]["uid"]
+    assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source}
 
 
 def test_the_unit_of_systemd_is_sound(tmp_path: Path) -> None:

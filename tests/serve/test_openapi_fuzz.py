@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from support.serving import Served, causal_run, serving
+from support.serving import Served, causal_run, encoder_run, serving
 from understudy.serve.opening import Plan
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is in the extra `dev`")
@@ -23,17 +24,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def fuzz(served: Served, examples: int) -> None:
+def fuzz(served: Served, examples: int, only: tuple[str, ...] = ()) -> None:
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     codes: dict[str, set[int]] = {}
     for found in schema.get_all_operations():
         operation = found.ok()
+        if only and operation.path not in only:
+            continue
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
             if mode is schemathesis.GenerationMode.POSITIVE or operation.method.upper() == "POST":
                 ask_often(
                     operation.as_strategy(generation_mode=mode), examples, codes.setdefault(operation.path, set())
                 )
-    assert 200 in codes["/v1/chat/completions"] | codes["/v1/completions"] | codes["/v1/answer"]
+    asked = only or ("/v1/chat/completions", "/v1/completions", "/v1/answer")
+    assert 200 in set().union(*(codes[path] for path in asked))
     assert served.gateway.admission.under_way == 0
 
 
@@ -61,6 +65,11 @@ def ask_often(cases: Any, examples: int, codes: set[int]) -> None:
 
 def test_no_request_makes_the_server_fail(served: Served) -> None:
     fuzz(served, 6)
+
+
+def test_no_request_makes_an_encoder_fail(tmp_path: Path) -> None:
+    with serving(encoder_run(tmp_path, "classify")) as encoder:
+        fuzz(encoder, 8, only=("/v1/embeddings", "/v1/answer"))
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from openai import (
 )
 
 from support.serving import Served, causal_run, seq2seq_run, serving, span_run
+from support.speaking import client_of, post
 from understudy.files import read_jsonl
 from understudy.run import Run
 from understudy.serve.gateway import Bounds
@@ -52,21 +53,8 @@ def client(served: Served) -> Iterator[OpenAI]:
         yield opened
 
 
-def client_of(served: Served, key: str = "none") -> OpenAI:
-    return OpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0, timeout=30)
-
-
 def turns(question: str) -> list[Any]:
     return [{"role": "user", "content": question}]
-
-
-def post(served: Served, path: str, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
-    connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, {name.lower(): value for name, value in answer.headers.items()}, content
 
 
 # -- what is served is what was measured -------------------------------------------------------------------------------
@@ -179,8 +167,6 @@ def test_models_are_listed_and_unknown_ones_refused(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["cascade", *ALL]
     with pytest.raises(NotFoundError, match="stu"):
         client.chat.completions.create(model="studnet", messages=turns("?"))
-    with pytest.raises(BadRequestError, match="no embeddings"):
-        client.embeddings.create(model="student", input="text")
 
 
 # -- other kinds -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,11 +60,14 @@ def test_side_by_side_at_every_width(browser: Any, keyed: tuple[Served, str], wi
     page.get_by_label("Key").press("Tab")
     page.locator("#models input").first.wait_for()
     page.get_by_label("Question").fill(f"Who charges? {HOSTILE}")
+    page.get_by_label("Options, one a line").fill("the AMF\nthe SMF")
     page.get_by_role("checkbox", name="cascade").check()
     page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("article:nth-of-type(3) dl").wait_for()
     assert page.locator("article h2").all_inner_texts() == ["cascade", "student", "teacher"]
     assert page.locator("article img, article script").count() == 0
+    for facts in page.locator("article dl").all_inner_texts():
+        assert re.search(r"the AMF 0\.\d\d · the SMF 0\.\d\d", facts), facts
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).violations_count == 0
     page.locator("article").nth(1).get_by_role("button", name="wrong").click()

@@ -17,6 +17,7 @@ from understudy.serve.cascade import Cascade
 from understudy.serve.keys import Key, KeyLimits
 from understudy.serve.limits import Admission, KeyMeter, Refused
 from understudy.serve.opening import Plan, cascade_of
+from understudy.serve.sides import Side
 from understudy.serve.text_stream import TextStream
 from understudy.tokens.thoughts import without_thought
 
@@ -87,6 +88,20 @@ def test_no_more_is_let_in_than_there_is_room_for() -> None:
         with admission.admitted():
             assert admission.under_way == 3
     assert admission.under_way == 0
+
+
+def test_an_answer_costs_what_its_tokens_cost() -> None:
+    side = Side("teacher", "teacher", "", None, input_price=2.0, output_price=10.0)
+    assert side.cost(1000, 200) == pytest.approx(0.004)
+    assert Side("student", "distilled", "", None).cost(1000, 200) is None
+
+
+def test_a_student_that_chooses_is_as_sure_as_of_its_likeliest_option() -> None:
+    chosen = Confidence().with_choices([math.log(0.7), math.log(0.3)])
+    assert probability(chosen, None) == pytest.approx(0.7)
+    assert probability(chosen, None, early=True) is None
+    # One that writes is as sure as of its words, whatever the options say.
+    assert probability(Confidence.of_tokens([-0.5]).with_choices([0.0, 0.0]), None) == pytest.approx(math.exp(-0.5))
 
 
 def calibration(**fields: object) -> Calibration:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import uvicorn
 
-from support import tiny, tiny_seq2seq, tiny_span
+from support import tiny, tiny_encoders, tiny_seq2seq, tiny_span
 from understudy.evaluation.predict import predict
 from understudy.files import write_json, write_jsonl
+from understudy.models.generate import answer_examples
 from understudy.models.load import load_example_tokenizer, load_model
 from understudy.pipeline.stages.context import as_row
 from understudy.pipeline.stages.evaluation import arm_model
@@ -53,6 +54,40 @@ def span_run(folder: Path) -> Run:
     return _run(folder, models, tokens, tiny_span.examples(), {"max_length": 48, "max_answer_tokens": 8}, {})
 
 
+def encoder_run(folder: Path, kind: str) -> Run:
+    """The same of encoders that compare options, classify texts or tag words."""
+    tokens, data = tiny_encoders.shared_tokenizer(), tiny_encoders.DATA[kind]
+    names = ("teacher", "start", "student")
+    models = {name: tiny_encoders.bert(kind, seed=seed) for seed, name in enumerate(names)}
+    rows = tiny_encoders.ROWS[kind]()
+    if kind == "classify":
+        for model in models.values():
+            _tell_apart(model, tiny_encoders.reader(kind), rows)
+    lengths = {"max_length": data.max_length, "max_answer_tokens": data.max_answer_tokens, "labels": list(data.labels)}
+    return _run(folder, models, tokens, rows, lengths, {})
+
+
+@torch.no_grad()
+def _tell_apart(model: Any, tokenizer: Any, rows: Sequence[Example]) -> None:
+    """Random weights give every text the same label: what they say of all texts is taken off, the rest made large."""
+    answers = answer_examples(model, tokenizer, rows, batch_size=len(rows))
+    means = torch.tensor([[logp for _, logp in answer.options] for answer in answers]).mean(0)
+    model.classifier.bias -= means
+    model.classifier.weight *= 20
+    model.classifier.bias *= 20
+
+
+def choices_run(folder: Path, *, kind: str | None = None) -> Run:
+    """Causal models, and questions with two to four options; of the kind `scorer` they choose, else they write."""
+    tokens = tiny.tokenizer()
+    names = ("teacher", "start", "student")
+    models = {name: tiny.llama(len(tokens), width=24, seed=seed) for seed, name in enumerate(names)}
+    sections = (("teacher", "teacher"), ("student", "start"))
+    fields = {section: {"model": str(folder / name), "kind": kind} for section, name in sections} if kind else {}
+    lengths = {"max_length": 192, "max_answer_tokens": 16}
+    return _run(folder, models, tokens, tiny_encoders.choices(), lengths, fields)
+
+
 def _run(
     folder: Path, models: dict[str, Any], tokens: Any, rows: Sequence[Example], data: dict[str, Any], fields: Any
 ) -> Run:
@@ -61,7 +96,7 @@ def _run(
         models[name].save_pretrained(folder / name)
         tokens.save_pretrained(folder / name)
     source = folder / "qa.jsonl"
-    keys = ("id", "question", "answers", "context")
+    keys = ("id", "question", "answers", "context", "choices")
     write_jsonl(source, [{k: v for k, v in as_row(row).items() if k in keys} for row in rows])
     value: dict[str, Any] = {
         "name": "served",
@@ -116,11 +151,12 @@ class Served:
         url: without `/v1`.
         port: of it.
         gateway: for looking inside.
+        listener: where it listens.
         notebook: what observers were told.
     """
 
     def __init__(self, gateway: Gateway, notebook: Notebook, listener: socket.socket, server: uvicorn.Server) -> None:
-        self.gateway, self.notebook, self.server = gateway, notebook, server
+        self.gateway, self.notebook, self.server, self.listener = gateway, notebook, server, listener
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -137,6 +137,10 @@ def _show(asked: Asked, as_json: bool) -> None:
     for name, fault in asked.faults.items():
         table.add_row(_plain(name, "red"), _plain(fault, "red"), "–", "–", "–", "–")
     console.print(table)
+    for answer in asked.answers:
+        if answer.candidates:
+            shares = "  ".join(f"{c.text or '(no answer)'} {c.probability:.2f}" for c in answer.candidates)
+            console.print(_plain(f"{answer.model} weighs: {shares}"), soft_wrap=True)
     for name, parting in asked.partings.items():
         words = f"“{parting.ours or '(end)'}” where {asked.first} has “{parting.theirs or '(end)'}”"
         console.print(_plain(f"{name} parts from {asked.first} at word {parting.word + 1}: {words}"), soft_wrap=True)

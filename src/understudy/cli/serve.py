@@ -125,8 +125,12 @@ def run(
         Path | None, typer.Option("--monitor-settings", metavar="FILE", help="monitor.yaml. Default: all defaults.")
     ] = None,
     monitor_port: Annotated[
-        int, typer.Option("--monitor-port", min=0, max=65535, help="Port of dashboard and /metrics, on this machine.")
+        int, typer.Option("--monitor-port", min=0, max=65535, help="Port of dashboard and /metrics.")
     ] = 8001,
+    monitor_host: Annotated[
+        str,
+        typer.Option("--monitor-host", help="Its address; beyond this machine, UNDERSTUDY_MONITOR_TOKEN is needed."),
+    ] = "127.0.0.1",
     traces: Annotated[
         bool, typer.Option("--traces", help="A span of each request, without texts, to OTEL_EXPORTER_OTLP_ENDPOINT.")
     ] = False,
@@ -138,6 +142,7 @@ def run(
     opened = Run.open(_pointed(folder) if pointer else folder)
     folder = opened.folder
     key_file = _key_file(opened, keys, host=host, no_keys=no_keys)
+    token = _monitor_token(monitor_host)
     servers = _servers(upstream, upstream_model, upstream_key_env, upstream_renders, timeout)
     servers |= _teacher_server(teacher_url, teacher_model, teacher_key_env, timeout)
     _check_packages("serve", "fastapi", "uvicorn")
@@ -175,7 +180,10 @@ def run(
     typer.echo(f"keys: {key_file}" if key_file else "keys: none needed")
     typer.echo(f"serving {opened.folder.name} at {address}/v1")
     spans = traced(gateway) if traces else nullcontext()
-    with watching.page(monitor_port, typer.echo) if watching else nullcontext(), spans:
+    page_of_monitor = (
+        watching.page(monitor_port, typer.echo, host=monitor_host, token=token) if watching else nullcontext()
+    )
+    with page_of_monitor, spans:
         serve(
             gateway,
             listener,
@@ -185,6 +193,28 @@ def run(
             page=not no_page,
             drain_seconds=drain,
         )
+
+
+def _monitor_token(host: str) -> str:
+    """What readers of the dashboard and of /metrics must know.
+
+    Raises:
+        ConfigError: the address is reached from elsewhere, and there is no token.
+    """
+    import os
+
+    from understudy.errors import ConfigError
+    from understudy.web.listening import LOOPBACK
+
+    token = os.environ.get("UNDERSTUDY_MONITOR_TOKEN", "")
+    if host in LOOPBACK:
+        return ""
+    if not token:
+        raise ConfigError(
+            f"--monitor-host {host} is reached from elsewhere",
+            hint="set UNDERSTUDY_MONITOR_TOKEN to a token of readers",
+        )
+    return token
 
 
 def _pointed(pointer: Path) -> Path:

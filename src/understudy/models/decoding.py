@@ -33,6 +33,7 @@ class Generated:
         start: where it begins in the context, in characters, where the model points at it.
         choice_scores: log-probability of each option of the row, where the model chooses among them.
         candidates: the likeliest answers with their probabilities, the likeliest first, where the model tells.
+        options: all that the model chose among, in their order, each with its log-probability; empty where it wrote.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Generated:
     start: int | None = None
     choice_scores: tuple[float, ...] | None = None
     candidates: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, float], ...] = ()
 
 
 class Layout(Protocol):

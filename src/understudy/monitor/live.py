@@ -223,8 +223,16 @@ class Watching:
     teacher: SideAsker | None = None
 
     @contextmanager
-    def page(self, port: int, say: Callable[[str], None]) -> Iterator[None]:
-        """Dashboard and figures on a port of this machine while the gateway serves; all is finished when it ends.
+    def page(
+        self, port: int, say: Callable[[str], None], *, host: str = "127.0.0.1", token: str = ""
+    ) -> Iterator[None]:
+        """Dashboard and figures on a port while the gateway serves; all is finished when it ends.
+
+        Args:
+            port: 0: any that is free.
+            say: is told the address.
+            host: address to listen on.
+            token: what a reader must know; empty: whoever reaches the address may read.
 
         Raises:
             RunError: the port is taken.
@@ -234,7 +242,7 @@ class Watching:
             if monitor is None:
                 yield
                 return
-            with page_beside(monitor.store, listen("127.0.0.1", port), monitor.figures) as address:
+            with page_beside(monitor.store, listen(host, port), monitor.figures, token=token) as address:
                 say(f"dashboard at {address}, figures at {address}/metrics")
                 yield
         finally:

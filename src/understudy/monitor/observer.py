@@ -24,6 +24,7 @@ from understudy.serve.exchange import Exchange, Thumb
 
 log = logging.getLogger("understudy.monitor")
 _WAITING, _TOGETHER = 10_000, 200
+_VECTORS = "/v1/embeddings"
 _STATE_SECONDS, _FORGET_SECONDS = 2.0, 3600.0
 
 
@@ -121,7 +122,9 @@ class Monitor:
         self._news.set()
         sampled = [(exchange, self._sample.probability(exchange)) for exchange in exchanges]
         sampled = [(e, p if self._shadow is not None and p > 0 and self._sample.draw(p) else 0.0) for e, p in sampled]
-        kept = [e for e, p in sampled if p or e.status >= 500 or self._coin.random() < self.config.sample]
+        # Whoever wants vectors asks nothing that a student could be taught to answer.
+        asked = [(e, p) for e, p in sampled if e.endpoint != _VECTORS]
+        kept = [e for e, p in asked if p or e.status >= 500 or self._coin.random() < self.config.sample]
         try:
             if kept:
                 self.store.write(kept)

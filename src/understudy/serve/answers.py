@@ -11,11 +11,13 @@ from typing import Any
 
 from understudy.confidence import EARLY_MEASURES, Calibration, Confidence
 from understudy.data.benchmark_formats import UNANSWERABLE
-from understudy.errors import TooLong
+from understudy.errors import DataError, TooLong
 from understudy.models.sampling import Sampling
 from understudy.records.base import Record
+from understudy.serve.local_engine import LocalEngine
 from understudy.serve.sides import Side
 from understudy.serve.work import Piece, Token, Work, confidence_of
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.prompts import messages
 from understudy.types import Example
 
@@ -40,6 +42,21 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate(Record):
+    """One of the answers that a model was to choose from.
+
+    Attributes:
+        text: of the option, label or span; empty where the context does not say.
+        probability: among all options, whose likelihoods are made to sum to 1; of spans among the likeliest.
+        logp: of an option its log-likelihood, of a model that writes per token, as a run scores it; None of a span.
+    """
+
+    text: str
+    probability: float
+    logp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Record):
     """What one model said to one question.
 
@@ -47,7 +64,7 @@ class Answer(Record):
         model: name of the side.
         answer: as a run would write it into its predictions; empty of a span where the context does not say.
         confidence: probability that it is right, where the run is calibrated for this model; else the geometric mean
-            of its tokens' probabilities, or the probability of the span; None where nothing is known.
+            of its tokens' probabilities, or the probability of the span or option; None where nothing is known.
         calibrated: whether it is the probability of being right.
         finish_reason: `stop`, or `length` where it was cut.
         prompt_tokens: read.
@@ -56,6 +73,9 @@ class Answer(Record):
         cost: in the currency of the endpoint's prices; None without prices.
         start: of a span, its first character in the context; None where the model writes or the context does not say.
         end: the character behind its last.
+        candidates: the options in the order of the question, or the likeliest spans; empty where there was nothing to
+            choose from, or the engine does not tell.
+        choice: the likeliest option, which `choice_accuracy` goes by; None without options.
         measures: what the confidence was made of.
     """
 
@@ -70,6 +90,8 @@ class Answer(Record):
     cost: float | None = None
     start: int | None = None
     end: int | None = None
+    candidates: tuple[Candidate, ...] = ()
+    choice: str | None = None
     measures: Confidence | None = None
 
 
@@ -116,7 +138,7 @@ def probability(confidence: Confidence, calibration: Calibration | None, *, earl
     """How sure a model is of an answer, from 0 to 1; None where it does not tell.
 
     Calibrated it is the probability of being right, by the run's measure, or the next best that this engine gives.
-    Uncalibrated it is the geometric mean of the tokens' probabilities, or the span's.
+    Uncalibrated it is the geometric mean of the tokens' probabilities, or the span's, or the likeliest option's.
 
     Args:
         confidence: the measures.
@@ -131,7 +153,9 @@ def probability(confidence: Confidence, calibration: Calibration | None, *, earl
         return calibration.probability(confidence, known[0]) if known else None
     logp = confidence.early_logp if early else confidence.mean_logp
     logp = confidence.span_logp if logp is None and not early else logp
-    return None if logp is None else math.exp(logp)
+    if logp is None:
+        return None if early else confidence.choice_probability
+    return math.exp(logp)
 
 
 async def written(side: Side, work: Work) -> tuple[str, list[Token], Piece]:
@@ -166,8 +190,11 @@ async def answer_with(
     begin = time.perf_counter()
     if side.engine is None:
         return await _chosen(side, example, calibration, begin)
+    options = _options(side, example)
     text, tokens, last = await written(side, work_of(side, example, manner or Manner()))
-    measures = confidence_of(tokens)
+    scores = await side.engine.option_scores(options) if options and isinstance(side.engine, LocalEngine) else []
+    measures = confidence_of(tokens).with_choices(scores)
+    candidates = candidates_of(tuple(zip(example.choices, scores, strict=False)))
     return Answer(
         side.name,
         side.answer_of(text),
@@ -178,8 +205,41 @@ async def answer_with(
         last.completion_tokens,
         time.perf_counter() - begin,
         side.cost(last.prompt_tokens, last.completion_tokens),
+        candidates=candidates,
+        choice=likeliest(candidates),
         measures=measures,
     )
+
+
+def _options(side: Side, example: Example) -> list[TokenizedExample]:
+    """A question with each of its options as the answer; none where no engine here compares them.
+
+    A student that writes a text around its answer is not asked: what its options are worth hangs on that text.
+
+    Raises:
+        DataError: an option does not become a token.
+    """
+    if not example.choices or side.task or side.tokenizer is None or not isinstance(side.engine, LocalEngine):
+        return []
+    options = [side.tokenizer.encode(example, choice) for choice in example.choices]
+    if not all(option.learned_ids for option in options):
+        raise DataError("choices: an option has no token", hint="leave it out")
+    return options
+
+
+def candidates_of(options: Sequence[tuple[str, float]]) -> tuple[Candidate, ...]:
+    """Options with their log-likelihoods, and the probabilities that these come to."""
+    if not options:
+        return ()
+    best = max(logp for _, logp in options)
+    total = math.fsum(math.exp(logp - best) for _, logp in options)
+    return tuple(Candidate(text, math.exp(logp - best) / total, logp) for text, logp in options)
+
+
+def likeliest(candidates: Sequence[Candidate]) -> str | None:
+    """The likeliest option, the first of those that tie; None without options."""
+    options = [candidate for candidate in candidates if candidate.logp is not None]
+    return max(options, key=lambda option: option.probability).text if options else None
 
 
 async def _chosen(side: Side, example: Example, calibration: Calibration | None, begin: float) -> Answer:
@@ -189,8 +249,12 @@ async def _chosen(side: Side, example: Example, calibration: Calibration | None,
     outcome = await side.pointer.answer(example)
     measures = outcome.confidence or Confidence()
     read, _ = side.pointer.row_size(example)
-    text = "" if outcome.text == UNANSWERABLE else outcome.text
+    spans = side.pointer.spans
+    text = "" if spans and outcome.text == UNANSWERABLE else outcome.text
     start = outcome.start if text else None
+    # Rounded where they are kept, so that what lies furthest off may be told as 0.
+    found = [("" if name == UNANSWERABLE else name, share) for name, share in outcome.candidates] if spans else []
+    candidates = candidates_of(outcome.options) or tuple(Candidate(name, share) for name, share in found)
     return Answer(
         side.name,
         text,
@@ -202,6 +266,8 @@ async def _chosen(side: Side, example: Example, calibration: Calibration | None,
         time.perf_counter() - begin,
         start=start,
         end=None if start is None else start + len(text),
+        candidates=candidates,
+        choice=likeliest(candidates),
         measures=measures,
     )
 

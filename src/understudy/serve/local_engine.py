@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from understudy.models.generate import writing_kind
+from understudy.models.generate import choice_scores, writing_kind
 from understudy.models.live_decoding import WrittenToken, decode_watched
+from understudy.serve.promised import Promised
 from understudy.serve.text_stream import TextStream, TokenStream
 from understudy.serve.work import EngineFault, Piece, Token, Work
+from understudy.tokens.encoded import TokenizedExample
 from understudy.tokens.template import Template
 
 BATCH = 16
@@ -37,7 +39,7 @@ class LocalEngine:
     def __init__(self, model: Any, template: Template, *, batch: int = BATCH, name: str = "engine") -> None:
         self._model, self._template, self._batch = model.eval(), template, batch
         self._kind = writing_kind(model)
-        self._waiting: deque[_Row] = deque()
+        self._waiting: deque[_Row | _Options] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._running = 0
@@ -55,11 +57,7 @@ class LocalEngine:
         text = TextStream(work.stop, plain=work.plain)
         stream = TokenStream(self._template, text, plain=work.plain, at_once=at_once)
         row = _Row(work, stream, asyncio.get_running_loop())
-        with self._changed:
-            if self._closed:
-                raise EngineFault("the server is going down")
-            self._waiting.append(row)
-            self._changed.notify()
+        self._put(row)
         try:
             while True:
                 piece = await row.pieces.get()
@@ -71,6 +69,23 @@ class LocalEngine:
         finally:
             row.left = True
 
+    async def option_scores(self, options: Sequence[TokenizedExample]) -> list[float]:
+        """Mean log-probability a token of each option as the answer to a question, as a run scores them.
+
+        Raises:
+            EngineFault: there are none.
+        """
+        asked = _Options(options)
+        self._put(asked)
+        return await asked.outcome
+
+    def _put(self, asked: _Row | _Options) -> None:
+        with self._changed:
+            if self._closed:
+                raise EngineFault("the server is going down")
+            self._waiting.append(asked)
+            self._changed.notify()
+
     async def close(self) -> None:
         """See `Engine`."""
         with self._changed:
@@ -81,34 +96,43 @@ class LocalEngine:
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while rows := self._next():
-            self._running = len(rows)
+        while not self._closed:
+            taken = self._next()
+            self._running = len(taken)
             try:
-                self._answer(rows)
+                if taken and isinstance(taken[0], _Options):
+                    taken[0].tell(self._scores(taken[0].options))
+                elif taken:
+                    self._answer([row for row in taken if isinstance(row, _Row)])
             except Exception as error:
                 # Whatever a model does to itself, the next request is served.
                 fault = EngineFault(f"the model failed: {type(error).__name__}: {error}")
-                for row in rows:
-                    row.tell(fault)
+                for asked in taken:
+                    asked.tell(fault)
             finally:
                 self._running = 0
-        for row in self._waiting:
-            row.tell(EngineFault("the server is going down"))
+        for asked in self._waiting:
+            asked.tell(EngineFault("the server is going down"))
 
-    def _next(self) -> list[_Row]:
+    def _next(self) -> list[_Row | _Options]:
+        """Rows up to a batch, or the options of one question, in the order in which they came; none where all left."""
         with self._changed:
-            while True:
-                while self._waiting and self._waiting[0].left:
-                    self._waiting.popleft()
-                if self._closed or self._waiting:
-                    break
+            while not self._waiting and not self._closed:
                 self._changed.wait()
-            rows: list[_Row] = []
-            while self._waiting and len(rows) < self._batch and not self._closed:
-                row = self._waiting.popleft()
-                if not row.left:
-                    rows.append(row)
-            return rows
+            taken: list[_Row | _Options] = []
+            while self._waiting and len(taken) < self._batch and not self._closed:
+                if taken and isinstance(self._waiting[0], _Options):
+                    break
+                asked = self._waiting.popleft()
+                if not asked.left:
+                    taken.append(asked)
+                if isinstance(asked, _Options) and taken:
+                    break
+            return taken
+
+    def _scores(self, options: Sequence[TokenizedExample]) -> list[float]:
+        pad: Any = self._template.tokenizer.pad_token_id
+        return choice_scores(self._model, [options], pad_id=pad, batch_size=self._batch)[0]
 
     def _answer(self, rows: Sequence[_Row]) -> None:
         def on_step(tokens: Sequence[WrittenToken | None]) -> list[bool]:
@@ -161,6 +185,14 @@ class LocalEngine:
         spelled = self._template.spelled
         top = tuple((spelled([place]), logp) for place, logp in token.top[:num_top])
         return Token(spelled([token.id]), token.logp, margin, top, stops)
+
+
+class _Options(Promised[list[float]]):
+    """Options whose likelihoods are wanted."""
+
+    def __init__(self, options: Sequence[TokenizedExample]) -> None:
+        super().__init__()
+        self.options = options
 
 
 class _Row:

@@ -63,8 +63,10 @@ class GatewayServer(uvicorn.Server):
         self._gateway = gateway
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """A signal: nothing new is let in from here on."""
+        """A signal: nothing new is let in from here on; a second one, whichever, ends it at once."""
         self._gateway.draining = True
+        # uvicorn would take a second SIGTERM for the first.
+        self.force_exit = self.force_exit or self.should_exit
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROVIDER = "understudy"
 _SECOND = 10**9
-_OPERATIONS = {"/v1/completions": "text_completion"}
+_OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}
 Value = str | bool | int | float | list[str]
 
 

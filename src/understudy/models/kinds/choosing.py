@@ -201,7 +201,14 @@ def option_answer(options: Sequence[str], logp: Tensor, *, own: bool) -> Generat
     kept = tuple(scores.tolist()) if own else None
     sure = Confidence().with_choices(scores.tolist())
     return Generated(
-        likeliest[0][0], 1, finished=True, seconds=0.0, confidence=sure, choice_scores=kept, candidates=likeliest
+        likeliest[0][0],
+        1,
+        finished=True,
+        seconds=0.0,
+        confidence=sure,
+        choice_scores=kept,
+        candidates=likeliest,
+        options=tuple(zip(map(str, options), scores.tolist(), strict=True)),
     )
 
 
@@ -212,6 +219,7 @@ class Choice(ChoosingKind):
     title = "model that compares options"
     pipeline_tag = "multiple-choice"
     reads_with_holes = True
+    embeds_texts = True
     kept_by = "accuracy"
     # What peft calls sequence classification keeps the head, here a layer of one column, trained and saved.
     peft_task = "SEQ_CLS"
@@ -290,6 +298,7 @@ class Classify(LabellingKind):
     title = "model that classifies texts"
     pipeline_tag = "text-classification"
     reads_with_holes = True
+    embeds_texts = True
     kept_by = "macro_f1"
     peft_task = "SEQ_CLS"
     suffix = "ForSequenceClassification"
@@ -324,6 +333,7 @@ class Tag(LabellingKind):
     title = "model that tags words"
     pipeline_tag = "token-classification"
     reads_with_holes = True
+    embeds_texts = True
     kept_by = "entity_f1"
     peft_task = "TOKEN_CLS"
     suffix = "ForTokenClassification"

@@ -49,6 +49,7 @@ class Span(ModelKind):
     title = "model that points at a span of its context"
     pipeline_tag = "question-answering"
     reads_with_holes = True
+    embeds_texts = True
     peft_task = "QUESTION_ANS"
     kept_by = "token_f1"
     gives: ClassVar[Gives] = Gives.LOGPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Collection
@@ -21,7 +22,8 @@ from understudy.errors import UnderstudyError
 from understudy.serve.answers import Manner, check_room, example_of, work_of
 from understudy.serve.exchange import Exchange, Thumb
 from understudy.serve.gateway import CASCADE, Gateway, request_id
-from understudy.serve.web.completing import Call, Job, WholeAnswer
+from understudy.serve.web.completing import Call, Job, WholeAnswer, finished, whole
+from understudy.serve.web.embedding import ENDPOINT, embedder, embeddings, texts_of
 from understudy.serve.web.faults import ApiError, Json, as_api_error, of_validation, response_of
 from understudy.serve.web.forms import (
     AnswerRequest,
@@ -108,7 +110,7 @@ class Routes:
         app.add_api_route("/v1/chat/completions", self.chat, **post)
         app.add_api_route("/v1/completions", self.completions, **post)
         app.add_api_route("/v1/answer", self.answer, **post)
-        app.add_api_route("/v1/embeddings", self.embeddings, **post)
+        app.add_api_route(ENDPOINT, self.embeddings, **post)
         app.add_api_route("/v1/feedback", self.feedback, **post)
         app.add_api_route("/v1/models", self.models, **keyed)
         app.add_api_route("/v1/models/{name}", self.model, **keyed)
@@ -150,7 +152,8 @@ class Routes:
         side = self._gateway.sides["student" if name == CASCADE else name]
         title = f"{side.title}, and the teacher where it is unsure" if name == CASCADE else side.title
         row = {"id": name, "object": "model", "created": 0, "owned_by": self._gateway.run.folder.name}
-        return row | {"understudy": {"title": title, "writes": side.writes}}
+        embeds = side.pointer is not None and side.pointer.embeds
+        return row | {"understudy": {"title": title, "writes": side.writes, "embeds": embeds}}
 
     async def health(self) -> Response:
         """Whether the process is there."""
@@ -171,7 +174,11 @@ class Routes:
         jobs = []
         for seed in seeds:
             manner = Manner(
-                self._longest(form.longest), form.sampling(seed), form.num_top, form.stops, bool(form.stream)
+                self._longest(form.longest, side.max_answer_tokens),
+                form.sampling(seed),
+                form.num_top,
+                form.stops,
+                bool(form.stream),
             )
             work = self._gateway.teacher_work(cascade, example, manner)
             jobs.append(Job(work_of(side, example, manner), work))
@@ -192,7 +199,7 @@ class Routes:
         seeds, jobs = _seeds(form), []
         for number, prompt in enumerate(form.prompts):
             ids = _prompt_ids(side, prompt)
-            longest = self._longest(form.max_tokens) or 16
+            longest = self._longest(form.max_tokens, 16) or 16
             check_room(side, len(ids), longest)
             for seed in seeds:
                 jobs.append(
@@ -239,13 +246,22 @@ class Routes:
         body = {"id": id, "object": "answer", **row, "model": form.model or gateway.default_model}
         return Json(body | {"understudy": facts(verdict)}, 200, headers(verdict, id))
 
-    async def embeddings(self, form: EmbeddingRequest) -> Response:
-        """No model of a run gives embeddings: a student that writes or points is trained for neither."""
-        raise ApiError(
-            400,
-            "the models of this run answer questions and give no embeddings; ask an embedding model for them",
-            "no_embeddings",
-        )
+    async def embeddings(self, request: Request, form: EmbeddingRequest) -> Response:
+        """A vector for each text: the mean of the last hidden states of a student that is an encoder, of length 1."""
+        gateway, began, clock = self._gateway, time.time(), time.monotonic()
+        self._check_draining()
+        side, _ = gateway.pick(form.model)
+        key, name, id = request.state.key, form.model or side.name, request_id("embd")
+        rows = texts_of(side, form)
+        engine, tokens = embedder(side), sum(map(len, rows))
+        # Of no text is anything kept: it is no question, so nobody can learn an answer to it.
+        exchange = Exchange(id, began, ENDPOINT, key.id if key else None, name, source=side.name, prompt_tokens=tokens)
+        passes = math.ceil(len(rows) / engine.batch)
+        with gateway.meter.metered(key) as spend, gateway.admission.admitted(passes):
+            vectors = await whole(gateway, request, engine.embed(rows), exchange, clock)
+            spend(tokens)
+            finished(gateway, exchange, clock)
+        return Json(embeddings(form, name, vectors, tokens), 200, {"X-Request-Id": id})
 
     async def feedback(self, request: Request, form: FeedbackRequest) -> Response:
         """Keep what a user thinks of an answer, for a later run to learn from."""
@@ -270,14 +286,19 @@ class Routes:
         self._check_draining()
         side, cascade = self._gateway.pick(model)
         if not side.writes:
-            raise ApiError(
-                400, "this model points at its answers in a text and writes none: POST /v1/answer", "points_only"
-            )
+            raise ApiError(400, "this model chooses its answers and writes none: POST /v1/answer", "points_only")
         return side, cascade
 
-    def _longest(self, wanted: int | None) -> int | None:
+    def _longest(self, wanted: int | None, usual: int) -> int | None:
+        """The longest answer: as long as it is wanted; None: the usual one, where it is not too long.
+
+        Raises:
+            ApiError: longer than this server writes.
+        """
         most = self._gateway.bounds.max_tokens
-        if wanted is not None and most is not None and wanted > most:
+        if wanted is None:
+            return None if most is None else min(usual, most)
+        if most is not None and wanted > most:
             raise ApiError(400, f"max_tokens: this server writes at most {most:,} tokens", "too_many_tokens")
         return wanted
 

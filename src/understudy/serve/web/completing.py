@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import anyio
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from understudy.errors import UnderstudyError
 from understudy.serve.answers import Answer, Manner, probability
@@ -69,6 +71,7 @@ class Call:
         self._began = time.monotonic()
         self._deadline = self._began + self.gateway.bounds.seconds
         self._first: float | None = None
+        self._is_over = False
         self._writings = [self.gateway.pieces(self.side, self.cascade, job.work, job.teacher_work) for job in self.jobs]
         self.choices = [Choice(place, writing.verdict) for place, writing in enumerate(self._writings)]
 
@@ -94,7 +97,7 @@ class Call:
             first = await self._within(request, anext(pieces))
             if self.jobs[0].work.streams:
                 named = headers(self.choices[0].verdict, self.envelope.id)
-                return StreamingResponse(self._events(first, pieces), 200, named, "text/event-stream")
+                return Events(self._events(first, pieces), named, functools.partial(self._abandoned, pieces))
             self._take(*first)
             await self._within(request, self._rest(pieces))
         except BaseException as error:
@@ -213,7 +216,14 @@ class Call:
         self._finish(500, type(error).__name__)
         return error
 
+    async def _abandoned(self, pieces: AsyncIterator[tuple[Choice, Piece]]) -> None:
+        """The end of a stream of which nothing was sent."""
+        if not self._is_over:
+            await pieces.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            self._finish(499, "the client left")
+
     def _finish(self, status: int, fault: str = "") -> None:
+        self._is_over = True
         self.doors.close()
         first, verdict = self.choices[0], self.choices[0].verdict
         read = sum(choice.prompt_tokens for choice in self.choices[:: self.envelope.each])
@@ -265,21 +275,13 @@ class WholeAnswer:
         Raises:
             ApiError: there is none.
         """
-        told = functools.partial(self._tell, exchange, began)
         asked = self.gateway.answer(self.side, self.cascade, self.example, Manner())
-        try:
-            answer, verdict = await within(request, asked, began + self.gateway.bounds.seconds)
-        except (ClientLeft, asyncio.CancelledError) as error:
-            told(status=499, error="the client left")
-            if isinstance(error, ClientLeft):
-                raise ApiError(499, "the client left", "left") from error
-            raise
-        except (TimeoutError, UnderstudyError) as error:
-            refusal = _as_refusal(error, self.gateway.bounds.seconds)
-            told(status=refusal.status, error=refusal.message)
-            raise refusal from error
+        answer, verdict = await whole(self.gateway, request, asked, exchange, began)
         spend(answer.prompt_tokens + answer.completion_tokens + verdict.student_tokens)
-        told(
+        finished(
+            self.gateway,
+            exchange,
+            began,
             source=verdict.source,
             answer=answer.answer,
             student_answer=verdict.student_answer,
@@ -295,8 +297,29 @@ class WholeAnswer:
         )
         return answer, verdict
 
-    def _tell(self, exchange: Exchange, began: float, **facts: Any) -> None:
-        self.gateway.tell(replace(exchange, seconds=time.monotonic() - began, **facts))
+
+async def whole(gateway: Gateway, request: Request, wanted: Any, exchange: Exchange, began: float) -> Any:
+    """What is wanted in one piece, while there is time and the client is there; of a fault whoever watches is told.
+
+    Raises:
+        ApiError: there is none.
+    """
+    try:
+        return await within(request, wanted, began + gateway.bounds.seconds)
+    except (ClientLeft, asyncio.CancelledError) as error:
+        finished(gateway, exchange, began, status=499, error="the client left")
+        if isinstance(error, ClientLeft):
+            raise ApiError(499, "the client left", "left") from error
+        raise
+    except (TimeoutError, UnderstudyError) as error:
+        refusal = _as_refusal(error, gateway.bounds.seconds)
+        finished(gateway, exchange, began, status=refusal.status, error=refusal.message)
+        raise refusal from error
+
+
+def finished(gateway: Gateway, exchange: Exchange, began: float, **facts: Any) -> None:
+    """Tell whoever watches that a request is over."""
+    gateway.tell(replace(exchange, seconds=time.monotonic() - began, **facts))
 
 
 async def within(request: Request, wanted: Any, deadline: float) -> Any:
@@ -317,6 +340,34 @@ async def within(request: Request, wanted: Any, deadline: float) -> Any:
         for other in (task, watch):
             other.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
+
+
+class Events(StreamingResponse):
+    """A stream that is over when its sending is, even where that is broken off in the middle of a piece.
+
+    Whoever iterates over a generator and is cancelled elsewhere leaves it where it stands, with what it holds, until
+    it is collected as garbage; one that was never begun does not even come to its end then.
+
+    Args:
+        events: of the stream.
+        named: headers.
+        over: is called once it is over.
+    """
+
+    def __init__(
+        self, events: AsyncIterator[bytes], named: Mapping[str, str], over: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(events, 200, named, "text/event-stream")
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and close what makes it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.body_iterator.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+                await self._over()
 
 
 class ClientLeft(Exception):

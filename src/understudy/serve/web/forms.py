@@ -172,8 +172,8 @@ class CompletionRequest(Sampled):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=64)]
     )
     """One or several."""
-    max_tokens: int | None = Field(default=16, ge=1, le=1_000_000)
-    """Longest continuation."""
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Longest continuation; default: 16."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     """Tell how likely each token was, and so many of the likeliest in its place."""
     echo: bool | None = None
@@ -216,12 +216,29 @@ class AnswerRequest(Form):
 
 
 class EmbeddingRequest(Form):
-    """A text whose embedding is wanted."""
+    """Texts whose vectors are wanted."""
 
-    model: Text | None = None
+    model: Text | None = Field(default=None, max_length=200)
+    """As of completions; an encoder."""
+    input: (
+        Text
+        | TokenIds
+        | Annotated[list[Text], Field(min_length=1, max_length=2048)]
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=2048)]
+    )
+    """One text or several, or their token ids, which are read as they stand."""
+    encoding_format: Literal["float", "base64"] | None = "float"
+    """How the numbers are written: as JSON, or as little-endian float32 in base64."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Not supported, but for the width that the vectors have."""
+    user: Any = None
     """Not looked at."""
-    input: Any = None
-    """Not looked at."""
+
+    @property
+    def texts(self) -> list[str | list[int]]:
+        """Each text by itself."""
+        given: Any = self.input
+        return [given] if isinstance(given, str) or isinstance(given[0], int) else list(given)
 
 
 class FeedbackRequest(Form):

@@ -95,6 +95,10 @@ function facts(answer, seconds) {
   row("tokens", `${answer.prompt_tokens} read, ${answer.completion_tokens} written`);
   if (answer.cost !== null) row("cost", answer.cost.toPrecision(3));
   if (answer.start !== null) row("stands at", `characters ${answer.start} to ${answer.end}`);
+  if (answer.candidates.length) {
+    const share = (candidate) => `${candidate.text || "no answer"} ${candidate.probability.toFixed(2)}`;
+    row(answer.choice === null ? "likeliest" : "options", answer.candidates.map(share).join(" · "));
+  }
   if (answer.finish_reason === "length") row("end", "cut at the longest length");
   const own = answer.understudy;
   if (own.decision) {
