@@ -21,7 +21,7 @@ ROWS = tuple(
     f"data.{name}" for name in DataConfig.model_fields if f"data.{name}" not in ENCODE and name != "password_env"
 )
 """Which rows there are, and in which split."""
-TEMPLATE = ("model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
+TEMPLATE = ("images", "model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
