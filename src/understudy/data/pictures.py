@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from understudy.data.rows import BadRow, as_text, missing, unpack
-from understudy.errors import DataError, shortened
+from understudy.errors import DataError
 from understudy.types import Example
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ MAX_PIXELS = 100_000_000
 """Largest file and largest picture: beyond these nobody means a picture for a model."""
 MAX_IMAGES = 64
 """Most pictures of a row."""
+_LONGEST_PATH = 80
 _PREFIX = "data:image/*;base64,"
 
 
@@ -167,12 +168,18 @@ def _digest(content: bytes) -> str:
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{shortened(str(path))} takes {path.stat().st_size:,} bytes; {MAX_BYTES:,} are the most")
+            raise DataError(f"{_end_of(path)} takes {path.stat().st_size:,} bytes; {MAX_BYTES:,} are the most")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no path of a file"
-        raise DataError(f"cannot read the picture {shortened(str(path))}: {reason}") from error
+        raise DataError(f"cannot read the picture {_end_of(path)}: {reason}") from error
 
 
 def _called(image: str) -> str:
-    return "a picture in the row" if image.startswith("data:") else shortened(image.rpartition("#")[0])
+    return "a picture in the row" if image.startswith("data:") else _end_of(image.rpartition("#")[0])
+
+
+def _end_of(path: Path | str) -> str:
+    """A path as messages have it: of a long one the end, for there the picture's name stands."""
+    text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"…{text[-_LONGEST_PATH:]}"

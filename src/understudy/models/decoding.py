@@ -122,7 +122,9 @@ def decode(
                 processors.append(GrammarMask(held, [grammars[i] for i in chosen]))
             if samplings:
                 processors.append(GumbelNoise([samplings[i] for i in chosen]))
-            batch = _batch(kind, model, template, *texts, max_new_tokens, processors, noted, beside(chosen) if beside else {})
+            batch = _batch(
+                kind, model, template, *texts, max_new_tokens, processors, noted, beside(chosen) if beside else {}
+            )
             answers |= zip(chosen, batch, strict=True)
             if progress:
                 progress(len(chosen))

@@ -34,7 +34,9 @@ class Seq2SeqTemplate(Template):
         """What the encoder reads."""
         return _framed(super().prompt_ids(messages), *self._around_source)
 
-    def encode(self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False
+    ) -> TokenizedExample:
         """Source and target, each tokenised by itself; arguments as in the base class."""
         answer = self.control_tokens.mask(answer)
         inner = self._target_ids(answer)

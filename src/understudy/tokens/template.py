@@ -84,7 +84,9 @@ class Template:
         """A text of the data by itself, without a template and without any token that is not of it."""
         return self._encode(self.control_tokens.mask(text))
 
-    def encode(self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False
+    ) -> TokenizedExample:
         """Prompt and answer as ids, cut exactly where generation will start.
 
         The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the

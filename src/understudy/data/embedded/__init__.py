@@ -21,7 +21,15 @@ from understudy.recipe import DataConfig
 from understudy.types import Splits
 
 PREFIX = "embedded:"
-NAMES = ("telecom", "telecom-choices", "telecom-spans", "constellations", "bundles", "bundles-office", "bundles-outdoor")
+NAMES = (
+    "telecom",
+    "telecom-choices",
+    "telecom-spans",
+    "constellations",
+    "bundles",
+    "bundles-office",
+    "bundles-outdoor",
+)
 _FIELDS = ("dev", "test", "format", "group_by", "catalogue", "published_split")
 
 

@@ -77,7 +77,8 @@ class ImageText(Causal):
             ) from error
         if not hasattr(processor, "image_processor"):
             raise ModelError(
-                f"{source} has no image processor", hint="its folder needs processor_config.json or preprocessor_config.json"
+                f"{source} has no image processor",
+                hint="its folder needs processor_config.json or preprocessor_config.json",
             )
         return PictureTemplate(tokenizer, processor=processor, source=source, shown=config.images)
 
