@@ -337,7 +337,7 @@ def check_images(recipe: Recipe, rows: Iterable[Example], student: Template, tea
         if name := next((name for name, on in parts.items() if on), None):
             raise ConfigError(
                 f"{name} has no pictures yet, and {num:,} rows have some that the {' and the '.join(seeing)} would see",
-                hint=f"leave out {name}, or have the models read the text alone: teacher.images=false student.images=false",
+                hint=f"leave out {name}, or have the models read text alone: teacher.images=false student.images=false",
             )
     if recipe.served_teacher:
         raise ConfigError(

@@ -73,7 +73,8 @@ class Example:
         origin: who wrote `answers`: `gold` (the data set), `teacher`, or `student` while it is trained.
         meta: whatever else the row carries (kind, category, specification …), JSON-able.
         group: what it shares with others where `data.group_by` says so; they are resampled together.
-        images: pictures that the question is about, as `data.pictures` writes them: paths with a digest, or `data:` addresses.
+        images: pictures that the question is about, as `data.pictures` writes them: paths with a digest, or `data:`
+            addresses.
     """
 
     id: str

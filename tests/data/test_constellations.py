@@ -1,4 +1,4 @@
-"""The pictures that the project draws: symbols where they belong, answers that are true, rows that tell nothing else."""
+"""The pictures that the project draws: symbols where they belong, true answers, rows that tell nothing else."""
 
 from __future__ import annotations
 

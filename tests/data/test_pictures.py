@@ -120,7 +120,7 @@ def test_a_picture_that_is_another_by_now_is_told(folder: Path) -> None:
     [row] = read_examples(config, config.source).examples
     assert image_bytes(row.images[0]) == RED
     (folder / "seen" / "red.png").write_bytes(BLUE)
-    with pytest.raises(DataError, match="red.png is not the one that the data were read with"):
+    with pytest.raises(DataError, match=r"red\.png is not the one that the data were read with"):
         image_bytes(row.images[0])
 
 

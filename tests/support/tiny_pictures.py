@@ -85,7 +85,7 @@ def tokenizer() -> Any:
 
 def processor(architecture: str, *, size: int = SIZE) -> Any:
     """Makes four tokens of a picture, in Idefics' case with three around them."""
-    grey = {"image_mean": [0.4] * 3, "image_std": [0.5] * 3}
+    grey: dict[str, Any] = {"image_mean": [0.4] * 3, "image_std": [0.5] * 3}
     if architecture == "llava":
         images: Any = SiglipImageProcessorPil(size={"height": size, "width": size}, **grey)
         return LlavaProcessor(
@@ -103,9 +103,19 @@ def processor(architecture: str, *, size: int = SIZE) -> Any:
 def model(architecture: str, *, width: int = 16, seed: int = 0) -> Any:
     """An eye and a reader of one block each."""
     own = tokenizer()
-    eye = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1, "num_attention_heads": 2}
+    eye: dict[str, Any] = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     eye |= {"image_size": SIZE, "patch_size": PATCH}
-    reader = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1, "num_attention_heads": 2}
+    reader: dict[str, Any] = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     reader |= {"num_key_value_heads": 2, "vocab_size": len(own), "initializer_range": 0.2, "eos_token_id": 0}
     image_id = own.convert_tokens_to_ids(IMAGE)
     if architecture == "llava":

@@ -38,8 +38,8 @@ _PREFIX = "data:image/*;base64,"
 def images_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The pictures that a row's field `images` names or holds; none where it is absent or empty.
 
-    A picture is a path, a `data:` address, bytes, a `{"bytes": …, "path": …}` object as Parquet files of `datasets` have
-    it, or an opened picture as `datasets` itself gives it; one alone or a list of them.
+    A picture is a path, a `data:` address, bytes, a `{"bytes": …, "path": …}` object as Parquet files of `datasets`
+    have it, or an opened picture as `datasets` itself gives it; one alone or a list of them.
 
     Raises:
         BadRow: something else stands there, or there are more than `MAX_IMAGES`.

@@ -99,8 +99,8 @@ class PictureReader:
     def inputs(self, rows: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """The pictures of a batch as arguments of the model's forward; nothing where no row has one.
 
-        Where the processor puts pictures and tiles of a row side by side (`[1, tiles, …]`, Idefics3), rows are padded to
-        the most tiles with zeros, which such models leave out; else all pictures stand one behind the other.
+        Where the processor puts pictures and tiles of a row side by side (`[1, tiles, …]`, Idefics3), rows are padded
+        to the most tiles with zeros, which such models leave out; else all pictures stand one behind the other.
         """
         values = [[self.values(image) for image in row] for row in rows]
         keys = dict.fromkeys(key for row in values for picture in row for key in picture)
@@ -150,7 +150,7 @@ class PictureExample(TokenizedExample):
     reader: PictureReader | None = None
 
     def reads_as(self, other: TokenizedExample) -> bool:
-        """See the base class; two pictures are the same where their bytes are, and processors where they do the same."""
+        """See the base class; pictures are the same where their bytes are, processors where they do the same."""
         return (
             isinstance(other, PictureExample)
             and list(map(image_name, self.images)) == list(map(image_name, other.images))

@@ -159,8 +159,8 @@ def png(link: Link, size: int = SIZE) -> bytes:
 def generate(gold_share: float = 0.3, seed: int = 0) -> Splits:
     """The set; the same arguments give the same rows in the same order.
 
-    `meta` of a row: `kind` (`modulation`, `snr`, `phase`, `errors`), `modulation`, `snr`, `turn`. Rows of one picture are
-    one group and stand in one split.
+    `meta` of a row: `kind` (`modulation`, `snr`, `phase`, `errors`), `modulation`, `snr`, `turn`. Rows of one picture
+    are one group and stand in one split.
 
     Args:
         gold_share: share of the training pictures whose questions have their answers; the others are unlabelled.
