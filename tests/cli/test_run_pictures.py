@@ -103,10 +103,7 @@ def test_a_run_that_is_started_again_answers_as_one_that_was_not_stopped(house: 
     ("changes", "line"),
     [
         ({"distil": {**training(steps=2), "on_policy": {}}}, "distil.on_policy has no pictures yet, and 40 rows have"),
-        (
-            {"distil": {**training(steps=2), "method": "uld"}, "student": {"from_teacher": {"layers": 1}}},
-            "cut",
-        ),
+        ({"student": {"from_teacher": {"layers": 1}}}, "student.from_teacher cuts blocks of text alone"),
         ({"data": {"max_length": 16}}, "the question takes"),
     ],
 )

@@ -103,20 +103,10 @@ def processor(architecture: str, *, size: int = SIZE) -> Any:
 def model(architecture: str, *, width: int = 16, seed: int = 0) -> Any:
     """An eye and a reader of one block each."""
     own = tokenizer()
-    eye: dict[str, Any] = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    eye |= {"image_size": SIZE, "patch_size": PATCH}
-    reader: dict[str, Any] = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    }
-    reader |= {"num_key_value_heads": 2, "vocab_size": len(own), "initializer_range": 0.2, "eos_token_id": 0}
+    blocks = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 1, "num_attention_heads": 2}
+    eye: dict[str, Any] = {**blocks, "image_size": SIZE, "patch_size": PATCH}
+    reader: dict[str, Any] = {**blocks, "num_key_value_heads": 2, "vocab_size": len(own), "initializer_range": 0.2}
+    reader["eos_token_id"] = 0
     image_id = own.convert_tokens_to_ids(IMAGE)
     if architecture == "llava":
         config: Any = LlavaConfig(
