@@ -72,9 +72,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def processor(own: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Pictures as they are drawn, brightness from −1 to 1; a token for each square of `PATCH` points."""
+    """Pictures as they are drawn, black being 0 and white 5; a token for each square of `PATCH` points."""
     images = SiglipImageProcessorPil(
-        size={"height": SIZE, "width": SIZE}, do_convert_rgb=True, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": SIZE, "width": SIZE}, do_convert_rgb=True, image_mean=[0.0] * 3, image_std=[0.2] * 3
     )
     return LlavaProcessor(
         image_processor=images,

@@ -263,6 +263,11 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
         raise ConfigError(
             "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
         )
+    if student.reads_images or teacher.reads_images:
+        raise ConfigError(
+            "features compares inner states of what is read as text, and one of these models reads pictures",
+            hint="leave out `features`",
+        )
     if recipe.distil.on_policy is not None:
         raise ConfigError(
             "features compares inner states on answers that are there beforehand, not on rollouts",

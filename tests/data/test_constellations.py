@@ -107,14 +107,11 @@ def test_a_picture_stands_in_one_split_with_all_its_questions(splits: Splits) ->
     assert sum(map(len, owners)) == len(set().union(*owners)) == splits.notes["pictures"]
     assert set(Counter(row.group for row in splits.rows).values()) == {len(WORDINGS)}
     assert not any(row.answers or set(row.meta) != {"kind"} for row in splits.unlabelled)
-    held_out = {wordings[-1] for wordings in WORDINGS.values()}
-    assert {row.question for row in splits.test} == held_out
-    assert held_out.isdisjoint(row.question for row in (*splits.train, *splits.unlabelled, *splits.dev))
 
 
 def test_the_text_of_a_question_tells_nothing_of_its_answer(splits: Splits) -> None:
-    for wordings in WORDINGS.values():
-        answers = Counter(row.answers[0] for row in splits.test if row.question == wordings[-1])
+    for question in {text for wordings in WORDINGS.values() for text in wordings}:
+        answers = Counter(row.answers[0] for row in (*splits.train, *splits.test) if row.question == question)
         assert max(answers.values()) < 0.45 * answers.total()
 
 

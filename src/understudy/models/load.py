@@ -31,11 +31,12 @@ from understudy.models.kinds import ModelKind
 from understudy.models.sources import pretrained
 from understudy.recipe import DataConfig, ModelConfig, StudentConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.image_labels import blank_tokenizer
 from understudy.tokens.template import Template
 
 EMBEDDED = (
     *("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder"),
-    *("bundles-teacher", "bundles-student", "picture-reader"),
+    *("bundles-teacher", "bundles-student", "picture-reader", "digit-reader"),
 )
 
 
@@ -166,8 +167,8 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def _read_template(config: ModelConfig, weights: str | None) -> Template:
-    tokenizer = _tokenizer(config, weights)
     place = weights or resolve(config.described_by)
+    tokenizer = _tokenizer(config, weights) if kind_at(config, place).reads_text else blank_tokenizer()
     try:
         architecture = architecture_of(config, place)
     except (OSError, ValueError, KeyError):

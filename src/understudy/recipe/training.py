@@ -108,10 +108,11 @@ class ModelConfig(Section):
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
     """`causal`, `seq2seq`, `image_text` (reads pictures and text, writes text); an encoder that points at its answers
-    (`span`), compares options (`choice`), gives a text a label (`classify`) or each word one (`tag`); or a causal model
-    that tells how likely each option is (`scorer`); default: what its config tells."""
+    (`span`), compares options (`choice`), gives a text a label (`classify`), each word one (`tag`) or a picture one
+    (`classify_images`); or a causal model that tells how likely each option is (`scorer`); default: what its config
+    tells."""
     labels: tuple[str, ...] = ()
-    """Of `classify` and `tag`: `data.labels`, from where it comes by itself."""
+    """Of `classify`, `tag` and `classify_images`: `data.labels`, from where it comes by itself."""
     images: bool = True
     """Whether a model that reads pictures is shown those of a row (`images`); false: the text alone."""
     init: Literal["pretrained", "fresh"] = "pretrained"

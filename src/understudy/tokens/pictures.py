@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,70 +31,62 @@ from understudy.tokens.example_tokenizer import ExampleTokenizer
 from understudy.tokens.template import Template
 from understudy.types import Example, Tokens
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 MAX_CACHED_BYTES = 256 << 20
 """Pixel values that are kept, so that a later epoch does not decode small pictures again."""
 _OF_TOKENS = ("input_ids", "attention_mask")
 
 
-class PictureReader:
-    """Asks a processor of `transformers` what it makes of one picture.
+class PixelReader:
+    """Asks an image processor of `transformers` what it makes of one picture.
 
     Args:
-        processor: with an image processor and a tokenizer.
+        processor: the image processor.
         source: what it was read from, for messages.
     """
 
     def __init__(self, processor: Any, source: str) -> None:
         self.processor, self.source = processor, source
-        token = getattr(processor, "image_token", None)
-        if not isinstance(token, str):
-            raise ModelError(f"the processor of {source} names no token that stands for a picture")
-        self.image_token = token
-        self.image_id: int = processor.tokenizer.convert_tokens_to_ids(token)
-        self._ids: dict[str, list[int]] = {}
         self._values: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
         self._bytes = 0
+
+    @property
+    def image_processor(self) -> Any:
+        """What makes pixel values."""
+        return self.processor
 
     @functools.cached_property
     def identity(self) -> str:
         """What tells it from a processor that makes other pixel values of a picture."""
-        return fingerprint(json.loads(self.processor.image_processor.to_json_string()))
-
-    def token_ids(self, image: str) -> list[int]:
-        """The tokens that a picture takes in a prompt."""
-        name = image_name(image)
-        if name not in self._ids:
-            self._look(image, name)
-        return self._ids[name]
+        return fingerprint(json.loads(self.image_processor.to_json_string()))
 
     def values(self, image: str) -> dict[str, Tensor]:
-        """What else the model reads of a picture: its pixel values, and what goes with them."""
+        """What the model reads of a picture beside its tokens: pixel values, and what goes with them."""
         name = image_name(image)
         if name not in self._values:
             self._look(image, name)
         self._values.move_to_end(name)
         return self._values[name]
 
-    def _look(self, image: str, name: str) -> None:
+    def processed(self, image: Image) -> Mapping[str, Any]:
+        """What the processor makes of an opened picture."""
+        return self.processor(images=[image], return_tensors="pt")
+
+    def _look(self, image: str, name: str) -> Mapping[str, Any]:
+        opened = open_image(image)
         try:
-            made = self.processor(
-                text=self.image_token, images=[open_image(image)], return_tensors="pt", add_special_tokens=False
-            )
+            made = self.processed(opened)
         except (ValueError, TypeError, ImportError, RuntimeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"the processor of {self.source} cannot read a picture: {reason}") from error
-        of_tokens = [key for key in made if key.endswith("token_type_ids")]
-        if of_tokens:
-            raise ModelError(
-                f"the model of {self.source} reads {of_tokens[0]}, which say of every token what it is",
-                hint="LLaVA, SmolVLM, Idefics3 and kin tell pictures by their tokens alone: take one of these",
-            )
         values = {key: value for key, value in made.items() if key not in _OF_TOKENS}
-        self._ids[name] = made["input_ids"][0].tolist()
         self._values[name] = values
         self._bytes += _size(values)
         while self._bytes > MAX_CACHED_BYTES and len(self._values) > 1:
             self._bytes -= _size(self._values.popitem(last=False)[1])
+        return made
 
     def inputs(self, rows: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """The pictures of a batch as arguments of the model's forward; nothing where no row has one.
@@ -117,6 +109,50 @@ class PictureReader:
             else:
                 inputs[key] = _joined([piece for row in pieces for piece in row])
         return inputs
+
+
+class PictureReader(PixelReader):
+    """Asks a processor of pictures and text what it makes of one picture, in tokens and in pixels.
+
+    Args:
+        processor: with an image processor and a tokenizer.
+        source: what it was read from, for messages.
+    """
+
+    def __init__(self, processor: Any, source: str) -> None:
+        super().__init__(processor, source)
+        token = getattr(processor, "image_token", None)
+        if not isinstance(token, str):
+            raise ModelError(f"the processor of {source} names no token that stands for a picture")
+        self.image_token = token
+        self.image_id: int = processor.tokenizer.convert_tokens_to_ids(token)
+        self._ids: dict[str, list[int]] = {}
+
+    @property
+    def image_processor(self) -> Any:
+        """See the base class."""
+        return self.processor.image_processor
+
+    def token_ids(self, image: str) -> list[int]:
+        """The tokens that a picture takes in a prompt."""
+        name = image_name(image)
+        if name not in self._ids:
+            self._look(image, name)
+        return self._ids[name]
+
+    def processed(self, image: Image) -> Mapping[str, Any]:
+        """See the base class; the text is the token that stands for a picture."""
+        return self.processor(text=self.image_token, images=[image], return_tensors="pt", add_special_tokens=False)
+
+    def _look(self, image: str, name: str) -> Mapping[str, Any]:
+        made = super()._look(image, name)
+        if of_tokens := [key for key in made if key.endswith("token_type_ids")]:
+            raise ModelError(
+                f"the model of {self.source} reads {of_tokens[0]}, which say of every token what it is",
+                hint="LLaVA, SmolVLM, Idefics3 and kin tell pictures by their tokens alone: take one of these",
+            )
+        self._ids[name] = made["input_ids"][0].tolist()
+        return made
 
 
 def _size(values: Mapping[str, Tensor]) -> int:
@@ -206,6 +242,11 @@ class PictureTemplate(Template):
     def reads_images(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether pictures are shown."""
         return self.shown
+
+    @property
+    def picture_identity(self) -> str:
+        """See the base class."""
+        return self.reader.identity if self.shown else ""
 
     def save(self, folder: Path) -> None:
         """Tokenizer and processor."""

@@ -140,6 +140,11 @@ class Template:
         """The token that ends an answer."""
         return self._end
 
+    @property
+    def picture_identity(self) -> str:
+        """What tells apart two ways to make pixel values of a picture; empty where none is read."""
+        return ""
+
     def save(self, folder: Path) -> None:
         """Write all of it into a model's folder."""
         self.tokenizer.save_pretrained(folder)

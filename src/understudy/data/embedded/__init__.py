@@ -6,6 +6,7 @@
 | `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
 | `embedded:telecom-spans`   | questions on passages that hold the answer, or do not                |
 | `embedded:constellations`  | pictures of symbols that were received, with questions on them       |
+| `embedded:digits`          | handwritten digits that come with scikit-learn, with their labels    |
 | `embedded:bundles`         | sessions of two invented shops, with bundles                         |
 | `embedded:bundles-office`  | those of the one                                                     |
 | `embedded:bundles-outdoor` | those of the other                                                   |
@@ -25,7 +26,7 @@ NAMES = (
     "telecom",
     "telecom-choices",
     "telecom-spans",
-    "constellations",
+    *("constellations", "digits"),
     "bundles",
     "bundles-office",
     "bundles-outdoor",
@@ -70,6 +71,10 @@ def _generator(name: str) -> Callable[..., Splits]:
 
         shop = name.removeprefix("bundles").removeprefix("-")
         return partial(bundles.generate, domains=(shop,)) if shop else bundles.generate
+    if name == "digits":
+        from understudy.data.embedded import digits
+
+        return digits.generate
     if name == "constellations":
         from understudy.data.embedded import constellations
 

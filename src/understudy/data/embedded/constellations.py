@@ -62,7 +62,7 @@ WORDINGS = {
         "Are symbols decided wrongly, and how many?",
     ),
 }
-"""Each kind of question: the last wording is asked in the test alone."""
+"""Each kind of question; every split asks in all of these words, for what is new in the test is the picture."""
 NUM_TRAIN, NUM_DEV, NUM_TEST = 900, 40, 150
 """Pictures of each split; each is asked one question of every kind."""
 
@@ -204,10 +204,9 @@ def _rows(role: str, num: int, seed: int) -> Iterator[Example]:
         about: dict[str, Any] = {"modulation": modulation, "snr": snr, "turn": turn}
         for kind, answer in link.answers.items():
             wordings = WORDINGS[kind]
-            question = wordings[-1] if role == "test" else draw.choice(wordings[:-1])
             yield Example(
                 f"{role}-{number}-{kind}",
-                question,
+                draw.choice(wordings),
                 (answer,),
                 meta={"kind": kind, **about},
                 group=f"{role}-{number}",

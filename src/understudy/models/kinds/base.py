@@ -30,6 +30,7 @@ class ModelKind(ABC):
         kept_by: the metric of development rows by which weights are kept; higher is better.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
         reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
+        reads_text: whether it has a tokenizer; a model that only sees has none.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
     """
@@ -43,6 +44,7 @@ class ModelKind(ABC):
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
     reads_with_holes: ClassVar[bool] = False
+    reads_text: ClassVar[bool] = True
     makes_head: ClassVar[bool] = False
 
     @abstractmethod
