@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import yaml
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
 
 from support import tiny_pictures
 from support.house import House, answers, training
@@ -134,3 +141,30 @@ def test_a_missing_picture_stops_the_run_before_a_weight_is_loaded(house: House,
     assert command("run", str(house.write_recipe())).code == 0
     [folder] = [path for path in (house.folder / "runs").iterdir() if (path / "data" / "quarantine.jsonl").is_file()]
     assert len(read_jsonl(folder / "data" / "quarantine.jsonl")) == 1
+
+
+def test_pictures_with_labels_to_a_student_that_the_library_opens(house: House, command) -> None:
+    rows = [json.loads(line) for line in (house.folder / "qa.jsonl").read_text().splitlines()]
+    lines = [json.dumps({"images": row["images"], "label": row["answer"]}) + "\n" for row in rows]
+    (house.folder / "qa.jsonl").write_text("".join(lines), encoding="utf-8")
+    model = {"model": "embedded:digit-reader", "kind": "classify_images", "init": "fresh"}
+    house.recipe["data"]["labels"] = list(tiny_pictures.COLOURS)
+    house.recipe["data"]["gold_share"] = 0.5
+    house.recipe["teacher"] = {**model, "sft": training(steps=3), "cache": {}}
+    house.recipe["student"] = {**model, "config": {"num_hidden_layers": 1}}
+    house.recipe["evaluate"] |= {"metrics": ["accuracy", "macro_f1"], "arms": ["sft", "distilled"]}
+    done = command("run", str(house.write_recipe()))
+    assert done.code == 0, done.err
+    run = Run(house.run_folder())
+    predictions = read_jsonl(run.stage("predict-distilled") / "predictions.jsonl")
+    assert {row["prediction"] for row in predictions} <= set(tiny_pictures.COLOURS)
+    student = run.folder / "student"
+    card = yaml.safe_load((student / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert card["pipeline_tag"] == "image-classification"
+    model, processor = (
+        AutoModelForImageClassification.from_pretrained(student),
+        AutoImageProcessor.from_pretrained(student),
+    )
+    picture = read_jsonl(run.folder / "data" / "test.jsonl")[0]["images"][0].rpartition("#")[0]
+    place = int(model.eval()(**processor(images=[PIL.Image.open(picture)], return_tensors="pt")).logits.argmax())
+    assert model.config.id2label[place] == predictions[0]["prediction"]

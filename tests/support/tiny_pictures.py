@@ -48,8 +48,8 @@ QUESTIONS = ("Which colour is it?", "Name the colour, please.")
 def content(colour: str, size: int = SIZE, *, shade: int = 0) -> bytes:
     """A picture of one colour as a file; another shade is another picture."""
     buffer = io.BytesIO()
-    red, green, blue = COLOURS[colour]
-    PIL.Image.new("RGB", (size, size), (red, green, max(0, blue - shade))).save(buffer, format="PNG")
+    shaded = tuple(max(0, value - shade) for value in COLOURS[colour])
+    PIL.Image.new("RGB", (size, size), shaded).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
