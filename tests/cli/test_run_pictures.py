@@ -106,6 +106,20 @@ def test_a_run_that_is_started_again_answers_as_one_that_was_not_stopped(house: 
     assert (run.stage("train-distilled") / "model" / "model.safetensors").read_bytes() == weights
 
 
+def test_a_student_that_sees_is_neither_served_nor_exported_yet(house: House, command) -> None:
+    house.recipe["evaluate"]["arms"] = ["sft"]
+    assert command("run", str(house.write_recipe())).code == 0
+    folder = str(house.run_folder())
+    for words, line in (
+        (("serve", folder, "--models", "student", "--port", "0"), "was measured with pictures"),
+        (("export", folder, "--to", "merged"), "this one reads pictures"),
+    ):
+        done = command(*words)
+        assert done.code != 0, words
+        assert line in done.err, words
+        assert "Traceback" not in done.err
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
