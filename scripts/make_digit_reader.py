@@ -1,6 +1,6 @@
 """Write `embedded:digit-reader`: the config of a small vision transformer and its image processor.
 
-It has no weights: recipes take it with `init: fresh`, smaller by `config`.
+It has no weights and no head: recipes take it with `kind: classify_images` and `init: fresh`, smaller by `config`.
 
 python scripts/make_digit_reader.py [FOLDER]
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from transformers import ViTConfig, ViTImageProcessorPil
 
-from understudy.data.embedded.digits import LABELS
 from understudy.files import write_json
 
 FOLDER = Path(__file__).parents[1] / "src" / "understudy" / "models" / "embedded" / "digit-reader"
@@ -28,9 +27,7 @@ def config() -> ViTConfig:
         intermediate_size=256,
         num_hidden_layers=4,
         num_attention_heads=4,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: place for place, label in enumerate(LABELS)},
-        architectures=["ViTForImageClassification"],
+        architectures=["ViTModel"],
     )
 
 

@@ -144,3 +144,18 @@ def test_questions_on_one_picture_stay_in_one_split(folder: Path) -> None:
     assert splits.notes["group_by"].startswith("picture: 30 groups of 60 rows")
     assert splits.notes["duplicates"] == {"groups": 0, "rows": 0}
     assert len({row.group for row in splits.test}) == len(roles["test"])
+
+
+def test_pictures_that_datasets_has_opened(tmp_path: Path) -> None:
+    import datasets
+
+    opened = [open_image(address_of(content)) for content in (RED, BLUE)]
+    rows = {"question": ["one?", "two?"], "answer": ["red", "blue"], "photo": opened}
+    features = datasets.Features(
+        {"question": datasets.Value("string"), "answer": datasets.Value("string"), "photo": datasets.Image()}
+    )
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    config = DataConfig(columns={"images": "photo"})
+    readings = [read_examples(config, str(tmp_path / "saved")) for _ in range(2)]
+    assert [colour(row.images[0]) for row in readings[0].examples] == [(255, 0, 0), (0, 0, 255)]
+    assert readings[0].fingerprint == readings[1].fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from support.stopping import StopAt
 from understudy.data.pictures import address_of, open_image
 from understudy.errors import ModelError
 from understudy.losses import divergence
+from understudy.models.adapters import add_lora, check_lora, merged
 from understudy.models.forward import forward, probe
 from understudy.models.generate import answer_examples, choice_scores
 from understudy.models.kinds import kind_of
-from understudy.recipe import ModelConfig
+from understudy.recipe import LoraConfig, ModelConfig
 from understudy.teachers.cache.keys import row_keys
 from understudy.tokens.collate import Collator, encode_rows, short_inputs
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -186,6 +188,25 @@ def test_stopped_and_gone_on_ends_with_the_same_bytes(tmp_path: Path, root: Path
     assert any("vision" in name for name in weights[0])
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+def test_adapters_on_eye_and_reader_learn_and_are_merged(tmp_path: Path, root: Path) -> None:
+    pair, rows, folders = made(root, "llava")
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    check_lora(ModelConfig(model=str(folders[0])), lora)
+    pair = dataclasses.replace(pair, student=add_lora(pair.student, lora))
+    trainer = tiny.trainer(tmp_path, "kd", made=pair, rows=rows, steps=3, batch_size=4)
+    before = tiny.weights(trainer)
+    assert any("vision" in name for name in before)
+    assert any("language" in name for name in before)
+    trainer.train()
+    assert any(not torch.equal(value, before[name]) for name, value in tiny.weights(trainer).items())
+    batch = pair.collator("kd")(rows)["student"]
+    with torch.no_grad():
+        adapted = forward(pair.student.eval(), batch).states.hidden
+        final = merged(pair.student, None).eval()
+        torch.testing.assert_close(forward(final, batch).states.hidden, adapted, atol=1e-5, rtol=1e-4)
+    assert kind_of(final.config).name == "image_text"
 
 
 def test_a_cache_tells_rows_by_their_pictures(root: Path) -> None:
