@@ -8,9 +8,10 @@ long one waits for it at most once; a server with batching of its own (`--upstre
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from understudy.models.generate import writing_kind
@@ -111,10 +112,9 @@ class LocalEngine:
 
     def _answer(self, rows: Sequence[_Row]) -> None:
         def on_step(tokens: Sequence[WrittenToken | None]) -> list[bool]:
-            told: list[Callable[[], None]] = []
+            told: list[tuple[_Row, Piece]] = []
             ends = [self._step(row, token, told) for row, token in zip(rows, tokens, strict=True)]
-            if told:
-                rows[0].loop.call_soon_threadsafe(_call_all, told)
+            _hand_over(told)
             return [end or self._closed for end in ends]
 
         decode_watched(
@@ -131,7 +131,7 @@ class LocalEngine:
             if not row.over:
                 row.tell(EngineFault("the server is going down"))
 
-    def _step(self, row: _Row, token: WrittenToken | None, told: list[Callable[[], None]]) -> bool:
+    def _step(self, row: _Row, token: WrittenToken | None, told: list[tuple[_Row, Piece]]) -> bool:
         """Take one token of a row; whether the row ends."""
         if token is None or row.over:
             return True
@@ -149,7 +149,7 @@ class LocalEngine:
             row.text += row.stream.end()
         if row.over or row.work.streams:
             counts = (len(row.work.prompt), row.count) if row.over else (0, 0)
-            told.append(row.put(Piece(row.text, tuple(row.tokens), finish, *counts)))
+            told.append((row, Piece(row.text, tuple(row.tokens), finish, *counts)))
             row.text, row.tokens = "", []
         return row.over
 
@@ -173,17 +173,22 @@ class _Row:
         self.tokens: list[Token] = []
         self.left = self.over = False
 
-    def put(self, piece: Piece) -> Callable[[], None]:
-        """What hands a piece over, in the event loop."""
-        return lambda: self.pieces.put_nowait(piece)
-
     def tell(self, error: Exception) -> None:
-        """Hand over that there will be no more; nobody hears it once the loop is closed."""
+        """Hand over that there will be no more."""
         self.over = True
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.pieces.put_nowait, error)
+        _hand_over([(self, error)])
 
 
-def _call_all(functions: Sequence[Callable[[], None]]) -> None:
-    for function in functions:
-        function()
+def _hand_over(told: Sequence[tuple[_Row, Piece | Exception]]) -> None:
+    """To each row in the event loop that it is waited for in: those of a batch may wait in several.
+
+    One call a loop, for each wakes it. Nobody hears what comes once a loop is closed.
+    """
+    for loop in dict.fromkeys(row.loop for row, _ in told):
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_put_all, [(row, piece) for row, piece in told if row.loop is loop])
+
+
+def _put_all(told: Sequence[tuple[_Row, Piece | Exception]]) -> None:
+    for row, piece in told:
+        row.pieces.put_nowait(piece)

@@ -163,7 +163,7 @@ class ConfidenceSequence:
     def interval(self) -> LiveInterval:
         """The bounds after all observations so far."""
         estimate = self._total / self._weights if self._weights else math.nan
-        return LiveInterval(estimate, self._lower, self._upper, self._capital.n, self._consistent)
+        return LiveInterval(estimate, float(self._lower), float(self._upper), self._capital.n, self._consistent)
 
 
 def checked(value: float, probability: float, least: float) -> float:
