@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parents[1] / "src" / "understudy" / "models" / "embedded
 IMAGE = "<image>"
 SPECIALS = ["<|begin|>", "<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", IMAGE]
 VOCABULARY = 400
-PATCH = 8
+PATCH = 12
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
