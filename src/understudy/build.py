@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from understudy.errors import ConfigError, ModelError, VocabularyMismatch
@@ -21,7 +22,7 @@ from understudy.training.objectives import OBJECTIVES, CrossEntropy, Objective
 from understudy.training.objectives.base import divergence_of
 from understudy.training.objectives.candidates import CandidateDistribution
 from understudy.training.objectives.features import FeatureObjective
-from understudy.types import Gives
+from understudy.types import Example, Gives
 
 
 def check_lengths(recipe: Recipe) -> None:
@@ -283,6 +284,11 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
             f"features compares inner states at the same tokens, and with {what} the two read different ones",
             hint="leave out one of the two",
         )
+    if student.reads_images or teacher.reads_images:
+        raise ConfigError(
+            "features compares inner states of what is read as text, and one of these models reads pictures",
+            hint="leave out `features`",
+        )
     if recipe.distil.on_policy is not None:
         raise ConfigError(
             "features compares inner states on answers that are there beforehand, not on rollouts",
@@ -310,8 +316,14 @@ def check_writes(command: str, *templates: Template) -> None:
     """Refuse models that point, for a command that looks at how text is written.
 
     Raises:
-        ConfigError: one of them points at its answers.
+        ConfigError: one of them points at its answers, or sees pictures.
     """
+    if any(template.reads_images for template in templates):
+        raise ConfigError(
+            f"{command} looks at text, and one of these models reads pictures",
+            hint="`understudy run` itself checks such a pair and every row; teacher.images and student.images: false "
+            "have it look at the text alone",
+        )
     chosen_from = next((t.candidates for t in templates if t.candidates != "vocabulary"), None)
     if chosen_from is not None:
         what = "points at its answers in the context" if chosen_from == "positions" else f"chooses among {chosen_from}"
@@ -319,6 +331,47 @@ def check_writes(command: str, *templates: Template) -> None:
             f"{command} looks at how models write, and one of these {what}",
             hint="`understudy run` itself checks such a pair and every row before it loads a weight",
         )
+
+
+def check_images(recipe: Recipe, rows: Iterable[Example], student: Template, teacher: Template | None) -> list[str]:
+    """Refuse what has no pictures yet where the rows have them and a model sees.
+
+    Args:
+        recipe: of the run, or of an arm.
+        rows: all rows.
+        student: the student's tokenizer.
+        teacher: the teacher's.
+
+    Returns:
+        A sentence where a model is not shown the pictures of the rows.
+
+    Raises:
+        ConfigError: a part of the recipe that words its own prompts, or a server, which is sent text alone.
+    """
+    num = sum(bool(row.images) for row in rows)
+    sides = {"teacher": teacher, "student": student}
+    seeing = [name for name, template in sides.items() if template is not None and template.reads_images]
+    if not num:
+        return []
+    if seeing:
+        parts = {
+            "tasks": recipe.tasks is not None,
+            "generate": recipe.generate is not None,
+            "distil.on_policy": recipe.distil.on_policy is not None,
+            "teachers": recipe.teachers is not None,
+        }
+        if name := next((name for name, on in parts.items() if on), None):
+            raise ConfigError(
+                f"{name} has no pictures yet, and {num:,} rows have some that the {' and the '.join(seeing)} would see",
+                hint=f"leave out {name}, or have the models read text alone: teacher.images=false student.images=false",
+            )
+    if recipe.served_teacher:
+        raise ConfigError(
+            f"a teacher on a server is sent text alone, and {num:,} rows have pictures",
+            hint="load the teacher here: teacher.model without base_url",
+        )
+    blind = [name for name, template in sides.items() if template is not None and name not in seeing]
+    return [f"{num:,} rows have pictures, and the {name} is not shown them." for name in blind]
 
 
 def check_embeddings(side: str, template: Template, columns: int | None) -> None:

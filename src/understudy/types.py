@@ -73,6 +73,8 @@ class Example:
         origin: who wrote `answers`: `gold` (the data set), `teacher`, or `student` while it is trained.
         meta: whatever else the row carries (kind, category, specification …), JSON-able.
         group: what it shares with others where `data.group_by` says so; they are resampled together.
+        images: pictures that the question is about, as `data.pictures` writes them: paths with a digest, or `data:`
+            addresses.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Example:
     origin: str = "gold"
     meta: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -184,6 +187,7 @@ class Tokens(TypedDict):
         option_mask: `[M, S]` bool, where a model that writes scores options or several answers: where the next token is
             one of theirs.
         option_ids: these tokens, in the order of `option_mask`.
+        images: names of the pictures of each row, by their content, where `inputs` hold pictures.
     """
 
     inputs: dict[str, Tensor]
@@ -192,6 +196,7 @@ class Tokens(TypedDict):
     candidates: NotRequired[Tensor]
     option_mask: NotRequired[Tensor]
     option_ids: NotRequired[Tensor]
+    images: NotRequired[list[tuple[str, ...]]]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]

@@ -39,10 +39,11 @@ def offline(recipe: Recipe) -> str:
     """Why a recipe cannot run here; empty if it can."""
     if not recipe.data.source.startswith("embedded:"):
         return f"needs the data file {recipe.data.source}"
-    for model in (side.model for side in (recipe.teacher, recipe.student) if side):
-        folder = resources.files("understudy.models") / "embedded" / model.removeprefix("embedded:")
-        if not model.startswith("embedded:") or not Path(str(folder / "model.safetensors")).is_file():
-            return f"needs the model {model}"
+    for side in (side for side in (recipe.teacher, recipe.student) if side):
+        folder = resources.files("understudy.models") / "embedded" / side.model.removeprefix("embedded:")
+        weights = "config.json" if side.init == "fresh" else "model.safetensors"
+        if not side.model.startswith("embedded:") or not Path(str(folder / weights)).is_file():
+            return f"needs the model {side.model}"
     return ""
 
 

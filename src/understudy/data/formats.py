@@ -86,16 +86,22 @@ def _looks_oran(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and isinstance(value[1], list)
 
 
+def _looks_labelled(value: Any) -> bool:
+    return any(_has(*names)(value) for names in (("text", "label"), ("words", "tags"), ("images", "label")))
+
+
 def _looks_teleqna(value: Any) -> bool:
     return _has("question", "option 1")(value) and "option 1" in value
 
 
 FORMATS: dict[str, Format] = {
-    "messages": Format(messages, ("id", "messages", "context"), ("messages",), (), _has("messages")),
+    "messages": Format(messages, ("id", "messages", "context", "images"), ("messages",), (), _has("messages")),
     "sharegpt": Format(
-        sharegpt, ("id", "conversations", "system", "context"), ("conversations",), (), _has("conversations")
+        sharegpt, ("id", "conversations", "system", "context", "images"), ("conversations",), (), _has("conversations")
     ),
-    "prompt": Format(prompt, ("id", "prompt", "completion", "context"), ("prompt",), ("completion",), _has("prompt")),
+    "prompt": Format(
+        prompt, ("id", "prompt", "completion", "context", "images"), ("prompt",), ("completion",), _has("prompt")
+    ),
     "oran_bench": Format(oran_bench, (), (), (), _looks_oran),
     "squad": Format(
         squad,
@@ -141,10 +147,10 @@ FORMATS: dict[str, Format] = {
     ),
     "labelled": Format(
         labelled,
-        ("id", "text", "label", "words", "tags", "context"),
-        ("text|words",),
+        ("id", "text", "label", "words", "tags", "context", "images"),
+        ("text|words|images",),
         ("label|tags",),
-        lambda value: _has("text", "label")(value) or _has("words", "tags")(value),
+        _looks_labelled,
     ),
     "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
 }

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+from understudy.data.pictures import image_name
 from understudy.data.split import OF_THE_ANSWER, cut, normalised, question_key
 from understudy.errors import DataError, listed, unknown
 from understudy.files import fingerprint
@@ -26,7 +27,7 @@ DOCUMENTS = (
 _LONGEST_NAME = 80
 _OFF_BY = 2.0  # a split with twice or half of its share is said
 
-Kind = Literal["question", "context", "field"]
+Kind = Literal["question", "context", "picture", "field"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Grouping:
     """What makes rows one group.
 
     Attributes:
-        kind: `question`, `context`, or a `field` of `meta`.
+        kind: `question`, `context`, `picture`, or a `field` of `meta`.
         field: which field.
         by_default: whether the recipe left it open (`auto`).
         named: whether rows carry the name of their group (`Example.group`); else the evaluation finds it itself.
@@ -59,6 +60,8 @@ class Grouping:
         if self.kind == "context":
             context = normalised(example.context) if example.context else ""
             return context if context and context != self.preamble else None
+        if self.kind == "picture":
+            return " ".join(map(image_name, example.images)) or None
         value = example.meta.get(self.field)
         if value in (None, "", [], {}):
             return None
@@ -81,7 +84,8 @@ def grouping_of(wanted: str, examples: Sequence[Example]) -> Grouping:
     """What `data.group_by` means for these rows.
 
     `auto` goes by context where two questions share one, as long as there is more than one context. One that more than
-    half of the rows share – an instruction, a mark that says that there is none – is no group but a preamble.
+    half of the rows share – an instruction, a mark that says that there is none – is no group but a preamble. Rows with
+    pictures go by these where two questions share one.
 
     Raises:
         ConfigError: no row has such a field in `meta`.
@@ -89,6 +93,9 @@ def grouping_of(wanted: str, examples: Sequence[Example]) -> Grouping:
     """
     if wanted == "none":
         return Grouping("question")
+    if wanted == "auto" and any(example.images for example in examples):
+        repeats = _asked_again(examples)
+        return Grouping("picture" if repeats else "question", by_default=True, named=repeats)
     if wanted == "auto":
         questions = _questions_by_context(examples)
         if len(questions) > 1:
@@ -119,6 +126,15 @@ def grouping_of(wanted: str, examples: Sequence[Example]) -> Grouping:
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _asked_again(examples: Sequence[Example]) -> bool:
+    """Whether two questions are about the same pictures."""
+    questions: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for example in examples:
+        if example.images:
+            questions[tuple(map(image_name, example.images))].add(question_key(example))
+    return any(len(keys) > 1 for keys in questions.values())
 
 
 def _questions_by_context(examples: Sequence[Example]) -> dict[str, set[str]]:

@@ -36,6 +36,7 @@ from understudy.data.groups import (
     grouping_of,
     sharing_remarks,
 )
+from understudy.data.pictures import located
 from understudy.data.read import Source, read_source
 from understudy.data.rows import BadRow, Row, dump_raw
 from understudy.data.session_split import all_sessions, cut_sessions
@@ -229,9 +230,10 @@ def read_examples(
     blemishes: Counter[str] = Counter()
     seen: dict[str, str] = {}
     places: list[int] = []
+    folder = Path(name).parent if Path(name).is_file() else Path(name) if Path(name).is_dir() else Path()
     for place, row in enumerate(islice(expanded, config.limit)):
         try:
-            example = _adapt(form, row, labelled)
+            example = located(_adapt(form, row, labelled), folder)
             if example.id in seen:
                 raise BadRow("id", f"{shortened(example.id)!r} already stands at {seen[example.id]}")
             if misfit and (reason := misfit(example)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
+from understudy.data.pictures import images_of
 from understudy.data.rows import (
     BadRow,
     Cell,
@@ -42,11 +43,13 @@ SHAREGPT_ROLES = {
 """Who speaks in ShareGPT rows -> who that is here."""
 
 
-QA_FIELDS = ("id", "question", "answer", "answers", "context", "choices", "rationale", "rationales", "system")
+QA_FIELDS = (
+    *("id", "question", "answer", "answers", "context", "choices", "rationale", "rationales", "system", "images"),
+)
 
 
 def qa(row: Row, labelled: bool) -> Example:
-    """`question` with `answer` or `answers`, and if wanted `context`, `choices`, `rationale(s)`, `system`."""
+    """`question` with `answer` or `answers`; if wanted `context`, `choices`, `rationale(s)`, `system`, `images`."""
     fields = lowered(row)
     question = required(fields, "question")
     choices, labels, used = options_of(fields, row)
@@ -72,6 +75,7 @@ def qa(row: Row, labelled: bool) -> Example:
         history=(Message("system", system),) if system else (),
         rationales=rationale_texts(fields, "rationale", "rationales"),
         meta=meta,
+        images=images_of(fields),
     )
 
 
@@ -132,7 +136,8 @@ def _conversation(row: Row, turns: list[Message], answers: tuple[str, ...], used
         context=optional(fields, "context"),
         history=tuple(turns[:-1]),
         rationales=rationale_texts(fields, "rationale", "rationales"),
-        meta=leftovers(as_mapping(row), used | {"id", "context", "rationale", "rationales"}),
+        meta=leftovers(as_mapping(row), used | {"id", "context", "rationale", "rationales", "images"}),
+        images=images_of(fields),
     )
 
 
@@ -200,16 +205,21 @@ def _is_turns(value: Any) -> bool:
 
 
 def labelled(row: Row, labelled: bool) -> Example:
-    """`text` with `label`: rows to be classified; or `words` with `tags`, one a word, each with blanks between."""
+    """`text` with `label`: rows to be classified; or `words` with `tags`, one a word, each with blanks between.
+
+    A picture in `images` may stand in place of the text, or beside it.
+    """
     fields = lowered(row)
     text, label = ("words", "tags") if not missing(fields.get("words")) else ("text", "label")
     answers = (_joined(fields, label),) if labelled else ()
+    images = images_of(fields)
     return Example(
         id=row_id(fields, row),
-        question=_joined(fields, text),
+        question="" if images and missing(fields.get(text)) else _joined(fields, text),
         answers=answers,
         context=optional(fields, "context"),
-        meta=leftovers(as_mapping(row), {"id", text, label, "context"}),
+        meta=leftovers(as_mapping(row), {"id", text, label, "context", "images"}),
+        images=images,
     )
 
 

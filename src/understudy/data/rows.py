@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -229,7 +230,9 @@ def leftovers(fields: Mapping[str, Any], used: frozenset[str] | set[str]) -> dic
 
 
 def jsonable(value: Any) -> Any:
-    """The value with dates, bytes, decimals and the like written as text."""
+    """The value with dates, bytes, decimals and the like written as text; of an opened picture a digest."""
+    if hasattr(value, "tobytes") and hasattr(value, "convert"):  # Its text would name a place in memory.
+        return f"picture {hashlib.sha256(value.convert('RGBA').tobytes()).hexdigest()[:16]}"
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -213,7 +213,13 @@ def export_student(
 
     Raises:
         UnderstudyError: it cannot be made, or it failed verification.
+        ModelError: the student reads pictures.
     """
+    if student.tokenizer.template.reads_images:
+        raise ModelError(
+            "export verifies what a model makes of text, and this one reads pictures",
+            hint=f"{student.folder} opens with transformers as it is",
+        )
     _check_free(folder)
     with whole_folder(folder) as part:
         progress(0, 1, f"writing {options.name}")

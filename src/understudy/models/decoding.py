@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -81,6 +81,7 @@ def decode(
     grammars: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
     confidence: bool = False,
+    beside: Callable[[Sequence[int]], Mapping[str, Any]] | None = None,
 ) -> list[Generated]:
     """Answer prompts, longest first so that a batch that does not fit fails at once.
 
@@ -96,6 +97,7 @@ def decode(
         grammars: a Lark grammar a prompt, whose texts alone can be written; not with `prefixes`.
         progress: called with the number of prompts just answered.
         confidence: note how sure the model is of each answer.
+        beside: what else the model reads of the prompts at some places, as arguments of its forward (pictures).
 
     Returns:
         One answer a prompt, in the order of the prompts.
@@ -122,7 +124,9 @@ def decode(
                 processors.append(GrammarMask(held, [grammars[i] for i in chosen]))
             if samplings:
                 processors.append(GumbelNoise([samplings[i] for i in chosen]))
-            batch = _batch(kind, model, template, *texts, max_new_tokens, processors, noted)
+            batch = _batch(
+                kind, model, template, *texts, max_new_tokens, processors, noted, beside(chosen) if beside else {}
+            )
             answers |= zip(chosen, batch, strict=True)
             if progress:
                 progress(len(chosen))
@@ -175,6 +179,7 @@ def _batch(
     max_new_tokens: int,
     processors: LogitsProcessorList,
     noted: TokenLogps | None,
+    beside: Mapping[str, Any],
 ) -> list[Generated]:
     base = base_model(model)
     pad: Any = template.tokenizer.pad_token_id
@@ -186,6 +191,7 @@ def _batch(
         input_ids=ids,
         attention_mask=mask,
         **written,
+        **beside,
         **PLAIN,
         max_new_tokens=max_new_tokens,
         logits_processor=processors,

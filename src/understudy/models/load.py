@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -30,12 +31,13 @@ from understudy.models.kinds import ModelKind
 from understudy.models.sources import pretrained
 from understudy.recipe import DataConfig, ModelConfig, StudentConfig, TeacherConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.image_labels import blank_tokenizer
 from understudy.tokens.template import Template
 from understudy.tokens.unseen import sees
 
 EMBEDDED = (
     *("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder"),
-    *("bundles-teacher", "bundles-student"),
+    *("bundles-teacher", "bundles-student", "picture-reader", "digit-reader"),
 )
 
 
@@ -166,8 +168,8 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def _read_template(config: ModelConfig, weights: str | None) -> Template:
-    tokenizer = _tokenizer(config, weights)
     place = weights or resolve(config.described_by)
+    tokenizer = _tokenizer(config, weights) if kind_at(config, place).reads_text else blank_tokenizer()
     try:
         architecture = architecture_of(config, place)
     except (OSError, ValueError, KeyError):
@@ -323,20 +325,33 @@ def fresh_model(config: ModelConfig, source: str, seed: int) -> PreTrainedModel:
         ModelError: the architecture has no such field.
     """
     architecture = architecture_of(config, source)
-    for key, value in config.config.items():
-        if not hasattr(architecture, key):
-            raise ModelError(f"the architecture of {source} has no field {key!r}", hint="see its config.json")
-        setattr(architecture, key, value)
-    if "hidden_size" in config.config and "head_dim" not in config.config and hasattr(architecture, "head_dim"):
-        architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
-    if "num_hidden_layers" in config.config and getattr(architecture, "layer_types", None):
-        architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
+    _change(architecture, config.config, source)
     kind = kind_at(config, source)
     auto = kind.auto_class(architecture, source)
     _own_config(config, kind, architecture, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return auto.from_config(architecture, trust_remote_code=config.trust_remote_code)
+
+
+def _change(architecture: Any, fields: Mapping[str, Any], source: str) -> None:
+    """Set fields of an architecture, of its parts too, and what follows from them.
+
+    Raises:
+        ModelError: it has no such field.
+    """
+    for key, value in fields.items():
+        if not hasattr(architecture, key):
+            raise ModelError(f"the architecture of {source} has no field {key!r}", hint="see its config.json")
+        part = getattr(architecture, key)
+        if isinstance(part, PreTrainedConfig) and isinstance(value, Mapping):
+            _change(part, value, f"{source} ({key})")
+        else:
+            setattr(architecture, key, value)
+    if "hidden_size" in fields and "head_dim" not in fields and hasattr(architecture, "head_dim"):
+        architecture.head_dim = architecture.hidden_size // architecture.num_attention_heads
+    if "num_hidden_layers" in fields and getattr(architecture, "layer_types", None):
+        architecture.layer_types = architecture.layer_types[: architecture.num_hidden_layers]
 
 
 def _own_config(

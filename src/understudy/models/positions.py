@@ -56,7 +56,7 @@ def positions_of(config: ModelConfig, longest: int) -> Positions | None:
     source = resolve(config.described_by)
     try:
         text = architecture_of(config, source).get_text_config()
-        fields = {**text.to_dict(), **config.config}
+        fields = {**text.to_dict(), **config.config, **config.config.get("text_config", {})}
         declared = [v for k, v in fields.items() if _DECLARED.fullmatch(k) and isinstance(v, int) and v > 0]
         if not declared or min(declared) >= longest + _MARGIN:
             return None

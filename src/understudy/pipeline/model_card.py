@@ -32,11 +32,15 @@ def export_student(run: Run, recipe: Recipe, comparison: Mapping[str, Any]) -> N
 
 
 def _pipeline_tag(folder: Path) -> str:
-    from transformers import PreTrainedConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     from understudy.models.kinds import kind_of
 
-    return kind_of(PreTrainedConfig.from_json_file(folder / "config.json")).pipeline_tag
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError):  # Of code that came with a hub model.
+        config = PreTrainedConfig.from_json_file(folder / "config.json")
+    return kind_of(config).pipeline_tag
 
 
 def model_card(recipe: Recipe, comparison: Mapping[str, Any], *, pipeline_tag: str = "text-generation") -> str:

@@ -24,7 +24,7 @@ ROWS = tuple(
 """Which rows there are, and in which split."""
 SEEN = {"teacher": ("teacher.hint", "teacher.from_student"), "student": ("student.context",)}
 """What a model reads of a row that the other does not."""
-TEMPLATE = ("model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
+TEMPLATE = ("images", "model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")

@@ -21,7 +21,7 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, or `embedded:` telecom,
-    telecom-choices, telecom-spans, bundles."""
+    telecom-choices, telecom-spans, constellations, digits, bundles."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""

@@ -502,6 +502,8 @@ LATER_FIELDS: Mapping[str, Any] = {
     "student.labels": [],
     "teachers.others.*.labels": [],
     "teachers.others.*.kind": None,
+    "teacher.images": True,
+    "student.images": True,
 }
 """Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
 their fingerprints."""

@@ -107,15 +107,19 @@ class ModelConfig(Section):
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
-    """`causal`, `seq2seq`; an encoder that points at its answers (`span`), compares options (`choice`), gives a text a
-    label (`classify`) or each word one (`tag`); or a causal model that tells how likely each option is (`scorer`);
-    default: what its config tells."""
+    """`causal`, `seq2seq`, `image_text` (reads pictures and text, writes text); an encoder that points at its answers
+    (`span`), compares options (`choice`), gives a text a label (`classify`), each word one (`tag`) or a picture one
+    (`classify_images`); or a causal model that tells how likely each option is (`scorer`); default: what its config
+    tells."""
     labels: tuple[str, ...] = ()
-    """Of `classify` and `tag`: `data.labels`, from where it comes by itself."""
+    """Of `classify`, `tag` and `classify_images`: `data.labels`, from where it comes by itself."""
+    images: bool = True
+    """Whether a model that reads pictures is shown those of a row (`images`); false: the text alone."""
     init: Literal["pretrained", "fresh"] = "pretrained"
     """`fresh` takes the architecture and the tokenizer, but random weights."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the architecture to change, with `init: fresh` only, for example `{num_hidden_layers: 2}`."""
+    """Fields of the architecture to change, with `init: fresh` only, for example `{num_hidden_layers: 2}`; of its parts
+    under their names: `{text_config: {num_hidden_layers: 2}}`."""
     dtype: Dtype = "auto"
     """Floating-point type of the weights; auto: bfloat16 on a GPU that has it, else float32."""
     chat_template: str | None = None
@@ -139,6 +143,8 @@ class ModelConfig(Section):
     def _buildable(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Numbers of an architecture that could be built."""
         for name, value in config.items():
+            if isinstance(value, dict):
+                cls._buildable(value)
             if isinstance(value, int | float) and not -bounds.ARCHITECTURE <= value <= bounds.ARCHITECTURE:
                 raise ValueError(f"{name}: no architecture has a number beyond {bounds.ARCHITECTURE:,}")
         return config

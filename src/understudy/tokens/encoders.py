@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ class EncoderTemplate(Template):
             self.notes.append("the tokenizer has no pad token: the separator pads, and padding is masked by position")
         self._end = tokenizer.sep_token_id
 
-    def prompt(self, messages: list[dict[str, str]]) -> str:
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The question."""
         return messages[-1]["content"]
 

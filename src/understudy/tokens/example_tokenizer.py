@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -80,6 +81,10 @@ class ExampleTokenizer:
             encoded = encoded.first(limit)
         return encoded
 
+    def _turns(self, example: Example, *, context: str | None = None) -> list[dict[str, Any]]:
+        """The conversation up to the answer, as the template takes it; see `prompts.messages`."""
+        return [dict(turn) for turn in messages(example, system=self.data.system, context=context)]
+
     def prompt_ids(self, example: Example) -> list[int]:
         """The prompt alone, as generation starts from it."""
         return self.template.prompt_ids(self._messages(example))
@@ -100,14 +105,14 @@ class ExampleTokenizer:
         """The prompt as the model reads it."""
         return self.template.prompt(self._messages(example))
 
-    def turns(self, example: Example) -> list[dict[str, str]]:
+    def turns(self, example: Example) -> list[dict[str, Any]]:
         """The conversation up to the answer as this model is asked it, whole."""
-        return messages(self.sees(example) if self.sees else example, system=self.data.system)
+        return self._turns(self.sees(example) if self.sees else example)
 
-    def _messages(self, example: Example) -> list[dict[str, str]]:
+    def _messages(self, example: Example) -> list[dict[str, Any]]:
         example = self.sees(example) if self.sees else example
         budget = self.data.max_length - self.data.max_answer_tokens
-        turns = messages(example, system=self.data.system)
+        turns = self._turns(example)
         length = len(self.template.prompt_ids(turns))
         if length <= budget:
             return turns
@@ -119,12 +124,12 @@ class ExampleTokenizer:
             )
         return self._fitted(example, length, budget)
 
-    def _fitted(self, example: Example, length: int, budget: int) -> list[dict[str, str]]:
+    def _fitted(self, example: Example, length: int, budget: int) -> list[dict[str, Any]]:
         """Shrink the context until the whole prompt fits: the frame around it is counted, not guessed."""
         assert example.context is not None
         # Every stage reads the same rows, and to fit one context takes ten milliseconds.
         fits = _FITTED.setdefault(self.template.tokenizer, {})
-        turns = messages(example, system=self.data.system)
+        turns = self._turns(example)
         chat_template = str(self.template.tokenizer.chat_template)
         key = fingerprint([turns, example.context, budget, self.data.context_overflow, chat_template])
         if key not in fits:
@@ -132,7 +137,7 @@ class ExampleTokenizer:
                 fits.clear()
             fits[key] = self._fit(example, length, budget)
         self.add_note(f"contexts reduced ({self.data.context_overflow})")
-        return messages(example, system=self.data.system, context=fits[key])
+        return self._turns(example, context=fits[key])
 
     def _fit(self, example: Example, length: int, budget: int) -> str:
         context: str = example.context  # pyright: ignore[reportAssignmentType]
@@ -146,7 +151,7 @@ class ExampleTokenizer:
             except TooLong as error:
                 error.needed = length + self.data.max_answer_tokens
                 raise
-            turns = messages(example, system=self.data.system, context=kept)
+            turns = self._turns(example, context=kept)
             excess = len(self.template.prompt_ids(turns)) - budget
             if excess <= 0:
                 return kept

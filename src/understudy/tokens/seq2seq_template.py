@@ -7,6 +7,7 @@ behind its start token, in training and in generation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +30,13 @@ class Seq2SeqTemplate(Template):
 
     start_id: int | None = None
 
-    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """What the encoder reads."""
         return _framed(super().prompt_ids(messages), *self._around_source)
 
-    def encode(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False
+    ) -> TokenizedExample:
         """Source and target, each tokenised by itself; arguments as in the base class."""
         answer = self.control_tokens.mask(answer)
         inner = self._target_ids(answer)

@@ -10,9 +10,10 @@ ends an answer or opens a turn.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -48,9 +49,11 @@ class Template:
         start_ids: what a decoder of its own begins with; empty for a causal model.
         candidates: what an answer is made of: tokens of the vocabulary, positions of the row that is read, one of the
             row's options, one of the data's labels, or such a label for each word.
+        reads_images: whether the model is shown the pictures of a row.
     """
 
     candidates: ClassVar[Candidates] = "vocabulary"
+    reads_images: ClassVar[bool] = False
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()
@@ -69,11 +72,11 @@ class Template:
         self._end = self._end_of_turn()
         self.stop_ids = tuple(dict.fromkeys([self._end, self.tokenizer.eos_token_id]))  # pyright: ignore
 
-    def prompt(self, messages: list[dict[str, str]]) -> str:
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The conversation as the model sees it, up to where it must answer."""
         return self.control_tokens.plain(self._masked(messages, add_generation_prompt=True))
 
-    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """`prompt` as token ids."""
         return self._encode(self._masked(messages, add_generation_prompt=True))
 
@@ -81,7 +84,9 @@ class Template:
         """A text of the data by itself, without a template and without any token that is not of it."""
         return self._encode(self.control_tokens.mask(text))
 
-    def encode(self, messages: list[dict[str, str]], answer: str, *, token_ends: bool = False) -> TokenizedExample:
+    def encode(
+        self, messages: Sequence[Mapping[str, Any]], answer: str, *, token_ends: bool = False
+    ) -> TokenizedExample:
         """Prompt and answer as ids, cut exactly where generation will start.
 
         The rendered whole is tokenised at once; if its beginning is the prompt tokenised alone, that is the
@@ -135,6 +140,15 @@ class Template:
         """The token that ends an answer."""
         return self._end
 
+    @property
+    def picture_identity(self) -> str:
+        """What tells apart two ways to make pixel values of a picture; empty where none is read."""
+        return ""
+
+    def save(self, folder: Path) -> None:
+        """Write all of it into a model's folder."""
+        self.tokenizer.save_pretrained(folder)
+
     def decode(self, ids: list[int]) -> str:
         """Ids as text, the way to read them: for answers, what is learned of them, and what is looked at.
 
@@ -181,12 +195,12 @@ class Template:
             return self.boundaries.ends(control.plain(text), ids, control.encode(text))
         return self.boundaries.ends(text, ids)
 
-    def _masked(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+    def _masked(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
         mask = self.control_tokens.mask
         turns = [{**turn, "content": mask(turn["content"])} for turn in messages]
         return self._render(turns, add_generation_prompt=add_generation_prompt)
 
-    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
         try:
             # Thinking models would put an empty or open thought into one model's prompt and not into the other's.
             return self.tokenizer.apply_chat_template(  # pyright: ignore

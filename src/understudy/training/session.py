@@ -558,7 +558,7 @@ def save_model(model: Any, template: Template, folder: Path, *, reload: Callable
     kind_of(final.config).prepare_to_save(final, template)
     with whole_folder(folder) as part:
         final.save_pretrained(part)
-        template.tokenizer.save_pretrained(part)
+        template.save(part)
 
 
 def remove_checkpoints(folder: Path) -> None:

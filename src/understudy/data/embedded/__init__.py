@@ -5,6 +5,8 @@
 | `embedded:telecom`         | questions of four kinds, few with answers                            |
 | `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
 | `embedded:telecom-spans`   | questions on passages that hold the answer, or do not                |
+| `embedded:constellations`  | pictures of symbols that were received, with questions on them       |
+| `embedded:digits`          | handwritten digits that come with scikit-learn, with their labels    |
 | `embedded:bundles`         | sessions of two invented shops, with bundles                         |
 | `embedded:bundles-office`  | those of the one                                                     |
 | `embedded:bundles-outdoor` | those of the other                                                   |
@@ -20,7 +22,15 @@ from understudy.recipe import DataConfig
 from understudy.types import Splits
 
 PREFIX = "embedded:"
-NAMES = ("telecom", "telecom-choices", "telecom-spans", "bundles", "bundles-office", "bundles-outdoor")
+NAMES = (
+    "telecom",
+    "telecom-choices",
+    "telecom-spans",
+    *("constellations", "digits"),
+    "bundles",
+    "bundles-office",
+    "bundles-outdoor",
+)
 _FIELDS = ("dev", "test", "format", "group_by", "catalogue", "published_split")
 
 
@@ -61,6 +71,14 @@ def _generator(name: str) -> Callable[..., Splits]:
 
         shop = name.removeprefix("bundles").removeprefix("-")
         return partial(bundles.generate, domains=(shop,)) if shop else bundles.generate
+    if name == "digits":
+        from understudy.data.embedded import digits
+
+        return digits.generate
+    if name == "constellations":
+        from understudy.data.embedded import constellations
+
+        return constellations.generate
     from understudy.data.embedded.telecom import generate, generate_choices, generate_spans
 
     return {"telecom": generate, "telecom-choices": generate_choices, "telecom-spans": generate_spans}[name]

@@ -67,8 +67,13 @@ def check_shape(config: CutConfig, architecture: PreTrainedConfig) -> None:
     """Refuse what is larger than the teacher, by its config alone.
 
     Raises:
-        ConfigError: more is to stay than there is.
+        ConfigError: more is to stay than there is, or it sees pictures.
     """
+    if hasattr(architecture, "vision_config"):
+        raise ConfigError(
+            "student.from_teacher cuts blocks of text alone, and the teacher has others that see",
+            hint="take a student of its own: student.model, or its architecture made smaller by init: fresh and config",
+        )
     layers = config.layers
     wanted = {
         "layers": layers[-1] + 1 if isinstance(layers, tuple) else layers,

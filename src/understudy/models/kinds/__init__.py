@@ -8,6 +8,8 @@ from understudy.errors import ModelError, unknown
 from understudy.models.kinds.base import ModelKind
 from understudy.models.kinds.causal import Causal
 from understudy.models.kinds.choosing import Choice, Classify, Tag
+from understudy.models.kinds.image_labels import ClassifyImages
+from understudy.models.kinds.image_text import ImageText
 from understudy.models.kinds.masked import Masked
 from understudy.models.kinds.scorer import Scorer
 from understudy.models.kinds.seq2seq import Seq2Seq
@@ -47,5 +49,16 @@ def kind_named(name: str) -> ModelKind:
     return KINDS[name]
 
 
-for _kind in (Causal(), Seq2Seq(), Span(), Choice(), Classify(), Tag(), Scorer(), Masked()):
+for _kind in (
+    Causal(),
+    ImageText(),
+    Seq2Seq(),
+    Span(),
+    Choice(),
+    Classify(),
+    Tag(),
+    ClassifyImages(),
+    Scorer(),
+    Masked(),
+):
     register(_kind)

@@ -31,6 +31,7 @@ class ModelKind(ABC):
         reads_prompts: whether what it reads is the rendered conversation, all of it.
         reads_plain_text: whether it can be pretrained on plain text, token by token.
         reads_with_holes: whether it can be pretrained on plain text in which tokens are hidden.
+        reads_text: whether it has a tokenizer; a model that only sees has none.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
         embeds_texts: whether the mean of its last hidden states can stand for a text: encoders alone.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
@@ -46,6 +47,7 @@ class ModelKind(ABC):
     reads_plain_text: ClassVar[bool] = False
     keeps_ties: ClassVar[bool] = False
     reads_with_holes: ClassVar[bool] = False
+    reads_text: ClassVar[bool] = True
     makes_head: ClassVar[bool] = False
     embeds_texts: ClassVar[bool] = False
 

@@ -73,7 +73,7 @@ def as_row(example: Example) -> dict[str, Any]:
 def from_row(row: dict[str, Any]) -> Example:
     """The example that `as_row` wrote."""
     history = tuple(Message(**turn) for turn in row.get("history", ()))
-    texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales")}
+    texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales", "images")}
     rest: dict[str, Any] = {
         key: row[key] for key in ("id", "question", "context", "origin", "meta", "group") if key in row
     }

@@ -128,8 +128,9 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         check_served(recipe)
         gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
+    unseen = build.check_images(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     check_rows(recipe, rows, student, teacher)
-    warnings = check_positions(recipe, rows, student, teacher)
+    warnings = unseen + check_positions(recipe, rows, student, teacher)
     if teacher and recipe.teachers and build.learns_from_signal(recipe):
         warnings += [line for name in recipe.teachers.added for line in check_added(recipe, name, rows, student)]
     for tokenizer in (student, teacher):

@@ -56,7 +56,8 @@ def tokenizer_identity(template: Template) -> dict[str, str]:
     """What of a cache's identity is the tokenizer's: its vocabulary and its chat template, as fingerprints."""
     tokenizer = template.tokenizer
     vocabulary = fingerprint([sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.all_special_tokens))])
-    return {"tokenizer": vocabulary, "chat template": fingerprint(str(tokenizer.chat_template))}
+    pictures = {"pictures": template.picture_identity} if template.picture_identity else {}
+    return {"tokenizer": vocabulary, "chat template": fingerprint(str(tokenizer.chat_template)), **pictures}
 
 
 def write_identity(folder: Path, targets: TargetFormat, teacher: Mapping[str, Any]) -> None:

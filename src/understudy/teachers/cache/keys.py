@@ -22,15 +22,17 @@ def row_keys(batch: Batch) -> list[Key]:
     # Of options several texts belong to a row.
     texts = _texts_of_rows(tokens)
     keys = []
-    for row, name in enumerate(batch["ids"]):
+    for row, id_ in enumerate(batch["ids"]):
         digest = hashlib.blake2b(digest_size=8)
         for ids, attention in sides:
             for text in texts[row]:
                 kept = attention[text].flatten().bool()
                 digest.update(_bytes(ids[text].flatten()[kept]))
+        for name in tokens["images"][row] if "images" in tokens else ():
+            digest.update(name.encode())
         # Where the row's targets stand, counted from its first token.
         digest.update(_bytes(mask[row].nonzero()[:, 0]))
-        own = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        own = hashlib.blake2b(id_.encode(), digest_size=8).digest()
         keys.append(Key(int.from_bytes(own, "little"), int.from_bytes(digest.digest(), "little")))
     return keys
 
