@@ -128,13 +128,27 @@ def answers_of(run: Run) -> dict[str, list[str]]:
     return named
 
 
-def tables(scores: Mapping[str, Mapping[str, Score]], readable: Mapping[str, float]) -> dict[str, Any]:
+def shares(texts: Sequence[str], sessions: Sequence[Session]) -> dict[str, float]:
+    """Share of answers that can be read, and of those that call the whole session one bundle."""
+    answers = [read_answer(text) for text in texts]
+    whole = [
+        answer is not None and len(answer) == 1 and len(set(answer[0].items)) == len(session.items)
+        for answer, session in zip(answers, sessions, strict=True)
+    ]
+    return {
+        "readable": sum(answer is not None for answer in answers) / len(sessions),
+        "whole": sum(whole) / len(sessions),
+    }
+
+
+def tables(scores: Mapping[str, Mapping[str, Score]], first_draws: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Figures of all, and differences of the students to the nearest session and to fine-tuning on answers alone."""
     titles = {"precision": "precision", "recall": "recall", "f1": "F1", "coverage": "coverage"}
     titles |= {"exact": "exact bundles", "intent_f1": "intents"}
     shown = [
         *columns(titles, "answers"),
         {"title": "readable", "cell": ["{readable:.3f}"]},
+        {"title": "one bundle of all", "cell": ["{whole:.3f}"]},
     ]
     cell = "{difference:+.3f} [{low:+.3f}, {high:+.3f}]"
     against = [
@@ -148,7 +162,7 @@ def tables(scores: Mapping[str, Mapping[str, Score]], readable: Mapping[str, flo
     return {
         "answers": {
             "columns": shown,
-            "rows": [{"name": name, "readable": readable[name]} | figures(one, SOUND) for name, one in scores.items()],
+            "rows": [{"name": name} | first_draws[name] | figures(one, SOUND) for name, one in scores.items()],
         },
         "differences": {
             "columns": [
@@ -191,16 +205,14 @@ def main() -> None:
     train, test = list(map(session_of, splits.train)), list(map(session_of, splits.test))
     draws = systems(train, test, arguments.vectors) | {name: [rows] for name, rows in answers_of(run).items()}
     scores = {name: measured(texts, splits.test) for name, texts in draws.items()}
-    readable = {
-        name: sum(read_answer(text) is not None for text in texts[0]) / len(test) for name, texts in draws.items()
-    }
+    first_draws = {name: shares(texts[0], test) for name, texts in draws.items()}
     kept = {
         "made_by": f"python scripts/bundle_electronic.py FOLDER MODEL --work WORK --words {arguments.words} "
         f"--keep FILE {' '.join(arguments.fields)}",
         "sessions": {"train": len(train), "test": len(test)},
         "thoughts": counts,
         "signatures": {name: next(iter(scores.values()))[f"bundle_{name}"].signature for name in SOUND},
-        "tables": tables(scores, readable),
+        "tables": tables(scores, first_draws),
     }
     write_json(arguments.keep, kept)
 

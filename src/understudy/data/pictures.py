@@ -60,9 +60,9 @@ def _as_address(item: Any, field: str) -> str:
         item = item["path"] if item.get("bytes") is None else item["bytes"]
     if hasattr(item, "save") and hasattr(item, "convert"):  # A picture of PIL, which `datasets` opens by itself.
         buffer = io.BytesIO()
-        item.save(buffer, format="PNG")
+        item.save(buffer, format="PNG")  # pyright: ignore[reportAttributeAccessIssue]
         item = buffer.getvalue()
-    return address_of(item) if isinstance(item, bytes | bytearray) else as_text(item, field)
+    return address_of(bytes(item)) if isinstance(item, bytes | bytearray) else as_text(item, field)
 
 
 def located(example: Example, folder: Path) -> Example:

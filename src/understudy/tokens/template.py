@@ -204,7 +204,10 @@ class Template:
         try:
             # Thinking models would put an empty or open thought into one model's prompt and not into the other's.
             return self.tokenizer.apply_chat_template(  # pyright: ignore
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+                [dict(turn) for turn in messages],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=False,
             )
         except Exception as error:  # jinja raises whatever the template's author chose
             roles = ", ".join(m["role"] for m in messages)

@@ -38,7 +38,7 @@ def generate(gold_share: float = 1.0, seed: int = 0) -> Splits:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ConfigError("embedded:digits comes with scikit-learn", hint=install_command("bundles")) from error
-    images, digits = load_digits(return_X_y=True)
+    images, digits = (np.asarray(part) for part in load_digits(return_X_y=True))
     draw = random.Random(f"digits:{seed}")
     parts: dict[str, list[int]] = {"test": [], "dev": [], "train": []}
     for digit in range(10):

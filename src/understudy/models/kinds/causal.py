@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Causal(TextKind):
     pipeline_tag = "text-generation"
     peft_task = "CAUSAL_LM"
     reads_plain_text = True
-    pads_left = True
+    pads_left: ClassVar[bool] = True
 
     def fits(self, architecture: PreTrainedConfig) -> bool:
         """Whether it has no encoder of its own."""
