@@ -50,6 +50,11 @@ FEW = {
         ],
         1,
     ),
+    "constellation_study": (
+        ["axes.shown={teacher: {student.images: false}}", "axes.seed=[0]", "teacher.sft.steps=40"],
+        1,
+    ),
+    "digits": (["axes.seed=[0]", "data.max_answer_tokens=1"], 1),
 }
 
 

@@ -361,8 +361,11 @@ def test_a_batch_of_groups_says_which_rows_are_what():
     ]
     flat = Collator(0)([row for group in made for row in group.rows])
     assert all((flat["student"]["inputs"][k] == v).all() for k, v in batch["student"]["inputs"].items())
-    plain = Collator(0)([dataclasses.replace(row, task="") for row in made[0].rows])
+    plain = Collator(0)([dataclasses.replace(row, task="", weight=1.0) for row in made[0].rows])
     assert not {"tasks", "weights", "use_teacher"} & plain.keys()
+    weighed = Collator(0)([dataclasses.replace(row, task="") for row in made[0].rows])
+    assert weighed["weights"].tolist() == [0.25] * 5
+    assert not {"tasks", "use_teacher"} & weighed.keys()
 
 
 # -- paraphrases and new questions -----------------------------------------------------------------------------------

@@ -206,6 +206,10 @@ class Call:
 
     def _over(self, error: BaseException) -> BaseException:
         """The end of a request without an answer, and what is raised of it."""
+        if isinstance(error, asyncio.CancelledError) and self.gateway.draining:
+            # The server was told twice to end: whoever waits is told why.
+            self._finish(503, "the server is going down")
+            return ApiError(503, "the server is going down", "draining", {"Retry-After": "5", "Connection": "close"})
         if isinstance(error, ClientLeft | asyncio.CancelledError):
             self._finish(499, "the client left")
             return ApiError(499, "the client left", "left") if isinstance(error, ClientLeft) else error
