@@ -22,7 +22,7 @@ from understudy.errors import UnderstudyError
 from understudy.serve.answers import Manner, check_room, example_of, work_of
 from understudy.serve.exchange import Exchange, Thumb
 from understudy.serve.gateway import CASCADE, Gateway, request_id
-from understudy.serve.web.completing import Call, Job, WholeAnswer, finished, whole
+from understudy.serve.web.completing import Call, Job, WholeAnswer, finished, going_down, whole
 from understudy.serve.web.embedding import ENDPOINT, embedder, embeddings, texts_of
 from understudy.serve.web.faults import ApiError, Json, as_api_error, of_validation, response_of
 from understudy.serve.web.forms import (
@@ -279,7 +279,7 @@ class Routes:
 
     def _check_draining(self) -> None:
         if self._gateway.draining:
-            raise ApiError(503, "the server is going down", "draining", {"Retry-After": "5", "Connection": "close"})
+            raise going_down()
 
     def _writer(self, model: str | None) -> Any:
         """The model that a name stands for, which has to write."""

@@ -208,8 +208,9 @@ class Call:
         """The end of a request without an answer, and what is raised of it."""
         if isinstance(error, asyncio.CancelledError) and self.gateway.draining:
             # The server was told twice to end: whoever waits is told why.
-            self._finish(503, "the server is going down")
-            return ApiError(503, "the server is going down", "draining", {"Retry-After": "5", "Connection": "close"})
+            refusal = going_down()
+            self._finish(refusal.status, refusal.message)
+            return refusal
         if isinstance(error, ClientLeft | asyncio.CancelledError):
             self._finish(499, "the client left")
             return ApiError(499, "the client left", "left") if isinstance(error, ClientLeft) else error
@@ -392,6 +393,11 @@ async def _feed(choice: Choice, pieces: AsyncIterator[Piece], queue: asyncio.Que
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def going_down() -> ApiError:
+    """What is said to whoever comes, or still waits, when the server ends."""
+    return ApiError(503, "the server is going down", "draining", {"Retry-After": "5", "Connection": "close"})
 
 
 def _as_refusal(error: BaseException, seconds: float) -> ApiError:
