@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from understudy.database import DATABASE_FAULTS
 from understudy.monitor.dashboard import WINDOWS, dashboard
 from understudy.monitor.figures import CONTENT_TYPE, Figures
-from understudy.monitor.observer import Monitor
 from understudy.monitor.rendering import rendered, static
 from understudy.monitor.store import MonitorStore
 from understudy.serve.exchange import Thumb
@@ -42,14 +41,13 @@ class ThumbBody(BaseModel):
     correction: str | None = Field(default=None, max_length=20_000)
 
 
-def monitor_app(store: MonitorStore, *, figures: Figures | None = None, token: str = "", base: str = "") -> FastAPI:
+def monitor_app(store: MonitorStore, *, figures: Figures | None = None, token: str = "") -> FastAPI:
     """The application.
 
     Args:
         store: of the monitor.
         figures: of the watching process; None: those of the state in the database.
         token: what a reader must know; empty: whoever reaches the address may read.
-        base: path under which it is mounted.
     """
     app = FastAPI(title="understudy monitor", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -74,7 +72,7 @@ def monitor_app(store: MonitorStore, *, figures: Figures | None = None, token: s
 
     @app.get("/", response_model=None)
     def page(hours: Hours = 24) -> Response:
-        return HTMLResponse(rendered("dashboard", data=shown(hours), windows=WINDOWS, base=base))
+        return HTMLResponse(rendered("dashboard", data=shown(hours), windows=WINDOWS))
 
     @app.get("/data", response_model=None)
     def data(hours: Hours = 24) -> Response:
@@ -148,10 +146,3 @@ def of_state(state: dict[str, Any]) -> Figures:
             if bound in ("estimate", "psi", "difference", "lower", "upper") and value is not None:
                 gauge.labels(bound).set(value)
     return figures
-
-
-def mounted(gateway_app: Any, monitor: Monitor, token: str = "") -> None:
-    """Put the dashboard under `/monitor` of a gateway, and the figures under `/metrics`."""
-    app = monitor_app(monitor.store, figures=monitor.figures, token=token, base="/monitor")
-    gateway_app.mount("/monitor", app)
-    gateway_app.add_route("/metrics", lambda request: RedirectResponse("/monitor/metrics"), methods=["GET"])

@@ -1,6 +1,5 @@
 "use strict";
 // Draws what /data says. Text goes into the page by textContent alone: a message may hold anything.
-const base = document.body.dataset.base;
 const SVG = "http://www.w3.org/2000/svg";
 const W = 340, H = 130, LEFT = 42, BOTTOM = 18, TOP = 8;
 
@@ -129,7 +128,7 @@ function show(data) {
 async function refresh() {
   const fresh = document.getElementById("fresh");
   try {
-    const answer = await fetch(`${base}/data?hours=${document.getElementById("hours").value}`);
+    const answer = await fetch(`/data?hours=${document.getElementById("hours").value}`);
     if (!answer.ok) throw new Error(answer.status);
     show(await answer.json());
     fresh.textContent = `Updated ${new Date().toISOString().slice(11, 19)} UTC.`;
