@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, sharegpt
+from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, retrieval, sharegpt
 from understudy.data.rows import Row
 from understudy.data.sessions import FIELDS as SESSION_FIELDS
 from understudy.data.sessions import Item, gather_log, session, with_catalogue
@@ -90,6 +90,11 @@ def _looks_labelled(value: Any) -> bool:
     return any(_has(*names)(value) for names in (("text", "label"), ("words", "tags"), ("images", "label")))
 
 
+def _looks_retrieval(value: Any) -> bool:
+    names = (("query", "positive"), ("query", "positives"), ("query", "passage"), ("anchor", "positive"))
+    return any(_has(*pair)(value) for pair in names) and not any(_has(name)(value) for name in ("question", "answer"))
+
+
 def _looks_teleqna(value: Any) -> bool:
     return _has("question", "option 1")(value) and "option 1" in value
 
@@ -151,6 +156,13 @@ FORMATS: dict[str, Format] = {
         ("text|words|images",),
         ("label|tags",),
         _looks_labelled,
+    ),
+    "retrieval": Format(
+        retrieval,
+        ("id", "query", "anchor", "positive", "positives", "passage", "negative", "negatives", "text"),
+        ("query|anchor|text|positive|positives|passage",),
+        ("positive|positives|passage",),
+        _looks_retrieval,
     ),
     "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
 }

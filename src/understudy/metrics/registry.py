@@ -8,7 +8,7 @@ from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim
-from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram
+from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram, retrieval
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
 Metric = Callable[[MetricInputs], Score]
@@ -42,6 +42,9 @@ BUNDLE_PUBLISHED: tuple[str, ...] = (
 LABELS: tuple[str, ...] = ("macro_f1", "entity_f1", "word_accuracy")
 """Of answers that are labels, of a text or of its words."""
 
+RETRIEVAL: tuple[str, ...] = tuple(retrieval.METRICS)
+"""Of rankings: passages that were found for a query."""
+
 STUDY_METRICS: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
 """The fourteen of the telecom study, family by family."""
 
@@ -68,6 +71,7 @@ METRICS: dict[str, Metric] = {
     "macro_f1": labels.macro_f1,
     "entity_f1": labels.entity_f1,
     "word_accuracy": labels.word_accuracy,
+    **retrieval.METRICS,
     "bertscore_f1": embedding.bertscore_f1,
     "answer_similarity": embedding.answer_similarity,
     **{name: partial(_judged, name) for name in JUDGED},
@@ -106,6 +110,7 @@ def score(
     contexts: Sequence[str | None] | None = None,
     metrics: Iterable[str] = TEXT_METRICS,
     models: MetricModels | None = None,
+    rankings: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Score]:
     """Score predictions against their references.
 
@@ -116,6 +121,7 @@ def score(
         contexts: the text that was to be read; `faithfulness` and `context_relevance` need it.
         metrics: names out of `METRICS`, or `"all"` for every one that is there.
         models: the models that some metrics need; a metric whose model is absent comes back as *not measured*.
+        rankings: of each item what was found, the best first; metrics of retrieval need it.
 
     Returns:
         One score a metric, in the order asked for.
@@ -131,6 +137,7 @@ def score(
         None if questions is None else tuple(questions),
         None if contexts is None else tuple(contexts),
         models or MetricModels(),
+        None if rankings is None else tuple(map(tuple, rankings)),
     )
     return {
         name: _checked(name, metric(inputs), len(inputs.predictions)) for name, metric in _selected(metrics).items()
