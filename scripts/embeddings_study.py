@@ -77,9 +77,7 @@ def study(runs: Sequence[Run], width: int) -> dict[str, Any]:
 
 def by_item(run: Run, arm: str, metric: str) -> dict[str, float]:
     """Item → score of an arm's ranking."""
-    rows = [
-        (row.id, [text for text, _ in row.candidates], list(row.references)) for row in run.predictions(arm)
-    ]
+    rows = [(row.id, [text for text, _ in row.candidates], list(row.references)) for row in run.predictions(arm)]
     return values_of(rows, metric)
 
 

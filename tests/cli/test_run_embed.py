@@ -43,7 +43,10 @@ def house(tmp_path: Path, encoders: Path) -> House:
     ]
     lines = {
         "pairs.jsonl": rows,
-        "corpus.jsonl": [*({"passage": text} for text in passages), *({"passage": f"Nothing of {n}."} for n in range(8))],
+        "corpus.jsonl": [
+            *({"passage": text} for text in passages),
+            *({"passage": f"Nothing of {n}."} for n in range(8)),
+        ],
         "texts.jsonl": [{"text": f"About {duty}."} for duty in tiny_embed.DUTIES],
     }
     for name, content in lines.items():

@@ -83,7 +83,15 @@ def test_a_name_is_given_once(registry) -> None:
             register(name, short)
     with pytest.raises(ConfigError, match="'mine' is no function"):
         register("mine", "short")
-    assert METRICS.keys() == {*STUDY_METRICS, *LABELS, *RETRIEVAL, *BUNDLE, *BUNDLE_PUBLISHED, "exact_match", "accuracy"}
+    assert METRICS.keys() == {
+        *STUDY_METRICS,
+        *LABELS,
+        *RETRIEVAL,
+        *BUNDLE,
+        *BUNDLE_PUBLISHED,
+        "exact_match",
+        "accuracy",
+    }
 
 
 @pytest.mark.parametrize(

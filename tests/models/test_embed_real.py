@@ -39,9 +39,7 @@ def test_it_is_opened_as_its_library_opens_it(folder: Path) -> None:
 @pytest.mark.parametrize("layers", [3, 2])
 def test_a_student_that_is_cut_from_it_is_one_of_that_library(folder: Path, layers: int, tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
-    config = StudentConfig.model_validate(
-        {"model": str(folder), "kind": "embed", "from_teacher": {"layers": layers}}
-    )
+    config = StudentConfig.model_validate({"model": str(folder), "kind": "embed", "from_teacher": {"layers": layers}})
     model, reader = load_model(config, CPU), load_example_tokenizer(config, DataConfig(max_length=64))
     assert model.config.num_hidden_layers == layers
     save_model(model, reader.template, tmp_path / "cut")

@@ -27,8 +27,8 @@ class DataConfig(Section):
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
     """How to read it: auto, messages, sharegpt, prompt, qa, labelled, retrieval, squad, teleqna, oran_bench,
-    telco_long, telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the names of
-    `sources`: `{test: squad}`, others auto."""
+    telco_long, telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the
+    names of `sources`: `{test: squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
     `{question: Query, test: {question: Frage}}`."""
