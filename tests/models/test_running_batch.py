@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ def model(request, template):
         made = llama(len(template.tokenizer), tied=False, seed=5)
     else:
         torch.manual_seed(5)
-        size = {"vocab_size": len(template.tokenizer), "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
-        made = GPT2LMHeadModel(GPT2Config(**size, bos_token_id=0, eos_token_id=0))
+        config = GPT2Config(vocab_size=len(template.tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=256)
+        made = GPT2LMHeadModel(config)
     return made.double().eval()
 
 
@@ -81,16 +82,23 @@ def test_nothing_is_kept_of_rows_that_have_ended(template):
     batch.join([known[0] * 5, known[0]], [Sampling(), Sampling()])
     batch.choose(2)
     batch.go_on([1])
-    layer = batch._cache.layers[0]
-    assert layer.keys is not None
+    layer: Any = batch._cache.layers[0]
     assert layer.keys.shape[0] == 1
     assert layer.keys.shape[2] == len(known[0]) + 1
 
 
-def test_models_that_keep_something_else_are_told_apart(template):
-    size = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 8}
-    types = {"layer_types": ["sliding_attention", "full_attention"]}
+def test_models_that_keep_something_else_are_told_apart():
+    sliding = Gemma3TextConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention"],
+    )
     assert rows_can_join(llama(300))
-    assert not rows_can_join(Gemma3ForCausalLM(Gemma3TextConfig(**size, **heads, **types)))
+    assert not rows_can_join(Gemma3ForCausalLM(sliding))
     assert not rows_can_join(tiny_seq2seq.model("t5", 300))

@@ -1,4 +1,4 @@
-"""The engine of this process under several requests: they join each other's batch, and one that breaks takes its own."""
+"""The engine of this process under several requests: they join each other's batch, and one that breaks ends it."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class RunningBatch:
             self._cache, self._mask, self._logits = cache, mask, logits
         else:
             length = max(self._mask.shape[1], mask.shape[1])
-            for own, new in zip(self._cache.layers, cache.layers, strict=True):
+            for own, new in zip(_layers(self._cache), _layers(cache), strict=True):
                 own.keys = torch.cat([_to_length(own.keys, length), _to_length(new.keys, length)])
                 own.values = torch.cat([_to_length(own.values, length), _to_length(new.values, length)])
             masks = [functional.pad(side, (length - side.shape[1], 0)) for side in (self._mask, mask)]
@@ -144,9 +144,7 @@ class RunningBatch:
         places = torch.tensor(rows, device=self._mask.device)
         mask = self._mask[places]
         first = int(mask.any(0).int().argmax())
-        for layer in self._cache.layers:
-            assert layer.keys is not None
-            assert layer.values is not None
+        for layer in _layers(self._cache):
             layer.keys, layer.values = layer.keys[places, :, first:], layer.values[places, :, first:]
         self._mask, self._logits = mask[:, first:], self._logits[places]
         self._samplings = [self._samplings[row] for row in rows]
@@ -161,6 +159,11 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
             pieces.append([])
         pieces[-1].append(place)
     return pieces
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """Each with `keys` and `values` `[B, heads, L, d]`."""
+    return cache.layers
 
 
 def _to_length(states: Tensor, length: int) -> Tensor:
