@@ -103,7 +103,8 @@ def test_a_run_goes_to_its_report(house: House, command) -> None:
     queries = theirs.encode([row["question"] for row in found], prompt_name="query", convert_to_tensor=True)
     scores = theirs.similarity(queries, theirs.encode(corpus, prompt_name="document", convert_to_tensor=True))
     for row, own in zip(found, torch.as_tensor(scores), strict=True):
-        assert corpus[int(own.argmax())] == row["prediction"]
+        # Of passages that are as near as rounding goes either may come first.
+        assert float(own[corpus.index(row["prediction"])]) == pytest.approx(float(own.max()), abs=1e-5)
 
 
 def test_a_student_that_is_cut_makes_vectors_as_its_teacher_does(house: House, command) -> None:
