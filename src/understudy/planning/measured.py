@@ -51,7 +51,8 @@ def seconds_of(planned: PlannedStage, found: Probed) -> float:
         assert whole.answering is not None
         batches = len(work.examples) / whole.answering.rows
         longest = work.longest if work.trained else whole.answering.longest
-        return whole.start + batches * whole.answering.batch(longest) + work.single * whole.answering.single
+        batch = whole.answering.batch(longest) + (whole.answering.choices if work.choices else 0.0)
+        return whole.start + batches * batch + work.single * whole.answering.single
     assert isinstance(work, CacheWork)
     teacher, record, _ = whole.teacher
     return whole.start + work.rows.seconds + work.tokens * (teacher + record)

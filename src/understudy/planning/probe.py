@@ -8,6 +8,7 @@ own high-water mark is read. A second process does the same with half the rows a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import random
 import re
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -54,10 +56,11 @@ class Answering:
 
     Attributes:
         rows: that were answered at once.
-        seconds: of the batch, with all that is done beside writing.
+        seconds: of the batch; of development rows with all that is done beside answering.
         longest: tokens of its longest answer.
         token: seconds that a token more takes of the batch; 0 where nothing is written.
         single: seconds of one row alone.
+        choices: seconds that the batch takes besides where the options of its rows are scored.
     """
 
     rows: int
@@ -65,6 +68,7 @@ class Answering:
     longest: int
     token: float
     single: float = 0.0
+    choices: float = 0.0
 
     def batch(self, longest: float) -> float:
         """Seconds of such a batch of which the longest answer has so many tokens."""
@@ -154,7 +158,8 @@ def _kind_of(planned: PlannedStage) -> str:
     work = planned.work
     if isinstance(work, TrainingWork):
         training = work.training.model_dump(exclude={"steps", "epochs", "learning_rate"}, mode="json")
-        return json.dumps(["train", work.config.model_dump(mode="json"), training, work.signal])
+        features = work.recipe.features.model_dump(mode="json") if work.signal and work.recipe.features else None
+        return json.dumps(["train", work.config.model_dump(mode="json"), training, work.signal, features])
     if isinstance(work, AnswerWork):
         return json.dumps(["answer", work.config.model_dump(mode="json"), work.batch_size])
     return "cache"
@@ -182,8 +187,9 @@ class _Prober:
                 rows += [row for other in self.load.signal for row in self._training_rows(other, MOST_STEPS)]
             return Probed(self._run(planned, _probe_cache, work.recipe, rows, folder))
         if isinstance(work, AnswerWork):
-            asked = list(work.examples[: work.batch_size])
-            return Probed(self._run(planned, _probe_answers, work.recipe, work.side, asked, work.batch_size))
+            asked = self.random.sample(list(work.examples), min(len(work.examples), work.batch_size))
+            longest = list(work.longest_batch)
+            return Probed(self._run(planned, _probe_answers, work.recipe, work.side, asked, longest, work.batch_size))
         assert isinstance(work, TrainingWork)
         micro = work.schedule.micro_batch_size
         cached = self.cached if work.signal and work.recipe.local_teacher.cache else None
@@ -207,7 +213,7 @@ class _Prober:
             }
         )
         # For what a row more takes, steps are enough.
-        most = work.recipe.evaluate.batch_size if micro == work.schedule.micro_batch_size else 0
+        most = 2 * work.recipe.evaluate.batch_size if micro == work.schedule.micro_batch_size else 0
         dev = list(self.load.dev[: min(work.dev_rows, most)])
         return self._run(planned, _probe_training, work.recipe, work.config, training, rows, dev, work.signal, cached)
 
@@ -297,10 +303,10 @@ class _Clock:
 
     @property
     def per_step(self) -> float:
-        """Seconds of a step; the first, which allocates, is left out where there are others."""
-        if len(self.times) < 2:
-            return 0.0
-        return (self.times[-1] - self.times[0]) / (len(self.times) - 1)
+        """Seconds of a step: without the first, which allocates, and the tenth of the slowest and of the fastest."""
+        steps = sorted(after - before for before, after in itertools.pairwise(self.times))
+        ends = len(steps) // 10
+        return fmean(steps[ends : len(steps) - ends]) if steps else 0.0
 
     def timed(self, dev_score: Any) -> Any:
         """The same scores, looked at with the watch in hand; answers are timed apart besides."""
@@ -342,23 +348,36 @@ def _token_seconds(model: Any, tokenizer: Any, examples: Sequence[Example], long
     return max(0.0, taken[1] - taken[0]) / (long - SHORT)
 
 
-def _probe_answers(recipe: Any, side: str, asked: list[Example], batch_size: int, folder: Path, progress: Any) -> None:
+def _probe_answers(
+    recipe: Any,
+    side: str,
+    asked: list[Example],
+    longest_rows: list[Example],
+    batch_size: int,
+    folder: Path,
+    progress: Any,
+) -> None:
     device = _begin(recipe)
     before, begun = _mark(device), time.perf_counter()
     config = recipe.local_teacher if side == "teacher" else recipe.student
     model = load_model(config, device, seed=config.seed_or(recipe.seed))
     tokenizer = load_example_tokenizer(config, recipe.data)
     start = time.perf_counter() - begun
+    # The rows that take most, then others for the time: a stage answers all of them in the one process.
+    predict(model, tokenizer, longest_rows, batch_size=batch_size)
     begun = time.perf_counter()
     answers = predict(model, tokenizer, asked, batch_size=batch_size)
-    seconds = time.perf_counter() - begun
+    whole = time.perf_counter() - begun
     peak, longest = _mark(device), max(answer.tokens or 0 for answer in answers)
+    begun = time.perf_counter()
+    answer_examples(model, tokenizer, asked, batch_size=batch_size)
+    seconds = time.perf_counter() - begun
     token = _token_seconds(model, tokenizer, asked, longest, batch_size)
     few, begun = asked[:SINGLE], time.perf_counter()
     for example in few:
         answer_examples(model, tokenizer, [example], batch_size=1)
     single = (time.perf_counter() - begun) / len(few)
-    answering = Answering(len(asked), seconds, longest, token, single)
+    answering = Answering(len(asked), seconds, longest, token, single, max(0.0, whole - seconds))
     _write(folder, None, peak=peak, before=before, start=start, answering=answering)
 
 

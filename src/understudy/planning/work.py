@@ -144,6 +144,8 @@ class AnswerWork:
         recipe: by which it works.
         side: whose tokenizer it reads with.
         examples: what is asked, as many as there are.
+        longest_batch: rows of the longest prompts among those that were looked at, as many as are answered at once.
+        choices: whether the options of multiple-choice rows are scored besides.
         batch_size: rows at once.
         trained: whether the model has learned when to stop, so that its answers are as long as gold ones.
         single: rows that are answered one by one besides.
@@ -156,6 +158,8 @@ class AnswerWork:
     recipe: Recipe
     side: Literal["teacher", "student"]
     examples: Sequence[Example]
+    longest_batch: Sequence[Example]
+    choices: bool
     batch_size: int
     trained: bool
     single: int
@@ -364,12 +368,12 @@ class _Reader:
     def _answers(self, stage: Stage, recipe: Recipe) -> Work | str:
         asked = list(self.splits.unlabelled)
         asked = asked if recipe.seqkd.keep_gold else [*self.splits.train, *asked]
-        return self._answering("teacher", recipe, asked, trained=_is_trained(recipe.teacher))
+        return self._answering("teacher", recipe, asked, trained=_is_trained(recipe.teacher), choices=False)
 
     def _speed(self, stage: Stage, recipe: Recipe) -> Work | str:
         side: Literal["teacher", "student"] = "teacher" if stage.argument == "teacher" else "student"
         trained = side == "student" or _is_trained(recipe.teacher)
-        work = self._answering(side, recipe, self._held_out[:SPEED_ROWS], trained=trained)
+        work = self._answering(side, recipe, self._held_out[:SPEED_ROWS], trained=trained, choices=False)
         return (
             work if isinstance(work, str) else dataclasses.replace(work, single=min(SPEED_SINGLE, len(work.examples)))
         )
@@ -379,7 +383,13 @@ class _Reader:
         return self.splits.test[: self.recipe.evaluate.rows]
 
     def _answering(
-        self, side: Literal["teacher", "student"], recipe: Recipe, examples: Sequence[Example], *, trained: bool
+        self,
+        side: Literal["teacher", "student"],
+        recipe: Recipe,
+        examples: Sequence[Example],
+        *,
+        trained: bool,
+        choices: bool = True,
     ) -> AnswerWork | str:
         if side == "teacher" and recipe.served_teacher:
             return "the teacher answers on a server"
@@ -387,14 +397,18 @@ class _Reader:
             return "nobody is asked anything"
         config: ModelConfig = recipe.local_teacher if side == "teacher" else recipe.student
         tokenizer = self.tokenizer(config)
-        asked = self.random.sample(list(examples), min(len(examples), 200))
-        prompts = [len(tokenizer.prompt_ids(example)) for example in asked]
+        asked = self.random.sample(list(examples), min(len(examples), MAX_ROWS))
+        lengths = [(len(tokenizer.prompt_ids(example)), place) for place, example in enumerate(asked)]
+        prompts = [length for length, _ in lengths]
+        longest = [asked[place] for _, place in sorted(lengths, reverse=True)[: recipe.evaluate.batch_size]]
         writes = tokenizer.template.candidates == "vocabulary"
         return AnswerWork(
             config,
             recipe,
             side,
             examples,
+            longest,
+            choices,
             recipe.evaluate.batch_size,
             trained,
             0,
