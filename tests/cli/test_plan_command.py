@@ -48,9 +48,7 @@ def test_hardware_that_is_not_here_is_planned_on_paper(command: Command) -> None
 
 
 def test_what_does_not_fit_ends_with_1_and_a_way_out(command: Command) -> None:
-    large = (
-        "{hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, num_attention_heads: 64, head_dim: 128}"
-    )
+    large = "{hidden_size: 8192, intermediate_size: 28672, num_hidden_layers: 80, num_attention_heads: 64}"
     done = command("plan", "telecom_qa", *ONE, "student.init=fresh", f"student.config={large}", "--gpu", "l4")
     assert done.code == 1
     assert "DOES NOT FIT" in done.out
@@ -81,17 +79,8 @@ def test_faults_are_one_line(command: Command) -> None:
 def test_a_probe_measures_every_stage_and_leaves_nothing(command: Command, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = ("distil.steps=8", "teacher.sft.steps=4", "distil.eval_rows=8", "teacher.sft.eval_rows=8")
-    done = command(
-        "plan",
-        "telecom_qa",
-        *ONE,
-        *tiny,
-        "data.limit=200",
-        "evaluate.rows=16",
-        "evaluate.batch_size=8",
-        "--json",
-        "plan.json",
-    )
+    few = ("data.limit=200", "evaluate.rows=16", "evaluate.batch_size=8")
+    done = command("plan", "telecom_qa", *ONE, *tiny, *few, "--json", "plan.json")
     assert done.code == 0, done.err
     kept = json.loads((tmp_path / "plan.json").read_text())
     assert {stage["by"] for stage in kept["stages"]} == {"measured here"}

@@ -118,12 +118,8 @@ def test_arms_read_what_a_run_would_give_them(load: Workload) -> None:
 
 
 def test_an_arm_whose_texts_are_not_there_yet_is_said_not_to_be_planned() -> None:
-    load = workload(
-        recipe(
-            "generate={steps: [explain], teacher: {model: m, base_url: 'http://localhost:1/v1'}}",
-            "tasks={kind: multitask}",
-        )
-    )
+    writer = "generate={steps: [explain], teacher: {model: m, base_url: 'http://localhost:1/v1'}}"
+    load = workload(recipe(writer, "tasks={kind: multitask}"))
     missing = {planned.stage.name: planned.why_not for planned in load.stages if planned.work is None}
     assert "written by the run itself" in missing["train-explained"]
     assert "predict-explained" in missing
