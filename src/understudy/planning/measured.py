@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from understudy.planning.memory import Memory
 from understudy.planning.probe import Answering, Probed
 from understudy.planning.work import AnswerWork, CacheWork, PlannedStage, TrainingWork
@@ -73,9 +71,3 @@ def kept_bytes(planned: PlannedStage, found: Probed, paper: float) -> float:
     if isinstance(work, CacheWork):
         return work.tokens * found.whole.record_bytes
     return paper
-
-
-def with_micro_batch(memory: Memory, rows: int, row_bytes: float | None, now: int) -> Memory:
-    """The peak with another number of rows at once."""
-    less = (now - rows) * (row_bytes or 0.0)
-    return replace(memory, activations=max(0.0, memory.activations - less))

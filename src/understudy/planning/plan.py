@@ -14,7 +14,7 @@ from understudy.planning import measured, paper
 from understudy.planning.advice import CacheCost, advise, cache_cost
 from understudy.planning.energy import Meter
 from understudy.planning.figures import StageFigures
-from understudy.planning.hardware import Machine, host_memory, named_gpu, this_machine
+from understudy.planning.hardware import Machine, named_gpu, this_machine
 from understudy.planning.probe import Probed, probe
 from understudy.planning.work import PlannedStage, Workload, workload
 from understudy.recipe import Recipe
@@ -164,7 +164,6 @@ def _plan(
         order = [planned.stage for planned in load.stages]
         estimates = [StageEstimate(stage.stage, stage.title, 1, stage.seconds) for stage in figures]
         seconds = wall_time(order, estimates, workers)
-    limit = machine.memory if machine.on_gpu else (host_memory() if machine.here else machine.memory)
     kept = sum(stage.kept for stage in figures)
     cache = cache_cost(load, found, sizes, machine)
     plan = Plan(
@@ -174,7 +173,7 @@ def _plan(
         missing=[(planned.stage.name, planned.why_not) for planned in load.stages if planned.work is None],
         workers=workers,
         peak=sum(at_once),
-        limit=limit,
+        limit=machine.memory,
         seconds=seconds,
         kept=kept,
         disk=kept + max((stage.meanwhile for stage in figures), default=0.0),
@@ -184,4 +183,4 @@ def _plan(
         advice=(),
         probe_seconds=probe_seconds,
     )
-    return replace(plan, advice=advise(load, figures, limit, workers, machine))
+    return replace(plan, advice=advise(load, figures, machine.memory, workers, machine))

@@ -91,7 +91,6 @@ class Measured:
         teacher: of a cache: seconds a target token of the teacher, of writing and of reading records.
         record_bytes: of a cache: bytes a target token, index included.
         saved: bytes of the saved model.
-        checkpoint: bytes of a checkpoint.
     """
 
     peak: float
@@ -105,7 +104,6 @@ class Measured:
     teacher: tuple[float, float, float] = (0.0, 0.0, 0.0)
     record_bytes: float = 0.0
     saved: int = 0
-    checkpoint: int = 0
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Measured:
@@ -263,7 +261,7 @@ def _probe_training(
     progress: Any,
 ) -> None:
     device = _begin(recipe)
-    clock = _Clock(device, training.steps)
+    clock = _Clock(device, training.steps, recipe.evaluate.batch_size)
     job = distillation_job(recipe, ()) if signal else gold_job(recipe, ())
     probed: TrainingJob = dataclasses.replace(
         job, num_examples=len(rows), encode=lambda *sides: rows, dev_score=clock.timed(job.dev_score)
@@ -281,18 +279,17 @@ def _probe_training(
         rest=max(0.0, ended - clock.times[-1] - clock.answering_seconds),
         answering=clock.answering,
         saved=_bytes(folder / "model"),
-        checkpoint=clock.checkpoint,
     )
 
 
 class _Clock:
     """Takes down when each step ended, how long answers took, and the high-water mark."""
 
-    def __init__(self, device: torch.device, steps: int) -> None:
-        self.device, self.steps = device, steps
+    def __init__(self, device: torch.device, steps: int, batch_size: int) -> None:
+        self.device, self.steps, self.batch_size = device, steps, batch_size
         self.before, self.begun = _mark(device), time.perf_counter()
         self.times: list[float] = []
-        self.step_peak, self.checkpoint = 0.0, 0
+        self.step_peak = 0.0
         self.answering_seconds = 0.0
         self.answering: Answering | None = None
 
@@ -321,7 +318,7 @@ class _Clock:
                 # How long its answers are, a shorter batch of them tells.
                 few = examples[:SINGLE]
                 longest = max(a.tokens for a in answer_examples(model, tokenizer, few, batch_size=len(few)))
-                token = _token_seconds(model, tokenizer, examples, longest, len(examples))
+                token = _token_seconds(model, tokenizer, examples, longest, self.batch_size)
                 self.answering = Answering(len(examples), seconds, longest, token)
                 self.answering_seconds = time.perf_counter() - started
                 return scores
