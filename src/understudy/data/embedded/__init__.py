@@ -7,6 +7,7 @@
 | `embedded:telecom-spans`   | questions on passages that hold the answer, or do not                |
 | `embedded:constellations`  | pictures of symbols that were received, with questions on them       |
 | `embedded:digits`          | handwritten digits that come with scikit-learn, with their labels    |
+| `embedded:spoken`          | commands that espeak-ng speaks, to be written down                   |
 | `embedded:bundles`         | sessions of two invented shops, with bundles                         |
 | `embedded:bundles-office`  | those of the one                                                     |
 | `embedded:bundles-outdoor` | those of the other                                                   |
@@ -26,7 +27,7 @@ NAMES = (
     "telecom",
     "telecom-choices",
     "telecom-spans",
-    *("constellations", "digits"),
+    *("constellations", "digits", "spoken"),
     "bundles",
     "bundles-office",
     "bundles-outdoor",
@@ -75,6 +76,10 @@ def _generator(name: str) -> Callable[..., Splits]:
         from understudy.data.embedded import digits
 
         return digits.generate
+    if name == "spoken":
+        from understudy.data.embedded import spoken
+
+        return spoken.generate
     if name == "constellations":
         from understudy.data.embedded import constellations
 
