@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +29,12 @@ FIELD = "audio"
 NOUN = "recording"
 RATES = (4_000, 384_000)
 """Sampling rates in Hz that somebody could have recorded with."""
+
+_BROKEN = (
+    *(ValueError, EOFError, OSError, struct.error, ArithmeticError, LookupError, TypeError, AttributeError),
+    *(MemoryError, RuntimeError, NameError),
+)
+"""What reading a broken header ends in."""
 
 
 def audio_of(fields: Mapping[str, Any]) -> str | None:
@@ -123,12 +130,10 @@ def _read(audio: str) -> tuple[int, NDArray[np.float64]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Chunks that say nothing of the sound.
             rate, sound = wavfile.read(io.BytesIO(content))
-    except (ValueError, EOFError, OSError, KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except _BROKEN as error:
         raise DataError(
             f"{called} is no WAV file that can be read", hint="other formats: convert them, for example with ffmpeg"
         ) from error
-    except (MemoryError, RuntimeError, AttributeError, UnboundLocalError) as error:  # A broken header, in other words.
-        raise DataError(f"{called} is no WAV file that can be read: its header is broken") from error
     if sound.size == 0:
         raise DataError(f"{called} holds no sound")
     if not RATES[0] <= rate <= RATES[1]:

@@ -53,7 +53,7 @@ def load_embedded(config: DataConfig) -> Splits:
             f"{config.source} has its own splits; data.{moved[0]} does not apply to it",
             hint="leave the field out, or bring your own data.source",
         )
-    make = _generator(name)
+    make = _generator(name, config.limit)
     # Each generator has a gold share of its own, made for its facts; the recipe's default would override it.
     share = config.gold_share
     splits = make(seed=config.seed) if share is None else make(gold_share=share, seed=config.seed)
@@ -65,8 +65,8 @@ def load_embedded(config: DataConfig) -> Splits:
     )
 
 
-def _generator(name: str) -> Callable[..., Splits]:
-    """What makes a set of this name out of `gold_share` and `seed`."""
+def _generator(name: str, limit: int | None) -> Callable[..., Splits]:
+    """What makes a set of this name out of `gold_share` and `seed`; what takes time to make is made up to `limit`."""
     if name.startswith("bundles"):
         from understudy.data.embedded import bundles
 
@@ -79,7 +79,7 @@ def _generator(name: str) -> Callable[..., Splits]:
     if name == "spoken":
         from understudy.data.embedded import spoken
 
-        return spoken.generate
+        return partial(spoken.generate, limit=limit)
     if name == "constellations":
         from understudy.data.embedded import constellations
 

@@ -47,7 +47,7 @@ TRAIN, DEV, TEST = 1800, 100, 300
 """Rows of each split."""
 
 
-def generate(gold_share: float = 1.0, seed: int = 0) -> Splits:
+def generate(gold_share: float = 1.0, seed: int = 0, *, limit: int | None = None) -> Splits:
     """Recordings of sentences with their words; the same arguments give the same rows in the same order.
 
     `meta` of a row: `kind` (the first word), `voice`, `speed`, `pitch`.
@@ -55,6 +55,7 @@ def generate(gold_share: float = 1.0, seed: int = 0) -> Splits:
     Args:
         gold_share: share of the training rows that keep their words.
         seed: of sentences and voices.
+        limit: most rows of a role that are spoken.
 
     Raises:
         ConfigError: espeak-ng is not installed or cannot speak, or `gold_share` is not between 0 and 1.
@@ -63,12 +64,13 @@ def generate(gold_share: float = 1.0, seed: int = 0) -> Splits:
         raise ConfigError(f"gold_share is {gold_share}; it is a share between 0 and 1")
     texts = sentences(TRAIN + DEV + TEST, seed)
     folder = cache_folder("spoken")
-    rows = [_row(number, text, folder, seed) for number, text in enumerate(texts)]
-    test, dev, train = rows[:TEST], rows[TEST : TEST + DEV], rows[TEST + DEV :]
-    num_gold = max(1, round(gold_share * len(train)))
-    unlabelled = [Example(row.id, "", (), meta=row.meta, audio=row.audio) for row in train[num_gold:]]
-    notes = {"rows": len(rows), "spoken_by": version()}
-    return Splits(tuple(train[:num_gold]), tuple(unlabelled), tuple(dev), tuple(test), notes)
+    num_gold = max(1, round(gold_share * TRAIN))
+    ends = (TEST, TEST + DEV, TEST + DEV + num_gold, len(texts))
+    roles = [range(start, end)[:limit] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
+    test, dev, train, rest = (tuple(_row(number, texts[number], folder, seed) for number in role) for role in roles)
+    unlabelled = tuple(Example(row.id, "", (), meta=row.meta, audio=row.audio) for row in rest)
+    spoken = sum(map(len, roles))
+    return Splits(train, unlabelled, dev, test, {"rows": spoken, "spoken_by": version()})
 
 
 def sentences(number: int, seed: int) -> list[str]:
