@@ -28,8 +28,8 @@ SPECIALS = [
 
 
 def texts() -> list[str]:
-    """Sentences that embedded:spoken has under seed 0, and each of its words once more."""
-    return [*sentences(1000, 0), *vocabulary()]
+    """Sentences that embedded:spoken has under seed 0, and each of its words behind a blank."""
+    return [*sentences(1000, 0), *(f" {word}" for word in vocabulary())]
 
 
 def tokenizer() -> WhisperTokenizer:

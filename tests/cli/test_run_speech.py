@@ -117,10 +117,12 @@ MADE_FOR_TEXT = "is made for text, and here recordings are written down"
         ({"distil": {**training(steps=2), "on_policy": {}}}, f"distil.on_policy {MADE_FOR_TEXT}"),
         ({"features": {}}, "features compares inner states of what is read as text, and one of these models hears"),
         ({"data": {"system": "Be brief."}}, f"data.system {MADE_FOR_TEXT}"),
-        ({"candidates": {}}, f"candidates {MADE_FOR_TEXT}"),
         ({"student": {"from_teacher": {"layers": 1}}}, "student.from_teacher cuts blocks of text alone"),
         ({"teacher": {"model": "teacher", "hint": {"text": "{}", "field": "speaker"}}}, "teacher.hint is for models"),
-        ({"student": {"model": "student", "context": False}}, "student.context: false is for models that read a prompt"),
+        (
+            {"student": {"model": "student", "context": False}},
+            "student.context: false is for models that read a prompt",
+        ),
     ],
 )
 def test_what_is_made_for_text_says_so_in_one_line(house: House, command, changes: dict, line: str) -> None:

@@ -89,8 +89,7 @@ def test_a_row_is_what_the_processor_makes_of_it(root: Path) -> None:
 
 def test_a_text_that_names_a_special_token_is_text(root: Path) -> None:
     own = tiny_speech.reader(tiny_speech.folder_of(root))
-    [example, *_] = tiny_speech.examples()
-    row = own.encode(example, "raise <|endoftext|> <|startoftranscript|>")
+    row = own.template.encode([], "raise <|endoftext|> <|startoftranscript|>")
     assert own.template.start_ids[0] not in row.answer_ids
     assert row.answer_ids.index(own.template.end_id) == len(row.answer_ids) - 1
     assert own.template.decode(row.answer_ids) == "raise <|endoftext|> <|startoftranscript|>"
@@ -213,6 +212,40 @@ def test_adapters_learn_and_are_merged(tmp_path: Path, root: Path) -> None:
     assert kind_of(final.config).name == "speech"
 
 
+def test_a_saved_folder_writes_what_was_measured_whatever_its_weights_came_with(root: Path, tmp_path: Path) -> None:
+    """Published Whispers suppress tokens, look for the language, and name ids that force the beginning."""
+    folder = tiny_speech.folder_of(root)
+    model: Any = AutoModelForSpeechSeq2Seq.from_pretrained(folder).eval()
+    own, examples = tiny_speech.reader(folder), tiny_speech.examples()
+    likeliest = own.template.tokenizer("raise", add_special_tokens=False).input_ids
+    model.generation_config.suppress_tokens = [*range(100, 300)]
+    model.generation_config.begin_suppress_tokens = likeliest
+    model.generation_config.num_beams = 3
+    model.generation_config.lang_to_id = {"<|en|>": 5, "<|de|>": 6}
+    model.generation_config.task_to_id = {"transcribe": 7}
+    model.generation_config.is_multilingual = True
+    model.generation_config.no_timestamps_token_id = own.template.start_ids[-1]
+    model.generation_config.forced_decoder_ids = [[1, 5], [2, 7]]
+    expected = [answer.text for answer in answer_examples(model, own, examples, batch_size=8)]
+    kind_of(model.config).prepare_to_save(model, own.template)
+    model.save_pretrained(tmp_path)
+    own.template.save(tmp_path)
+    saved, processor = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    features = torch.cat([features_by_hand(tmp_path, row) for row in examples])
+    ids = saved.eval().generate(features, max_new_tokens=own.data.max_answer_tokens)
+    written = processor.batch_decode(ids, skip_special_tokens=True)
+    assert [text.strip() for text in written] == expected
+
+
+def test_what_a_tokenizer_puts_before_a_text_is_what_a_decoder_begins_with(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_speech.folder_of(root), tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "transcribe"}))
+    own = tiny_speech.reader(tmp_path / "model")
+    tokens = own.template.tokenizer.convert_ids_to_tokens(list(own.template.start_ids))
+    assert tokens == ["<|startoftranscript|>", "<|transcribe|>", "<|notimestamps|>"]
+
+
 def test_features_are_made_once_and_read_from_the_disk_after(root: Path, fresh_cache: Path) -> None:
     folder = tiny_speech.folder_of(root)
     [example, *_] = tiny_speech.examples()
@@ -281,7 +314,7 @@ def test_what_is_longer_than_the_window_is_refused(root: Path) -> None:
         own.check(long, learned=True)
     with pytest.raises(DataError, match=r"the model hears 4 s at once"):
         own.template.reader.features(long.audio or "")
-    with pytest.raises(DataError, match="^x: a model that writes down speech reads a recording, and the row has none"):
+    with pytest.raises(DataError, match=r"^x: a model that writes down speech reads a recording, and the row has none"):
         own.check(Example("x", "What was said?", ("raise",)), learned=True)
 
 
@@ -291,14 +324,16 @@ def test_an_extractor_that_does_not_fit_the_encoder_is_refused_in_one_line(root:
     fields = json.loads(path.read_text())
     fields["feature_extractor"] |= {"chunk_length": 5, "n_samples": 80_000, "nb_max_frames": 250}
     path.write_text(json.dumps(fields))
-    with pytest.raises(ModelError, match="makes 40 bands and 250 frames of a recording, and the encoder reads 40 and 200"):
+    with pytest.raises(
+        ModelError, match="makes 40 bands and 250 frames of a recording, and the encoder reads 40 and 200"
+    ):
         tiny_speech.reader(tmp_path / "model")
 
 
 def test_a_folder_without_a_feature_extractor_is_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_speech.folder_of(root), tmp_path / "model")
     (tmp_path / "model" / "processor_config.json").unlink()
-    with pytest.raises(ModelError, match="cannot load the processor|has no feature extractor") as refused:
+    with pytest.raises(ModelError, match=r"cannot load the processor|has no feature extractor") as refused:
         tiny_speech.reader(tmp_path / "model")
     assert "\n" not in refused.value.message
 

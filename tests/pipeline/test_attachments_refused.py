@@ -46,7 +46,9 @@ def test_parts_without_pictures_are_named_where_a_model_would_see(seeing: Templa
     with pytest.raises(ConfigError, match=f"^{name} has no pictures yet, and 7 rows have some that the student would"):
         build.check_images(recipe, rows, seeing, plain())
     # Models that read the text alone, and rows that have no pictures, are as ever.
-    assert build.check_images(recipe, rows, plain(), None) == ["7 rows have pictures, and the student is not shown them."]
+    assert build.check_images(recipe, rows, plain(), None) == [
+        "7 rows have pictures, and the student is not shown them."
+    ]
     assert build.check_images(recipe, rows[-1:], seeing, seeing) == []
 
 
@@ -56,9 +58,7 @@ def test_a_served_teacher_is_sent_no_pictures(seeing: Template) -> None:
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
-def test_inner_states_of_what_is_seen_or_heard_are_not_compared(
-    seeing: Template, hearing: Template, side: str
-) -> None:
+def test_inner_states_of_what_is_seen_or_heard_are_not_compared(seeing: Template, hearing: Template, side: str) -> None:
     recipe = parse_recipe({"features": {}})
     for other, what in ((seeing, "reads pictures"), (hearing, "hears recordings")):
         pair = (other, plain()) if side == "student" else (plain(), other)
@@ -83,11 +83,11 @@ def test_both_have_to_hear(hearing: Template) -> None:
     recipe, rows = parse_recipe({}), tiny_speech.examples()
     build.check_audio(recipe, rows, hearing, hearing)
     build.check_audio(recipe, rows, hearing, None)
-    with pytest.raises(ConfigError, match="^8 rows have recordings, and the student reads text"):
+    with pytest.raises(ConfigError, match=r"^8 rows have recordings, and the student reads text"):
         build.check_audio(recipe, rows, plain(), hearing)
-    with pytest.raises(ConfigError, match="^8 rows have recordings, and the teacher reads text"):
+    with pytest.raises(ConfigError, match=r"^8 rows have recordings, and the teacher reads text"):
         build.check_audio(recipe, rows, hearing, plain())
-    with pytest.raises(ConfigError, match="^the student hears recordings, and the teacher reads text"):
+    with pytest.raises(ConfigError, match=r"^the student hears recordings, and the teacher reads text"):
         build.check_audio(recipe, tiny_pictures.examples(), hearing, plain())
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ class SpeechTemplate(Seq2SeqTemplate):
         source: what it was read from.
     """
 
-    reads_audio = True
+    reads_audio: ClassVar[bool] = True
     processor: Any = None
     source: str = ""
 

@@ -38,7 +38,7 @@ WORDS = {
     "quantity": ("noise", "delay", "load", "loss"),
     "state": ("on", "off"),
 }
-VOICES = ("en-us", "en-gb", "en-us+m3", "en-us+f2", "en-gb+m1", "en-gb+f4")
+VOICES = ("en-us", "en-gb", "en-us+m3", "en-us+f2", "en-gb-x-rp+f1", "en-gb-scotland")
 SPEEDS = (140, 190)
 """Words a minute, the slowest and the fastest."""
 PITCHES = (35, 65)

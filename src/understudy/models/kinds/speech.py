@@ -156,19 +156,31 @@ class Speech(Seq2Seq):
         own: Any = copy.deepcopy(model.generation_config) or GenerationConfig()
         for name, value in PLAIN.items():
             setattr(own, name, value)
+        own._from_model_config = False  # Else what is said here is left aside when the folder is opened.
         begun = template.start_ids
         own.decoder_start_token_id = begun[0]
         own.bos_token_id = template.tokenizer.bos_token_id
         own.pad_token_id = template.tokenizer.pad_token_id
         own.eos_token_id = list(template.stop_ids)
-        own.no_timestamps_token_id = begun[-1] if len(begun) > 1 else None
-        own.language, own.task, own.is_multilingual = None, None, False
-        named = template.tokenizer
-        if len(begun) > 2 and getattr(own, "lang_to_id", None) and getattr(named, "language", None):
-            own.language, own.task, own.is_multilingual = named.language, getattr(named, "task", None), True
+        for name in _OF_THE_START:
+            if hasattr(own, name):
+                delattr(own, name)
+        if len(begun) > 1:
+            own.no_timestamps_token_id = begun[-1]
+        named: Any = template.tokenizer
+        if len(begun) > 2 and getattr(named, "language", None) and getattr(own, "lang_to_id", None):
+            own.language, own.task, own.is_multilingual = named.language, named.task, True
+        elif hasattr(own, "lang_to_id"):
+            del own.lang_to_id  # By it the language would be looked for, and its token put before the text.
+        if getattr(model.config, "forced_decoder_ids", None):
+            model.config.forced_decoder_ids = None
         model.generation_config = own
 
 
+_OF_THE_START = (
+    *("forced_decoder_ids", "no_timestamps_token_id", "language", "task", "is_multilingual", "return_timestamps"),
+)
+"""What a generation config says of how a text begins."""
 _NEEDS = "its folder needs processor_config.json or preprocessor_config.json"
 
 

@@ -114,6 +114,7 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         check_shape(recipe.student.from_teacher, architecture_of(recipe.teacher, resolve(recipe.teacher.model)))
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
+    build.check_audio(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     build.check_student(recipe, student.template)
     if teacher:
         build.check_weighed(recipe, student.template, teacher.template)
@@ -128,7 +129,6 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         check_served(recipe)
         gives = heard_together(recipe, teacher.template, rows, cached_gives(recipe, gives))
         build.check_pair(recipe, student.template, teacher.template, columns, gives=gives)
-    build.check_audio(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     unseen = build.check_images(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     check_rows(recipe, rows, student, teacher)
     warnings = unseen + check_positions(recipe, rows, student, teacher)
