@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
@@ -63,7 +64,8 @@ def processor(own: WhisperTokenizer) -> WhisperProcessor:
 
 def config(own: WhisperTokenizer) -> WhisperConfig:
     """Three blocks that hear and two that write, of 128 channels."""
-    end, start = (own.convert_tokens_to_ids(token) for token in SPECIALS[:2])
+    ids: Any = own.convert_tokens_to_ids(SPECIALS)
+    end, start = ids[:2]
     return WhisperConfig(
         vocab_size=len(own),
         num_mel_bins=BANDS,

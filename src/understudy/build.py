@@ -427,7 +427,7 @@ def _parts_of_text(recipe: Recipe) -> dict[str, bool]:
         "distil.on_policy": recipe.distil.on_policy is not None,
         "teachers": recipe.teachers is not None,
         "data.system": bool(recipe.data.system),
-        "evaluate.constrained": recipe.evaluate.constrained,
+        "evaluate.constrained": bool(recipe.evaluate.constrained),
     }
 
 

@@ -57,7 +57,7 @@ def test_paths_and_addresses(folder: Path) -> None:
 def test_a_table_names_them_as_others_do(folder: Path, audio: str, text: str) -> None:
     with (folder / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([[audio, text, "speaker"], ["heard/up.wav", "Raise the gain.", "anna"]])
-    columns = {"audio": "path", "text": "sentence"} if audio == "path" else {}
+    columns: dict[str, Any] = {"audio": "path", "text": "sentence"} if audio == "path" else {}
     config = DataConfig(source=str(folder / "rows.csv"), columns=columns)
     [row] = read_examples(config, config.source).examples
     assert row.answers == ("Raise the gain.",)

@@ -107,7 +107,8 @@ class Speech(Seq2Seq):
 
         Whisper's own `generate` is that of long recordings, with time stamps and fallbacks; here each is one window.
         """
-        return GenerationMixin.generate(base, **arguments)  # pyright: ignore[reportReturnType]
+        plain: Any = GenerationMixin
+        return plain.generate(base, **arguments)
 
     def answers(
         self,
