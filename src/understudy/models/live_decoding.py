@@ -37,6 +37,20 @@ class WrittenToken:
     top: tuple[tuple[int, float], ...]
 
 
+def written_tokens(logp: Tensor, ids: Tensor, num_top: int) -> list[WrittenToken]:
+    """The tokens that were chosen, with what the model thought of their places.
+
+    Args:
+        logp: `[B, V]` log-probabilities.
+        ids: `[B]` tokens.
+        num_top: likeliest tokens told of each place.
+    """
+    logps = logp.gather(1, ids[:, None].to(logp.device)).squeeze(1).tolist()
+    values, places = (side.tolist() for side in logp.topk(min(num_top, logp.shape[-1])))
+    told = zip(ids.tolist(), logps, places, values, strict=True)
+    return [WrittenToken(token, own, tuple(zip(place, value, strict=True))) for token, own, place, value in told]
+
+
 OnStep = Callable[[Sequence[WrittenToken | None]], Sequence[bool]]
 """Called after each step with the token of each row, None for a row that has ended; says which rows shall end."""
 
@@ -102,12 +116,8 @@ class _Watcher(LogitsProcessor):
     def chosen(self, ids: Tensor) -> list[bool]:
         """Tell the tokens `[B]` of this step; whether each row ends."""
         assert self._logp is not None
-        logps = self._logp.gather(1, ids[:, None].to(self._logp.device)).squeeze(1).tolist()
-        values, places = (side.tolist() for side in self._logp.topk(min(self._num_top, self._logp.shape[-1])))
-        tokens = [
-            None if ended else WrittenToken(token, logp, tuple(zip(place, value, strict=True)))
-            for ended, token, logp, place, value in zip(self._ended, ids.tolist(), logps, places, values, strict=True)
-        ]
+        written = written_tokens(self._logp, ids, self._num_top)
+        tokens = [None if ended else token for ended, token in zip(self._ended, written, strict=True)]
         asked = self._on_step(tokens)
         self._ended = [
             ended or end or (token is not None and token.id in self._stop_ids)

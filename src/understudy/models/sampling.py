@@ -60,25 +60,39 @@ class GumbelNoise(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores `[B, V]` with the noise of this step."""
-        scores = self._nuclei(scores)
-        noise = np.zeros(scores.shape)
-        for row, sampling in zip(noise, self._samplings, strict=True):
-            if sampling.temperature > 0:
-                row += sampling.temperature * gumbel_noise(sampling.seed, self._step, len(row))
         self._step += 1
-        return scores + torch.from_numpy(noise).to(scores.dtype).to(scores.device)
+        return with_noise(scores, self._samplings, [self._step - 1] * len(self._samplings))
 
-    def _nuclei(self, scores: Tensor) -> Tensor:
-        """Scores without the tokens outside each row's nucleus."""
-        cut = [row for row, sampling in enumerate(self._samplings) if sampling.temperature > 0 and sampling.top_p < 1]
-        if not cut:
-            return scores
-        scores = scores.clone()
-        for row in cut:
-            sampling = self._samplings[row]
-            ordered, ids = (scores[row].float() / sampling.temperature).softmax(dim=-1).sort(descending=True)
-            # A token is outside where those before it reach the mass already; the likeliest never is.
-            outside = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
-            outside[0] = False
-            scores[row, ids[outside]] = -torch.inf
+
+def with_noise(scores: Tensor, samplings: Sequence[Sampling], steps: Sequence[int]) -> Tensor:
+    """Scores plus T·g, so that the likeliest token of each row is a sample.
+
+    Args:
+        scores: `[B, V]` logits.
+        samplings: one a row.
+        steps: how many tokens of each row there are already.
+    """
+    scores = _nuclei(scores, samplings)
+    if not any(sampling.temperature > 0 for sampling in samplings):
         return scores
+    noise = np.zeros(scores.shape)
+    for row, sampling, step in zip(noise, samplings, steps, strict=True):
+        if sampling.temperature > 0:
+            row += sampling.temperature * gumbel_noise(sampling.seed, step, len(row))
+    return scores + torch.from_numpy(noise).to(scores.dtype).to(scores.device)
+
+
+def _nuclei(scores: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """Scores without the tokens outside each row's nucleus."""
+    cut = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0 and sampling.top_p < 1]
+    if not cut:
+        return scores
+    scores = scores.clone()
+    for row in cut:
+        sampling = samplings[row]
+        ordered, ids = (scores[row].float() / sampling.temperature).softmax(dim=-1).sort(descending=True)
+        # A token is outside where those before it reach the mass already; the likeliest never is.
+        outside = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
+        outside[0] = False
+        scores[row, ids[outside]] = -torch.inf
+    return scores

@@ -1,8 +1,9 @@
-"""A model of this process as an engine: one thread that answers what is waiting, in small batches.
+"""A model of this process as an engine: one thread that writes all answers side by side.
 
-Requests that arrive while a batch is written form the next one; nobody waits for others to come. Within a batch each
-row has its own length, sampling, stop texts and end. A batch is over when its last row is, so a short answer behind a
-long one waits for it at most once; a server with batching of its own (`--upstream`) has no such limit.
+A request that comes joins those under way between two of their tokens, and leaves when it ends; nobody waits for others
+to come, and each row has its own length, sampling, stop texts and end (`models/running_batch.py`). Models that keep
+something else than keys and values of every token – encoder–decoders, sliding windows – write batch by batch: what
+arrives in the meantime forms the next one, and a short answer waits for a long one at most once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from understudy.models.generate import choice_scores, writing_kind
 from understudy.models.live_decoding import WrittenToken, decode_watched
+from understudy.models.running_batch import RunningBatch, rows_can_join
 from understudy.serve.promised import Promised
 from understudy.serve.text_stream import TextStream, TokenStream
 from understudy.serve.work import EngineFault, Piece, Token, Work
@@ -39,17 +41,18 @@ class LocalEngine:
     def __init__(self, model: Any, template: Template, *, batch: int = BATCH, name: str = "engine") -> None:
         self._model, self._template, self._batch = model.eval(), template, batch
         self._kind = writing_kind(model)
+        self._together = RunningBatch(model, template) if rows_can_join(model) else None
+        self._rows: list[_Row] = []
         self._waiting: deque[_Row | _Options] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._running = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     @property
     def load(self) -> tuple[int, int]:
         """Rows that wait, and rows that are being written."""
-        return len(self._waiting), self._running
+        return len(self._waiting), len(self._rows)
 
     async def write(self, work: Work) -> AsyncIterator[Piece]:
         """See `Engine`."""
@@ -98,43 +101,68 @@ class LocalEngine:
     def _work(self) -> None:
         while not self._closed:
             taken = self._next()
-            self._running = len(taken)
             try:
-                if taken and isinstance(taken[0], _Options):
-                    taken[0].tell(self._scores(taken[0].options))
-                elif taken:
-                    self._answer([row for row in taken if isinstance(row, _Row)])
+                if isinstance(taken, _Options):
+                    taken.tell(self._scores(taken.options))
+                    taken = []
+                self._rows += taken
+                if self._together is None:
+                    self._write_all()
+                else:
+                    self._write_one(self._together, taken)
             except Exception as error:
                 # Whatever a model does to itself, the next request is served.
                 fault = EngineFault(f"the model failed: {type(error).__name__}: {error}")
-                for asked in taken:
+                for asked in (*self._rows, *([taken] if isinstance(taken, _Options) else [])):
                     asked.tell(fault)
-            finally:
-                self._running = 0
-        for asked in self._waiting:
+                self._rows = []
+                if self._together is not None:
+                    self._together.clear()
+        for asked in (*self._rows, *self._waiting):
             asked.tell(EngineFault("the server is going down"))
 
-    def _next(self) -> list[_Row | _Options]:
-        """Rows up to a batch, or the options of one question, in the order in which they came; none where all left."""
+    def _next(self) -> list[_Row] | _Options:
+        """What came, in its order: the options of one question, or rows for which there is room.
+
+        Waits for it only while nothing is being written.
+        """
         with self._changed:
-            while not self._waiting and not self._closed:
+            while not (self._waiting or self._rows or self._closed):
                 self._changed.wait()
-            taken: list[_Row | _Options] = []
-            while self._waiting and len(taken) < self._batch and not self._closed:
-                if taken and isinstance(self._waiting[0], _Options):
-                    break
-                asked = self._waiting.popleft()
+            taken: list[_Row] = []
+            while self._waiting and len(self._rows) + len(taken) < self._batch and not self._closed:
+                asked = self._waiting[0]
+                if isinstance(asked, _Options):
+                    return taken or self._waiting.popleft()  # pyright: ignore[reportReturnType]
+                self._waiting.popleft()
                 if not asked.left:
                     taken.append(asked)
-                if isinstance(asked, _Options) and taken:
-                    break
             return taken
 
     def _scores(self, options: Sequence[TokenizedExample]) -> list[float]:
         pad: Any = self._template.tokenizer.pad_token_id
         return choice_scores(self._model, [options], pad_id=pad, batch_size=self._batch)[0]
 
-    def _answer(self, rows: Sequence[_Row]) -> None:
+    def _write_one(self, together: RunningBatch, came: Sequence[_Row]) -> None:
+        """One token of each row, behind the prompts of those that came."""
+        if came:
+            together.join([row.work.prompt for row in came], [row.work.sampling for row in came])
+        if not self._rows:
+            return
+        tokens = together.choose(max(row.work.num_top or 0 for row in self._rows))
+        told: list[tuple[_Row, Piece]] = []
+        ends = [self._step(row, token, told) for row, token in zip(self._rows, tokens, strict=True)]
+        _hand_over(told)
+        going = [place for place, end in enumerate(ends) if not end]
+        self._rows = [self._rows[place] for place in going]
+        together.go_on(going)
+
+    def _write_all(self) -> None:
+        """The rows to their end."""
+        rows = self._rows
+        if not rows:
+            return
+
         def on_step(tokens: Sequence[WrittenToken | None]) -> list[bool]:
             told: list[tuple[_Row, Piece]] = []
             ends = [self._step(row, token, told) for row, token in zip(rows, tokens, strict=True)]
@@ -154,6 +182,7 @@ class LocalEngine:
         for row in rows:
             if not row.over:
                 row.tell(EngineFault("the server is going down"))
+        self._rows = []
 
     def _step(self, row: _Row, token: WrittenToken | None, told: list[tuple[_Row, Piece]]) -> bool:
         """Take one token of a row; whether the row ends."""
