@@ -160,13 +160,13 @@ def test_the_loss_is_the_formula_on_the_tokens_of_the_answer(tmp_path: Path, roo
         total += float((0.7 * compared + 0.3 * gold).sum())
         num += len(targets)
     assert num == len(batch["student"]["target_ids"])
-    fields = {"steps": 1, "batch_size": len(rows), "loss_temperature": tau, "gold_weight": 0.3}
+    fields: dict[str, Any] = {"steps": 1, "batch_size": len(rows), "loss_temperature": tau, "gold_weight": 0.3}
     trainer = tiny.trainer(tmp_path, "kd", made=pair, rows=rows, **fields)
     assert trainer.train().training_loss == pytest.approx(total / num, rel=1e-5)
 
 
 def test_stopped_and_gone_on_ends_with_the_same_bytes(tmp_path: Path, root: Path) -> None:
-    fields = {"steps": 4, "batch_size": 4, "micro_batch_size": 2, "save_every": 2}
+    fields: dict[str, Any] = {"steps": 4, "batch_size": 4, "micro_batch_size": 2, "save_every": 2}
     weights = []
     for name, stop in (("whole", 0), ("stopped", 2)):
         pair, rows, _ = made(root)
@@ -185,7 +185,7 @@ def test_stopped_and_gone_on_ends_with_the_same_bytes(tmp_path: Path, root: Path
 
 def test_a_student_learns_to_write_down_tones(tmp_path: Path, root: Path) -> None:
     pair, rows, folders = made(root)
-    fields = {"steps": 150, "batch_size": 8, "learning_rate": 5e-3}
+    fields: dict[str, Any] = {"steps": 150, "batch_size": 8, "learning_rate": 5e-3}
     tiny.trainer(tmp_path, "sft", made=pair, rows=rows, **fields).train()
     own = tiny_speech.reader(folders[0])
     answers = answer_examples(pair.student, own, tiny_speech.examples(), batch_size=8)

@@ -68,7 +68,7 @@ def examples(num: int = 8) -> list[Example]:
 
 def model(*, width: int = 16, seed: int = 0) -> Any:
     """A block that hears and one that writes."""
-    config = AutoConfig.from_pretrained(resolve("embedded:speech-reader"))
+    config: Any = AutoConfig.from_pretrained(resolve("embedded:speech-reader"))
     for name, value in SMALL.items():
         setattr(config, name, value)
     config.d_model, config.encoder_ffn_dim, config.decoder_ffn_dim = width, 2 * width, 2 * width
