@@ -75,6 +75,7 @@ class Example:
         group: what it shares with others where `data.group_by` says so; they are resampled together.
         images: pictures that the question is about, as `data.pictures` writes them: paths with a digest, or `data:`
             addresses.
+        audio: the recording that is to be written down, as `data.recordings` writes it, in the same way.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
     images: tuple[str, ...] = ()
+    audio: str | None = None
 
     @property
     def labelled(self) -> bool:
@@ -188,6 +190,8 @@ class Tokens(TypedDict):
             one of theirs.
         option_ids: these tokens, in the order of `option_mask`.
         images: names of the pictures of each row, by their content, where `inputs` hold pictures.
+        audio: the same of each row's recording, where `inputs` hold what is heard of it (`input_features`
+            `[B, mel, frames]` in place of the encoder's `input_ids`).
     """
 
     inputs: dict[str, Tensor]
@@ -197,6 +201,7 @@ class Tokens(TypedDict):
     option_mask: NotRequired[Tensor]
     option_ids: NotRequired[Tensor]
     images: NotRequired[list[tuple[str, ...]]]
+    audio: NotRequired[list[str]]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]

@@ -16,6 +16,7 @@ from understudy.metrics import (
     LABELS,
     METRICS,
     NGRAM,
+    SPEECH,
     STUDY_METRICS,
     TEXT_METRICS,
     MetricInputs,
@@ -44,7 +45,7 @@ def test_there_are_fourteen_in_three_families() -> None:
     assert len(STUDY_METRICS) == len(set(STUDY_METRICS)) == 14
     assert STUDY_METRICS == NGRAM + EMBEDDING + JUDGED
     assert (len(NGRAM), len(EMBEDDING), len(JUDGED)) == (7, 2, 5)
-    assert set(METRICS) == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, "exact_match", "accuracy"}
+    assert set(METRICS) == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, *SPEECH, "exact_match", "accuracy"}
     assert set(TEXT_METRICS) <= set(METRICS)
 
 
@@ -82,7 +83,7 @@ def test_a_name_is_given_once(registry) -> None:
             register(name, short)
     with pytest.raises(ConfigError, match="'mine' is no function"):
         register("mine", "short")
-    assert METRICS.keys() == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, "exact_match", "accuracy"}
+    assert METRICS.keys() == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, *SPEECH, "exact_match", "accuracy"}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from understudy.models.kinds.masked import Masked
 from understudy.models.kinds.scorer import Scorer
 from understudy.models.kinds.seq2seq import Seq2Seq
 from understudy.models.kinds.span import Span
+from understudy.models.kinds.speech import Speech
 from understudy.models.kinds.text import TextKind
 
 __all__ = ["KINDS", "ModelKind", "TextKind", "kind_named", "kind_of", "register"]
@@ -53,6 +54,7 @@ for _kind in (
     Causal(),
     ImageText(),
     Seq2Seq(),
+    Speech(),
     Span(),
     Choice(),
     Classify(),
