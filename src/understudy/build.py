@@ -12,6 +12,7 @@ from understudy.models.architecture import kind_at
 from understudy.models.load import resolve
 from understudy.recipe import METHODS, CandidatesConfig, DivergenceConfig, MethodConfig, Recipe
 from understudy.recipe.on_policy import OnPolicyConfig
+from understudy.recipe.training import TrainConfig
 from understudy.teachers.local import LocalTeacher
 from understudy.tokens.align import CrossTokenizer
 from understudy.tokens.compatibility import TokenizerPair, assess_method, compare_vocabularies
@@ -244,6 +245,7 @@ def check_candidates(config: MethodConfig, student: Template, teacher: Template)
             "options": "compares options",
             "labels": "gives a text a label",
             "tags": "gives each word a label",
+            "passages": "finds passages by their vectors",
         }
         raise ModelError(
             f"the teacher {action[teacher.candidates]}, and the student {action[student.candidates]}",
@@ -278,6 +280,11 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
         raise ConfigError(
             "features needs inner states of one teacher that runs here", hint=f"leave out {what}, or `features`"
         )
+    if recipe.features is not None and recipe.features.sentence and student.candidates != "passages":
+        raise ConfigError(
+            "features.sentence compares vectors of texts, which models of `kind: embed` make",
+            hint="leave out features.sentence, or name that kind for both models",
+        )
     if recipe.local_teacher.hint is not None or not recipe.student.context:
         what = "teacher.hint" if recipe.local_teacher.hint is not None else "student.context: false"
         raise ConfigError(
@@ -304,6 +311,8 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
             "features takes inner states on their way, which distil.gradient_checkpointing throws away",
             hint="leave out one of the two",
         )
+    if recipe.features is not None and not recipe.features.reads_states:
+        return  # Vectors are of texts, whatever tokens these are cut into.
     difference = compare_vocabularies(student.tokenizer, teacher.tokenizer).difference
     if difference:
         raise VocabularyMismatch(
@@ -478,6 +487,42 @@ def check_weighed(recipe: Recipe, student: Template, teacher: Template) -> None:
                 f"candidates are answers that both models write, and this {side} chooses among {template.candidates}",
                 hint="a student that compares options learns the teacher's distribution over them by distil.method: kd",
             )
+
+
+def check_embeds(recipe: Recipe, student: Template, teacher: Template | None = None) -> None:
+    """Refuse what would change or cannot have in-batch negatives, for students that make vectors of texts.
+
+    Raises:
+        ConfigError: a step of several micro-batches, whose candidates would be those of each; rollouts; or what only
+            such models have, for others.
+    """
+    sides = {"student": (recipe.student, student), "teacher": (recipe.teacher, teacher)}
+    for side, (config, template) in sides.items():
+        if config and config.embedding and template and template.candidates != "passages":
+            raise ConfigError(
+                f"{side}.embedding is of models of `kind: embed`, and the {side} is none",
+                hint=f"write {side}.kind: embed, or leave it out",
+            )
+    if student.candidates != "passages":
+        if recipe.data.corpus is not None:
+            raise ConfigError(
+                "data.corpus is searched by students of `kind: embed`, and this one is none",
+                hint="write student.kind: embed, or leave it out",
+            )
+        return
+    trainings: dict[str, TrainConfig | None] = {"distil": recipe.distil, "student.sft": recipe.student.sft}
+    trainings |= {"teacher.sft": recipe.teacher.sft} if recipe.teacher else {}
+    for path, training in trainings.items():
+        if training and training.micro_batch_size not in (None, training.batch_size):
+            raise ConfigError(
+                f"{path}.micro_batch_size {training.micro_batch_size} would cut the passages that a query is compared "
+                f"with to those of {training.micro_batch_size} rows",
+                hint=f"leave it out, and lower {path}.batch_size where memory is short",
+            )
+    if recipe.distil.on_policy is not None:
+        raise ConfigError(
+            "distil.on_policy needs a student that writes, and this one finds passages", hint="leave it out"
+        )
 
 
 def learns_from_signal(recipe: Recipe) -> bool:

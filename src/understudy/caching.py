@@ -132,6 +132,11 @@ def check_cache(recipe: Recipe, teacher: Template) -> None:
     cache, method = recipe.teacher.cache if recipe.teacher else None, recipe.distil
     if cache is None or not recipe.signal_arms:
         return
+    if teacher.candidates == "passages":
+        raise ConfigError(
+            "teacher.cache keeps what is said of a row, and this teacher compares it with the passages of its batch",
+            hint="leave out teacher.cache",
+        )
     if teacher.candidates == "positions":
         raise ConfigError(
             "teacher.cache keeps distributions over a vocabulary, and this teacher points at positions",

@@ -189,6 +189,8 @@ class Tokens(TypedDict):
         option_mask: `[M, S]` bool, where a model that writes scores options or several answers: where the next token is
             one of theirs.
         option_ids: these tokens, in the order of `option_mask`.
+        owners: `[M]`, where rows are queries and passages: the row of each text of `inputs`. The first B are the
+            queries, the others the distinct passages of all rows, which are the candidates of every one.
         images: names of the pictures of each row, by their content, where `inputs` hold pictures.
         audio: the same of each row's recording, where `inputs` hold what is heard of it (`input_features`
             `[B, mel, frames]` in place of the encoder's `input_ids`).
@@ -200,6 +202,7 @@ class Tokens(TypedDict):
     candidates: NotRequired[Tensor]
     option_mask: NotRequired[Tensor]
     option_ids: NotRequired[Tensor]
+    owners: NotRequired[Tensor]
     images: NotRequired[list[tuple[str, ...]]]
     audio: NotRequired[list[str]]
 

@@ -52,12 +52,13 @@ SERVED = {f"teacher.{name}" for name in (*TRANSPORT_FIELDS, "k", "tail")}
 FOREIGN = {f"distil.{name}" for name in options()} - {f"distil.{name}" for name in METHODS["kd"].model_fields}
 LEAVES = [path for path in fields.leaves() if ".lora." not in path and not path.startswith(ASKED)]
 ELSEWHERE = ("teachers.", "student.from_teacher.", "knowledge.", "features.", "candidates.", "teacher.hint.")
+ELSEWHERE += ("teacher.embedding.", "student.embedding.")
 LEAVES = [path for path in LEAVES if path not in FOREIGN | SERVED and not path.startswith(ELSEWHERE)]
 # A teacher that is the student has no training of its own.
 LEAVES.remove("teacher.from_student")
 TEXTS = [path for path in [*LEAVES, "generate.teacher"] if path.startswith(("generate.", "tasks."))]
 FIELDS = sorted(
-    {*LEAVES, "evaluate.judge", "teachers", "features", "teacher.hint"}
+    {*LEAVES, "evaluate.judge", "teachers", "features", "teacher.hint", "teacher.embedding", "student.embedding"}
     - NEUTRAL
     - set(TEXTS)
     - {"evaluate.simulatability", "extensions"}
@@ -71,6 +72,8 @@ SPECIAL: dict[str, Any] = {
     "teachers": {"weight": 2, "others": {"second": {"model": "t2"}}},
     "features": {"hidden": 0.5},
     "teacher.hint": {"system": "Be brief."},
+    "teacher.embedding": {"pooling": "cls"},
+    "student.embedding": {"pooling": "cls"},
     "data.labels": ["yes", "no"],
     "teacher.labels": ["yes", "no"],
     "student.labels": ["yes", "no"],

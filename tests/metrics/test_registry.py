@@ -16,6 +16,7 @@ from understudy.metrics import (
     LABELS,
     METRICS,
     NGRAM,
+    RETRIEVAL,
     SPEECH,
     STUDY_METRICS,
     TEXT_METRICS,
@@ -45,7 +46,16 @@ def test_there_are_fourteen_in_three_families() -> None:
     assert len(STUDY_METRICS) == len(set(STUDY_METRICS)) == 14
     assert STUDY_METRICS == NGRAM + EMBEDDING + JUDGED
     assert (len(NGRAM), len(EMBEDDING), len(JUDGED)) == (7, 2, 5)
-    assert set(METRICS) == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, *SPEECH, "exact_match", "accuracy"}
+    assert set(METRICS) == {
+        *STUDY_METRICS,
+        *LABELS,
+        *RETRIEVAL,
+        *BUNDLE,
+        *BUNDLE_PUBLISHED,
+        *SPEECH,
+        "exact_match",
+        "accuracy",
+    }
     assert set(TEXT_METRICS) <= set(METRICS)
 
 
@@ -54,7 +64,7 @@ def test_every_metric_that_can_run_runs_and_the_others_say_why() -> None:
     scores = score(["the amf", ""], [["AMF"], ["x"]], metrics="all", models=nowhere)
     assert list(scores) == list(METRICS)
     without = {name for name, result in scores.items() if result.reason}
-    assert without == {*EMBEDDING, *JUDGED, *BUNDLE, *BUNDLE_PUBLISHED}
+    assert without == {*EMBEDDING, *JUDGED, *RETRIEVAL, *BUNDLE, *BUNDLE_PUBLISHED}
     for name, result in scores.items():
         assert result.name == name
         assert len(result.per_example) == len(result.statistics) == 2
@@ -83,7 +93,16 @@ def test_a_name_is_given_once(registry) -> None:
             register(name, short)
     with pytest.raises(ConfigError, match="'mine' is no function"):
         register("mine", "short")
-    assert METRICS.keys() == {*STUDY_METRICS, *LABELS, *BUNDLE, *BUNDLE_PUBLISHED, *SPEECH, "exact_match", "accuracy"}
+    assert METRICS.keys() == {
+        *STUDY_METRICS,
+        *LABELS,
+        *RETRIEVAL,
+        *BUNDLE,
+        *BUNDLE_PUBLISHED,
+        *SPEECH,
+        "exact_match",
+        "accuracy",
+    }
 
 
 @pytest.mark.parametrize(

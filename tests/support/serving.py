@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import uvicorn
 
-from support import tiny, tiny_encoders, tiny_seq2seq, tiny_span
+from support import tiny, tiny_embed, tiny_encoders, tiny_seq2seq, tiny_span
 from understudy.evaluation.predict import predict
 from understudy.files import write_json, write_jsonl
 from understudy.models.generate import answer_examples
@@ -65,6 +65,14 @@ def encoder_run(folder: Path, kind: str) -> Run:
             _tell_apart(model, tiny_encoders.reader(kind), rows)
     lengths = {"max_length": data.max_length, "max_answer_tokens": data.max_answer_tokens, "labels": list(data.labels)}
     return _run(folder, models, tokens, rows, lengths, {})
+
+
+def embed_run(folder: Path, corpus: Path | None = None) -> Run:
+    """The same of encoders that make vectors of queries and passages."""
+    names = ("teacher", "start", "student")
+    models = {name: tiny_embed.bert(seed=seed) for seed, name in enumerate(names)}
+    data: dict[str, Any] = {"max_length": 24, "max_answer_tokens": 8, "corpus": str(corpus) if corpus else None}
+    return _run(folder, models, tiny_embed.shared_tokenizer(), tiny_embed.rows(), data, {})
 
 
 @torch.no_grad()

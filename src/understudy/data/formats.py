@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, sharegpt, speech
+from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, retrieval, sharegpt, speech
 from understudy.data.rows import Row
 from understudy.data.sessions import FIELDS as SESSION_FIELDS
 from understudy.data.sessions import Item, gather_log, session, with_catalogue
@@ -94,6 +94,11 @@ def _looks_spoken(value: Any) -> bool:
     return _has("audio")(value) and not _has("question")(value)
 
 
+def _looks_retrieval(value: Any) -> bool:
+    names = (("query", "positive"), ("query", "positives"), ("query", "passage"), ("anchor", "positive"))
+    return any(_has(*pair)(value) for pair in names) and not any(_has(name)(value) for name in ("question", "answer"))
+
+
 def _looks_teleqna(value: Any) -> bool:
     return _has("question", "option 1")(value) and "option 1" in value
 
@@ -156,6 +161,13 @@ FORMATS: dict[str, Format] = {
         ("text|words|images",),
         ("label|tags",),
         _looks_labelled,
+    ),
+    "retrieval": Format(
+        retrieval,
+        ("id", "query", "anchor", "positive", "positives", "passage", "negative", "negatives", "text"),
+        ("query|anchor|text|positive|positives|passage",),
+        ("positive|positives|passage",),
+        _looks_retrieval,
     ),
     "qa": Format(qa, QA_FIELDS, ("question",), ("answer|answers",), _has("question")),
 }

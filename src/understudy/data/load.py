@@ -26,6 +26,7 @@ from understudy.data.columns import (
     rename,
     renamed,
 )
+from understudy.data.corpus import corpus_of
 from understudy.data.embedded import PREFIX, load_embedded
 from understudy.data.formats import FORMATS, Format, detect
 from understudy.data.groups import (
@@ -115,6 +116,7 @@ def load_splits(
             split made by hand shares questions with training.
         ConfigError: an unknown format, embedded set, column name or `group_by`.
     """
+    corpus_of(config.corpus)  # What is wrong with it is told now, not when it is searched.
     if not config.sources and config.source.startswith(PREFIX):
         return _with_sizes(_shared_out(config, load_embedded(config)))
     readings = {
@@ -395,7 +397,7 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
     blemishes: Counter[str] = Counter()
     for reading in readings.values():
         blemishes.update(reading.blemishes)
-    catalogue = [_catalogue_note(config.catalogue)] if config.catalogue else []
+    beside = {"catalogue": config.catalogue, "corpus": config.corpus}
     return {
         **({"blemishes": dict(blemishes)} if blemishes else {}),
         **_column_notes(readings),
@@ -414,9 +416,9 @@ def _notes(config: DataConfig, readings: Mapping[str, Reading]) -> dict[str, Any
             }
             for role, reading in readings.items()
         ]
-        + catalogue,
+        + [_beside_note(role, name) for role, name in beside.items() if name and not name.startswith(PREFIX)],
     }
 
 
-def _catalogue_note(name: str) -> dict[str, Any]:
-    return {"role": "catalogue", "name": PurePosixPath(name).name, "fingerprint": fingerprint_tree(name)}
+def _beside_note(role: str, name: str) -> dict[str, Any]:
+    return {"role": role, "name": PurePosixPath(name).name, "fingerprint": fingerprint_tree(name)}

@@ -15,6 +15,7 @@ from understudy.data.rows import (
     as_answers,
     as_mapping,
     as_text,
+    as_texts,
     leftovers,
     lowered,
     missing,
@@ -237,6 +238,49 @@ def speech(row: Row, labelled: bool) -> Example:
         meta=leftovers(as_mapping(row), {"id", "audio", "text"}),
         audio=audio,
     )
+
+
+def retrieval(row: Row, labelled: bool) -> Example:
+    """`query` (or `anchor`) with `positive` (or `passage`), one or a list, and `negatives` that do not answer it.
+
+    Without an answer any of them may stand alone: a text to learn from the teacher's vectors.
+    """
+    fields = lowered(row)
+    query = next((name for name in ("query", "anchor") if not missing(fields.get(name))), None)
+    positive = next(
+        (name for name in ("positive", "positives", "passage") if not missing(fields.get(name))), "positive"
+    )
+    answers = tuple(dict.fromkeys(as_texts(present(fields, positive), positive))) if labelled else ()
+    negatives = _negatives({k: unpack(v, k) for k, v in fields.items() if k == k.lower()}, answers) if labelled else ()
+    if query is None and not labelled:
+        query = next((name for name in ("text", positive) if not missing(fields.get(name))), None)
+    used = {"id", "query", "anchor", "positive", "positives", "passage", "text"}
+    used |= {name for name in fields if name.startswith("negative")}
+    return Example(
+        id=row_id(fields, row),
+        question=required(fields, query or "query"),
+        answers=answers,
+        choices=(*answers, *negatives) if negatives else (),
+        meta=leftovers(as_mapping(row), used),
+    )
+
+
+def _negatives(fields: Mapping[str, Any], positives: Sequence[str]) -> tuple[str, ...]:
+    """The distinct passages in `negative`, `negatives`, `negative_1` and so on, in the order of the columns.
+
+    Raises:
+        BadRow: one is no text, or is a positive too.
+    """
+    found: dict[str, None] = {}
+    for name, value in fields.items():
+        if not name.startswith("negative") or missing(value):
+            continue
+        for place, item in enumerate(value if isinstance(value, list | tuple) else [value]):
+            text = as_text(item, f"{name}[{place}]" if isinstance(value, list | tuple) else name)
+            if text in positives:
+                raise BadRow(name, "a negative is the positive passage too")
+            found[text] = None
+    return tuple(found)
 
 
 def _joined(fields: Mapping[str, Any], field: str) -> str:

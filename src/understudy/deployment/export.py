@@ -213,7 +213,7 @@ def export_student(
 
     Raises:
         UnderstudyError: it cannot be made, or it failed verification.
-        ModelError: the student reads pictures, or hears.
+        ModelError: the student reads pictures, hears, or makes vectors.
     """
     if student.tokenizer.template.reads_audio:
         raise ModelError(
@@ -224,6 +224,11 @@ def export_student(
         raise ModelError(
             "export verifies what a model makes of text, and this one reads pictures",
             hint=f"{student.folder} opens with transformers as it is",
+        )
+    if student.tokenizer.template.candidates == "passages":
+        raise ModelError(
+            "export verifies answers that are written or pointed at, and this student makes vectors",
+            hint=f"{student.folder} opens with sentence-transformers as it is",
         )
     _check_free(folder)
     with whole_folder(folder) as part:

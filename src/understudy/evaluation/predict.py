@@ -136,7 +136,8 @@ def dev_scores(
     def measure(model: nn.Module) -> dict[str, float]:
         metrics = tuple(dict.fromkeys((*DEV_METRICS, kept_by(model, examples))))
         answers = answers_alone(answer_examples(model, uncounted, examples, batch_size=batch_size), uncounted)
-        scores = score([a.text for a in answers], references, questions=questions, metrics=metrics)
+        rankings = [[text for text, _ in answer.candidates] for answer in answers]
+        scores = score([a.text for a in answers], references, questions=questions, metrics=metrics, rankings=rankings)
         values = {name: value.value for name, value in scores.items()}
         means = choice_scores(model, gold, pad_id=pad, batch_size=batch_size)  # pyright: ignore
         total = sum(mean[0] * length for mean, length in zip(means, lengths, strict=True))

@@ -132,6 +132,9 @@ def _score_arguments(rows: Sequence[Prediction]) -> dict[str, Any]:
         "references": [list(row.references) for row in rows],
         "questions": [question or "" for question in questions] if any(questions) else None,
         "contexts": contexts if any(contexts) else None,
+        "rankings": [[text for text, _ in row.candidates] for row in rows]
+        if any(row.candidates for row in rows)
+        else None,
     }
 
 

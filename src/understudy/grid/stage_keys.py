@@ -17,7 +17,8 @@ from understudy.recipe.own_arms import for_arm
 from understudy.sessions.joining import place_of
 
 FILES = (
-    *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "model", "tokenizer", "cache"),
+    *("source", "dev_source", "test_source", "unlabelled_source", "catalogue", "corpus"),
+    *("model", "tokenizer", "cache"),
     *("recorded", "recorded_questions", "demonstrations", "prompts", "own_steps", "difficulty_from"),
 )
 """Last parts of the fields that may name a file or a folder; what stands in it belongs to a stage's identity."""

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim
-from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram, speech
+from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram, retrieval, speech
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
 Metric = Callable[[MetricInputs], Score]
@@ -44,6 +44,8 @@ LABELS: tuple[str, ...] = ("macro_f1", "entity_f1", "word_accuracy")
 
 SPEECH: tuple[str, ...] = ("wer", "cer")
 """Of what was written down of speech; lower is better."""
+RETRIEVAL: tuple[str, ...] = tuple(retrieval.METRICS)
+"""Of rankings: passages that were found for a query."""
 
 STUDY_METRICS: tuple[str, ...] = (*NGRAM, *EMBEDDING, *JUDGED)
 """The fourteen of the telecom study, family by family."""
@@ -73,6 +75,7 @@ METRICS: dict[str, Metric] = {
     "word_accuracy": labels.word_accuracy,
     "wer": speech.word_error_rate,
     "cer": speech.char_error_rate,
+    **retrieval.METRICS,
     "bertscore_f1": embedding.bertscore_f1,
     "answer_similarity": embedding.answer_similarity,
     **{name: partial(_judged, name) for name in JUDGED},
@@ -111,6 +114,7 @@ def score(
     contexts: Sequence[str | None] | None = None,
     metrics: Iterable[str] = TEXT_METRICS,
     models: MetricModels | None = None,
+    rankings: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Score]:
     """Score predictions against their references.
 
@@ -121,6 +125,7 @@ def score(
         contexts: the text that was to be read; `faithfulness` and `context_relevance` need it.
         metrics: names out of `METRICS`, or `"all"` for every one that is there.
         models: the models that some metrics need; a metric whose model is absent comes back as *not measured*.
+        rankings: of each item what was found, the best first; metrics of retrieval need it.
 
     Returns:
         One score a metric, in the order asked for.
@@ -136,6 +141,7 @@ def score(
         None if questions is None else tuple(questions),
         None if contexts is None else tuple(contexts),
         models or MetricModels(),
+        None if rankings is None else tuple(map(tuple, rankings)),
     )
     return {
         name: _checked(name, metric(inputs), len(inputs.predictions)) for name, metric in _selected(metrics).items()

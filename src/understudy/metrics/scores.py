@@ -50,6 +50,7 @@ class MetricInputs:
         questions: what was asked, where that is known.
         contexts: the text that was to be read; None for an item without.
         models: those that some metrics need.
+        rankings: of each item what was found, the best first; empty where a system tells no more than its answer.
     """
 
     predictions: tuple[str, ...]
@@ -57,6 +58,7 @@ class MetricInputs:
     questions: tuple[str, ...] | None = None
     contexts: tuple[str | None, ...] | None = None
     models: MetricModels = field(default_factory=MetricModels)
+    rankings: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.predictions) != len(self.references):
@@ -64,7 +66,8 @@ class MetricInputs:
                 f"{len(self.predictions)} predictions, but references for {len(self.references)} items",
                 hint="give one list of references for each prediction, in the same order",
             )
-        for name, values in (("questions", self.questions), ("contexts", self.contexts)):
+        beside = (("questions", self.questions), ("contexts", self.contexts), ("rankings", self.rankings))
+        for name, values in beside:
             if values is not None and len(values) != len(self.predictions):
                 raise DataError(f"{len(self.predictions)} predictions, but {len(values)} {name}")
         if not self.predictions:

@@ -27,7 +27,7 @@ from understudy.files import fingerprint_file
 from understudy.models.architecture import architecture_of, kind_at
 from understudy.models.cut import choose, cut_model, cut_shape
 from understudy.models.gguf import drop_unknown_tokens, forget_file, is_gguf, is_on_hub, unpacked
-from understudy.models.kinds import ModelKind
+from understudy.models.kinds import ModelKind, kind_of
 from understudy.models.sources import pretrained
 from understudy.recipe import DataConfig, ModelConfig, StudentConfig, TeacherConfig
 from understudy.tokens.example_tokenizer import ExampleTokenizer
@@ -257,6 +257,7 @@ def load_model(
     model.config.use_cache = True
     # What tells its kind from now on, as saving would write it.
     model.config.architectures = [type(model).__name__]
+    kind_of(model.config).prepare_loaded(model)
     return model if is_quantized(model) else model.to(device=device, dtype=dtype)  # pyright: ignore
 
 

@@ -93,3 +93,14 @@ class CandidateOutput(Output):
     def device(self) -> torch.device:
         """Of the logits."""
         return self.logits.device
+
+
+@dataclass(frozen=True)
+class EmbeddingOutput(CandidateOutput):
+    """Of a model that makes vectors of queries and passages; the candidates are the passages of the batch.
+
+    Attributes:
+        vectors: `[M, d]`, of the B queries and of the C passages behind them.
+    """
+
+    vectors: Tensor

@@ -24,7 +24,16 @@ ROWS = tuple(
 """Which rows there are, and in which split."""
 SEEN = {"teacher": ("teacher.hint", "teacher.from_student"), "student": ("student.context",)}
 """What a model reads of a row that the other does not."""
-TEMPLATE = ("images", "model", "tokenizer", "chat_template", "resize_embeddings", "revision", "trust_remote_code")
+TEMPLATE = (
+    "images",
+    "embedding",
+    "model",
+    "tokenizer",
+    "chat_template",
+    "resize_embeddings",
+    "revision",
+    "trust_remote_code",
+)
 WEIGHTS = tuple(name for name in ModelConfig.model_fields if name not in ("pretrain", "sft"))
 STEPS = tuple(f"distil.{name}" for name in TrainConfig.model_fields)
 ANSWERS = (*ENCODE, "evaluate.batch_size", "evaluate.rows")
@@ -105,7 +114,7 @@ def pair(recipe: Recipe, _: str) -> tuple[str, ...]:
     asked = (f"distil.{name}" for name in asks if name in type(recipe.distil).model_fields)
     tasks = ("tasks?", "tasks.logits") if recipe.tasks else ("tasks?",)
     tasks += ("teacher.remote", "teacher.k", "teacher.tail") if recipe.served_teacher else ()
-    models += ("student.from_teacher", "features?")
+    models += ("student.from_teacher", "features")
     return (
         *ENCODE,
         *models,

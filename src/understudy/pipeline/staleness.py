@@ -28,7 +28,7 @@ def _is_as_run(run: Run, path: Path) -> bool:
 
 
 def _changed_sources(run: Run, recipe: Recipe) -> list[str]:
-    names = {**recipe.data.files, "catalogue": recipe.data.catalogue}
+    names = {**recipe.data.files, "catalogue": recipe.data.catalogue, "corpus": recipe.data.corpus}
     paths = []
     for source in read_json(run.folder / "data" / "notes.json").get("sources", ()):
         name = names.get(source.get("role"))

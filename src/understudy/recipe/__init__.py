@@ -6,6 +6,7 @@ writes those sentences as comments. This package knows no torch, so that a recip
 
 from understudy.recipe.candidates import CandidatesConfig
 from understudy.recipe.data import ContextOverflow, DataConfig
+from understudy.recipe.embedding import EmbeddingConfig
 from understudy.recipe.endpoint import EndpointConfig, JudgeConfig, Section
 from understudy.recipe.evaluate import EvaluateConfig
 from understudy.recipe.features import FeaturesConfig, InputConfig
@@ -41,6 +42,7 @@ __all__ = [
     "Device",
     "DivergenceConfig",
     "Dtype",
+    "EmbeddingConfig",
     "EndpointConfig",
     "EvaluateConfig",
     "FeaturesConfig",

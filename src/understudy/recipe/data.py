@@ -21,14 +21,14 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, or `embedded:` telecom,
-    telecom-choices, telecom-spans, constellations, digits, spoken, bundles."""
+    telecom-choices, telecom-spans, telecom-passages, constellations, digits, spoken, bundles."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
-    """How to read it: auto, messages, sharegpt, prompt, qa, labelled, speech, squad, teleqna, oran_bench, telco_long,
-    telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the names of
-    `sources`: `{test: squad}`, others auto."""
+    """How to read it: auto, messages, sharegpt, prompt, qa, labelled, retrieval, speech, squad, teleqna, oran_bench,
+    telco_long, telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the
+    names of `sources`: `{test: squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)
     """Names of your own columns, for example `{question: Query, answer: Reply}`; those of one source under its name:
     `{question: Query, test: {question: Frage}}`."""
@@ -44,6 +44,9 @@ class DataConfig(Section):
     """A file of your own for the test split; `test` is then not cut from `source`."""
     unlabelled_source: str | None = None
     """A file of questions without answers; the teacher answers them for the student."""
+    corpus: str | None = None
+    """Of `embed`: passages that are searched beside those of the rows: a file with a column `passage`, or
+    `embedded:telecom-passages`."""
     catalogue: str | None = None
     """Of sessions: a file with a row for each item (`item`, `title`, and `category` where there is one)."""
     published_split: bool = True

@@ -53,14 +53,25 @@ class FeaturesConfig(Section):
     """Into how many heads each is cut, on both sides; default: the teacher's heads where the widths allow it."""
     relation_layer: int | None = Field(default=None, gt=0, le=bounds.ARCHITECTURE)
     """The teacher's block whose relations the student's last block learns, counted from 1; default: the last."""
+    sentence: float = Field(default=0.0, ge=0, le=bounds.FACTOR)
+    """Weight of the loss between vectors of queries and passages, of models of `kind: embed`, whatever their tokens;
+    alone with `hidden: 0`."""
+    sentence_loss: Literal["mse", "cosine"] = "cosine"
+    """`cosine`: 1 − cosine; `mse`: squared distance, a mean over the teacher's channels. A projection is learned where
+    widths differ."""
     input: InputConfig | None = None
     """Read the teacher's hidden states beside the embeddings of the tokens; alone with `hidden: 0`."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         """Something has to be learned."""
-        if not (self.hidden or self.embedding or self.relation or self.input):
-            raise ValueError("features: give hidden, embedding or relation a weight, or input")
+        if not (self.reads_states or self.sentence):
+            raise ValueError("features: give hidden, embedding, relation or sentence a weight, or input")
         if self.relation and (not self.relations or len(set(self.relations)) < len(self.relations)):
             raise ValueError("features.relations: name query, key or value, each once")
         return self
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether it compares or reads states of tokens, which both models then have to cut alike."""
+        return bool(self.hidden or self.embedding or self.relation or self.input)

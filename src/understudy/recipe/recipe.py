@@ -504,6 +504,11 @@ LATER_FIELDS: Mapping[str, Any] = {
     "teachers.others.*.kind": None,
     "teacher.images": True,
     "student.images": True,
+    "data.corpus": None,
+    "teacher.embedding": None,
+    "student.embedding": None,
+    "features.sentence": 0.0,
+    "features.sentence_loss": "cosine",
 }
 """Fields that an identity leaves out at this default (`*`: under every name): recipes of before there were these keep
 their fingerprints."""

@@ -57,7 +57,7 @@ class StudentConfig(ModelConfig):
     answers it has to know (`understudy docs context`)."""
 
 
-TAKEN = ("model", "tokenizer", "kind", "chat_template", "revision", "trust_remote_code")
+TAKEN = ("model", "tokenizer", "kind", "embedding", "chat_template", "revision", "trust_remote_code")
 """What a student that is cut from its teacher has from it."""
 OF_ITSELF = (*TAKEN, "init", "config", "dtype", "resize_embeddings")
 """What a teacher that is its student has from that."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator
 
 from understudy import bounds
+from understudy.recipe.embedding import EmbeddingConfig
 from understudy.recipe.endpoint import Section
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -110,12 +111,14 @@ class ModelConfig(Section):
     """`causal`, `seq2seq`, `image_text` (reads pictures and text, writes text), `speech` (writes down
     recordings); an encoder that points at its answers
     (`span`), compares options (`choice`), gives a text a label (`classify`), each word one (`tag`) or a picture one
-    (`classify_images`); or a causal model that tells how likely each option is (`scorer`); default: what its config
-    tells."""
+    (`classify_images`), or makes vectors of queries and passages (`embed`); or a causal model that tells how likely
+    each option is (`scorer`); default: what its config tells."""
     labels: tuple[str, ...] = ()
     """Of `classify`, `tag` and `classify_images`: `data.labels`, from where it comes by itself."""
     images: bool = True
     """Whether a model that reads pictures is shown those of a row (`images`); false: the text alone."""
+    embedding: EmbeddingConfig | None = None
+    """Of `embed`: how it makes a vector of a text. A student that is cut from its teacher has the teacher's."""
     init: Literal["pretrained", "fresh"] = "pretrained"
     """`fresh` takes the architecture and the tokenizer, but random weights."""
     config: dict[str, Any] = Field(default_factory=dict)

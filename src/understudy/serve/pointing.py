@@ -18,6 +18,7 @@ from understudy.models.sentence_vectors import sentence_vectors
 from understudy.serve.promised import Promised
 from understudy.serve.work import EngineFault
 from understudy.tokens.example_tokenizer import ExampleTokenizer
+from understudy.tokens.passages import PassageTokenizer
 from understudy.types import Example
 
 
@@ -91,8 +92,11 @@ class PointingEngine:
 
         Raises:
             EngineFault: there is none.
-            DataError: the example has no context, or does not fit.
+            DataError: the example has no context, nothing to be found in, or does not fit.
         """
+        if self._kind.searches:
+            assert isinstance(self._tokenizer, PassageTokenizer)
+            self._tokenizer.corpus([example])
         question = _Question(example)
         self._put(question)
         return await question.outcome
@@ -162,6 +166,11 @@ class PointingEngine:
         return sentence_vectors(self._model, rows, pad_id=pad, batch_size=self._batch)
 
     def _answer(self, questions: Sequence[_Question]) -> None:
+        # What one user sends to be searched is nothing that another may be answered with.
+        for group in [[question] for question in questions] if self._kind.searches else [questions]:
+            self._answer_together(group)
+
+    def _answer_together(self, questions: Sequence[_Question]) -> None:
         answers = answer_examples(
             self._model,
             self._tokenizer,

@@ -34,7 +34,7 @@ PLAIN_TEMPLATE = (
 )
 
 
-Candidates = Literal["vocabulary", "positions", "options", "labels", "tags"]
+Candidates = Literal["vocabulary", "positions", "options", "labels", "tags", "passages"]
 """What an answer is chosen from."""
 
 
@@ -48,7 +48,7 @@ class Template:
         stop_ids: tokens that end an answer.
         start_ids: what a decoder of its own begins with; empty for a causal model.
         candidates: what an answer is made of: tokens of the vocabulary, positions of the row that is read, one of the
-            row's options, one of the data's labels, or such a label for each word.
+            row's options, one of the data's labels, such a label for each word, or a passage of the corpus.
         reads_images: whether the model is shown the pictures of a row.
         reads_audio: whether it hears the recording of a row, and reads nothing else.
     """

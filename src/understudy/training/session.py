@@ -233,6 +233,7 @@ def fit(
     training = session.training.with_learning_rate(0 if fresh else num_parameters(module.student))
     probe(module.student, move(short_inputs(rows[0].rows[0].student), session.device), name=session.name)
     schedule = train_schedule(training, len(rows), processes=num_processes())
+    assert schedule.accumulation == 1 or not kind_of(module.student.config).searches, "the gate lets no such step pass"
     trainer = DistillationTrainer(
         module,
         training_arguments(

@@ -5,6 +5,7 @@
 | `embedded:telecom`         | questions of four kinds, few with answers                            |
 | `embedded:telecom-choices` | multiple choice with answers, to be explained                        |
 | `embedded:telecom-spans`   | questions on passages that hold the answer, or do not                |
+| `embedded:telecom-passages`| questions, and the passages that are to be found for them           |
 | `embedded:constellations`  | pictures of symbols that were received, with questions on them       |
 | `embedded:digits`          | handwritten digits that come with scikit-learn, with their labels    |
 | `embedded:spoken`          | commands that espeak-ng speaks, to be written down                   |
@@ -27,6 +28,7 @@ NAMES = (
     "telecom",
     "telecom-choices",
     "telecom-spans",
+    "telecom-passages",
     *("constellations", "digits", "spoken"),
     "bundles",
     "bundles-office",
@@ -84,6 +86,11 @@ def _generator(name: str, limit: int | None) -> Callable[..., Splits]:
         from understudy.data.embedded import constellations
 
         return constellations.generate
-    from understudy.data.embedded.telecom import generate, generate_choices, generate_spans
+    from understudy.data.embedded.telecom import generate, generate_choices, generate_passages, generate_spans
 
-    return {"telecom": generate, "telecom-choices": generate_choices, "telecom-spans": generate_spans}[name]
+    return {
+        "telecom": generate,
+        "telecom-choices": generate_choices,
+        "telecom-spans": generate_spans,
+        "telecom-passages": generate_passages,
+    }[name]

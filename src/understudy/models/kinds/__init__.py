@@ -8,6 +8,7 @@ from understudy.errors import ModelError, unknown
 from understudy.models.kinds.base import ModelKind
 from understudy.models.kinds.causal import Causal
 from understudy.models.kinds.choosing import Choice, Classify, Tag
+from understudy.models.kinds.embed import Embed
 from understudy.models.kinds.image_labels import ClassifyImages
 from understudy.models.kinds.image_text import ImageText
 from understudy.models.kinds.masked import Masked
@@ -55,6 +56,8 @@ for _kind in (
     ImageText(),
     Seq2Seq(),
     Speech(),
+    # Asked behind the heads: its mark stays in the config of a model that is given one.
+    Embed(),
     Span(),
     Choice(),
     Classify(),

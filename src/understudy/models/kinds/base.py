@@ -34,6 +34,7 @@ class ModelKind(ABC):
         reads_text: whether it has a tokenizer; a model that only sees has none.
         makes_head: whether weights without a head of this kind, or with another, get a new one.
         embeds_texts: whether the mean of its last hidden states can stand for a text: encoders alone.
+        searches: whether its answers are found among the passages of all rows that it is given together.
         keeps_ties: whether its config's `tie_word_embeddings` says more than that the head is the embedding.
     """
 
@@ -50,6 +51,7 @@ class ModelKind(ABC):
     reads_text: ClassVar[bool] = True
     makes_head: ClassVar[bool] = False
     embeds_texts: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
 
     @abstractmethod
     def fits(self, architecture: PreTrainedConfig) -> bool:
@@ -131,6 +133,10 @@ class ModelKind(ABC):
     @abstractmethod
     def choice_scores(self, model: nn.Module, base: Any, rows: list[TokenizedExample], pad_id: int) -> list[float]:
         """Mean natural-log probability of each row's targets."""
+
+    def prepare_loaded(self, model: PreTrainedModel) -> None:
+        """Set what is not read of a model that was just loaded: by default nothing."""
+        return
 
     def prepare_to_save(self, model: PreTrainedModel, template: Template) -> None:
         """Set what goes into the model's folder beside weights and config: by default nothing."""

@@ -116,6 +116,7 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
     build.check_audio(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     build.check_student(recipe, student.template)
+    build.check_embeds(recipe, student.template, teacher.template if teacher else None)
     if teacher:
         build.check_weighed(recipe, student.template, teacher.template)
     columns = (head_columns(recipe.student), head_columns(recipe.teacher) if recipe.teacher else None)

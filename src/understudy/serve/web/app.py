@@ -247,7 +247,7 @@ class Routes:
         return Json(body | {"understudy": facts(verdict)}, 200, headers(verdict, id))
 
     async def embeddings(self, request: Request, form: EmbeddingRequest) -> Response:
-        """A vector for each text: the mean of the last hidden states of a student that is an encoder, of length 1."""
+        """A vector for each text, of a student that is an encoder: its own, or the mean of the last hidden states."""
         gateway, began, clock = self._gateway, time.time(), time.monotonic()
         self._check_draining()
         side, _ = gateway.pick(form.model)

@@ -25,7 +25,8 @@ def embedder(side: Side) -> PointingEngine:
     if side.pointer is None or not side.pointer.embeds:
         raise ApiError(
             400,
-            f"{side.name} is no encoder and gives no embeddings; students of kind choice, classify, tag or span do",
+            f"{side.name} is no encoder and gives no embeddings; students of kind embed, choice, classify, tag or span "
+            "do",
             "no_embeddings",
         )
     return side.pointer

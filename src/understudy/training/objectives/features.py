@@ -19,23 +19,27 @@ from understudy.models.feature_input import accompanied, added, projection
 from understudy.models.features import projection_of, stack_of
 from understudy.models.head import base_model
 from understudy.models.inner_states import WantedFeatures
-from understudy.models.output import Output
+from understudy.models.output import EmbeddingOutput, Output
 from understudy.recipe import FeaturesConfig, InputConfig
 from understudy.teachers.signals import Signal
 from understudy.training.objectives.base import Objective, Result, row_weights
 from understudy.types import Batch, Tokens
 
+_SENTENCE = "sentence"
+"""The projection of vectors of texts, beside those of layers by their number."""
 _DISTANCES = {"mse": distances.mse, "cosine": distances.cosine, "cka": distances.cka}
 
 
 class FeatureObjective(Objective):
     """The losses of an objective, and of inner states beside them.
 
-    L = L_objective + Σ_b n_b · [w_h · mean_l D(h_l, h′_m(l)) + w_e · D(h_0, h′_0) + w_r · mean_x KL(R′_x ‖ R_x)]
+    L = L_objective + Σ_b n_b · [w_h · mean_l D(h_l, h′_m(l)) + w_e · D(h_0, h′_0) + w_r · mean_x KL(R′_x ‖ R_x)
+                                 + w_s · D(W e, e′)]
 
     n_b are the target tokens of row b, by which the trainer divides: each row weighs what its targets weigh, and
     nothing depends on how a batch is cut. Each distance is a mean over the positions of a text; of a row of several
-    texts (options) it is their mean. Where a row has a weight, it weighs these losses too.
+    texts (options) it is their mean. Where a row has a weight, it weighs these losses too. e and e′ are the vectors of
+    a text, of models that make some (Reimers and Gurevych, 2020, learn them by `mse`); their tokens need not agree.
 
     With `features.input` the student reads states of the teacher beside its embeddings (`models.feature_input`), in
     each row with a probability that a schedule takes from `start` to `end`. Whether a row reads them in a step follows
@@ -70,6 +74,8 @@ class FeatureObjective(Objective):
         self.of_teacher = WantedFeatures(tuple(dict.fromkeys(of_teacher)), relations, other)
         self.heads = relation_heads(config, student, teacher) if config.relation else 0
         self.projections = nn.ModuleDict(self._projections(pairs, base_model(student), base_model(teacher)))
+        if config.sentence and (own := base_model(student).config.hidden_size) != _width(teacher):
+            self.projections[_SENTENCE] = nn.Linear(own, _width(teacher), bias=False)
 
     @property
     def embeddings(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -103,7 +109,7 @@ class FeatureObjective(Objective):
         # A row of several texts reads them all with the states, or none.
         tokens = batch["student"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
         if len(states) != len(rows):
-            reads = reads.repeat_interleave(tokens["candidates"].sum(1))  # pyright: ignore
+            reads = reads[_owners(tokens).to(reads.device)]
         # Rows without them still stand in the graph, so that processes agree on what is learned.
         return added(student, self.input_projection(states) * reads[:, None, None])
 
@@ -135,7 +141,8 @@ class FeatureObjective(Objective):
         """
         self.main.statistics = self.statistics
         result = self.main(student, signal, batch)
-        _refuse_other_tokens(batch)
+        if self.config.reads_states:
+            _refuse_other_tokens(batch)
         terms = self._terms(student, signal, batch["student"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
         weights = _row_weights(student, batch)
         total, sums = result.total, dict(result.sums)
@@ -163,7 +170,18 @@ class FeatureObjective(Objective):
                 for name in config.relations
             ]
             terms["relation"] = (config.relation, torch.stack(each).mean(0))
+        if config.sentence:
+            terms["sentence"] = (config.sentence, self._sentence_distance(student, signal))
         return {name: (factor, _by_row(values, tokens)) for name, (factor, values) in terms.items()}
+
+    def _sentence_distance(self, student: Output, signal: Any) -> Tensor:
+        """`[M]`: 1 − cos(W e, e′), or the mean over channels of (W e − e′)²."""
+        assert isinstance(student, EmbeddingOutput), "the gate lets pass no student without vectors"
+        own, other = student.vectors, signal.vectors.to(student.vectors.dtype)
+        own = self.projections[_SENTENCE](own) if _SENTENCE in self.projections else own
+        if self.config.sentence_loss == "mse":
+            return (own - other).square().mean(-1)
+        return 1 - nn.functional.cosine_similarity(own, other, dim=-1)
 
     def _distance(self, layer: int, own: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         if str(layer) in self.projections:
@@ -229,9 +247,20 @@ def _by_row(values: Tensor, tokens: Tokens) -> Tensor:
     rows = len(tokens["target_mask"])
     if len(values) == rows:
         return values
+    owners = _owners(tokens).to(values.device)
+    return values.new_zeros(rows).index_add(0, owners, values) / torch.bincount(owners, minlength=rows)
+
+
+def _owners(tokens: Tokens) -> Tensor:
+    """`[M]`: the row of each text."""
+    if "owners" in tokens:
+        return tokens["owners"]
     counts = tokens["candidates"].sum(1)  # pyright: ignore[reportTypedDictNotRequiredAccess]
-    owner = torch.arange(rows, device=values.device).repeat_interleave(counts)
-    return values.new_zeros(rows).index_add(0, owner, values) / counts
+    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+def _width(teacher: Any) -> int:
+    return base_model(teacher).config.hidden_size
 
 
 def layer_map(config: FeaturesConfig, student: int, teacher: int) -> dict[int, int]:
