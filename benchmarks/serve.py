@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -493,6 +494,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20, help="questions whose answers are compared")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write the figures and their tables as JSON")
     options = parser.parse_args()
+    # By the way of an exception, so that the servers that were started are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if {"vllm", "gateway"} & set(options.servers) and not (options.vllm and options.vllm_model):
         parser.error("vllm and gateway need --vllm and --vllm-model")
     rows = [row for row in load_splits(data_of(options)).test if not row.context and not row.choices]

@@ -55,6 +55,7 @@ FEW = {
         1,
     ),
     "digits": (["axes.seed=[0]", "data.max_answer_tokens=1"], 1),
+    "speech_commands": (["axes.seed=[0]", "teacher.config={encoder_layers: 1, decoder_layers: 1, d_model: 32}"], 1),
 }
 
 

@@ -27,7 +27,7 @@ FLOORS = [
     ["serve", "deployment"],
     ["monitor"],
     ["grid", "inspection", "api"],
-    ["tuning", "pilot"],
+    ["tuning", "pilot", "planning"],
     ["cli"],
     ["__main__"],
 ]

@@ -296,6 +296,11 @@ def check_features(recipe: Recipe, student: Template, teacher: Template) -> None
             "features compares inner states of what is read as text, and one of these models reads pictures",
             hint="leave out `features`",
         )
+    if student.reads_audio or teacher.reads_audio:
+        raise ConfigError(
+            "features compares inner states of what is read as text, and one of these models hears recordings",
+            hint="leave out `features`",
+        )
     if recipe.distil.on_policy is not None:
         raise ConfigError(
             "features compares inner states on answers that are there beforehand, not on rollouts",
@@ -325,8 +330,13 @@ def check_writes(command: str, *templates: Template) -> None:
     """Refuse models that point, for a command that looks at how text is written.
 
     Raises:
-        ConfigError: one of them points at its answers, or sees pictures.
+        ConfigError: one of them points at its answers, sees pictures, or hears.
     """
+    if any(template.reads_audio for template in templates):
+        raise ConfigError(
+            f"{command} looks at text, and one of these models hears recordings",
+            hint="`understudy run` itself checks such a pair and every row before it loads a weight",
+        )
     if any(template.reads_images for template in templates):
         raise ConfigError(
             f"{command} looks at text, and one of these models reads pictures",
@@ -381,6 +391,53 @@ def check_images(recipe: Recipe, rows: Iterable[Example], student: Template, tea
         )
     blind = [name for name, template in sides.items() if template is not None and name not in seeing]
     return [f"{num:,} rows have pictures, and the {name} is not shown them." for name in blind]
+
+
+def check_audio(recipe: Recipe, rows: Iterable[Example], student: Template, teacher: Template | None) -> None:
+    """Refuse what has no recordings where a model hears, and models that do not hear where the rows have some.
+
+    Args:
+        recipe: of the run, or of an arm.
+        rows: all rows.
+        student: the student's tokenizer.
+        teacher: the teacher's.
+
+    Raises:
+        ConfigError: a model that cannot hear, a part of the recipe that words prompts of its own, or a server, which is
+            sent text alone.
+    """
+    sides = {"teacher": teacher, "student": student}
+    hearing = [name for name, template in sides.items() if template is not None and template.reads_audio]
+    num = sum(row.audio is not None for row in rows)
+    if not num and not hearing:
+        return
+    if recipe.served_teacher:
+        raise ConfigError(
+            "a teacher on a server is sent text alone, and here recordings are written down",
+            hint="load the teacher here: teacher.model without base_url",
+        )
+    deaf = next((name for name, template in sides.items() if template is not None and name not in hearing), None)
+    if deaf:
+        what = f"{num:,} rows have recordings" if num else f"the {hearing[0]} hears recordings"
+        raise ConfigError(
+            f"{what}, and the {deaf} reads text", hint="take a model that hears for both: a Whisper of any size"
+        )
+    if name := next((name for name, on in _parts_of_text(recipe).items() if on), None):
+        raise ConfigError(f"{name} is made for text, and here recordings are written down", hint=f"leave out {name}")
+
+
+def _parts_of_text(recipe: Recipe) -> dict[str, bool]:
+    """The parts of a recipe that put texts of their own to a model, and whether it has them."""
+    return {
+        "tasks": recipe.tasks is not None,
+        "generate": recipe.generate is not None,
+        "candidates": recipe.candidates is not None,
+        "knowledge": recipe.knowledge is not None,
+        "distil.on_policy": recipe.distil.on_policy is not None,
+        "teachers": recipe.teachers is not None,
+        "data.system": bool(recipe.data.system),
+        "evaluate.constrained": bool(recipe.evaluate.constrained),
+    }
 
 
 def check_embeddings(side: str, template: Template, columns: int | None) -> None:

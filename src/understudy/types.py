@@ -75,6 +75,7 @@ class Example:
         group: what it shares with others where `data.group_by` says so; they are resampled together.
         images: pictures that the question is about, as `data.pictures` writes them: paths with a digest, or `data:`
             addresses.
+        audio: the recording that is to be written down, as `data.recordings` writes it, in the same way.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict)
     group: str | None = None
     images: tuple[str, ...] = ()
+    audio: str | None = None
 
     @property
     def labelled(self) -> bool:
@@ -190,6 +192,8 @@ class Tokens(TypedDict):
         owners: `[M]`, where rows are queries and passages: the row of each text of `inputs`. The first B are the
             queries, the others the distinct passages of all rows, which are the candidates of every one.
         images: names of the pictures of each row, by their content, where `inputs` hold pictures.
+        audio: the same of each row's recording, where `inputs` hold what is heard of it (`input_features`
+            `[B, mel, frames]` in place of the encoder's `input_ids`).
     """
 
     inputs: dict[str, Tensor]
@@ -200,6 +204,7 @@ class Tokens(TypedDict):
     option_ids: NotRequired[Tensor]
     owners: NotRequired[Tensor]
     images: NotRequired[list[tuple[str, ...]]]
+    audio: NotRequired[list[str]]
 
 
 AlignmentKind = Literal["exact", "min_edit", "start", "groups"]

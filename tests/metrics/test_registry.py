@@ -17,6 +17,7 @@ from understudy.metrics import (
     METRICS,
     NGRAM,
     RETRIEVAL,
+    SPEECH,
     STUDY_METRICS,
     TEXT_METRICS,
     MetricInputs,
@@ -45,7 +46,16 @@ def test_there_are_fourteen_in_three_families() -> None:
     assert len(STUDY_METRICS) == len(set(STUDY_METRICS)) == 14
     assert STUDY_METRICS == NGRAM + EMBEDDING + JUDGED
     assert (len(NGRAM), len(EMBEDDING), len(JUDGED)) == (7, 2, 5)
-    assert set(METRICS) == {*STUDY_METRICS, *LABELS, *RETRIEVAL, *BUNDLE, *BUNDLE_PUBLISHED, "exact_match", "accuracy"}
+    assert set(METRICS) == {
+        *STUDY_METRICS,
+        *LABELS,
+        *RETRIEVAL,
+        *BUNDLE,
+        *BUNDLE_PUBLISHED,
+        *SPEECH,
+        "exact_match",
+        "accuracy",
+    }
     assert set(TEXT_METRICS) <= set(METRICS)
 
 
@@ -89,6 +99,7 @@ def test_a_name_is_given_once(registry) -> None:
         *RETRIEVAL,
         *BUNDLE,
         *BUNDLE_PUBLISHED,
+        *SPEECH,
         "exact_match",
         "accuracy",
     }

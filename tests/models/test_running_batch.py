@@ -64,9 +64,8 @@ def test_rows_that_come_and_go_are_written_as_they_are_alone(model, template, se
         assert len(batch) == len(live)
         for row, token in zip(live, batch.choose(3), strict=True):
             written[row].append(token)
-        going = [place for place, row in enumerate(live) if len(written[row]) < lengths[row]]
-        batch.go_on(going)
-        live = [live[place] for place in going]
+        order = batch.go_on([place for place, row in enumerate(live) if len(written[row]) < lengths[row]])
+        live = [live[place] for place in order]
     for row, sampling, length, tokens in zip(rows, samplings, lengths, written, strict=True):
         expected = alone(model, row, sampling, length)
         assert [token.id for token in tokens] == [token.id for token in expected]
@@ -75,16 +74,20 @@ def test_rows_that_come_and_go_are_written_as_they_are_alone(model, template, se
             assert [place for place, _ in token.top] == [place for place, _ in other.top]
 
 
-def test_nothing_is_kept_of_rows_that_have_ended(template):
-    """What is padded for a long row goes when that row does."""
+def test_only_the_rows_in_use_are_read(template):
+    """What a long row took is not read any more when that row has ended, and given back when all have."""
     model, known = llama(len(template.tokenizer)).eval(), prompts(template)
     batch = RunningBatch(model, template)
     batch.join([known[0] * 5, known[0]], [Sampling(), Sampling()])
     batch.choose(2)
-    batch.go_on([1])
-    layer: Any = batch._cache.layers[0]
-    assert layer.keys.shape[0] == 1
-    assert layer.keys.shape[2] == len(known[0]) + 1
+    assert batch.go_on([1]) == [1]
+    layer: Any = batch._layers[0]
+    assert layer.get_mask_sizes(1) == (len(known[0]) + 1, 0)
+    assert layer.keys.shape[2] >= 5 * len(known[0])
+    batch.choose(2)
+    assert batch.go_on([]) == []
+    assert not batch._layers
+    assert len(batch) == 0
 
 
 def test_models_that_keep_something_else_are_told_apart():

@@ -11,6 +11,7 @@ from support.serving import causal_run, seq2seq_run
 from understudy.serve.local_engine import LocalEngine
 from understudy.serve.sides import Side, open_side
 from understudy.serve.work import EngineFault, Piece, Work
+from understudy.tokens.encoded import TokenizedExample
 
 LONG, SHORT = 120, 3
 
@@ -23,6 +24,11 @@ def engine_of(side: Side) -> LocalEngine:
 async def answer(engine: LocalEngine, prompt: tuple[int, ...], length: int) -> str:
     work = Work(prompt, max_tokens=length, plain=True)
     return "".join([piece.text async for piece in engine.write(work)])
+
+
+async def idle(engine: LocalEngine) -> None:
+    while engine.load != (0, 0):
+        await asyncio.sleep(0.01)
 
 
 def test_a_short_answer_does_not_wait_for_a_long_one(tmp_path: Path) -> None:
@@ -67,8 +73,7 @@ def test_whoever_leaves_makes_room(tmp_path: Path) -> None:
         other = asyncio.create_task(answer(engine, (7, 8), SHORT))
         await stream.aclose()  # pyright: ignore[reportAttributeAccessIssue]
         await other
-        while engine.load != (0, 0):
-            await asyncio.sleep(0.01)
+        await idle(engine)
 
     asyncio.run(asyncio.wait_for(talk(), 30))
     asyncio.run(engine.close())
@@ -87,5 +92,23 @@ def test_a_model_that_fails_does_not_end_the_engine(made, tmp_path: Path) -> Non
 
     asyncio.run(broken())
     assert asyncio.run(answer(engine, (5, 6, 7), SHORT)) == before
-    assert engine.load == (0, 0)
+    asyncio.run(asyncio.wait_for(idle(engine), 30))
+    asyncio.run(engine.close())
+
+
+def test_options_that_break_the_model_break_no_answer(tmp_path: Path) -> None:
+    """They are scored between two tokens of the answer that is being written."""
+    engine = engine_of(open_side(causal_run(tmp_path), "student"))
+    alone = asyncio.run(answer(engine, (5, 6, 7), LONG))
+
+    async def both() -> str:
+        task = asyncio.create_task(answer(engine, (5, 6, 7), LONG))
+        while engine.load != (0, 1):
+            await asyncio.sleep(0)
+        with pytest.raises(EngineFault, match="the model failed: IndexError"):
+            await engine.option_scores([TokenizedExample([5], [1_000_000])])
+        assert not task.done()
+        return await task
+
+    assert asyncio.run(both()) == alone
     asyncio.run(engine.close())

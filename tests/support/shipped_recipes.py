@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -39,6 +40,8 @@ def offline(recipe: Recipe) -> str:
     """Why a recipe cannot run here; empty if it can."""
     if not recipe.data.source.startswith("embedded:"):
         return f"needs the data file {recipe.data.source}"
+    if recipe.data.source == "embedded:spoken" and shutil.which("espeak-ng") is None:
+        return "needs espeak-ng"
     for side in (side for side in (recipe.teacher, recipe.student) if side):
         folder = resources.files("understudy.models") / "embedded" / side.model.removeprefix("embedded:")
         weights = "config.json" if side.init == "fresh" else "model.safetensors"

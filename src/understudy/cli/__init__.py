@@ -25,6 +25,7 @@ from understudy.cli import (
     inspect,
     monitor,
     pilot,
+    plan,
     recipes,
     report,
     run,
@@ -53,6 +54,7 @@ app.command("generate")(generate.generate)
 app.command("cache")(cache.cache)
 app.command("init-student")(init_student.init_student)
 app.command("tune")(tune.tune)
+app.command("plan")(plan.plan)
 app.command("pilot")(pilot.pilot)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)

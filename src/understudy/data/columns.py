@@ -23,6 +23,8 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "session": ("session_id", "sessionid", "basket", "basket_id", "order_id"),
     "item": ("item_id", "itemid", "asin", "product", "product_id", "sku"),
     "bundle": ("bundle_id", "bundleid"),
+    "audio": ("file_name", "wav", "recording", "audio_path"),
+    "text": ("transcript", "transcription", "sentence", "normalized_text"),
     "title": ("name", "product_name", "item_name", "product_title", "item_title"),
 }
 """Our field -> what others call it, the likeliest first; looked at only where a column of our name is absent."""

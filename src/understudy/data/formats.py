@@ -22,7 +22,7 @@ from understudy.data.benchmark_formats import (
     telco_mcq,
     teleqna,
 )
-from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, retrieval, sharegpt
+from understudy.data.plain_formats import QA_FIELDS, labelled, messages, prompt, qa, retrieval, sharegpt, speech
 from understudy.data.rows import Row
 from understudy.data.sessions import FIELDS as SESSION_FIELDS
 from understudy.data.sessions import Item, gather_log, session, with_catalogue
@@ -90,6 +90,10 @@ def _looks_labelled(value: Any) -> bool:
     return any(_has(*names)(value) for names in (("text", "label"), ("words", "tags"), ("images", "label")))
 
 
+def _looks_spoken(value: Any) -> bool:
+    return _has("audio")(value) and not _has("question")(value)
+
+
 def _looks_retrieval(value: Any) -> bool:
     names = (("query", "positive"), ("query", "positives"), ("query", "passage"), ("anchor", "positive"))
     return any(_has(*pair)(value) for pair in names) and not any(_has(name)(value) for name in ("question", "answer"))
@@ -150,6 +154,7 @@ FORMATS: dict[str, Format] = {
         _looks_session_log,
         gather=gather_log,
     ),
+    "speech": Format(speech, ("id", "audio", "text"), ("audio",), ("text",), _looks_spoken),
     "labelled": Format(
         labelled,
         ("id", "text", "label", "words", "tags", "context", "images"),

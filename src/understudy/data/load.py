@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from understudy.data import recordings
 from understudy.data.columns import (
     OF_CATALOGUE,
     cannot_tell,
@@ -235,7 +236,7 @@ def read_examples(
     folder = Path(name).parent if Path(name).is_file() else Path(name) if Path(name).is_dir() else Path()
     for place, row in enumerate(islice(expanded, config.limit)):
         try:
-            example = located(_adapt(form, row, labelled), folder)
+            example = recordings.located(located(_adapt(form, row, labelled), folder), folder)
             if example.id in seen:
                 raise BadRow("id", f"{shortened(example.id)!r} already stands at {seen[example.id]}")
             if misfit and (reason := misfit(example)):
@@ -334,6 +335,8 @@ def _format_name(wanted: str, source: Source, rows: Sequence[Row], labelled: boo
         return "qa", guesses
     if guesses := guessed(rows, FORMATS["session_log"], labelled):
         return "session_log", guesses
+    if guesses := guessed(rows, FORMATS["speech"], labelled):
+        return "speech", guesses
     if not sound:
         raise DataError(f"no row of {source.name} can be read; {rows[0].where}: {rows[0].fault}")
     raise cannot_tell(source, column_names(sound))

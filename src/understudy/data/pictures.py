@@ -7,10 +7,6 @@ bytes as a `data:` address. Two are the same where their bytes are, wherever the
 
 from __future__ import annotations
 
-import base64
-import binascii
-import functools
-import hashlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -18,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from understudy.data import attachments
 from understudy.data.rows import BadRow, as_text, missing, unpack
 from understudy.errors import DataError
 from understudy.types import Example
@@ -26,13 +23,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FIELD = "images"
-MAX_BYTES = 50_000_000
+NOUN = "picture"
 MAX_PIXELS = 100_000_000
-"""Largest file and largest picture: beyond these nobody means a picture for a model."""
+"""Largest picture: beyond this nobody means a picture for a model; its file: `attachments.MAX_BYTES`."""
 MAX_IMAGES = 64
 """Most pictures of a row."""
-_LONGEST_PATH = 80
-_PREFIX = "data:image/*;base64,"
 
 
 def images_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -88,25 +83,21 @@ def located(example: Example, folder: Path) -> Example:
 
 
 def of_file(path: Path) -> str:
-    """The picture of a file: its absolute path, and what tells it from another that may come to lie there.
-
-    Raises:
-        DataError: it cannot be read, or is larger than `MAX_BYTES`.
-    """
-    path = path.resolve()
-    return f"{path}#{_digest(_read(path))}"
+    """The picture of a file; see `attachments.of_file`."""
+    return attachments.of_file(path, NOUN)
 
 
 def address_of(content: bytes) -> str:
     """The bytes of a picture's file as a text."""
-    return _PREFIX + base64.b64encode(content).decode("ascii")
+    return attachments.address_of(content, "image")
 
 
 def open_image(image: str) -> Image:
     """A picture in three colours, turned as its camera says, decoded whole.
 
     Raises:
-        DataError: it is absent or another by now, cannot be decoded, or is larger than `MAX_BYTES` or `MAX_PIXELS`.
+        DataError: it is absent or another by now, cannot be decoded, or is larger than `MAX_PIXELS` or
+            `attachments.MAX_BYTES`.
     """
     import PIL.Image
     import PIL.ImageOps
@@ -125,61 +116,14 @@ def open_image(image: str) -> Image:
 
 
 def image_bytes(image: str) -> bytes:
-    """The bytes of a picture's file.
-
-    Raises:
-        DataError: it is absent, too large or another by now, or no `data:` address of base64.
-    """
-    if not image.startswith("data:"):
-        path, _, digest = image.rpartition("#")
-        content = _read(Path(path))
-        if _digest(content) != digest:
-            raise DataError(
-                f"the picture {_called(image)} is not the one that the data were read with",
-                hint="put it back, or start a run of its own with the new one",
-            )
-        return content
-    head, _, text = image.partition(",")
-    try:
-        if not head.endswith(";base64"):
-            raise ValueError
-        content = base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise DataError(f"{_called(image)} is no data: address of base64") from error
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{_called(image)} takes {len(content):,} bytes; {MAX_BYTES:,} are the most")
-    return content
+    """The bytes of a picture's file; see `attachments.bytes_of`."""
+    return attachments.bytes_of(image, NOUN)
 
 
 def image_name(image: str) -> str:
     """What a picture is told from others by: 16 hexadecimal digits of its bytes."""
-    return _name_of_address(image) if image.startswith("data:") else image.rpartition("#")[2]
-
-
-@functools.lru_cache(maxsize=2**16)
-def _name_of_address(image: str) -> str:
-    return _digest(image_bytes(image))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{_end_of(path)} takes {path.stat().st_size:,} bytes; {MAX_BYTES:,} are the most")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no path of a file"
-        raise DataError(f"cannot read the picture {_end_of(path)}: {reason}") from error
+    return attachments.name_of(image)
 
 
 def _called(image: str) -> str:
-    return "a picture in the row" if image.startswith("data:") else _end_of(image.rpartition("#")[0])
-
-
-def _end_of(path: Path | str) -> str:
-    """A path as messages have it: of a long one the end, for there the picture's name stands."""
-    text = str(path)
-    return text if len(text) <= _LONGEST_PATH else f"…{text[-_LONGEST_PATH:]}"
+    return attachments.called(image, NOUN)

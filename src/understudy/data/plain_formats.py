@@ -7,6 +7,7 @@ from typing import Any
 
 from understudy.data.choices import chosen, option_columns, option_labels, option_texts, read_choices
 from understudy.data.pictures import images_of
+from understudy.data.recordings import audio_of
 from understudy.data.rows import (
     BadRow,
     Cell,
@@ -221,6 +222,21 @@ def labelled(row: Row, labelled: bool) -> Example:
         context=optional(fields, "context"),
         meta=leftovers(as_mapping(row), {"id", text, label, "context", "images"}),
         images=images,
+    )
+
+
+def speech(row: Row, labelled: bool) -> Example:
+    """`audio` with `text`: a recording and what is said in it."""
+    fields = lowered(row)
+    audio = audio_of(fields)
+    if audio is None:
+        raise BadRow("audio", "empty" if "audio" in fields else "absent")
+    return Example(
+        id=row_id(fields, row),
+        question="",
+        answers=(required(fields, "text"),) if labelled else (),
+        meta=leftovers(as_mapping(row), {"id", "audio", "text"}),
+        audio=audio,
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from understudy.data.pictures import image_name
+from understudy.data.recordings import audio_name
 from understudy.data.sessions import session_key
 from understudy.errors import DataError, listed
 from understudy.normal_form import plain_numbers
@@ -35,7 +36,8 @@ _NO_ROOM = re.compile("[\u034f\u115f\u1160\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U
 
 
 def question_key(example: Example) -> str:
-    """What is asked, normalised: earlier turns (system prompt apart), context and question; pictures by their content.
+    """What is asked, normalised: earlier turns (system prompt apart), context and question; pictures and
+    recordings by their content.
 
     Choices do not count: the same question with other options is still the same question. Marks of punctuation become
     blanks, so `3.5` is `3, 5` but not `35`; to err to the same question is the safe side. Signs of numbers stay.
@@ -45,7 +47,8 @@ def question_key(example: Example) -> str:
         return key
     turns = [turn.content for turn in example.history if turn.role != "system"]
     texts = [normalised(text) for text in (*turns, example.context or "", example.question)]
-    return "\x1f".join([*texts, *map(image_name, example.images)])
+    attached = [*map(image_name, example.images), *([audio_name(example.audio)] if example.audio else [])]
+    return "\x1f".join([*texts, *attached])
 
 
 @functools.lru_cache(maxsize=2**16)  # several passes over the same rows; `load_splits` empties it

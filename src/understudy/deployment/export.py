@@ -213,8 +213,13 @@ def export_student(
 
     Raises:
         UnderstudyError: it cannot be made, or it failed verification.
-        ModelError: the student reads pictures, or makes vectors.
+        ModelError: the student reads pictures, hears, or makes vectors.
     """
+    if student.tokenizer.template.reads_audio:
+        raise ModelError(
+            "export verifies what a model makes of text, and this one hears recordings",
+            hint=f"{student.folder} opens with transformers as it is",
+        )
     if student.tokenizer.template.reads_images:
         raise ModelError(
             "export verifies what a model makes of text, and this one reads pictures",

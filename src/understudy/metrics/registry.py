@@ -8,7 +8,7 @@ from importlib import import_module
 
 from understudy.errors import ConfigError, unknown
 from understudy.extensions import claim
-from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram, retrieval
+from understudy.metrics import bundle, corpus, embedding, labels, meteor, ngram, retrieval, speech
 from understudy.metrics.scores import MetricInputs, MetricModels, Score
 
 Metric = Callable[[MetricInputs], Score]
@@ -42,6 +42,8 @@ BUNDLE_PUBLISHED: tuple[str, ...] = (
 LABELS: tuple[str, ...] = ("macro_f1", "entity_f1", "word_accuracy")
 """Of answers that are labels, of a text or of its words."""
 
+SPEECH: tuple[str, ...] = ("wer", "cer")
+"""Of what was written down of speech; lower is better."""
 RETRIEVAL: tuple[str, ...] = tuple(retrieval.METRICS)
 """Of rankings: passages that were found for a query."""
 
@@ -71,6 +73,8 @@ METRICS: dict[str, Metric] = {
     "macro_f1": labels.macro_f1,
     "entity_f1": labels.entity_f1,
     "word_accuracy": labels.word_accuracy,
+    "wer": speech.word_error_rate,
+    "cer": speech.char_error_rate,
     **retrieval.METRICS,
     "bertscore_f1": embedding.bertscore_f1,
     "answer_similarity": embedding.answer_similarity,

@@ -66,6 +66,10 @@ class Layout(Protocol):
         """Arguments of `generate` for what a decoder has written already."""
         ...
 
+    def write(self, base: Any, ids: torch.Tensor, mask: torch.Tensor, arguments: Mapping[str, Any]) -> torch.Tensor:
+        """`[B, S]` token ids that the model's own `generate` gives."""
+        ...
+
 
 @torch.no_grad()
 def decode(
@@ -187,17 +191,16 @@ def _batch(
     width = len(begun[0]) or ids.shape[1]
     written = kind.decoder_arguments(template, begun, base.device)
     begin = time.perf_counter()
-    out = base.generate(
-        input_ids=ids,
-        attention_mask=mask,
+    arguments = {
         **written,
         **beside,
         **PLAIN,
-        max_new_tokens=max_new_tokens,
-        logits_processor=processors,
-        pad_token_id=pad,
-        eos_token_id=list(template.stop_ids),
-    )
+        "max_new_tokens": max_new_tokens,
+        "logits_processor": processors,
+        "pad_token_id": pad,
+        "eos_token_id": list(template.stop_ids),
+    }
+    out = kind.write(base, ids, mask, arguments)
     seconds = (time.perf_counter() - begin) / len(prompts)
     rows = out[:, width:].tolist()
     answers = [_answer(template, row, seconds) for row in rows]

@@ -37,7 +37,7 @@ from understudy.tokens.unseen import sees
 
 EMBEDDED = (
     *("telecom-teacher", "telecom-student", "telecom-student-other", "telecom-encoder"),
-    *("bundles-teacher", "bundles-student", "picture-reader", "digit-reader"),
+    *("bundles-teacher", "bundles-student", "picture-reader", "digit-reader", "speech-reader"),
 )
 
 

@@ -21,7 +21,9 @@ from understudy.models.architecture import architecture_of
 from understudy.models.load import fresh_model, resolve
 from understudy.recipe import ModelConfig
 
-_DECLARED = re.compile(r"n_positions|n_ctx|max_seq_len|max_(encoder_|decoder_)?position_embeddings")
+_DECLARED = re.compile(
+    r"n_positions|n_ctx|max_seq_len|max_target_positions|max_(encoder_|decoder_)?position_embeddings"
+)
 _TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _BUFFERS = ("embed_positions", "pos_encoding")
 _MARGIN = 16

@@ -1,9 +1,13 @@
 """Answers that are written side by side, where a row may join or leave between any two tokens.
 
-`generate` ends a batch with its longest row, and whoever comes in the meantime waits. Here rows that come are read in a
-batch of their own, and their keys and values are set beside those of the rows that are being written, padded on the
-left to one length; those of rows that have ended are dropped (iteration-level scheduling: Yu et al., OSDI 2022).
-Positions count from each row's first token, as in `generate`, so its answers are the same but for the order of sums.
+`generate` ends a batch with its longest row, and whoever comes in the meantime waits. Here prompts that come are read
+in a batch of their own, and their keys and values are set beside those of the rows that are being written
+(iteration-level scheduling: Yu et al., OSDI 2022). Positions count from each row's first token, as in `generate`, so
+its answers are the same but for the order of sums.
+
+Keys and values lie in one block a layer, a row a slot, each from its first place on. A token is written where its row
+ends, a row that joins takes the next slot, and the slot of one that leaves is filled with the last: nothing is copied
+for the others, where a cache that grows by concatenation is copied whole for every token.
 """
 
 from __future__ import annotations
@@ -14,8 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from understudy.models.head import base_model
@@ -26,6 +29,8 @@ from understudy.tokens.template import Template
 
 READ_TOGETHER = 0.5
 """Prompts that join together are no shorter than this share of the longest, for the rest would be padding."""
+ROOM = 64
+"""Places by which the block of keys and values grows, at least."""
 
 
 def rows_can_join(model: nn.Module) -> bool:
@@ -62,12 +67,12 @@ class RunningBatch:
         return len(self._samplings)
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Forget all rows, and give back what they took."""
         self._samplings: list[Sampling] = []
         self._steps: list[int] = []
-        self._cache = DynamicCache()
-        self._mask = torch.zeros(0, 0, dtype=torch.long)
-        """`[B, L]` which places of the keys are tokens of the row."""
+        self._lengths: list[int] = []
+        """Places of each row that are read."""
+        self._layers: list[_Slots] = []
         self._logits = torch.zeros(0, 0)
         """`[B, V]` of each row's next token."""
         self._chosen = torch.zeros(0, dtype=torch.long)
@@ -81,12 +86,14 @@ class RunningBatch:
             prompts: token ids of each.
             samplings: how each answer is drawn.
         """
-        first, pieces = len(self), _alike([len(prompt) for prompt in prompts])
-        for piece in pieces:
-            self._read([list(prompts[place]) for place in piece], [samplings[place] for place in piece])
-        read = [place for piece in pieces for place in piece]
-        if read != sorted(read):
-            self._select([*range(first), *(first + read.index(place) for place in range(len(read)))])
+        first, lengths = len(self), [len(prompt) for prompt in prompts]
+        behind: dict[int, Tensor] = {}
+        for piece in _alike(lengths):
+            behind |= zip(piece, self._read(first, [list(prompts[place]) for place in piece], piece), strict=True)
+        self._logits = torch.stack([*self._logits, *(behind[place] for place in range(len(prompts)))])
+        self._samplings += samplings
+        self._steps += [0] * len(prompts)
+        self._lengths += lengths
 
     def choose(self, num_top: int) -> list[WrittenToken]:
         """The next token of each row, with `num_top` likeliest ones, two at least."""
@@ -95,36 +102,45 @@ class RunningBatch:
         return written_tokens(logp, self._chosen, max(2, num_top))
 
     @torch.no_grad()
-    def go_on(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, in this order, and read the token that each of them was given."""
-        chosen = self._chosen[list(rows)]
-        if list(rows) != list(range(len(self))):
-            self._select(rows)
-        if not rows:
-            return
-        self._steps = [step + 1 for step in self._steps]
-        self._mask = functional.pad(self._mask, (0, 1), value=1)
-        self._logits = self._forward(chosen[:, None], self._mask, self._cache)
+    def go_on(self, rows: Sequence[int]) -> list[int]:
+        """Drop all rows but these, and read the token that each of them was given.
 
-    def _read(self, prompts: list[list[int]], samplings: list[Sampling]) -> None:
+        Args:
+            rows: places of those that stay.
+
+        Returns:
+            The same places in the order in which the rows stand from now on.
+        """
+        order = self._keep(rows)
+        if not order:
+            self.clear()
+            return order
+        device = self._logits.device
+        ends = torch.tensor(self._lengths, device=device)
+        self._lengths = [length + 1 for length in self._lengths]
+        self._steps = [step + 1 for step in self._steps]
+        longest = max(self._lengths)
+        for layer in self._layers:
+            layer.begin(ends, longest)
+        mask = (torch.arange(longest, device=device) <= ends[:, None]).long()
+        ids = self._chosen[torch.tensor(order, device=device)]
+        self._logits = self._forward(ids[:, None], mask, ends[:, None], Cache(layers=list(self._layers)))
+        return order
+
+    def _read(self, first: int, prompts: list[list[int]], places: Sequence[int]) -> Tensor:
+        """Logits `[b, V]` behind prompts, whose keys and values go to the slots from `first` on by `places`."""
         ids, mask = (side.to(self._base.device) for side in padded(prompts, self._pad, left=True))
         cache = DynamicCache(config=self._base.config)
-        logits = self._forward(ids, mask, cache)
-        if not len(self):
-            self._cache, self._mask, self._logits = cache, mask, logits
-        else:
-            length = max(self._mask.shape[1], mask.shape[1])
-            for own, new in zip(_layers(self._cache), _layers(cache), strict=True):
-                own.keys = torch.cat([_to_length(own.keys, length), _to_length(new.keys, length)])
-                own.values = torch.cat([_to_length(own.values, length), _to_length(new.values, length)])
-            masks = [functional.pad(side, (length - side.shape[1], 0)) for side in (self._mask, mask)]
-            self._mask, self._logits = torch.cat(masks), torch.cat([self._logits, logits])
-        self._samplings += samplings
-        self._steps += [0] * len(prompts)
+        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        if not self._layers:
+            self._layers = [_Slots() for _ in cache.layers]
+        for own, new in zip(self._layers, _layers(cache), strict=True):
+            for place, prompt, keys, values in zip(places, prompts, new.keys, new.values, strict=True):
+                own.put(first + place, keys[:, -len(prompt) :], values[:, -len(prompt) :])
+        return logits
 
-    def _forward(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """`[B, V]` logits behind the last token, in 32 bits."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = self._base(
             input_ids=ids,
             attention_mask=mask,
@@ -136,19 +152,91 @@ class RunningBatch:
         )
         return out.logits[:, -1].float()
 
-    def _select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, and no place that none of them has."""
-        if not rows:
-            self.clear()
-            return
-        places = torch.tensor(rows, device=self._mask.device)
-        mask = self._mask[places]
-        first = int(mask.any(0).int().argmax())
-        for layer in _layers(self._cache):
-            layer.keys, layer.values = layer.keys[places, :, first:], layer.values[places, :, first:]
-        self._mask, self._logits = mask[:, first:], self._logits[places]
-        self._samplings = [self._samplings[row] for row in rows]
-        self._steps = [self._steps[row] for row in rows]
+    def _keep(self, rows: Sequence[int]) -> list[int]:
+        """Fill the slots of those that leave with the last of those that stay; which row stands in each slot."""
+        staying = set(rows)
+        order = [row if row in staying else -1 for row in range(len(rows))]
+        moving = sorted(row for row in staying if row >= len(rows))
+        for slot, row in enumerate(order):
+            if row < 0:
+                order[slot] = moving.pop()
+                for layer in self._layers:
+                    layer.move(order[slot], slot, self._lengths[order[slot]])
+        self._samplings = [self._samplings[row] for row in order]
+        self._steps = [self._steps[row] for row in order]
+        self._lengths = [self._lengths[row] for row in order]
+        return order
+
+
+class _Slots(DynamicLayer):
+    """Keys and values `[slots, heads, places, d]` of one layer, of which the first slots and places are in use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends = torch.zeros(0, dtype=torch.long)
+        self._longest = 0
+
+    def put(self, slot: int, keys: Tensor, values: Tensor) -> None:
+        """Set `[heads, length, d]` at the beginning of a slot."""
+        length = keys.shape[1]
+        self.keys = _with_room(self.keys, keys, slot + 1, length)
+        self.values = _with_room(self.values, values, slot + 1, length)
+        self.keys[slot, :, :length], self.values[slot, :, :length] = keys, values
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy what a slot holds to another."""
+        for block in (self.keys, self.values):
+            assert block is not None
+            block[target, :, :length] = block[source, :, :length]
+
+    def begin(self, ends: Tensor, longest: int) -> None:
+        """Say where `update` writes.
+
+        Args:
+            ends: `[B]` place of each row's next token; there are as many rows as this is long.
+            longest: places of the longest row, that token included.
+        """
+        self._ends, self._longest = ends, longest
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write `[B, heads, 1, d]` behind each row; all places up to the longest."""
+        rows = torch.arange(len(self._ends), device=self._ends.device)
+        blocks = []
+        for name, states in (("keys", key_states), ("values", value_states)):
+            block = _with_room(getattr(self, name), states[0], len(rows), self._longest)
+            setattr(self, name, block)
+            block[rows, :, self._ends] = states[:, :, 0]
+            blocks.append(block[: len(rows), :, : self._longest])
+        return blocks[0], blocks[1]
+
+    def get_seq_length(self) -> int:
+        """Places before the token that is being read."""
+        return self._longest - 1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Places that the token sees, and the first of them."""
+        return self._longest, 0
+
+
+def _with_room(block: Tensor | None, like: Tensor, slots: int, places: int) -> Tensor:
+    """A block with at least so many slots and places, each `[heads, d]` as those of `like` `[heads, places, d]`.
+
+    What is not in use is zero, or of a row that has left: it is masked, which no number that is not finite would bear.
+    """
+    have = (0, 0) if block is None else (block.shape[0], block.shape[2])
+    if slots <= have[0] and places <= have[1]:
+        assert block is not None
+        return block
+    size = max(slots, have[0]), have[1] if places <= have[1] else places + max(ROOM, places // 4)
+    grown = like.new_zeros(size[0], like.shape[0], size[1], like.shape[2])
+    if block is not None:
+        grown[: have[0], :, : have[1]] = block
+    return grown
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """Each with `keys` and `values` `[B, heads, L, d]`."""
+    return cache.layers
 
 
 def _alike(lengths: Sequence[int]) -> list[list[int]]:
@@ -159,13 +247,3 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
             pieces.append([])
         pieces[-1].append(place)
     return pieces
-
-
-def _layers(cache: DynamicCache) -> list[Any]:
-    """Each with `keys` and `values` `[B, heads, L, d]`."""
-    return cache.layers
-
-
-def _to_length(states: Tensor, length: int) -> Tensor:
-    """`[B, heads, length, d]` with zeros before the first."""
-    return functional.pad(states, (0, 0, length - states.shape[2], 0))

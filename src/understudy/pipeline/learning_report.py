@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from understudy.recipe import Recipe
 from understudy.recipe.own_arms import for_arm
-from understudy.records import TrainingNotes
+from understudy.records import TrainingFigures, TrainingNotes
 
 FOREIGN_OVERLAP, FOREIGN_LOGP = 0.3, -6.0
 """Below these the teacher judges beginnings that it would hardly write itself."""
@@ -35,7 +35,19 @@ def learning_sentences(arm: str, notes: TrainingNotes, recipe: Recipe) -> list[s
         lines.append(f"{arm} went without the teacher {where}.")
     if notes.stopped_at is not None:
         lines.append(f"{arm} stopped after {notes.stopped_at:,} steps: its development score rose no more.")
+    lines += memory_sentences(arm, notes)
     return lines
+
+
+def memory_sentences(name: str, notes: TrainingFigures) -> list[str]:
+    """That the device ran out of memory while a model was trained, and how it went on; nothing where it did not."""
+    if notes.cut_to is None:
+        return []
+    rows = "row was" if notes.cut_to == 1 else "rows were"
+    return [
+        f"While {name} was trained the device ran out of memory: from there on {notes.cut_to:,} {rows} read at once in "
+        f"place of {notes.plan.micro_batch_size:,}, and as many a step."
+    ]
 
 
 def rollout_warnings(arm: str, own: Mapping[str, float], recipe: Recipe) -> list[str]:

@@ -16,7 +16,7 @@ from understudy.files import read_json, read_jsonl, write_json
 from understudy.metrics.significance import Resampling
 from understudy.pipeline.kinds import left_out, stage_of, stages
 from understudy.pipeline.knowledge_report import taught_note, texts_of
-from understudy.pipeline.learning_report import learning_sentences
+from understudy.pipeline.learning_report import learning_sentences, memory_sentences
 from understudy.pipeline.model_card import TABLE, export_student
 from understudy.pipeline.set_aside import set_aside_note
 from understudy.pipeline.stage import Stage
@@ -151,6 +151,9 @@ def sentences(run: Run, recipe: Recipe) -> list[str]:
     for name, notes in trained.items():
         lines += learning_sentences(name, notes, recipe)
     for stage in done:
+        if stage.kind in ("sft", "pretrain"):
+            kind = PretrainingNotes if stage.kind == "pretrain" else TrainingNotes
+            lines += memory_sentences(f"the {stage.argument}", run.notes(stage.name, kind))
         if stage.kind == "pretrain":
             who = stage.argument if stage.argument in ("teacher", "student") else f"student of {stage.argument}"
             notes = run.notes(stage.name, PretrainingNotes)

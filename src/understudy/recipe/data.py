@@ -21,12 +21,12 @@ class DataConfig(Section):
 
     source: str = "embedded:telecom"
     """A file (.jsonl, .json, .csv, .tsv, .parquet, .zip), a folder of sessions, hub id, or `embedded:` telecom,
-    telecom-choices, telecom-spans, telecom-passages, constellations, digits, bundles."""
+    telecom-choices, telecom-spans, telecom-passages, constellations, digits, spoken, bundles."""
     sources: dict[str, str] = Field(default_factory=dict)
     """In place of `source` several files, each under a name that its rows get as their field `source`, for
     `teachers.where` and tables by field: `{radio: radio.jsonl, core: core.jsonl}`."""
     format: str | dict[str, str] = "auto"
-    """How to read it: auto, messages, sharegpt, prompt, qa, labelled, retrieval, squad, teleqna, oran_bench,
+    """How to read it: auto, messages, sharegpt, prompt, qa, labelled, retrieval, speech, squad, teleqna, oran_bench,
     telco_long, telco_mcq, csqa, gsm8k, session, session_log; or one for each of source, dev, test, unlabelled and the
     names of `sources`: `{test: squad}`, others auto."""
     columns: dict[str, str | dict[str, str]] = Field(default_factory=dict)

@@ -108,7 +108,8 @@ class ModelConfig(Section):
     tokenizer: str | None = None
     """A tokenizer of its own, where it does not lie beside the model, or in its GGUF file."""
     kind: str | None = None
-    """`causal`, `seq2seq`, `image_text` (reads pictures and text, writes text); an encoder that points at its answers
+    """`causal`, `seq2seq`, `image_text` (reads pictures and text, writes text), `speech` (writes down
+    recordings); an encoder that points at its answers
     (`span`), compares options (`choice`), gives a text a label (`classify`), each word one (`tag`) or a picture one
     (`classify_images`), or makes vectors of queries and passages (`embed`); or a causal model that tells how likely
     each option is (`scorer`); default: what its config tells."""

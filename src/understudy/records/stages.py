@@ -194,6 +194,7 @@ class TrainingFigures(Record):
         best_bundle_f1: as `best_rougeL`, of sessions; None where rows are none.
         best_of_kind: as `best_rougeL`, by the metric of the kind of model, under its name; None where that is ROUGE-L,
             and absent from the file.
+        cut_to: rows at once since the device last ran out of memory; None: it never did, and absent from the file.
     """
 
     plan: TrainSchedule = field(metadata=parsed_by(TrainSchedule.from_json))
@@ -208,6 +209,7 @@ class TrainingFigures(Record):
     parameters: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
     best_bundle_f1: float | None = field(default=None, kw_only=True, metadata=parsed_by(float, omit=True))
     best_of_kind: Mapping[str, float] | None = field(default=None, kw_only=True, metadata=parsed_by(dict, omit=True))
+    cut_to: int | None = field(default=None, kw_only=True, metadata=parsed_by(int, omit=True))
 
 
 @dataclass(frozen=True)

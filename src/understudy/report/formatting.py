@@ -24,6 +24,8 @@ METRICS = {
     "context_relevance": "Context relevance",
     "factual_correctness": "Factual correctness",
     "answer_correctness": "Answer correctness",
+    "wer": "Word error rate",
+    "cer": "Character error rate",
     "choice_accuracy": "Choice accuracy",
     "bundle_precision": "Bundle precision",
     "bundle_recall": "Bundle recall",

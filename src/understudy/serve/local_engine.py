@@ -26,6 +26,9 @@ from understudy.tokens.template import Template
 
 BATCH = 16
 """Answers written side by side, at most."""
+HELD = 2
+"""Tokens of those under way that a few newcomers wait for, so that prompts that come one behind the other are read at
+once: reading one takes as long as a token of all, or longer. As many as half of those under way do not wait."""
 
 
 class LocalEngine:
@@ -43,6 +46,7 @@ class LocalEngine:
         self._kind = writing_kind(model)
         self._together = RunningBatch(model, template) if rows_can_join(model) else None
         self._rows: list[_Row] = []
+        self._held = 0
         self._waiting: deque[_Row | _Options] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -101,23 +105,22 @@ class LocalEngine:
     def _work(self) -> None:
         while not self._closed:
             taken = self._next()
+            if isinstance(taken, _Options):
+                self._score(taken)
+                continue
+            self._rows += taken
             try:
-                if isinstance(taken, _Options):
-                    taken.tell(self._scores(taken.options))
-                    taken = []
-                self._rows += taken
                 if self._together is None:
                     self._write_all()
                 else:
                     self._write_one(self._together, taken)
             except Exception as error:
                 # Whatever a model does to itself, the next request is served.
-                fault = EngineFault(f"the model failed: {type(error).__name__}: {error}")
-                for asked in (*self._rows, *([taken] if isinstance(taken, _Options) else [])):
-                    asked.tell(fault)
-                self._rows = []
+                broken, self._rows = self._rows, []
                 if self._together is not None:
                     self._together.clear()
+                for row in broken:
+                    row.tell(_failed(error))
         for asked in (*self._rows, *self._waiting):
             asked.tell(EngineFault("the server is going down"))
 
@@ -130,6 +133,11 @@ class LocalEngine:
             while not (self._waiting or self._rows or self._closed):
                 self._changed.wait()
             taken: list[_Row] = []
+            few = 2 * len(self._waiting) < len(self._rows)
+            if few and self._waiting and self._held < HELD:
+                self._held += 1
+                return taken
+            self._held = 0
             while self._waiting and len(self._rows) + len(taken) < self._batch and not self._closed:
                 asked = self._waiting[0]
                 if isinstance(asked, _Options):
@@ -139,9 +147,12 @@ class LocalEngine:
                     taken.append(asked)
             return taken
 
-    def _scores(self, options: Sequence[TokenizedExample]) -> list[float]:
+    def _score(self, asked: _Options) -> None:
         pad: Any = self._template.tokenizer.pad_token_id
-        return choice_scores(self._model, [options], pad_id=pad, batch_size=self._batch)[0]
+        try:
+            asked.tell(choice_scores(self._model, [asked.options], pad_id=pad, batch_size=self._batch)[0])
+        except Exception as error:
+            asked.tell(_failed(error))
 
     def _write_one(self, together: RunningBatch, came: Sequence[_Row]) -> None:
         """One token of each row, behind the prompts of those that came."""
@@ -153,9 +164,8 @@ class LocalEngine:
         told: list[tuple[_Row, Piece]] = []
         ends = [self._step(row, token, told) for row, token in zip(self._rows, tokens, strict=True)]
         _hand_over(told)
-        going = [place for place, end in enumerate(ends) if not end]
-        self._rows = [self._rows[place] for place in going]
-        together.go_on(going)
+        order = together.go_on([place for place, end in enumerate(ends) if not end])
+        self._rows = [self._rows[place] for place in order]
 
     def _write_all(self) -> None:
         """The rows to their end."""
@@ -238,6 +248,10 @@ class _Row:
         """Hand over that there will be no more."""
         self.over = True
         _hand_over([(self, error)])
+
+
+def _failed(error: Exception) -> EngineFault:
+    return EngineFault(f"the model failed: {type(error).__name__}: {error}")
 
 
 def _hand_over(told: Sequence[tuple[_Row, Piece | Exception]]) -> None:

@@ -215,6 +215,11 @@ def _local(
             f"{name} was measured with pictures, and requests to a server hold text alone",
             hint="open its folder with transformers, or serve a model that reads text",
         )
+    if tokenizer.template.reads_audio:
+        raise ConfigError(
+            f"{name} writes down recordings, and requests to a server hold text alone",
+            hint="open its folder with transformers, or serve a model that reads text",
+        )
     device = pick_device(opening.device or recipe.device)
     loaded = Loaded(load_model(config, device, weights=weights, seed=recipe.seed), tokenizer.template)
     side = Side(name, arm, f"{arm}: {config.model}", tokenizer, max_answer_tokens=recipe.data.max_answer_tokens)

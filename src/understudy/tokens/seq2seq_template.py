@@ -68,13 +68,18 @@ class Seq2SeqTemplate(Template):
         text = "answer"
         whole = tokenizer(text, verbose=False)["input_ids"]
         self._around_source = _frame(whole, self._ids(text))
-        before, after = _frame(self._encode_target(text, special=True), self._encode_target(text, special=False))
+        before, after = self._around_target()
         self._end = after[-1] if after and tokenizer.eos_token_id not in after else tokenizer.eos_token_id
         self.stop_ids = tuple(dict.fromkeys([self._end, tokenizer.eos_token_id]))
         if self.start_id is None:
             self.start_id = tokenizer.pad_token_id
         assert self.start_id is not None
         self.start_ids = (self.start_id, *before)
+
+    def _around_target(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before and behind what a decoder writes."""
+        text = "answer"
+        return _frame(self._encode_target(text, special=True), self._encode_target(text, special=False))
 
 
 def _frame(whole: list[int], inner: list[int]) -> tuple[list[int], list[int]]:

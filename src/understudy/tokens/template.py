@@ -50,10 +50,12 @@ class Template:
         candidates: what an answer is made of: tokens of the vocabulary, positions of the row that is read, one of the
             row's options, one of the data's labels, such a label for each word, or a passage of the corpus.
         reads_images: whether the model is shown the pictures of a row.
+        reads_audio: whether it hears the recording of a row, and reads nothing else.
     """
 
     candidates: ClassVar[Candidates] = "vocabulary"
     reads_images: ClassVar[bool] = False
+    reads_audio: ClassVar[bool] = False
     tokenizer: PreTrainedTokenizerBase
     notes: list[str] = field(default_factory=list)
     stop_ids: tuple[int, ...] = ()
@@ -143,6 +145,11 @@ class Template:
     @property
     def picture_identity(self) -> str:
         """What tells apart two ways to make pixel values of a picture; empty where none is read."""
+        return ""
+
+    @property
+    def audio_identity(self) -> str:
+        """What tells apart two ways to hear a recording; empty where none is heard."""
         return ""
 
     def save(self, folder: Path) -> None:

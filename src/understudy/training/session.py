@@ -273,6 +273,7 @@ def fit(
         stopped_at=trainer.state.global_step if trainer.state.global_step < schedule.steps else None,
         rollouts=rollout_means(trainer.state.log_history),
         filtered=filtered_counts(trainer.state.log_history),
+        cut_to=trainer.pieces.most,
     )
     return figures, trainer.args.should_save
 

@@ -25,8 +25,10 @@ from understudy.teachers.signals import Teacher
 from understudy.teachers.summed import SummedTeachers
 from understudy.tokens.collate import Collator, move
 from understudy.training.checkpoints import mark_whole, writing
+from understudy.training.log_lines import STATISTICS, looked_at_means, task_means, task_terms
 from understudy.training.module import WEIGHTS_FILE, DistillationModule
 from understudy.training.rows import ListedRows, RowSource
+from understudy.training.smaller_pieces import ITEMS, LOGGED, KeepsItems, SmallerPieces
 from understudy.training.step_order import StepSampler
 
 Progress = Callable[[int, int, str], None]
@@ -70,16 +72,19 @@ class DistillationTrainer(Trainer):
         self.tasks = rows.tasks
         # Whoever makes its rows when a step begins: the loader then gives nothing but the beat.
         self.maker: Any = rows if hasattr(rows, "step_rows") else None
-        self.rows_collator = collator
+        self.rows_collator = KeepsItems(collator)
+        self.pieces = SmallerPieces(self._piece, self._take_back, lambda most: self.log({LOGGED: most}))
         self._step_loss: Any = 0.0
         self._sums: dict[str, torch.Tensor] = {}
+        self._sums_before: dict[str, torch.Tensor] = {}
+        self._task_factors: Any = None
         self._seen: tuple[int, list[str]] = (0, [])
         super().__init__(
             model=module,
             args=arguments,
             train_dataset=rows,  # pyright: ignore[reportArgumentType]
             eval_dataset=ListedRows(()) if dev_score else None,
-            data_collator=list if self.maker else collator,  # pyright: ignore[reportArgumentType]
+            data_collator=list if self.maker else self.rows_collator,  # pyright: ignore[reportArgumentType]
             callbacks=[_StepCallback(self), *([_ProgressCallback(progress)] if progress else [])],
         )
         self.remove_callback(PrinterCallback)
@@ -101,11 +106,32 @@ class DistillationTrainer(Trainer):
         step = self.state.global_step
         self.module.objective.begin_step(step, self.state.max_steps)
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.maker is None:
-            return batches, count
-        made = [self.rows_collator(rows) for rows in self.maker.step_rows(step)]
-        assert len(made) == num_batches, "a step has as many micro-batches as the Trainer accumulates"
-        return made, self.step_tokens(made, device)
+        if self.maker is not None:
+            batches = [self.rows_collator(rows) for rows in self.maker.step_rows(step)]
+            assert len(batches) == num_batches, "a step has as many micro-batches as the Trainer accumulates"
+            count = self.step_tokens(batches, device)
+        self._sums_before = dict(self._sums)
+        self.pieces.begin(batches)
+        return batches, count
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch, forward and backward, in pieces where the device has run out of memory."""
+        step = super().training_step
+        if self.args.world_size > 1:
+            return step(model, {name: value for name, value in inputs.items() if name != ITEMS}, num_items_in_batch)
+        return self.pieces.run(inputs, lambda piece: step(model, piece, num_items_in_batch), self.state.global_step + 1)
+
+    def _piece(self, items: Sequence[Any]) -> Any:
+        """Some rows of a micro-batch, weighed as the whole step weighs them."""
+        batch: Any = self.rows_collator.collator(items)
+        if self.tasks:
+            batch["weights"] = batch["weights"] * self._task_factors.cpu()[self._task_places(batch)]
+        return batch
+
+    def _take_back(self) -> None:
+        """Forget what of this step has been run."""
+        self.model.zero_grad(set_to_none=True)  # pyright: ignore[reportOptionalMemberAccess]
+        self._sums, self._step_loss = dict(self._sums_before), 0.0
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """The Trainer's hook: it divides the step's loss by this."""
@@ -135,7 +161,7 @@ class DistillationTrainer(Trainer):
         counts = counts.to(device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts).view(-1, len(self.tasks)).sum(0)  # pyright: ignore
-        factors = counts.sum() / counts.clamp_min(1)
+        factors = self._task_factors = counts.sum() / counts.clamp_min(1)
         for batch in batches:
             weights = batch["weights"]
             batch["weights"] = weights * factors.to(weights.device)[self._task_places(batch).to(weights.device)]
@@ -163,7 +189,7 @@ class DistillationTrainer(Trainer):
         if not torch.isfinite(result.total):
             raise _diverged("loss", result.total, step, inputs["ids"])
         exact = torch.float32 if self.args.device.type == "mps" else torch.float64
-        for name in () if self._sums else _task_terms(self.tasks):
+        for name in () if self._sums else task_terms(self.tasks):
             # Processes add these up term by term, whether or not each of them has met the task.
             self._sums[name] = torch.zeros((), dtype=exact, device=self.args.device)
         for name, value in result.sums.items():
@@ -272,11 +298,11 @@ class DistillationTrainer(Trainer):
         """Add the mean of each loss term since the last line; keep `metrics.jsonl` equal to the Trainer's history."""
         if "loss" in logs and self._sums:
             sums: dict[str, Any] = {name: self.accelerator.reduce(value, "sum") for name, value in self._sums.items()}
-            logs |= _looked_at_means(sums) | self.module.objective.scheduled
+            logs |= looked_at_means(sums) | self.module.objective.scheduled
             if "tokens" in sums:
                 tokens = sums.pop("tokens")
                 measured = sums.pop("measured_tokens", tokens).clamp_min(1)
-                logs |= _task_means(sums, self.tasks)
+                logs |= task_means(sums, self.tasks)
                 for name, value in sums.items():
                     logs[name] = (value / (measured if name in STATISTICS else tokens)).item()
             self._sums = {}
@@ -323,46 +349,6 @@ class DistillationTrainer(Trainer):
             mark_whole(folder, self.state.global_step)
 
 
-def _looked_at_means(sums: dict[str, Any]) -> dict[str, float]:
-    """Take the terms of the student's own answers and of weighed rows out of `sums`; means, and counts as such."""
-    names = [
-        name for name in sums if name.startswith(("rollout_", "filtered_")) or name in ("row_weight", "weighed_rows")
-    ]
-    own = {name: float(sums.pop(name)) for name in names}
-    means = {name: value / own[unit] for name, value in own.items() if own.get(unit := _unit(name), 0)}
-    return means | {name: value for name, value in own.items() if name.startswith("filtered_")}
-
-
-def _unit(name: str) -> str:
-    """What a term is the mean over; empty for what counts, and is no mean."""
-    if name in _ROLLOUT_UNITS.values():
-        return ""
-    statistics = "rollout_measured_tokens" if name.removeprefix("rollout_") in STATISTICS else "rollout_tokens"
-    return _ROLLOUT_UNITS.get(name, statistics)
-
-
-_ROLLOUT_UNITS = {
-    **dict.fromkeys(("rollout_length", "rollout_finished", "rollout_repetition", "rollout_age"), "rollout_rows"),
-    "rollout_overlap": "rollout_compared_tokens",
-    "rollout_teacher_logp": "rollout_heard_tokens",
-    "rollout_agreement": "rollout_measured_tokens",
-    "rollout_divergence": "rollout_tokens",
-    "row_weight": "weighed_rows",
-    **{f"filtered_{why}": "" for why in ("entropy", "gold", "teachers")},
-}
-
-
-def _task_terms(tasks: Sequence[str]) -> list[str]:
-    return [name for task in tasks for name in (f"task_{task}", f"task_{task}_tokens")]
-
-
-def _task_means(sums: dict[str, Any], tasks: Sequence[str]) -> dict[str, float]:
-    """Take the terms of tasks out of `sums`; the mean cross-entropy of each that had a token."""
-    task_sums = {name: sums.pop(name).item() for name in _task_terms(tasks)}
-    tokens = {task: task_sums[f"task_{task}_tokens"] for task in tasks}
-    return {f"task_{task}": task_sums[f"task_{task}"] / number for task, number in tokens.items() if number}
-
-
 def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
     ids = list(dict.fromkeys(ids))
     named = listed(ids, most=32)
@@ -372,12 +358,13 @@ def _diverged(what: str, value: Any, step: int, ids: Sequence[str]) -> RunError:
     )
 
 
-STATISTICS = ("agreement", "student_entropy", "teacher_entropy", "mapped_mass")
-
-
 class _StepCallback(TrainerCallback):
     def __init__(self, trainer: DistillationTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A training that goes on from a checkpoint need not run out of memory once more.
+        self.trainer.pieces.most = min((line[LOGGED] for line in state.log_history if LOGGED in line), default=None)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.finish_step()
@@ -392,5 +379,7 @@ class _ProgressCallback(TrainerCallback):
         self.progress(state.global_step, state.max_steps, self.note)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and LOGGED in logs:
+            self.note = f"out of memory: {logs[LOGGED]} rows at once from here on"
         if logs and "loss" in logs:
             self.note = f"loss {logs['loss']:.3f}"

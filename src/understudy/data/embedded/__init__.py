@@ -8,6 +8,7 @@
 | `embedded:telecom-passages`| questions, and the passages that are to be found for them           |
 | `embedded:constellations`  | pictures of symbols that were received, with questions on them       |
 | `embedded:digits`          | handwritten digits that come with scikit-learn, with their labels    |
+| `embedded:spoken`          | commands that espeak-ng speaks, to be written down                   |
 | `embedded:bundles`         | sessions of two invented shops, with bundles                         |
 | `embedded:bundles-office`  | those of the one                                                     |
 | `embedded:bundles-outdoor` | those of the other                                                   |
@@ -28,7 +29,7 @@ NAMES = (
     "telecom-choices",
     "telecom-spans",
     "telecom-passages",
-    *("constellations", "digits"),
+    *("constellations", "digits", "spoken"),
     "bundles",
     "bundles-office",
     "bundles-outdoor",
@@ -54,7 +55,7 @@ def load_embedded(config: DataConfig) -> Splits:
             f"{config.source} has its own splits; data.{moved[0]} does not apply to it",
             hint="leave the field out, or bring your own data.source",
         )
-    make = _generator(name)
+    make = _generator(name, config.limit)
     # Each generator has a gold share of its own, made for its facts; the recipe's default would override it.
     share = config.gold_share
     splits = make(seed=config.seed) if share is None else make(gold_share=share, seed=config.seed)
@@ -66,8 +67,8 @@ def load_embedded(config: DataConfig) -> Splits:
     )
 
 
-def _generator(name: str) -> Callable[..., Splits]:
-    """What makes a set of this name out of `gold_share` and `seed`."""
+def _generator(name: str, limit: int | None) -> Callable[..., Splits]:
+    """What makes a set of this name out of `gold_share` and `seed`; what takes time to make is made up to `limit`."""
     if name.startswith("bundles"):
         from understudy.data.embedded import bundles
 
@@ -77,6 +78,10 @@ def _generator(name: str) -> Callable[..., Splits]:
         from understudy.data.embedded import digits
 
         return digits.generate
+    if name == "spoken":
+        from understudy.data.embedded import spoken
+
+        return partial(spoken.generate, limit=limit)
     if name == "constellations":
         from understudy.data.embedded import constellations
 

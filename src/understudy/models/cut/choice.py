@@ -67,8 +67,13 @@ def check_shape(config: CutConfig, architecture: PreTrainedConfig) -> None:
     """Refuse what is larger than the teacher, by its config alone.
 
     Raises:
-        ConfigError: more is to stay than there is, or it sees pictures.
+        ConfigError: more is to stay than there is, or it sees or hears.
     """
+    if hasattr(architecture, "num_mel_bins"):
+        raise ConfigError(
+            "student.from_teacher cuts blocks of text alone, and the teacher has others that hear",
+            hint="take a student of its own: student.model, or its architecture made smaller by init: fresh and config",
+        )
     if hasattr(architecture, "vision_config"):
         raise ConfigError(
             "student.from_teacher cuts blocks of text alone, and the teacher has others that see",

@@ -15,6 +15,7 @@ from understudy.models.kinds.masked import Masked
 from understudy.models.kinds.scorer import Scorer
 from understudy.models.kinds.seq2seq import Seq2Seq
 from understudy.models.kinds.span import Span
+from understudy.models.kinds.speech import Speech
 from understudy.models.kinds.text import TextKind
 
 __all__ = ["KINDS", "ModelKind", "TextKind", "kind_named", "kind_of", "register"]
@@ -54,6 +55,7 @@ for _kind in (
     Causal(),
     ImageText(),
     Seq2Seq(),
+    Speech(),
     # Asked behind the heads: its mark stays in the config of a model that is given one.
     Embed(),
     Span(),

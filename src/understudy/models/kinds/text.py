@@ -65,6 +65,17 @@ class TextKind(ModelKind):
         """Arguments of `generate` for what a decoder has written already."""
         return {}
 
+    def write(self, base: Any, ids: Tensor, mask: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+        """`[B, S]` token ids that the model's own `generate` gives.
+
+        Args:
+            base: the model.
+            ids: `[B, S]` the prompts.
+            mask: `[B, S]` which of them are no padding.
+            arguments: of `generate`.
+        """
+        return base.generate(input_ids=ids, attention_mask=mask, **arguments)
+
     def output(self, model: nn.Module, tokens: Tokens, *, embeddings: bool = False) -> VocabularyOutput:
         """See the base class; nothing of size `[N, V]`."""
         base = base_model(model)

@@ -75,7 +75,7 @@ def from_row(row: dict[str, Any]) -> Example:
     history = tuple(Message(**turn) for turn in row.get("history", ()))
     texts: dict[str, Any] = {key: tuple(row.get(key, ())) for key in ("answers", "choices", "rationales", "images")}
     rest: dict[str, Any] = {
-        key: row[key] for key in ("id", "question", "context", "origin", "meta", "group") if key in row
+        key: row[key] for key in ("id", "question", "context", "origin", "meta", "group", "audio") if key in row
     }
     return Example(**rest, **texts, history=history)
 

@@ -114,6 +114,7 @@ def check_variant(recipe: Recipe, rows: Mapping[str, Sequence[Example]]) -> Chec
         check_shape(recipe.student.from_teacher, architecture_of(recipe.teacher, resolve(recipe.teacher.model)))
     student = load_example_tokenizer(recipe.student, recipe.data)
     teacher = load_example_tokenizer(recipe.teacher, recipe.data) if recipe.teacher else None
+    build.check_audio(recipe, itertools.chain(*rows.values()), student.template, teacher and teacher.template)
     build.check_student(recipe, student.template)
     build.check_embeds(recipe, student.template, teacher.template if teacher else None)
     if teacher:

@@ -57,6 +57,7 @@ def tokenizer_identity(template: Template) -> dict[str, str]:
     tokenizer = template.tokenizer
     vocabulary = fingerprint([sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.all_special_tokens))])
     pictures = {"pictures": template.picture_identity} if template.picture_identity else {}
+    pictures |= {"recordings": template.audio_identity} if template.audio_identity else {}
     return {"tokenizer": vocabulary, "chat template": fingerprint(str(tokenizer.chat_template)), **pictures}
 
 

@@ -30,6 +30,8 @@ def row_keys(batch: Batch) -> list[Key]:
                 digest.update(_bytes(ids[text].flatten()[kept]))
         for name in tokens["images"][row] if "images" in tokens else ():
             digest.update(name.encode())
+        if "audio" in tokens:
+            digest.update(tokens["audio"][row].encode())
         # Where the row's targets stand, counted from its first token.
         digest.update(_bytes(mask[row].nonzero()[:, 0]))
         own = hashlib.blake2b(id_.encode(), digest_size=8).digest()
