@@ -94,7 +94,7 @@ def values_of(rows: Sequence[tuple[str, list[str], list[str]]], metric: str) -> 
 
 def rival(run: Run, width: int) -> dict[str, Any]:
     """The rankings of a static model of the run's teacher, and what it took."""
-    from model2vec.distill import distill_from_model
+    from model2vec.distill import distill_from_model  # pyright: ignore[reportMissingImports]
     from transformers import AutoModel, AutoTokenizer
 
     recipe = run.recipe

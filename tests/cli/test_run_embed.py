@@ -86,6 +86,11 @@ def test_a_run_goes_to_its_report(house: House, command) -> None:
             firsts.append(row["prediction"] in row["references"])
         assert table[arm]["ndcg@10"]["value"] == pytest.approx(sum(values) / len(rows), abs=1e-9)
         assert table[arm]["exact_match"]["value"] == pytest.approx(sum(firsts) / len(rows), abs=1e-9)
+    # Passages that most training rows have, whatever is asked: no arm's own ranking. Where the right passage stands
+    # among a row's own says nothing here.
+    assert table["majority"]["ndcg@10"]["value"] < 0.6
+    assert table["majority"]["ndcg@10"]["value"] != table["teacher"]["ndcg@10"]["value"]
+    assert not any("first" in arm for arm in table)
     compared = read_json(run.folder / "scores.json")["overall"]
     assert "ndcg@10" in json.dumps(compared)
     assert "ndcg@10" in (run.folder / "report.html").read_text(encoding="utf-8")

@@ -36,9 +36,9 @@ def test_the_columns_of_several_worlds_are_one_layout(tmp_path: Path) -> None:
     first, second, third, fourth = sorted(read(write(tmp_path / "rows.jsonl", rows)), key=lambda row: row.id)
     assert (first.question, first.answers, first.choices) == ("who?", ("the AMF",), ("the AMF", "the SMF"))
     assert second.answers == ("the N2", "N2")
-    assert second.choices == ("the N2", "N2", "N3", "N4")
+    assert second.choices == ("N2", "N3", "N4", "the N2")
     assert second.meta == {"source": "book"}
-    assert third.choices == ("a band", "a slice", "a cell")
+    assert third.choices == ("a band", "a cell", "a slice")
     assert fourth.choices == ()
 
 

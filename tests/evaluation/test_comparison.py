@@ -17,7 +17,18 @@ from understudy.evaluation.metric_models import metric_models_of, metric_names
 from understudy.evaluation.scoring import Scored, mean_over_seeds, score_systems
 from understudy.evaluation.systems import System
 from understudy.files import cache_folder
-from understudy.metrics import BUNDLE, BUNDLE_PUBLISHED, LABELS, METRICS, MetricModels, Score, bootstrap_interval, score
+from understudy.metrics import (
+    BUNDLE,
+    BUNDLE_PUBLISHED,
+    LABELS,
+    METRICS,
+    RETRIEVAL,
+    SPEECH,
+    MetricModels,
+    Score,
+    bootstrap_interval,
+    score,
+)
 from understudy.metrics.significance import Resampling
 from understudy.recipe import EvaluateConfig
 from understudy.records import Prediction
@@ -215,7 +226,7 @@ def test_examples_and_the_constant_answer_come_from_the_items(scored: Scored) ->
 
 def test_names_of_metrics() -> None:
     everything = metric_names("all")
-    assert set(everything) == set(METRICS) - {"accuracy", *LABELS, *BUNDLE, *BUNDLE_PUBLISHED}
+    assert set(everything) == set(METRICS) - {"accuracy", *LABELS, *SPEECH, *RETRIEVAL, *BUNDLE, *BUNDLE_PUBLISHED}
     assert set(metric_names("text")) <= set(everything)
     assert not {"bertscore_f1", "faithfulness"} & set(metric_names("text"))
     assert metric_names("rougeL, bleu,rougeL") == ("rougeL", "bleu")

@@ -260,7 +260,8 @@ def retrieval(row: Row, labelled: bool) -> Example:
         id=row_id(fields, row),
         question=required(fields, query or "query"),
         answers=answers,
-        choices=(*answers, *negatives) if negatives else (),
+        # In an order that does not tell the right one.
+        choices=tuple(sorted((*answers, *negatives))) if negatives else (),
         meta=leftovers(as_mapping(row), used),
     )
 

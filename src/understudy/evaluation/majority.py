@@ -12,6 +12,8 @@ from understudy.normal_form import plain_numbers
 from understudy.records import Prediction
 
 _STANDARD_ERRORS = 2.0
+NUM_RANKED = 10
+"""Answers of the ranking of an arm that reads no question."""
 
 
 def majority_baseline(
@@ -22,7 +24,7 @@ def majority_baseline(
     Where a class (a relation, a kind) has few different answers, this is the score that reading the question has to
     beat. Answers that write the same number otherwise (`1,000`, `1000`) are one. Of equally frequent answers the first
     in training wins; a class unknown to training gets the empty answer. Options are scored by their frequency, so
-    those that never occur in training tie, and count as chance.
+    those that never occur in training tie, and count as chance. Where arms rank answers, this one does, by frequency.
 
     Args:
         train: class and answer of each training row.
@@ -39,8 +41,15 @@ def majority_baseline(
         frequencies = counts.get(classes[row.id], Counter())
         answer = spellings[frequencies.most_common(1)[0][0]] if frequencies else ""
         scores = tuple(float(frequencies[_spelled(choice)]) for choice in row.choices) if row.choice_scores else None
-        arm.append(replace(row, prediction=answer, choice_scores=scores, seconds=0.0))
+        likeliest = _likeliest(frequencies, spellings) if row.candidates else ()
+        arm.append(replace(row, prediction=answer, choice_scores=scores, candidates=likeliest, seconds=0.0))
     return arm
+
+
+def _likeliest(frequencies: Counter[str], spellings: Mapping[str, str]) -> tuple[tuple[str, float], ...]:
+    """The most frequent answers with their shares: the ranking of an arm that reads no question."""
+    total = frequencies.total()
+    return tuple((spellings[text], round(count / total, 6)) for text, count in frequencies.most_common(NUM_RANKED))
 
 
 def _spelled(answer: str) -> str:
@@ -54,8 +63,11 @@ def first_option_baseline(test: Sequence[Prediction]) -> list[Prediction]:
     errors: then right answers tend to stand first, and an arm may have learned the place instead of the matter.
 
     Args:
-        test: predictions of any arm; only the answer is replaced. An item without options gets none.
+        test: predictions of any arm; only the answer is replaced. An item without options gets none. Where a whole
+            corpus was searched nothing was chosen among the row's options, so there is no such arm.
     """
+    if any(row.candidates and row.choice_scores is None for row in test):
+        return []
     items = [row for row in test if row.choices and row.references]
     chances = [right_share(row, row.choices) for row in items]
     right = sum(right_share(row, row.choices[:1]) for row in items)
@@ -67,6 +79,7 @@ def first_option_baseline(test: Sequence[Prediction]) -> list[Prediction]:
             row,
             prediction=row.choices[0] if only_choices else None,
             choice_scores=_first_of(len(row.choices)) if row.choice_scores else None,
+            candidates=(),
             seconds=0.0,
         )
         for row in test

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from understudy.errors import ConfigError, unknown
 from understudy.files import cache_folder
-from understudy.metrics import BUNDLE, BUNDLE_PUBLISHED, LABELS, METRICS, SPEECH, TEXT_METRICS, MetricModels
+from understudy.metrics import BUNDLE, BUNDLE_PUBLISHED, LABELS, METRICS, RETRIEVAL, SPEECH, TEXT_METRICS, MetricModels
 from understudy.metrics.registry import NGRAM
 from understudy.recipe import EvaluateConfig
 
@@ -29,7 +29,9 @@ def metric_names(requested: str | Iterable[str]) -> tuple[str, ...]:
     names: list[str] = []
     for entry in filter(None, (entry.strip() for entry in entries)):
         if entry == "all":
-            names += [name for name in METRICS if name not in (*_OF_CHOICES, *LABELS, *SPEECH, *_OF_BUNDLES)]
+            names += [
+                name for name in METRICS if name not in (*_OF_CHOICES, *LABELS, *SPEECH, *RETRIEVAL, *_OF_BUNDLES)
+            ]
         elif entry == "bundles":
             names += _OF_BUNDLES
         elif entry == "text":

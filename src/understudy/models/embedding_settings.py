@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from understudy.errors import ModelError
 from understudy.models.sources import revision_of

@@ -232,7 +232,7 @@ def _passage_vectors(model: nn.Module, tokenizer: PassageTokenizer, corpus: Sequ
 def _ranked(corpus: Sequence[str], logits: Tensor, seconds: float) -> Generated:
     """The beginning of a ranking, the nearest passage as the answer; of equal ones the first of the corpus."""
     logp = logits.float().log_softmax(-1)
-    best = logp.sort(descending=True, stable=True).indices[:NUM_KEPT].tolist()
+    best: list[int] = logp.sort(descending=True, stable=True).indices[:NUM_KEPT].tolist()
     kept = tuple((corpus[place], round(float(logp[place].exp()), 6)) for place in best if logits[place] > -torch.inf)
     sure = Confidence(choice_probability=float(logp[best[0]].exp()))
     return Generated(kept[0][0], 1, finished=True, seconds=seconds, candidates=kept, confidence=sure)

@@ -97,7 +97,7 @@ def _asked(
                 id=f"{role}:passage:{phrasing}:{number}:{fact.id}",
                 question=load_relations()[fact.relation].questions[phrasing].format(subject=fact.subject),
                 answers=tuple(own),
-                choices=(*own, *negative) if negative else (),
+                choices=tuple(sorted((*own, *negative))) if negative else (),
                 meta={
                     "kind": "passage",
                     "fact": [fact.id],
