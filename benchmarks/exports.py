@@ -65,7 +65,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ("answers equal", ["{equal} of {rows}", ""]),
         ("part at a tie", ["{ties}", ""]),
         ("part elsewhere", ["{parted}", ""]),
-        ("logits within", ["{logits:.1g}", ""]),
+        ("logits within", ["{logits:.2g}", ""]),
         ("chrF against the original", ["{difference:+.1f} [{low:+.1f}, {high:+.1f}]", "{difference:+.1f}", ""]),
         ("MB", ["{mb:,.1f}", ""]),
         ("of the original", ["{share:.2f}", ""]),

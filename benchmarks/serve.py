@@ -453,7 +453,8 @@ def tables(speeds: Sequence[Mapping[str, Any]], texts: Sequence[Mapping[str, Any
         {"title": "the same streamed", "cell": ["{streams:,}"]},
     ]
     labelled = [
-        {"label": LABELS[row["server"]], **row} for row in sorted(texts, key=lambda r: order.index(r["server"]))
+        {"label": LABELS[row["server"]], **{name: value for name, value in row.items() if name != "server"}}
+        for row in sorted(texts, key=lambda r: order.index(r["server"]))
     ]
     return {
         "servers": {"columns": columns, "rows": rows},
