@@ -1,4 +1,4 @@
-"""What a plan knows of hardware: published figures of GPUs that need not be here, and the memory of this machine."""
+"""What a plan knows of hardware: figures of GPUs that need not be here, and the memory of this machine."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ GPUS: dict[str, Gpu] = {
     "a10": Gpu("NVIDIA A10", 24e9, 125e12, 0.6e12, 150),
     "rtx-4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 165e12, 1.008e12, 450),
 }
-"""Names of `--gpu`. Memory, dense bfloat16 peak (without sparsity), bandwidth and board power as their maker's data
-sheets give them."""
+"""Names of `--gpu`: memory, dense bfloat16 peak (without sparsity), bandwidth and board power. Written down from memory
+of the makers' data sheets, and not compared with these yet."""
 
 
 @dataclass(frozen=True)
