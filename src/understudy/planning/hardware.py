@@ -53,8 +53,8 @@ GPUS: dict[str, Gpu] = {
     "a10": Gpu("NVIDIA A10", 24e9, 125e12, 0.6e12, 150),
     "rtx-4090": Gpu("NVIDIA GeForce RTX 4090", 24e9, 165e12, 1.008e12, 450),
 }
-"""Names of `--gpu`: memory, dense bfloat16 peak (without sparsity), bandwidth and board power. Written down from memory
-of the makers' data sheets, and not compared with these yet."""
+"""Names of `--gpu`: memory, dense bfloat16 peak (without sparsity), bandwidth and board power. H100 SXM and H200 were
+compared with pages that quote their data sheets; the others are written from memory and were not."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A model of this process as an engine: one thread that writes all answers side by side.
 
-A request that comes joins those under way between two of their tokens, after `HELD` of these at most, and leaves when it
-ends; each row has its own length, sampling, stop texts and end (`models/running_batch.py`). Models that keep
+A request that comes joins those under way between two of their tokens, after `HELD` of these at most, and leaves when
+it ends; each row has its own length, sampling, stop texts and end (`models/running_batch.py`). Models that keep
 something else than keys and values of every token – encoder–decoders, sliding windows – write batch by batch: what
 arrives in the meantime forms the next one, and a short answer waits for a long one at most once.
 """
