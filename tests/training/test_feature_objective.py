@@ -142,7 +142,7 @@ def test_heads_must_divide_both_widths() -> None:
 
 
 def test_models_that_read_other_tokens_are_refused() -> None:
-    with pytest.raises(ValueError, match="give hidden, embedding or relation a weight"):
+    with pytest.raises(ValueError, match="give hidden, embedding, relation or sentence a weight"):
         FeaturesConfig(hidden=0)
     encoder, other = tiny_encoders.reader("choice").template, tiny_encoders.reader("tag").template
     recipe = {"features": {"hidden": 1.0}}
